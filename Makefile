@@ -1,0 +1,33 @@
+# Everything a user needs: `sudo make demo` and `sudo make test` each work alone on a fresh machine.
+PYTHON  := /usr/bin/python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap tcpdump ethtool rsyslog iperf3 clang-format
+APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(VENV)/.installed
+
+# The venv is Debian's own Python with its site packages, because BCC's bindings are a Debian package.
+$(VENV)/.installed: pyproject.toml Makefile
+	@for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then $(APTGET) update -qq && $(APTGET) install -y -qq --no-install-recommends $$missing; fi
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/deckwire demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check agent tests
+	$(BIN)/ruff format --check agent tests
+	$(BIN)/mypy
+	clang-format --dry-run -Werror bpf/*.c bpf/*.h
+
+clean:
+	rm -rf $(VENV) build dist agent/*.egg-info

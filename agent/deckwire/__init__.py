@@ -1,0 +1,3 @@
+"""Deckwire: in-kernel capture for fleets of decoys on MACVLAN networks."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Pure functions from observations to fingerprints; no clock, no network, no state."""

@@ -1,0 +1,40 @@
+"""Every bound that an attacker can push against, in one place; bpf/limits.h has the kernel's.
+
+A value that is not one of these is not bounded by the network. Nothing here is tuned by the peer.
+"""
+
+from __future__ import annotations
+
+# --- TCP reassembly (one direction of one connection) ---------------------------------------
+STREAM_BYTES = 65_536
+"""Bytes kept per direction, in order and out of order together."""
+STREAM_PIECES = 512
+"""Out-of-order pieces kept per direction; 1-byte segments in order are merged and cost none."""
+
+# --- TLS ------------------------------------------------------------------------------------
+RECORD_BYTES = 16_384 + 2_048
+"""Largest record that is not malformed (RFC 5246, 6.2.3: 2^14 plus 2,048 of expansion)."""
+HANDSHAKE_BYTES = 65_536
+"""Largest handshake message reassembled from records."""
+CERTIFICATES = 16
+"""Certificates read of one Certificate message; the rest of a longer chain is counted."""
+
+# --- X.509 ----------------------------------------------------------------------------------
+CERTIFICATE_CACHE = 4_096
+"""Parsed certificates kept by SHA-256."""
+VERIFY_KEY_BITS = 8_192
+"""Largest key with which a self-signature is verified: verification cost grows with its cube."""
+
+# --- events ---------------------------------------------------------------------------------
+LINE_BYTES = 8_000
+"""Longest syslog line; fields behind the cut are dropped and the line says so."""
+VALUE_BYTES = 2_048
+"""Longest value of one field, after escaping; a cut value ends in ``...``."""
+DEDUP_ENTRIES = 65_536
+"""Dedup windows open at once; the oldest is closed (and told) when a new one needs its place."""
+SINK_QUEUE = 8_192
+"""Lines waiting in front of one sink; beyond that they are dropped and counted."""
+
+# --- registry -------------------------------------------------------------------------------
+DECKIES = 65_536
+"""Deckies in the registry, IPv4 and IPv6 together."""
