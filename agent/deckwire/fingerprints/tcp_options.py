@@ -1,0 +1,126 @@
+"""TCP options of a SYN or SYN-ACK: one tolerant walk that every TCP fingerprint reads from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Option kinds (IANA "TCP Option Kind Numbers").
+EOL, NOP, MSS, WSCALE, SACK_PERMITTED, SACK = 0, 1, 2, 3, 4, 5
+TIMESTAMPS = 8
+ALTERNATE_CHECKSUM_REQUEST, ALTERNATE_CHECKSUM_DATA = 14, 15
+USER_TIMEOUT = 28
+
+_FIXED_LENGTH = {MSS: 4, WSCALE: 3, SACK_PERMITTED: 2, TIMESTAMPS: 10}
+
+_LETTERS = {
+    EOL: "E",
+    NOP: "N",
+    MSS: "M",
+    WSCALE: "W",
+    SACK_PERMITTED: "S",
+    SACK: "S",
+    TIMESTAMPS: "T",
+    ALTERNATE_CHECKSUM_REQUEST: "A",
+    ALTERNATE_CHECKSUM_DATA: "A",
+    USER_TIMEOUT: "U",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TcpOptions:
+    """What the option bytes of one segment say, however badly they are formed.
+
+    Of an option given twice the last one counts.
+    """
+
+    layout: tuple[int, ...]
+    """Kinds in wire order, NOPs included, up to and including the first end-of-options marker."""
+    mss: int | None
+    wscale: int | None
+    """As sent; values above 14 are illegal (RFC 7323, 2.3) but kept."""
+    sack_permitted: bool
+    timestamp: tuple[int, int] | None
+    """TSval and TSecr (RFC 7323, 3.2)."""
+    padding: int | None
+    """Bytes behind the end-of-options marker; None without a marker."""
+    padding_zeros: int
+    """How many of those bytes are zero."""
+    malformed: bool
+    """An option ran past the end, or had a length that its kind cannot have."""
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """The layout, and a 0 for each zero byte behind the marker (JA4T's reading)."""
+        return self.layout + (EOL,) * self.padding_zeros
+
+    @property
+    def padding_nonzero(self) -> bool:
+        """Something other than zeros stands behind the marker (p0f's ``opt+``)."""
+        return self.padding is not None and self.padding > self.padding_zeros
+
+
+def walk(raw: bytes) -> TcpOptions:
+    """Read the option bytes of one TCP header (RFC 9293, 3.1); any bytes give a value.
+
+    The walk stops at the marker, and at an option whose length cannot be followed (0, 1, or past
+    the end): its kind is the layout's last. A known kind with a wrong length that can be followed
+    is stepped over without taking its value.
+    """
+    layout: list[int] = []
+    mss: int | None = None
+    wscale: int | None = None
+    sack_permitted = False
+    timestamp: tuple[int, int] | None = None
+    padding: int | None = None
+    padding_zeros = 0
+    malformed = False
+
+    at, end = 0, len(raw)
+    while at < end:
+        kind = raw[at]
+        layout.append(kind)
+        if kind == NOP:
+            at += 1
+            continue
+        if kind == EOL:
+            padding = end - at - 1
+            padding_zeros = raw.count(0, at + 1)
+            break
+        length = raw[at + 1] if at + 1 < end else 0
+        if length < 2 or at + length > end:
+            malformed = True
+            break
+        if length != _FIXED_LENGTH.get(kind, length):
+            malformed = True
+        elif kind == MSS:
+            mss = int.from_bytes(raw[at + 2 : at + 4], "big")
+        elif kind == WSCALE:
+            wscale = raw[at + 2]
+        elif kind == SACK_PERMITTED:
+            sack_permitted = True
+        elif kind == TIMESTAMPS:
+            timestamp = (
+                int.from_bytes(raw[at + 2 : at + 6], "big"),
+                int.from_bytes(raw[at + 6 : at + 10], "big"),
+            )
+        at += length
+
+    return TcpOptions(
+        layout=tuple(layout),
+        mss=mss,
+        wscale=wscale,
+        sack_permitted=sack_permitted,
+        timestamp=timestamp,
+        padding=padding,
+        padding_zeros=padding_zeros,
+        malformed=malformed,
+    )
+
+
+def options_sig(options: TcpOptions) -> str:
+    """One letter an option in wire order, joined with commas; "" without options.
+
+    M mss, W window scale, T timestamps, S SACK-permitted and SACK, N nop, E end of options (one,
+    last), A alternate checksum, U user timeout, ? anything else.
+    """
+    return ",".join([_LETTERS.get(kind, "?") for kind in options.layout])
