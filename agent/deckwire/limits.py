@@ -38,3 +38,15 @@ SINK_QUEUE = 8_192
 # --- registry -------------------------------------------------------------------------------
 DECKIES = 65_536
 """Deckies in the registry, IPv4 and IPv6 together."""
+
+# --- capture files --------------------------------------------------------------------------
+CAPTURE_FRAME_BYTES = 262_144
+"""Longest frame taken from a capture: the largest snapshot length libpcap allows on a network."""
+CAPTURE_BLOCK_BYTES = 524_288
+"""Longest pcapng block that is held in memory: a frame with room for its options."""
+CAPTURE_INTERFACES = 4_096
+"""Interfaces described in one pcapng section."""
+SUPER_PACKET_BYTES = 524_280
+"""Longest IP packet that is cut into segments: Linux's GSO_MAX_SIZE, 8 * 65,535."""
+SUPER_PACKET_HEADER_BYTES = 256
+"""Longest headers, Ethernet to TCP, repeated in front of every segment cut."""

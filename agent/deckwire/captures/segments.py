@@ -1,0 +1,167 @@
+"""TCP super-packets cut back into segments that BPF_PROG_TEST_RUN accepts.
+
+Captures taken where the host offloads segmentation hold packets of up to 64 KB (BIG TCP: 512 KB)
+that were never on the wire like that. Cut, they are what the wire carried: the same headers,
+advancing sequence numbers, lengths of their own. Checksums are left as they are: nothing here
+or in the BPF program validates them, since the capturing host did not fill them in either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+
+from deckwire.limits import SUPER_PACKET_BYTES, SUPER_PACKET_HEADER_BYTES
+
+ETHERNET_BYTES = 14
+IPV4, IPV6 = 0x0800, 0x86DD
+TAGS = frozenset({0x8100, 0x88A8, 0x9100})
+TAG_BYTES = 4
+
+IPV4_BYTES, IPV6_BYTES, TCP_BYTES = 20, 40, 20
+IPV4_LENGTH, IPV6_LENGTH, IPV6_NEXT = 2, 4, 6
+"""Offsets in the IP header: total length; payload length; next header."""
+FRAGMENT_BITS = 0x3FFF
+"""More-fragments bit and fragment offset (RFC 791, 3.1)."""
+
+TCP = 6
+HOP_BY_HOP, ROUTING, AUTHENTICATION, DESTINATION = 0, 43, 51, 60
+EXTENSIONS = frozenset({HOP_BY_HOP, ROUTING, AUTHENTICATION, DESTINATION})
+"""Headers that may stand before an unfragmented TCP header (RFC 8200, 4; RFC 4302)."""
+JUMBO_BYTES = 8
+JUMBO = bytes.fromhex("c204")
+"""The Jumbo Payload option alone in its Hop-by-Hop header (RFC 2675, 2), as BIG TCP has it."""
+
+SEQ, OFFSET, FLAGS = 4, 12, 13
+"""Offsets in the TCP header (RFC 9293, 3.1)."""
+FIN, SYN, RST, PSH, CWR = 0x01, 0x02, 0x04, 0x08, 0x80
+ON_LAST = FIN | RST | PSH
+ON_FIRST = SYN | CWR
+
+U16, U32 = Struct("!H"), Struct("!I")
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Where the headers of a TCP packet stand in its frame, and what they claim."""
+
+    frame: bytes
+    """As captured, but without the Jumbo Payload header that no cut segment needs."""
+    ip: int
+    ip_version: int
+    tcp: int
+    payload: int
+    claimed: int
+    """Bytes of TCP payload by the IP length; the capture may hold fewer of them."""
+
+
+def split_segments(ethernet_frame: bytes, max_len: int) -> list[bytes]:
+    """The frame as frames of at most `max_len` bytes, in order.
+
+    A frame that fits is returned as it is. Of a larger TCP packet the segments' claimed payload
+    lengths add up to what the packet claimed; where the capture cut its payload, so do the
+    segments'. What is not TCP, is a fragment or makes no sense cannot be cut: its first
+    `max_len` bytes are the only element then, which is how the caller tells the case.
+    """
+    if len(ethernet_frame) <= max_len:
+        return [ethernet_frame]
+    layers = _layers(ethernet_frame)
+    room = max_len - layers.payload if layers else 0
+    if layers is None or room <= 0:
+        return [ethernet_frame[:max_len]]
+    return [
+        _segment(layers, start, min(start + room, layers.claimed))
+        for start in range(0, max(layers.claimed, 1), room)
+    ]
+
+
+def _segment(layers: Layers, start: int, end: int) -> bytes:
+    """The segment with the payload bytes from `start` to `end`."""
+    header = bytearray(layers.frame[: layers.payload])
+    if layers.ip_version == 4:
+        U16.pack_into(header, layers.ip + IPV4_LENGTH, layers.payload - layers.ip + end - start)
+    else:
+        extensions = layers.payload - layers.ip - IPV6_BYTES
+        U16.pack_into(header, layers.ip + IPV6_LENGTH, extensions + end - start)
+    flags = header[layers.tcp + FLAGS]
+    # A SYN takes the sequence number in front of the data that came with it.
+    advance = start + 1 if start and flags & SYN else start
+    (seq,) = U32.unpack_from(header, layers.tcp + SEQ)
+    U32.pack_into(header, layers.tcp + SEQ, (seq + advance) & 0xFFFF_FFFF)
+    if start:
+        flags &= ~ON_FIRST
+    if end < layers.claimed:
+        flags &= ~ON_LAST
+    header[layers.tcp + FLAGS] = flags
+    return bytes(header) + layers.frame[layers.payload + start : layers.payload + end]
+
+
+def _layers(frame: bytes) -> Layers | None:
+    """The headers down to TCP, or None if a hole, a fragment or another protocol is met."""
+    if len(frame) < ETHERNET_BYTES:
+        return None
+    ip = ETHERNET_BYTES
+    (protocol,) = U16.unpack_from(frame, ip - 2)
+    while protocol in TAGS and len(frame) >= ip + TAG_BYTES:
+        ip += TAG_BYTES
+        (protocol,) = U16.unpack_from(frame, ip - 2)
+    if protocol == IPV4:
+        return _ipv4(frame, ip)
+    if protocol == IPV6:
+        return _ipv6(frame, ip)
+    return None
+
+
+def _ipv4(frame: bytes, ip: int) -> Layers | None:
+    if len(frame) < ip + IPV4_BYTES:
+        return None
+    header_len = (frame[ip] & 0x0F) * 4
+    (fragment,) = U16.unpack_from(frame, ip + 6)
+    if frame[ip] >> 4 != 4 or header_len < IPV4_BYTES or fragment & FRAGMENT_BITS:
+        return None
+    if frame[ip + 9] != TCP:
+        return None
+    (total,) = U16.unpack_from(frame, ip + IPV4_LENGTH)
+    return _tcp(frame, ip, 4, ip + header_len, ip + total if total else len(frame))
+
+
+def _ipv6(frame: bytes, ip: int) -> Layers | None:
+    if len(frame) < ip + IPV6_BYTES or frame[ip] >> 4 != 6:
+        return None
+    (payload_len,) = U16.unpack_from(frame, ip + IPV6_LENGTH)
+    position = ip + IPV6_BYTES
+    end = position + payload_len if payload_len else len(frame)
+    if frame[ip + IPV6_NEXT] == HOP_BY_HOP and frame[position + 2 : position + 4] == JUMBO:
+        if payload_len or len(frame) < position + JUMBO_BYTES or frame[position + 1]:
+            return None
+        (jumbo_len,) = U32.unpack_from(frame, position + 4)
+        end = position + jumbo_len - JUMBO_BYTES
+        # Segments below 64 KB must not have the option (RFC 2675, 3): out it goes.
+        following = frame[position : position + 1]
+        frame = (
+            frame[: ip + IPV6_NEXT]
+            + following
+            + frame[ip + IPV6_NEXT + 1 : position]
+            + frame[position + JUMBO_BYTES :]
+        )
+    kind = frame[ip + IPV6_NEXT]
+    while kind in EXTENSIONS and len(frame) >= position + 8:
+        # AH counts its length in words beyond the first two, the others in eights.
+        words = (frame[position + 1] + 2) * 4 if kind == AUTHENTICATION else 0
+        kind, position = frame[position], position + (words or (frame[position + 1] + 1) * 8)
+    if kind != TCP:
+        return None
+    return _tcp(frame, ip, 6, position, end)
+
+
+def _tcp(frame: bytes, ip: int, ip_version: int, tcp: int, end: int) -> Layers | None:
+    """The layers of a packet that ends at `end` by its IP length, within frame or not."""
+    if len(frame) < tcp + TCP_BYTES:
+        return None
+    header_len = (frame[tcp + OFFSET] >> 4) * 4
+    payload = tcp + header_len
+    if header_len < TCP_BYTES or len(frame) < payload or end < payload:
+        return None
+    if end - ip > SUPER_PACKET_BYTES or payload > SUPER_PACKET_HEADER_BYTES:
+        return None
+    return Layers(frame, ip, ip_version, tcp, payload, end - payload)
