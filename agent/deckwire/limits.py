@@ -24,12 +24,24 @@ CERTIFICATE_CACHE = 4_096
 """Parsed certificates kept by SHA-256."""
 VERIFY_KEY_BITS = 8_192
 """Largest key with which a self-signature is verified: verification cost grows with its cube."""
+CERTIFICATE_CACHED_BYTES = 16_384
+"""A certificate whose texts need more memory than this is described anew each time."""
+CERTIFICATE_ATTRIBUTES = 256
+"""Attributes read of one distinguished name; a longer name is malformed."""
+CERTIFICATE_EXTENSIONS = 256
+"""Extensions read of one certificate; a longer list is malformed."""
+CERTIFICATE_SANS = 512
+"""Alternative names read of one certificate; a longer list is told cut, ending in ``...``."""
+OID_BYTES = 64
+"""Longest object identifier written in dotted form: its numbers have no limit of their own."""
 
 # --- events ---------------------------------------------------------------------------------
 LINE_BYTES = 8_000
 """Longest syslog line; fields behind the cut are dropped and the line says so."""
 VALUE_BYTES = 2_048
 """Longest value of one field, after escaping; a cut value ends in ``...``."""
+ESCAPE_CACHE = 4_096
+"""Characters whose escaped form is remembered."""
 DEDUP_ENTRIES = 65_536
 """Dedup windows open at once; the oldest is closed (and told) when a new one needs its place."""
 SINK_QUEUE = 8_192
@@ -38,6 +50,8 @@ SINK_QUEUE = 8_192
 # --- registry -------------------------------------------------------------------------------
 DECKIES = 65_536
 """Deckies in the registry, IPv4 and IPv6 together."""
+DECKIES_FILE_BYTES = 16_777_216
+"""Largest deckies file that is read: 256 bytes a decky."""
 
 # --- capture files --------------------------------------------------------------------------
 CAPTURE_FRAME_BYTES = 262_144
