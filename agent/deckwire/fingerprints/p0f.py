@@ -1,0 +1,239 @@
+"""p0f v3's view of one SYN or SYN-ACK, and the raw signature that p0f prints for it.
+
+The model and its rules are those of p0f 3.09b (p0f README, section 5), with two of that program's
+slips left out; docs/systems.md names them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from deckwire.fingerprints import tcp_options
+from deckwire.opening import ACK, CWR, ECE, NS, PSH, URG, Opening
+
+_QUIRK_NAMES = (
+    "df",
+    "id+",
+    "id-",
+    "ecn",
+    "0+",
+    "flow",
+    "seq-",
+    "ack+",
+    "ack-",
+    "uptr+",
+    "urgf+",
+    "pushf+",
+    "ts1-",
+    "ts2+",
+    "opt+",
+    "exws",
+    "bad",
+)
+QUIRKS = {name: 1 << position for position, name in enumerate(_QUIRK_NAMES)}
+"""Every quirk as a bit, in the order in which p0f prints them."""
+
+OPTION_NAMES = {
+    tcp_options.NOP: "nop",
+    tcp_options.MSS: "mss",
+    tcp_options.WSCALE: "ws",
+    tcp_options.SACK_PERMITTED: "sok",
+    tcp_options.SACK: "sack",
+    tcp_options.TIMESTAMPS: "ts",
+}
+"""Names in an option layout; the end marker is ``eol+N`` and every other kind ``?KIND``."""
+
+MAX_DISTANCE = 35
+"""Hops that p0f believes in; a packet from further away was made by something else."""
+
+_MAX_OPTIONS = 24
+"""Options p0f looks at; the rest of a longer list is ``bad``."""
+_MAX_WSCALE = 14  # RFC 7323, 2.3
+_TCP_HEADER = 20
+_IP_HEADER = {4: 20, 6: 40}
+_ETHERNET_MTU = 1500
+_TIMESTAMPS_SPACE = 12  # the option and two NOPs
+_MIN_MULTIPLE_MSS = 100
+_INITIAL_TTLS = (32, 64, 128, 255)
+_MAX_HOP_DISTANCE = 64
+
+
+class Direction(Enum):
+    """Which of the two openings: the sections of a signature file are named so."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a signature is compared with. Absent MSS and window scale are 0, as in p0f."""
+
+    direction: Direction
+    ver: int
+    ttl: int
+    olen: int
+    """Bytes of IP options or IPv6 extension headers."""
+    mss: int
+    wsize: int
+    multiple: tuple[str, int] | None
+    """``("mss", N)`` or ``("mtu", N)`` when the window is N times one of these."""
+    scale: int
+    layout: tuple[int, ...]
+    """TCP option kinds in wire order, the end marker included."""
+    padding: int
+    """Bytes behind the end marker."""
+    quirks: int
+    """Bits of QUIRKS."""
+    payload: bool
+
+    @property
+    def signature(self) -> str:
+        """The raw signature: ``ver:ittl:olen:mss:wsize,scale:olayout:quirks:pclass``."""
+        distance = distance_guess(self.ttl)
+        hops = str(distance) if distance <= MAX_DISTANCE else "?"
+        window = "{}*{}".format(*self.multiple) if self.multiple else str(self.wsize)
+        layout = ",".join([option_name(kind, self.padding) for kind in self.layout])
+        quirks = ",".join([name for name, bit in QUIRKS.items() if self.quirks & bit])
+        return (
+            f"{self.ver}:{self.ttl}+{hops}:{self.olen}:{self.mss}:{window},{self.scale}"
+            f":{layout}:{quirks}:{'+' if self.payload else '0'}"
+        )
+
+
+def option_name(kind: int, padding: int) -> str:
+    """One entry of an option layout as p0f writes it."""
+    if kind == tcp_options.EOL:
+        return f"eol+{padding}"
+    return OPTION_NAMES.get(kind, f"?{kind}")
+
+
+def initial_ttl(ttl: int) -> int:
+    """The usual initial value that a TTL or hop limit came from: 32, 64, 128 or 255."""
+    return next(initial for initial in _INITIAL_TTLS if ttl <= initial)
+
+
+def distance_guess(ttl: int) -> int:
+    """Hops from the usual initial value."""
+    return initial_ttl(ttl) - ttl
+
+
+def hop_distance(ttl: int) -> int:
+    """Hops from the usual initial value, held to 0..64 (events, 1.2)."""
+    return min(distance_guess(ttl), _MAX_HOP_DISTANCE)
+
+
+def observe(opening: Opening, syn_mss: int | None = None) -> Observation:
+    """An opening in p0f's terms.
+
+    `syn_mss` is the MSS of the SYN that a SYN-ACK answers: some systems count their window in it.
+    """
+    options = tcp_options.walk(opening.options)
+    mss = options.mss or 0
+    return Observation(
+        direction=Direction.RESPONSE if opening.flags & ACK else Direction.REQUEST,
+        ver=opening.ip_version,
+        ttl=opening.ttl,
+        olen=opening.ip_options_len,
+        mss=mss,
+        wsize=opening.window,
+        multiple=_window_multiple(opening, mss, options, syn_mss),
+        scale=options.wscale or 0,
+        layout=options.layout[:_MAX_OPTIONS],
+        padding=options.padding or 0,
+        quirks=_ip_quirks(opening) | _tcp_quirks(opening) | _option_quirks(opening, options),
+        payload=opening.payload_len > 0,
+    )
+
+
+def raw_signature(opening: Opening, syn_mss: int | None = None) -> str:
+    """The signature of an opening as p0f prints it in ``raw_sig``."""
+    return observe(opening, syn_mss).signature
+
+
+def _window_multiple(
+    opening: Opening, mss: int, options: tcp_options.TcpOptions, syn_mss: int | None
+) -> tuple[str, int] | None:
+    """What the window is a multiple of: the first that divides it, in p0f's order."""
+    if opening.window == 0 or mss < _MIN_MULTIPLE_MSS:
+        return None
+    ip_header = _IP_HEADER[opening.ip_version]
+    headers = ip_header + opening.ip_options_len + _TCP_HEADER + len(opening.options)
+    own_timestamp = options.timestamp is not None and options.timestamp[0] != 0
+
+    divisors = [("mss", mss)]
+    if own_timestamp:
+        divisors.append(("mss", mss - _TIMESTAMPS_SPACE))
+    # IPv4's sizes come first for both versions: a stack may compute its window before it knows.
+    for header in (20, 40) if opening.ip_version == 6 else (20,):
+        largest = _ETHERNET_MTU - header - _TCP_HEADER
+        divisors += [("mss", largest), ("mss", largest - _TIMESTAMPS_SPACE)]
+    divisors += [("mtu", mss + 20 + _TCP_HEADER), ("mtu", mss + headers)]
+    if opening.ip_version == 6:
+        divisors.append(("mtu", mss + 40 + _TCP_HEADER))
+    divisors.append(("mtu", _ETHERNET_MTU))
+    if syn_mss is not None:
+        divisors += [("mss", syn_mss), ("mss", syn_mss - _TIMESTAMPS_SPACE)]
+
+    for unit, divisor in divisors:
+        if divisor > 0 and opening.window % divisor == 0:
+            return unit, opening.window // divisor
+    return None
+
+
+def _ip_quirks(opening: Opening) -> int:
+    names = []
+    if opening.ip_version == 4:
+        if opening.df:
+            names.append("df")
+        if opening.df and opening.ip_id != 0:
+            names.append("id+")
+        if not opening.df and opening.ip_id == 0:
+            names.append("id-")
+        if opening.ip_reserved:
+            names.append("0+")
+    elif opening.flow_label != 0:
+        names.append("flow")
+    if opening.tos & 0b11 or opening.flags & (ECE | CWR | NS):
+        names.append("ecn")
+    return _bits(names)
+
+
+def _tcp_quirks(opening: Opening) -> int:
+    names = []
+    if opening.seq == 0:
+        names.append("seq-")
+    if opening.flags & ACK:
+        if opening.ack == 0:
+            names.append("ack-")
+    elif opening.ack != 0:
+        names.append("ack+")
+    if opening.flags & URG:
+        names.append("urgf+")
+    elif opening.urgent != 0:
+        names.append("uptr+")
+    if opening.flags & PSH:
+        names.append("pushf+")
+    return _bits(names)
+
+
+def _option_quirks(opening: Opening, options: tcp_options.TcpOptions) -> int:
+    names = []
+    if options.timestamp is not None:
+        own, peer = options.timestamp
+        if own == 0:
+            names.append("ts1-")
+        if peer != 0 and not opening.flags & ACK:
+            names.append("ts2+")
+    if options.padding_nonzero:
+        names.append("opt+")
+    if options.wscale is not None and options.wscale > _MAX_WSCALE:
+        names.append("exws")
+    if options.malformed or len(options.layout) > _MAX_OPTIONS:
+        names.append("bad")
+    return _bits(names)
+
+
+def _bits(names: list[str]) -> int:
+    return sum(QUIRKS[name] for name in names)
