@@ -1,0 +1,340 @@
+"""The deckies that are watched: who they are, and the file that tells it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+
+from deckwire.limits import DECKIES, DECKIES_FILE_BYTES
+
+MAPPED_PREFIX = bytes(10) + b"\xff\xff"
+"""IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2) hold IPv4 in the 16-byte keys."""
+NAME_LENGTH = 255
+"""Longest HOSTNAME of a syslog line (RFC 5424, 6.2.4), which is what a name becomes."""
+NAME = re.compile(r"[!-~]+")
+"""PRINTUSASCII of RFC 5424: printable ASCII without space."""
+OS_LENGTH = 255
+SHOWN_LENGTH = 60
+"""Characters of a wrong value that an error message repeats."""
+
+
+class DeckiesError(Exception):
+    """A registry that cannot be taken as given; its text is one line, ``PATH:LINE: what``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decky:
+    """One decoy and the address its traffic is known by.
+
+    ValueError for a name that cannot be a HOSTNAME or an address that no host can have.
+    """
+
+    name: str
+    """Printable ASCII without spaces, 1 to 255 characters."""
+    address: IPv4Address | IPv6Address
+    os: str | None = None
+    """The operating system it poses as, as the registry words it."""
+
+    def __post_init__(self) -> None:
+        if len(self.name) > NAME_LENGTH:
+            raise ValueError(f"name of {len(self.name)} characters, at most {NAME_LENGTH}")
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"name {_shown(self.name)} is not printable ASCII without spaces")
+        if self.os is not None and not (self.os.isprintable() and 0 < len(self.os) <= OS_LENGTH):
+            raise ValueError(f"operating system {_shown(self.os)} is not printable text")
+        if fault := _address_fault(self.address):
+            raise ValueError(f"address {_shown(str(self.address))} {fault}")
+
+    @property
+    def packed(self) -> bytes:
+        """The address as 16 bytes, IPv4 as IPv4-mapped: the key of the BPF maps."""
+        packed = self.address.packed
+        return packed if len(packed) == 16 else MAPPED_PREFIX + packed
+
+
+class Registry:
+    """The deckies by address: immutable, one name an address, iterated in the order given.
+
+    ValueError for an address that is named twice differently, or for too many deckies.
+    """
+
+    __slots__ = ("_by_address",)
+
+    def __init__(self, deckies: Iterable[Decky] = ()) -> None:
+        by_address: dict[bytes, Decky] = {}
+        for decky in deckies:
+            _enter(by_address, decky)
+        self._by_address = by_address
+
+    def name_of(self, packed: bytes) -> str | None:
+        """The name of the decky with this 16-byte address, None for any other host."""
+        decky = self._by_address.get(packed)
+        return None if decky is None else decky.name
+
+    def get(self, packed: bytes) -> Decky | None:
+        """The decky with this 16-byte address, None for any other host."""
+        return self._by_address.get(packed)
+
+    def difference(self, old: Registry) -> tuple[tuple[Decky, ...], tuple[Decky, ...]]:
+        """The deckies added since `old` and those removed, by address.
+
+        A decky that only got another name is in neither: its connections go on.
+        """
+        added = tuple(d for key, d in self._by_address.items() if key not in old)
+        removed = tuple(d for key, d in old._by_address.items() if key not in self)
+        return added, removed
+
+    def merged(self, other: Registry) -> Registry:
+        """The deckies of both; ValueError where they contradict each other."""
+        return Registry((*self, *other))
+
+    def __len__(self) -> int:
+        return len(self._by_address)
+
+    def __iter__(self) -> Iterator[Decky]:
+        return iter(self._by_address.values())
+
+    def __contains__(self, packed: object) -> bool:
+        return packed in self._by_address
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Registry):
+            return NotImplemented
+        return self._by_address == other._by_address
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._by_address.values()))
+
+    def __repr__(self) -> str:
+        return f"Registry({list(self)!r})"
+
+
+class DeckiesFile:
+    """The file behind ``--deckies``, re-read when it changes.
+
+    `fixed` are the deckies of ``--decky`` options: part of every registry that is read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], fixed: Registry | None = None) -> None:
+        self.path = os.fspath(path)
+        self._fixed = fixed if fixed is not None else Registry()
+        self._read_facts: tuple[int, ...] | None = None
+        """Of the file that the last `read` met; None if there was none."""
+
+    def changed(self) -> bool:
+        """Whether the file differs from what the last `read` met, be it good or bad.
+
+        Costs one stat(2): inode, size and modification time are compared.
+        """
+        return self._facts() != self._read_facts
+
+    def read(self) -> Registry:
+        """The registry of the file and the fixed deckies.
+
+        DeckiesError if anything in it is wrong: the caller then keeps the registry it has.
+        """
+        registry = parse_deckies(self._text(), self.path)
+        try:
+            return self._fixed.merged(registry)
+        except ValueError as error:
+            raise DeckiesError(f"{_shown_path(self.path)}: with --decky: {error}") from error
+
+    def _facts(self) -> tuple[int, ...] | None:
+        try:
+            facts = os.stat(self.path)
+        except OSError:
+            return None
+        return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+    def _text(self) -> bytes:
+        path = _shown_path(self.path)
+        # Taken before the reading: what is written meanwhile counts as a change.
+        self._read_facts = self._facts()
+        try:
+            if not stat.S_ISREG(os.stat(self.path).st_mode):
+                raise DeckiesError(f"{path}: not a regular file")
+            with open(self.path, "rb") as file:
+                text = file.read(DECKIES_FILE_BYTES + 1)
+        except OSError as error:
+            raise DeckiesError(f"{path}: {error.strerror or 'cannot be read'}") from error
+        if len(text) > DECKIES_FILE_BYTES:
+            raise DeckiesError(f"{path}: larger than {DECKIES_FILE_BYTES} bytes")
+        return text
+
+
+def parse_deckies(content: bytes, path: str) -> Registry:
+    """The registry that the content of a deckies file gives; `path` is for messages only.
+
+    Lines ``ADDR NAME [OS]``, a JSON object of names by address, or DECNET's state file
+    (docs/configuration.md). One fault refuses the file as a whole with DeckiesError.
+    """
+    path = _shown_path(path)
+    if not content:
+        # What a writer that truncates first leaves for a moment; `{}` or a comment is no decky.
+        raise DeckiesError(f"{path}: empty file")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DeckiesError(f"{path}:{line}: not UTF-8") from error
+    entries = _json_entries(text, path) if text.lstrip().startswith("{") else _line_entries(text)
+    by_address: dict[bytes, Decky] = {}
+    try:
+        for place, address, name, system in entries:
+            try:
+                _enter(by_address, Decky(name, parse_address(address), system))
+            except ValueError as error:
+                raise _EntryError(place, str(error)) from error
+    except _EntryError as error:
+        raise DeckiesError(f"{path}:{error.place}: {error.what}") from error
+    return Registry(by_address.values())
+
+
+def parse_option(value: str) -> Decky:
+    """The decky of a ``--decky ADDR[=NAME]`` option; its name is the address if not given.
+
+    DeckiesError with a one-line text if the value is wrong.
+    """
+    address_text, equals, name = value.partition("=")
+    try:
+        address = parse_address(address_text)
+        return Decky(name if equals else str(address), address)
+    except ValueError as error:
+        raise DeckiesError(f"--decky {_shown(value)}: {error}") from error
+
+
+def parse_address(text: str) -> IPv4Address | IPv6Address:
+    """The address that `text` writes, ValueError with a one-line reason if it is none."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f"{_shown(text)} is not an IPv4 or IPv6 address") from None
+
+
+def _address_fault(address: IPv4Address | IPv6Address) -> str:
+    if address.is_multicast:
+        return "is a multicast address"
+    if address.is_unspecified:
+        return "is the unspecified address"
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return "is IPv4-mapped, write it as IPv4"
+        if address.scope_id:
+            return "has a zone id, which no packet carries"
+    return ""
+
+
+def _enter(by_address: dict[bytes, Decky], decky: Decky) -> None:
+    known = by_address.get(decky.packed)
+    if known is None:
+        if len(by_address) >= DECKIES:
+            raise ValueError(f"more than {DECKIES} deckies")
+        by_address[decky.packed] = decky
+        return
+    if known.name != decky.name:
+        raise ValueError(f"{decky.address} is named both {known.name} and {decky.name}")
+    if None not in (known.os, decky.os) and known.os != decky.os:
+        raise ValueError(f"{decky.address} is given two operating systems")
+    by_address[decky.packed] = replace(known, os=known.os or decky.os)
+
+
+def _shown(value: object) -> str:
+    """A wrong value as a message may repeat it: short, on one line, ASCII."""
+    text = ascii(value)
+    return text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + "..."
+
+
+def _shown_path(path: str) -> str:
+    return ascii(path)[1:-1]
+
+
+# --- the file's forms -----------------------------------------------------------------------
+
+Entry = tuple[str, str, str, str | None]
+"""Place in the file, then address, name and operating system as text."""
+
+
+class _EntryError(Exception):
+    """What is wrong with one entry, and its place in the file."""
+
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(place, what)
+        self.place = place
+        self.what = what
+
+
+def _line_entries(text: str) -> Iterator[Entry]:
+    for number, line in enumerate(text.split("\n"), 1):
+        # A comment begins at a # that stands first or behind a space: names may hold one.
+        words = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].split(maxsplit=2)
+        if not words:
+            continue
+        if len(words) == 1:
+            raise _EntryError(
+                str(number), f"{_shown(words[0])} has no name: ADDR NAME [OS] is wanted"
+            )
+        address, name, *system = words
+        yield str(number), address, name, system[0].strip() if system else None
+
+
+def _json_entries(text: str, path: str) -> Iterator[Entry]:
+    try:
+        document = json.loads(text, object_pairs_hook=_without_repetition)
+    except json.JSONDecodeError as error:
+        raise DeckiesError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise DeckiesError(f"{path}:1: JSON nested too deeply") from error
+    except ValueError as error:
+        raise DeckiesError(f"{path}:1: {error}") from error
+    if "config" in document:
+        return _state_entries(document["config"])
+    return _map_entries(document)
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document: dict[str, object] = {}
+    for key, value in pairs:
+        if key in document:
+            raise ValueError(f"key {_shown(key)} stands twice in one object")
+        document[key] = value
+    return document
+
+
+def _map_entries(document: dict[str, object]) -> Iterator[Entry]:
+    for address, value in document.items():
+        place = _shown_path(address)[:SHOWN_LENGTH]
+        if isinstance(value, str):
+            yield place, address, value, None
+            continue
+        if not isinstance(value, dict):
+            raise _EntryError(place, "neither a name nor an object with name and os")
+        if unknown := next((key for key in value if key not in ("name", "os")), None):
+            raise _EntryError(place, f"unknown key {_shown(unknown)}, name and os are allowed")
+        system = value.get("os")
+        if system is not None and not isinstance(system, str):
+            raise _EntryError(place, "os is not text")
+        yield place, address, _text_of(value, "name", place), system
+
+
+def _state_entries(config: object) -> Iterator[Entry]:
+    deckies = config.get("deckies") if isinstance(config, dict) else None
+    if not isinstance(deckies, list):
+        raise _EntryError("config.deckies", "not a list")
+    for index, value in enumerate(deckies):
+        place = f"config.deckies[{index}]"
+        if not isinstance(value, dict):
+            raise _EntryError(place, "not an object")
+        yield place, _text_of(value, "ip", place), _text_of(value, "name", place), None
+
+
+def _text_of(value: dict[str, object], key: str, place: str) -> str:
+    text = value.get(key)
+    if not isinstance(text, str):
+        raise _EntryError(place, f"{key} is missing" if text is None else f"{key} is not text")
+    return text
