@@ -44,6 +44,10 @@ ESCAPE_CACHE = 4_096
 """Characters whose escaped form is remembered."""
 DEDUP_ENTRIES = 65_536
 """Dedup windows open at once; the oldest is closed (and told) when a new one needs its place."""
+DEDUP_KEY = 256
+"""Characters of a dedup key's fingerprint kept; the rest of a longer one is hashed."""
+DEDUP_HOSTS = 262_144
+"""Deckies remembered over all open windows together; beyond it their counts are lower bounds."""
 SINK_QUEUE = 8_192
 """Lines waiting in front of one sink; beyond that they are dropped and counted."""
 

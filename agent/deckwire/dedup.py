@@ -1,0 +1,204 @@
+"""Deduplication: one telling a window of source, event and fingerprint, and what it hid."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from deckwire.event import Event
+from deckwire.limits import DEDUP_ENTRIES, DEDUP_HOSTS, DEDUP_KEY
+from deckwire.timestamp import timestamp
+
+TTL_S = 300.0
+
+_NS = 1_000_000_000
+_DIGEST_BYTES = 16
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one window suppressed: at least one event. Times are of the events suppressed."""
+
+    event: str
+    source: str
+    key: str
+    count: int
+    deckies: int
+    first_seen_ns: int
+    last_seen_ns: int
+
+    def told(self, host: str, now_ns: int) -> Event:
+        """The `dedup_summary` event, emitted at `now_ns` by the host named `host`."""
+        return Event(
+            name="dedup_summary",
+            time_ns=now_ns,
+            host=host,
+            fields=(
+                ("event", self.event),
+                ("src_ip", self.source),
+                ("key", self.key),
+                ("count", self.count),
+                ("deckies", self.deckies),
+                ("first_seen", timestamp(self.first_seen_ns)),
+                ("last_seen", timestamp(self.last_seen_ns)),
+            ),
+            source=self.source,
+        )
+
+
+@dataclass(slots=True)
+class Counters:
+    """Sums since the start."""
+
+    suppressed: int = 0
+    """Events that were not admitted."""
+    evicted: int = 0
+    """Windows closed before their time because DEDUP_ENTRIES were open."""
+    summaries_lost: int = 0
+    """Summaries dropped because nobody took them by `expired` (DEDUP_ENTRIES may wait)."""
+    hosts_ignored: int = 0
+    """Deckies not remembered because DEDUP_HOSTS were: counts of deckies are too low by these."""
+
+
+class Dedup:
+    """Open windows by (source, name, fingerprint), in the order in which they were opened.
+
+    A window opens at the time of the first event told, lasts `ttl_s` seconds and is not renewed;
+    0 turns deduplication off. Time is the events' own, so a replay runs on the capture's clock.
+    An event from outside its window, be it later or so much earlier that the clock must have been
+    set back, ends it.
+    """
+
+    def __init__(
+        self, ttl_s: float = TTL_S, entries: int = DEDUP_ENTRIES, hosts: int = DEDUP_HOSTS
+    ) -> None:
+        self.counters = Counters()
+        self._ttl_ns = round(ttl_s * _NS)
+        self._entries = entries
+        self._hosts_left = hosts
+        self._windows: OrderedDict[_Key, _Window] = OrderedDict()
+        self._closed: list[Summary] = []
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def admit(self, event: Event) -> bool:
+        """Whether `event` is to be told; if not, it has been counted in its window."""
+        key = _key(event)
+        window = self._windows.get(key) if key else None
+        if key is None or window is None:
+            return True
+        if self._is_over(window, event.time_ns):
+            self._close(key)
+            return True
+        self.counters.suppressed += 1
+        window.suppress(event.time_ns)
+        if event.host not in window.hosts:
+            if self._hosts_left:
+                self._hosts_left -= 1
+                window.hosts.add(event.host)
+            else:
+                self.counters.hosts_ignored += 1
+        return False
+
+    def told(self, event: Event) -> None:
+        """Open the window of an event that was admitted and that an output accepted."""
+        key = _key(event)
+        if not self._ttl_ns or key is None or key in self._windows:
+            return
+        if len(self._windows) >= self._entries:
+            self.counters.evicted += 1
+            self._close(next(iter(self._windows)))
+        self._windows[key] = _Window(event.time_ns)
+
+    def ends_ns(self, event: Event) -> int | None:
+        """When the open window of the event's key ends; None if there is none."""
+        key = _key(event)
+        window = self._windows.get(key) if key else None
+        return None if window is None else window.opened_ns + self._ttl_ns
+
+    def expired(self, now_ns: int) -> list[Summary]:
+        """Close the windows that are over at `now_ns`; all summaries since the last call.
+
+        Costs as much as it closes: windows are looked at oldest first, up to the first that is
+        still open. Event times are nearly monotone, so one behind that is at most a little late.
+        """
+        for key, window in self._oldest():
+            if not self._is_over(window, now_ns):
+                break
+            self._close(key)
+        return self._take()
+
+    def close(self) -> list[Summary]:
+        """Close all windows: what is left to be told at shutdown."""
+        for key, _ in self._oldest():
+            self._close(key)
+        return self._take()
+
+    def _oldest(self) -> Iterator[tuple[_Key, _Window]]:
+        """The oldest window, again and again while its predecessor is being closed."""
+        while self._windows:
+            key = next(iter(self._windows))
+            yield key, self._windows[key]
+
+    def _is_over(self, window: _Window, time_ns: int) -> bool:
+        return abs(time_ns - window.opened_ns) >= self._ttl_ns
+
+    def _close(self, key: _Key) -> None:
+        window = self._windows.pop(key)
+        self._hosts_left += len(window.hosts)
+        if not window.count:
+            return
+        if len(self._closed) >= self._entries:
+            self.counters.summaries_lost += 1
+            return
+        source, name, fingerprint = key
+        self._closed.append(
+            Summary(
+                event=name,
+                source=source,
+                key=fingerprint,
+                count=window.count,
+                deckies=len(window.hosts),
+                first_seen_ns=window.first_ns,
+                last_seen_ns=window.last_ns,
+            )
+        )
+
+    def _take(self) -> list[Summary]:
+        closed, self._closed = self._closed, []
+        return closed
+
+
+class _Window:
+    """One open window; `first_ns`, `last_ns` and `hosts` tell of the events it suppressed."""
+
+    __slots__ = ("count", "first_ns", "hosts", "last_ns", "opened_ns")
+
+    def __init__(self, opened_ns: int) -> None:
+        self.opened_ns = opened_ns
+        self.count = 0
+        self.first_ns = 0
+        self.last_ns = 0
+        self.hosts: set[str] = set()
+
+    def suppress(self, time_ns: int) -> None:
+        self.first_ns = min(self.first_ns, time_ns) if self.count else time_ns
+        self.last_ns = max(self.last_ns, time_ns) if self.count else time_ns
+        self.count += 1
+
+
+def _key(event: Event) -> _Key | None:
+    """The window's key; a long fingerprint (a peer's certificate names) costs no more memory."""
+    fingerprint = event.fingerprint
+    if fingerprint is None:
+        return None
+    if len(fingerprint) > DEDUP_KEY:
+        digest = blake2b(fingerprint.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES)
+        kept = DEDUP_KEY - 2 * _DIGEST_BYTES - len("...")
+        fingerprint = f"{fingerprint[:kept]}...{digest.hexdigest()}"
+    return event.source, event.name, fingerprint
