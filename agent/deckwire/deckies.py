@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from deckwire.limits import DECKIES, DECKIES_FILE_BYTES
+from deckwire.shown import plain, shown
 
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 """IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2) hold IPv4 in the 16-byte keys."""
@@ -20,8 +21,8 @@ NAME_LENGTH = 255
 NAME = re.compile(r"[!-~]+")
 """PRINTUSASCII of RFC 5424: printable ASCII without space."""
 OS_LENGTH = 255
-SHOWN_LENGTH = 60
-"""Characters of a wrong value that an error message repeats."""
+ADDRESS_LENGTH = 45
+"""Longest text of an address (an IPv6 one that ends as IPv4): more of a key is not repeated."""
 
 
 class DeckiesError(Exception):
@@ -45,11 +46,11 @@ class Decky:
         if len(self.name) > NAME_LENGTH:
             raise ValueError(f"name of {len(self.name)} characters, at most {NAME_LENGTH}")
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"name {_shown(self.name)} is not printable ASCII without spaces")
+            raise ValueError(f"name {shown(self.name)} is not printable ASCII without spaces")
         if self.os is not None and not (self.os.isprintable() and 0 < len(self.os) <= OS_LENGTH):
-            raise ValueError(f"operating system {_shown(self.os)} is not printable text")
+            raise ValueError(f"operating system {shown(self.os)} is not printable text")
         if fault := _address_fault(self.address):
-            raise ValueError(f"address {_shown(str(self.address))} {fault}")
+            raise ValueError(f"address {shown(str(self.address))} {fault}")
 
     @property
     def packed(self) -> bytes:
@@ -143,7 +144,7 @@ class DeckiesFile:
         try:
             return self._fixed.merged(registry)
         except ValueError as error:
-            raise DeckiesError(f"{_shown_path(self.path)}: with --decky: {error}") from error
+            raise DeckiesError(f"{plain(self.path)}: with --decky: {error}") from error
 
     def _facts(self) -> tuple[int, ...] | None:
         try:
@@ -153,7 +154,7 @@ class DeckiesFile:
         return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
     def _text(self) -> bytes:
-        path = _shown_path(self.path)
+        path = plain(self.path)
         # Taken before the reading: what is written meanwhile counts as a change.
         self._read_facts = self._facts()
         try:
@@ -174,7 +175,7 @@ def parse_deckies(content: bytes, path: str) -> Registry:
     Lines ``ADDR NAME [OS]``, a JSON object of names by address, or DECNET's state file
     (docs/configuration.md). One fault refuses the file as a whole with DeckiesError.
     """
-    path = _shown_path(path)
+    path = plain(path)
     if not content:
         # What a writer that truncates first leaves for a moment; `{}` or a comment is no decky.
         raise DeckiesError(f"{path}: empty file")
@@ -199,14 +200,14 @@ def parse_deckies(content: bytes, path: str) -> Registry:
 def parse_option(value: str) -> Decky:
     """The decky of a ``--decky ADDR[=NAME]`` option; its name is the address if not given.
 
-    DeckiesError with a one-line text if the value is wrong.
+    ValueError with a one-line reason if the value is wrong.
     """
     address_text, equals, name = value.partition("=")
     try:
         address = parse_address(address_text)
         return Decky(name if equals else str(address), address)
     except ValueError as error:
-        raise DeckiesError(f"--decky {_shown(value)}: {error}") from error
+        raise ValueError(f"{shown(value)}: {error}, ADDR[=NAME] is allowed") from error
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address:
@@ -214,7 +215,7 @@ def parse_address(text: str) -> IPv4Address | IPv6Address:
     try:
         return ipaddress.ip_address(text)
     except ValueError:
-        raise ValueError(f"{_shown(text)} is not an IPv4 or IPv6 address") from None
+        raise ValueError(f"{shown(text)} is not an IPv4 or IPv6 address") from None
 
 
 def _address_fault(address: IPv4Address | IPv6Address) -> str:
@@ -244,16 +245,6 @@ def _enter(by_address: dict[bytes, Decky], decky: Decky) -> None:
     by_address[decky.packed] = replace(known, os=known.os or decky.os)
 
 
-def _shown(value: object) -> str:
-    """A wrong value as a message may repeat it: short, on one line, ASCII."""
-    text = ascii(value)
-    return text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + "..."
-
-
-def _shown_path(path: str) -> str:
-    return ascii(path)[1:-1]
-
-
 # --- the file's forms -----------------------------------------------------------------------
 
 Entry = tuple[str, str, str, str | None]
@@ -276,9 +267,7 @@ def _line_entries(text: str) -> Iterator[Entry]:
         if not words:
             continue
         if len(words) == 1:
-            raise _EntryError(
-                str(number), f"{_shown(words[0])} has no name: ADDR NAME [OS] is wanted"
-            )
+            raise _EntryError(str(number), f"{shown(words[0])} stands alone, not ADDR NAME [OS]")
         address, name, *system = words
         yield str(number), address, name, system[0].strip() if system else None
 
@@ -301,21 +290,21 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
     document: dict[str, object] = {}
     for key, value in pairs:
         if key in document:
-            raise ValueError(f"key {_shown(key)} stands twice in one object")
+            raise ValueError(f"key {shown(key)} stands twice in one object")
         document[key] = value
     return document
 
 
 def _map_entries(document: dict[str, object]) -> Iterator[Entry]:
     for address, value in document.items():
-        place = _shown_path(address)[:SHOWN_LENGTH]
+        place = plain(address[:ADDRESS_LENGTH])
         if isinstance(value, str):
             yield place, address, value, None
             continue
         if not isinstance(value, dict):
             raise _EntryError(place, "neither a name nor an object with name and os")
         if unknown := next((key for key in value if key not in ("name", "os")), None):
-            raise _EntryError(place, f"unknown key {_shown(unknown)}, name and os are allowed")
+            raise _EntryError(place, f"unknown key {shown(unknown)}, name and os are allowed")
         system = value.get("os")
         if system is not None and not isinstance(system, str):
             raise _EntryError(place, "os is not text")

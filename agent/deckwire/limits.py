@@ -56,6 +56,8 @@ DECKIES = 65_536
 """Deckies in the registry, IPv4 and IPv6 together."""
 DECKIES_FILE_BYTES = 16_777_216
 """Largest deckies file that is read: 256 bytes a decky."""
+CONFIG_FILE_BYTES = 1_048_576
+"""Largest configuration file that is read."""
 
 # --- capture files --------------------------------------------------------------------------
 CAPTURE_FRAME_BYTES = 262_144

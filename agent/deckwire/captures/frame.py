@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deckwire.shown import plain
+
 TIME_LIMIT_NS = 1 << 63
 """Frame times are below this: they become the kernel's signed 64-bit clock."""
 
@@ -33,4 +35,4 @@ class CaptureError(Exception):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{ascii(self.path)[1:-1]}: at byte {self.offset}: {self.reason}"
+        return f"{plain(self.path)}: at byte {self.offset}: {self.reason}"
