@@ -1,0 +1,11 @@
+"""The one exception of the TLS parsers."""
+
+from __future__ import annotations
+
+
+class Malformed(Exception):  # noqa: N818 - an outcome of parsing, beside "done" and "need more"
+    """Bytes that are no instance of what they were to be parsed as; `reason` is short text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

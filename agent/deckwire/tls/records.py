@@ -1,0 +1,219 @@
+"""From the clear-text bytes of one direction to TLS handshake messages; no I/O, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from deckwire.limits import HANDSHAKE_BYTES, RECORD_BYTES
+from deckwire.tls.errors import Malformed
+from deckwire.tls.wire import HANDSHAKE_HEADER, RECORD_HEADER
+
+RECORD_HEADER_BYTES = 5
+HANDSHAKE_HEADER_BYTES = 4
+
+HELLO_PREFIX_BYTES = RECORD_HEADER_BYTES + 1
+"""Bytes after which looks_like_hello always knows."""
+
+
+class ContentType(IntEnum):
+    """Record types that can stand in a clear-text flight, and the two that end it."""
+
+    CHANGE_CIPHER_SPEC = 20
+    ALERT = 21
+    HANDSHAKE = 22
+    APPLICATION_DATA = 23
+    HEARTBEAT = 24
+
+
+class HandshakeType(IntEnum):
+    """Handshake messages that are parsed."""
+
+    CLIENT_HELLO = 1
+    SERVER_HELLO = 2
+    CERTIFICATE = 11
+
+
+class State(Enum):
+    """What a RecordReader can do with further bytes."""
+
+    NEED_MORE = "need more"
+    CLOSED = "closed"
+    """The clear-text flight is over: ChangeCipherSpec or application data."""
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeMessage:
+    """One complete handshake message."""
+
+    type: int
+    body: bytes
+    """Without the four bytes of header."""
+    records: int
+    """Records that hold a part of it, 1 or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedMessage:
+    """A handshake message whose end has not come."""
+
+    type: int
+    body: bytes
+    """As far as it has come, possibly b""."""
+    length: int
+    """Body bytes that its header announced."""
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """RFC 8446, 6: values as they stand on the wire."""
+
+    level: int
+    description: int
+
+
+def looks_like_hello(
+    prefix: bytes,
+    types: tuple[int, ...] = (HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO),
+) -> bool | None:
+    """Tell whether bytes begin a record that begins with a hello; None as long as it can be.
+
+    `types` narrows the hellos that count. After True, `prefix[5]` is the type that was found.
+    """
+    if prefix[:1] not in {b"", b"\x16"}:
+        return False
+    if prefix[1:2] not in {b"", b"\x03"}:
+        return False
+    if len(prefix) > 2 and prefix[2] > 4:
+        return False
+    if len(prefix) >= RECORD_HEADER_BYTES:
+        length = int.from_bytes(prefix[3:5], "big")
+        if not HANDSHAKE_HEADER_BYTES <= length <= RECORD_BYTES:
+            return False
+    if len(prefix) < HELLO_PREFIX_BYTES:
+        return None
+    return prefix[5] in types
+
+
+class RecordReader:
+    """One direction of a connection from its first TLS record on.
+
+    Handshake bytes are taken out of a record as they come, so a message is given out although
+    the record that it shares with others is not complete. Alerts and heartbeats are stepped
+    over. SSL 2.0 has other records and is MALFORMED here.
+
+    Memory: at most HANDSHAKE_BYTES and one record.
+    """
+
+    __slots__ = (
+        "_handshake",
+        "_left",
+        "_partial",
+        "_records",
+        "_type",
+        "alert",
+        "alerts",
+        "reason",
+        "state",
+    )
+
+    state: State
+    reason: str
+    """Why the state is MALFORMED, else ""."""
+    alert: Alert | None
+    """The first alert."""
+    alerts: int
+    """Alerts seen."""
+
+    def __init__(self) -> None:
+        self._partial = bytearray()  # of a record header, or of an alert
+        self._type = 0  # content type of the record that is open
+        self._left = 0  # bytes of it to come
+        self._handshake = bytearray()  # from the first byte of an unfinished message on
+        self._records = 0  # records that hold a part of that message
+        self.state = State.NEED_MORE
+        self.reason = ""
+        self.alert = None
+        self.alerts = 0
+
+    def feed(self, data: bytes) -> list[HandshakeMessage]:
+        """Take the next bytes and return the messages that they complete.
+
+        Never raises. In any state but NEED_MORE further bytes are ignored; messages that were
+        complete before the state changed are still returned.
+        """
+        messages: list[HandshakeMessage] = []
+        at = 0
+        try:
+            while at < len(data) and self.state is State.NEED_MORE:
+                wanted = self._left or RECORD_HEADER_BYTES - len(self._partial)
+                chunk = data[at : at + wanted]
+                at += len(chunk)
+                if self._left:
+                    self._left -= len(chunk)
+                    self._take_content(chunk, messages)
+                else:
+                    self._partial += chunk
+                    if len(self._partial) == RECORD_HEADER_BYTES:
+                        self._open_record()
+        except Malformed as error:
+            self.state = State.MALFORMED
+            self.reason = error.reason
+        return messages
+
+    def unfinished(self) -> UnfinishedMessage | None:
+        """Return the message that has begun but not ended; None until its header is complete."""
+        if len(self._handshake) < HANDSHAKE_HEADER_BYTES:
+            return None
+        header = HANDSHAKE_HEADER.parse(bytes(self._handshake[:HANDSHAKE_HEADER_BYTES]))
+        body = bytes(self._handshake[HANDSHAKE_HEADER_BYTES:])
+        return UnfinishedMessage(header.type, body, header.length, self._records)
+
+    def _open_record(self) -> None:
+        header = RECORD_HEADER.parse(bytes(self._partial))
+        self._partial.clear()
+        if header.major != 3:
+            raise Malformed(f"record version {header.major}.{header.minor}")
+        if header.length > RECORD_BYTES:
+            raise Malformed("record too long")
+        if self._handshake and header.type != ContentType.HANDSHAKE:
+            raise Malformed("record of another type inside a handshake message")
+        match header.type:
+            case ContentType.HANDSHAKE:
+                if header.length == 0:
+                    raise Malformed("empty handshake record")
+                self._records = self._records + 1 if self._handshake else 1
+            case ContentType.ALERT:
+                if header.length != 2:
+                    raise Malformed("alert of a wrong length")
+            case ContentType.CHANGE_CIPHER_SPEC | ContentType.APPLICATION_DATA:
+                self.state = State.CLOSED
+            case ContentType.HEARTBEAT:
+                pass
+            case other:
+                raise Malformed(f"content type {other}")
+        self._type = header.type
+        self._left = header.length
+
+    def _take_content(self, chunk: bytes, messages: list[HandshakeMessage]) -> None:
+        if self._type == ContentType.HANDSHAKE:
+            self._handshake += chunk
+            while len(self._handshake) >= HANDSHAKE_HEADER_BYTES:
+                header = HANDSHAKE_HEADER.parse(bytes(self._handshake[:HANDSHAKE_HEADER_BYTES]))
+                if header.length > HANDSHAKE_BYTES:
+                    raise Malformed("handshake message too long")
+                end = HANDSHAKE_HEADER_BYTES + header.length
+                if len(self._handshake) < end:
+                    break
+                body = bytes(self._handshake[HANDSHAKE_HEADER_BYTES:end])
+                messages.append(HandshakeMessage(header.type, body, self._records))
+                del self._handshake[:end]
+                self._records = 1
+        elif self._type == ContentType.ALERT:
+            self._partial += chunk
+            if not self._left:
+                self.alerts += 1
+                self.alert = self.alert or Alert(*self._partial)
+                self._partial.clear()
