@@ -1,0 +1,1005 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * The programs: tc_ingress and tc_egress on the interface that carries the
+ * deckies' traffic. Every path passes the frame on. The way of a frame:
+ *
+ *   addresses -> is a decky involved? -> TCP -> SYN, SYN-ACK or segment
+ *
+ * BCC rewrites map calls in this file only, so all of them stand here.
+ */
+#include "limits.h"
+#include "sample.h"
+#include "maps.h"
+#include "parsing.h"
+#include "sequence.h"
+#include "tls.h"
+
+/* TC_ACT_OK would end the chain for the programs behind ours. */
+#define TC_NEXT (-1)
+
+/* Linear bytes that the address look-ups want. */
+#define LINEAR_LEN                                                             \
+	(sizeof(struct eth_header) +                                           \
+	 MAX_VLAN_TAGS * sizeof(struct vlan_header) +                          \
+	 sizeof(struct ipv6_header))
+
+/* Traits that belong to a SYN's signature: see agent/.../scanners.py. */
+#define ZMAP_IP_ID 54321
+
+/* What every step of one frame needs. */
+struct context {
+	struct counters *counters;
+	struct flow_key key;
+	__u64 now;
+	__u8 sender;
+};
+
+static __always_inline __u64 frame_time(struct __sk_buff *skb)
+{
+#ifdef DECKWIRE_REPLAY_CLOCK
+	return skb->tstamp;
+#else
+	return bpf_ktime_get_ns();
+#endif
+}
+
+static __always_inline __u64 mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 29;
+}
+
+static __always_inline void sample_begin(struct sample_head *head,
+					 const struct context *ctx,
+					 const struct packet *p, __u8 kind)
+{
+	__builtin_memset(head, 0, sizeof(*head));
+	head->time_ns = ctx->now;
+	head->key = ctx->key;
+	head->seq = p->seq;
+	head->payload_len = p->payload_len;
+	head->kind = kind;
+	head->sender = ctx->sender;
+}
+
+static __always_inline int sample_sent(struct counters *counters, int error)
+{
+	counters->samples_wanted++;
+	if (error)
+		counters->samples_lost++;
+	else
+		counters->samples_submitted++;
+	return !error;
+}
+
+/* 1 if the bucket had a token, which is spent. */
+static __always_inline int budget_take(struct budget *budget, __u64 now,
+				       __u64 cost, __u64 burst)
+{
+	__s64 tokens = budget->tokens_ns;
+	__s64 elapsed = now - budget->filled_ns;
+
+	if (elapsed > 0) {
+		if (elapsed > (__s64)burst)
+			elapsed = burst;
+		tokens += elapsed;
+		if (tokens > (__s64)burst)
+			tokens = burst;
+		budget->filled_ns = now;
+	}
+	if (tokens < (__s64)cost) {
+		budget->tokens_ns = tokens;
+		return 0;
+	}
+	budget->tokens_ns = tokens - cost;
+	return 1;
+}
+
+/* The slot of a source: an IPv6 attacker owns at least a /64. */
+static __always_inline struct source *source_of(const struct flow_key *key,
+						__u8 end, __u64 seed)
+{
+	__u64 hash;
+	__u32 slot;
+
+	end &= 1;
+	hash = mix(seed, (__u64)key->addr[end][0] << 32 | key->addr[end][1]);
+	if (!key->addr[end][0] && !key->addr[end][1])
+		hash = mix(hash, key->addr[end][3]);
+	slot = (hash >> 32) & (SOURCE_SLOTS - 1);
+	return sources.lookup(&slot);
+}
+
+/* The intervals between any two packets of one connection, held to >= 0. */
+static __always_inline void note_interval(__u64 now, __u64 *last, __u64 *min,
+					  __u64 *max)
+{
+	__s64 interval = now - *last;
+
+	if (interval < 0)
+		interval = 0;
+	else
+		*last = now;
+	if ((__u64)interval < *min)
+		*min = interval;
+	if ((__u64)interval > *max)
+		*max = interval;
+}
+
+static __always_inline void opening_fill(struct __sk_buff *skb,
+					 struct opening *o,
+					 const struct packet *p, __u64 now)
+{
+	__u64 last = p->tcp_len - sizeof(struct tcp_header) - 1;
+
+	o->time_ns = now;
+	o->seq = p->seq;
+	o->ack = p->ack;
+	o->flow_label = p->flow_label;
+	o->payload_len = p->payload_len;
+	o->window = p->window;
+	o->ip_id = p->ip_id;
+	o->urgent = p->urgent;
+	o->flags = p->flags;
+	o->ip_options_len = p->ip_options_len;
+	o->ttl = p->ttl;
+	o->tos = p->tos;
+	o->ip_version = p->ip_version;
+	o->ip_flags = p->ip_flags;
+	o->retransmits = 0;
+	o->options_len = 0;
+	__builtin_memset(o->options, 0, sizeof(o->options));
+	/* without options it wraps; clang would drop a bound it can prove */
+	asm volatile("" : "+r"(last));
+	if (last < MAX_TCP_OPTIONS &&
+	    !bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
+				o->options, last + 1))
+		o->options_len = last + 1;
+}
+
+/*
+ * The bytes of the options without timestamp values, so that two SYNs of one
+ * stack hash alike. The walk's state lives in a map value and is read back at
+ * each step: states that the verifier compares stay equal.
+ */
+static __always_inline __u64 options_hash(const struct opening *o, __u64 seed)
+{
+	volatile struct option_walk *walk;
+	__u32 zero = 0, at, kind, len, since;
+
+	walk = option_walks.lookup(&zero);
+	if (!walk)
+		return 0;
+	walk->hash = seed;
+	walk->at = 0;
+	walk->next = 0;
+	walk->timestamp = MAX_TCP_OPTIONS;
+	walk->own = 0;
+	walk->echo = 0;
+	for (int i = 0; i < MAX_TCP_OPTIONS; i++) {
+		at = walk->at;
+		if (at >= o->options_len || at >= MAX_TCP_OPTIONS)
+			break;
+		kind = o->options[at];
+		if (at == walk->next) {
+			len = 1;
+			if (kind > 1 && at + 1 < MAX_TCP_OPTIONS) {
+				len = o->options[at + 1];
+				if (len < 2)
+					len = MAX_TCP_OPTIONS;
+				if (kind == 8 && len == 10)
+					walk->timestamp = at;
+			} else if (!kind) {
+				len = MAX_TCP_OPTIONS;
+			}
+			walk->next = at + len;
+		}
+		since = at - walk->timestamp;
+		if (at >= walk->timestamp && since >= 2 && since < 6)
+			walk->own |= kind;
+		else if (at >= walk->timestamp && since >= 6 && since < 10)
+			walk->echo |= kind;
+		else
+			walk->hash = mix(walk->hash, kind);
+		walk->at = at + 1;
+	}
+	return mix(walk->hash, (walk->own ? 2 : 0) | (walk->echo ? 1 : 0));
+}
+
+/*
+ * Everything that os, tool and options_sig are made from, and the source: two
+ * SYNs with one signature make one event. Never coarser than the agent's key.
+ */
+static __always_inline __u64 syn_signature(const struct packet *p,
+					   const struct opening *o, __u64 seed)
+{
+	__u32 dst = be32(p->daddr[3]), traits = 0;
+	__u64 hash = options_hash(o, seed);
+
+	if (p->ip_id == ZMAP_IP_ID)
+		traits |= 1;
+	if (p->ip_id == (__u16)((dst ^ be16(p->dport) ^ p->seq) >> 16 ^ dst ^
+				be16(p->dport) ^ p->seq) ||
+	    p->ip_id == (__u16)(dst ^ be16(p->dport) ^ p->seq))
+		traits |= 2;
+	if (p->seq == dst)
+		traits |= 4;
+	if (!p->seq)
+		traits |= 8;
+	if (p->ack)
+		traits |= 16;
+	if (p->ip_id)
+		traits |= 32;
+	if (p->flow_label)
+		traits |= 64;
+	if (p->urgent)
+		traits |= 128;
+	if (p->payload_len)
+		traits |= 256;
+	hash = mix(hash, (__u64)p->window << 48 | (__u64)p->ttl << 40 |
+				 (__u64)p->tos << 32 | (__u64)p->flags << 16 |
+				 traits);
+	hash = mix(hash, (__u64)p->ip_options_len << 16 | p->ip_version << 8 |
+				 p->ip_flags);
+	hash = mix(hash, (__u64)p->saddr[0] << 32 | p->saddr[1]);
+	return mix(hash, (__u64)p->saddr[2] << 32 | p->saddr[3]);
+}
+
+/* Is this SYN worth a sample? Marks it so until the agent has decided. */
+static __always_inline int syn_wanted(struct context *ctx, __u64 signature,
+				      const struct settings *set)
+{
+	struct syn_seen *seen;
+	struct budget *budget;
+	__u32 slot = (signature >> 32) & (SYN_SEEN_SLOTS - 1), zero = 0;
+
+	budget = syn_budget.lookup(&zero);
+	seen = syn_seen.lookup(&slot);
+	if (!budget || !seen)
+		return 0;
+	if (set->dedup && seen->signature == signature &&
+	    seen->expires_ns > ctx->now) {
+		__sync_fetch_and_add(&seen->suppressed, 1);
+		seen->last_ns = ctx->now;
+		ctx->counters->syn_suppressed++;
+		return 0;
+	}
+	if (!budget_take(budget, ctx->now, set->syn_cost_ns,
+			 set->syn_burst_ns)) {
+		ctx->counters->syn_over_budget++;
+		return 0;
+	}
+	if (set->dedup) {
+		if (seen->expires_ns > ctx->now)
+			ctx->counters->syn_seen_overwrites++;
+		seen->signature = signature;
+		seen->expires_ns = ctx->now + SYN_TENTATIVE_NS;
+		seen->suppressed = 0;
+		seen->last_ns = ctx->now;
+	}
+	return 1;
+}
+
+static __always_inline void on_syn(struct __sk_buff *skb, struct context *ctx,
+				   const struct packet *p,
+				   const struct settings *set)
+{
+	struct attempt_sample *sample;
+	struct half_open *half;
+	__u32 zero = 0;
+
+	ctx->counters->frames_syn++;
+	half = half_open.lookup(&ctx->key);
+	if (half && half->syn.ip_version && half->client == ctx->sender &&
+	    half->syn.seq == p->seq) {
+		if (half->syn.retransmits < 255)
+			half->syn.retransmits++;
+		note_interval(ctx->now, &half->last_ns, &half->min_iat_ns,
+			      &half->max_iat_ns);
+		ctx->counters->syn_retransmits++;
+		return;
+	}
+
+	sample = attempt_scratch.lookup(&zero);
+	if (!sample)
+		return;
+	sample_begin(&sample->head, ctx, p, SAMPLE_SYN);
+	sample->head.born_ns = ctx->now;
+	sample->head.client = ctx->sender;
+	__builtin_memset(&sample->half_open, 0, sizeof(sample->half_open));
+	opening_fill(skb, &sample->half_open.syn, p, ctx->now);
+	sample->half_open.signature =
+		syn_signature(p, &sample->half_open.syn, set->seed);
+	sample->half_open.client = ctx->sender;
+	sample->half_open.last_ns = ctx->now;
+	sample->half_open.min_iat_ns = -1;
+	if (syn_wanted(ctx, sample->half_open.signature, set))
+		sample->half_open.syn_sampled = sample_sent(
+			ctx->counters,
+			samples.perf_submit(skb, sample, sizeof(*sample)));
+	if (half)
+		half_open.update(&ctx->key, &sample->half_open);
+	else if (half_open.insert(&ctx->key, &sample->half_open))
+		ctx->counters->half_open_failed++;
+	else
+		ctx->counters->half_open_inserts++;
+}
+
+static __always_inline void
+on_synack(struct __sk_buff *skb, struct context *ctx, const struct packet *p)
+{
+	struct attempt_sample *sample;
+	struct half_open *half;
+	struct flow *flow;
+	__u32 zero = 0, acked;
+
+	ctx->counters->frames_synack++;
+	half = half_open.lookup(&ctx->key);
+	if (half) {
+		/* TCP Fast Open: data of the SYN may be acknowledged too */
+		acked = p->ack - half->syn.seq - 1;
+		if (half->client == ctx->sender ||
+		    (half->syn.ip_version && acked > half->syn.payload_len)) {
+			ctx->counters->synack_unmatched++;
+			return;
+		}
+		note_interval(ctx->now, &half->last_ns, &half->min_iat_ns,
+			      &half->max_iat_ns);
+		if (half->synack.ip_version && half->synack.seq == p->seq) {
+			if (half->synack.retransmits < 255)
+				half->synack.retransmits++;
+			return;
+		}
+		opening_fill(skb, &half->synack, p, ctx->now);
+	} else {
+		sample = attempt_scratch.lookup(&zero);
+		if (!sample)
+			return;
+		__builtin_memset(&sample->half_open, 0,
+				 sizeof(sample->half_open));
+		opening_fill(skb, &sample->half_open.synack, p, ctx->now);
+		sample->half_open.client = !ctx->sender;
+		sample->half_open.last_ns = ctx->now;
+		sample->half_open.min_iat_ns = -1;
+		if (half_open.insert(&ctx->key, &sample->half_open)) {
+			ctx->counters->half_open_failed++;
+			return;
+		}
+		ctx->counters->half_open_inserts++;
+	}
+	/* so that a segment of a known connection looks here only if it must */
+	flow = flows.lookup(&ctx->key);
+	if (flow)
+		flow->flags |= FLOW_PENDING;
+}
+
+/* 1 if the sample of the connection's end reached the ring. */
+static __always_inline int send_end(struct __sk_buff *skb, struct context *ctx,
+				    const struct packet *p, struct flow *flow)
+{
+	struct end_sample *sample;
+	__u32 zero = 0;
+
+	sample = end_scratch.lookup(&zero);
+	if (!sample)
+		return 0;
+	sample_begin(&sample->head, ctx, p, SAMPLE_END);
+	sample->head.born_ns = flow->born_ns;
+	sample->head.client = flow->client;
+	__builtin_memcpy(&sample->flow, flow, sizeof(*flow));
+	return sample_sent(ctx->counters,
+			   samples.perf_submit(skb, sample, sizeof(*sample)));
+}
+
+static __always_inline void side_begin(struct flow_side *side,
+				       const struct opening *o)
+{
+	side->packets = 1 + o->retransmits;
+	side->bytes = o->payload_len;
+	side->retransmits = o->retransmits;
+	side->next_seq = o->seq + 1 + o->payload_len;
+	side->tls_seq = o->seq + 1;
+	side->tls_state = TLS_START;
+	side->flags = SIDE_SEEN;
+}
+
+/* A side whose SYN we did not see: a hello may be under way already. */
+static __always_inline void side_begin_unseen(struct flow_side *side)
+{
+	side->tls_state = TLS_WATCH;
+	side->tls_orphans = TLS_ORPHANS;
+	side->tls_holes = 1;
+}
+
+/* A connection as the attempt left it; born_ns is the attempt's. */
+static __always_inline void flow_begin(struct flow *flow,
+				       const struct half_open *half)
+{
+	__u8 client = half->client & 1;
+
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->client = client;
+	flow->syn = half->syn;
+	flow->synack = half->synack;
+	flow->last_ns = half->last_ns;
+	flow->min_iat_ns = half->min_iat_ns;
+	flow->max_iat_ns = half->max_iat_ns;
+	if (half->syn.ip_version)
+		flow->born_ns = half->syn.time_ns;
+	else
+		flow->born_ns = half->synack.time_ns;
+	flow->first_ns = flow->born_ns;
+	if (half->syn.ip_version)
+		side_begin(&flow->side[client], &half->syn);
+	else
+		side_begin_unseen(&flow->side[client]);
+	if (half->synack.ip_version) {
+		side_begin(&flow->side[!client], &half->synack);
+		if (!half->syn.ip_version) {
+			/* the SYN-ACK tells where the client begins */
+			flow->side[client].flags = SIDE_SEEN;
+			flow->side[client].next_seq = half->synack.ack;
+			flow->side[client].tls_seq = half->synack.ack;
+			flow->side[client].tls_state = TLS_START;
+		}
+	} else {
+		side_begin_unseen(&flow->side[!client]);
+	}
+}
+
+/*
+ * Does this segment of the client complete the handshake? It must acknowledge
+ * the recorded SYN-ACK to the byte, or data that the server sent with it in
+ * our sight: an address alone cannot be made up into a connection.
+ */
+static __always_inline int completes(struct context *ctx,
+				     const struct packet *p,
+				     const struct half_open *half)
+{
+	struct flow *stray;
+	__u32 acked;
+
+	if (!half->synack.ip_version || half->client != ctx->sender ||
+	    !(p->flags & TCP_ACK) ||
+	    (__u32)(p->seq - half->synack.ack) > HANDSHAKE_SEQ_WINDOW)
+		return 0;
+	acked = p->ack - half->synack.seq - 1;
+	if (!acked)
+		return 1;
+	stray = strays.lookup(&ctx->key);
+	if (!stray || stray->synack.seq != half->synack.seq)
+		return 0;
+	return acked <=
+	       stray->side[!(ctx->sender & 1)].next_seq - half->synack.seq - 1;
+}
+
+/*
+ * Turns an attempt into a connection and tells it. An older connection on the
+ * same 4-tuple ends here. NULL if the table is full or the source has its
+ * share: counted.
+ */
+static __always_inline struct flow *
+promote(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
+	const struct settings *set, struct half_open *half, struct flow *old)
+{
+	struct attempt_sample *sample;
+	struct source *source;
+	struct end_sample *end;
+	struct flow *stray;
+	__u32 zero = 0;
+
+	source = source_of(&ctx->key, half->client, set->seed);
+	sample = attempt_scratch.lookup(&zero);
+	end = end_scratch.lookup(&zero);
+	if (!source || !sample || !end)
+		return 0;
+	if (old) {
+		if (!(old->flags & FLOW_TOLD)) {
+			if (old->close == CLOSE_NONE)
+				old->close = CLOSE_IDLE;
+			if ((old->side[0].flags | old->side[1].flags) &
+			    SIDE_FIN)
+				old->close = CLOSE_FIN;
+			send_end(skb, ctx, p, old);
+		}
+		ctx->counters->flow_reopened++;
+	} else if (source->flows >= set->flows_per_source) {
+		ctx->counters->flow_source_capped++;
+		return 0;
+	}
+
+	sample_begin(&sample->head, ctx, p, SAMPLE_HANDSHAKE);
+	__builtin_memcpy(&sample->half_open, half, sizeof(*half));
+	sample->head.client = half->client;
+
+	stray = strays.lookup(&ctx->key);
+	if (stray && stray->synack.seq == half->synack.seq &&
+	    stray->synack.ip_version) {
+		__builtin_memcpy(&end->flow, stray, sizeof(*stray));
+		end->flow.flags &= ~FLOW_STRAY;
+	} else {
+		flow_begin(&end->flow, half);
+	}
+	end->flow.established_ns = ctx->now;
+	sample->head.born_ns = end->flow.born_ns;
+
+	if (flows.update(&ctx->key, &end->flow)) {
+		ctx->counters->flow_insert_failed++;
+		return 0;
+	}
+	if (!old) {
+		__sync_fetch_and_add(&source->flows, 1);
+		ctx->counters->flow_inserts++;
+	}
+	ctx->counters->handshakes++;
+	if (!half_open.delete(&ctx->key))
+		ctx->counters->half_open_deletes++;
+	strays.delete(&ctx->key);
+	sample_sent(ctx->counters,
+		    samples.perf_submit(skb, sample, sizeof(*sample)));
+	return flows.lookup(&ctx->key);
+}
+
+/* The stray of this payload: what half_open knows of it comes along. */
+static __always_inline struct flow *stray_of(struct context *ctx,
+					     const struct packet *p,
+					     const struct half_open *half)
+{
+	struct end_sample *end;
+	struct flow *stray;
+	__u32 zero = 0;
+
+	stray = strays.lookup(&ctx->key);
+	if (stray || !p->payload_len)
+		return stray;
+	end = end_scratch.lookup(&zero);
+	if (!end)
+		return 0;
+	if (half &&
+	    (half->client == ctx->sender
+		     ? half->syn.ip_version && p->seq == half->syn.seq + 1
+		     : half->synack.ip_version &&
+			       p->seq == half->synack.seq + 1)) {
+		flow_begin(&end->flow, half);
+	} else {
+		__builtin_memset(&end->flow, 0, sizeof(end->flow));
+		end->flow.born_ns = ctx->now;
+		end->flow.first_ns = ctx->now;
+		end->flow.last_ns = ctx->now;
+		end->flow.min_iat_ns = -1;
+		end->flow.client = CLIENT_UNKNOWN;
+		side_begin_unseen(&end->flow.side[0]);
+		side_begin_unseen(&end->flow.side[1]);
+	}
+	end->flow.flags = FLOW_STRAY;
+	if (strays.insert(&ctx->key, &end->flow)) {
+		ctx->counters->stray_failed++;
+		return 0;
+	}
+	ctx->counters->stray_inserts++;
+	return strays.lookup(&ctx->key);
+}
+
+/* The client's hello: the server's next byte begins a record. */
+static __always_inline void open_peer(struct flow_side *peer,
+				      const struct packet *p)
+{
+	if (peer->tls_state == TLS_OPEN || peer->tls_state == TLS_DONE)
+		return;
+	peer->tls_state = TLS_OPEN;
+	peer->tls_matched = 0;
+	peer->tls_header = 0;
+	peer->tls_seq = peer->flags & SIDE_SEEN ? peer->next_seq : p->ack;
+	peer->flags |= SIDE_TLS_FRESH;
+}
+
+/*
+ * Walks the record headers that begin in this segment, from the byte at pos;
+ * walk->cut tells how many bytes of the payload are worth a sample. The walk
+ * stands in a map value and is read back at each step, so that the states
+ * that the verifier compares at the loop's head are equal.
+ */
+static __always_inline void
+walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
+	     struct flow *flow, struct flow_side *side, struct flow_side *peer,
+	     const struct packet *p, __u8 sender, __u32 payload_off)
+{
+	__u32 want, got, matched, start, pos;
+	__u64 header, bytes, last;
+	int open;
+
+	for (int i = 0; i < TLS_HEADERS; i++) {
+		pos = walk->pos;
+		if (pos >= walk->avail)
+			return;
+		open = side->tls_state == TLS_OPEN;
+		matched = side->tls_matched & 7;
+		want = (open ? TLS_HEADER_LEN : TLS_PREFIX_LEN) - matched;
+		last = walk->avail - pos;
+		if (last > want)
+			last = want;
+		last--;
+		bytes = 0;
+		asm volatile("" : "+r"(last));
+		if (last >= TLS_PREFIX_LEN ||
+		    bpf_skb_load_bytes(skb, payload_off + pos, &bytes,
+				       last + 1))
+			return;
+		got = last + 1;
+		header = side->tls_header | bytes << (8 * matched);
+		if (!open && !prefix_plausible(header, matched + got,
+					       side->tls_state != TLS_WATCH)) {
+			side->tls_state = TLS_WATCH;
+			side->tls_matched = 0;
+			side->tls_header = 0;
+			walk->cut = 0;
+			if (!matched || walk->restarted)
+				return;
+			/* earlier bytes misled: this segment may begin one */
+			walk->restarted = 1;
+			walk->pos = 0;
+			continue;
+		}
+		walk->cut = walk->avail;
+		if (got < want) {
+			side->tls_header = header;
+			side->tls_matched = matched + got;
+			side->tls_seq = p->seq + pos + got;
+			if (!open)
+				side->tls_state = TLS_PREFIX;
+			return;
+		}
+
+		start = pos - matched;
+		side->tls_matched = 0;
+		side->tls_header = 0;
+		if (open && judge_header(header) != RECORD_CLEAR) {
+			side->tls_state =
+				judge_header(header) == RECORD_CIPHERED
+					? TLS_DONE
+					: TLS_WATCH;
+			side->flags &= ~SIDE_TLS_FRESH;
+			walk->cut = (__s32)start > 0 ? start : 0;
+			return;
+		}
+		if (!open) {
+			side->tls_state = TLS_OPEN;
+			side->flags |= SIDE_TLS_FRESH;
+			if (prefix_is(header, TLS_CLIENT_HELLO)) {
+				if (flow->client == CLIENT_UNKNOWN)
+					flow->client = sender;
+				open_peer(peer, p);
+			} else if (prefix_is(header, TLS_SERVER_HELLO) &&
+				   flow->client == CLIENT_UNKNOWN) {
+				flow->client = !sender;
+			}
+		}
+		if (side->flags & SIDE_TLS_FRESH) {
+			side->flags &= ~SIDE_TLS_FRESH;
+			walk->flags = SAMPLE_TLS_STARTS;
+			walk->start_seq = p->seq + start;
+		}
+		pos = start + TLS_HEADER_LEN + prefix_record_len(header);
+		side->tls_seq = p->seq + pos;
+		walk->pos = pos;
+	}
+}
+
+/* Decides walk->cut for this segment: see enum tls_state. */
+static __always_inline void
+tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
+	 struct flow *flow, struct flow_side *side, struct flow_side *peer,
+	 const struct packet *p, __u8 sender, __u32 payload_off, __s32 ahead)
+{
+	__s32 pos = seq_diff(side->tls_seq, p->seq);
+
+	if (side->tls_state == TLS_WATCH) {
+		side->tls_matched = 0;
+		side->tls_header = 0;
+		if (ahead > 0 && side->tls_holes < TLS_HOLES) {
+			side->tls_holes++;
+			side->tls_orphans = TLS_ORPHANS;
+		}
+		pos = 0;
+	}
+	if (pos < 0) {
+		/* behind a hole: keep it while it can still be a hello */
+		if (-pos <= TLS_UNDECIDED_BYTES)
+			walk->cut = walk->avail;
+		else if (side->tls_state == TLS_OPEN)
+			side->tls_state = TLS_DONE;
+		else
+			side->tls_state = TLS_WATCH;
+		return;
+	}
+	if ((__u32)pos >= walk->avail) {
+		if (side->tls_state == TLS_OPEN)
+			walk->cut = walk->avail;
+		return;
+	}
+	walk->pos = pos;
+	walk_records(skb, walk, flow, side, peer, p, sender, payload_off);
+	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans) {
+		side->tls_orphans--;
+		walk->cut = walk->avail;
+	}
+}
+
+/* Handshake bytes of this segment, if it may carry any. */
+static __always_inline void
+sample_tls(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
+	   const struct settings *set, struct flow *flow,
+	   struct flow_side *side, struct flow_side *peer, __s32 ahead)
+{
+	__u32 payload_off = p->l4_off + p->tcp_len, avail, cut, frame_len;
+	volatile struct record_walk *walk;
+	struct sample_head head;
+	struct source *source;
+	__u32 zero = 0;
+	int error;
+
+	walk = record_walks.lookup(&zero);
+	if (!walk || skb->len <= payload_off)
+		return;
+	avail = skb->len - payload_off;
+	if (avail > p->payload_len)
+		avail = p->payload_len;
+	walk->avail = avail;
+	walk->cut = 0;
+	walk->flags = 0;
+	walk->start_seq = 0;
+	walk->restarted = 0;
+	tls_scan(skb, walk, flow, side, peer, p, ctx->sender, payload_off,
+		 ahead);
+	cut = walk->cut;
+	if (!cut)
+		return;
+	if (cut > TLS_SEGMENT_BYTES)
+		cut = TLS_SEGMENT_BYTES;
+	if (side->tls_bytes + cut > TLS_DIRECTION_BYTES ||
+	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
+		side->tls_state = TLS_DONE;
+		ctx->counters->tls_over_budget++;
+		return;
+	}
+	if (!(flow->flags & FLOW_ADMITTED)) {
+		source =
+			source_of(&ctx->key,
+				  flow->client == CLIENT_UNKNOWN ? ctx->sender
+								 : flow->client,
+				  set->seed);
+		if (!source || !budget_take(&source->handshakes, ctx->now,
+					    set->handshake_cost_ns,
+					    set->handshake_burst_ns)) {
+			side->tls_state = TLS_DONE;
+			peer->tls_state = TLS_DONE;
+			ctx->counters->tls_not_admitted++;
+			return;
+		}
+		flow->flags |= FLOW_ADMITTED;
+	}
+	side->tls_bytes += cut;
+	side->tls_samples++;
+	sample_begin(&head, ctx, p, SAMPLE_SEGMENT);
+	head.born_ns = flow->born_ns;
+	head.client = flow->client;
+	head.start_seq = walk->start_seq;
+	head.flags = walk->flags;
+	if (flow->flags & FLOW_STRAY)
+		head.flags |= SAMPLE_FLOW_STRAY;
+	head.payload_off = payload_off;
+	head.copied = cut;
+	frame_len = payload_off + cut;
+	/* a statement of its own: BCC's rewrite ends in a semicolon */
+	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
+	sample_sent(ctx->counters, error);
+}
+
+/* Super-packets count as the packets they stand for. */
+static __always_inline __u32 packets_of(struct __sk_buff *skb,
+					const struct packet *p)
+{
+	__u32 segs = skb->gso_segs, size = skb->gso_size;
+
+	if (segs)
+		return segs;
+	if (size && p->payload_len > size)
+		return (p->payload_len + size - 1) / size;
+	return 1;
+}
+
+static __always_inline void on_segment(struct __sk_buff *skb,
+				       struct context *ctx,
+				       const struct packet *p,
+				       const struct settings *set)
+{
+	struct half_open *half;
+	struct flow_side *side, *peer;
+	struct flow *flow;
+	__s32 ahead;
+
+	flow = flows.lookup(&ctx->key);
+	if (!flow || flow->flags & FLOW_PENDING) {
+		half = half_open.lookup(&ctx->key);
+		if (half && completes(ctx, p, half)) {
+			flow = promote(skb, ctx, p, set, half, flow);
+			if (!flow) {
+				ctx->counters->frames_unattached++;
+				return;
+			}
+		} else if (!flow) {
+			flow = stray_of(ctx, p, half);
+			if (!flow) {
+				ctx->counters->frames_unattached++;
+				return;
+			}
+		}
+	}
+	if (flow->close != CLOSE_NONE) {
+		ctx->counters->frames_late++;
+		return;
+	}
+	if (flow->flags & FLOW_STRAY)
+		ctx->counters->frames_stray++;
+	else
+		ctx->counters->frames_flow++;
+
+	side = &flow->side[ctx->sender & 1];
+	peer = &flow->side[!(ctx->sender & 1)];
+	if (flow->side[0].packets | flow->side[1].packets)
+		note_interval(ctx->now, &flow->last_ns, &flow->min_iat_ns,
+			      &flow->max_iat_ns);
+	side->packets += packets_of(skb, p);
+	side->bytes += p->payload_len;
+	ahead = side->flags & SIDE_SEEN ? seq_diff(p->seq, side->next_seq) : 1;
+
+	if (p->flags & TCP_RST) {
+		if (rst_acceptable(side, peer, p->seq))
+			flow->close = CLOSE_RST;
+	} else {
+		side_account(side, p);
+		if (p->flags & TCP_ACK)
+			side->last_ack = p->ack;
+		if (p->payload_len && side->tls_state != TLS_DONE)
+			sample_tls(skb, ctx, p, set, flow, side, peer, ahead);
+		if (side_close(side, peer, p))
+			flow->close = CLOSE_FIN;
+	}
+	if (flow->close != CLOSE_NONE && send_end(skb, ctx, p, flow))
+		flow->flags |= FLOW_TOLD;
+}
+
+/* 0: none of the two is a decky's; 1: one is; 2: both are. */
+static __always_inline int count_deckies4(__be32 saddr, __be32 daddr)
+{
+	int deckies = 0;
+
+	if (deckies4.lookup(&daddr))
+		deckies++;
+	if (deckies4.lookup(&saddr))
+		deckies++;
+	return deckies;
+}
+
+static __always_inline int count_deckies6(const __be32 *saddr,
+					  const __be32 *daddr)
+{
+	struct decky6 addr;
+	int deckies = 0;
+
+	__builtin_memcpy(&addr, daddr, sizeof(addr));
+	if (deckies6.lookup(&addr))
+		deckies++;
+	__builtin_memcpy(&addr, saddr, sizeof(addr));
+	if (deckies6.lookup(&addr))
+		deckies++;
+	return deckies;
+}
+
+static __always_inline int watch(struct __sk_buff *skb, int ingress)
+{
+	struct context ctx = {};
+	struct packet p = {};
+	struct settings *set;
+	struct cursor c;
+	int proto, deckies;
+	__u32 zero = 0;
+
+	ctx.counters = counters.lookup(&zero);
+	if (!ctx.counters)
+		return TC_NEXT;
+	/* drivers and tunnels may leave headers in fragments */
+	if ((__u32)(skb->data_end - skb->data) < LINEAR_LEN &&
+	    skb->len > (__u32)(skb->data_end - skb->data))
+		bpf_skb_pull_data(skb, skb->len < LINEAR_LEN ? skb->len
+							     : LINEAR_LEN);
+	c.pos = (void *)(long)skb->data;
+	c.end = (void *)(long)skb->data_end;
+	proto = parse_ethernet(&c);
+	p.l3_off = c.pos - (void *)(long)skb->data;
+	if (proto == ETH_P_IPV4) {
+		struct ipv4_header *ip = c.pos;
+
+		if ((void *)(ip + 1) > c.end) {
+			ctx.counters->foreign_not_ip++;
+			return TC_NEXT;
+		}
+		deckies = count_deckies4(ip->saddr, ip->daddr);
+		if (!deckies) {
+			ctx.counters->foreign_no_decky++;
+			return TC_NEXT;
+		}
+		p.saddr[2] = p.daddr[2] = __builtin_bswap32(0xffff);
+		p.saddr[3] = ip->saddr;
+		p.daddr[3] = ip->daddr;
+		proto = parse_ipv4(&c, &p, skb->len);
+	} else if (proto == ETH_P_IPV6) {
+		struct ipv6_header *ip = c.pos;
+
+		if ((void *)(ip + 1) > c.end) {
+			ctx.counters->foreign_not_ip++;
+			return TC_NEXT;
+		}
+		deckies = count_deckies6(ip->saddr, ip->daddr);
+		if (!deckies) {
+			ctx.counters->foreign_no_decky++;
+			return TC_NEXT;
+		}
+		__builtin_memcpy(p.saddr, ip->saddr, sizeof(p.saddr));
+		__builtin_memcpy(p.daddr, ip->daddr, sizeof(p.daddr));
+		proto = parse_ipv6(&c, &p, skb->len);
+		if (proto >= 0)
+			proto = parse_extensions(skb, &p, proto);
+	} else {
+		ctx.counters->foreign_not_ip++;
+		return TC_NEXT;
+	}
+
+	if (ingress && deckies == 2) {
+		__u32 ifindex = skb->ifindex;
+
+		/* a VEPA switch reflects what egress has counted already */
+		if (vepa_parents.lookup(&ifindex)) {
+			ctx.counters->ignored_vepa_echo++;
+			return TC_NEXT;
+		}
+	}
+	if (proto != PROTO_TCP) {
+		if (proto == PARSE_MALFORMED)
+			ctx.counters->ignored_ip_malformed++;
+		else if (proto == PARSE_FRAGMENT_FIRST)
+			ctx.counters->ignored_fragment_first++;
+		else if (proto == PARSE_FRAGMENT_LATER)
+			ctx.counters->ignored_fragment_later++;
+		else
+			ctx.counters->ignored_not_tcp++;
+		return TC_NEXT;
+	}
+	if (parse_tcp(skb, &p) < 0) {
+		ctx.counters->ignored_tcp_malformed++;
+		return TC_NEXT;
+	}
+	set = settings.lookup(&zero);
+	if (!set)
+		return TC_NEXT;
+	ctx.now = frame_time(skb);
+	ctx.sender = make_key(&p, &ctx.key);
+	if ((p.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN)
+		on_syn(skb, &ctx, &p, set);
+	else if ((p.flags & (TCP_SYN | TCP_ACK | TCP_RST)) ==
+		 (TCP_SYN | TCP_ACK))
+		on_synack(skb, &ctx, &p);
+	else
+		on_segment(skb, &ctx, &p, set);
+	return TC_NEXT;
+}
+
+int tc_ingress(struct __sk_buff *skb)
+{
+	return watch(skb, 1);
+}
+
+int tc_egress(struct __sk_buff *skb)
+{
+	return watch(skb, 0);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * Every bound that the network can push against on the kernel side, in one
+ * place; agent/deckwire/limits.py has the agent's. The table sizes can be
+ * overridden with -D so that tests reach them.
+ */
+#ifndef DECKWIRE_LIMITS_H
+#define DECKWIRE_LIMITS_H
+
+/* Entries of each address family's decky table. */
+#ifndef MAX_DECKIES
+#define MAX_DECKIES 65536
+#endif
+
+/* Half-open attempts: an LRU, 65,536 hold 130 ms of 500,000 SYN/s. */
+#ifndef MAX_HALF_OPEN
+#define MAX_HALF_OPEN 65536
+#endif
+
+/* Connections whose handshake completed: inserts beyond it fail, counted. */
+#ifndef MAX_FLOWS
+#define MAX_FLOWS 262144
+#endif
+
+/* Connections met in the middle: an LRU of their own. */
+#ifndef MAX_STRAYS
+#define MAX_STRAYS 16384
+#endif
+
+/* Direct-mapped tables: powers of two. */
+#ifndef SYN_SEEN_SLOTS
+#define SYN_SEEN_SLOTS 65536
+#endif
+#ifndef SOURCE_SLOTS
+#define SOURCE_SLOTS 16384
+#endif
+
+/* Parents in VEPA mode. */
+#define MAX_VEPA_PARENTS 64
+
+/* Headers walked in one packet: VLAN tags in-band, IPv6 extension headers. */
+#define MAX_VLAN_TAGS 2
+#define MAX_EXT_HEADERS 8
+
+/* Handshake bytes of one direction: sampled in all; past a hole or before
+ * the first byte; samples; clear-text record headers walked in a segment. */
+#define TLS_DIRECTION_BYTES 65536
+#define TLS_UNDECIDED_BYTES 16384
+#define TLS_DIRECTION_SAMPLES 4096
+#define TLS_SEGMENT_BYTES 32768
+#define TLS_HEADERS 8
+
+/* Orphans sampled after a hole, and holes that earn them in a connection. */
+#define TLS_ORPHANS 2
+#define TLS_HOLES 4
+
+/* The kernel's own tentative SYN suppression, until the agent has decided. */
+#define SYN_TENTATIVE_NS 1000000000ULL
+
+/* A SYN-ACK may answer data of the SYN (RFC 7413), an ACK may carry data
+ * behind lost segments: how far a final ACK's seq may lie ahead. */
+#define HANDSHAKE_SEQ_WINDOW (1 << 20)
+
+#endif

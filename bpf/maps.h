@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/* The maps. Only capture.c calls them: BCC rewrites nothing but that file. */
+#ifndef DECKWIRE_MAPS_H
+#define DECKWIRE_MAPS_H
+
+#include "limits.h"
+#include "sample.h"
+
+struct decky6 {
+	__be32 addr[4];
+};
+
+/* Written by the agent; the value is only a mark that the address is ours. */
+BPF_F_TABLE("hash", __be32, __u8, deckies4, MAX_DECKIES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct decky6, __u8, deckies6, MAX_DECKIES,
+	    BPF_F_NO_PREALLOC);
+BPF_TABLE("hash", __u32, __u8, vepa_parents, MAX_VEPA_PARENTS);
+
+/* Spoofed SYNs stay in here; nothing but a real handshake leaves it. */
+BPF_TABLE("lru_hash", struct flow_key, struct half_open, half_open,
+	  MAX_HALF_OPEN);
+BPF_F_TABLE("hash", struct flow_key, struct flow, flows, MAX_FLOWS,
+	    BPF_F_NO_PREALLOC);
+BPF_TABLE("lru_hash", struct flow_key, struct flow, strays, MAX_STRAYS);
+
+/* Direct-mapped by a seeded hash: an overwrite is seen and counted. */
+BPF_TABLE("array", __u32, struct syn_seen, syn_seen, SYN_SEEN_SLOTS);
+BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
+BPF_TABLE("array", __u32, struct budget, syn_budget, 1);
+
+BPF_TABLE("array", __u32, struct settings, settings, 1);
+BPF_TABLE("percpu_array", __u32, struct counters, counters, 1);
+
+/* Samples are built here: they are larger than the stack. */
+BPF_TABLE("percpu_array", __u32, struct attempt_sample, attempt_scratch, 1);
+BPF_TABLE("percpu_array", __u32, struct end_sample, end_scratch, 1);
+
+BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, 1);
+BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, 1);
+
+BPF_PERF_OUTPUT(samples);
+
+#endif

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * The whole ABI between the kernel side and the agent: what stands in the
+ * maps and what a sample carries. agent/deckwire/abi.py mirrors it with
+ * construct; tests/bpf/test_abi.py holds the two together.
+ *
+ * Host byte order unless a field says __be. No implicit padding.
+ */
+#ifndef DECKWIRE_SAMPLE_H
+#define DECKWIRE_SAMPLE_H
+
+/*
+ * Both directions of a connection share one key: the end with the smaller
+ * (port, address) is end 0. IPv4 addresses are v4-mapped.
+ */
+struct flow_key {
+	__be32 addr[2][4];
+	__be16 port[2];
+};
+
+#define OPENING_DF 0x1
+#define OPENING_RESERVED 0x2
+#define MAX_TCP_OPTIONS 40
+
+/* What one SYN or SYN-ACK said. ip_version 0: none was seen. */
+struct opening {
+	__u64 time_ns;
+	__u32 seq;
+	__u32 ack;
+	__u32 flow_label;
+	__u32 payload_len;
+	__u16 window;
+	__u16 ip_id;
+	__u16 urgent;
+	__u16 flags; /* low twelve bits of the data-offset word */
+	__u16 ip_options_len;
+	__u8 ttl;
+	__u8 tos;
+	__u8 ip_version;
+	__u8 ip_flags;
+	__u8 options_len;
+	__u8 retransmits;
+	__u8 options[MAX_TCP_OPTIONS];
+};
+
+/* An attempt: from a SYN (or a visible SYN-ACK) to the final ACK. */
+struct half_open {
+	__u64 signature; /* seeded hash of what tells SYNs apart */
+	__u64 last_ns;
+	__u64 min_iat_ns;
+	__u64 max_iat_ns;
+	struct opening syn;
+	struct opening synack;
+	__u8 client;	  /* the end that sent the SYN */
+	__u8 syn_sampled; /* a sample of the SYN reached the ring */
+	__u8 pad[6];
+};
+
+enum tls_state {
+	TLS_START,  /* first byte not seen: in-order bytes will decide */
+	TLS_WATCH,  /* not TLS so far: a record may still begin */
+	TLS_PREFIX, /* some bytes of a hello's prefix matched */
+	TLS_OPEN,   /* clear-text records: tls_seq is the next header's */
+	TLS_DONE,   /* encrypted, over budget or not admitted */
+};
+
+#define SIDE_SEEN 0x1
+#define SIDE_FIN 0x2
+#define SIDE_FIN_ACKED 0x4
+#define SIDE_HOLE 0x8
+#define SIDE_TLS_FRESH 0x10 /* the next record header starts TLS */
+
+/* What one end of a connection sent; one cache line. */
+struct flow_side {
+	__u64 packets;
+	__u64 bytes;
+	__u32 retransmits;
+	__u32 next_seq;	  /* behind the highest byte seen */
+	__u32 hole_start; /* bytes missed so far: [start, end) */
+	__u32 hole_end;
+	__u32 last_ack;
+	__u32 fin_seq;
+	__u32 tls_seq; /* next byte the matcher or the walk wants */
+	__u32 tls_bytes;
+	__u64 tls_header; /* bytes of a header that segments split */
+	__u16 tls_samples;
+	__u8 tls_state;
+	__u8 tls_matched; /* bytes held in tls_header */
+	__u8 tls_orphans;
+	__u8 tls_holes;
+	__u8 flags;
+	__u8 pad;
+};
+
+enum flow_close {
+	CLOSE_NONE,
+	CLOSE_FIN,
+	CLOSE_RST,
+	CLOSE_IDLE,
+	CLOSE_EVICTED,
+	CLOSE_REMOVED,
+	CLOSE_SHUTDOWN,
+};
+
+#define CLIENT_UNKNOWN 2
+
+#define FLOW_PENDING 0x1  /* a SYN-ACK on the same 4-tuple was seen */
+#define FLOW_ADMITTED 0x2 /* its handshake samples have a budget */
+#define FLOW_STRAY 0x4	  /* begun before we watched */
+#define FLOW_TOLD 0x8	  /* the sample of its end reached the ring */
+
+/* A connection. born_ns and the key identify it for ever. */
+struct flow {
+	__u64 born_ns;
+	__u64 first_ns;
+	__u64 last_ns;
+	__u64 min_iat_ns;
+	__u64 max_iat_ns;
+	__u64 established_ns; /* the final ACK, 0 if not seen */
+	__u64 pad;
+	__u8 client;
+	__u8 close;
+	__u8 flags;
+	__u8 pad2[5];
+	struct flow_side side[2];
+	struct opening syn;
+	struct opening synack;
+};
+
+enum sample_kind {
+	SAMPLE_SYN = 1,	  /* head, half_open */
+	SAMPLE_HANDSHAKE, /* head, half_open; time_ns is the ACK's */
+	SAMPLE_SEGMENT,	  /* head, frame up to the cut */
+	SAMPLE_END,	  /* head, flow */
+};
+
+#define SAMPLE_TLS_STARTS 0x1 /* a TLS record begins at start_seq */
+#define SAMPLE_FLOW_STRAY 0x2 /* look it up among the strays */
+
+struct sample_head {
+	__u64 time_ns;
+	__u64 born_ns;
+	struct flow_key key;
+	__u32 seq;
+	__u32 start_seq;
+	__u32 payload_len; /* by the IP length */
+	__u16 payload_off; /* in the frame behind the head */
+	__u16 copied;	   /* payload bytes in this sample */
+	__u8 kind;
+	__u8 sender; /* the end that sent the frame */
+	__u8 client;
+	__u8 flags;
+};
+
+/* What the scratch map holds and perf_submit sends, head first. */
+struct attempt_sample {
+	struct sample_head head;
+	struct half_open half_open;
+};
+
+struct end_sample {
+	struct sample_head head;
+	struct flow flow;
+};
+
+/* One slot of syn_seen. The agent writes it when it has decided. */
+struct syn_seen {
+	__u64 signature;
+	__u64 expires_ns;
+	__u64 suppressed;
+	__u64 last_ns;
+};
+
+/*
+ * A token bucket that counts in time: a record costs 1 s / rate, the bucket
+ * holds burst times that. Racy by design: two CPUs may spend one token twice.
+ */
+struct budget {
+	__u64 filled_ns;
+	__s64 tokens_ns;
+};
+
+/* One slot of sources: IPv6 by /64. */
+struct source {
+	struct budget handshakes;
+	__u64 flows; /* present in flows; recounted at each sweep */
+};
+
+/* Written once by the loader. */
+struct settings {
+	__u64 seed;
+	__u64 syn_cost_ns;
+	__u64 syn_burst_ns;
+	__u64 handshake_cost_ns;
+	__u64 handshake_burst_ns;
+	__u64 flows_per_source;
+	__u64 dedup; /* 0: every SYN is told */
+};
+
+/* Where the hash of a SYN's options stands, byte by byte. */
+struct option_walk {
+	__u64 hash;
+	__u32 at;	 /* the byte under the cursor */
+	__u32 next;	 /* where the next option starts */
+	__u32 timestamp; /* where the timestamp option starts */
+	__u32 own;	 /* any bit of the sender's timestamp */
+	__u32 echo;	 /* any bit of the echoed one */
+	__u32 pad;
+};
+
+/* Where the walk over a segment's record headers stands. */
+struct record_walk {
+	__u32 pos;	 /* of the next header, in the payload */
+	__u32 avail;	 /* payload bytes in the frame */
+	__u32 cut;	 /* bytes worth a sample */
+	__u32 start_seq; /* where TLS begins, if flags says so */
+	__u32 restarted;
+	__u32 flags;
+};
+
+/*
+ * Conservation: each frame raises exactly one counter of the first group, so
+ * their sum is the number of frames that the hooks saw.
+ */
+struct counters {
+	/* not ours */
+	__u64 foreign_not_ip;
+	__u64 foreign_no_decky;
+	/* a decky's, ignored by cause */
+	__u64 ignored_not_tcp;
+	__u64 ignored_fragment_first;
+	__u64 ignored_fragment_later;
+	__u64 ignored_ip_malformed;
+	__u64 ignored_tcp_malformed;
+	__u64 ignored_vepa_echo;
+	/* accounted */
+	__u64 frames_syn;
+	__u64 frames_synack;
+	__u64 frames_flow;
+	__u64 frames_stray;
+	__u64 frames_late;
+	__u64 frames_unattached;
+
+	/* samples wanted = submitted + lost */
+	__u64 samples_wanted;
+	__u64 samples_submitted;
+	__u64 samples_lost;
+
+	/* SYNs: frames_syn = retransmits + suppressed + over budget + wanted */
+	__u64 syn_retransmits;
+	__u64 syn_suppressed;
+	__u64 syn_over_budget;
+	__u64 syn_seen_overwrites;
+
+	/* tables */
+	__u64 half_open_inserts;
+	__u64 half_open_deletes;
+	__u64 half_open_failed;
+	__u64 synack_unmatched;
+	__u64 handshakes;
+	__u64 flow_inserts;
+	__u64 flow_insert_failed;
+	__u64 flow_source_capped;
+	__u64 flow_reopened;
+	__u64 stray_inserts;
+	__u64 stray_failed;
+
+	/* handshake bytes */
+	__u64 tls_not_admitted;
+	__u64 tls_over_budget;
+};
+
+#endif
