@@ -1,0 +1,49 @@
+"""JA3 and JA3S, the MD5 fingerprints of client and server hellos (Salesforce, BSD-3-Clause)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from deckwire.tls.grease import is_grease
+from deckwire.tls.messages import ClientHello, ServerHello
+
+
+def ja3_full(hello: ClientHello) -> str:
+    """``version,ciphers,extensions,groups,point formats`` in decimal, wire order, no GREASE.
+
+    The version is legacy_version, also for TLS 1.3. What the hello lacks is an empty field.
+    """
+    return ",".join(
+        (
+            str(hello.legacy_version),
+            _dashed(hello.cipher_suites),
+            _dashed([kind for kind, _ in hello.extensions]),
+            _dashed(hello.supported_groups),
+            "-".join(map(str, hello.ec_point_formats)),
+        )
+    )
+
+
+def ja3s_full(hello: ServerHello) -> str:
+    """``version,cipher,extensions`` in decimal, wire order; GREASE stays, as in the original."""
+    extensions = "-".join([str(kind) for kind, _ in hello.extensions])
+    return f"{hello.legacy_version},{hello.cipher_suite},{extensions}"
+
+
+def ja3(hello: ClientHello) -> str:
+    """The MD5 of `ja3_full`, 32 lower-case hex digits."""
+    return _md5(ja3_full(hello))
+
+
+def ja3s(hello: ServerHello) -> str:
+    """The MD5 of `ja3s_full`, 32 lower-case hex digits."""
+    return _md5(ja3s_full(hello))
+
+
+def _dashed(values: Iterable[int]) -> str:
+    return "-".join([str(value) for value in values if not is_grease(value)])
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode("ascii"), usedforsecurity=False).hexdigest()
