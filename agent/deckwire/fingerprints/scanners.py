@@ -1,0 +1,195 @@
+"""Scanning tools that build their own SYNs, recognised by what they write into the headers.
+
+Ordinary kernels send an MSS, window scale, SACK-permitted and "don't fragment" with every SYN; each
+rule here needs traits that no kernel has together. Tools that connect through their host's kernel
+(``nmap -sT``, curl, most bots) look like that kernel and are not told. docs/systems.md has the
+table of tools, traits and limits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deckwire.fingerprints import tcp_options
+from deckwire.fingerprints.p0f import initial_ttl
+from deckwire.fingerprints.tcp_options import (
+    EOL,
+    MSS,
+    NOP,
+    SACK_PERMITTED,
+    TIMESTAMPS,
+    WSCALE,
+    TcpOptions,
+)
+from deckwire.opening import ACK, SYN, Opening
+
+
+class Tool(NamedTuple):
+    """A tool and the traits that gave it away."""
+
+    name: str
+    evidence: str
+    """Traits joined with ``; ``."""
+
+
+_ZMAP_ID = 54321
+_ZMAP_WINDOW = 65535
+_ETHERNET_MSS = 1460
+# ZMap 4.1 and newer: layout and window scale of each --probe-args, and what it imitates.
+_ZMAP_TEMPLATES = {
+    ((MSS,), None): "no system's",
+    ((MSS, NOP, WSCALE, NOP, NOP, SACK_PERMITTED), 8): "Windows'",
+    ((MSS, SACK_PERMITTED, TIMESTAMPS, NOP, WSCALE), 7): "Linux's",
+    ((MSS, NOP, WSCALE, NOP, NOP, TIMESTAMPS, SACK_PERMITTED, EOL), 6): "macOS's",
+}
+_WINDOWS_TTL = 128
+
+_NMAP_SCAN_WINDOWS = (1024, 2048, 3072, 4096)
+_NMAP_SCAN_TTL = 64
+# nmap's OS detection (nmap book, "TCP/IP Fingerprinting Methods"): window, MSS, scale and layout.
+_NMAP_FULL = (WSCALE, NOP, MSS, TIMESTAMPS, SACK_PERMITTED)
+_NMAP_OS_PROBES = {
+    (1, 1460, 10, _NMAP_FULL): "SEQ probe 1",
+    (63, 1400, 0, (MSS, WSCALE, SACK_PERMITTED, TIMESTAMPS, EOL)): "SEQ probe 2",
+    (4, 640, 5, (TIMESTAMPS, NOP, NOP, WSCALE, NOP, MSS)): "SEQ probe 3",
+    (4, None, 10, (SACK_PERMITTED, TIMESTAMPS, WSCALE, EOL)): "SEQ probe 4",
+    (16, 536, 10, (MSS, SACK_PERMITTED, TIMESTAMPS, WSCALE, EOL)): "SEQ probe 5",
+    (512, 265, None, (MSS, SACK_PERMITTED, TIMESTAMPS)): "SEQ probe 6",
+    (3, 1460, 10, (WSCALE, NOP, MSS, SACK_PERMITTED, NOP, NOP)): "ECN probe",
+    (256, 265, 10, _NMAP_FULL): "T3 probe",
+    (31337, 265, 10, _NMAP_FULL): "T5 probe",
+}
+
+_HPING_WINDOW = 512
+_HPING_LAYOUTS = ((), (NOP, NOP, TIMESTAMPS))
+_UNICORNSCAN_WINDOW = 4128
+_SCAPY_WINDOW = 8192
+_SCAPY_ID = 1
+
+
+def recognise(opening: Opening, destination: bytes, dport: int) -> Tool | None:
+    """The tool that built a SYN, or None: a kernel, or a tool that leaves no trace.
+
+    `destination` is the packed address (4 or 16 bytes) that the SYN was sent to.
+    """
+    if not opening.flags & SYN or opening.flags & ACK:
+        return None
+    options = tcp_options.walk(opening.options)
+    # Relations between fields come first: they are the stronger evidence.
+    return (
+        _mirai(opening, options, destination)
+        or _masscan(opening, options, destination, dport)
+        or _zmap(opening, options)
+        or _nmap_os_probe(opening, options)
+        or _nmap_scan(opening, options)
+        or _hping(opening, options)
+        or _unicornscan(opening, options)
+        or _scapy(opening, options)
+    )
+
+
+def _mirai(opening: Opening, options: TcpOptions, destination: bytes) -> Tool | None:
+    if opening.ip_version != 4 or options.layout:
+        return None
+    if opening.seq != int.from_bytes(destination, "big"):
+        return None
+    return _tool("mirai", "sequence number is the destination address", "no options")
+
+
+def _masscan(opening: Opening, options: TcpOptions, destination: bytes, dport: int) -> Tool | None:
+    if opening.ip_version != 4 or opening.df or options.layout not in ((), (MSS,)):
+        return None
+    if opening.ip_id != (int.from_bytes(destination, "big") ^ dport ^ opening.seq) & 0xFFFF:
+        return None
+    return _tool(
+        "masscan",
+        "ip id is destination address ^ port ^ sequence number",
+        "only an MSS" if options.layout else "no options",
+        f"window {opening.window}",
+        f"ttl {opening.ttl}",
+    )
+
+
+def _zmap(opening: Opening, options: TcpOptions) -> Tool | None:
+    if opening.ip_version != 4 or opening.df or opening.window != _ZMAP_WINDOW:
+        return None
+    if opening.ip_id == _ZMAP_ID:
+        return _tool("zmap", f"ip id {_ZMAP_ID}", f"window {_ZMAP_WINDOW}", "no don't-fragment")
+    imitated = _ZMAP_TEMPLATES.get((options.layout, options.wscale))
+    if imitated is None or options.mss != _ETHERNET_MSS or opening.ip_id == 0:
+        return None
+    if imitated == "Windows'" and initial_ttl(opening.ttl) == _WINDOWS_TTL:
+        return None  # Windows itself, its don't-fragment cleared on the way
+    return _tool(
+        "zmap",
+        f"{imitated} options",
+        f"window {_ZMAP_WINDOW}",
+        "no don't-fragment",
+        f"ttl {opening.ttl}",
+    )
+
+
+def _nmap_os_probe(opening: Opening, options: TcpOptions) -> Tool | None:
+    probe = _NMAP_OS_PROBES.get((opening.window, options.mss, options.wscale, options.layout))
+    if probe is None:
+        return None
+    return _tool("nmap", f"OS detection, {probe}", f"window {opening.window} and its options")
+
+
+def _nmap_scan(opening: Opening, options: TcpOptions) -> Tool | None:
+    if opening.window not in _NMAP_SCAN_WINDOWS or options.layout != (MSS,):
+        return None
+    if options.mss != _ETHERNET_MSS or opening.df or opening.ack != 0:
+        return None
+    # Over IPv4 nmap starts from a random TTL of 37 to 59, over IPv6 from the highest hop limit.
+    if opening.ip_version == 4 and opening.ttl > _NMAP_SCAN_TTL:
+        return None
+    return _tool(
+        "nmap",
+        "SYN scan",
+        f"window {opening.window}",
+        f"only an MSS of {_ETHERNET_MSS}",
+        *(("no don't-fragment",) if opening.ip_version == 4 else ()),
+        f"ttl {opening.ttl}",
+    )
+
+
+def _hping(opening: Opening, options: TcpOptions) -> Tool | None:
+    if opening.ip_version != 4 or opening.df or opening.window != _HPING_WINDOW:
+        return None
+    if options.layout not in _HPING_LAYOUTS:
+        return None
+    return _tool(
+        "hping",
+        f"window {_HPING_WINDOW}",
+        "only timestamps" if options.layout else "no options",
+        "no don't-fragment",
+        *(("acknowledgment number without ACK",) if opening.ack != 0 else ()),
+    )
+
+
+def _unicornscan(opening: Opening, options: TcpOptions) -> Tool | None:
+    if opening.ip_version != 4 or opening.df or opening.window != _UNICORNSCAN_WINDOW:
+        return None
+    if options.layout != (MSS,) or options.mss != _ETHERNET_MSS or initial_ttl(opening.ttl) != 255:
+        return None
+    # A Cisco IOS device, whose stack this imitates, would set don't-fragment with an MSS of 1460.
+    return _tool(
+        "unicornscan",
+        f"window {_UNICORNSCAN_WINDOW}",
+        f"only an MSS of {_ETHERNET_MSS}",
+        "no don't-fragment",
+        f"ttl {opening.ttl}",
+    )
+
+
+def _scapy(opening: Opening, options: TcpOptions) -> Tool | None:
+    if opening.ip_version != 4 or opening.df or opening.window != _SCAPY_WINDOW:
+        return None
+    if options.layout or opening.ip_id != _SCAPY_ID:
+        return None
+    return _tool("scapy", f"window {_SCAPY_WINDOW}", f"ip id {_SCAPY_ID}", "no options")
+
+
+def _tool(name: str, *traits: str) -> Tool:
+    return Tool(name, "; ".join(traits))

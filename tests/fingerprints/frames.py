@@ -1,0 +1,99 @@
+"""SYNs and SYN-ACKs of capture files as Opening values, for tests."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from deckwire.opening import ACK, SYN, Opening
+
+_ETHERTYPES = {0x0800: 4, 0x86DD: 6}
+_TCP = 6
+
+
+class Sent(NamedTuple):
+    """An opening and its 4-tuple, addresses packed."""
+
+    opening: Opening
+    source: bytes
+    destination: bytes
+    sport: int
+    dport: int
+
+    @property
+    def is_syn(self) -> bool:
+        return not self.opening.flags & ACK
+
+
+def pcap_frames(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Time (ns) and bytes of each frame of a classic pcap; a frame cut at the end is left out."""
+    order = "<" if content[0] in (0xD4, 0x4D) else ">"
+    unit = 1 if content[:4] in (b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d") else 1000
+    at = 24
+    while at + 16 <= len(content):
+        seconds, fraction, length = struct.unpack_from(f"{order}III", content, at)
+        at += 16
+        if at + length <= len(content):
+            yield seconds * 10**9 + fraction * unit, content[at : at + length]
+        at += length
+
+
+def openings(path: Path) -> list[Sent]:
+    """Every SYN and SYN-ACK over Ethernet in a classic pcap file."""
+    found = []
+    for time_ns, frame in pcap_frames(path.read_bytes()):
+        sent = opening_in(frame, time_ns)
+        if sent is not None:
+            found.append(sent)
+    return found
+
+
+def opening_in(frame: bytes, time_ns: int = 0) -> Sent | None:
+    """The opening in an Ethernet frame; None for anything else."""
+    version = _ETHERTYPES.get(int.from_bytes(frame[12:14], "big"))
+    packet = frame[14:]
+    if version == 4:
+        header = (packet[0] & 0x0F) * 4
+        _, tos, total, ip_id, fragment, ttl, protocol = struct.unpack_from("!BBHHHBB", packet)
+        source, destination = packet[12:16], packet[16:20]
+        flow_label, options_len = 0, header - 20
+    elif version == 6:
+        first, length, protocol, ttl = struct.unpack_from("!IHBB", packet)
+        tos, flow_label, header = first >> 20 & 0xFF, first & 0xFFFFF, 40
+        source, destination = packet[8:24], packet[24:40]
+        total, ip_id, fragment, options_len = 40 + length, 0, 0, 0
+    else:
+        return None
+    if protocol != _TCP or fragment & 0x1FFF:
+        return None
+    segment = packet[header:total]
+    sport, dport, seq, ack, word, window, _, urgent = struct.unpack_from("!HHIIHHHH", segment)
+    if not word & SYN:
+        return None
+    offset = (word >> 12) * 4
+    return Sent(
+        Opening(
+            time_ns=time_ns,
+            ip_version=version,
+            ttl=ttl,
+            tos=tos,
+            ip_id=ip_id,
+            df=bool(fragment & 0x4000),
+            ip_reserved=bool(fragment & 0x8000),
+            ip_options_len=options_len,
+            flow_label=flow_label,
+            seq=seq,
+            ack=ack,
+            flags=word & 0x0FFF,
+            window=window,
+            urgent=urgent,
+            options=segment[20:offset],
+            payload_len=len(segment) - offset,
+        ),
+        source,
+        destination,
+        sport,
+        dport,
+    )
