@@ -203,6 +203,7 @@ class RecordReader:
             while len(self._handshake) >= HANDSHAKE_HEADER_BYTES:
                 header = HANDSHAKE_HEADER.parse(bytes(self._handshake[:HANDSHAKE_HEADER_BYTES]))
                 if header.length > HANDSHAKE_BYTES:
+                    self._handshake.clear()
                     raise Malformed("handshake message too long")
                 end = HANDSHAKE_HEADER_BYTES + header.length
                 if len(self._handshake) < end:

@@ -60,7 +60,8 @@ class Layout:
         """Read all of it from the start of `data`; raises Malformed if any part is not there."""
         try:
             fields = self._schema.parse(data)
-        except (ConstructError, struct.error) as error:
+        except (ConstructError, struct.error, ValueError) as error:
+            # A number read from nothing is one of the latter two, by its width.
             raise Malformed(f"{self._what} too short") from error
         # A short read would have left a vector shorter than its length says: no sum but this one
         # fits into `data` then, because reading goes on from the end of the bytes there are.

@@ -1,0 +1,229 @@
+"""RecordReader finds the same messages however the bytes arrive, and knows when to stop."""
+
+from __future__ import annotations
+
+import ssl
+from itertools import pairwise
+
+import pytest
+from flights import Flight, client_hello, handshake, message, record, server_hello
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwire.limits import HANDSHAKE_BYTES, RECORD_BYTES
+from deckwire.reassembly import Stream
+from deckwire.tls.records import (
+    HELLO_PREFIX_BYTES,
+    Alert,
+    HandshakeMessage,
+    RecordReader,
+    State,
+    UnfinishedMessage,
+    looks_like_hello,
+)
+
+HELLO = client_hello((0, b""), (23, b""))
+TLS12 = handshake(ssl.TLSVersion.TLSv1_2)
+TLS13 = handshake(ssl.TLSVersion.TLSv1_3)
+ALERT = record(b"\x01\x70", 21)
+CCS = record(b"\x01", 20)
+
+
+def read(data: bytes) -> tuple[list[HandshakeMessage], RecordReader]:
+    reader = RecordReader()
+    return reader.feed(data), reader
+
+
+def types(flight: bytes) -> list[int]:
+    return [m.type for m in read(flight)[0]]
+
+
+def test_real_flights_give_their_clear_text_messages() -> None:
+    assert types(TLS12.client) == [1, 16]
+    assert types(TLS12.server)[:4] == [2, 11, 12, 14]
+    assert types(handshake(mutual=True).client) == [1, 11, 16, 15]
+    assert types(TLS13.client) == [1]
+    assert types(TLS13.server) == [2]
+    for side in TLS12 + TLS13:
+        assert read(side)[1].state is State.CLOSED
+
+
+@given(st.data())
+def test_cuts_and_shuffles_change_nothing(data: st.DataObject) -> None:
+    flight: Flight = data.draw(st.sampled_from([TLS12, TLS13]))
+    text: bytes = data.draw(st.sampled_from(flight))
+    edges = data.draw(st.sets(st.integers(1, len(text) - 1), max_size=30))
+    marks = sorted({0, len(text), *edges})
+    parts = [(a, text[a:b]) for a, b in pairwise(marks)]
+    stream, reader = Stream(0xFFFF_FF00), RecordReader()
+    messages: list[HandshakeMessage] = []
+    for offset, part in data.draw(st.permutations(parts)):
+        stream.add((0xFFFF_FF00 + offset) % 2**32, part)
+        messages += reader.feed(stream.read())
+    assert messages == read(text)[0]
+    assert reader.state is State.CLOSED
+
+
+@given(st.lists(st.integers(1, 40), min_size=1))
+def test_a_message_over_several_records(cuts: list[int]) -> None:
+    text = message(1, HELLO) + message(2, server_hello())
+    records, at, spans = b"", 0, []
+    while at < len(text):
+        size = cuts[len(spans) % len(cuts)]
+        records += record(text[at : at + size])
+        spans.append((at, at + size))
+        at += size
+    messages, reader = read(records)
+    assert [m.body for m in messages] == [HELLO, server_hello()]
+    end = 4 + len(HELLO)
+    assert messages[0].records == sum(start < end for start, _ in spans)
+    assert messages[1].records == sum(stop > end for _, stop in spans)
+    assert reader.state is State.NEED_MORE
+    assert reader.unfinished() is None
+
+
+def test_byte_by_byte() -> None:
+    reader = RecordReader()
+    text = ALERT + record(message(2, server_hello()) + message(14, b"")) + CCS
+    messages = [m for n in range(len(text)) for m in reader.feed(text[n : n + 1])]
+    assert messages == read(text)[0]
+    assert [(m.type, m.records) for m in messages] == [(2, 1), (14, 1)]
+    assert (reader.state, reader.alert, reader.alerts) == (State.CLOSED, Alert(1, 112), 1)
+
+
+@pytest.mark.parametrize("hello", [record(message(1, HELLO)), TLS12.client[:200]])
+def test_every_prefix_of_a_hello_needs_more(hello: bytes) -> None:
+    for length in range(len(hello)):
+        messages, reader = read(hello[:length])
+        assert messages == []
+        assert (reader.state, reader.reason) == (State.NEED_MORE, "")
+
+
+def test_an_unfinished_message_can_be_had() -> None:
+    text = record(message(1, HELLO))
+    for length in range(len(text)):
+        unfinished = read(text[:length])[1].unfinished()
+        if length < 9:
+            assert unfinished is None
+        else:
+            assert unfinished == UnfinishedMessage(1, HELLO[: length - 9], len(HELLO), 1)
+    assert read(text)[1].unfinished() is None
+
+
+def test_a_message_is_given_out_before_its_record_ends() -> None:
+    text = record(message(2, server_hello()) + message(11, bytes(500)))
+    messages, reader = read(text[:-100])
+    assert [m.type for m in messages] == [2]
+    unfinished = reader.unfinished()
+    assert unfinished is not None
+    assert (unfinished.type, len(unfinished.body), unfinished.length) == (11, 400, 500)
+
+
+@pytest.mark.parametrize("end", [CCS, record(bytes(40), 23), record(b"", 23)])
+def test_the_clear_text_flight_ends(end: bytes) -> None:
+    messages, reader = read(record(message(1, HELLO)) + end + record(message(1, HELLO)))
+    assert len(messages) == 1
+    assert reader.state is State.CLOSED
+    assert reader.feed(record(message(1, HELLO))) == []
+
+
+def test_alerts_and_heartbeats_are_stepped_over() -> None:
+    heartbeat = record(b"\x01\x40\x00", 24)
+    text = ALERT + heartbeat + record(b"\x02\x28", 21) + record(message(2, server_hello()))
+    messages, reader = read(text)
+    assert [m.type for m in messages] == [2]
+    assert (reader.alert, reader.alerts) == (Alert(1, 112), 2)
+
+
+@pytest.mark.parametrize(
+    ("tail", "reason"),
+    [
+        (b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00", "record version 46.1"),
+        (b"GET / HTTP/1.1\r\n", "record version 69.84"),
+        (b"\x16\x02\x00\x00\x10", "record version 2.0"),
+        (b"\x19\x03\x01\x00\x10", "content type 25"),
+        (b"\x16\x03\x01" + (RECORD_BYTES + 1).to_bytes(2, "big"), "record too long"),
+        (record(b""), "empty handshake record"),
+        (record(b"\x01", 21), "alert of a wrong length"),
+        (
+            record(b"\x0b" + (HANDSHAKE_BYTES + 1).to_bytes(3, "big")),
+            "handshake message too long",
+        ),
+        (
+            record(message(11, b"abc")[:-1]) + ALERT,
+            "record of another type inside a handshake message",
+        ),
+    ],
+)
+def test_malformed_records(tail: bytes, reason: str) -> None:
+    messages, reader = read(record(message(1, HELLO)) + tail)
+    assert len(messages) == 1
+    assert (reader.state, reader.reason) == (State.MALFORMED, reason)
+    assert reader.feed(record(message(1, HELLO))) == []
+
+
+def test_what_had_come_of_a_message_survives_what_broke_it() -> None:
+    _, reader = read(record(message(1, HELLO)[:-5]) + b"\xff" * 5)
+    assert reader.state is State.MALFORMED
+    assert reader.unfinished() == UnfinishedMessage(1, HELLO[:-5], len(HELLO), 1)
+
+
+def test_the_longest_message_passes() -> None:
+    text = message(11, bytes(HANDSHAKE_BYTES))
+    size = RECORD_BYTES
+    records = [record(text[n : n + size]) for n in range(0, len(text), size)]
+    messages, _ = read(b"".join(records))
+    assert [(len(m.body), m.records) for m in messages] == [(HANDSHAKE_BYTES, len(records))]
+
+
+@given(st.binary(max_size=300) | st.binary(max_size=300).map(record), st.integers(1, 50))
+def test_any_input_ends_in_a_state(data: bytes, step: int) -> None:
+    whole = read(data)
+    reader = RecordReader()
+    messages = [m for n in range(0, len(data), step) for m in reader.feed(data[n : n + step])]
+    assert messages == whole[0]
+    assert (reader.state, reader.reason) == (whole[1].state, whole[1].reason)
+    assert (reader.reason != "") is (reader.state is State.MALFORMED)
+    assert reader.unfinished() == whole[1].unfinished()
+
+
+@pytest.mark.parametrize("hello", [TLS12.client, TLS12.server, TLS13.client, TLS13.server])
+def test_real_hellos_look_like_hellos(hello: bytes) -> None:
+    for length in range(HELLO_PREFIX_BYTES):
+        assert looks_like_hello(hello[:length]) is None
+    assert looks_like_hello(hello[:HELLO_PREFIX_BYTES]) is True
+    assert looks_like_hello(hello) is True
+    assert looks_like_hello(hello, (hello[5],)) is True
+    assert looks_like_hello(hello, (3 - hello[5],)) is False
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        b"\x15",
+        b"\x17\x03",
+        b"\x16\x02",
+        b"\x16\x03\x05",
+        b"\x16\x03\x01\x00\x03",
+        b"\x16\x03\x01\x48\x01",
+        b"\x16\x03\x01\x02\x00\x0b",
+        b"SSH-2.0-",
+        b"\x80\x2e\x01\x03\x01",
+    ],
+)
+def test_no_hello(prefix: bytes) -> None:
+    assert looks_like_hello(prefix) is False
+
+
+@pytest.mark.parametrize("length", [4, RECORD_BYTES])
+def test_record_lengths_that_a_hello_may_have(length: int) -> None:
+    assert looks_like_hello(b"\x16\x03\x04" + length.to_bytes(2, "big") + b"\x02") is True
+
+
+@given(st.binary(max_size=12))
+def test_looks_like_hello_never_changes_its_mind(data: bytes) -> None:
+    verdicts = [looks_like_hello(data[:n]) for n in range(len(data) + 1)]
+    decided = [v for v in verdicts if v is not None]
+    assert len(set(decided)) <= 1
+    assert verdicts == [None] * (len(verdicts) - len(decided)) + decided
+    assert len(data) < HELLO_PREFIX_BYTES or decided
