@@ -24,6 +24,8 @@ OUTPUT_FORMS = (
 SECONDS_LIMIT = 31_536_000
 """A year: what lasts longer is a slip of the pen."""
 RATE_LIMIT = 10_000_000
+KEY_LENGTH = 60
+"""Characters of an unknown key that a message repeats."""
 INTERFACE_BYTES = 15
 """IFNAMSIZ less the NUL that ends it."""
 NOT_IN_INTERFACES = frozenset(b"/:\0 \t\n\v\f\r\xa0")
@@ -254,7 +256,9 @@ def _budgets(value: object, _base: str) -> Budgets:
             raise ValueError(f"unknown key {shown(key)}, {', '.join(names)} are allowed")
         whole = isinstance(number, int) and not isinstance(number, bool)
         if not (whole and 1 <= number <= RATE_LIMIT):
-            raise ValueError(f"{key}: {shown(number)}, whole numbers to {RATE_LIMIT} are allowed")
+            raise ValueError(
+                f"{key}: {shown(number)}, whole numbers from 1 to {RATE_LIMIT} are allowed"
+            )
     return Budgets(**value)
 
 
@@ -310,7 +314,7 @@ def _checked(raw: Values, base: str, place: Callable[[str], str]) -> dict[str, o
     for name, value in raw.items():
         key = KEYS.get(name)
         if key is None:
-            raise ConfigError(f"{place(plain(name))}: unknown key, allowed are {', '.join(KEYS)}")
+            raise ConfigError(f"{place(plain(name[:KEY_LENGTH]))}: unknown key, allowed are {', '.join(KEYS)}")
         try:
             values[key.setting] = key.check(value, base)
         except ValueError as error:

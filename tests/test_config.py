@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deckwire.config import (
+    KEYS,
+    Budgets,
+    ConfigError,
+    Output,
+    Settings,
+    merge,
+    parse_output,
+    read_config,
+)
+from deckwire.deckies import Decky, Registry
+from deckwire.limits import CONFIG_FILE_BYTES
+
+WHOLE = """
+interface = ["eth0", "macvlan-1"]
+netns = "lab"
+decky = ["10.0.0.1=web", "fd00::1"]
+deckies = "deckies.txt"
+format = "json"
+output = ["stdout", "file:out/log", "unix:/run/log.sock", "udp:[::1]:514", "tcp:logs.example:601"]
+sd_id = "relay@55555"
+app_name = "deckwire"
+compat = "decnet"
+dedup_ttl = 0
+stats_interval = 2.5
+idle_timeout = 30
+raw_fingerprints = true
+ja4plus = false
+p0f_db = "/etc/p0f.fp"
+
+[budgets]
+syn_records_per_second = 10
+syn_burst = 20
+handshakes_per_second_per_source = 30
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deckwire.toml"
+
+
+def refused(path: Path, content: str | bytes) -> str:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+def test_every_key(path: Path, tmp_path: Path) -> None:
+    path.write_text(WHOLE)
+    assert merge(read_config(path), {}) == Settings(
+        interfaces=("eth0", "macvlan-1"),
+        netns="lab",
+        deckies=Registry(
+            [Decky("web", ip_address("10.0.0.1")), Decky("fd00::1", ip_address("fd00::1"))]
+        ),
+        deckies_file=str(tmp_path / "deckies.txt"),
+        format="json",
+        outputs=(
+            Output("stdout"),
+            Output("file", str(tmp_path / "out/log")),
+            Output("unix", "/run/log.sock"),
+            Output("udp", "::1", 514),
+            Output("tcp", "logs.example", 601),
+        ),
+        sd_id="relay@55555",
+        app_name="deckwire",
+        compat="decnet",
+        dedup_ttl=0.0,
+        stats_interval=2.5,
+        idle_timeout=30.0,
+        raw_fingerprints=True,
+        ja4plus=False,
+        p0f_db="/etc/p0f.fp",
+        budgets=Budgets(10, 20, 30),
+    )
+
+
+def test_every_setting_has_a_key() -> None:
+    assert {key.setting for key in KEYS.values()} == {field.name for field in fields(Settings)}
+    assert all(f"\n{name} = " in WHOLE or f"[{name}]" in WHOLE for name in KEYS)
+
+
+def test_defaults() -> None:
+    defaults = merge({}, {})
+    assert defaults == Settings()
+    assert (defaults.sd_id, defaults.app_name) == ("decnet@55555", "sniffer")
+    assert (defaults.dedup_ttl, defaults.stats_interval, defaults.idle_timeout) == (300, 60, 120)
+    assert defaults.outputs == (Output("stdout"),)
+    assert defaults.ja4plus
+    assert defaults.budgets == Budgets(1_000, 2_000, 5_000)
+
+
+def test_one_text_is_a_list_of_one(path: Path) -> None:
+    path.write_text('interface = "eth0"\n')
+    assert merge(read_config(path), {}).interfaces == ("eth0",)
+
+
+def test_a_budget_alone_leaves_the_others(path: Path) -> None:
+    path.write_text("[budgets]\nsyn_burst = 7\n")
+    assert merge(read_config(path), {}).budgets == Budgets(syn_burst=7)
+
+
+def test_options_replace_the_file(path: Path) -> None:
+    path.write_text(WHOLE)
+    options: dict[str, object] = {
+        "interface": ("veth1",),
+        "deckies": "fleet.json",
+        "output": (),
+        "format": None,
+        "dedup_ttl": 12.5,
+        "raw_fingerprints": False,
+    }
+    values = read_config(path)
+    merged = merge(values, options)
+    assert merged.interfaces == ("veth1",)
+    assert merged.deckies_file == "fleet.json"
+    assert merged.format == "json"
+    assert len(merged.outputs) == 5
+    assert merged.dedup_ttl == 12.5
+    assert not merged.raw_fingerprints
+    assert merge(values, {}) != merged
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("dedup-ttl = 3", "dedup-ttl: unknown key, allowed are interface, netns,"),
+        ("[run]\ninterface = 'x'", "run: unknown key"),
+        ('"a\\nb" = 3', "a\\nb: unknown key"),
+        ("interface = 3", "interface: 3 is no text"),
+        ("interface = ['a', 3]", "interface: 3 is no text"),
+        ("interface = ['a', 'a']", "interface: 'a' is given twice"),
+        ("interface = ''", "interface: '' is no interface name, 1 to 15 bytes"),
+        ("interface = '1234567890123456'", "interface: '1234567890123456' is no"),
+        ("interface = 'ääääääää'", "interface: "),
+        ("interface = 'a/b'", "interface: 'a/b'"),
+        ("interface = 'a b'", "interface: 'a b'"),
+        ("interface = 'a:b'", "interface: 'a:b'"),
+        ('interface = "a\\u0000"', "interface: 'a\\x00'"),
+        ("interface = '..'", "interface: '..'"),
+        ("netns = 'a/b'", "netns: 'a/b' is no name"),
+        ("netns = ''", "netns: '' is no name"),
+        ("decky = ['10.0.0.1=a', '10.0.0.1=b']", "decky: 10.0.0.1 is named both a and b"),
+        ("decky = '10.0.0.1=a b'", "decky: '10.0.0.1=a b': name"),
+        ("deckies = ''", "deckies: '' is no path"),
+        ('p0f_db = "a\\u0000b"', "p0f_db: 'a\\x00b' is no path"),
+        ("format = 'xml'", "format: 'xml', syslog or json is allowed"),
+        ("format = ['json']", "format: ['json'], syslog or json is allowed"),
+        ("compat = ''", "compat: '', decnet is allowed"),
+        ("output = []", "output: the list is empty, stdout"),
+        ("output = 'stderr'", "output: 'stderr' is no output, stdout, file:PATH"),
+        ("sd_id = 'decnet'", "sd_id: 'decnet' is no SD-ID"),
+        ("sd_id = 'a=b@1'", "sd_id: 'a=b@1' is no SD-ID"),
+        ("sd_id = 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@1'", "sd_id: "),
+        ("app_name = 'a b'", "app_name: 'a b' is no APP-NAME"),
+        ("dedup_ttl = -1", "dedup_ttl: -1 is out of range, seconds from 0 to"),
+        ("dedup_ttl = nan", "dedup_ttl: nan is out of range"),
+        ("dedup_ttl = inf", "dedup_ttl: inf is out of range"),
+        ("dedup_ttl = '5'", "dedup_ttl: '5' is no number"),
+        ("dedup_ttl = true", "dedup_ttl: True is no number"),
+        ("stats_interval = 1e9", "stats_interval: 1000000000.0 is out of range"),
+        ("idle_timeout = 0", "idle_timeout: 0 is out of range, seconds from 1"),
+        ("raw_fingerprints = 1", "raw_fingerprints: 1, true or false is allowed"),
+        ("ja4plus = 'yes'", "ja4plus: 'yes', true or false"),
+        ("budgets = 3", "budgets: 3 is no table"),
+        ("[budgets]\nsyn = 3", "budgets: unknown key 'syn', syn_records_per_second,"),
+        ("[budgets]\nsyn_burst = 0", "budgets: syn_burst: 0, whole numbers from 1 to"),
+        ("[budgets]\nsyn_burst = 1.5", "budgets: syn_burst: 1.5, whole"),
+        ("[budgets]\nsyn_burst = true", "budgets: syn_burst: True, whole"),
+        ("interface = \nnetns = 3", "not TOML: "),
+        ("format = 'json'\nformat = 'json'", "not TOML: "),
+        ("x = " + "[" * 50_000, "nested too deeply"),
+        ("dedup_ttl = " + "9" * 5_000, "not TOML: "),
+        (b"# \xff", "line 1: not UTF-8"),
+        (b"format = 'json'\n# \xff", "line 2: not UTF-8"),
+        ("#" * (CONFIG_FILE_BYTES + 1), "larger than"),
+    ],
+)
+def test_wrong_files(path: Path, content: str | bytes, message: str) -> None:
+    assert refused(path, content).startswith(message)
+
+
+def test_missing_file(path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("interface", ("a b",), "--interface: 'a b' is no interface name"),
+        ("sd_id", "x", "--sd-id: 'x' is no SD-ID"),
+        ("dedup_ttl", float("nan"), "--dedup-ttl: nan is out of range"),
+        ("decky", ("x",), "--decky: 'x': 'x' is not an IPv4 or IPv6 address"),
+    ],
+)
+def test_wrong_options(key: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        merge({}, {key: value})
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "output"),
+    [
+        ("stdout", Output("stdout")),
+        ("file:/var/log/a:b", Output("file", "/var/log/a:b")),
+        ("unix:log.sock", Output("unix", "log.sock")),
+        ("udp:10.0.0.1:514", Output("udp", "10.0.0.1", 514)),
+        ("tcp:[fd00::1]:65535", Output("tcp", "fd00::1", 65_535)),
+    ],
+)
+def test_outputs(text: str, output: Output) -> None:
+    assert parse_output(text) == output
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "stdout:",
+        "stdout:x",
+        "file",
+        "file:",
+        "file:a\0b",
+        "udp:514",
+        "udp::514",
+        "udp:[]:514",
+        "udp:host",
+        "udp:host:",
+        "udp:host:0",
+        "udp:host:65536",
+        "udp:host:0000080",
+        "udp:host:+5",
+        "udp:host:\u0665",
+        "udp:::1:514",
+        "tcp:a b:514",
+        "tls:host:6514",
+    ],
+)
+def test_wrong_outputs(text: str) -> None:
+    with pytest.raises(ValueError, match="allowed"):
+        parse_output(text)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=100),
+        st.sampled_from(sorted(KEYS)).flatmap(
+            lambda key: st.text("'\"[]{}=.,0123456789abn\n-_", max_size=40).map(
+                lambda value: f"{key} = {value}".encode()
+            )
+        ),
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+def test_any_content_is_settings_or_one_line(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    message = ""
+    try:
+        merge(read_config(path), {})
+    except ConfigError as error:
+        message = str(error)
+    assert message == "" or message.isprintable()
