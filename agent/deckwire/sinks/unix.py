@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from deckwire.limits import SINK_QUEUE
 from deckwire.sinks.bytestream import LineStream
@@ -25,6 +25,7 @@ class UnixSink(Sink):
         super().__init__(f"unix:{path}", capacity)
         self._path = path
         self._socket: socket.socket | None = None
+        self._send: Callable[[Sequence[bytes]], int]
 
     def _connect(self) -> None:
         if self._socket is not None and self._socket.type == socket.SOCK_STREAM:
