@@ -314,7 +314,8 @@ def _checked(raw: Values, base: str, place: Callable[[str], str]) -> dict[str, o
     for name, value in raw.items():
         key = KEYS.get(name)
         if key is None:
-            raise ConfigError(f"{place(plain(name[:KEY_LENGTH]))}: unknown key, allowed are {', '.join(KEYS)}")
+            where = place(plain(name[:KEY_LENGTH]))
+            raise ConfigError(f"{where}: unknown key, allowed are {', '.join(KEYS)}")
         try:
             values[key.setting] = key.check(value, base)
         except ValueError as error:
