@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 from deckwire.deckies import Registry, parse_option
 from deckwire.limits import CONFIG_FILE_BYTES
 from deckwire.shown import plain, shown
+from deckwire.sinks.spec import parse_output
 from deckwire.syslog import APP_NAME, SD_ID
 
 FORMATS = ("syslog", "json")
 COMPATIBILITIES = ("decnet",)
-SOCKETS = ("udp", "tcp")
-FILES = ("file", "unix")
-OUTPUT_FORMS = (
-    "stdout, file:PATH, unix:PATH, udp:HOST:PORT and tcp:HOST:PORT (IPv6 in brackets) are allowed"
-)
-
+PATH_OUTPUTS = ("file", "unix")
+"""Outputs named by a path, which may be relative."""
 SECONDS_LIMIT = 31_536_000
 """A year: what lasts longer is a slip of the pen."""
 RATE_LIMIT = 10_000_000
@@ -32,8 +29,6 @@ NOT_IN_INTERFACES = frozenset(b"/:\0 \t\n\v\f\r\xa0")
 """What the kernel's dev_valid_name() refuses: slash, colon and its idea of white space."""
 NETNS_BYTES = 255
 """Longest file name: a named network namespace is a file in /run/netns."""
-HOST_FORM = re.compile(r"[!-~]{1,255}")
-PORT_FORM = re.compile(r"[0-9]{1,5}")
 SD_ID_FORM = re.compile(r"(?=.{3,32}\Z)[!#-<>-?A-\\^-~]+@[0-9]+(\.[0-9]+)*")
 """RFC 5424, 6.3.2: a name without ``=``, ``]``, ``"`` and space, then an enterprise number."""
 APP_NAME_FORM = re.compile(r"[!-~]{1,48}")
@@ -42,18 +37,6 @@ APP_NAME_FORM = re.compile(r"[!-~]{1,48}")
 
 class ConfigError(Exception):
     """A setting that cannot be used; one line: where, which key, what, and what is allowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One place where lines go."""
-
-    kind: str
-    """stdout, file, unix, udp or tcp."""
-    target: str = ""
-    """The path of a file or socket, the host of udp and tcp; nothing for stdout."""
-    port: int = 0
-    """1 to 65,535 for udp and tcp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +59,8 @@ class Settings:
     """Those of ``decky`` entries alone."""
     deckies_file: str | None = None
     format: str = "syslog"
-    outputs: tuple[Output, ...] = (Output("stdout"),)
+    outputs: tuple[str, ...] = ("stdout",)
+    """As `deckwire.sinks.spec.parse_output` reads them."""
     sd_id: str = SD_ID
     app_name: str = APP_NAME
     compat: str | None = None
@@ -137,27 +121,6 @@ def merge(file_values: Values, option_values: Values) -> Settings:
     return Settings(**{**file_values, **options})  # type: ignore[arg-type]
 
 
-def parse_output(text: str, base: str = "") -> Output:
-    """The output that `text` names; relative paths start at `base`.
-
-    ValueError with a one-line reason if it names none.
-    """
-    kind, _, target = text.partition(":")
-    if text == "stdout":
-        return Output(kind)
-    if kind in FILES and target:
-        return Output(kind, _path(target, base))
-    if kind in SOCKETS:
-        host, _, port = target.rpartition(":")
-        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        # A bare IPv6 address runs into its port: it wants the brackets of a URL.
-        if HOST_FORM.fullmatch(bare) and (":" not in bare or bare != host):
-            if not (PORT_FORM.fullmatch(port) and 0 < int(port) <= 65_535):
-                raise ValueError(f"{shown(text)} has no port, 1 to 65535 is allowed")
-            return Output(kind, bare, int(port))
-    raise ValueError(f"{shown(text)} is no output, {OUTPUT_FORMS}")
-
-
 # --- checks: each returns the value of a setting, or raises ValueError("what, what is allowed") --
 
 
@@ -179,7 +142,12 @@ def _interfaces(value: object, _base: str) -> tuple[str, ...]:
 
 def _netns(value: object, _base: str) -> str:
     name = _text(value)
-    if name in ("", ".", "..") or "/" in name or "\0" in name or len(name) > NETNS_BYTES:
+    if (
+        name in ("", ".", "..")
+        or "/" in name
+        or "\0" in name
+        or len(os.fsencode(name)) > NETNS_BYTES
+    ):
         raise ValueError(f"{shown(name)} is no name of a network namespace (see ip netns list)")
     return name
 
@@ -188,11 +156,15 @@ def _deckies(value: object, _base: str) -> Registry:
     return Registry(parse_option(text) for text in _texts(value))
 
 
-def _outputs(value: object, base: str) -> tuple[Output, ...]:
-    outputs = tuple(parse_output(text, base) for text in _texts(value))
+def _outputs(value: object, base: str) -> tuple[str, ...]:
+    outputs = []
+    for text in _texts(value):
+        parse_output(text)
+        kind, _, target = text.partition(":")
+        outputs.append(f"{kind}:{_path(target, base)}" if kind in PATH_OUTPUTS else text)
     if not outputs:
-        raise ValueError(f"the list is empty, {OUTPUT_FORMS}")
-    return outputs
+        raise ValueError("the list is empty, stdout or another output is allowed")
+    return tuple(outputs)
 
 
 def _path(value: object, base: str) -> str:
