@@ -421,6 +421,13 @@ def test_bytes_behind_the_certificate():
     assert said.subject_cn == "decoy"
 
 
+@pytest.mark.parametrize("version", [3, 104])
+def test_a_version_that_does_not_exist(version):
+    said = describe(by_hand(version=version))
+    assert said.malformed
+    assert said.subject_cn == "decoy"
+
+
 def test_indefinite_length_is_refused():
     der = make()
     said = describe(b"\x30\x80" + der[4:] + b"\0\0")
@@ -485,6 +492,11 @@ def test_long_lists_are_cut():
     assert len(said.sans) == CERTIFICATE_SANS + 1
     assert said.sans[-1] == "..."
     assert said.quality == "complete"
+
+    directory = tlv(0xA4, seq(rdn(tlv(0x0C, b"a")) * (CERTIFICATE_ATTRIBUTES // 2)))
+    said = describe(by_hand(extensions=san_extension(*[directory] * 3)))
+    assert len(said.sans) == 2
+    assert said.malformed
 
     said = describe(by_hand(subject=rdn(tlv(0x0C, b"a")) * (CERTIFICATE_ATTRIBUTES + 1)))
     assert len(said.subject_oids) == CERTIFICATE_ATTRIBUTES

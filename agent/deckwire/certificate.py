@@ -13,6 +13,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from cryptography import x509
@@ -198,12 +199,12 @@ def _split(certificate: bytes) -> _Parts:
         parts.validity = asn1.take(fields, asn1.SEQUENCE)
         parts.subject = asn1.take(fields, asn1.SEQUENCE)
         parts.public_key = asn1.take(fields, asn1.SEQUENCE)
-        for field in fields:
+        for field in islice(fields, len(_UNIQUE_IDS) + 1):
             if field.tag == _EXTENSIONS:
                 parts.extensions = asn1.take(asn1.elements(field.content), asn1.SEQUENCE)
             elif field.tag not in _UNIQUE_IDS:
                 raise DerError("unknown part")
-        parts.complete = True
+        parts.complete = next(fields, None) is None
     except DerError:
         pass
     return parts
@@ -382,13 +383,16 @@ def _alternative_names(extension: bytes | None) -> tuple[tuple[str, ...], bool]:
 
 
 def _general_names(extension: bytes) -> Iterator[str]:
+    budget = CERTIFICATE_ATTRIBUTES
     for tag, content in asn1.elements(asn1.take(asn1.elements(extension), asn1.SEQUENCE)):
         if tag in (_DNS_NAME, _RFC822_NAME, _URI):
             yield _utf8(content)
         elif tag == _IP_ADDRESS:
             yield _ip_address(content)
         elif tag == _DIRECTORY_NAME:
-            yield f"DirName:{_directory_name(content)}"
+            attributes = _directory_name(content, budget)
+            budget -= len(attributes)
+            yield f"DirName:{_name_text(attributes)}"
         elif tag == _REGISTERED_ID:
             yield f"RID:{asn1.dotted(content)}"
         elif tag == _OTHER_NAME:
@@ -407,12 +411,12 @@ def _ip_address(content: bytes) -> str:
     return str(ipaddress.ip_address(content))
 
 
-def _directory_name(content: bytes) -> str:
+def _directory_name(content: bytes, limit: int) -> list[_Attribute]:
     name = asn1.take(asn1.elements(content), asn1.SEQUENCE)
-    attributes, whole = _until_error(_attributes(name), CERTIFICATE_ATTRIBUTES)
+    attributes, whole = _until_error(_attributes(name), limit)
     if not whole:
-        raise DerError("broken directory name")
-    return _name_text(attributes)
+        raise DerError("broken or overlong directory name")
+    return attributes
 
 
 def _other_name(content: bytes) -> str:
@@ -522,7 +526,7 @@ def _algorithm(identifier: bytes) -> str:
 def _load(certificate: bytes) -> x509.Certificate | None:
     try:
         return x509.load_der_x509_certificate(certificate)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None
 
 

@@ -11,6 +11,18 @@ STREAM_BYTES = 65_536
 STREAM_PIECES = 512
 """Out-of-order pieces kept per direction; 1-byte segments in order are merged and cost none."""
 
+# --- connections whose handshake bytes are being read -----------------------------------------
+CONNECTIONS = 8_192
+"""Connections with TLS under way; the one silent for longest makes room, counted."""
+CONNECTIONS_BYTES = 64 * 1_048_576
+"""Payload bytes that all of them may hold together."""
+EARLY_PIECES = 64
+"""Segments kept of a direction before it is known where its TLS begins."""
+RECENT_HANDSHAKES = 8_192
+"""Openings kept from a handshake's end to its first TLS segment; older ones are read back."""
+TEXT_CACHE = 16_384
+"""Addresses whose text is kept."""
+
 # --- TLS ------------------------------------------------------------------------------------
 RECORD_BYTES = 16_384 + 2_048
 """Largest record that is not malformed (RFC 5246, 6.2.3: 2^14 plus 2,048 of expansion)."""
@@ -27,7 +39,8 @@ VERIFY_KEY_BITS = 8_192
 CERTIFICATE_CACHED_BYTES = 16_384
 """A certificate whose texts need more memory than this is described anew each time."""
 CERTIFICATE_ATTRIBUTES = 256
-"""Attributes read of one distinguished name; a longer name is malformed."""
+"""Attributes read of one distinguished name, and of all names in one list of alternative names
+together; a longer name is malformed."""
 CERTIFICATE_EXTENSIONS = 256
 """Extensions read of one certificate; a longer list is malformed."""
 CERTIFICATE_SANS = 512
@@ -70,3 +83,25 @@ SUPER_PACKET_BYTES = 524_280
 """Longest IP packet that is cut into segments: Linux's GSO_MAX_SIZE, 8 * 65,535."""
 SUPER_PACKET_HEADER_BYTES = 256
 """Longest headers, Ethernet to TCP, repeated in front of every segment cut."""
+
+# --- perf rings -----------------------------------------------------------------------------
+RING_BYTES = 1_048_576
+"""Default size of one CPU's ring."""
+RING_BYTES_MIN = 131_072
+"""Smallest ring: two records of the largest size, 64 KB."""
+RING_BYTES_MAX = 67_108_864
+"""Largest ring of one CPU."""
+RING_BYTES_ALL = 134_217_728
+"""All rings together, on hosts with many CPUs."""
+
+# --- netlink --------------------------------------------------------------------------------
+NETLINK_DATAGRAM_BYTES = 131_072
+"""Longest datagram read; the kernel's dumps come in 32 KB at most."""
+NETLINK_DATAGRAMS = 64
+"""Datagrams read in one go, so that interfaces that flap do not stop the agent."""
+NETLINK_ATTRIBUTES = 256
+"""Attributes read of one message or nest."""
+NETLINK_SNAPSHOTS = 4
+"""Times that a list of interfaces is begun again because messages were lost."""
+NETWORK_NAMESPACES = 4_096
+"""Network namespaces searched for macvlans of a parent."""
