@@ -28,6 +28,10 @@ RECORD_BYTES = 16_384 + 2_048
 """Largest record that is not malformed (RFC 5246, 6.2.3: 2^14 plus 2,048 of expansion)."""
 HANDSHAKE_BYTES = 65_536
 """Largest handshake message reassembled from records."""
+RECORDS = 2_048
+"""Records read in one direction; a hello of 1.7 KB cut into 1-byte records still passes."""
+HANDSHAKE_MESSAGES = 64
+"""Handshake messages read in one direction; a full handshake has fewer than ten."""
 CERTIFICATES = 16
 """Certificates read of one Certificate message; the rest of a longer chain is counted."""
 

@@ -1,0 +1,109 @@
+"""Interfaces that come and go, from a netlink socket of the namespace that they live in."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from errno import ENOBUFS
+from typing import NamedTuple
+
+from deckwire.kernel import rtnetlink
+from deckwire.limits import NETLINK_DATAGRAM_BYTES, NETLINK_DATAGRAMS, NETLINK_SNAPSHOTS
+
+SNAPSHOT_SECONDS = 5.0
+"""Longest wait for the kernel's next datagram in a snapshot."""
+
+
+class LinkChange(NamedTuple):
+    """One message about an interface: it is there (perhaps changed) or gone."""
+
+    ifindex: int
+    name: str
+    present: bool
+
+
+class LinkOverrunError(Exception):
+    """Messages were lost: whatever the caller believes of interfaces it checks by snapshot()."""
+
+
+class LinkWatch:
+    """Owns a netlink socket, by its descriptor, that is subscribed to RTMGRP_LINK."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, fileno=fd)
+        self._socket.setblocking(False)
+        self._sequence = 0
+
+    def fileno(self) -> int:
+        """For epoll: readable when read() has something to tell."""
+        return self._socket.fileno()
+
+    def read(self) -> list[LinkChange]:
+        """The changes since the last call, at most NETLINK_DATAGRAMS datagrams of them.
+
+        Raises:
+            LinkOverrunError: some were lost.
+        """
+        changes: list[LinkChange] = []
+        for _ in range(NETLINK_DATAGRAMS):
+            try:
+                changes.extend(change for _, change in self._receive() if change is not None)
+            except BlockingIOError:
+                break
+        return changes
+
+    def snapshot(self) -> dict[int, str]:
+        """All interfaces now, ifindex to name; changes told so far are in it and not read again.
+
+        Raises:
+            LinkOverrunError: messages were lost again and again.
+            OSError: the kernel refused or did not answer.
+        """
+        for _ in range(NETLINK_SNAPSHOTS):
+            try:
+                return self._snapshot()
+            except LinkOverrunError:
+                continue
+        raise LinkOverrunError
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()
+
+    def _snapshot(self) -> dict[int, str]:
+        self._sequence += 1
+        interfaces: dict[int, str] = {}
+        self._socket.settimeout(SNAPSHOT_SECONDS)
+        try:
+            rtnetlink.request_interfaces(self._socket, self._sequence)
+            while True:
+                for done, change in self._receive():
+                    if done:
+                        return interfaces
+                    if change is not None and change.present:
+                        interfaces[change.ifindex] = change.name
+                    elif change is not None:
+                        interfaces.pop(change.ifindex, None)
+        finally:
+            self._socket.setblocking(False)
+
+    def _receive(self) -> Iterator[tuple[bool, LinkChange | None]]:
+        """One datagram's messages: (the end of our request's answer, a change or None)."""
+        try:
+            datagram, sender = self._socket.recvfrom(NETLINK_DATAGRAM_BYTES)
+        except OSError as error:
+            if error.errno == ENOBUFS:
+                raise LinkOverrunError from error
+            raise
+        if sender[0] != 0:  # not from the kernel
+            return
+        for kind, sequence, payload in rtnetlink.messages(datagram):
+            if kind == rtnetlink.NLMSG_ERROR and sequence == self._sequence:
+                raise OSError("the kernel does not list its interfaces")
+            if kind == rtnetlink.NLMSG_DONE and sequence == self._sequence:
+                yield True, None
+            elif kind in (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK):
+                interface = rtnetlink.parse_interface(payload)
+                if interface is not None:
+                    present = kind == rtnetlink.RTM_NEWLINK
+                    yield False, LinkChange(interface.ifindex, interface.name, present)

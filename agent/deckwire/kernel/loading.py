@@ -1,0 +1,270 @@
+"""Starting the loader and taking over what it made: the agent's side.
+
+The loader (deckwire/loader.py) is a process of its own because compiling with BCC takes 130 MB
+that the agent would never give back. It exits before load() returns; what it loaded lives on in
+the file descriptors that it handed over, and dies with them.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from deckwire.kernel import handover
+from deckwire.kernel.link_watch import LinkWatch
+from deckwire.kernel.maps import Map
+from deckwire.kernel.programs import Program
+from deckwire.kernel.rings import Rings
+from deckwire.limits import RING_BYTES
+
+LOADER_SECONDS = 60.0
+"""Longest that a loader may take, on a machine under load."""
+DETAILS_BYTES = 65_536
+"""The end of the compiler's and the verifier's messages that is kept."""
+
+PROGRAMS = ("tc_ingress", "tc_egress")
+VEPA_PARENTS = "vepa_parents"
+"""The map of the parents whose lateral frames pass both hooks."""
+
+Way = Literal["auto", "tcx", "clsact"]
+
+
+def bpf_directory() -> Path:
+    """Where the C sources stand: in the package, installed or not."""
+    return Path(__file__).parent.parent / "bpf"
+
+
+class LoadError(Exception):
+    """The program could not be loaded or attached: one line of what, where and what to do."""
+
+    def __init__(self, line: str, details: str = "") -> None:
+        super().__init__(line)
+        self.details = details
+        """Messages of the compiler, the verifier or the loader, as they came; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What to load and where to attach it."""
+
+    interfaces: tuple[str, ...] = ()
+    """Names as the user gave them; a macvlan stands for its parent. None: nothing is attached."""
+    netns: str | None = None
+    """Network namespace of the interfaces: a name under /run/netns or a path; None is ours."""
+    attach: Way = "auto"
+    """How: TCX where the kernel has it, else clsact filters; or one of them without a choice."""
+    settings: Mapping[str, int] = field(default_factory=dict)
+    """Fields of struct settings by name."""
+    table_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Macros of bpf/limits.h to override."""
+    replay_clock: bool = False
+    """Take skb->tstamp for the time: for test runs only, live frames carry one of the stack."""
+    headers: Literal["shim", "headers"] = "shim"
+    """Compile with bpf/shim, or with the kernel's headers as BCC finds them."""
+    ring_bytes: int = RING_BYTES
+    """Wanted size of each CPU's ring."""
+    source: Path = field(default_factory=lambda: bpf_directory() / "capture.c")
+    """The C file that holds the programs and the map `samples`."""
+    programs: tuple[str, ...] = PROGRAMS
+    """Its functions to load; attached are tc_ingress and tc_egress."""
+
+
+@dataclass(slots=True)
+class Attachment:
+    """The programs on one interface; owns the descriptors that keep them there."""
+
+    interface: str
+    """As the user gave it."""
+    target: str
+    """Where the programs are: the same, or a macvlan's parent."""
+    ifindex: int
+    way: str
+    """``tcx`` or ``clsact``."""
+    vepa: bool
+    """A macvlan on the target is in VEPA mode, as far as its namespace can be seen."""
+    notes: tuple[str, ...]
+    """Lines for the user, for instance ``macvlan deck0 -> parent eth0``."""
+    fds: tuple[int, ...]
+    """TCX links, and the socket that keeps a second agent off the target."""
+
+    def close(self) -> None:
+        """Detaches TCX links and lets another agent in; clsact filters need detach()."""
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = ()
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The running kernel side; owns every descriptor in it."""
+
+    maps: dict[str, Map]
+    programs: dict[str, Program]
+    rings: Rings
+    attachments: list[Attachment]
+    watch: LinkWatch
+    """Interfaces of the namespace that come and go."""
+    netns: str | None
+    headers: str
+    """``shim`` or ``headers``: what it was compiled with."""
+    load_ms: int
+    """From the loader's start to its answer, milliseconds."""
+
+    def close(self) -> None:
+        """Frees everything: programs attached by TCX are gone with it. Not clsact filters."""
+        for attachment in self.attachments:
+            attachment.close()
+        self.rings.close()
+        self.watch.close()
+        for program in self.programs.values():
+            program.close()
+        for table in self.maps.values():
+            table.close()
+
+
+def load(request: LoadRequest) -> Loaded:
+    """Compiles, loads and attaches.
+
+    Raises:
+        LoadError: with one line for the user.
+        OSError: the rings could not be mapped.
+    """
+    body = asdict(request)
+    body["source"] = str(request.source)
+    body["bpf"] = str(bpf_directory())
+    answer, fds = _run_loader({"do": "load", **body}, [])
+    supply = iter(fds)
+    programs = {name: Program(name, next(supply)) for name in answer["programs"]}
+    maps = {name: Map(next(supply)) for name in answer["maps"]}
+    rings = Rings([next(supply) for _ in answer["cpus"]], answer["ring_bytes"], answer["cpus"])
+    watch = LinkWatch(next(supply))
+    attachments = [_attachment(entry, supply) for entry in answer["attachments"]]
+    return Loaded(
+        maps,
+        programs,
+        rings,
+        attachments,
+        watch,
+        request.netns,
+        answer["headers"],
+        answer["load_ms"],
+    )
+
+
+def reattach(loaded: Loaded, interface: str, attach: Way = "auto") -> Attachment:
+    """Attaches the loaded programs to an interface that is back, in place of its old attachment.
+
+    Raises:
+        LoadError: with one line for the user; the old attachment is closed all the same.
+    """
+    old = [entry for entry in loaded.attachments if entry.interface == interface]
+    for entry in old:
+        entry.close()
+        loaded.attachments.remove(entry)
+    programs = [loaded.programs[name] for name in PROGRAMS]
+    body = {
+        "do": "attach",
+        "interfaces": [interface],
+        "netns": loaded.netns,
+        "attach": attach,
+        "programs": [program.name for program in programs],
+        "vepa": VEPA_PARENTS in loaded.maps,
+    }
+    fds = [program.fd for program in programs]
+    if VEPA_PARENTS in loaded.maps:
+        fds.append(loaded.maps[VEPA_PARENTS].fd)
+    answer, received = _run_loader(body, fds)
+    attachment = _attachment(answer["attachments"][0], iter(received))
+    loaded.attachments.append(attachment)
+    return attachment
+
+
+def detach(loaded: Loaded) -> None:
+    """Takes the programs off every interface; the maps stay readable.
+
+    Raises:
+        LoadError: the clsact filters could not be deleted; TCX links are gone all the same.
+    """
+    filtered = [entry.ifindex for entry in loaded.attachments if entry.way == "clsact"]
+    try:
+        if filtered:
+            _run_loader({"do": "detach", "netns": loaded.netns, "ifindexes": filtered}, [])
+    finally:
+        for entry in loaded.attachments:
+            entry.close()
+        loaded.attachments.clear()
+
+
+def _attachment(entry: dict[str, Any], supply: Any) -> Attachment:
+    return Attachment(
+        entry["interface"],
+        entry["target"],
+        entry["ifindex"],
+        entry["way"],
+        entry["vepa"],
+        tuple(entry["notes"]),
+        tuple(next(supply) for _ in range(entry["fds"])),
+    )
+
+
+def _run_loader(body: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+    """One loader from start to exit: its answer.
+
+    Raises:
+        LoadError: it told an error, crashed, or took longer than LOADER_SECONDS.
+    """
+    _raise_open_files()
+    ours, theirs = handover.pair()
+    # What bcc, clang and the kernel print: the loader reads it back from its standard error.
+    messages = os.memfd_create("deckwire-loader")
+    try:
+        with ours:
+            with theirs:
+                process = subprocess.Popen(
+                    # -P: never from the directory that the agent happens to be started in.
+                    [sys.executable, "-P", "-m", "deckwire.loader", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=messages,
+                    stderr=messages,
+                    pass_fds=[theirs.fileno()],
+                )
+            ours.settimeout(LOADER_SECONDS)
+            try:
+                handover.send(ours, body, fds)
+                answer, received = handover.receive(ours)
+            except (handover.HandoverError, OSError) as error:
+                process.kill()
+                raise LoadError(_ending(process.wait(), error), _details(messages)) from error
+            process.wait()
+        if "error" in answer:
+            raise LoadError(answer["error"], _details(messages))
+        return answer, received
+    finally:
+        os.close(messages)
+
+
+def _raise_open_files() -> None:
+    """A ring for each CPU, a descriptor for each map: the soft limit of 1,024 is soon met."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _ending(status: int, error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"the loader did not answer within {LOADER_SECONDS:.0f} s"
+    if status < 0 and status != -signal.SIGKILL:
+        return f"the loader was ended by {signal.Signals(-status).name}"
+    return f"the loader ended without an answer ({error})"
+
+
+def _details(messages: int) -> str:
+    size = os.fstat(messages).st_size
+    kept = os.pread(messages, DETAILS_BYTES, max(0, size - DETAILS_BYTES))
+    return kept.decode(errors="replace")

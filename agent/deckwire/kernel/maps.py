@@ -1,0 +1,249 @@
+"""One BPF map, read and written by bpf(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from errno import EINTR, EINVAL, ENOENT, ENOSPC
+from struct import Struct
+from types import TracebackType
+from typing import Self
+
+from deckwire.kernel import cpus
+from deckwire.kernel.syscalls import Buffer, Command, bpf, call_bpf, failure
+
+UPDATE_ANY, UPDATE_NOEXIST, UPDATE_EXIST = 0, 1, 2
+"""Flags of Map.update: create or replace, create only, replace only."""
+
+PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH = 5, 6, 10
+"""Types of enum bpf_map_type with one value a CPU behind each key."""
+
+ENOTSUPP = 524
+"""The kernel's own errno for an operation that a map type lacks; unknown to libc."""
+
+BATCH = 4_096
+"""Entries asked for at once in a sweep; a bucket of a hash that holds more doubles it."""
+RESTARTS = 16
+"""Times that one batch is asked for again when entries vanish under it."""
+
+_INFO = Struct("6I16s")
+"""struct bpf_map_info up to its name: type, id, key, value, max_entries, flags, name."""
+_INFO_ATTR = Struct("IIQ")
+_ELEMENT = Struct("IxxxxQQQ")
+"""map_fd, key, value or next key, flags."""
+_BATCH_ATTR = Struct("QQQQIIQQ")
+"""in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags."""
+_BATCH_COUNT = Struct("32xI")
+
+
+class Map:
+    """A map behind a file descriptor that this object owns. For one thread: buffers are reused.
+
+    Of a per-CPU map a value is the values of all possible CPUs, each padded to 8 bytes:
+    `value_size` bytes in all, `cpu_value_size` each.
+    """
+
+    def __init__(self, fd: int) -> None:
+        info = ctypes.create_string_buffer(_INFO.size)
+        attr = _pack(_INFO_ATTR, fd, len(info), ctypes.addressof(info))
+        bpf(Command.OBJ_GET_INFO_BY_FD, attr, f"file descriptor {fd} is no map")
+        kind, _, key_size, value_size, max_entries, _, name = _INFO.unpack(info)
+        self.fd = fd
+        self.name: str = name.rstrip(b"\0").decode()
+        self.key_size: int = key_size
+        self.max_entries: int = max_entries
+        self.cpu_value_size: int = value_size
+        self.value_size: int = value_size
+        if kind in (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH):
+            self.cpu_value_size = (value_size + 7) & ~7
+            self.value_size = self.cpu_value_size * cpus.possible()
+        self._key = ctypes.create_string_buffer(self.key_size)
+        self._value = ctypes.create_string_buffer(self.value_size)
+        addresses = ctypes.addressof(self._key), ctypes.addressof(self._value)
+        self._attr = _pack(_ELEMENT, fd, *addresses, 0)
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value behind `key`, or None.
+
+        Raises:
+            OSError: the kernel refused, for instance an unprivileged caller.
+            ValueError: the key has another size than the map's.
+        """
+        self._set_key(key)
+        result = call_bpf(Command.MAP_LOOKUP, self._attr)
+        if result == -ENOENT:
+            return None
+        if result < 0:
+            raise failure(-result, f"look-up in map {self.name}")
+        return self._value.raw
+
+    def lookup_cpus(self, key: bytes) -> list[bytes]:
+        """The value of each possible CPU behind `key` of a per-CPU map; empty if there is none."""
+        value = self.lookup(key)
+        if value is None:
+            return []
+        size = self.cpu_value_size
+        return [value[at : at + size] for at in range(0, len(value), size)]
+
+    def update(self, key: bytes, value: bytes, flags: int = UPDATE_ANY) -> None:
+        """Writes one entry.
+
+        Raises:
+            FileExistsError: `flags` is UPDATE_NOEXIST and the key is there.
+            OSError: the map is full (E2BIG), or the kernel refused otherwise.
+            ValueError: key or value have another size than the map's.
+        """
+        if len(value) != self.value_size:
+            raise ValueError(f"map {self.name}: a value has {self.value_size} bytes")
+        self._set_key(key)
+        self._value.raw = value
+        if flags:
+            addresses = ctypes.addressof(self._key), ctypes.addressof(self._value)
+            attr = _pack(_ELEMENT, self.fd, *addresses, flags)
+        else:
+            attr = self._attr
+        result = call_bpf(Command.MAP_UPDATE, attr)
+        if result < 0:
+            raise failure(-result, f"update of map {self.name}")
+
+    def delete(self, key: bytes) -> bool:
+        """Deletes one entry; False if it was not there.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        self._set_key(key)
+        result = call_bpf(Command.MAP_DELETE, self._attr)
+        if result == -ENOENT:
+            return False
+        if result < 0:
+            raise failure(-result, f"deletion from map {self.name}")
+        return True
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries, read in batches where the kernel can (0.5 us an entry), else one by one.
+
+        Entries that come or go meanwhile may be told or not. The caller may delete what it got.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        batches = self._batches()
+        first = next(batches, None)
+        if first is None:
+            yield from self._items_one_by_one()
+            return
+        while first is not None:
+            yield from first
+            first = next(batches, None)
+
+    def close(self) -> None:
+        """Closes the file descriptor; the kernel frees the map with its last user."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _set_key(self, key: bytes) -> None:
+        if len(key) != self.key_size:
+            raise ValueError(f"map {self.name}: a key has {self.key_size} bytes")
+        self._key.raw = key
+
+    def _batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Batches of entries, at least one; none at all where the map type knows no batches."""
+        size = min(BATCH, self.max_entries)
+        # A hash counts buckets in four bytes, other maps write a key.
+        position = ctypes.create_string_buffer(max(self.key_size, 4))
+        keys, values = self._batch_buffers(size)
+        started = False
+        restarts = 0
+        while True:
+            at = ctypes.addressof(position)
+            attr = _pack(
+                _BATCH_ATTR,
+                at if started else 0,
+                at,
+                ctypes.addressof(keys),
+                ctypes.addressof(values),
+                size,
+                self.fd,
+                0,
+                0,
+            )
+            result = call_bpf(Command.MAP_LOOKUP_BATCH, attr)
+            if result == -ENOSPC and size < self.max_entries:
+                size = min(2 * size, self.max_entries)
+                keys, values = self._batch_buffers(size)
+                continue
+            if result == -EINTR and restarts < RESTARTS:
+                restarts += 1
+                continue
+            if result in (-EINVAL, -ENOTSUPP) and not started:
+                return
+            if result not in (0, -ENOENT):
+                raise failure(-result, f"sweep of map {self.name}")
+            started, restarts = True, 0
+            count: int = _BATCH_COUNT.unpack_from(attr)[0]
+            yield self._pairs(keys, values, count)
+            if result:
+                return
+
+    def _batch_buffers(self, size: int) -> tuple[Buffer, Buffer]:
+        return (
+            ctypes.create_string_buffer(size * self.key_size),
+            ctypes.create_string_buffer(size * self.value_size),
+        )
+
+    def _pairs(self, keys: Buffer, values: Buffer, count: int) -> list[tuple[bytes, bytes]]:
+        key_size, value_size = self.key_size, self.value_size
+        key_bytes = ctypes.string_at(keys, count * key_size)
+        value_bytes = ctypes.string_at(values, count * value_size)
+        return [
+            (
+                key_bytes[n * key_size : (n + 1) * key_size],
+                value_bytes[n * value_size : (n + 1) * value_size],
+            )
+            for n in range(count)
+        ]
+
+    def _items_one_by_one(self) -> Iterator[tuple[bytes, bytes]]:
+        key = self._next_key(None)
+        for _ in range(self.max_entries):
+            if key is None:
+                return
+            # Before the caller deletes `key`: from a key that is gone the kernel starts again.
+            following = self._next_key(key)
+            value = self.lookup(key)
+            if value is not None:
+                yield key, value
+            key = following
+
+    def _next_key(self, key: bytes | None) -> bytes | None:
+        following = ctypes.create_string_buffer(self.key_size)
+        if key is not None:
+            self._key.raw = key
+        at = ctypes.addressof(self._key) if key is not None else 0
+        attr = _pack(_ELEMENT, self.fd, at, ctypes.addressof(following), 0)
+        result = call_bpf(Command.MAP_GET_NEXT_KEY, attr)
+        if result == -ENOENT:
+            return None
+        if result < 0:
+            raise failure(-result, f"walk of map {self.name}")
+        return following.raw
+
+
+def _pack(layout: Struct, *values: int) -> Buffer:
+    attr = ctypes.create_string_buffer(layout.size)
+    layout.pack_into(attr, 0, *values)
+    return attr

@@ -1,0 +1,110 @@
+"""One loaded BPF program of type SCHED_CLS: run over a frame without a network, or attached."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from struct import Struct
+from typing import NamedTuple
+
+from deckwire.kernel.syscalls import Command, bpf, call_bpf, failure
+
+TCX_INGRESS, TCX_EGRESS = 46, 47
+"""enum bpf_attach_type."""
+BEFORE = 1 << 3
+"""BPF_F_BEFORE; without a program to stand before: first of all."""
+
+FRAME_BYTES = 16_384
+"""Longest frame given to a test run; the kernel itself refuses those above about 3,500 bytes."""
+
+_U32, _U64 = Struct("I"), Struct("Q")
+_ATTR = Struct("IiIIQQIIIIQQ")
+"""prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration,
+ctx_size_in, ctx_size_out, ctx_in, ctx_out of union bpf_attr."""
+_ATTR_FRAME_LENGTH, _ATTR_REPEAT = 8, 32
+_RESULT = Struct("4xi28xI")
+"""retval and duration in the same."""
+_LINK = Struct("IIIIQQ")
+"""prog_fd, target_ifindex, attach_type, flags, relative_fd, expected_revision."""
+
+_SKB_BYTES = 184
+"""struct __sk_buff of <linux/bpf.h> up to a little behind gso_size; offsets of what can be set:"""
+_SKB_IFINDEX, _SKB_TSTAMP, _SKB_GSO_SEGS, _SKB_GSO_SIZE = 40, 152, 164, 176
+
+
+class TestRun(NamedTuple):
+    """What a test run gave."""
+
+    verdict: int
+    """The program's return value, signed: -1 is TC_ACT_UNSPEC."""
+    duration_ns: int
+    """Mean duration of one run."""
+
+
+class Program:
+    """A program behind a file descriptor that this object owns. For one thread."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        self.fd = fd
+        self._frame = ctypes.create_string_buffer(FRAME_BYTES)
+        self._frame_bytes = memoryview(self._frame).cast("B")
+        self._skb = ctypes.create_string_buffer(_SKB_BYTES)
+        self._attr = ctypes.create_string_buffer(_ATTR.size)
+        addresses = ctypes.addressof(self._frame), ctypes.addressof(self._skb)
+        _ATTR.pack_into(
+            self._attr, 0, fd, 0, 0, 0, addresses[0], 0, 1, 0, _SKB_BYTES, 0, addresses[1], 0
+        )
+
+    def test_run(
+        self,
+        frame: bytes,
+        *,
+        tstamp: int = 0,
+        gso_segs: int = 0,
+        gso_size: int = 0,
+        ifindex: int = 0,
+        repeat: int = 1,
+    ) -> TestRun:
+        """Runs the program over an Ethernet frame as if it had just arrived (BPF_PROG_TEST_RUN).
+
+        `tstamp` is skb->tstamp in ns, the clock of a program compiled for replay; `ifindex` an
+        interface of the caller's network namespace that the frame is on (0: loopback).
+
+        Raises:
+            OSError: EINVAL for frames that are too short or too long for a test run (about 34 to
+                3,500 bytes), or the kernel refused otherwise.
+        """
+        if len(frame) > FRAME_BYTES:
+            raise OSError(22, f"test run of {self.name}: a frame of {len(frame)} bytes")
+        self._frame_bytes[: len(frame)] = frame
+        attr, skb = self._attr, self._skb
+        _U32.pack_into(attr, _ATTR_FRAME_LENGTH, len(frame))
+        _U32.pack_into(attr, _ATTR_REPEAT, repeat)
+        _U32.pack_into(skb, _SKB_IFINDEX, ifindex)
+        _U64.pack_into(skb, _SKB_TSTAMP, tstamp)
+        _U32.pack_into(skb, _SKB_GSO_SEGS, gso_segs)
+        _U32.pack_into(skb, _SKB_GSO_SIZE, gso_size)
+        result = call_bpf(Command.PROG_TEST_RUN, attr)
+        if result < 0:
+            raise failure(-result, f"test run of {self.name} over {len(frame)} bytes")
+        return TestRun(*_RESULT.unpack_from(attr))
+
+    def link(self, ifindex: int, attach_type: int) -> int:
+        """Attaches to an interface by TCX, before all other programs: the link's descriptor.
+
+        The program is detached when the last descriptor of the link is closed, however that
+        comes about.
+
+        Raises:
+            OSError: EINVAL where the kernel has no TCX (before 6.6), ENODEV without the interface.
+        """
+        attr = ctypes.create_string_buffer(_LINK.size)
+        _LINK.pack_into(attr, 0, self.fd, ifindex, attach_type, BEFORE, 0, 0)
+        return bpf(Command.LINK_CREATE, attr, f"attaching {self.name} by TCX")
+
+    def close(self) -> None:
+        """Closes the file descriptor; the kernel frees the program with its last user."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

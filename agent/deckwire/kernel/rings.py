@@ -1,0 +1,195 @@
+"""The perf rings, one a CPU, in which the kernel leaves its samples, read without a library.
+
+struct perf_event_mmap_page and the record formats are those of <linux/perf_event.h>: a control
+page, then a data area that is a power of two. The kernel moves the head, we move the tail, both
+are byte counts that never wrap. Plain loads and stores of eight bytes are enough for x86-64's
+memory order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import select
+from struct import Struct
+from types import TracebackType
+from typing import Self
+
+from deckwire.kernel.syscalls import perf_event_open
+from deckwire.limits import RING_BYTES_ALL, RING_BYTES_MAX, RING_BYTES_MIN
+
+RECORD_LOST, RECORD_SAMPLE = 2, 9
+"""enum perf_event_type."""
+
+WAIT_SECONDS = 0.1
+"""Longest sleep of an idle reader, and so the longest that a lone sample waits."""
+
+_PERF_TYPE_SOFTWARE, _COUNT_SW_BPF_OUTPUT = 1, 10
+_PERF_SAMPLE_RAW = 1 << 10
+_FLAG_WATERMARK = 1 << 14
+"""Bit of perf_event_attr's flag word: wakeup_watermark counts bytes, not events."""
+_PERF_FLAG_FD_CLOEXEC = 8
+_IOC_ENABLE = 0x2400
+_ATTR = Struct("IIQQQQQIIQQ")
+"""type, size, config, sample_period, sample_type, read_format, flags, wakeup_watermark, bp_type,
+config1, config2: PERF_ATTR_SIZE_VER1."""
+
+_PAGE = mmap.PAGESIZE
+_HEAD, _TAIL = 1024 // 8, 1032 // 8
+"""data_head and data_tail in the control page, in words of eight bytes."""
+_HEADER_BYTES = 8
+"""Of a record: u32 type, u16 misc, u16 size with the header."""
+_RAW_BYTES = 12
+"""Of a sample before its payload: the header and the payload's u32 size."""
+_LOST_BYTES = 24
+"""Of a record that tells losses: the header, u64 id, u64 lost."""
+_U32 = Struct("=I")
+_LOST = Struct("=Q")
+
+
+def ring_bytes(wanted: int, cpus: int) -> int:
+    """The size of each of `cpus` rings, near `wanted` bytes: a power of two within the bounds."""
+    size = max(RING_BYTES_MIN, min(wanted, RING_BYTES_ALL // max(cpus, 1), RING_BYTES_MAX))
+    return 1 << (size.bit_length() - 1)
+
+
+def open_ring(cpu: int, data_bytes: int) -> int:
+    """Opens the perf event that becomes `cpu`'s ring: a file descriptor to put into the map.
+
+    A reader is woken when a quarter of the ring is filled; before that its timeout wakes it.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    attr = ctypes.create_string_buffer(_ATTR.size)
+    _ATTR.pack_into(
+        attr,
+        0,
+        _PERF_TYPE_SOFTWARE,
+        _ATTR.size,
+        _COUNT_SW_BPF_OUTPUT,
+        1,
+        _PERF_SAMPLE_RAW,
+        0,
+        _FLAG_WATERMARK,
+        data_bytes // 4,
+        0,
+        0,
+        0,
+    )
+    fd = perf_event_open(attr, cpu, _PERF_FLAG_FD_CLOEXEC)
+    fcntl.ioctl(fd, _IOC_ENABLE, 0)
+    return fd
+
+
+class Rings:
+    """The rings of all CPUs. Owns the file descriptors that it is given.
+
+    Raises:
+        OSError: a ring could not be mapped; EPERM means that perf_event_mlock_kb and
+            RLIMIT_MEMLOCK are exceeded and CAP_IPC_LOCK is missing.
+    """
+
+    def __init__(self, fds: list[int], data_bytes: int, cpus: list[int] | None = None) -> None:
+        self.filenos = tuple(fds)
+        """For epoll or select."""
+        self.cpus = tuple(cpus) if cpus is not None else tuple(range(len(fds)))
+        """The CPU of each ring."""
+        self.lost = dict.fromkeys(self.cpus, 0)
+        """Samples that found their CPU's ring full, as the kernel tells it with later samples."""
+        self.corrupt = 0
+        """Rings given up to their head because a record's size was impossible."""
+        self._rings = [_Ring(fd, data_bytes) for fd in fds]
+        self._epoll = select.epoll(max(len(fds), 1))
+        for fd in fds:
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def wait(self, seconds: float = WAIT_SECONDS) -> bool:
+        """Sleeps until a ring is a quarter full or `seconds` have passed; True for the former."""
+        return bool(self._epoll.poll(seconds, len(self.filenos)))
+
+    def drain(self) -> list[tuple[int, bytes]]:
+        """One pass: what stands in the rings at its start, as (CPU, sample), ring by ring.
+
+        A sample is a copy and may end in up to seven bytes of padding. Samples that arrive
+        during the pass wait for the next one, so that no busy CPU keeps the others waiting.
+        """
+        heads = [ring.head() for ring in self._rings]
+        samples: list[tuple[int, bytes]] = []
+        for cpu, ring, head in zip(self.cpus, self._rings, heads, strict=True):
+            lost, intact = ring.drain(head, cpu, samples)
+            self.lost[cpu] += lost
+            self.corrupt += not intact
+        return samples
+
+    def close(self) -> None:
+        """Unmaps the rings and closes their file descriptors."""
+        self._epoll.close()
+        for ring in self._rings:
+            ring.close()
+        self._rings = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Ring:
+    """One ring: its mapping and the position up to which it was read."""
+
+    def __init__(self, fd: int, data_bytes: int) -> None:
+        self._fd = fd
+        self._size = data_bytes
+        self._memory = mmap.mmap(fd, _PAGE + data_bytes)
+        self._control = memoryview(self._memory)[:_PAGE].cast("Q")
+        self._words = memoryview(self._memory)[_PAGE:].cast("Q")
+
+    def head(self) -> int:
+        return self._control[_HEAD]
+
+    def drain(self, head: int, cpu: int, samples: list[tuple[int, bytes]]) -> tuple[int, bool]:
+        """Appends the samples up to `head`: (losses told, whether all sizes were possible)."""
+        memory, words, size = self._memory, self._words, self._size
+        at = self._control[_TAIL]
+        lost, intact = 0, True
+        append = samples.append
+        while at < head:
+            # Records begin at multiples of eight, so a header never wraps.
+            offset = at & (size - 1)
+            header = words[offset >> 3]
+            kind, length = header & 0xFFFF_FFFF, header >> 48
+            if length < _HEADER_BYTES or length & 7 or length > head - at:
+                intact = False
+                break
+            start = _PAGE + offset
+            end = start + length
+            if offset + length <= size:
+                record = memory[start:end]
+            else:
+                record = memory[start:] + memory[_PAGE : end - size]
+            if kind == RECORD_SAMPLE and length >= _RAW_BYTES:
+                (raw,) = _U32.unpack_from(record, _HEADER_BYTES)
+                if raw > length - _RAW_BYTES:
+                    intact = False
+                    break
+                append((cpu, record[_RAW_BYTES : _RAW_BYTES + raw]))
+            elif kind == RECORD_LOST and length >= _LOST_BYTES:
+                lost += _LOST.unpack_from(record, _LOST_BYTES - 8)[0]
+            at += length
+        self._control[_TAIL] = head
+        return lost, intact
+
+    def close(self) -> None:
+        self._control.release()
+        self._words.release()
+        self._memory.close()
+        os.close(self._fd)
