@@ -318,6 +318,19 @@ def test_a_long_chain_is_counted() -> None:
     assert message.chain_length == CERTIFICATES + 3
 
 
+def test_a_cut_chain_gives_its_whole_certificates() -> None:
+    ders = (b"first", b"second", b"third")
+    body = vector(3, b"".join(vector(3, der) for der in ders))
+    for length in range(len(body)):
+        certificates = parse_certificate(body[:length], cut=True).certificates
+        assert certificates == tuple(
+            der
+            for n, der in enumerate(ders)
+            if 3 + sum(3 + len(d) for d in ders[: n + 1]) <= length
+        )
+    assert parse_certificate(body, cut=True) == parse_certificate(body)
+
+
 def test_an_empty_chain_passes() -> None:
     assert parse_certificate(vector(3, b"")) == CertificateMessage((), beyond=0)
 
@@ -367,6 +380,7 @@ def test_no_input_raises_anything_but_malformed(body: bytes) -> None:
         (lambda b: parse_client_hello(b, cut=True), ClientHello),
         (parse_server_hello, ServerHello),
         (parse_certificate, CertificateMessage),
+        (lambda b: parse_certificate(b, cut=True), CertificateMessage),
     ]
     for parse, result in parsers:
         with contextlib.suppress(Malformed):

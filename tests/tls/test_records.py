@@ -10,7 +10,7 @@ from flights import Flight, client_hello, handshake, message, record, server_hel
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.limits import HANDSHAKE_BYTES, RECORD_BYTES
+from deckwire.limits import HANDSHAKE_BYTES, HANDSHAKE_MESSAGES, RECORD_BYTES, RECORDS
 from deckwire.reassembly import Stream
 from deckwire.tls.records import (
     HELLO_PREFIX_BYTES,
@@ -102,12 +102,15 @@ def test_every_prefix_of_a_hello_needs_more(hello: bytes) -> None:
 def test_an_unfinished_message_can_be_had() -> None:
     text = record(message(1, HELLO))
     for length in range(len(text)):
-        unfinished = read(text[:length])[1].unfinished()
+        reader = read(text[:length])[1]
+        unfinished = reader.unfinished()
+        assert reader.pending is (length > 5)
         if length < 9:
             assert unfinished is None
         else:
             assert unfinished == UnfinishedMessage(1, HELLO[: length - 9], len(HELLO), 1)
     assert read(text)[1].unfinished() is None
+    assert read(text)[1].pending is False
 
 
 def test_a_message_is_given_out_before_its_record_ends() -> None:
@@ -174,6 +177,16 @@ def test_the_longest_message_passes() -> None:
     records = [record(text[n : n + size]) for n in range(0, len(text), size)]
     messages, _ = read(b"".join(records))
     assert [(len(m.body), m.records) for m in messages] == [(HANDSHAKE_BYTES, len(records))]
+
+
+def test_small_records_and_messages_are_bounded() -> None:
+    messages, reader = read(record(message(0, b"") * (HANDSHAKE_MESSAGES + 1)))
+    assert len(messages) == HANDSHAKE_MESSAGES
+    assert (reader.state, reader.reason) == (State.MALFORMED, "too many handshake messages")
+    _, reader = read(ALERT * RECORDS)
+    assert (reader.state, reader.alerts) == (State.NEED_MORE, RECORDS)
+    reader.feed(ALERT)
+    assert (reader.state, reader.reason) == (State.MALFORMED, "too many records")
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(record), st.integers(1, 50))

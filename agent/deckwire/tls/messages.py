@@ -213,14 +213,16 @@ def parse_server_hello(body: bytes) -> ServerHello:
     )
 
 
-def parse_certificate(body: bytes) -> CertificateMessage:
+def parse_certificate(body: bytes, *, cut: bool = False) -> CertificateMessage:
     """Read a Certificate message of TLS 1.2 or older from its body; raises Malformed.
 
-    An empty chain is what a client without a certificate sends.
+    An empty chain is what a client without a certificate sends. With `cut` the body may end
+    anywhere: the certificates that are whole are there.
     """
     kept: list[bytes] = []
     beyond = 0
-    for length_high, der in wire.entries(wire.whole(wire.VECTOR24, body), wire.CERTIFICATE):
+    chain = wire.VECTOR24.parse_cut(body).content if cut else wire.whole(wire.VECTOR24, body)
+    for length_high, der in wire.entries(chain, wire.CERTIFICATE, cut=cut):
         if length_high or not der:
             raise Malformed("certificate of an impossible length")
         if len(kept) < CERTIFICATES:

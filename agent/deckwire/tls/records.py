@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-from deckwire.limits import HANDSHAKE_BYTES, RECORD_BYTES
+from deckwire.limits import HANDSHAKE_BYTES, HANDSHAKE_MESSAGES, RECORD_BYTES, RECORDS
 from deckwire.tls.errors import Malformed
 from deckwire.tls.wire import HANDSHAKE_HEADER, RECORD_HEADER
 
@@ -104,14 +104,17 @@ class RecordReader:
     the record that it shares with others is not complete. Alerts and heartbeats are stepped
     over. SSL 2.0 has other records and is MALFORMED here.
 
-    Memory: at most HANDSHAKE_BYTES and one record.
+    Memory: at most HANDSHAKE_BYTES and one record. Time: RECORDS and HANDSHAKE_MESSAGES stop a
+    peer that sends many small ones.
     """
 
     __slots__ = (
         "_handshake",
         "_left",
+        "_messages",
         "_partial",
         "_records",
+        "_spanned",
         "_type",
         "alert",
         "alerts",
@@ -132,7 +135,9 @@ class RecordReader:
         self._type = 0  # content type of the record that is open
         self._left = 0  # bytes of it to come
         self._handshake = bytearray()  # from the first byte of an unfinished message on
-        self._records = 0  # records that hold a part of that message
+        self._spanned = 0  # records that hold a part of that message
+        self._records = 0
+        self._messages = 0
         self.state = State.NEED_MORE
         self.reason = ""
         self.alert = None
@@ -163,13 +168,18 @@ class RecordReader:
             self.reason = error.reason
         return messages
 
+    @property
+    def pending(self) -> bool:
+        """Tell whether the next message has bytes here already, of its header at the least."""
+        return bool(self._handshake)
+
     def unfinished(self) -> UnfinishedMessage | None:
         """Return the message that has begun but not ended; None until its header is complete."""
         if len(self._handshake) < HANDSHAKE_HEADER_BYTES:
             return None
         header = HANDSHAKE_HEADER.parse(bytes(self._handshake[:HANDSHAKE_HEADER_BYTES]))
         body = bytes(self._handshake[HANDSHAKE_HEADER_BYTES:])
-        return UnfinishedMessage(header.type, body, header.length, self._records)
+        return UnfinishedMessage(header.type, body, header.length, self._spanned)
 
     def _open_record(self) -> None:
         header = RECORD_HEADER.parse(bytes(self._partial))
@@ -178,13 +188,16 @@ class RecordReader:
             raise Malformed(f"record version {header.major}.{header.minor}")
         if header.length > RECORD_BYTES:
             raise Malformed("record too long")
+        self._records += 1
+        if self._records > RECORDS:
+            raise Malformed("too many records")
         if self._handshake and header.type != ContentType.HANDSHAKE:
             raise Malformed("record of another type inside a handshake message")
         match header.type:
             case ContentType.HANDSHAKE:
                 if header.length == 0:
                     raise Malformed("empty handshake record")
-                self._records = self._records + 1 if self._handshake else 1
+                self._spanned = self._spanned + 1 if self._handshake else 1
             case ContentType.ALERT:
                 if header.length != 2:
                     raise Malformed("alert of a wrong length")
@@ -208,10 +221,14 @@ class RecordReader:
                 end = HANDSHAKE_HEADER_BYTES + header.length
                 if len(self._handshake) < end:
                     break
+                self._messages += 1
+                if self._messages > HANDSHAKE_MESSAGES:
+                    self._handshake.clear()
+                    raise Malformed("too many handshake messages")
                 body = bytes(self._handshake[HANDSHAKE_HEADER_BYTES:end])
-                messages.append(HandshakeMessage(header.type, body, self._records))
+                messages.append(HandshakeMessage(header.type, body, self._spanned))
                 del self._handshake[:end]
-                self._records = 1
+                self._spanned = 1
         elif self._type == ContentType.ALERT:
             self._partial += chunk
             if not self._left:
