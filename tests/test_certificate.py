@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import ipaddress
 import struct
+import warnings
 from dataclasses import replace
 from functools import cache
 
@@ -261,10 +262,13 @@ def test_flipped_signature_bit():
 
 
 def test_a_huge_key_is_named_but_not_verified(monkeypatch):
-    def verify(*_):
-        pytest.fail("verified with a huge key")
+    judge = subject_under_test._judge
 
-    monkeypatch.setattr(subject_under_test, "_verifies_itself", verify)
+    def judge_without_verifying(der, *, verify):
+        assert not verify
+        return judge(der, verify=verify)
+
+    monkeypatch.setattr(subject_under_test, "_judge", judge_without_verifying)
     modulus = (1 << 16_383) | 1
     said = describe(make(FakeKey(rsa.RSAPublicNumbers(65537, modulus)), signer=EC_KEY))
     assert said.key == "rsa16384"
@@ -393,6 +397,14 @@ def test_empty_name():
 )
 def test_serial(content, text):
     assert describe(by_hand(serial=content)).serial == text
+
+
+def test_what_the_library_deprecates_is_told_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said = describe(by_hand(serial=b"\xff"))
+    assert said.serial == "ff"
+    assert said.subject_cn == "decoy"
 
 
 # --- broken ones ----------------------------------------------------------------------------

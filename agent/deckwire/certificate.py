@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -18,6 +19,7 @@ from typing import NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 
 from deckwire import der as asn1
 from deckwire.der import DerError
@@ -92,10 +94,12 @@ def describe(certificate: bytes) -> Certificate:
     first_of_kind = dict(reversed(extensions))
     sans, sans_whole = _alternative_names(first_of_kind.get(_SUBJECT_ALT_NAME))
     key = _key(parts.public_key)
-    loaded = _load(certificate)
+    readable, self_signed = _judge(
+        certificate, verify=parts.issuer == parts.subject and key.verifiable
+    )
 
     well_formed = (
-        loaded is not None
+        readable
         and parts.complete
         and issuer_whole
         and subject_whole
@@ -115,12 +119,7 @@ def describe(certificate: bytes) -> Certificate:
         not_before=times[0] if times else "",
         not_after=times[1] if len(times) == 2 else "",
         sans=sans,
-        self_signed=(
-            loaded is not None
-            and parts.issuer == parts.subject
-            and key.verifiable
-            and _verifies_itself(loaded)
-        ),
+        self_signed=self_signed,
         serial=_integer(parts.serial).hex(),
         key=key.name,
         signature_algorithm=_algorithm(parts.signature_algorithm),
@@ -523,19 +522,22 @@ def _algorithm(identifier: bytes) -> str:
 # --- the library's judgement ----------------------------------------------------------------
 
 
-def _load(certificate: bytes) -> x509.Certificate | None:
-    try:
-        return x509.load_der_x509_certificate(certificate)
-    except (ValueError, x509.InvalidVersion):
-        return None
-
-
-def _verifies_itself(certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(certificate)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-        return False
-    return True
+def _judge(certificate: bytes, *, verify: bool) -> tuple[bool, bool]:
+    """Whether the library can read it, and, if asked, whether its key made its signature."""
+    with warnings.catch_warnings():
+        # What the library deprecates, a peer sends all the same: no reason to tell the operator.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        try:
+            loaded = x509.load_der_x509_certificate(certificate)
+        except (ValueError, x509.InvalidVersion):
+            return False, False
+        if not verify:
+            return True, False
+        try:
+            loaded.verify_directly_issued_by(loaded)
+        except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+            return True, False
+        return True, True
 
 
 def _memory(certificate: Certificate) -> int:
