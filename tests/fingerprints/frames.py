@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deckwire.opening import ACK, SYN, Opening
 
 _ETHERTYPES = {0x0800: 4, 0x86DD: 6}
+_VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")
 _TCP = 6
 
 
@@ -51,15 +53,17 @@ def openings(path: Path) -> list[Sent]:
 
 
 def opening_in(frame: bytes, time_ns: int = 0) -> Sent | None:
-    """The opening in an Ethernet frame; None for anything else."""
+    """The opening in an Ethernet frame, tagged or not; None for anything else."""
+    while frame[12:14] in _VLAN_TAGS:
+        frame = frame[:12] + frame[16:]
     version = _ETHERTYPES.get(int.from_bytes(frame[12:14], "big"))
     packet = frame[14:]
-    if version == 4:
+    if version == 4 and len(packet) >= 20:
         header = (packet[0] & 0x0F) * 4
         _, tos, total, ip_id, fragment, ttl, protocol = struct.unpack_from("!BBHHHBB", packet)
         source, destination = packet[12:16], packet[16:20]
         flow_label, options_len = 0, header - 20
-    elif version == 6:
+    elif version == 6 and len(packet) >= 40:
         first, length, protocol, ttl = struct.unpack_from("!IHBB", packet)
         tos, flow_label, header = first >> 20 & 0xFF, first & 0xFFFFF, 40
         source, destination = packet[8:24], packet[24:40]
@@ -68,7 +72,10 @@ def opening_in(frame: bytes, time_ns: int = 0) -> Sent | None:
         return None
     if protocol != _TCP or fragment & 0x1FFF:
         return None
-    segment = packet[header:total]
+    # A length of 0 is that of a segment which the network card was to cut up.
+    segment = packet[header : total or None]
+    if len(segment) < 20:
+        return None
     sport, dport, seq, ack, word, window, _, urgent = struct.unpack_from("!HHIIHHHH", segment)
     if not word & SYN:
         return None
@@ -97,3 +104,47 @@ def opening_in(frame: bytes, time_ns: int = 0) -> Sent | None:
         sport,
         dport,
     )
+
+
+MSS = b"\x02\x04\x05\xb4"
+"""1460."""
+LINUX = MSS + b"\x04\x02\x08\x0a\x00\x00\x10\x01\x00\x00\x00\x00\x01\x03\x03\x07"
+WINDOWS = MSS + b"\x01\x03\x03\x08\x01\x01\x04\x02"
+MACOS = MSS + b"\x01\x03\x03\x06\x01\x01\x08\x0a\x00\x00\x10\x01\x00\x00\x00\x00\x04\x02\x00\x00"
+
+_LINUX_SYN = Opening(
+    time_ns=0,
+    ip_version=4,
+    ttl=64,
+    tos=0,
+    ip_id=0x1234,
+    df=True,
+    ip_reserved=False,
+    ip_options_len=0,
+    flow_label=0,
+    seq=0x01020304,
+    ack=0,
+    flags=SYN,
+    window=64240,
+    urgent=0,
+    options=LINUX,
+    payload_len=0,
+)
+
+
+def syn(**changes: Any) -> Opening:
+    """The SYN of a Linux host on Ethernet, with changes."""
+    return replace(_LINUX_SYN, **changes)
+
+
+def syn6(**changes: Any) -> Opening:
+    """The same over IPv6."""
+    ipv6: dict[str, Any] = {
+        "ip_version": 6,
+        "ip_id": 0,
+        "df": False,
+        "flow_label": 0x12345,
+        "window": 64800,
+    }
+    ipv6["options"] = b"\x02\x04\x05\xa0" + LINUX[4:]
+    return syn(**{**ipv6, **changes})

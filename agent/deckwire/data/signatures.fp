@@ -235,7 +235,8 @@ sig = 4:255:0:536:4128,0:mss::0
 sig = 4:255:0:*:4128,0:mss:df,id+:0
 
 label = s:other:lwIP:
-sig = 4:255:0:*:mss*4,0:mss::0
+sig = 4:255:0:536:mss*4,0:mss::0
+sig = 4:255:0:1460:mss*4,0:mss::0
 sig = 4:64:0:1436:mss*4,0:mss::0
 sig = 4:64:0:1440:mss*4,0:mss::0
 
@@ -318,6 +319,8 @@ sig = *:64:0:*:*,*:mss,nop,nop,sok,nop,ws:df:0
 sig = *:64:0:*:*,*:mss,nop,nop,ts,nop,ws:df:0
 sig = 6:64:0:*:*,*:mss,sok,ts,nop,ws:flow:0
 sig = 6:64:0:*:*,*:mss,nop,nop,sok,nop,ws:flow:0
+; behind load balancers that write an IP id of their own
+sig = *:64:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0
 
 label = s:win:Windows:10/11 or Server 2016 and newer
 sig = *:128:0:*:65535,8:mss,nop,ws,nop,nop,sok:df,id+:0
@@ -369,4 +372,5 @@ label = s:other:Cisco IOS:
 sig = 4:255:0:536:4128,0:mss::0
 
 label = s:other:lwIP:
-sig = 4:255:0:*:mss*4,0:mss::0
+sig = 4:255:0:536:mss*4,0:mss::0
+sig = 4:255:0:1460:mss*4,0:mss::0

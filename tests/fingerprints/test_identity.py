@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from deckwire.fingerprints import p0f_db
+from deckwire.fingerprints.identity import Identifier, Identity
+from deckwire.fingerprints.os_guess import os_guess
+from deckwire.fingerprints.p0f_db import Label
+from deckwire.opening import ACK, SYN, Opening
+from fingerprints.corpus import CORPUS, labelled_packets, needs_corpus
+from fingerprints.frames import MACOS, MSS, WINDOWS, openings, syn, syn6
+
+DECKY = bytes([192, 0, 2, 1])
+OWN = Identifier(p0f_db.load_own())
+
+
+def identify(opening: Opening) -> Identity:
+    return OWN.identify(opening, DECKY, 443)
+
+
+def test_a_linux_host() -> None:
+    assert identify(syn(ttl=60)) == Identity(
+        p0f_sig="4:60+4:0:1460:mss*44,7:mss,sok,ts,nop,ws:df,id+:0",
+        os="Linux 5.x-6.x",
+        os_class="unix",
+        os_guess="linux",
+        link="Ethernet or modem",
+        tool=None,
+        tool_evidence=None,
+    )
+
+
+def test_todays_systems() -> None:
+    windows = identify(syn(ttl=115, options=WINDOWS))
+    assert (windows.os, windows.os_class, windows.os_guess) == ("Windows 10/11", "win", "windows")
+    apple = identify(syn(options=MACOS, window=65535, ip_id=0))
+    assert apple.os_guess == "macos_ios"
+    assert identify(syn6()).os == "Linux 5.x-6.x"
+    freebsd = MSS + b"\x01\x03\x03\x06\x04\x02\x08\x0a\x00\x00\x00\x01\x00\x00\x00\x00"
+    assert identify(syn(options=freebsd, window=65535, ip_id=0)).os == "FreeBSD 11-14"
+    openbsd = MSS + b"\x01\x01\x04\x02\x01\x03\x03\x06\x01\x01\x08\x0a\x00\x00\x00\x01" + bytes(4)
+    assert identify(syn(options=openbsd, window=16384)).os == "OpenBSD 5.x-7.x"
+
+
+def test_a_server() -> None:
+    # 65160 is 45 times the MSS less the room for timestamps.
+    answer = identify(syn(flags=SYN | ACK, ack=1, ip_id=0, window=65160))
+    assert (answer.os, answer.tool) == ("Linux 5.x-6.x", None)
+
+
+def test_a_tool_hides_the_system() -> None:
+    nmap = identify(syn(ttl=44, options=MSS, window=1024, df=False))
+    assert (nmap.os, nmap.os_class, nmap.os_guess, nmap.tool) == (None, None, "nmap", "nmap")
+    # ZMap with Windows' options matches Windows' signature, but for the TTL
+    zmap = identify(syn(ttl=60, options=WINDOWS, window=65535, df=False))
+    assert (zmap.os, zmap.os_guess, zmap.tool) == (None, "unknown", "zmap")
+
+
+def test_a_tool_of_the_signature_file() -> None:
+    head = b"classes = unix\n[tcp:request]\nlabel = s:!:Probe:fast\nsys = @unix\n"
+    probe = Identifier(p0f_db.parse(head + b"sig = *:64:0:*:777,0:mss::0", "f")).identify(
+        syn(options=MSS, window=777, df=False), DECKY, 443
+    )
+    assert (probe.os, probe.tool, probe.tool_evidence) == (None, "probe", "signature Probe fast")
+    assert probe.link is None
+
+
+def test_nobody_known() -> None:
+    nobody = identify(syn(options=b"", window=4711))
+    assert (nobody.os, nobody.os_class, nobody.os_guess) == (None, None, "unknown")
+    assert (nobody.link, nobody.tool) == (None, None)
+
+
+@needs_corpus
+def test_labelled_packets_get_their_family() -> None:
+    """By our own file: every system that we name is the right one, and no tool is a system."""
+    expected = labelled_packets()
+    named = 0
+    syn_mss = {}
+    for sent in openings(CORPUS / "syn_os.pcap"):
+        port = sent.sport if sent.is_syn else sent.dport
+        entry = expected[port]
+        if sent.is_syn:
+            syn_mss[port] = int.from_bytes(sent.opening.options[2:4], "big")
+        if sent.is_syn != (entry["direction"] == "syn"):
+            continue
+        identity = OWN.identify(
+            sent.opening, sent.destination, sent.dport, None if sent.is_syn else syn_mss[port]
+        )
+        if entry["class"] == "tool":
+            assert identity.os is None, entry["id"]
+            assert identity.tool == entry["os"].lower(), entry["id"]
+            continue
+        assert identity.tool is None, entry["id"]
+        if identity.os is not None:
+            family = os_guess(Label(False, "unix", entry["os"], ""), None)
+            assert identity.os_guess == family, entry["id"]
+            named += 1
+    assert named >= 45
