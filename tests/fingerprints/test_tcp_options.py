@@ -80,6 +80,14 @@ def test_a_wrong_length_that_can_be_followed_is_stepped_over():
     assert options.sack_permitted
 
 
+def test_sack_has_room_for_whole_blocks():
+    assert not walk(bytes.fromhex("050a") + bytes(8)).malformed
+    assert not walk(bytes.fromhex("0522") + bytes(32)).malformed
+    assert walk(bytes.fromhex("0502 0402")).malformed
+    assert walk(bytes.fromhex("050b") + bytes(9)).malformed
+    assert walk(bytes.fromhex("0502 0402")).layout == (5, 4)
+
+
 def test_letters_of_the_rarer_kinds():
     raw = bytes.fromhex("050a 0000000100000002 0e03 01 0f02 1c04 0000 fe04 f989 13020000")
     assert options_sig(walk(raw)) == "S,A,A,U,?,?,E"

@@ -11,6 +11,7 @@ ALTERNATE_CHECKSUM_REQUEST, ALTERNATE_CHECKSUM_DATA = 14, 15
 USER_TIMEOUT = 28
 
 _FIXED_LENGTH = {MSS: 4, WSCALE: 3, SACK_PERMITTED: 2, TIMESTAMPS: 10}
+_SACK_LENGTHS = range(10, 35, 8)  # one to four blocks (RFC 2018, 3)
 
 _LETTERS = {
     EOL: "E",
@@ -90,7 +91,9 @@ def walk(raw: bytes) -> TcpOptions:
         if length < 2 or at + length > end:
             malformed = True
             break
-        if length != _FIXED_LENGTH.get(kind, length):
+        if length != _FIXED_LENGTH.get(kind, length) or (
+            kind == SACK and length not in _SACK_LENGTHS
+        ):
             malformed = True
         elif kind == MSS:
             mss = int.from_bytes(raw[at + 2 : at + 4], "big")
