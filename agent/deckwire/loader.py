@@ -20,7 +20,6 @@ import re
 import resource
 import socket
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from errno import EADDRINUSE, EEXIST, EINVAL, ENODEV, ENOENT, EPERM
@@ -80,15 +79,12 @@ class Target:
 def main() -> int:
     """Serves one request; the exit status tells nothing that the answer does not."""
     channel = socket.socket(fileno=int(sys.argv[1]))
-    started = time.monotonic_ns()
     request, fds = handover.receive(channel)
     try:
         answer, results = _serve(request, fds)
     except LoaderError as error:
         handover.send(channel, {"error": str(error)}, [])
         return 1
-    if request["do"] == "load":
-        answer["load_ms"] = (time.monotonic_ns() - started) // 1_000_000
     handover.send(channel, answer, results)
     return 0
 
@@ -239,7 +235,8 @@ def _explain(what: str) -> str:
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if "Operation not permitted" in printed and soft != resource.RLIM_INFINITY:
         return (
-            f"{what}: RLIMIT_MEMLOCK is {soft // 1024} KB, set LimitMEMLOCK=infinity or run as root"
+            f"{what}: not permitted; RLIMIT_MEMLOCK is {soft // 1024} KB and cannot be raised, "
+            "before Linux 5.11 maps count against it: set LimitMEMLOCK=infinity"
         )
     compiler = re.search(r"^.*?([^/\n]+:\d+:\d+: (?:fatal )?error: .*)$", printed, re.MULTILINE)
     if compiler:
@@ -325,51 +322,49 @@ def _survey(targets: Mapping[int, Target]) -> None:
     Docker moves a container's macvlan into the container's namespace, where only a search of all
     of them finds it.
     """
-    own = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with open(OWN_NAMESPACE, "rb") as own, rtnetlink.open_socket() as channel:
+        _survey_namespace(targets, rtnetlink.list_interfaces(channel), None)
         for namespace in _namespaces():
             try:
                 enter_network_namespace(namespace)
-            except PermissionError:
+            except PermissionError:  # so we are still where we were
                 for target in targets.values():
                     target.notes.append(
                         f"{target.name}: macvlans in other namespaces are not looked at, "
-                        "CAP_SYS_ADMIN missing"
+                        "CAP_SYS_ADMIN is missing"
                     )
                 return
             except OSError:  # a file left behind under /run/netns is no namespace
                 continue
-            _survey_here(targets, own)
-    finally:
-        enter_network_namespace(own)
-        os.close(own)
+            with rtnetlink.open_socket() as there:
+                nsid = rtnetlink.namespace_id(there, own.fileno())
+                if nsid is not None:
+                    _survey_namespace(targets, rtnetlink.list_interfaces(there), nsid)
+        enter_network_namespace(own.fileno())
 
 
-def _survey_here(targets: Mapping[int, Target], own: int) -> None:
-    """The same for the namespace that the loader is in now; `own` is that of the targets."""
-    with rtnetlink.open_socket() as channel:
-        # None in the targets' own namespace, whose interfaces need no id to name each other, and
-        # in namespaces that do not know it, which have nothing on the targets.
-        nsid = rtnetlink.namespace_id(channel, own)
-        for interface in rtnetlink.list_interfaces(channel):
-            target = targets.get(interface.parent or 0)
-            if target is None or interface.parent_nsid != nsid:
-                continue
-            if interface.kind in IPVLAN:
-                raise LoaderError(
-                    f"{target.name} is the parent of {interface.kind} {interface.name}: only "
-                    "macvlan networks are supported"
-                )
-            if interface.macvlan_mode == rtnetlink.MACVLAN_MODE_VEPA and not target.vepa:
-                target.vepa = True
-                target.notes.append(f"{target.name} carries a macvlan in VEPA mode")
+def _survey_namespace(
+    targets: Mapping[int, Target], interfaces: Iterable[Interface], nsid: int | None
+) -> None:
+    """The same for one namespace, which knows that of the targets by `nsid` (None: it is it)."""
+    for interface in interfaces:
+        target = targets.get(interface.parent or 0)
+        if target is None or interface.parent_nsid != nsid:
+            continue
+        if interface.kind in IPVLAN:
+            raise LoaderError(
+                f"{target.name} is the parent of {interface.kind} {interface.name}: only "
+                "macvlan networks are supported"
+            )
+        if interface.macvlan_mode == rtnetlink.MACVLAN_MODE_VEPA and not target.vepa:
+            target.vepa = True
+            target.notes.append(f"{target.name} carries a macvlan in VEPA mode")
 
 
 def _namespaces() -> Iterator[int]:
-    """Open descriptors of the network namespaces that can be found, each once, ours first."""
+    """Open descriptors of the network namespaces that can be found, each once."""
     seen: set[tuple[int, int]] = set()
     for path in itertools.chain(
-        [OWN_NAMESPACE],
         *(glob.iglob(f"{directory}/*") for directory in NAMESPACE_DIRECTORIES),
         (f"/proc/{name}/ns/net" for name in os.listdir("/proc") if name.isdigit()),
     ):
@@ -417,7 +412,7 @@ def _attach(
                     "fds": len(links or []) + 1,
                 }
             )
-            fds += [*(links or []), lock.detach()]
+            fds += [lock.detach(), *(links or [])]
     except LoaderError:
         for attachment in attachments:
             if attachment["way"] == "clsact":

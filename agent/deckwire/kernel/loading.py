@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -115,7 +117,7 @@ class Loaded:
     headers: str
     """``shim`` or ``headers``: what it was compiled with."""
     load_ms: int
-    """From the loader's start to its answer, milliseconds."""
+    """The loader's life in milliseconds, from its start to its end."""
 
     def close(self) -> None:
         """Frees everything: programs attached by TCX are gone with it. Not clsact filters."""
@@ -134,27 +136,30 @@ def load(request: LoadRequest) -> Loaded:
 
     Raises:
         LoadError: with one line for the user.
-        OSError: the rings could not be mapped.
     """
     body = asdict(request)
     body["source"] = str(request.source)
     body["bpf"] = str(bpf_directory())
+    started = time.monotonic_ns()
     answer, fds = _run_loader({"do": "load", **body}, [])
+    load_ms = (time.monotonic_ns() - started) // 1_000_000
     supply = iter(fds)
     programs = {name: Program(name, next(supply)) for name in answer["programs"]}
     maps = {name: Map(next(supply)) for name in answer["maps"]}
-    rings = Rings([next(supply) for _ in answer["cpus"]], answer["ring_bytes"], answer["cpus"])
+    ring_fds = [next(supply) for _ in answer["cpus"]]
+    try:
+        rings = Rings(ring_fds, answer["ring_bytes"], answer["cpus"])
+    except OSError as error:
+        for fd in fds:
+            os.close(fd)
+        raise LoadError(
+            f"{len(ring_fds)} perf rings of {answer['ring_bytes'] // 1024} KB cannot be mapped "
+            f"({error.strerror}): raise kernel.perf_event_mlock_kb or grant CAP_IPC_LOCK"
+        ) from error
     watch = LinkWatch(next(supply))
     attachments = [_attachment(entry, supply) for entry in answer["attachments"]]
     return Loaded(
-        maps,
-        programs,
-        rings,
-        attachments,
-        watch,
-        request.netns,
-        answer["headers"],
-        answer["load_ms"],
+        maps, programs, rings, attachments, watch, request.netns, answer["headers"], load_ms
     )
 
 
@@ -202,7 +207,11 @@ def detach(loaded: Loaded) -> None:
         loaded.attachments.clear()
 
 
-def _attachment(entry: dict[str, Any], supply: Any) -> Attachment:
+def _attachment(entry: dict[str, Any], supply: Iterator[int]) -> Attachment:
+    lock, *links = (next(supply) for _ in range(entry["fds"]))
+    # So that a second agent's loader is told our process id, not that of our loader.
+    with socket.socket(fileno=os.dup(lock)) as listener:
+        listener.listen()
     return Attachment(
         entry["interface"],
         entry["target"],
@@ -210,7 +219,7 @@ def _attachment(entry: dict[str, Any], supply: Any) -> Attachment:
         entry["way"],
         entry["vepa"],
         tuple(entry["notes"]),
-        tuple(next(supply) for _ in range(entry["fds"])),
+        (lock, *links),
     )
 
 

@@ -62,6 +62,8 @@ class Map:
         self._value = ctypes.create_string_buffer(self.value_size)
         addresses = ctypes.addressof(self._key), ctypes.addressof(self._value)
         self._attr = _pack(_ELEMENT, fd, *addresses, 0)
+        # A deletion with a value's address is refused.
+        self._delete_attr = _pack(_ELEMENT, fd, addresses[0], 0, 0)
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value behind `key`, or None.
@@ -114,7 +116,7 @@ class Map:
             OSError: the kernel refused.
         """
         self._set_key(key)
-        result = call_bpf(Command.MAP_DELETE, self._attr)
+        result = call_bpf(Command.MAP_DELETE, self._delete_attr)
         if result == -ENOENT:
             return False
         if result < 0:

@@ -21,7 +21,7 @@ _U32, _U64 = Struct("I"), Struct("Q")
 _ATTR = Struct("IiIIQQIIIIQQ")
 """prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration,
 ctx_size_in, ctx_size_out, ctx_in, ctx_out of union bpf_attr."""
-_ATTR_FRAME_LENGTH, _ATTR_REPEAT = 8, 32
+_SIZES, _ATTR_SIZES, _ATTR_REPEAT = Struct("II"), 8, 32
 _RESULT = Struct("4xi28xI")
 """retval and duration in the same."""
 _LINK = Struct("IIIIQQ")
@@ -79,7 +79,8 @@ class Program:
             raise OSError(22, f"test run of {self.name}: a frame of {len(frame)} bytes")
         self._frame_bytes[: len(frame)] = frame
         attr, skb = self._attr, self._skb
-        _U32.pack_into(attr, _ATTR_FRAME_LENGTH, len(frame))
+        # The kernel overwrites data_size_out and takes it for our buffer's size the next time.
+        _SIZES.pack_into(attr, _ATTR_SIZES, len(frame), 0)
         _U32.pack_into(attr, _ATTR_REPEAT, repeat)
         _U32.pack_into(skb, _SKB_IFINDEX, ifindex)
         _U64.pack_into(skb, _SKB_TSTAMP, tstamp)

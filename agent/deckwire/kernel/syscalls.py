@@ -26,7 +26,6 @@ class Command(IntEnum):
     MAP_GET_NEXT_KEY = 4
     PROG_TEST_RUN = 10
     OBJ_GET_INFO_BY_FD = 15
-    PROG_QUERY = 16
     MAP_LOOKUP_BATCH = 24
     LINK_CREATE = 28
 

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from errno import E2BIG, EEXIST
+from struct import Struct
+
+import pytest
+
+from deckwire.kernel import cpus, maps
+from deckwire.kernel.loading import Loaded
+from deckwire.kernel.maps import UPDATE_NOEXIST, Map
+
+U32, U64 = Struct("=I"), Struct("=Q")
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def numbers(loaded: Loaded) -> Map:
+    table = loaded.maps["numbers"]
+    for key, _ in table.items():
+        table.delete(key)
+    return table
+
+
+def test_sizes_come_from_the_kernel(loaded: Loaded) -> None:
+    numbers, hits = loaded.maps["numbers"], loaded.maps["hits"]
+    assert (numbers.key_size, numbers.value_size, numbers.max_entries) == (4, 8, 65_536)
+    assert (hits.cpu_value_size, hits.value_size) == (8, 8 * cpus.possible())
+    assert numbers.name == "numbers"
+
+
+def test_entries_come_and_go(numbers: Map) -> None:
+    key = U32.pack(7)
+    assert numbers.lookup(key) is None
+    numbers.update(key, U64.pack(1))
+    numbers.update(key, U64.pack(2))
+    assert numbers.lookup(key) == U64.pack(2)
+    assert numbers.delete(key) is True
+    assert numbers.delete(key) is False
+
+
+def test_flags_reach_the_kernel(numbers: Map) -> None:
+    numbers.update(U32.pack(1), U64.pack(1), UPDATE_NOEXIST)
+    with pytest.raises(FileExistsError, match="update of map numbers") as caught:
+        numbers.update(U32.pack(1), U64.pack(2), UPDATE_NOEXIST)
+    assert caught.value.errno == EEXIST
+    numbers.update(U32.pack(1), U64.pack(3))
+    assert numbers.lookup(U32.pack(1)) == U64.pack(3)
+
+
+def test_a_full_map_says_so(loaded: Loaded) -> None:
+    parents = loaded.maps["vepa_parents"]
+    for number in range(parents.max_entries):
+        parents.update(U32.pack(number), b"\1")
+    with pytest.raises(OSError, match="vepa_parents") as caught:
+        parents.update(U32.pack(1_000), b"\1")
+    assert caught.value.errno == E2BIG
+
+
+@pytest.mark.parametrize("key", [b"", b"abc", b"abcde"])
+def test_sizes_are_checked(numbers: Map, key: bytes) -> None:
+    with pytest.raises(ValueError, match="4 bytes"):
+        numbers.lookup(key)
+    with pytest.raises(ValueError, match="8 bytes"):
+        numbers.update(U32.pack(1), key)
+
+
+def test_a_sweep_tells_every_entry_once(numbers: Map) -> None:
+    wanted = {U32.pack(n): U64.pack(n * n) for n in range(20_000)}
+    for key, value in wanted.items():
+        numbers.update(key, value)
+    swept = list(numbers.items())
+    assert len(swept) == len(wanted)
+    assert dict(swept) == wanted
+
+
+def test_a_sweep_grows_its_batch_for_a_full_bucket(
+    numbers: Map, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(5_000):
+        numbers.update(U32.pack(n), U64.pack(n))
+    monkeypatch.setattr(maps, "BATCH", 1)
+    assert len(dict(numbers.items())) == 5_000
+
+
+def test_a_sweep_may_delete_what_it_gets(numbers: Map) -> None:
+    for n in range(10_000):
+        numbers.update(U32.pack(n), U64.pack(n))
+    assert sum(numbers.delete(key) for key, _ in numbers.items()) == 10_000
+    assert list(numbers.items()) == []
+
+
+def test_a_walk_without_batches_tells_the_same(
+    numbers: Map, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(300):
+        numbers.update(U32.pack(n), U64.pack(n))
+    batched = dict(numbers.items())
+    monkeypatch.setattr(Map, "_batches", lambda _self: iter(()))
+    assert dict(numbers.items()) == batched
+    assert sum(numbers.delete(key) for key, _ in numbers.items()) == 300
+    assert list(numbers.items()) == []
+
+
+def test_an_lru_and_an_array_are_swept_too(loaded: Loaded) -> None:
+    recent = loaded.maps["recent"]
+    for n in range(100):
+        recent.update(U32.pack(n), U64.pack(n))
+    assert dict(recent.items()) == {U32.pack(n): U64.pack(n) for n in range(100)}
+    assert [key for key, _ in loaded.maps["hits"].items()] == [U32.pack(0), U32.pack(1)]
+
+
+def test_a_per_cpu_value_has_a_part_for_each_cpu(loaded: Loaded) -> None:
+    hits = loaded.maps["hits"]
+    before = sum(U64.unpack(part)[0] for part in hits.lookup_cpus(U32.pack(0)))
+    loaded.programs["tc_ingress"].test_run(bytes(60), repeat=5)
+    parts = hits.lookup_cpus(U32.pack(0))
+    assert len(parts) == cpus.possible()
+    assert sum(U64.unpack(part)[0] for part in parts) == before + 5
+    assert hits.lookup_cpus(U32.pack(9)) == []
+
+
+def test_what_is_no_map_is_refused() -> None:
+    with open("/dev/null", "rb") as file, pytest.raises(OSError, match="is no map"):
+        Map(file.fileno())
