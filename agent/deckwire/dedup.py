@@ -97,12 +97,7 @@ class Dedup:
             return True
         self.counters.suppressed += 1
         window.suppress(event.time_ns)
-        if event.host not in window.hosts:
-            if self._hosts_left:
-                self._hosts_left -= 1
-                window.hosts.add(event.host)
-            else:
-                self.counters.hosts_ignored += 1
+        self._remember(window, event.host)
         return False
 
     def told(self, event: Event) -> None:
@@ -138,6 +133,18 @@ class Dedup:
         for key, _ in self._oldest():
             self._close(key)
         return self._take()
+
+    def _remember(self, window: _Window, host: str) -> None:
+        if host in window.hosts:
+            return
+        if not self._hosts_left:
+            self.counters.hosts_ignored += 1
+            return
+        self._hosts_left -= 1
+        if isinstance(window.hosts, set):
+            window.hosts.add(host)
+        else:
+            window.hosts = {host}
 
     def _oldest(self) -> Iterator[tuple[_Key, _Window]]:
         """The oldest window, again and again while its predecessor is being closed."""
@@ -184,7 +191,8 @@ class _Window:
         self.count = 0
         self.first_ns = 0
         self.last_ns = 0
-        self.hosts: set[str] = set()
+        # Most windows suppress nothing, and a set of their own would be their largest part.
+        self.hosts: set[str] | frozenset[str] = frozenset()
 
     def suppress(self, time_ns: int) -> None:
         self.first_ns = min(self.first_ns, time_ns) if self.count else time_ns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import Rsyslog, wait_until
+from rsyslog_server import Rsyslog, wait_until
 
 from deckwire.event import WARNING, Event
 from deckwire.jsonl import JsonFormat

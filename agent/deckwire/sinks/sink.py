@@ -267,3 +267,8 @@ class Sink(ABC):
         if self._lines:
             self._dropped[cause] += len(self._lines)
             self._lines.clear()
+
+
+def endpoint(host: str, port: int) -> str:
+    """``host:port`` as the user writes it, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

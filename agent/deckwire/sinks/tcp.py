@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from deckwire.limits import SINK_QUEUE
 from deckwire.sinks.bytestream import ByteStream
-from deckwire.sinks.sink import Sink
+from deckwire.sinks.sink import Sink, endpoint
 
 CONNECT_S = 5.0
 STALL_S = 0.5
@@ -27,7 +27,7 @@ class TcpSink(Sink):
     scheme = "tcp"
 
     def __init__(self, host: str, port: int, capacity: int = SINK_QUEUE) -> None:
-        super().__init__(f"tcp:{host}:{port}", capacity)
+        super().__init__(f"tcp:{endpoint(host, port)}", capacity)
         self._address = (host, port)
         self._socket: socket.socket | None = None
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from deckwire.limits import SINK_QUEUE
 from deckwire.sinks.datagrams import Datagrams
-from deckwire.sinks.sink import Sink
+from deckwire.sinks.sink import Sink, endpoint
 
 
 class UdpSink(Sink):
@@ -22,7 +22,7 @@ class UdpSink(Sink):
     scheme = "udp"
 
     def __init__(self, host: str, port: int, capacity: int = SINK_QUEUE) -> None:
-        super().__init__(f"udp:{host}:{port}", capacity)
+        super().__init__(f"udp:{endpoint(host, port)}", capacity)
         self._address = (host, port)
         self._turn = 0
         self._socket: socket.socket | None = None

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from rsyslog_server import wait_until
+
+from deckwire.event import Event
+from deckwire.sinks.fanout import Fanout
+from deckwire.sinks.file import FileSink
+from deckwire.sinks.udp import UdpSink
+from deckwire.sinks.unix import UnixSink
+from deckwire.syslog import SyslogFormat
+
+
+class CountingFormat(SyslogFormat):
+    """Counts how often it is asked."""
+
+    made = 0
+
+    def line(self, event: Event) -> bytes:
+        self.made += 1
+        return super().line(event)
+
+
+def event(number: int) -> Event:
+    return Event("capture_stats", number, "sensor", (("n", number),))
+
+
+def test_every_sink_gets_every_line_formatted_once(tmp_path: Path) -> None:
+    form = CountingFormat()
+    paths = [tmp_path / "a", tmp_path / "b"]
+    fanout = Fanout(form, [FileSink(str(path)) for path in paths])
+    fanout.start()
+    assert all(fanout.offer(event(number)) for number in range(100))
+    assert form.made == 100
+    fanout.close(20)
+    expected = b"".join(form.line(event(number)) + b"\n" for number in range(100))
+    assert [path.read_bytes() for path in paths] == [expected, expected]
+    assert (fanout.told, fanout.refused, fanout.losses()) == (100, 0, {})
+
+
+def test_told_is_what_at_least_one_sink_took(tmp_path: Path, short_path: Path) -> None:
+    small = FileSink(str(tmp_path / "small"), capacity=2)
+    large = UnixSink(str(short_path / "absent"), capacity=5)
+    fanout = Fanout(SyslogFormat(), [small, large])
+    assert [fanout.offer(event(number)) for number in range(7)] == [True] * 5 + [False] * 2
+    assert (fanout.told, fanout.refused) == (5, 2)
+    assert fanout.losses() == {"file_queue_full": 5, "unix_queue_full": 2}
+    fanout.start()
+    fanout.close(0.2)
+    assert fanout.losses() == {"file_queue_full": 5, "unix_queue_full": 2, "unix_unsent": 5}
+    for _, counters in fanout.counters():
+        assert counters.offered == 7 == counters.written + sum(counters.dropped.values())
+
+
+def test_losses_of_like_sinks_are_summed(tmp_path: Path) -> None:
+    fanout = Fanout(
+        SyslogFormat(), [FileSink(str(tmp_path / name), capacity=1) for name in ("a", "b")]
+    )
+    fanout.offer(event(0))
+    fanout.offer(event(1))
+    assert fanout.losses() == {"file_queue_full": 2}
+    fanout.close(0)
+
+
+def test_reopen_reaches_every_sink(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    fanout = Fanout(SyslogFormat(), [FileSink(str(path)) for path in paths])
+    fanout.start()
+    for path in paths:
+        path.unlink()
+    fanout.reopen()
+    wait_until(lambda: all(path.exists() for path in paths), "all files are there again")
+    fanout.close(20)
+
+
+def test_a_dead_receiver_does_not_keep_a_live_one_waiting(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    absent, deaf = UnixSink(str(tmp_path / "absent")), UdpSink("127.0.0.1", port)
+    fanout = Fanout(SyslogFormat(), [absent, deaf, FileSink(str(tmp_path / "live"))])
+    fanout.start()
+    for number in range(50):
+        assert fanout.offer(event(number))
+    wait_until(lambda: fanout.counters()[2][1].written == 50, "the file has all lines")
+    fanout.close(0)
