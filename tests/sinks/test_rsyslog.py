@@ -65,10 +65,11 @@ def test_every_line_arrives_as_it_was_sent(rsyslog: Rsyslog, spec: str) -> None:
 
 
 @pytest.mark.parametrize("sd_id", ["decnet@55555", "relay@55555"])
-def test_rsyslog_parses_every_line_as_rfc_5424(rsyslog: Rsyslog, sd_id: str) -> None:
+@pytest.mark.parametrize("spec", [SPECS[0], SPECS[3]])
+def test_rsyslog_parses_every_line_as_rfc_5424(rsyslog: Rsyslog, spec: str, sd_id: str) -> None:
     form = SyslogFormat(sd_id=sd_id)
     sent = events(50)
-    fanout = opened(rsyslog, SPECS[3], form)
+    fanout = opened(rsyslog, spec, form)
     assert all(fanout.offer(one) for one in sent)
     fanout.close(20)
     wait_until(lambda: len(rsyslog.parsed()) >= len(sent), "rsyslog wrote all lines")
