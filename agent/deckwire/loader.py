@@ -90,8 +90,12 @@ def main() -> int:
 
 
 def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-    if request["netns"] is not None:
-        _enter(request["netns"])
+    netns = request["netns"]
+    if netns is not None:
+        path = netns if "/" in netns else f"/run/netns/{netns}"
+        if request["do"] == "detach" and not os.path.exists(path):
+            return {}, []
+        _enter(netns, path)
     if request["do"] == "detach":
         for ifindex in request["ifindexes"]:
             _delete_filters(ifindex)
@@ -252,8 +256,7 @@ def _explain(what: str) -> str:
 # --- interfaces -----------------------------------------------------------------------------
 
 
-def _enter(netns: str) -> None:
-    path = netns if "/" in netns else f"/run/netns/{netns}"
+def _enter(netns: str, path: str) -> None:
     try:
         with open(path, "rb") as namespace:
             enter_network_namespace(namespace.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from array import array
 from typing import Any
 
 FDS_PER_MESSAGE = 253
@@ -57,14 +58,27 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
     fds: list[int] = []
     try:
         while len(fds) < count:
-            mark, more, flags, _ = socket.recv_fds(
-                channel, 1, FDS_PER_MESSAGE, socket.MSG_CMSG_CLOEXEC
-            )
+            more, whole = _receive_fds(channel)
             fds += more
-            if not mark or not more or flags & socket.MSG_CTRUNC:
+            if not more or not whole:
                 raise HandoverError(f"{len(fds)} of {count} file descriptors arrived")
     except BaseException:
         for fd in fds:
             os.close(fd)
         raise
     return body, fds
+
+
+def _receive_fds(channel: socket.socket) -> tuple[list[int], bool]:
+    """One message's descriptors, and whether all of it fitted.
+
+    Not socket.recv_fds(): it drops the flag that keeps descriptors from our child processes.
+    """
+    fds = array("i")
+    _, ancillary, flags, _ = channel.recvmsg(
+        1, socket.CMSG_LEN(FDS_PER_MESSAGE * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds), not flags & socket.MSG_CTRUNC

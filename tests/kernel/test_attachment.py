@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from struct import pack, unpack
+
+import pytest
+from pyroute2 import IPRoute
+
+from deckwire.kernel.loading import Loaded, LoadError, LoadRequest, detach, load, reattach
+from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS
+
+from .conftest import HERE, Load
+from .namespaces import Namespace, ip
+
+pytestmark = pytest.mark.root
+
+WAYS = pytest.mark.parametrize("way", ["tcx", "clsact"])
+HOOKS = {"ingress": TCX_INGRESS, "egress": TCX_EGRESS}
+
+
+def ingress_hits(loaded: Loaded) -> int:
+    return sum(unpack("=Q", part)[0] for part in loaded.maps["hits"].lookup_cpus(pack("=I", 0)))
+
+
+def ours(namespace: Namespace) -> list[tuple[int, int]]:
+    """Our TCX programs and clsact filters, ingress and egress."""
+    counts = []
+    for hook, attach_type in HOOKS.items():
+        filters = namespace.tc("filter", "show", "dev", "dw0", hook)
+        counts.append((len(namespace.attached(attach_type)), filters.count(f"deckwire_{hook}")))
+    return counts
+
+
+BY_WAY = {"tcx": [(1, 0), (1, 0)], "clsact": [(0, 1), (0, 1)]}
+NOTHING = [(0, 0), (0, 0)]
+
+
+@WAYS
+def test_frames_are_seen_and_passed_on_until_detached(
+    way: str, namespace: Namespace, start: Load
+) -> None:
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    (attachment,) = loaded.attachments
+    assert (attachment.target, attachment.ifindex) == ("dw0", namespace.ifindex())
+    assert (attachment.way, attachment.vepa, attachment.notes) == (way, False, ())
+    assert ours(namespace) == BY_WAY[way]
+    namespace.send(10)
+    assert ingress_hits(loaded) == 10
+    detach(loaded)
+    assert ours(namespace) == NOTHING
+    namespace.send(10)
+    assert ingress_hits(loaded) == 10
+
+
+def test_tcx_is_the_choice_where_it_exists(namespace: Namespace, start: Load) -> None:
+    loaded = start(interfaces=("dw0",), netns=namespace.name)
+    assert loaded.attachments[0].way == "tcx"
+
+
+def test_a_namespace_may_be_given_by_its_path(namespace: Namespace, start: Load) -> None:
+    loaded = start(interfaces=("dw0",), netns=f"/run/netns/{namespace.name}")
+    assert ours(namespace) == BY_WAY["tcx"]
+    assert loaded.watch.snapshot() == {1: "lo", namespace.ifindex(): "dw0"}
+
+
+def test_other_peoples_tcx_programs_stay_and_see_every_frame(
+    namespace: Namespace, start: Load
+) -> None:
+    other = start(programs=("tc_ingress",))
+    ifindex = namespace.ifindex()
+    link = namespace.run(lambda: other.programs["tc_ingress"].link(ifindex, TCX_INGRESS))
+    try:
+        theirs = namespace.attached(TCX_INGRESS)
+        loaded = start(interfaces=("dw0",), netns=namespace.name)
+        assert namespace.attached(TCX_INGRESS)[1:] == theirs
+        namespace.send(5)
+        assert (ingress_hits(loaded), ingress_hits(other)) == (5, 5)
+        detach(loaded)
+        assert namespace.attached(TCX_INGRESS) == theirs
+    finally:
+        os.close(link)
+
+
+def test_other_peoples_filters_and_the_qdisc_stay(namespace: Namespace, start: Load) -> None:
+    other = start(programs=("tc_ingress",))
+
+    def add_filters() -> None:
+        with IPRoute() as route:
+            route.tc("add", "clsact", 2)
+            for priority, handle in ((1, 1), (49_152, 1)):
+                route.tc(
+                    *("add-filter", "bpf", 2),
+                    handle=handle,
+                    parent=0xFFFF_FFF2,
+                    prio=priority,
+                    protocol=3,
+                    fd=other.programs["tc_ingress"].fd,
+                    name="someone_else",
+                    direct_action=True,
+                )
+
+    assert namespace.ifindex() == 2
+    namespace.run(add_filters)
+    before = namespace.tc("filter", "show", "dev", "dw0", "ingress")
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
+    assert ours(namespace) == BY_WAY["clsact"]
+    namespace.send(5)
+    assert (ingress_hits(loaded), ingress_hits(other)) == (5, 10)
+    detach(loaded)
+    assert before.count("someone_else") == 2
+    assert namespace.tc("filter", "show", "dev", "dw0", "ingress") == before
+    assert "clsact" in namespace.tc("qdisc", "show", "dev", "dw0")
+
+
+def test_an_ingress_qdisc_in_clsacts_place_is_told(namespace: Namespace, start: Load) -> None:
+    namespace.tc("qdisc", "add", "dev", "dw0", "ingress")
+    with pytest.raises(LoadError, match="no clsact filter on dw0"):
+        start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
+    assert namespace.tc("filter", "show", "dev", "dw0", "ingress") == ""
+    assert start(interfaces=("dw0",), netns=namespace.name).attachments[0].way == "tcx"
+
+
+@WAYS
+def test_a_second_agent_is_refused(way: str, namespace: Namespace, start: Load) -> None:
+    namespace.ip("link", "add", "deck0", "link", "dw0", "type", "macvlan", "mode", "bridge")
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    for interface in ("dw0", "deck0"):
+        with pytest.raises(LoadError, match=f"^dw0 is already watched by process {os.getpid()} "):
+            start(interfaces=(interface,), netns=namespace.name)
+    assert ours(namespace) == BY_WAY[way]
+    loaded.close()
+    loaded.attachments.clear()
+    start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    assert ours(namespace) == BY_WAY[way]
+
+
+@WAYS
+def test_after_a_kill_the_next_start_finds_the_interface_free(
+    way: str, namespace: Namespace, start: Load
+) -> None:
+    script = (
+        "import signal\n"
+        "from pathlib import Path\n"
+        "from deckwire.kernel.loading import LoadRequest, load\n"
+        f"load(LoadRequest(('dw0',), {namespace.name!r}, {way!r},\n"
+        f"                 source=Path({str(HERE / 'programs.c')!r})))\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as agent:
+        try:
+            assert agent.stdout is not None
+            assert agent.stdout.readline() == b"ready\n"
+            assert ours(namespace) == BY_WAY[way]
+        finally:
+            agent.send_signal(signal.SIGKILL)
+    # Filters outlive the agent, links do not.
+    assert ours(namespace) == (BY_WAY["clsact"] if way == "clsact" else NOTHING)
+    loaded = start(interfaces=("dw0",), netns=namespace.name)
+    assert ours(namespace) == BY_WAY["tcx"]
+    namespace.send(5)
+    assert ingress_hits(loaded) == 5
+
+
+def test_stale_filters_are_replaced_by_filters(namespace: Namespace, start: Load) -> None:
+    killed = load(LoadRequest(("dw0",), namespace.name, "clsact", source=HERE / "programs.c"))
+    killed.close()
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
+    assert ours(namespace) == BY_WAY["clsact"]
+    namespace.send(5)
+    assert ingress_hits(loaded) == 5
+
+
+def test_a_macvlan_stands_for_its_parent(namespace: Namespace, start: Load) -> None:
+    for name in ("deck0", "deck1"):
+        namespace.ip("link", "add", name, "link", "dw0", "type", "macvlan", "mode", "bridge")
+    loaded = start(interfaces=("deck0", "deck1", "dw0"), netns=namespace.name)
+    (attachment,) = loaded.attachments
+    assert (attachment.interface, attachment.target) == ("deck0", "dw0")
+    assert attachment.notes == ("macvlan deck0 -> parent dw0", "macvlan deck1 -> parent dw0")
+    assert ours(namespace) == BY_WAY["tcx"]
+
+
+def test_a_macvlan_whose_parent_is_elsewhere_is_refused(namespace: Namespace, start: Load) -> None:
+    namespace.ip("link", "add", "deck0", "link", "dw0", "type", "macvlan", "mode", "bridge")
+    namespace.ip("link", "set", "deck0", "netns", namespace.peer)
+    with pytest.raises(LoadError, match=r"^the parent of macvlan deck0 is in another .* --netns$"):
+        start(interfaces=("deck0",), netns=namespace.peer)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_vepa_mode_is_found_in_every_namespace(
+    elsewhere: bool, namespace: Namespace, start: Load
+) -> None:
+    namespace.ip("link", "add", "deck0", "link", "dw0", "type", "macvlan", "mode", "vepa")
+    if elsewhere:
+        namespace.ip("link", "set", "deck0", "netns", namespace.peer)
+    loaded = start(interfaces=("dw0",), netns=namespace.name)
+    (attachment,) = loaded.attachments
+    assert attachment.vepa is True
+    assert attachment.notes == ("dw0 carries a macvlan in VEPA mode",)
+    assert dict(loaded.maps["vepa_parents"].items()) == {pack("=I", attachment.ifindex): b"\1"}
+
+
+def test_a_macvlan_of_another_parent_with_the_same_index_is_not_ours(
+    namespace: Namespace, start: Load
+) -> None:
+    """ifindexes are numbered in each namespace of its own."""
+    there = namespace.run(lambda: socket.if_nametoindex("dw1"), namespace.peer)
+    assert there == namespace.ifindex()
+    ip(
+        "-n",
+        namespace.peer,
+        "link",
+        "add",
+        "deck0",
+        "link",
+        "dw1",
+        "type",
+        "macvlan",
+        "mode",
+        "vepa",
+    )
+    assert start(interfaces=("dw0",), netns=namespace.name).attachments[0].vepa is False
+
+
+def test_an_ipvlan_is_refused_and_so_is_its_parent(namespace: Namespace, start: Load) -> None:
+    try:
+        namespace.ip("link", "add", "deck0", "link", "dw0", "type", "ipvlan", "mode", "l2")
+    except subprocess.CalledProcessError:
+        pytest.skip("this kernel has no ipvlan")
+    with pytest.raises(LoadError, match=r"^deck0 is an ipvlan"):
+        start(interfaces=("deck0",), netns=namespace.name)
+    with pytest.raises(LoadError, match=r"^dw0 is the parent of ipvlan deck0"):
+        start(interfaces=("dw0",), netns=namespace.name)
+
+
+def test_what_is_not_ethernet_is_refused(namespace: Namespace, start: Load) -> None:
+    try:
+        namespace.ip("tuntap", "add", "tun0", "mode", "tun")
+    except subprocess.CalledProcessError:
+        pytest.skip("this kernel has no tun")
+    with pytest.raises(LoadError, match=r"^tun0 is no Ethernet interface"):
+        start(interfaces=("tun0",), netns=namespace.name)
+
+
+@WAYS
+def test_an_interface_that_came_back_is_watched_again(
+    way: str, namespace: Namespace, start: Load
+) -> None:
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    namespace.send(3)
+    namespace.ip("link", "del", "dw0")
+    with pytest.raises(LoadError, match=r"^no interface dw0"):
+        reattach(loaded, "dw0")
+    assert loaded.attachments == []
+    namespace.add_veth()
+    attachment = reattach(loaded, "dw0", way)
+    assert loaded.attachments == [attachment]
+    assert attachment.ifindex == namespace.ifindex()
+    namespace.send(4)
+    assert ingress_hits(loaded) == 7
+    detach(loaded)
+    assert ours(namespace) == NOTHING
+
+
+@WAYS
+def test_reattaching_what_is_still_attached_changes_nothing(
+    way: str, namespace: Namespace, start: Load
+) -> None:
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    reattach(loaded, "dw0", way)
+    assert ours(namespace) == BY_WAY[way]
+    namespace.send(4)
+    assert ingress_hits(loaded) == 4
+
+
+@WAYS
+def test_detaching_from_an_interface_that_is_gone_is_quiet(
+    way: str, namespace: Namespace, start: Load
+) -> None:
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    namespace.ip("link", "del", "dw0")
+    detach(loaded)
+    assert loaded.attachments == []
+
+
+@WAYS
+def test_detaching_from_a_namespace_that_is_gone_is_quiet(
+    way: str, namespace: Namespace, start: Load
+) -> None:
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    namespace.delete()
+    detach(loaded)
+    assert loaded.attachments == []
+
+
+@WAYS
+def test_all_interfaces_or_none(way: str, namespace: Namespace, start: Load) -> None:
+    namespace.ip("link", "add", "dw2", "type", "veth", "peer", "name", "dw3")
+    keeper = start(interfaces=("dw2",), netns=namespace.name)
+    with pytest.raises(LoadError, match=r"^dw2 is already watched"):
+        start(interfaces=("dw0", "dw2"), netns=namespace.name, attach=way)
+    assert ours(namespace) == NOTHING
+    assert len(keeper.attachments) == 1

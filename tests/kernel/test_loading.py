@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from struct import pack, unpack
+from typing import Any
+
+import pytest
+
+from deckwire.kernel import cpus, loading
+from deckwire.kernel.loading import LoadError, LoadRequest, bpf_directory, load
+
+from .conftest import HERE, Load
+
+SOURCE = HERE / "programs.c"
+
+
+def test_the_sources_are_in_the_package() -> None:
+    assert (bpf_directory() / "sample.h").is_file()
+    assert (bpf_directory() / "shim/include/linux/kconfig.h").is_file()
+
+
+@pytest.mark.root
+def test_the_answer_describes_what_was_loaded(start: Load) -> None:
+    loaded = start(ring_bytes=1 << 17)
+    assert set(loaded.programs) == {"tc_ingress", "tc_egress"}
+    assert set(loaded.maps) >= {"numbers", "hits", "samples", "vepa_parents"}
+    assert list(loaded.rings.cpus) == cpus.online()
+    assert (loaded.headers, loaded.attachments) == ("shim", [])
+    assert loaded.load_ms > 0
+
+
+@pytest.mark.root
+def test_everything_works_after_the_loaders_exit(start: Load) -> None:
+    before = children()
+    loaded = start(programs=("tc_ingress", "submit"), ring_bytes=1 << 17)
+    assert children() == before
+    loaded.programs["submit"].test_run(bytes(100), tstamp=9)
+    assert [data[:8] for _, data in loaded.rings.drain()] == [pack("=Q", 9)]
+
+
+@pytest.mark.root
+def test_options_reach_the_program(start: Load) -> None:
+    loaded = start(
+        programs=("context",),
+        table_sizes={"MAX_NUMBERS": 7},
+        settings={"second": 1 << 40, "first": 3},
+    )
+    assert loaded.maps["numbers"].max_entries == 7
+    value = loaded.maps["settings"].lookup(bytes(4))
+    assert value is not None
+    assert unpack("=QQ", value) == (3, 1 << 40)
+    assert loaded.programs["context"].test_run(bytes(60)).verdict == 8  # no replay clock
+
+
+@pytest.mark.root
+def test_close_gives_every_descriptor_back(start: Load) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    loaded = load(LoadRequest(source=SOURCE, ring_bytes=1 << 17))
+    loaded.close()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.root
+def test_the_agent_stays_small(tmp_path: Path) -> None:
+    """In a process of its own: pytest's is large."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from deckwire.kernel.loading import LoadRequest, load\n"
+        f"loaded = load(LoadRequest(source=Path({str(SOURCE)!r}), ring_bytes=1 << 20))\n"
+        "assert not {'bcc', 'pyroute2'} & set(sys.modules)\n"
+        "print(Path('/proc/self/status').read_text())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    (rss,) = re.findall(r"VmRSS:\s+(\d+) kB", done.stdout)
+    assert int(rss) < 24_000
+
+
+def broken(text: str, tmp_path: Path) -> Path:
+    path = tmp_path / "broken.c"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("source", "line", "details"),
+    [
+        pytest.param(
+            "int tc_ingress(void *ctx) { return nonsense; }",
+            r"^broken\.c does not compile: .*:1:36: error: .*undeclared.*nonsense",
+            "nonsense",
+            id="compiler",
+        ),
+        pytest.param(
+            "BPF_PERF_OUTPUT(samples);\n"
+            "int tc_ingress(struct __sk_buff *skb) { return *(int *)(long)skb->len; }",
+            r"^the kernel refused the program tc_ingress on Linux .*: .*R\d invalid mem access",
+            "processed",
+            id="verifier",
+        ),
+        pytest.param(
+            "int tc_ingress(void *ctx) { return -1; }",
+            "^the program has no perf event array named samples$",
+            "",
+            id="no ring map",
+        ),
+        pytest.param(
+            "BPF_PERF_OUTPUT(samples);\nBPF_HASH(table, u64, u64, 4000000000);\n"
+            "int tc_ingress(void *ctx) { return -1; }",
+            "^broken.c does not compile",
+            "",
+            id="map too large",
+        ),
+    ],
+)
+def test_a_program_that_fails_is_told_in_one_line(
+    source: str, line: str, details: str, tmp_path: Path
+) -> None:
+    request = LoadRequest(source=broken(source, tmp_path), programs=("tc_ingress",))
+    with pytest.raises(LoadError) as caught:
+        load(request)
+    assert re.search(line, str(caught.value))
+    assert "\n" not in str(caught.value)
+    assert details in caught.value.details
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"settings": {"third": 1}}, "^struct settings has no field third$"),
+        ({"interfaces": ("nowhere",)}, "^no interface nowhere in this network namespace"),
+        ({"interfaces": ("lo",)}, "^lo is the loopback"),
+        ({"netns": "dwkern-none"}, "^no network namespace dwkern-none: /run/netns/dwkern-none"),
+        ({"netns": "/dev/null"}, "^/dev/null is no network namespace$"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_told_in_one_line(
+    options: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(LoadError, match=line):
+        load(replace(LoadRequest(source=SOURCE), **options))
+
+
+@pytest.mark.root
+def test_a_loader_that_crashes_is_told_with_its_traceback() -> None:
+    with pytest.raises(LoadError, match=r"^the loader ended without an answer") as caught:
+        load(LoadRequest(source=SOURCE, table_sizes={"MAX_NUMBERS": "x"}))
+    assert "ValueError" in caught.value.details
+
+
+@pytest.mark.root
+def test_a_loader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "LOADER_SECONDS", 0.01)
+    before = children()
+    with pytest.raises(LoadError, match="did not answer within"):
+        load(LoadRequest(source=SOURCE))
+    assert children() == before
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("dropped", "line"),
+    [
+        ("net_admin", "CAP_NET_ADMIN missing"),
+        ("bpf,sys_admin", "CAP_BPF missing"),
+        ("perfmon,sys_admin", "CAP_PERFMON missing"),
+    ],
+)
+def test_missing_capabilities_are_named(dropped: str, line: str) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from deckwire.kernel.loading import LoadRequest, LoadError, load\n"
+        "try:\n"
+        f"    load(LoadRequest(source=Path({str(SOURCE)!r})))\n"
+        "except LoadError as error:\n"
+        "    print(error)\n"
+    )
+    bounds = ",".join(f"-{name}" for name in dropped.split(","))
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set={bounds}", sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert line in done.stdout
+
+
+def children() -> list[str]:
+    return (Path("/proc/thread-self") / "children").read_text().split()
