@@ -254,8 +254,10 @@ static __always_inline int syn_wanted(struct context *ctx, __u64 signature,
 	__u32 slot = (signature >> 32) & (SYN_SEEN_SLOTS - 1), zero = 0;
 
 	budget = syn_budget.lookup(&zero);
+	if (!budget)
+		return 0;
 	seen = syn_seen.lookup(&slot);
-	if (!budget || !seen)
+	if (!seen)
 		return 0;
 	if (set->dedup && seen->signature == signature &&
 	    seen->expires_ns > ctx->now) {
@@ -488,10 +490,15 @@ promote(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 	struct flow *stray;
 	__u32 zero = 0;
 
+	/* one by one: clang would OR the pointers, the verifier forbids it */
 	source = source_of(&ctx->key, half->client, set->seed);
+	if (!source)
+		return 0;
 	sample = attempt_scratch.lookup(&zero);
+	if (!sample)
+		return 0;
 	end = end_scratch.lookup(&zero);
-	if (!source || !sample || !end)
+	if (!end)
 		return 0;
 	if (old) {
 		if (!(old->flags & FLOW_TOLD)) {
@@ -534,7 +541,8 @@ promote(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 	ctx->counters->handshakes++;
 	if (!half_open.delete(&ctx->key))
 		ctx->counters->half_open_deletes++;
-	strays.delete(&ctx->key);
+	if (stray && !strays.delete(&ctx->key))
+		ctx->counters->stray_deletes++;
 	sample_sent(ctx->counters,
 		    samples.perf_submit(skb, sample, sizeof(*sample)));
 	return flows.lookup(&ctx->key);
@@ -869,31 +877,30 @@ static __always_inline void on_segment(struct __sk_buff *skb,
 		flow->flags |= FLOW_TOLD;
 }
 
-/* 0: none of the two is a decky's; 1: one is; 2: both are. */
-static __always_inline int count_deckies4(__be32 saddr, __be32 daddr)
+static __always_inline int is_decky4(__be32 addr)
 {
-	int deckies = 0;
-
-	if (deckies4.lookup(&daddr))
-		deckies++;
-	if (deckies4.lookup(&saddr))
-		deckies++;
-	return deckies;
+	return deckies4.lookup(&addr) != 0;
 }
 
-static __always_inline int count_deckies6(const __be32 *saddr,
-					  const __be32 *daddr)
+static __always_inline int is_decky6(const __be32 *addr)
 {
-	struct decky6 addr;
-	int deckies = 0;
+	struct decky6 key;
 
-	__builtin_memcpy(&addr, daddr, sizeof(addr));
-	if (deckies6.lookup(&addr))
-		deckies++;
-	__builtin_memcpy(&addr, saddr, sizeof(addr));
-	if (deckies6.lookup(&addr))
-		deckies++;
-	return deckies;
+	__builtin_memcpy(&key, addr, sizeof(key));
+	return deckies6.lookup(&key) != 0;
+}
+
+/* A VEPA switch reflects lateral frames that egress has counted already. */
+static __always_inline int is_vepa_echo(struct __sk_buff *skb,
+					const struct packet *p)
+{
+	__u32 ifindex = skb->ifindex;
+
+	if (!vepa_parents.lookup(&ifindex))
+		return 0;
+	if (p->ip_version == 4)
+		return is_decky4(p->saddr[3]) && is_decky4(p->daddr[3]);
+	return is_decky6(p->saddr) && is_decky6(p->daddr);
 }
 
 static __always_inline int watch(struct __sk_buff *skb, int ingress)
@@ -902,7 +909,7 @@ static __always_inline int watch(struct __sk_buff *skb, int ingress)
 	struct packet p = {};
 	struct settings *set;
 	struct cursor c;
-	int proto, deckies;
+	int proto;
 	__u32 zero = 0;
 
 	ctx.counters = counters.lookup(&zero);
@@ -924,8 +931,7 @@ static __always_inline int watch(struct __sk_buff *skb, int ingress)
 			ctx.counters->foreign_not_ip++;
 			return TC_NEXT;
 		}
-		deckies = count_deckies4(ip->saddr, ip->daddr);
-		if (!deckies) {
+		if (!is_decky4(ip->daddr) && !is_decky4(ip->saddr)) {
 			ctx.counters->foreign_no_decky++;
 			return TC_NEXT;
 		}
@@ -940,8 +946,7 @@ static __always_inline int watch(struct __sk_buff *skb, int ingress)
 			ctx.counters->foreign_not_ip++;
 			return TC_NEXT;
 		}
-		deckies = count_deckies6(ip->saddr, ip->daddr);
-		if (!deckies) {
+		if (!is_decky6(ip->daddr) && !is_decky6(ip->saddr)) {
 			ctx.counters->foreign_no_decky++;
 			return TC_NEXT;
 		}
@@ -955,14 +960,12 @@ static __always_inline int watch(struct __sk_buff *skb, int ingress)
 		return TC_NEXT;
 	}
 
-	if (ingress && deckies == 2) {
-		__u32 ifindex = skb->ifindex;
-
-		/* a VEPA switch reflects what egress has counted already */
-		if (vepa_parents.lookup(&ifindex)) {
-			ctx.counters->ignored_vepa_echo++;
-			return TC_NEXT;
-		}
+	set = settings.lookup(&zero);
+	if (!set)
+		return TC_NEXT;
+	if (ingress && set->vepa && is_vepa_echo(skb, &p)) {
+		ctx.counters->ignored_vepa_echo++;
+		return TC_NEXT;
 	}
 	if (proto != PROTO_TCP) {
 		if (proto == PARSE_MALFORMED)
@@ -979,9 +982,6 @@ static __always_inline int watch(struct __sk_buff *skb, int ingress)
 		ctx.counters->ignored_tcp_malformed++;
 		return TC_NEXT;
 	}
-	set = settings.lookup(&zero);
-	if (!set)
-		return TC_NEXT;
 	ctx.now = frame_time(skb);
 	ctx.sender = make_key(&p, &ctx.key);
 	if ((p.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN)

@@ -41,12 +41,12 @@ struct eth_header {
 	__u8 dst[6];
 	__u8 src[6];
 	__be16 proto;
-} __attribute__((packed));
+};
 
 struct vlan_header {
 	__be16 tci;
 	__be16 proto;
-} __attribute__((packed));
+};
 
 struct ipv4_header {
 	__u8 version_ihl;
@@ -59,7 +59,7 @@ struct ipv4_header {
 	__be16 check;
 	__be32 saddr;
 	__be32 daddr;
-} __attribute__((packed));
+};
 
 struct ipv6_header {
 	__be32 version_class_label;
@@ -68,14 +68,14 @@ struct ipv6_header {
 	__u8 hop_limit;
 	__be32 saddr[4];
 	__be32 daddr[4];
-} __attribute__((packed));
+};
 
 struct ext_header {
 	__u8 next_header;
 	__u8 len;
 	__be16 frag_off; /* fragment header only */
 	__be32 id;
-} __attribute__((packed));
+};
 
 struct tcp_header {
 	__be16 source;
@@ -86,7 +86,7 @@ struct tcp_header {
 	__be16 window;
 	__be16 check;
 	__be16 urgent;
-} __attribute__((packed));
+};
 
 #define IP_RESERVED 0x8000
 #define IP_DF 0x4000

@@ -195,6 +195,7 @@ struct settings {
 	__u64 handshake_burst_ns;
 	__u64 flows_per_source;
 	__u64 dedup; /* 0: every SYN is told */
+	__u64 vepa;  /* 1: vepa_parents has entries */
 };
 
 /* Where the hash of a SYN's options stands, byte by byte. */
@@ -263,6 +264,7 @@ struct counters {
 	__u64 flow_source_capped;
 	__u64 flow_reopened;
 	__u64 stray_inserts;
+	__u64 stray_deletes;
 	__u64 stray_failed;
 
 	/* handshake bytes */

@@ -23,6 +23,10 @@ RECENT_HANDSHAKES = 8_192
 TEXT_CACHE = 16_384
 """Addresses whose text is kept."""
 
+# --- the kernel's tables, as far as the agent must know their sizes (bpf/limits.h) -------------
+SYN_SEEN_SLOTS = 65_536
+FLOWS = 262_144
+
 # --- TLS ------------------------------------------------------------------------------------
 RECORD_BYTES = 16_384 + 2_048
 """Largest record that is not malformed (RFC 5246, 6.2.3: 2^14 plus 2,048 of expansion)."""

@@ -1,0 +1,5 @@
+"""`python -m deckwire`."""
+
+from deckwire.cli import main
+
+main()

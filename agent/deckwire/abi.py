@@ -1,0 +1,208 @@
+"""The kernel side's structs as construct schemas: a mirror of bpf/sample.h, field by field.
+
+Flat or shallow and compiled: a sample's head costs 4 us. Lengths are checked by the callers,
+because compiled construct does not check short reads. No Container leaves sample.py and flows.py.
+"""
+
+from __future__ import annotations
+
+from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64sl, Int64ul, Struct
+
+FLOW_KEY_BYTES = 36
+TCP_OPTIONS_BYTES = 40
+
+OPENING_DF, OPENING_RESERVED = 0x1, 0x2
+
+SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
+SAMPLE_TLS_STARTS, SAMPLE_FLOW_STRAY = 0x1, 0x2
+
+CLIENT_UNKNOWN = 2
+
+FLOW_STRAY, FLOW_TOLD = 0x4, 0x8
+CLOSE_NONE = 0
+CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
+"""enum flow_close, as events tell it."""
+
+_flow_key = Struct(
+    "addr" / Bytes(32),
+    "port" / Bytes(4),
+)
+_opening = Struct(
+    "time_ns" / Int64ul,
+    "seq" / Int32ul,
+    "ack" / Int32ul,
+    "flow_label" / Int32ul,
+    "payload_len" / Int32ul,
+    "window" / Int16ul,
+    "ip_id" / Int16ul,
+    "urgent" / Int16ul,
+    "flags" / Int16ul,
+    "ip_options_len" / Int16ul,
+    "ttl" / Int8ul,
+    "tos" / Int8ul,
+    "ip_version" / Int8ul,
+    "ip_flags" / Int8ul,
+    "options_len" / Int8ul,
+    "retransmits" / Int8ul,
+    "options" / Bytes(TCP_OPTIONS_BYTES),
+)
+_half_open = Struct(
+    "signature" / Int64ul,
+    "last_ns" / Int64ul,
+    "min_iat_ns" / Int64ul,
+    "max_iat_ns" / Int64ul,
+    "syn" / _opening,
+    "synack" / _opening,
+    "client" / Int8ul,
+    "syn_sampled" / Int8ul,
+    "pad" / Bytes(6),
+)
+_flow_side = Struct(
+    "packets" / Int64ul,
+    "bytes" / Int64ul,
+    "retransmits" / Int32ul,
+    "next_seq" / Int32ul,
+    "hole_start" / Int32ul,
+    "hole_end" / Int32ul,
+    "last_ack" / Int32ul,
+    "fin_seq" / Int32ul,
+    "tls_seq" / Int32ul,
+    "tls_bytes" / Int32ul,
+    "tls_header" / Int64ul,
+    "tls_samples" / Int16ul,
+    "tls_state" / Int8ul,
+    "tls_matched" / Int8ul,
+    "tls_orphans" / Int8ul,
+    "tls_holes" / Int8ul,
+    "flags" / Int8ul,
+    "pad" / Int8ul,
+)
+_flow = Struct(
+    "born_ns" / Int64ul,
+    "first_ns" / Int64ul,
+    "last_ns" / Int64ul,
+    "min_iat_ns" / Int64ul,
+    "max_iat_ns" / Int64ul,
+    "established_ns" / Int64ul,
+    "pad" / Int64ul,
+    "client" / Int8ul,
+    "close" / Int8ul,
+    "flags" / Int8ul,
+    "pad2" / Bytes(5),
+    "side" / Array(2, _flow_side),
+    "syn" / _opening,
+    "synack" / _opening,
+)
+_sample_head = Struct(
+    "time_ns" / Int64ul,
+    "born_ns" / Int64ul,
+    "key" / Bytes(FLOW_KEY_BYTES),
+    "seq" / Int32ul,
+    "start_seq" / Int32ul,
+    "payload_len" / Int32ul,
+    "payload_off" / Int16ul,
+    "copied" / Int16ul,
+    "kind" / Int8ul,
+    "sender" / Int8ul,
+    "client" / Int8ul,
+    "flags" / Int8ul,
+)
+_syn_seen = Struct(
+    "signature" / Int64ul,
+    "expires_ns" / Int64ul,
+    "suppressed" / Int64ul,
+    "last_ns" / Int64ul,
+)
+_budget = Struct(
+    "filled_ns" / Int64ul,
+    "tokens_ns" / Int64sl,
+)
+_source = Struct(
+    "handshakes" / _budget,
+    "flows" / Int64ul,
+)
+_settings = Struct(
+    "seed" / Int64ul,
+    "syn_cost_ns" / Int64ul,
+    "syn_burst_ns" / Int64ul,
+    "handshake_cost_ns" / Int64ul,
+    "handshake_burst_ns" / Int64ul,
+    "flows_per_source" / Int64ul,
+    "dedup" / Int64ul,
+    "vepa" / Int64ul,
+)
+
+COUNTERS = (
+    "foreign_not_ip",
+    "foreign_no_decky",
+    "ignored_not_tcp",
+    "ignored_fragment_first",
+    "ignored_fragment_later",
+    "ignored_ip_malformed",
+    "ignored_tcp_malformed",
+    "ignored_vepa_echo",
+    "frames_syn",
+    "frames_synack",
+    "frames_flow",
+    "frames_stray",
+    "frames_late",
+    "frames_unattached",
+    "samples_wanted",
+    "samples_submitted",
+    "samples_lost",
+    "syn_retransmits",
+    "syn_suppressed",
+    "syn_over_budget",
+    "syn_seen_overwrites",
+    "half_open_inserts",
+    "half_open_deletes",
+    "half_open_failed",
+    "synack_unmatched",
+    "handshakes",
+    "flow_inserts",
+    "flow_insert_failed",
+    "flow_source_capped",
+    "flow_reopened",
+    "stray_inserts",
+    "stray_deletes",
+    "stray_failed",
+    "tls_not_admitted",
+    "tls_over_budget",
+)
+"""struct counters in order; docs/events.md explains each."""
+
+FRAME_COUNTERS = COUNTERS[: COUNTERS.index("samples_wanted")]
+"""Each frame raises exactly one of these."""
+
+_counters = Struct(*(name / Int64ul for name in COUNTERS))
+
+SCHEMAS = {
+    "flow_key": _flow_key,
+    "opening": _opening,
+    "half_open": _half_open,
+    "flow_side": _flow_side,
+    "flow": _flow,
+    "sample_head": _sample_head,
+    "syn_seen": _syn_seen,
+    "budget": _budget,
+    "source": _source,
+    "settings": _settings,
+    "counters": _counters,
+}
+"""By the struct's name in bpf/sample.h; uncompiled, for the test of the ABI."""
+
+OPENING = _opening.compile()
+HALF_OPEN = _half_open.compile()
+FLOW = _flow.compile()
+SAMPLE_HEAD = _sample_head.compile()
+SYN_SEEN = _syn_seen.compile()
+SETTINGS = _settings.compile()
+COUNTERS_SCHEMA = _counters.compile()
+
+OPENING_BYTES: int = _opening.sizeof()
+HALF_OPEN_BYTES: int = _half_open.sizeof()
+FLOW_BYTES: int = _flow.sizeof()
+SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
+COUNTERS_BYTES: int = _counters.sizeof()
+SYN_SEEN_BYTES: int = _syn_seen.sizeof()
+SOURCE_BYTES: int = _source.sizeof()

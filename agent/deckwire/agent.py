@@ -1,0 +1,205 @@
+"""The live agent: rings in, events out, until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from types import FrameType
+
+from deckwire.assembly import Parts
+from deckwire.clock import KernelClock
+from deckwire.config import Settings
+from deckwire.deckies import DeckiesError, DeckiesFile
+from deckwire.events.capture import stats_event
+from deckwire.kernel.link_watch import LinkOverrunError
+from deckwire.kernel.loading import Loaded, LoadError, detach, reattach
+from deckwire.loss import LossReport
+from deckwire.ordering import Ordering
+from deckwire.sample import Sample
+
+_SWEEP_S = 1.0
+_FLUSH_S = 5.0
+"""Longest that outputs get at the end."""
+
+
+def report(line: str) -> None:
+    """One line for the operator; stdout is for events alone."""
+    print(f"deckwire: {line}", file=sys.stderr, flush=True)
+
+
+class Agent:
+    """Runs what was loaded and assembled; owns the loop and the signals."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        loaded: Loaded,
+        parts: Parts,
+        clock: KernelClock,
+        deckies_file: DeckiesFile | None,
+    ) -> None:
+        self._settings = settings
+        self._loaded = loaded
+        self._parts = parts
+        self._clock = clock
+        self._deckies_file = deckies_file
+        self._ordering: Ordering[Sample] = Ordering()
+        self._losses = LossReport(parts.host)
+        self._missing: set[str] = set()
+        """Interfaces that have gone and are to be attached again."""
+        self._stopping = False
+        self._reloading = False
+
+    def run(self) -> int:
+        """Capture until SIGTERM or SIGINT; returns the exit status."""
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
+        self._announce()
+        next_sweep = time.monotonic() + _SWEEP_S
+        interval = self._settings.stats_interval
+        next_stats = time.monotonic() + interval if interval else float("inf")
+        while not self._stopping:
+            self._loaded.rings.wait()
+            self._pass()
+            now = time.monotonic()
+            if now >= next_sweep:
+                next_sweep = now + _SWEEP_S
+                self._housekeeping()
+            if now >= next_stats:
+                next_stats = now + interval
+                self._tell_stats()
+            if self._reloading:
+                self._reloading = False
+                self._parts.outputs.reopen()
+                self._reload_deckies()
+        return self._shut_down()
+
+    # --- the way in ---
+
+    def _pass(self) -> None:
+        """One pass over the rings: what is older than the previous pass goes on, in order."""
+        start_ns = self._clock.now_ns()
+        self._drain()
+        for sample in self._ordering.release(start_ns):
+            self._parts.pipeline.take(sample)
+
+    def _drain(self) -> None:
+        for _, data in self._loaded.rings.drain():
+            sample = self._parts.intake.decode(data)
+            if sample is not None:
+                self._ordering.add(sample.time_ns, sample)
+
+    # --- from time to time ---
+
+    def _housekeeping(self) -> None:
+        self._clock.measure()
+        self._parts.pipeline.sweep(self._clock.now_ns())
+        self._watch_interfaces()
+        if self._deckies_file is not None and self._deckies_file.changed():
+            self._reload_deckies()
+        self._tell_losses()
+
+    def _tell_stats(self) -> None:
+        now_ns = self._clock.wall_ns(self._clock.now_ns())
+        self._parts.teller.tell(stats_event(self._parts.host, now_ns, self._parts.stats.sums()))
+
+    def _tell_losses(self) -> None:
+        now_ns = self._clock.wall_ns(self._clock.now_ns())
+        for event in self._losses.due(self._parts.stats.losses(), now_ns):
+            if self._parts.outputs.offer(event):
+                self._losses.told(event)
+
+    def _reload_deckies(self) -> None:
+        if self._deckies_file is None:
+            return
+        try:
+            registry = self._deckies_file.read()
+        except DeckiesError as error:
+            report(f"{error}; the {len(self._parts.pipeline.registry)} deckies before stay")
+            return
+        try:
+            self._parts.pipeline.replace_registry(registry)
+        except OSError as error:
+            report(f"deckies: {error.strerror or error}")
+            return
+        report(f"deckies read again: {len(registry)}")
+
+    def _watch_interfaces(self) -> None:
+        try:
+            changes = self._loaded.watch.read()
+            gone = {change.ifindex for change in changes if not change.present}
+        except LinkOverrunError:
+            present = self._interfaces()
+            if present is None:
+                return
+            gone = {a.ifindex for a in self._loaded.attachments} - present.keys()
+        for attachment in list(self._loaded.attachments):
+            if attachment.ifindex in gone:
+                report(f"{attachment.target} is gone; it is attached again when it comes back")
+                attachment.close()
+                self._loaded.attachments.remove(attachment)
+                self._missing.add(attachment.interface)
+        if self._missing:
+            names = set((self._interfaces() or {}).values())
+            for interface in sorted(self._missing & names):
+                self._attach_again(interface)
+
+    def _interfaces(self) -> dict[int, str] | None:
+        """All interfaces by index; None if the kernel did not tell: the next round asks again."""
+        try:
+            return self._loaded.watch.snapshot()
+        except (LinkOverrunError, OSError):
+            self._parts.pipeline.counts["interface_snapshots_failed"] += 1
+            return None
+
+    def _attach_again(self, interface: str) -> None:
+        try:
+            attachment = reattach(self._loaded, interface)
+        except LoadError as error:
+            report(f"{interface} is back, but: {error}; trying again")
+            return
+        self._missing.discard(interface)
+        for note in attachment.notes:
+            report(note)
+        report(f"ready: {attachment.target} attached again ({attachment.way})")
+
+    # --- beginning and end ---
+
+    def _announce(self) -> None:
+        for attachment in self._loaded.attachments:
+            for note in attachment.notes:
+                report(note)
+        where = ", ".join(f"{a.target} ({a.way})" for a in self._loaded.attachments)
+        count = len(self._parts.pipeline.registry)
+        report(
+            f"ready: watching {count} {'decky' if count == 1 else 'deckies'} on {where},"
+            f" loaded in {self._loaded.load_ms} ms"
+        )
+
+    def _shut_down(self) -> int:
+        """Detach, tell all that is open, flush the outputs."""
+        status = 0
+        try:
+            detach(self._loaded)
+        except LoadError as error:
+            report(str(error))
+            status = 1
+        self._drain()
+        for sample in self._ordering.flush():
+            self._parts.pipeline.take(sample)
+        self._parts.pipeline.finish()
+        self._tell_losses()
+        self._tell_stats()
+        self._parts.outputs.close(_FLUSH_S)
+        for cause, lines in sorted(self._parts.outputs.losses().items()):
+            report(f"lost at the outputs: {lines} lines, {cause}")
+        self._loaded.close()
+        return status
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _on_reload(self, number: int, frame: FrameType | None) -> None:
+        self._reloading = True

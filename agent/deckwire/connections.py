@@ -1,0 +1,124 @@
+"""The connections whose TLS is being read: bounded in number and in bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deckwire.connection import Connection, Observation
+from deckwire.handshake import Handshake
+from deckwire.limits import CONNECTIONS, CONNECTIONS_BYTES, RECENT_HANDSHAKES
+from deckwire.sample import SegmentSample
+
+Identity = tuple[bytes, int]
+"""Flow key and born_ns: what identifies a connection for ever."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Sums since the start."""
+
+    opened: int = 0
+    evicted: int = 0
+    """Connections dropped because of CONNECTIONS or CONNECTIONS_BYTES; told as far as they went."""
+    after_done: int = 0
+    """Segments of connections of which all was told: expected, they are dropped here."""
+    misplaced: int = 0
+    """Handshake messages where none of their kind can be."""
+    malformed: int = 0
+    """Handshake messages whose bodies are not what they should be."""
+
+
+class Connections:
+    """TLS under way, by connection; the one silent for longest makes room."""
+
+    def __init__(self, find_handshake: Callable[[bytes, int, bool], Handshake | None]) -> None:
+        """`find_handshake` reads an opening back from the kernel: (key, born_ns, stray)."""
+        self.counters = Counters()
+        self._find_handshake = find_handshake
+        self._open: OrderedDict[Identity, Connection] = OrderedDict()
+        self._recent: OrderedDict[Identity, Handshake] = OrderedDict()
+        self._done: OrderedDict[Identity, None] = OrderedDict()
+        self._held = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def held(self) -> int:
+        """Payload bytes that all of them hold."""
+        return self._held
+
+    def opened(self, key: bytes, born_ns: int, handshake: Handshake) -> None:
+        """Remember a handshake until its connection's first TLS segment."""
+        self._recent[key, born_ns] = handshake
+        if len(self._recent) > RECENT_HANDSHAKES:
+            self._recent.popitem(last=False)
+
+    def add(self, sample: SegmentSample) -> tuple[Connection, list[Observation]] | None:
+        """Take a segment; None if all of its connection was told before."""
+        identity = sample.key, sample.born_ns
+        connection = self._open.get(identity)
+        if connection is None:
+            if identity in self._done:
+                self.counters.after_done += 1
+                return None
+            connection = self._begin(sample)
+        else:
+            self._open.move_to_end(identity)
+        before = connection.held
+        seen = connection.add(sample)
+        self._held += connection.held - before
+        if connection.done:
+            self._drop(connection)
+            self._done[identity] = None
+            if len(self._done) > CONNECTIONS:
+                self._done.popitem(last=False)
+        return connection, seen
+
+    def over_bounds(self) -> tuple[Connection, list[Observation]] | None:
+        """Drop the connection silent for longest if there are too many; call until None."""
+        if len(self._open) <= CONNECTIONS and self._held <= CONNECTIONS_BYTES:
+            return None
+        self.counters.evicted += 1
+        return self._finish(next(iter(self._open.values())))
+
+    def end(self, key: bytes, born_ns: int) -> tuple[Connection, list[Observation]] | None:
+        """A connection is over; None if nothing of it was being read."""
+        identity = key, born_ns
+        self._recent.pop(identity, None)
+        self._done.pop(identity, None)
+        connection = self._open.get(identity)
+        return self._finish(connection) if connection is not None else None
+
+    def end_any(self) -> tuple[Connection, list[Observation]] | None:
+        """End one of them, at shutdown; call until None."""
+        for connection in self._open.values():
+            return self._finish(connection)
+        return None
+
+    def _begin(self, sample: SegmentSample) -> Connection:
+        identity = sample.key, sample.born_ns
+        handshake = self._recent.pop(identity, None)
+        if handshake is None:
+            handshake = self._find_handshake(sample.key, sample.born_ns, sample.stray)
+        connection = Connection(
+            sample.key, sample.born_ns, sample.client, handshake or Handshake(), sample.stray
+        )
+        self._open[identity] = connection
+        self.counters.opened += 1
+        return connection
+
+    def _finish(self, connection: Connection) -> tuple[Connection, list[Observation]]:
+        held = connection.held
+        seen = connection.finish()
+        self._held -= held - connection.held
+        self._drop(connection)
+        return connection, seen
+
+    def _drop(self, connection: Connection) -> None:
+        self._held -= connection.held
+        self.counters.misplaced += connection.misplaced
+        self.counters.malformed += connection.malformed
+        del self._open[connection.key, connection.born_ns]

@@ -1,0 +1,59 @@
+"""tls_certificate: the clear-text chain of TLS 1.2 and older."""
+
+from __future__ import annotations
+
+from deckwire.certificate import Certificate
+from deckwire.event import Event
+from deckwire.events.choices import Choices
+from deckwire.events.place import Place
+from deckwire.fingerprints import ja4plus
+
+
+def certificate_event(
+    place: Place,
+    time_ns: int,
+    chain: tuple[Certificate, ...],
+    chain_length: int,
+    from_client: bool,
+    quality: str,
+    sni: str,
+    choices: Choices,
+) -> Event:
+    """One Certificate message, leaf first; `chain_length` may be more than was kept."""
+    leaf = chain[0]
+    fields = place.addresses()
+    fields += [
+        ("subject_cn", leaf.subject_cn),
+        ("issuer", leaf.issuer),
+        ("self_signed", leaf.self_signed),
+        ("not_before", leaf.not_before),
+        ("not_after", leaf.not_after),
+    ]
+    if leaf.sans:
+        fields.append(("sans", leaf.sans))
+    if sni:
+        fields.append(("sni", sni))
+    fields.append(("subject", leaf.subject))
+    if choices.ja4plus:
+        prints = tuple(
+            [ja4plus.ja4x(c.issuer_oids, c.subject_oids, c.extension_oids) for c in chain]
+        )
+        fields += [("ja4x", prints[0]), ("ja4x_chain", prints)]
+    fields += [
+        ("cert_sha256", leaf.sha256),
+        ("serial", leaf.serial),
+        ("key", leaf.key),
+        ("signature_algorithm", leaf.signature_algorithm),
+        ("chain_length", chain_length),
+        ("side", "client" if from_client else "server"),
+        ("quality", "malformed" if leaf.malformed else quality),
+    ]
+    fields += place.tail()
+    return Event(
+        name="tls_certificate",
+        time_ns=time_ns,
+        host=place.host,
+        fields=tuple(fields),
+        source=place.source,
+        fingerprint=f"{leaf.subject_cn}|{leaf.issuer}",
+    )

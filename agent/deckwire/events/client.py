@@ -1,0 +1,99 @@
+"""A ClientHello in the fields of events: computed once, told with the hello and the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deckwire.events.choices import Choices
+from deckwire.events.place import Fields
+from deckwire.fingerprints import decnet, ja3, ja4
+from deckwire.tls.grease import is_grease
+from deckwire.tls.messages import ClientHello
+from deckwire.tls.registry import group_name, is_post_quantum, version_name
+
+_TLS13 = 0x0304
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The finished fields of one ClientHello; text may be hostile."""
+
+    ja3: str
+    """"" of a hello that was cut: half a list has no fingerprint."""
+    ja4: str
+    tls_version: str
+    """The highest that is offered."""
+    sni: str
+    alpn: tuple[str, ...]
+    raw_ciphers: str
+    raw_extensions: str
+    resumption: tuple[str, ...]
+    ech: bool
+    pq: str | None
+    raw: tuple[tuple[str, str], ...]
+    """ja4_r, ja4_o and ja4_ro if they are wanted."""
+
+    def offer_fields(self) -> Fields:
+        """sni to resumption, as hello and session tell them."""
+        fields: Fields = [
+            ("sni", self.sni),
+            ("alpn", self.alpn),
+            ("raw_ciphers", self.raw_ciphers),
+            ("raw_extensions", self.raw_extensions),
+        ]
+        if self.resumption:
+            fields.append(("resumption", self.resumption))
+        return fields
+
+
+def describe(hello: ClientHello, choices: Choices) -> Client:
+    """Pure: equal hellos give equal fields."""
+    raw: tuple[tuple[str, str], ...] = ()
+    if choices.raw_fingerprints and not hello.cut:
+        raw = (
+            ("ja4_r", ja4.ja4_r(hello)),
+            ("ja4_o", ja4.ja4_o(hello)),
+            ("ja4_ro", ja4.ja4_ro(hello)),
+        )
+    post_quantum = [g for g in hello.supported_groups if is_post_quantum(g)]
+    return Client(
+        ja3="" if hello.cut else ja3.ja3(hello),
+        ja4="" if hello.cut else (decnet.ja4(hello) if choices.decnet else ja4.ja4(hello)),
+        tls_version=version_name(offered_version(hello)),
+        sni=_text(hello.server_name or b""),
+        alpn=tuple([_text(protocol) for protocol in hello.alpn]),
+        raw_ciphers=_decimal(hello.cipher_suites),
+        raw_extensions=_decimal([kind for kind, _ in hello.extensions]),
+        resumption=_resumption(hello),
+        ech=hello.has_encrypted_client_hello,
+        pq=group_name(post_quantum[0]) if post_quantum else None,
+        raw=raw,
+    )
+
+
+def offered_version(hello: ClientHello) -> int:
+    """The highest version offered; TLS 1.3 itself is higher than its drafts."""
+    if _TLS13 in hello.supported_versions:
+        return _TLS13
+    return ja4.offered_version(hello)
+
+
+def _resumption(hello: ClientHello) -> tuple[str, ...]:
+    # A session id beside TLS 1.3 is for middleboxes alone (RFC 8446, D.4).
+    session_id = bool(hello.session_id) and offered_version(hello) < _TLS13
+    offers = (
+        ("session_ticket", hello.has_session_ticket),
+        ("psk", hello.has_pre_shared_key),
+        ("early_data_0rtt", hello.has_early_data),
+        ("session_id", session_id),
+    )
+    return tuple([name for name, offered in offers if offered])
+
+
+def _decimal(values: tuple[int, ...] | list[int]) -> str:
+    return "-".join([str(value) for value in values if not is_grease(value)])
+
+
+def _text(wire: bytes) -> str:
+    """Bytes that are not UTF-8 stand as surrogates: the formats write them as ``\\xNN``."""
+    return wire.decode("utf-8", "surrogateescape")

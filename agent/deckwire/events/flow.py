@@ -1,0 +1,56 @@
+"""tcp_flow_timing: a connection's figures at its end."""
+
+from __future__ import annotations
+
+from deckwire.event import Event
+from deckwire.events.latency import rtt_fields
+from deckwire.events.place import Place
+from deckwire.flow import FlowRecord
+
+_PROBE_PACKETS = 4
+_PROBE_NS = 1_000_000_000
+
+
+def is_probe(record: FlowRecord) -> bool:
+    """A scanner's touch: too little for figures, counted but not told."""
+    first, second = record.sides
+    return (
+        first.packets + second.packets < _PROBE_PACKETS
+        and first.retransmits + second.retransmits == 0
+        and record.last_ns - record.first_ns < _PROBE_NS
+    )
+
+
+def flow_event(place: Place, time_ns: int, record: FlowRecord, client: int, close: str) -> Event:
+    """One connection that the end `client` opened; `time_ns` is its last packet's wall time."""
+    sent, answered = record.sides[client], record.sides[1 - client]
+    packets = sent.packets + answered.packets
+    duration_ns = max(record.last_ns - record.first_ns, 0)
+    single = packets < 2
+    min_ns = 0 if single or record.min_iat_ns > record.max_iat_ns else record.min_iat_ns
+    fields = place.addresses()
+    fields += [
+        ("packets", packets),
+        ("bytes", sent.bytes + answered.bytes),
+        ("duration_s", round(duration_ns / 1e9, 3)),
+        ("mean_iat_ms", 0.0 if single else round(duration_ns / (packets - 1) / 1e6, 2)),
+        ("min_iat_ms", round(min_ns / 1e6, 2)),
+        ("max_iat_ms", 0.0 if single else round(record.max_iat_ns / 1e6, 2)),
+        ("retransmits", sent.retransmits),
+        ("retransmits_server", answered.retransmits),
+        ("bytes_client", sent.bytes),
+        ("bytes_server", answered.bytes),
+        ("packets_client", sent.packets),
+        ("packets_server", answered.packets),
+        ("close", close),
+    ]
+    fields += rtt_fields(record.handshake)
+    fields += place.tail()
+    return Event(
+        name="tcp_flow_timing",
+        time_ns=time_ns,
+        host=place.host,
+        fields=tuple(fields),
+        source=place.source,
+        fingerprint=f"{place.destination}|{place.ends.server_port}",
+    )

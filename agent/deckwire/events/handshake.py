@@ -1,0 +1,38 @@
+"""tcp_handshake: a three-way handshake that completed, with its round trips."""
+
+from __future__ import annotations
+
+from deckwire.event import Event
+from deckwire.events.choices import Choices
+from deckwire.events.latency import ja4l_fields, rtt_fields
+from deckwire.events.place import Place
+from deckwire.fingerprints import ja4plus, tcp_options
+from deckwire.handshake import Handshake
+
+
+def handshake_event(place: Place, time_ns: int, handshake: Handshake, choices: Choices) -> Event:
+    """One connection that was opened; `time_ns` is the final ACK's wall-clock time."""
+    fields = place.addresses()
+    if choices.ja4plus and handshake.synack is not None:
+        options = tcp_options.walk(handshake.synack.options)
+        fields.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
+    fields += reversed(rtt_fields(handshake))
+    if choices.ja4plus:
+        fields += reversed(ja4l_fields(handshake))
+    if handshake.syn is not None:
+        fields.append(("client_ttl", handshake.syn.ttl))
+    if handshake.synack is not None:
+        fields.append(("server_ttl", handshake.synack.ttl))
+    fields += [
+        ("syn_retransmits", handshake.syn_retransmits),
+        ("synack_retransmits", handshake.synack_retransmits),
+    ]
+    fields += place.tail()
+    return Event(
+        name="tcp_handshake",
+        time_ns=time_ns,
+        host=place.host,
+        fields=tuple(fields),
+        source=place.source,
+        fingerprint=f"{place.destination}|{place.ends.server_port}",
+    )

@@ -1,0 +1,50 @@
+"""tls_client_hello: what a client offers."""
+
+from __future__ import annotations
+
+from deckwire.event import Event
+from deckwire.events.choices import Choices
+from deckwire.events.client import Client
+from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
+from deckwire.events.place import Place
+from deckwire.handshake import Handshake
+
+
+def hello_event(
+    place: Place,
+    time_ns: int,
+    client: Client,
+    quality: str,
+    offset: int | None,
+    handshake: Handshake,
+    choices: Choices,
+) -> Event:
+    """One ClientHello; `offset` is the number of bytes the client sent before it, if known."""
+    fields = place.addresses()
+    fields += [
+        ("ja3", client.ja3),
+        ("ja4", client.ja4),
+        ("tls_version", client.tls_version),
+    ]
+    fields += client.offer_fields()
+    fields += kept_fields(handshake)
+    fields += client.raw
+    fields.append(("quality", quality))
+    if client.ech:
+        fields.append(("ech", True))
+    if client.pq is not None:
+        fields.append(("pq", client.pq))
+    fields += rtt_fields(handshake)
+    if choices.ja4plus:
+        fields += ja4l_fields(handshake)
+    if offset:
+        fields.append(("starttls", True))
+    fields += place.tail()
+    return Event(
+        name="tls_client_hello",
+        time_ns=time_ns,
+        host=place.host,
+        fields=tuple(fields),
+        source=place.source,
+        fingerprint=f"{client.ja3}|{client.ja4}",
+    )

@@ -1,0 +1,78 @@
+"""The 4-tuple of a connection and what the kernel aggregated of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
+
+from deckwire.handshake import Handshake
+from deckwire.limits import TEXT_CACHE
+
+
+class Ends(NamedTuple):
+    """A connection's two ends, by who opened it; addresses are 16 bytes, IPv4 as v4-mapped."""
+
+    client: bytes
+    client_port: int
+    server: bytes
+    server_port: int
+
+
+class SideRecord(NamedTuple):
+    """What one end sent."""
+
+    packets: int
+    bytes: int
+    """TCP payload, by the IP lengths."""
+    retransmits: int
+
+
+class FlowRecord(NamedTuple):
+    """A connection as the kernel counted it. Times are kernel nanoseconds."""
+
+    born_ns: int
+    first_ns: int
+    last_ns: int
+    min_iat_ns: int
+    max_iat_ns: int
+    close: str
+    """fin, rst, idle, evicted, removed or shutdown; "" while it is open."""
+    stray: bool
+    """Begun before we watched."""
+    told: bool
+    """Its end has reached the ring."""
+    client: int
+    """The end that opened it: 0, 1 or abi.CLIENT_UNKNOWN."""
+    sides: tuple[SideRecord, SideRecord]
+    """By end."""
+    handshake: Handshake
+
+
+def ends(key: bytes, client: int) -> Ends:
+    """The ends of a flow key (struct flow_key) whose end `client`, 0 or 1, opened it."""
+    low, high = key[:16], key[16:32]
+    low_port = int.from_bytes(key[32:34], "big")
+    high_port = int.from_bytes(key[34:36], "big")
+    if client:
+        return Ends(high, high_port, low, low_port)
+    return Ends(low, low_port, high, high_port)
+
+
+@lru_cache(maxsize=TEXT_CACHE)
+def address_text(packed: bytes) -> str:
+    """The usual text of a 16-byte address; IPv4 where it is v4-mapped."""
+    address = IPv6Address(packed)
+    return str(address.ipv4_mapped or address)
+
+
+def packed_address(text: str) -> bytes:
+    """The 16-byte form of an address.
+
+    Raises:
+        ValueError: `text` is no address.
+    """
+    address = ip_address(text)
+    if address.version == 4:
+        return b"\0" * 10 + b"\xff\xff" + address.packed
+    return address.packed

@@ -1,0 +1,209 @@
+"""What the kernel sends: from the bytes of a ring record to one of four values."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from deckwire import abi
+from deckwire.flow import FlowRecord, SideRecord
+from deckwire.handshake import Handshake
+from deckwire.opening import Opening
+
+
+class MalformedSample(Exception):
+    """Bytes that the kernel side cannot have sent whole; the message names the cause."""
+
+
+class SynSample(NamedTuple):
+    """A SYN to or from a decky."""
+
+    time_ns: int
+    born_ns: int
+    key: bytes
+    client: int
+    """The end that sent it: 0 or 1."""
+    signature: int
+    """The kernel's hash of what tells SYNs apart."""
+    syn: Opening
+
+
+class HandshakeSample(NamedTuple):
+    """A three-way handshake that completed; `time_ns` is the final ACK's."""
+
+    time_ns: int
+    born_ns: int
+    key: bytes
+    client: int
+    signature: int
+    """As in SynSample; 0 if the SYN was not seen."""
+    syn_sampled: bool
+    """The SYN went out as a sample of its own."""
+    handshake: Handshake
+
+
+class SegmentSample(NamedTuple):
+    """Payload that may carry handshake bytes of TLS."""
+
+    time_ns: int
+    born_ns: int
+    key: bytes
+    sender: int
+    client: int
+    """0, 1 or abi.CLIENT_UNKNOWN."""
+    stray: bool
+    seq: int
+    """Sequence number of the payload's first byte."""
+    start_seq: int | None
+    """Where the kernel saw this direction's first TLS record begin, in the segment that shows it."""
+    payload: bytes
+    """Up to the last clear-text record."""
+    claimed: int
+    """Payload bytes of the segment by its headers: more than are here if they were cut."""
+
+
+class EndSample(NamedTuple):
+    """A connection's end."""
+
+    time_ns: int
+    born_ns: int
+    key: bytes
+    record: FlowRecord
+
+
+Sample = SynSample | HandshakeSample | SegmentSample | EndSample
+
+
+def decode(data: bytes) -> Sample:
+    """Decode one ring record; padding behind a sample is ignored.
+
+    Raises:
+        MalformedSample: shorter than its kind asks for, or of no kind that is known.
+    """
+    if len(data) < abi.SAMPLE_HEAD_BYTES:
+        raise MalformedSample("head_short")
+    head = abi.SAMPLE_HEAD.parse(data)
+    kind = head.kind
+    if kind == abi.SAMPLE_SEGMENT:
+        return _segment(head, data)
+    if kind in (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE):
+        return _attempt(head, data)
+    if kind == abi.SAMPLE_END:
+        body = data[abi.SAMPLE_HEAD_BYTES :]
+        if len(body) < abi.FLOW_BYTES:
+            raise MalformedSample("end_short")
+        return EndSample(head.time_ns, head.born_ns, head.key, flow_record(body))
+    raise MalformedSample("kind_unknown")
+
+
+def flow_handshake(value: bytes) -> Handshake:
+    """The openings that a value of the flows or strays map keeps.
+
+    Raises:
+        MalformedSample: the value is too short.
+    """
+    if len(value) < abi.FLOW_BYTES:
+        raise MalformedSample("flow_short")
+    flow = abi.FLOW.parse(value)
+    return _handshake(flow, flow.established_ns or None)
+
+
+def flow_record(value: bytes) -> FlowRecord:
+    """A value of the flows or strays map.
+
+    Raises:
+        MalformedSample: the value is too short.
+    """
+    if len(value) < abi.FLOW_BYTES:
+        raise MalformedSample("flow_short")
+    flow = abi.FLOW.parse(value)
+    return FlowRecord(
+        flow.born_ns,
+        flow.first_ns,
+        flow.last_ns,
+        flow.min_iat_ns,
+        flow.max_iat_ns,
+        abi.CLOSES[flow.close] if flow.close < len(abi.CLOSES) else "",
+        bool(flow.flags & abi.FLOW_STRAY),
+        bool(flow.flags & abi.FLOW_TOLD),
+        min(flow.client, abi.CLIENT_UNKNOWN),
+        (_side(flow.side[0]), _side(flow.side[1])),
+        _handshake(flow, flow.established_ns or None),
+    )
+
+
+def _segment(head: Any, data: bytes) -> SegmentSample:
+    start = abi.SAMPLE_HEAD_BYTES + head.payload_off
+    end = start + head.copied
+    if end > len(data):
+        raise MalformedSample("segment_short")
+    return SegmentSample(
+        head.time_ns,
+        head.born_ns,
+        head.key,
+        head.sender & 1,
+        head.client,
+        bool(head.flags & abi.SAMPLE_FLOW_STRAY),
+        head.seq,
+        head.start_seq if head.flags & abi.SAMPLE_TLS_STARTS else None,
+        data[start:end],
+        head.payload_len,
+    )
+
+
+def _attempt(head: Any, data: bytes) -> SynSample | HandshakeSample:
+    body = data[abi.SAMPLE_HEAD_BYTES :]
+    if len(body) < abi.HALF_OPEN_BYTES:
+        raise MalformedSample("attempt_short")
+    half = abi.HALF_OPEN.parse(body)
+    client = half.client & 1
+    if head.kind == abi.SAMPLE_HANDSHAKE:
+        return HandshakeSample(
+            head.time_ns,
+            head.born_ns,
+            head.key,
+            client,
+            half.signature,
+            bool(half.syn_sampled),
+            _handshake(half, head.time_ns),
+        )
+    syn = _opening(half.syn)
+    if syn is None:
+        raise MalformedSample("syn_missing")
+    return SynSample(head.time_ns, head.born_ns, head.key, client, half.signature, syn)
+
+
+def _handshake(openings: Any, established_ns: int | None) -> Handshake:
+    return Handshake(
+        _opening(openings.syn),
+        _opening(openings.synack),
+        established_ns,
+        openings.syn.retransmits,
+        openings.synack.retransmits,
+    )
+
+
+def _opening(opening: Any) -> Opening | None:
+    if not opening.ip_version:
+        return None
+    return Opening(
+        time_ns=opening.time_ns,
+        ip_version=opening.ip_version,
+        ttl=opening.ttl,
+        tos=opening.tos,
+        ip_id=opening.ip_id,
+        df=bool(opening.ip_flags & abi.OPENING_DF),
+        ip_reserved=bool(opening.ip_flags & abi.OPENING_RESERVED),
+        ip_options_len=opening.ip_options_len,
+        flow_label=opening.flow_label,
+        seq=opening.seq,
+        ack=opening.ack,
+        flags=opening.flags,
+        window=opening.window,
+        urgent=opening.urgent,
+        options=opening.options[: opening.options_len],
+        payload_len=opening.payload_len,
+    )
+
+
+def _side(side: Any) -> SideRecord:
+    return SideRecord(side.packets, side.bytes, side.retransmits)

@@ -1,0 +1,93 @@
+"""Every counter there is, gathered for capture_stats and for the report of losses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from deckwire import abi
+from deckwire.dedup import Dedup
+from deckwire.pipeline import Pipeline
+from deckwire.sample import MalformedSample, Sample, decode
+from deckwire.sinks.fanout import Fanout
+from deckwire.tables import Tables
+from deckwire.teller import Fate, Teller
+
+_KERNEL_LOSSES = (
+    "samples_lost",
+    "half_open_failed",
+    "flow_insert_failed",
+    "flow_source_capped",
+    "stray_failed",
+    "tls_not_admitted",
+)
+"""Kernel counters that stand for something not told."""
+
+
+class Intake:
+    """Samples on their way in: received = decoded + rejected by cause."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.rejected: Counter[str] = Counter()
+
+    def decode(self, data: bytes) -> Sample | None:
+        """One ring record as a sample; None if it was rejected, which is counted."""
+        self.received += 1
+        try:
+            return decode(data)
+        except MalformedSample as error:
+            self.rejected[str(error)] += 1
+            return None
+
+
+class Stats:
+    """Reads the counters where they are kept."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        intake: Intake,
+        pipeline: Pipeline,
+        teller: Teller,
+        dedup: Dedup,
+        outputs: Fanout,
+    ) -> None:
+        self._tables = tables
+        self._intake = intake
+        self._pipeline = pipeline
+        self._teller = teller
+        self._dedup = dedup
+        self._outputs = outputs
+
+    def sums(self) -> dict[str, int]:
+        """Everything, in the order of the data's way."""
+        kernel = self._tables.counters()
+        sums = {"frames": sum(kernel[name] for name in abi.FRAME_COUNTERS)}
+        sums |= kernel
+        sums |= self._tables.evictions(kernel)
+        rejected = self._intake.rejected
+        sums["samples_received"] = self._intake.received
+        sums["samples_decoded"] = self._intake.received - rejected.total()
+        sums |= {f"samples_rejected_{cause}": count for cause, count in sorted(rejected.items())}
+        connections = self._pipeline.connections
+        sums["tls_connections"] = connections.counters.opened
+        sums["tls_evicted"] = connections.counters.evicted
+        sums["tls_segments_after_done"] = connections.counters.after_done
+        sums["tls_misplaced"] = connections.counters.misplaced
+        sums["tls_malformed"] = connections.counters.malformed
+        sums |= dict(sorted(self._pipeline.counts.items()))
+        sums["events_made"] = self._teller.made
+        sums |= {f"events_{fate.value}": self._teller.counts[fate] for fate in Fate}
+        sums["dedup_evicted"] = self._dedup.counters.evicted
+        sums |= {f"output_{cause}": n for cause, n in sorted(self._outputs.losses().items())}
+        return sums
+
+    def losses(self) -> Mapping[str, int]:
+        """What was lost since the start, by cause."""
+        kernel = self._tables.counters()
+        lost = {name: kernel[name] for name in _KERNEL_LOSSES}
+        lost |= {f"sample_{cause}": n for cause, n in self._intake.rejected.items()}
+        lost["tls_evicted"] = self._pipeline.connections.counters.evicted
+        lost |= {f"output_{cause}": n for cause, n in self._outputs.losses().items()}
+        return lost
