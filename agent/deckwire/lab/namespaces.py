@@ -26,6 +26,8 @@ NAMESPACES = Path("/run/netns")
 RUN = Path("/run")
 """Only root writes here, so a name that can be guessed does no harm."""
 PREFIX = "dwlab"
+MARK = "DECKWIRE_LAB"
+"""Environment variable with the stem: every process of a lab, and their children, have it."""
 
 _STEM = re.compile(rf"({PREFIX}-([0-9]+)-([0-9]+)-[0-9]+)(?:-.+)?")
 _ENDING_SECONDS = 5.0
@@ -62,9 +64,9 @@ def inside(name: str) -> Iterator[None]:
 
 
 def remove(stem: str) -> None:
-    """Removes what a lab left: processes in its namespaces, the namespaces, its directory."""
-    for name in sorted(names(stem)):
-        _end_processes(path_of(name))
+    """Removes what a lab left: its processes, its namespaces, its directory."""
+    _end_processes(stem)
+    for name in names(stem):
         _unmount(name)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(RUN / stem)
@@ -108,28 +110,26 @@ def _started(pid: int | str) -> str:
         return ""
 
 
-def _end_processes(namespace: Path) -> None:
-    """Kills the processes whose network namespace this is, until none is left.
-
-    By pidfd: a process that ends meanwhile cannot have its id mistaken for another's.
-    """
+def _end_processes(stem: str) -> None:
+    """Kills the processes that carry the lab's mark, until none is left."""
     deadline = time.monotonic() + _ENDING_SECONDS
     while time.monotonic() < deadline:
         ended = 0
         for entry in os.listdir("/proc"):
             if entry.isdigit() and int(entry) != os.getpid():
-                ended += _end_if_in(int(entry), namespace)
+                ended += _end_if_marked(int(entry), f"{MARK}={stem}".encode())
         if not ended:
             return
 
 
-def _end_if_in(pid: int, namespace: Path) -> bool:
+def _end_if_marked(pid: int, mark: bytes) -> bool:
+    """By pidfd: the id of a process that ends meanwhile cannot be mistaken for another's."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:  # ended
         return False
     try:
-        if not os.path.samefile(f"/proc/{pid}/ns/net", namespace):
+        if mark not in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
             return False
         signal.pidfd_send_signal(handle, signal.SIGKILL)
         select.select([handle], [], [], _ENDING_SECONDS)

@@ -188,9 +188,10 @@ class Lab:
         `options` are those of subprocess.Popen; input is /dev/null if not said otherwise. It has
         a session of its own, so that ^C reaches the maker of the lab alone.
         """
+        environment = {**(options.pop("env", None) or os.environ), namespaces.MARK: self._stem}
         options = {"stdin": subprocess.DEVNULL, "start_new_session": True, **options}
         with contextlib.nullcontext() if node is None else node.inside():
-            process = subprocess.Popen(argv, **options)
+            process = subprocess.Popen(argv, env=environment, **options)
         self._processes.append(process)
         return process
 

@@ -1,0 +1,132 @@
+"""The agent as its users run it, ``deckwire run`` in a process of its own, watching a lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+from deckwire.lab.namespaces import LabError
+from deckwire.lab.network import PARENT, Lab
+
+_READY = "ready"
+_LINES_TOLD = 5
+
+JsonEvent = dict[str, Any]
+"""One event as `--format json` writes it: ts, host, event, severity, fields."""
+
+
+class Agent:
+    """Ready when made, and ended when the lab closes at the latest.
+
+    `interface` is one of the lab's host, `options` go behind those that tell the agent where the
+    lab is; `told` is called with each event as it comes, in a thread of its own.
+
+    Raises:
+        LabError: it did not become ready; its last words are in the message.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        interface: str = PARENT,
+        options: Sequence[str | os.PathLike[str]] = (),
+        *,
+        told: Callable[[JsonEvent], None] | None = None,
+        seconds: float = 60.0,
+    ) -> None:
+        self.events: list[JsonEvent] = []
+        self.messages: list[str] = []
+        """What it wrote to standard error, by lines."""
+        self._told = told
+        self._changed = threading.Condition()
+        self._reading = 2
+        self.process: subprocess.Popen[str] = lab.popen(
+            None,
+            [
+                *(sys.executable, "-P", "-m", "deckwire", "run"),
+                *("-i", interface, "--netns", lab.host.netns, "--deckies", lab.deckies_file()),
+                *("--format", "json", *options),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for pipe, take in (
+            (self.process.stdout, self._event),
+            (self.process.stderr, self.messages.append),
+        ):
+            threading.Thread(target=self._read, args=(pipe, take), daemon=True).start()
+        self.wait(self._is_ready, "the agent is ready", seconds)
+
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+        """Returns as soon as `condition`, of events and messages, holds.
+
+        Raises:
+            LabError: it did not within `seconds`, or the agent ended; `what` names it.
+        """
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not condition():
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._reading:
+                    why = f"not within {seconds:.0f} s" if self._reading else "the agent ended"
+                    raise LabError(f"{what}: {why}: {self.last_words()}")
+                self._changed.wait(left)
+
+    def find(self, event: str, **fields: object) -> list[JsonEvent]:
+        """The events of this name so far whose fields have these values."""
+        return [
+            told
+            for told in list(self.events)
+            if told["event"] == event
+            and all(told["fields"].get(name) == value for name, value in fields.items())
+        ]
+
+    def expect(self, event: str, *, seconds: float = 10.0, **fields: object) -> JsonEvent:
+        """The first event of this name whose fields have these values, waited for.
+
+        Raises:
+            LabError: it did not come within `seconds`.
+        """
+        shown = ", ".join(f"{name}={value}" for name, value in fields.items())
+        self.wait(lambda: self.find(event, **fields), f"event {event} ({shown})", seconds)
+        return self.find(event, **fields)[0]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20.0) -> int:
+        """Ends it by a signal: its exit status. All its events are there when this returns."""
+        self.process.send_signal(number)
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._reading, seconds):
+                raise LabError(f"the agent ends: not within {seconds:.0f} s: {self.last_words()}")
+        return self.process.wait()
+
+    def last_words(self) -> str:
+        """The end of what it wrote to standard error, on one line."""
+        return " | ".join(self.messages[-_LINES_TOLD:]) or "it wrote nothing"
+
+    def _is_ready(self) -> bool:
+        return any(_READY in line for line in self.messages)
+
+    def _event(self, line: str) -> None:
+        event = json.loads(line)
+        self.events.append(event)
+        if self._told is not None:
+            self._told(event)
+
+    def _read(self, pipe: IO[str], take: Callable[[str], None]) -> None:
+        try:
+            for line in pipe:
+                take(line.rstrip("\n"))
+                with self._changed:
+                    self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._reading -= 1
+                self._changed.notify_all()
