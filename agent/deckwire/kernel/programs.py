@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from errno import EINVAL
 from struct import Struct
 from typing import NamedTuple
 
@@ -17,19 +18,19 @@ BEFORE = 1 << 3
 FRAME_BYTES = 16_384
 """Longest frame given to a test run; the kernel itself refuses those above about 3,500 bytes."""
 
-_U32, _U64 = Struct("I"), Struct("Q")
 _ATTR = Struct("IiIIQQIIIIQQ")
 """prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration,
 ctx_size_in, ctx_size_out, ctx_in, ctx_out of union bpf_attr."""
-_SIZES, _ATTR_SIZES, _ATTR_REPEAT = Struct("II"), 8, 32
+_SIZES, _SIZES_AT = Struct("II"), 8
+_REPEAT, _REPEAT_AT = Struct("I"), 32
 _RESULT = Struct("4xi28xI")
-"""retval and duration in the same."""
+"""retval and duration."""
 _LINK = Struct("IIIIQQ")
 """prog_fd, target_ifindex, attach_type, flags, relative_fd, expected_revision."""
 
-_SKB_BYTES = 184
-"""struct __sk_buff of <linux/bpf.h> up to a little behind gso_size; offsets of what can be set:"""
-_SKB_IFINDEX, _SKB_TSTAMP, _SKB_GSO_SEGS, _SKB_GSO_SIZE = 40, 152, 164, 176
+_SKB = Struct("40xI108xQ4xI8xI4x")
+"""What can be set in struct __sk_buff of <linux/bpf.h>: ifindex (offset 40), tstamp (152),
+gso_segs (164), gso_size (176); all else must be 0."""
 
 
 class TestRun(NamedTuple):
@@ -49,11 +50,11 @@ class Program:
         self.fd = fd
         self._frame = ctypes.create_string_buffer(FRAME_BYTES)
         self._frame_bytes = memoryview(self._frame).cast("B")
-        self._skb = ctypes.create_string_buffer(_SKB_BYTES)
+        self._skb = ctypes.create_string_buffer(_SKB.size)
         self._attr = ctypes.create_string_buffer(_ATTR.size)
         addresses = ctypes.addressof(self._frame), ctypes.addressof(self._skb)
         _ATTR.pack_into(
-            self._attr, 0, fd, 0, 0, 0, addresses[0], 0, 1, 0, _SKB_BYTES, 0, addresses[1], 0
+            self._attr, 0, fd, 0, 0, 0, addresses[0], 0, 1, 0, _SKB.size, 0, addresses[1], 0
         )
 
     def test_run(
@@ -76,20 +77,17 @@ class Program:
                 3,500 bytes), or the kernel refused otherwise.
         """
         if len(frame) > FRAME_BYTES:
-            raise OSError(22, f"test run of {self.name}: a frame of {len(frame)} bytes")
+            raise failure(EINVAL, f"test run of {self.name} over {len(frame)} bytes")
         self._frame_bytes[: len(frame)] = frame
-        attr, skb = self._attr, self._skb
+        attr = self._attr
         # The kernel overwrites data_size_out and takes it for our buffer's size the next time.
-        _SIZES.pack_into(attr, _ATTR_SIZES, len(frame), 0)
-        _U32.pack_into(attr, _ATTR_REPEAT, repeat)
-        _U32.pack_into(skb, _SKB_IFINDEX, ifindex)
-        _U64.pack_into(skb, _SKB_TSTAMP, tstamp)
-        _U32.pack_into(skb, _SKB_GSO_SEGS, gso_segs)
-        _U32.pack_into(skb, _SKB_GSO_SIZE, gso_size)
+        _SIZES.pack_into(attr, _SIZES_AT, len(frame), 0)
+        _REPEAT.pack_into(attr, _REPEAT_AT, repeat)
+        _SKB.pack_into(self._skb, 0, ifindex, tstamp, gso_segs, gso_size)
         result = call_bpf(Command.PROG_TEST_RUN, attr)
         if result < 0:
             raise failure(-result, f"test run of {self.name} over {len(frame)} bytes")
-        return TestRun(*_RESULT.unpack_from(attr))
+        return TestRun._make(_RESULT.unpack_from(attr))
 
     def link(self, ifindex: int, attach_type: int) -> int:
         """Attaches to an interface by TCX, before all other programs: the link's descriptor.

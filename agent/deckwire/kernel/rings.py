@@ -43,9 +43,8 @@ _HEADER_BYTES = 8
 """Of a record: u32 type, u16 misc, u16 size with the header."""
 _RAW_BYTES = 12
 """Of a sample before its payload: the header and the payload's u32 size."""
-_LOST_BYTES = 24
-"""Of a record that tells losses: the header, u64 id, u64 lost."""
-_U32 = Struct("=I")
+_LOST_BYTES, _LOST_AT = 24, 16
+"""Of a record that tells losses, and where: the header, u64 id, u64 lost."""
 _LOST = Struct("=Q")
 
 
@@ -151,7 +150,8 @@ class _Ring:
         self._size = data_bytes
         self._memory = mmap.mmap(fd, _PAGE + data_bytes)
         self._control = memoryview(self._memory)[:_PAGE].cast("Q")
-        self._words = memoryview(self._memory)[_PAGE:].cast("Q")
+        self._words = memoryview(self._memory)[_PAGE:].cast("I")
+        self._last_word = data_bytes // 4 - 1
 
     def head(self) -> int:
         return self._control[_HEAD]
@@ -159,32 +159,35 @@ class _Ring:
     def drain(self, head: int, cpu: int, samples: list[tuple[int, bytes]]) -> tuple[int, bool]:
         """Appends the samples up to `head`: (losses told, whether all sizes were possible)."""
         memory, words, size = self._memory, self._words, self._size
-        at = self._control[_TAIL]
+        tail = self._control[_TAIL]
+        offset, left = tail & size - 1, head - tail
         lost, intact = 0, True
         append = samples.append
-        while at < head:
-            # Records begin at multiples of eight, so a header never wraps.
-            offset = at & (size - 1)
-            header = words[offset >> 3]
-            kind, length = header & 0xFFFF_FFFF, header >> 48
-            if length < _HEADER_BYTES or length & 7 or length > head - at:
+        while left > 0:
+            # Records begin at multiples of eight, so their headers do not wrap.
+            word = offset >> 2
+            kind, length = words[word], words[word + 1] >> 16
+            if length < _HEADER_BYTES or length & 7 or length > left:
                 intact = False
                 break
-            start = _PAGE + offset
-            end = start + length
-            if offset + length <= size:
-                record = memory[start:end]
+            end = offset + length
+            if end <= size:
+                record: mmap.mmap | bytes = memory
+                start = _PAGE + offset
             else:
-                record = memory[start:] + memory[_PAGE : end - size]
-            if kind == RECORD_SAMPLE and length >= _RAW_BYTES:
-                (raw,) = _U32.unpack_from(record, _HEADER_BYTES)
+                record = memory[_PAGE + offset :] + memory[_PAGE : _PAGE + end - size]
+                start = 0
+            if kind == RECORD_SAMPLE:
+                raw = words[word + 2 & self._last_word]
                 if raw > length - _RAW_BYTES:
                     intact = False
                     break
-                append((cpu, record[_RAW_BYTES : _RAW_BYTES + raw]))
+                start += _RAW_BYTES
+                append((cpu, record[start : start + raw]))
             elif kind == RECORD_LOST and length >= _LOST_BYTES:
-                lost += _LOST.unpack_from(record, _LOST_BYTES - 8)[0]
-            at += length
+                lost += _LOST.unpack_from(record, start + _LOST_AT)[0]
+            offset = end & size - 1
+            left -= length
         self._control[_TAIL] = head
         return lost, intact
 
