@@ -327,6 +327,20 @@ static __always_inline void on_syn(struct __sk_buff *skb, struct context *ctx,
 		ctx->counters->half_open_inserts++;
 }
 
+/* A SYN-ACK that the server repeats although the handshake completed. */
+static __always_inline void flow_retransmit(struct context *ctx,
+					    struct flow *flow)
+{
+	struct flow_side *side = &flow->side[ctx->sender & 1];
+
+	note_interval(ctx->now, &flow->last_ns, &flow->min_iat_ns,
+		      &flow->max_iat_ns);
+	side->packets++;
+	side->retransmits++;
+	if (flow->synack.retransmits < 255)
+		flow->synack.retransmits++;
+}
+
 static __always_inline void
 on_synack(struct __sk_buff *skb, struct context *ctx, const struct packet *p)
 {
@@ -336,6 +350,12 @@ on_synack(struct __sk_buff *skb, struct context *ctx, const struct packet *p)
 	__u32 zero = 0, acked;
 
 	ctx->counters->frames_synack++;
+	flow = flows.lookup(&ctx->key);
+	if (flow && flow->close == CLOSE_NONE && flow->synack.ip_version &&
+	    flow->synack.seq == p->seq) {
+		flow_retransmit(ctx, flow);
+		return;
+	}
 	half = half_open.lookup(&ctx->key);
 	if (half) {
 		/* TCP Fast Open: data of the SYN may be acknowledged too */
@@ -370,7 +390,6 @@ on_synack(struct __sk_buff *skb, struct context *ctx, const struct packet *p)
 		ctx->counters->half_open_inserts++;
 	}
 	/* so that a segment of a known connection looks here only if it must */
-	flow = flows.lookup(&ctx->key);
 	if (flow)
 		flow->flags |= FLOW_PENDING;
 }
@@ -739,7 +758,8 @@ sample_tls(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 	   const struct settings *set, struct flow *flow,
 	   struct flow_side *side, struct flow_side *peer, __s32 ahead)
 {
-	__u32 payload_off = p->l4_off + p->tcp_len, avail, cut, frame_len;
+	__u32 payload_off = p->l4_off + p->tcp_len, avail, cut, limit,
+	      frame_len;
 	volatile struct record_walk *walk;
 	struct sample_head head;
 	struct source *source;
@@ -764,7 +784,9 @@ sample_tls(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 		return;
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
-	if (side->tls_bytes + cut > TLS_DIRECTION_BYTES ||
+	limit = ctx->sender == flow->client ? TLS_CLIENT_BYTES
+					    : TLS_SERVER_BYTES;
+	if (side->tls_bytes + cut > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		side->tls_state = TLS_DONE;
 		ctx->counters->tls_over_budget++;

@@ -42,9 +42,11 @@
 #define MAX_VLAN_TAGS 2
 #define MAX_EXT_HEADERS 8
 
-/* Handshake bytes of one direction: sampled in all; past a hole or before
- * the first byte; samples; clear-text record headers walked in a segment. */
-#define TLS_DIRECTION_BYTES 65536
+/* Handshake bytes of one direction: sampled in all, of a server more, for
+ * chains of hundreds of KB exist; past a hole or before the first byte;
+ * samples; clear-text record headers walked in a segment. */
+#define TLS_CLIENT_BYTES 65536
+#define TLS_SERVER_BYTES 524288
 #define TLS_UNDECIDED_BYTES 16384
 #define TLS_DIRECTION_SAMPLES 4096
 #define TLS_SEGMENT_BYTES 32768

@@ -19,14 +19,19 @@ class Handshake(NamedTuple):
 
     @property
     def rtt_server_us(self) -> int | None:
-        """SYN to SYN-ACK: from the tap to the server and back, microseconds rounded down."""
+        """SYN to SYN-ACK: from the tap to the server and back, in whole microseconds."""
         if self.syn is None or self.synack is None:
             return None
-        return max(self.synack.time_ns - self.syn.time_ns, 0) // 1_000
+        return _microseconds(self.syn.time_ns, self.synack.time_ns)
 
     @property
     def rtt_client_us(self) -> int | None:
-        """SYN-ACK to the ACK: from the tap to the client and back, microseconds rounded down."""
+        """SYN-ACK to the ACK: from the tap to the client and back, in whole microseconds."""
         if self.synack is None or self.established_ns is None:
             return None
-        return max(self.established_ns - self.synack.time_ns, 0) // 1_000
+        return _microseconds(self.synack.time_ns, self.established_ns)
+
+
+def _microseconds(start_ns: int, end_ns: int) -> int:
+    """The interval as every JA4L tool counts it: between stamps of whole microseconds."""
+    return max(end_ns // 1_000 - start_ns // 1_000, 0)

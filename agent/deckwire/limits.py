@@ -30,8 +30,8 @@ FLOWS = 262_144
 # --- TLS ------------------------------------------------------------------------------------
 RECORD_BYTES = 16_384 + 2_048
 """Largest record that is not malformed (RFC 5246, 6.2.3: 2^14 plus 2,048 of expansion)."""
-HANDSHAKE_BYTES = 65_536
-"""Largest handshake message reassembled from records."""
+HANDSHAKE_BYTES = 524_288
+"""Largest handshake message reassembled from records: chains of hundreds of KB exist."""
 RECORDS = 2_048
 """Records read in one direction; a hello of 1.7 KB cut into 1-byte records still passes."""
 HANDSHAKE_MESSAGES = 64

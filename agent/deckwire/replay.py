@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from deckwire.captures import CaptureFile, Frame, ethernet, split_segments
 from deckwire.clock import CaptureClock
@@ -45,15 +45,21 @@ class Replay:
             CaptureError: the capture breaks off; all that was readable has been replayed.
             OSError: the kernel refused a test run for another reason than the frame's length.
         """
+        self.run_frames(capture, lambda: progress(capture.position))
+
+    def run_frames(
+        self, frames: Iterable[Frame], drained: Callable[[], None] = lambda: None
+    ) -> None:
+        """Replay frames; `drained` is called now and then. Raises as `run` and `frames` do."""
         try:
-            for frame in capture:
+            for frame in frames:
                 self._feed(frame)
                 if self._undrained >= DRAIN_FRAMES:
                     self._drain()
-                    progress(capture.position)
+                    drained()
         finally:
             self._drain()
-            progress(capture.position)
+            drained()
 
     def _feed(self, frame: Frame) -> None:
         self._clock.advance(frame.time_ns)

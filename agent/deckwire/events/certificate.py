@@ -34,7 +34,8 @@ def certificate_event(
     if sni:
         fields.append(("sni", sni))
     fields.append(("subject", leaf.subject))
-    if choices.ja4plus:
+    if choices.ja4plus and quality not in ("truncated", "gap"):
+        # A chain that was cut has no fingerprint.
         prints = tuple(
             [ja4plus.ja4x(c.issuer_oids, c.subject_oids, c.extension_oids) for c in chain]
         )

@@ -22,7 +22,7 @@ JsonEvent = dict[str, Any]
 """One event as `--format json` writes it: ts, host, event, severity, fields."""
 
 
-class Agent:
+class AgentProcess:
     """Ready when made, and ended when the lab closes at the latest.
 
     `interface` is one of the lab's host, `options` go behind those that tell the agent where the

@@ -222,9 +222,9 @@ def parse_certificate(body: bytes, *, cut: bool = False) -> CertificateMessage:
     kept: list[bytes] = []
     beyond = 0
     chain = wire.VECTOR24.parse_cut(body).content if cut else wire.whole(wire.VECTOR24, body)
-    for length_high, der in wire.entries(chain, wire.CERTIFICATE, cut=cut):
-        if length_high or not der:
-            raise Malformed("certificate of an impossible length")
+    for der in wire.entries24(chain, cut=cut):
+        if not der:
+            raise Malformed("empty certificate")
         if len(kept) < CERTIFICATES:
             kept.append(der)
         else:

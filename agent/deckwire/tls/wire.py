@@ -145,7 +145,6 @@ VECTOR24 = Layout("vector", Vector("content", Int24ub))
 EXTENSION = KEY_SHARE_ENTRY = struct.Struct(">HH")
 SERVER_NAME = struct.Struct(">BH")
 PROTOCOL_NAME = struct.Struct(">B")
-CERTIFICATE = struct.Struct(">BH")
 
 
 def whole(layout: Layout, data: bytes) -> bytes:
@@ -183,6 +182,21 @@ def entries(
         if at > end:
             break
         yield head[0], items[start:at]
+    else:
+        return
+    if not cut:
+        raise Malformed("vector item too long")
+
+
+def entries24(items: bytes, *, cut: bool = False) -> Iterator[bytes]:
+    """Yield the items of a vector that each begin with a length of 24 bits, as `entries` does."""
+    at, end = 0, len(items)
+    while at < end:
+        start = at + 3
+        at = start + int.from_bytes(items[at:start], "big")
+        if start > end or at > end:
+            break
+        yield items[start:at]
     else:
         return
     if not cut:
