@@ -23,6 +23,8 @@ FRAME = bytes.fromhex("020000000001 020000000002 88b5") + bytes(50)
 
 IPV6_OFF = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
 
+HAS_TCX = tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 6)
+
 _numbers = itertools.count()
 
 
@@ -96,6 +98,8 @@ class Namespace:
 
     def attached(self, attach_type: int, interface: str = "dw0") -> list[int]:
         """Ids of the programs that TCX runs there, in their order."""
+        if not HAS_TCX:
+            return []
         ids = (ctypes.c_uint32 * 64)()
         ifindex = self.ifindex(interface)
         layout = Struct("IIIIQIIQQQQ")

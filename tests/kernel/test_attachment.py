@@ -14,11 +14,13 @@ from deckwire.kernel.loading import Loaded, LoadError, LoadRequest, detach, load
 from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS
 
 from .conftest import HERE, Load
-from .namespaces import Namespace, ip
+from .namespaces import HAS_TCX, Namespace, ip
 
 pytestmark = pytest.mark.root
 
-WAYS = pytest.mark.parametrize("way", ["tcx", "clsact"])
+needs_tcx = pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
+WAYS = pytest.mark.parametrize("way", [pytest.param("tcx", marks=needs_tcx), "clsact"])
+BEST = "tcx" if HAS_TCX else "clsact"
 HOOKS = {"ingress": TCX_INGRESS, "egress": TCX_EGRESS}
 
 
@@ -58,15 +60,22 @@ def test_frames_are_seen_and_passed_on_until_detached(
 
 def test_tcx_is_the_choice_where_it_exists(namespace: Namespace, start: Load) -> None:
     loaded = start(interfaces=("dw0",), netns=namespace.name)
-    assert loaded.attachments[0].way == "tcx"
+    assert loaded.attachments[0].way == BEST
+
+
+@pytest.mark.skipif(HAS_TCX, reason="this kernel has TCX")
+def test_tcx_where_there_is_none_is_told(namespace: Namespace, start: Load) -> None:
+    with pytest.raises(LoadError, match=r"^Linux .* has no TCX"):
+        start(interfaces=("dw0",), netns=namespace.name, attach="tcx")
 
 
 def test_a_namespace_may_be_given_by_its_path(namespace: Namespace, start: Load) -> None:
     loaded = start(interfaces=("dw0",), netns=f"/run/netns/{namespace.name}")
-    assert ours(namespace) == BY_WAY["tcx"]
+    assert ours(namespace) == BY_WAY[BEST]
     assert loaded.watch.snapshot() == {1: "lo", namespace.ifindex(): "dw0"}
 
 
+@needs_tcx
 def test_other_peoples_tcx_programs_stay_and_see_every_frame(
     namespace: Namespace, start: Load
 ) -> None:
@@ -121,7 +130,8 @@ def test_an_ingress_qdisc_in_clsacts_place_is_told(namespace: Namespace, start: 
     with pytest.raises(LoadError, match="no clsact filter on dw0"):
         start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
     assert namespace.tc("filter", "show", "dev", "dw0", "ingress") == ""
-    assert start(interfaces=("dw0",), netns=namespace.name).attachments[0].way == "tcx"
+    if HAS_TCX:
+        assert start(interfaces=("dw0",), netns=namespace.name).attachments[0].way == "tcx"
 
 
 @WAYS
@@ -161,7 +171,7 @@ def test_after_a_kill_the_next_start_finds_the_interface_free(
     # Filters outlive the agent, links do not.
     assert ours(namespace) == (BY_WAY["clsact"] if way == "clsact" else NOTHING)
     loaded = start(interfaces=("dw0",), netns=namespace.name)
-    assert ours(namespace) == BY_WAY["tcx"]
+    assert ours(namespace) == BY_WAY[BEST]
     namespace.send(5)
     assert ingress_hits(loaded) == 5
 
@@ -182,7 +192,7 @@ def test_a_macvlan_stands_for_its_parent(namespace: Namespace, start: Load) -> N
     (attachment,) = loaded.attachments
     assert (attachment.interface, attachment.target) == ("deck0", "dw0")
     assert attachment.notes == ("macvlan deck0 -> parent dw0", "macvlan deck1 -> parent dw0")
-    assert ours(namespace) == BY_WAY["tcx"]
+    assert ours(namespace) == BY_WAY[BEST]
 
 
 def test_a_macvlan_whose_parent_is_elsewhere_is_refused(namespace: Namespace, start: Load) -> None:
