@@ -218,9 +218,7 @@ static __always_inline __u64 syn_signature(const struct packet *p,
 
 	if (p->ip_id == ZMAP_IP_ID)
 		traits |= 1;
-	if (p->ip_id == (__u16)((dst ^ be16(p->dport) ^ p->seq) >> 16 ^ dst ^
-				be16(p->dport) ^ p->seq) ||
-	    p->ip_id == (__u16)(dst ^ be16(p->dport) ^ p->seq))
+	if (p->ip_id == (__u16)(dst ^ be16(p->dport) ^ p->seq))
 		traits |= 2;
 	if (p->seq == dst)
 		traits |= 4;
@@ -331,10 +329,10 @@ static __always_inline void on_syn(struct __sk_buff *skb, struct context *ctx,
 static __always_inline void flow_retransmit(struct context *ctx,
 					    struct flow *flow)
 {
-	struct flow_side *side = &flow->side[ctx->sender & 1];
+	struct flow_side *side = &flow->totals.side[ctx->sender & 1];
 
-	note_interval(ctx->now, &flow->last_ns, &flow->min_iat_ns,
-		      &flow->max_iat_ns);
+	note_interval(ctx->now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
+		      &flow->totals.max_iat_ns);
 	side->packets++;
 	side->retransmits++;
 	if (flow->synack.retransmits < 255)
@@ -351,8 +349,8 @@ on_synack(struct __sk_buff *skb, struct context *ctx, const struct packet *p)
 
 	ctx->counters->frames_synack++;
 	flow = flows.lookup(&ctx->key);
-	if (flow && flow->close == CLOSE_NONE && flow->synack.ip_version &&
-	    flow->synack.seq == p->seq) {
+	if (flow && flow->totals.close == CLOSE_NONE &&
+	    flow->synack.ip_version && flow->synack.seq == p->seq) {
 		flow_retransmit(ctx, flow);
 		return;
 	}
@@ -391,7 +389,7 @@ on_synack(struct __sk_buff *skb, struct context *ctx, const struct packet *p)
 	}
 	/* so that a segment of a known connection looks here only if it must */
 	if (flow)
-		flow->flags |= FLOW_PENDING;
+		flow->totals.flags |= FLOW_PENDING;
 }
 
 /* 1 if the sample of the connection's end reached the ring. */
@@ -405,9 +403,9 @@ static __always_inline int send_end(struct __sk_buff *skb, struct context *ctx,
 	if (!sample)
 		return 0;
 	sample_begin(&sample->head, ctx, p, SAMPLE_END);
-	sample->head.born_ns = flow->born_ns;
-	sample->head.client = flow->client;
-	__builtin_memcpy(&sample->flow, flow, sizeof(*flow));
+	sample->head.born_ns = flow->totals.born_ns;
+	sample->head.client = flow->totals.client;
+	__builtin_memcpy(&sample->totals, &flow->totals, sizeof(flow->totals));
 	return sample_sent(ctx->counters,
 			   samples.perf_submit(skb, sample, sizeof(*sample)));
 }
@@ -432,6 +430,16 @@ static __always_inline void side_begin_unseen(struct flow_side *side)
 	side->tls_holes = 1;
 }
 
+/* The interval as JA4L counts it: between stamps of whole microseconds. */
+static __always_inline __u32 rtt_us(__u64 start_ns, __u64 end_ns)
+{
+	__u64 us = end_ns / 1000 - start_ns / 1000;
+
+	if (end_ns < start_ns)
+		return 0;
+	return us < RTT_UNKNOWN ? us : RTT_UNKNOWN;
+}
+
 /* A connection as the attempt left it; born_ns is the attempt's. */
 static __always_inline void flow_begin(struct flow *flow,
 				       const struct half_open *half)
@@ -439,32 +447,37 @@ static __always_inline void flow_begin(struct flow *flow,
 	__u8 client = half->client & 1;
 
 	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->client = client;
+	flow->totals.client = client;
 	flow->syn = half->syn;
 	flow->synack = half->synack;
-	flow->last_ns = half->last_ns;
-	flow->min_iat_ns = half->min_iat_ns;
-	flow->max_iat_ns = half->max_iat_ns;
+	flow->totals.last_ns = half->last_ns;
+	flow->totals.min_iat_ns = half->min_iat_ns;
+	flow->totals.max_iat_ns = half->max_iat_ns;
 	if (half->syn.ip_version)
-		flow->born_ns = half->syn.time_ns;
+		flow->totals.born_ns = half->syn.time_ns;
 	else
-		flow->born_ns = half->synack.time_ns;
-	flow->first_ns = flow->born_ns;
+		flow->totals.born_ns = half->synack.time_ns;
+	flow->totals.first_ns = flow->totals.born_ns;
+	flow->totals.rtt_server_us = RTT_UNKNOWN;
+	flow->totals.rtt_client_us = RTT_UNKNOWN;
+	if (half->syn.ip_version && half->synack.ip_version)
+		flow->totals.rtt_server_us =
+			rtt_us(half->syn.time_ns, half->synack.time_ns);
 	if (half->syn.ip_version)
-		side_begin(&flow->side[client], &half->syn);
+		side_begin(&flow->totals.side[client], &half->syn);
 	else
-		side_begin_unseen(&flow->side[client]);
+		side_begin_unseen(&flow->totals.side[client]);
 	if (half->synack.ip_version) {
-		side_begin(&flow->side[!client], &half->synack);
+		side_begin(&flow->totals.side[!client], &half->synack);
 		if (!half->syn.ip_version) {
 			/* the SYN-ACK tells where the client begins */
-			flow->side[client].flags = SIDE_SEEN;
-			flow->side[client].next_seq = half->synack.ack;
-			flow->side[client].tls_seq = half->synack.ack;
-			flow->side[client].tls_state = TLS_START;
+			flow->totals.side[client].flags = SIDE_SEEN;
+			flow->totals.side[client].next_seq = half->synack.ack;
+			flow->totals.side[client].tls_seq = half->synack.ack;
+			flow->totals.side[client].tls_state = TLS_START;
 		}
 	} else {
-		side_begin_unseen(&flow->side[!client]);
+		side_begin_unseen(&flow->totals.side[!client]);
 	}
 }
 
@@ -490,8 +503,8 @@ static __always_inline int completes(struct context *ctx,
 	stray = strays.lookup(&ctx->key);
 	if (!stray || stray->synack.seq != half->synack.seq)
 		return 0;
-	return acked <=
-	       stray->side[!(ctx->sender & 1)].next_seq - half->synack.seq - 1;
+	return acked <= stray->totals.side[!(ctx->sender & 1)].next_seq -
+				half->synack.seq - 1;
 }
 
 /*
@@ -505,7 +518,7 @@ promote(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 {
 	struct attempt_sample *sample;
 	struct source *source;
-	struct end_sample *end;
+	struct flow *fresh;
 	struct flow *stray;
 	__u32 zero = 0;
 
@@ -516,16 +529,17 @@ promote(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 	sample = attempt_scratch.lookup(&zero);
 	if (!sample)
 		return 0;
-	end = end_scratch.lookup(&zero);
-	if (!end)
+	fresh = flow_scratch.lookup(&zero);
+	if (!fresh)
 		return 0;
 	if (old) {
-		if (!(old->flags & FLOW_TOLD)) {
-			if (old->close == CLOSE_NONE)
-				old->close = CLOSE_IDLE;
-			if ((old->side[0].flags | old->side[1].flags) &
+		if (!(old->totals.flags & FLOW_TOLD)) {
+			if (old->totals.close == CLOSE_NONE)
+				old->totals.close = CLOSE_IDLE;
+			if ((old->totals.side[0].flags |
+			     old->totals.side[1].flags) &
 			    SIDE_FIN)
-				old->close = CLOSE_FIN;
+				old->totals.close = CLOSE_FIN;
 			send_end(skb, ctx, p, old);
 		}
 		ctx->counters->flow_reopened++;
@@ -541,15 +555,16 @@ promote(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 	stray = strays.lookup(&ctx->key);
 	if (stray && stray->synack.seq == half->synack.seq &&
 	    stray->synack.ip_version) {
-		__builtin_memcpy(&end->flow, stray, sizeof(*stray));
-		end->flow.flags &= ~FLOW_STRAY;
+		__builtin_memcpy(fresh, stray, sizeof(*stray));
+		fresh->totals.flags &= ~FLOW_STRAY;
 	} else {
-		flow_begin(&end->flow, half);
+		flow_begin(fresh, half);
 	}
-	end->flow.established_ns = ctx->now;
-	sample->head.born_ns = end->flow.born_ns;
+	fresh->totals.established_ns = ctx->now;
+	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, ctx->now);
+	sample->head.born_ns = fresh->totals.born_ns;
 
-	if (flows.update(&ctx->key, &end->flow)) {
+	if (flows.update(&ctx->key, fresh)) {
 		ctx->counters->flow_insert_failed++;
 		return 0;
 	}
@@ -572,34 +587,36 @@ static __always_inline struct flow *stray_of(struct context *ctx,
 					     const struct packet *p,
 					     const struct half_open *half)
 {
-	struct end_sample *end;
+	struct flow *fresh;
 	struct flow *stray;
 	__u32 zero = 0;
 
 	stray = strays.lookup(&ctx->key);
 	if (stray || !p->payload_len)
 		return stray;
-	end = end_scratch.lookup(&zero);
-	if (!end)
+	fresh = flow_scratch.lookup(&zero);
+	if (!fresh)
 		return 0;
 	if (half &&
 	    (half->client == ctx->sender
 		     ? half->syn.ip_version && p->seq == half->syn.seq + 1
 		     : half->synack.ip_version &&
 			       p->seq == half->synack.seq + 1)) {
-		flow_begin(&end->flow, half);
+		flow_begin(fresh, half);
 	} else {
-		__builtin_memset(&end->flow, 0, sizeof(end->flow));
-		end->flow.born_ns = ctx->now;
-		end->flow.first_ns = ctx->now;
-		end->flow.last_ns = ctx->now;
-		end->flow.min_iat_ns = -1;
-		end->flow.client = CLIENT_UNKNOWN;
-		side_begin_unseen(&end->flow.side[0]);
-		side_begin_unseen(&end->flow.side[1]);
+		__builtin_memset(fresh, 0, sizeof(*fresh));
+		fresh->totals.born_ns = ctx->now;
+		fresh->totals.first_ns = ctx->now;
+		fresh->totals.last_ns = ctx->now;
+		fresh->totals.min_iat_ns = -1;
+		fresh->totals.rtt_server_us = RTT_UNKNOWN;
+		fresh->totals.rtt_client_us = RTT_UNKNOWN;
+		fresh->totals.client = CLIENT_UNKNOWN;
+		side_begin_unseen(&fresh->totals.side[0]);
+		side_begin_unseen(&fresh->totals.side[1]);
 	}
-	end->flow.flags = FLOW_STRAY;
-	if (strays.insert(&ctx->key, &end->flow)) {
+	fresh->totals.flags = FLOW_STRAY;
+	if (strays.insert(&ctx->key, fresh)) {
 		ctx->counters->stray_failed++;
 		return 0;
 	}
@@ -693,12 +710,12 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			side->tls_state = TLS_OPEN;
 			side->flags |= SIDE_TLS_FRESH;
 			if (prefix_is(header, TLS_CLIENT_HELLO)) {
-				if (flow->client == CLIENT_UNKNOWN)
-					flow->client = sender;
+				if (flow->totals.client == CLIENT_UNKNOWN)
+					flow->totals.client = sender;
 				open_peer(peer, p);
 			} else if (prefix_is(header, TLS_SERVER_HELLO) &&
-				   flow->client == CLIENT_UNKNOWN) {
-				flow->client = !sender;
+				   flow->totals.client == CLIENT_UNKNOWN) {
+				flow->totals.client = !sender;
 			}
 		}
 		if (side->flags & SIDE_TLS_FRESH) {
@@ -784,20 +801,20 @@ sample_tls(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 		return;
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
-	limit = ctx->sender == flow->client ? TLS_CLIENT_BYTES
-					    : TLS_SERVER_BYTES;
+	limit = ctx->sender == flow->totals.client ? TLS_CLIENT_BYTES
+						   : TLS_SERVER_BYTES;
 	if (side->tls_bytes + cut > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		side->tls_state = TLS_DONE;
 		ctx->counters->tls_over_budget++;
 		return;
 	}
-	if (!(flow->flags & FLOW_ADMITTED)) {
-		source =
-			source_of(&ctx->key,
-				  flow->client == CLIENT_UNKNOWN ? ctx->sender
-								 : flow->client,
-				  set->seed);
+	if (!(flow->totals.flags & FLOW_ADMITTED)) {
+		source = source_of(&ctx->key,
+				   flow->totals.client == CLIENT_UNKNOWN
+					   ? ctx->sender
+					   : flow->totals.client,
+				   set->seed);
 		if (!source || !budget_take(&source->handshakes, ctx->now,
 					    set->handshake_cost_ns,
 					    set->handshake_burst_ns)) {
@@ -806,16 +823,16 @@ sample_tls(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 			ctx->counters->tls_not_admitted++;
 			return;
 		}
-		flow->flags |= FLOW_ADMITTED;
+		flow->totals.flags |= FLOW_ADMITTED;
 	}
 	side->tls_bytes += cut;
 	side->tls_samples++;
 	sample_begin(&head, ctx, p, SAMPLE_SEGMENT);
-	head.born_ns = flow->born_ns;
-	head.client = flow->client;
+	head.born_ns = flow->totals.born_ns;
+	head.client = flow->totals.client;
 	head.start_seq = walk->start_seq;
 	head.flags = walk->flags;
-	if (flow->flags & FLOW_STRAY)
+	if (flow->totals.flags & FLOW_STRAY)
 		head.flags |= SAMPLE_FLOW_STRAY;
 	head.payload_off = payload_off;
 	head.copied = cut;
@@ -849,7 +866,7 @@ static __always_inline void on_segment(struct __sk_buff *skb,
 	__s32 ahead;
 
 	flow = flows.lookup(&ctx->key);
-	if (!flow || flow->flags & FLOW_PENDING) {
+	if (!flow || flow->totals.flags & FLOW_PENDING) {
 		half = half_open.lookup(&ctx->key);
 		if (half && completes(ctx, p, half)) {
 			flow = promote(skb, ctx, p, set, half, flow);
@@ -865,27 +882,28 @@ static __always_inline void on_segment(struct __sk_buff *skb,
 			}
 		}
 	}
-	if (flow->close != CLOSE_NONE) {
+	if (flow->totals.close != CLOSE_NONE) {
 		ctx->counters->frames_late++;
 		return;
 	}
-	if (flow->flags & FLOW_STRAY)
+	if (flow->totals.flags & FLOW_STRAY)
 		ctx->counters->frames_stray++;
 	else
 		ctx->counters->frames_flow++;
 
-	side = &flow->side[ctx->sender & 1];
-	peer = &flow->side[!(ctx->sender & 1)];
-	if (flow->side[0].packets | flow->side[1].packets)
-		note_interval(ctx->now, &flow->last_ns, &flow->min_iat_ns,
-			      &flow->max_iat_ns);
+	side = &flow->totals.side[ctx->sender & 1];
+	peer = &flow->totals.side[!(ctx->sender & 1)];
+	if (flow->totals.side[0].packets | flow->totals.side[1].packets)
+		note_interval(ctx->now, &flow->totals.last_ns,
+			      &flow->totals.min_iat_ns,
+			      &flow->totals.max_iat_ns);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
 	ahead = side->flags & SIDE_SEEN ? seq_diff(p->seq, side->next_seq) : 1;
 
 	if (p->flags & TCP_RST) {
 		if (rst_acceptable(side, peer, p->seq))
-			flow->close = CLOSE_RST;
+			flow->totals.close = CLOSE_RST;
 	} else {
 		side_account(side, p);
 		if (p->flags & TCP_ACK)
@@ -893,10 +911,10 @@ static __always_inline void on_segment(struct __sk_buff *skb,
 		if (p->payload_len && side->tls_state != TLS_DONE)
 			sample_tls(skb, ctx, p, set, flow, side, peer, ahead);
 		if (side_close(side, peer, p))
-			flow->close = CLOSE_FIN;
+			flow->totals.close = CLOSE_FIN;
 	}
-	if (flow->close != CLOSE_NONE && send_end(skb, ctx, p, flow))
-		flow->flags |= FLOW_TOLD;
+	if (flow->totals.close != CLOSE_NONE && send_end(skb, ctx, p, flow))
+		flow->totals.flags |= FLOW_TOLD;
 }
 
 static __always_inline int is_decky4(__be32 addr)

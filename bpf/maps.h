@@ -35,6 +35,9 @@ BPF_TABLE("percpu_array", __u32, struct counters, counters, 1);
 BPF_TABLE("percpu_array", __u32, struct attempt_sample, attempt_scratch, 1);
 BPF_TABLE("percpu_array", __u32, struct end_sample, end_scratch, 1);
 
+/* And new connections. */
+BPF_TABLE("percpu_array", __u32, struct flow, flow_scratch, 1);
+
 BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, 1);
 BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, 1);
 

@@ -109,20 +109,28 @@ enum flow_close {
 #define FLOW_STRAY 0x4	  /* begun before we watched */
 #define FLOW_TOLD 0x8	  /* the sample of its end reached the ring */
 
-/* A connection. born_ns and the key identify it for ever. */
-struct flow {
-	__u64 born_ns;
+#define RTT_UNKNOWN 0xffffffff
+
+/* What is told of a connection at its end. */
+struct flow_totals {
+	__u64 born_ns; /* with the key it identifies the connection for ever */
 	__u64 first_ns;
 	__u64 last_ns;
 	__u64 min_iat_ns;
 	__u64 max_iat_ns;
 	__u64 established_ns; /* the final ACK, 0 if not seen */
-	__u64 pad;
+	__u32 rtt_server_us;  /* SYN to SYN-ACK, or RTT_UNKNOWN */
+	__u32 rtt_client_us;  /* SYN-ACK to the final ACK */
 	__u8 client;
 	__u8 close;
 	__u8 flags;
-	__u8 pad2[5];
+	__u8 pad[5];
 	struct flow_side side[2];
+};
+
+/* A connection, with the openings that it began with. */
+struct flow {
+	struct flow_totals totals;
 	struct opening syn;
 	struct opening synack;
 };
@@ -160,7 +168,7 @@ struct attempt_sample {
 
 struct end_sample {
 	struct sample_head head;
-	struct flow flow;
+	struct flow_totals totals;
 };
 
 /* One slot of syn_seen. The agent writes it when it has decided. */

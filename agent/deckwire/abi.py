@@ -17,6 +17,7 @@ SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_STRAY = 0x1, 0x2
 
 CLIENT_UNKNOWN = 2
+RTT_UNKNOWN = 0xFFFF_FFFF
 
 FLOW_STRAY, FLOW_TOLD = 0x4, 0x8
 CLOSE_NONE = 0
@@ -77,19 +78,23 @@ _flow_side = Struct(
     "flags" / Int8ul,
     "pad" / Int8ul,
 )
-_flow = Struct(
+_flow_totals = Struct(
     "born_ns" / Int64ul,
     "first_ns" / Int64ul,
     "last_ns" / Int64ul,
     "min_iat_ns" / Int64ul,
     "max_iat_ns" / Int64ul,
     "established_ns" / Int64ul,
-    "pad" / Int64ul,
+    "rtt_server_us" / Int32ul,
+    "rtt_client_us" / Int32ul,
     "client" / Int8ul,
     "close" / Int8ul,
     "flags" / Int8ul,
-    "pad2" / Bytes(5),
+    "pad" / Bytes(5),
     "side" / Array(2, _flow_side),
+)
+_flow = Struct(
+    "totals" / _flow_totals,
     "syn" / _opening,
     "synack" / _opening,
 )
@@ -181,6 +186,7 @@ SCHEMAS = {
     "opening": _opening,
     "half_open": _half_open,
     "flow_side": _flow_side,
+    "flow_totals": _flow_totals,
     "flow": _flow,
     "sample_head": _sample_head,
     "syn_seen": _syn_seen,
@@ -193,6 +199,7 @@ SCHEMAS = {
 
 OPENING = _opening.compile()
 HALF_OPEN = _half_open.compile()
+FLOW_TOTALS = _flow_totals.compile()
 FLOW = _flow.compile()
 SAMPLE_HEAD = _sample_head.compile()
 SYN_SEEN = _syn_seen.compile()
@@ -201,6 +208,7 @@ COUNTERS_SCHEMA = _counters.compile()
 
 OPENING_BYTES: int = _opening.sizeof()
 HALF_OPEN_BYTES: int = _half_open.sizeof()
+FLOW_TOTALS_BYTES: int = _flow_totals.sizeof()
 FLOW_BYTES: int = _flow.sizeof()
 SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
 COUNTERS_BYTES: int = _counters.sizeof()

@@ -6,7 +6,6 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
-from deckwire.handshake import Handshake
 from deckwire.limits import TEXT_CACHE
 
 
@@ -46,7 +45,10 @@ class FlowRecord(NamedTuple):
     """The end that opened it: 0, 1 or abi.CLIENT_UNKNOWN."""
     sides: tuple[SideRecord, SideRecord]
     """By end."""
-    handshake: Handshake
+    rtt_client_us: int | None
+    """SYN-ACK to the final ACK; None if either was not seen."""
+    rtt_server_us: int | None
+    """SYN to SYN-ACK; None if either was not seen."""
 
 
 def ends(key: bytes, client: int) -> Ends:

@@ -88,10 +88,9 @@ def decode(data: bytes) -> Sample:
     if kind in (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE):
         return _attempt(head, data)
     if kind == abi.SAMPLE_END:
-        body = data[abi.SAMPLE_HEAD_BYTES :]
-        if len(body) < abi.FLOW_BYTES:
-            raise MalformedSample("end_short")
-        return EndSample(head.time_ns, head.born_ns, head.key, flow_record(body))
+        return EndSample(
+            head.time_ns, head.born_ns, head.key, flow_record(data[abi.SAMPLE_HEAD_BYTES :])
+        )
     raise MalformedSample("kind_unknown")
 
 
@@ -104,30 +103,31 @@ def flow_handshake(value: bytes) -> Handshake:
     if len(value) < abi.FLOW_BYTES:
         raise MalformedSample("flow_short")
     flow = abi.FLOW.parse(value)
-    return _handshake(flow, flow.established_ns or None)
+    return _handshake(flow, flow.totals.established_ns or None)
 
 
 def flow_record(value: bytes) -> FlowRecord:
-    """A value of the flows or strays map.
+    """A struct flow_totals, or a value of the flows or strays map, which begins with one.
 
     Raises:
         MalformedSample: the value is too short.
     """
-    if len(value) < abi.FLOW_BYTES:
+    if len(value) < abi.FLOW_TOTALS_BYTES:
         raise MalformedSample("flow_short")
-    flow = abi.FLOW.parse(value)
+    totals = abi.FLOW_TOTALS.parse(value)
     return FlowRecord(
-        flow.born_ns,
-        flow.first_ns,
-        flow.last_ns,
-        flow.min_iat_ns,
-        flow.max_iat_ns,
-        abi.CLOSES[flow.close] if flow.close < len(abi.CLOSES) else "",
-        bool(flow.flags & abi.FLOW_STRAY),
-        bool(flow.flags & abi.FLOW_TOLD),
-        min(flow.client, abi.CLIENT_UNKNOWN),
-        (_side(flow.side[0]), _side(flow.side[1])),
-        _handshake(flow, flow.established_ns or None),
+        totals.born_ns,
+        totals.first_ns,
+        totals.last_ns,
+        totals.min_iat_ns,
+        totals.max_iat_ns,
+        abi.CLOSES[totals.close] if totals.close < len(abi.CLOSES) else "",
+        bool(totals.flags & abi.FLOW_STRAY),
+        bool(totals.flags & abi.FLOW_TOLD),
+        min(totals.client, abi.CLIENT_UNKNOWN),
+        (_side(totals.side[0]), _side(totals.side[1])),
+        _known_us(totals.rtt_client_us),
+        _known_us(totals.rtt_server_us),
     )
 
 
@@ -207,3 +207,7 @@ def _opening(opening: Any) -> Opening | None:
 
 def _side(side: Any) -> SideRecord:
     return SideRecord(side.packets, side.bytes, side.retransmits)
+
+
+def _known_us(rtt_us: int) -> int | None:
+    return None if rtt_us == abi.RTT_UNKNOWN else rtt_us

@@ -44,7 +44,7 @@ def flow_event(place: Place, time_ns: int, record: FlowRecord, client: int, clos
         ("packets_server", answered.packets),
         ("close", close),
     ]
-    fields += rtt_fields(record.handshake)
+    fields += rtt_fields(record.rtt_client_us, record.rtt_server_us)
     fields += place.tail()
     return Event(
         name="tcp_flow_timing",

@@ -16,7 +16,7 @@ def handshake_event(place: Place, time_ns: int, handshake: Handshake, choices: C
     if choices.ja4plus and handshake.synack is not None:
         options = tcp_options.walk(handshake.synack.options)
         fields.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
-    fields += reversed(rtt_fields(handshake))
+    fields += reversed(rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us))
     if choices.ja4plus:
         fields += reversed(ja4l_fields(handshake))
     if handshake.syn is not None:

@@ -34,7 +34,7 @@ def hello_event(
         fields.append(("ech", True))
     if client.pq is not None:
         fields.append(("pq", client.pq))
-    fields += rtt_fields(handshake)
+    fields += rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us)
     if choices.ja4plus:
         fields += ja4l_fields(handshake)
     if offset:

@@ -18,13 +18,13 @@ def kept_fields(handshake: Handshake) -> Fields:
     ]
 
 
-def rtt_fields(handshake: Handshake) -> Fields:
+def rtt_fields(client_us: int | None, server_us: int | None) -> Fields:
     """rtt_client_us and rtt_server_us, each where it is known."""
     fields: Fields = []
-    if handshake.rtt_client_us is not None:
-        fields.append(("rtt_client_us", handshake.rtt_client_us))
-    if handshake.rtt_server_us is not None:
-        fields.append(("rtt_server_us", handshake.rtt_server_us))
+    if client_us is not None:
+        fields.append(("rtt_client_us", client_us))
+    if server_us is not None:
+        fields.append(("rtt_server_us", server_us))
     return fields
 
 
