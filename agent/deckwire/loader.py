@@ -126,8 +126,9 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     online = cpus.online()
     size = ring_bytes(request["ring_bytes"], len(online))
     rings = _open_rings(maps, online, size)
+    attached = [programs[name] for name in TCX_TYPES if name in programs]
     attachments, attachment_fds = _attach(
-        targets, list(programs.values()), maps.get(VEPA_PARENTS), request["attach"]
+        targets, attached, maps.get(VEPA_PARENTS), request["attach"]
     )
     answer = {
         "programs": list(programs),
@@ -222,10 +223,8 @@ def _open_rings(maps: Mapping[str, Map], online: Iterable[int], size: int) -> li
     for cpu in online:
         try:
             fd = open_ring(cpu, size)
-        except PermissionError as error:
-            raise LoaderError(
-                "no perf ring: CAP_PERFMON is missing or perf is locked down"
-            ) from error
+        except OSError as error:
+            raise LoaderError(f"no perf ring (is perf locked down?): {error}") from error
         maps[SAMPLES].update(_U32.pack(cpu), _U32.pack(fd))
         rings.append(fd)
     return rings

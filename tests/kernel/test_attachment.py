@@ -45,7 +45,12 @@ NOTHING = [(0, 0), (0, 0)]
 def test_frames_are_seen_and_passed_on_until_detached(
     way: str, namespace: Namespace, start: Load
 ) -> None:
-    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    loaded = start(
+        interfaces=("dw0",),
+        netns=namespace.name,
+        attach=way,
+        programs=("submit", "tc_ingress", "tc_egress"),
+    )
     (attachment,) = loaded.attachments
     assert (attachment.target, attachment.ifindex) == ("dw0", namespace.ifindex())
     assert (attachment.way, attachment.vepa, attachment.notes) == (way, False, ())

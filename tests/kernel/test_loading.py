@@ -151,6 +151,17 @@ def test_a_request_that_cannot_be_met_is_told_in_one_line(
 
 
 @pytest.mark.root
+@pytest.mark.skipif(
+    Path(f"/lib/modules/{os.uname().release}/build").exists()
+    or Path("/sys/kernel/kheaders.tar.xz").exists(),
+    reason="kernel headers are installed",
+)
+def test_missing_headers_are_told() -> None:
+    with pytest.raises(LoadError, match="no kernel headers are installed, use the shim"):
+        load(LoadRequest(source=SOURCE, headers="headers"))
+
+
+@pytest.mark.root
 def test_a_loader_that_crashes_is_told_with_its_traceback() -> None:
     with pytest.raises(LoadError, match=r"^the loader ended without an answer") as caught:
         load(LoadRequest(source=SOURCE, table_sizes={"MAX_NUMBERS": "x"}))

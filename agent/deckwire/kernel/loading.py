@@ -138,7 +138,7 @@ def load(request: LoadRequest) -> Loaded:
         LoadError: with one line for the user.
     """
     body = asdict(request)
-    body["source"] = str(request.source)
+    body["source"] = str(request.source.absolute())
     body["bpf"] = str(bpf_directory())
     started = time.monotonic_ns()
     answer, fds = _run_loader({"do": "load", **body}, [])
