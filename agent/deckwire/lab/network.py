@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pyroute2 import IPRoute, NetlinkError, netns
 
@@ -41,6 +41,8 @@ _HOST = IPv4Address("198.18.255.1"), IPv6Address("2001:db8::1")
 _PARENT_INDEX = 1000
 """Another than that of the veth's other end: for equal ones, which are likely in new namespaces,
 the kernel takes its time (up to 1 s) to tell that the link is up."""
+_GSO_MAX_SEGS = 65_535
+"""The kernel's own GSO_MAX_SEGS."""
 _DECKY_NAMES = ("web-01", "mail-01", "files-01")
 _ENDING_SECONDS = 3.0
 _IFA_F_NODAD, _IFA_F_TENTATIVE = 0x02, 0x40
@@ -100,7 +102,7 @@ class Lab:
         *,
         clients: int = 1,
         host_macvlan: bool = False,
-        mode: str = "bridge",
+        mode: Literal["bridge", "vepa", "private", "passthru"] = "bridge",
         offloads: bool = True,
         mtu: int = 1500,
     ) -> None:
@@ -250,13 +252,17 @@ class Lab:
     # --- the network ----------------------------------------------------------------------------
 
     def set_offloads(self, on: bool) -> None:
-        """TSO, GSO and GRO of every interface of the lab."""
+        """TSO, GSO and GRO of every interface of the lab, for connections from now on."""
         for node in self.nodes:
-            with node.inside():
+            with node.inside(), IPRoute() as route:
                 if node is self.host:
                     set_offloads(PARENT, on)
                 if node.interface != PARENT:
                     set_offloads(node.interface, on)
+                if node.interface not in (PARENT, CLIENT_INTERFACE):
+                    # A macvlan's TSO cannot be turned off, but held to one segment a packet.
+                    (index,) = route.link_lookup(ifname=node.interface)
+                    route.link("set", index=index, gso_max_segs=_GSO_MAX_SEGS if on else 1)
 
     def _build(self) -> None:
         for node in self.nodes:

@@ -20,7 +20,7 @@ _IFREQ = Struct("16sQ16x")
 def set_offloads(interface: str, on: bool) -> None:
     """TSO, GSO and GRO of an interface of the caller's network namespace, all on or all off.
 
-    A macvlan has the TSO of its parent and none of its own to set.
+    A macvlan has no TSO to set: it is always on, the parent segments what leaves by it.
 
     Raises:
         OSError: no such interface, or not permitted.
