@@ -26,7 +26,7 @@ class AgentProcess:
     """Ready when made, and ended when the lab closes at the latest.
 
     `interface` is one of the lab's host, `options` go behind those that tell the agent where the
-    lab is; `told` is called with each event as it comes, in a thread of its own.
+    lab is.
 
     Raises:
         LabError: it did not become ready; its last words are in the message.
@@ -38,13 +38,11 @@ class AgentProcess:
         interface: str = PARENT,
         options: Sequence[str | os.PathLike[str]] = (),
         *,
-        told: Callable[[JsonEvent], None] | None = None,
         seconds: float = 60.0,
     ) -> None:
         self.events: list[JsonEvent] = []
         self.messages: list[str] = []
         """What it wrote to standard error, by lines."""
-        self._told = told
         self._changed = threading.Condition()
         self._reading = 2
         self.process: subprocess.Popen[str] = lab.popen(
@@ -59,7 +57,7 @@ class AgentProcess:
             text=True,
         )
         for pipe, take in (
-            (self.process.stdout, self._event),
+            (self.process.stdout, lambda line: self.events.append(json.loads(line))),
             (self.process.stderr, self.messages.append),
         ):
             threading.Thread(target=self._read, args=(pipe, take), daemon=True).start()
@@ -113,12 +111,6 @@ class AgentProcess:
 
     def _is_ready(self) -> bool:
         return any(_READY in line for line in self.messages)
-
-    def _event(self, line: str) -> None:
-        event = json.loads(line)
-        self.events.append(event)
-        if self._told is not None:
-            self._told(event)
 
     def _read(self, pipe: IO[str], take: Callable[[str], None]) -> None:
         try:

@@ -1,0 +1,164 @@
+"""What the demo showed, in words."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from deckwire.demo.display import heading
+from deckwire.event import Event
+from deckwire.lab import Lab
+from deckwire.lab.agent import JsonEvent
+from deckwire.syslog import SyslogFormat
+
+EXPECTED = (
+    "tcp_syn_fingerprint",
+    "tcp_handshake",
+    "tls_client_hello",
+    "tls_session",
+    "tls_certificate",
+    "tcp_flow_timing",
+)
+LATERAL = "a lateral event"
+
+_MEANINGS = {
+    "tcp_syn_fingerprint": "somebody knocked: system, scanner, distance",
+    "tcp_handshake": "a connection was made: times between the deckies and the client",
+    "tls_client_hello": "what the client's TLS is: JA3, JA4, the name it asked for",
+    "tls_session": "what the decky chose: JA3S, JA4S, version, cipher",
+    "tls_certificate": "the certificate shown, where TLS shows it (1.2 and older)",
+    "tcp_flow_timing": "how the connection went: packets, bytes, pace",
+    "dedup_summary": "how often the same was seen again and not told",
+    "capture_stats": "what the capture counted, losses included",
+}
+_LOSSES = ("samples_lost", "events_dropped", "flow_insert_failed", "half_open_failed")
+
+_NEXT = """\
+deckwire doctor -i eth0     # does this host have all that is needed?
+deckwire run -i eth0 --decky 192.0.2.10=web --decky 192.0.2.11=mail
+deckwire run -i eth0 --deckies deckies.txt --output unix:/dev/log"""
+
+
+class Summary:
+    """Collects who attacked with what, and tells the rest from the events."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.names: dict[str, str] = {}
+        """The program behind each attacker's address."""
+        self._deckies = {
+            address: decky.name for decky in lab.deckies for address in (*decky.ipv4, *decky.ipv6)
+        }
+
+    def missing(self, events: Iterable[JsonEvent]) -> list[str]:
+        """What the demo should have shown and did not."""
+        told = {event["event"] for event in events}
+        missing = [name for name in EXPECTED if name not in told]
+        return missing if self._lateral(events) else [*missing, LATERAL]
+
+    def tell(self, console: Console, events: Sequence[JsonEvent], status: int) -> None:
+        """Everything, with what to do next."""
+        sources = {event["fields"]["src_ip"] for event in events if "src_ip" in event["fields"]}
+        hosts = {event["host"] for event in events} & set(self._deckies.values())
+        heading(
+            console,
+            f"What was seen: {len(events)} events from {len(sources)} addresses "
+            f"on {len(hosts)} deckies",
+        )
+        counts = Counter(event["event"] for event in events)
+        _rows(
+            console,
+            ((str(counts[name]), name, meaning) for name, meaning in _MEANINGS.items()),
+        )
+        heading(console, "Who is who: the JA4 of each client, whatever its address")
+        _rows(console, self._clients(events))
+        tools = sorted({event["fields"]["tool"] for event in events if "tool" in event["fields"]})
+        if tools:
+            console.print(Text(f"  Scanners recognised by their SYNs alone: {', '.join(tools)}."))
+        for source, target in self._lateral(events):
+            console.print(
+                Text(f"  Lateral movement noticed: {source} -> {target}.", style="bold red")
+            )
+        self._losses(console, events)
+        self._line(console, events)
+        heading(console, "On your own network: eth0 is the parent of your MACVLAN")
+        for line in _NEXT.splitlines():
+            console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print()
+        if missing := self.missing(events):
+            console.print(Text(f"Not seen: {', '.join(missing)}.", style="bold red"))
+        elif status:
+            console.print(Text(f"The agent ended with status {status}.", style="bold red"))
+        else:
+            console.print(Text("All was seen that should be; the lab is removed.", "bold green"))
+
+    def _clients(self, events: Iterable[JsonEvent]) -> Iterable[tuple[str, ...]]:
+        programs: dict[str, set[str]] = defaultdict(set)
+        visited: dict[str, set[str]] = defaultdict(set)
+        for event in events:
+            if event["event"] == "tls_client_hello" and event["fields"]["ja4"]:
+                ja4, source = event["fields"]["ja4"], event["fields"]["src_ip"]
+                programs[ja4].add(self.names.get(source, source))
+                visited[ja4].add(event["host"])
+        for ja4, names in programs.items():
+            yield ja4, "/".join(sorted(names)), f"seen on {', '.join(sorted(visited[ja4]))}"
+
+    def _lateral(self, events: Iterable[JsonEvent]) -> list[tuple[str, str]]:
+        ways = {
+            (self._deckies.get(event["fields"]["src_ip"], "?"), event["host"])
+            for event in events
+            if event["fields"].get("direction") == "lateral"
+        }
+        return sorted(ways)
+
+    def _losses(self, console: Console, events: Iterable[JsonEvent]) -> None:
+        stats = [event["fields"] for event in events if event["event"] == "capture_stats"]
+        if not stats:
+            console.print(Text("  The agent told no statistics.", style="bold red"))
+            return
+        last = stats[-1]
+        losses = {name: last[name] for name in _LOSSES if last[name]}
+        if losses:
+            told = ", ".join(f"{name} {count}" for name, count in losses.items())
+            console.print(Text(f"  Lost: {told}.", style="bold red"))
+        else:
+            console.print(
+                Text(
+                    f"  Of {last['frames']} frames the kernel passed {last['samples_received']} "
+                    "samples to the agent. Lost: 0."
+                )
+            )
+
+    def _line(self, console: Console, events: Iterable[JsonEvent]) -> None:
+        hellos = (event for event in events if event["event"] == "tls_client_hello")
+        if hello := next(hellos, None):
+            heading(console, "The same as a syslog server gets it (RFC 5424), one event a line")
+            line = SyslogFormat().line(_event(hello)).decode()
+            console.print(Text(line, style="yellow"), soft_wrap=True)
+
+
+def _event(told: JsonEvent) -> Event:
+    """The event back from its JSON; both formats escape text alike, so nothing changes."""
+    time = datetime.fromisoformat(told["ts"])
+    return Event(
+        told["event"],
+        int(time.timestamp()) * 1_000_000_000 + time.microsecond * 1_000,
+        told["host"],
+        tuple(
+            (name, tuple(value) if isinstance(value, list) else value)
+            for name, value in told["fields"].items()
+        ),
+        told["severity"],
+    )
+
+
+def _rows(console: Console, rows: Iterable[tuple[str, ...]]) -> None:
+    """Columns that stand in line, without spaces behind the last; wrapped where they must be."""
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        console.print(Text(f"  {'  '.join(cells).rstrip()}"))
