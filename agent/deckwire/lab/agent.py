@@ -26,7 +26,7 @@ class AgentProcess:
     """Ready when made, and ended when the lab closes at the latest.
 
     `interface` is one of the lab's host, `options` go behind those that tell the agent where the
-    lab is.
+    lab is; `program` is what stands for `deckwire`.
 
     Raises:
         LabError: it did not become ready; its last words are in the message.
@@ -38,6 +38,7 @@ class AgentProcess:
         interface: str = PARENT,
         options: Sequence[str | os.PathLike[str]] = (),
         *,
+        program: Sequence[str] = (sys.executable, "-P", "-m", "deckwire"),
         seconds: float = 60.0,
     ) -> None:
         self.events: list[JsonEvent] = []
@@ -48,7 +49,7 @@ class AgentProcess:
         self.process: subprocess.Popen[str] = lab.popen(
             None,
             [
-                *(sys.executable, "-P", "-m", "deckwire", "run"),
+                *(*program, "run"),
                 *("-i", interface, "--netns", lab.host.netns, "--deckies", lab.deckies_file()),
                 *("--format", "json", *options),
             ],
