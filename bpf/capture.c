@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * The programs: tc_ingress and tc_egress on the interface that carries the
- * deckies' traffic. Every path passes the frame on. The way of a frame:
+ * The programs on the interface that carries the deckies' traffic. Every path
+ * passes the frame on. The way of a frame:
  *
- *   addresses -> is a decky involved? -> TCP -> SYN, SYN-ACK or segment
+ *   tc_ingress, tc_egress   is a decky involved?
+ *   decky_packet            TCP of a known connection
+ *   decky_syn, _synack      a handshake's beginning
+ *   decky_attempt           its completion, or a connection met in the middle
+ *   xdp_ingress             optional: notes SYNs before TC sees them
  *
  * BCC rewrites map calls in this file only, so all of them stand here.
  */
@@ -26,14 +30,6 @@
 /* Traits that belong to a SYN's signature: see agent/.../scanners.py. */
 #define ZMAP_IP_ID 54321
 
-/* What every step of one frame needs. */
-struct context {
-	struct counters *counters;
-	struct flow_key key;
-	__u64 now;
-	__u8 sender;
-};
-
 static __always_inline __u64 frame_time(struct __sk_buff *skb)
 {
 #ifdef DECKWIRE_REPLAY_CLOCK
@@ -50,16 +46,16 @@ static __always_inline __u64 mix(__u64 hash, __u64 word)
 }
 
 static __always_inline void sample_begin(struct sample_head *head,
-					 const struct context *ctx,
+					 const struct work *w,
 					 const struct packet *p, __u8 kind)
 {
 	__builtin_memset(head, 0, sizeof(*head));
-	head->time_ns = ctx->now;
-	head->key = ctx->key;
+	head->time_ns = w->now;
+	head->key = w->key;
 	head->seq = p->seq;
 	head->payload_len = p->payload_len;
 	head->kind = kind;
-	head->sender = ctx->sender;
+	head->sender = w->sender;
 }
 
 static __always_inline int sample_sent(struct counters *counters, int error)
@@ -95,19 +91,23 @@ static __always_inline int budget_take(struct budget *budget, __u64 now,
 	return 1;
 }
 
-/* The slot of a source: an IPv6 attacker owns at least a /64. */
-static __always_inline struct source *source_of(const struct flow_key *key,
-						__u8 end, __u64 seed)
+/* The hash of a source: an IPv6 attacker owns at least a /64. */
+static __always_inline __u64 source_hash(const struct flow_key *key, __u8 end,
+					 __u64 seed)
 {
 	__u64 hash;
-	__u32 slot;
 
 	end &= 1;
 	hash = mix(seed, (__u64)key->addr[end][0] << 32 | key->addr[end][1]);
 	if (!key->addr[end][0] && !key->addr[end][1])
 		hash = mix(hash, key->addr[end][3]);
-	slot = (hash >> 32) & (SOURCE_SLOTS - 1);
-	return sources.lookup(&slot);
+	return hash;
+}
+
+static __always_inline __u32 source_slot(const struct flow_key *key, __u8 end,
+					 __u64 seed)
+{
+	return (source_hash(key, end, seed) >> 32) & (SOURCE_SLOTS - 1);
 }
 
 /* The intervals between any two packets of one connection, held to >= 0. */
@@ -126,12 +126,10 @@ static __always_inline void note_interval(__u64 now, __u64 *last, __u64 *min,
 		*max = interval;
 }
 
-static __always_inline void opening_fill(struct __sk_buff *skb,
-					 struct opening *o,
-					 const struct packet *p, __u64 now)
+/* All but the options. */
+static __always_inline void opening_begin(struct opening *o,
+					  const struct packet *p, __u64 now)
 {
-	__u64 last = p->tcp_len - sizeof(struct tcp_header) - 1;
-
 	o->time_ns = now;
 	o->seq = p->seq;
 	o->ack = p->ack;
@@ -149,6 +147,15 @@ static __always_inline void opening_fill(struct __sk_buff *skb,
 	o->retransmits = 0;
 	o->options_len = 0;
 	__builtin_memset(o->options, 0, sizeof(o->options));
+}
+
+static __always_inline void opening_fill(struct __sk_buff *skb,
+					 struct opening *o,
+					 const struct packet *p, __u64 now)
+{
+	__u64 last = p->tcp_len - sizeof(struct tcp_header) - 1;
+
+	opening_begin(o, p, now);
 	/* without options it wraps; clang would drop a bound it can prove */
 	asm volatile("" : "+r"(last));
 	if (last < MAX_TCP_OPTIONS &&
@@ -176,6 +183,7 @@ static __always_inline __u64 options_hash(const struct opening *o, __u64 seed)
 	walk->timestamp = MAX_TCP_OPTIONS;
 	walk->own = 0;
 	walk->echo = 0;
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < MAX_TCP_OPTIONS; i++) {
 		at = walk->at;
 		if (at >= o->options_len || at >= MAX_TCP_OPTIONS)
@@ -243,8 +251,43 @@ static __always_inline __u64 syn_signature(const struct packet *p,
 	return mix(hash, (__u64)p->saddr[2] << 32 | p->saddr[3]);
 }
 
+/* The bit of the addressed decky in a sketch of 64. */
+static __always_inline __u64 decky_bit(const struct work *w)
+{
+	const __be32 *addr = w->key.addr[!(w->sender & 1)];
+
+	return 1ULL << (mix(addr[3], addr[2]) >> 58);
+}
+
+/* What scan detection needs of every SYN, the suppressed ones too. */
+static __always_inline void note_scan(struct work *w, struct counters *c,
+				      const struct packet *p, __u64 seed)
+{
+	__u64 tag = source_hash(&w->key, w->sender, seed);
+	__u32 slot = (tag >> 32) & (SCAN_SLOTS - 1);
+	__u32 port = mix(0, p->dport) >> 56;
+	struct scan *scan;
+
+	scan = scans.lookup(&slot);
+	if (!scan)
+		return;
+	if (scan->tag != tag) {
+		if (scan->tag)
+			c->scan_overwrites++;
+		__builtin_memset(scan, 0, sizeof(*scan));
+		scan->tag = tag;
+		scan->first_ns = w->now;
+		__builtin_memcpy(scan->addr, p->saddr, sizeof(scan->addr));
+	}
+	scan->last_ns = w->now;
+	scan->syns++;
+	scan->ports[port >> 6 & 3] |= 1ULL << (port & 63);
+	scan->deckies |= decky_bit(w);
+}
+
 /* Is this SYN worth a sample? Marks it so until the agent has decided. */
-static __always_inline int syn_wanted(struct context *ctx, __u64 signature,
+static __always_inline int syn_wanted(struct work *w, struct counters *c,
+				      __u64 signature,
 				      const struct settings *set)
 {
 	struct syn_seen *seen;
@@ -258,80 +301,97 @@ static __always_inline int syn_wanted(struct context *ctx, __u64 signature,
 	if (!seen)
 		return 0;
 	if (set->dedup && seen->signature == signature &&
-	    seen->expires_ns > ctx->now) {
+	    seen->expires_ns > w->now) {
+		if (!seen->suppressed)
+			seen->first_ns = w->now;
 		__sync_fetch_and_add(&seen->suppressed, 1);
-		seen->last_ns = ctx->now;
-		ctx->counters->syn_suppressed++;
+		seen->last_ns = w->now;
+		seen->deckies |= decky_bit(w);
+		c->syn_suppressed++;
 		return 0;
 	}
-	if (!budget_take(budget, ctx->now, set->syn_cost_ns,
-			 set->syn_burst_ns)) {
-		ctx->counters->syn_over_budget++;
+	if (!budget_take(budget, w->now, set->syn_cost_ns, set->syn_burst_ns)) {
+		c->syn_over_budget++;
 		return 0;
 	}
 	if (set->dedup) {
-		if (seen->expires_ns > ctx->now)
-			ctx->counters->syn_seen_overwrites++;
+		if (seen->expires_ns > w->now)
+			c->syn_seen_overwrites++;
 		seen->signature = signature;
-		seen->expires_ns = ctx->now + SYN_TENTATIVE_NS;
+		seen->expires_ns = w->now + SYN_TENTATIVE_NS;
 		seen->suppressed = 0;
-		seen->last_ns = ctx->now;
+		seen->first_ns = w->now;
+		seen->last_ns = w->now;
+		seen->deckies = 0;
 	}
 	return 1;
 }
 
-static __always_inline void on_syn(struct __sk_buff *skb, struct context *ctx,
-				   const struct packet *p,
+static __always_inline void attempt_begin(struct half_open *half,
+					  const struct work *w)
+{
+	__builtin_memset(half, 0, sizeof(*half));
+	half->client = w->sender;
+	half->last_ns = w->now;
+	half->min_iat_ns = -1;
+}
+
+static __always_inline void on_syn(struct __sk_buff *skb, struct work *w,
+				   struct counters *c, const struct packet *p,
 				   const struct settings *set)
 {
 	struct attempt_sample *sample;
 	struct half_open *half;
 	__u32 zero = 0;
+	int known;
 
-	ctx->counters->frames_syn++;
-	half = half_open.lookup(&ctx->key);
-	if (half && half->syn.ip_version && half->client == ctx->sender &&
-	    half->syn.seq == p->seq) {
+	c->frames_syn++;
+	half = half_open.lookup(&w->key);
+	known = half && half->syn.ip_version && half->client == w->sender &&
+		half->syn.seq == p->seq;
+	if (known && !half->noted) {
 		if (half->syn.retransmits < 255)
 			half->syn.retransmits++;
-		note_interval(ctx->now, &half->last_ns, &half->min_iat_ns,
+		note_interval(w->now, &half->last_ns, &half->min_iat_ns,
 			      &half->max_iat_ns);
-		ctx->counters->syn_retransmits++;
+		c->syn_retransmits++;
 		return;
 	}
 
 	sample = attempt_scratch.lookup(&zero);
 	if (!sample)
 		return;
-	sample_begin(&sample->head, ctx, p, SAMPLE_SYN);
-	sample->head.born_ns = ctx->now;
-	sample->head.client = ctx->sender;
-	__builtin_memset(&sample->half_open, 0, sizeof(sample->half_open));
-	opening_fill(skb, &sample->half_open.syn, p, ctx->now);
+	note_scan(w, c, p, set->seed);
+	if (known) {
+		sample->half_open = *half;
+	} else {
+		attempt_begin(&sample->half_open, w);
+		opening_fill(skb, &sample->half_open.syn, p, w->now);
+	}
+	sample_begin(&sample->head, w, p, SAMPLE_SYN);
+	sample->head.time_ns = sample->half_open.syn.time_ns;
+	sample->head.born_ns = sample->half_open.syn.time_ns;
+	sample->head.client = w->sender;
+	sample->half_open.noted = 0;
 	sample->half_open.signature =
 		syn_signature(p, &sample->half_open.syn, set->seed);
-	sample->half_open.client = ctx->sender;
-	sample->half_open.last_ns = ctx->now;
-	sample->half_open.min_iat_ns = -1;
-	if (syn_wanted(ctx, sample->half_open.signature, set))
+	if (syn_wanted(w, c, sample->half_open.signature, set))
 		sample->half_open.syn_sampled = sample_sent(
-			ctx->counters,
-			samples.perf_submit(skb, sample, sizeof(*sample)));
+			c, samples.perf_submit(skb, sample, sizeof(*sample)));
 	if (half)
-		half_open.update(&ctx->key, &sample->half_open);
-	else if (half_open.insert(&ctx->key, &sample->half_open))
-		ctx->counters->half_open_failed++;
+		half_open.update(&w->key, &sample->half_open);
+	else if (half_open.insert(&w->key, &sample->half_open))
+		c->half_open_failed++;
 	else
-		ctx->counters->half_open_inserts++;
+		c->half_open_inserts++;
 }
 
 /* A SYN-ACK that the server repeats although the handshake completed. */
-static __always_inline void flow_retransmit(struct context *ctx,
-					    struct flow *flow)
+static __always_inline void flow_retransmit(struct work *w, struct flow *flow)
 {
-	struct flow_side *side = &flow->totals.side[ctx->sender & 1];
+	struct flow_side *side = &flow->totals.side[w->sender & 1];
 
-	note_interval(ctx->now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
+	note_interval(w->now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
 		      &flow->totals.max_iat_ns);
 	side->packets++;
 	side->retransmits++;
@@ -339,53 +399,54 @@ static __always_inline void flow_retransmit(struct context *ctx,
 		flow->synack.retransmits++;
 }
 
-static __always_inline void
-on_synack(struct __sk_buff *skb, struct context *ctx, const struct packet *p)
+static __always_inline void on_synack(struct __sk_buff *skb, struct work *w,
+				      struct counters *c,
+				      const struct packet *p)
 {
 	struct attempt_sample *sample;
 	struct half_open *half;
 	struct flow *flow;
 	__u32 zero = 0, acked;
 
-	ctx->counters->frames_synack++;
-	flow = flows.lookup(&ctx->key);
+	c->frames_synack++;
+	flow = flows.lookup(&w->key);
 	if (flow && flow->totals.close == CLOSE_NONE &&
 	    flow->synack.ip_version && flow->synack.seq == p->seq) {
-		flow_retransmit(ctx, flow);
+		flow_retransmit(w, flow);
 		return;
 	}
-	half = half_open.lookup(&ctx->key);
+	half = half_open.lookup(&w->key);
 	if (half) {
 		/* TCP Fast Open: data of the SYN may be acknowledged too */
 		acked = p->ack - half->syn.seq - 1;
-		if (half->client == ctx->sender ||
+		if (half->client == w->sender ||
 		    (half->syn.ip_version && acked > half->syn.payload_len)) {
-			ctx->counters->synack_unmatched++;
+			c->synack_unmatched++;
 			return;
 		}
-		note_interval(ctx->now, &half->last_ns, &half->min_iat_ns,
+		note_interval(w->now, &half->last_ns, &half->min_iat_ns,
 			      &half->max_iat_ns);
 		if (half->synack.ip_version && half->synack.seq == p->seq) {
 			if (half->synack.retransmits < 255)
 				half->synack.retransmits++;
 			return;
 		}
-		opening_fill(skb, &half->synack, p, ctx->now);
+		opening_fill(skb, &half->synack, p, w->now);
 	} else {
 		sample = attempt_scratch.lookup(&zero);
 		if (!sample)
 			return;
 		__builtin_memset(&sample->half_open, 0,
 				 sizeof(sample->half_open));
-		opening_fill(skb, &sample->half_open.synack, p, ctx->now);
-		sample->half_open.client = !ctx->sender;
-		sample->half_open.last_ns = ctx->now;
+		opening_fill(skb, &sample->half_open.synack, p, w->now);
+		sample->half_open.client = !w->sender;
+		sample->half_open.last_ns = w->now;
 		sample->half_open.min_iat_ns = -1;
-		if (half_open.insert(&ctx->key, &sample->half_open)) {
-			ctx->counters->half_open_failed++;
+		if (half_open.insert(&w->key, &sample->half_open)) {
+			c->half_open_failed++;
 			return;
 		}
-		ctx->counters->half_open_inserts++;
+		c->half_open_inserts++;
 	}
 	/* so that a segment of a known connection looks here only if it must */
 	if (flow)
@@ -393,8 +454,9 @@ on_synack(struct __sk_buff *skb, struct context *ctx, const struct packet *p)
 }
 
 /* 1 if the sample of the connection's end reached the ring. */
-static __always_inline int send_end(struct __sk_buff *skb, struct context *ctx,
-				    const struct packet *p, struct flow *flow)
+static __always_inline int send_end(struct __sk_buff *skb, struct work *w,
+				    struct counters *c, const struct packet *p,
+				    struct flow *flow)
 {
 	struct end_sample *sample;
 	__u32 zero = 0;
@@ -402,11 +464,11 @@ static __always_inline int send_end(struct __sk_buff *skb, struct context *ctx,
 	sample = end_scratch.lookup(&zero);
 	if (!sample)
 		return 0;
-	sample_begin(&sample->head, ctx, p, SAMPLE_END);
+	sample_begin(&sample->head, w, p, SAMPLE_END);
 	sample->head.born_ns = flow->totals.born_ns;
 	sample->head.client = flow->totals.client;
 	__builtin_memcpy(&sample->totals, &flow->totals, sizeof(flow->totals));
-	return sample_sent(ctx->counters,
+	return sample_sent(c,
 			   samples.perf_submit(skb, sample, sizeof(*sample)));
 }
 
@@ -486,44 +548,45 @@ static __always_inline void flow_begin(struct flow *flow,
  * the recorded SYN-ACK to the byte, or data that the server sent with it in
  * our sight: an address alone cannot be made up into a connection.
  */
-static __always_inline int completes(struct context *ctx,
-				     const struct packet *p,
+static __always_inline int completes(struct work *w, const struct packet *p,
 				     const struct half_open *half)
 {
 	struct flow *stray;
 	__u32 acked;
 
-	if (!half->synack.ip_version || half->client != ctx->sender ||
+	if (!half->synack.ip_version || half->client != w->sender ||
 	    !(p->flags & TCP_ACK) ||
 	    (__u32)(p->seq - half->synack.ack) > HANDSHAKE_SEQ_WINDOW)
 		return 0;
 	acked = p->ack - half->synack.seq - 1;
 	if (!acked)
 		return 1;
-	stray = strays.lookup(&ctx->key);
+	stray = strays.lookup(&w->key);
 	if (!stray || stray->synack.seq != half->synack.seq)
 		return 0;
-	return acked <= stray->totals.side[!(ctx->sender & 1)].next_seq -
+	return acked <= stray->totals.side[!(w->sender & 1)].next_seq -
 				half->synack.seq - 1;
 }
 
 /*
  * Turns an attempt into a connection and tells it. An older connection on the
- * same 4-tuple ends here. NULL if the table is full or the source has its
- * share: counted.
+ * same 4-tuple ends here. 0 if the table is full or the source has its share:
+ * counted.
  */
-static __always_inline struct flow *
-promote(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
-	const struct settings *set, struct half_open *half, struct flow *old)
+static __always_inline int promote(struct __sk_buff *skb, struct work *w,
+				   struct counters *c, const struct packet *p,
+				   const struct settings *set,
+				   struct half_open *half, struct flow *old)
 {
 	struct attempt_sample *sample;
 	struct source *source;
 	struct flow *fresh;
 	struct flow *stray;
-	__u32 zero = 0;
+	__u32 zero = 0, slot;
 
 	/* one by one: clang would OR the pointers, the verifier forbids it */
-	source = source_of(&ctx->key, half->client, set->seed);
+	slot = source_slot(&w->key, half->client, set->seed);
+	source = sources.lookup(&slot);
 	if (!source)
 		return 0;
 	sample = attempt_scratch.lookup(&zero);
@@ -540,19 +603,19 @@ promote(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 			     old->totals.side[1].flags) &
 			    SIDE_FIN)
 				old->totals.close = CLOSE_FIN;
-			send_end(skb, ctx, p, old);
+			send_end(skb, w, c, p, old);
 		}
-		ctx->counters->flow_reopened++;
+		c->flow_reopened++;
 	} else if (source->flows >= set->flows_per_source) {
-		ctx->counters->flow_source_capped++;
+		c->flow_source_capped++;
 		return 0;
 	}
 
-	sample_begin(&sample->head, ctx, p, SAMPLE_HANDSHAKE);
+	sample_begin(&sample->head, w, p, SAMPLE_HANDSHAKE);
 	__builtin_memcpy(&sample->half_open, half, sizeof(*half));
 	sample->head.client = half->client;
 
-	stray = strays.lookup(&ctx->key);
+	stray = strays.lookup(&w->key);
 	if (stray && stray->synack.seq == half->synack.seq &&
 	    stray->synack.ip_version) {
 		__builtin_memcpy(fresh, stray, sizeof(*stray));
@@ -560,54 +623,52 @@ promote(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 	} else {
 		flow_begin(fresh, half);
 	}
-	fresh->totals.established_ns = ctx->now;
-	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, ctx->now);
+	fresh->totals.established_ns = w->now;
+	fresh->totals.source_slot = slot;
+	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, w->now);
 	sample->head.born_ns = fresh->totals.born_ns;
 
-	if (flows.update(&ctx->key, fresh)) {
-		ctx->counters->flow_insert_failed++;
+	if (flows.update(&w->key, fresh)) {
+		c->flow_insert_failed++;
 		return 0;
 	}
 	if (!old) {
 		__sync_fetch_and_add(&source->flows, 1);
-		ctx->counters->flow_inserts++;
+		c->flow_inserts++;
 	}
-	ctx->counters->handshakes++;
-	if (!half_open.delete(&ctx->key))
-		ctx->counters->half_open_deletes++;
-	if (stray && !strays.delete(&ctx->key))
-		ctx->counters->stray_deletes++;
-	sample_sent(ctx->counters,
-		    samples.perf_submit(skb, sample, sizeof(*sample)));
-	return flows.lookup(&ctx->key);
+	c->handshakes++;
+	if (!half_open.delete(&w->key))
+		c->half_open_deletes++;
+	if (stray && !strays.delete(&w->key))
+		c->stray_deletes++;
+	sample_sent(c, samples.perf_submit(skb, sample, sizeof(*sample)));
+	return 1;
 }
 
-/* The stray of this payload: what half_open knows of it comes along. */
-static __always_inline struct flow *stray_of(struct context *ctx,
-					     const struct packet *p,
-					     const struct half_open *half)
+/* Opens a stray for this payload: what half_open knows of it comes along. */
+static __always_inline void begin_stray(struct work *w, struct counters *c,
+					const struct packet *p,
+					const struct half_open *half)
 {
 	struct flow *fresh;
-	struct flow *stray;
 	__u32 zero = 0;
 
-	stray = strays.lookup(&ctx->key);
-	if (stray || !p->payload_len)
-		return stray;
+	if (!p->payload_len || strays.lookup(&w->key))
+		return;
 	fresh = flow_scratch.lookup(&zero);
 	if (!fresh)
-		return 0;
+		return;
 	if (half &&
-	    (half->client == ctx->sender
+	    (half->client == w->sender
 		     ? half->syn.ip_version && p->seq == half->syn.seq + 1
 		     : half->synack.ip_version &&
 			       p->seq == half->synack.seq + 1)) {
 		flow_begin(fresh, half);
 	} else {
 		__builtin_memset(fresh, 0, sizeof(*fresh));
-		fresh->totals.born_ns = ctx->now;
-		fresh->totals.first_ns = ctx->now;
-		fresh->totals.last_ns = ctx->now;
+		fresh->totals.born_ns = w->now;
+		fresh->totals.first_ns = w->now;
+		fresh->totals.last_ns = w->now;
 		fresh->totals.min_iat_ns = -1;
 		fresh->totals.rtt_server_us = RTT_UNKNOWN;
 		fresh->totals.rtt_client_us = RTT_UNKNOWN;
@@ -616,12 +677,10 @@ static __always_inline struct flow *stray_of(struct context *ctx,
 		side_begin_unseen(&fresh->totals.side[1]);
 	}
 	fresh->totals.flags = FLOW_STRAY;
-	if (strays.insert(&ctx->key, fresh)) {
-		ctx->counters->stray_failed++;
-		return 0;
-	}
-	ctx->counters->stray_inserts++;
-	return strays.lookup(&ctx->key);
+	if (strays.insert(&w->key, fresh))
+		c->stray_failed++;
+	else
+		c->stray_inserts++;
 }
 
 /* The client's hello: the server's next byte begins a record. */
@@ -652,6 +711,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 	__u64 header, bytes, last;
 	int open;
 
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < TLS_HEADERS; i++) {
 		pos = walk->pos;
 		if (pos >= walk->avail)
@@ -771,16 +831,17 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 
 /* Handshake bytes of this segment, if it may carry any. */
 static __always_inline void
-sample_tls(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
-	   const struct settings *set, struct flow *flow,
-	   struct flow_side *side, struct flow_side *peer, __s32 ahead)
+sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
+	   const struct packet *p, const struct settings *set,
+	   struct flow *flow, struct flow_side *side, struct flow_side *peer,
+	   __s32 ahead)
 {
 	__u32 payload_off = p->l4_off + p->tcp_len, avail, cut, limit,
 	      frame_len;
 	volatile struct record_walk *walk;
 	struct sample_head head;
 	struct source *source;
-	__u32 zero = 0;
+	__u32 zero = 0, slot;
 	int error;
 
 	walk = record_walks.lookup(&zero);
@@ -794,40 +855,40 @@ sample_tls(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 	walk->flags = 0;
 	walk->start_seq = 0;
 	walk->restarted = 0;
-	tls_scan(skb, walk, flow, side, peer, p, ctx->sender, payload_off,
-		 ahead);
+	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead);
 	cut = walk->cut;
 	if (!cut)
 		return;
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
-	limit = ctx->sender == flow->totals.client ? TLS_CLIENT_BYTES
-						   : TLS_SERVER_BYTES;
+	limit = w->sender == flow->totals.client ? TLS_CLIENT_BYTES
+						 : TLS_SERVER_BYTES;
 	if (side->tls_bytes + cut > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		side->tls_state = TLS_DONE;
-		ctx->counters->tls_over_budget++;
+		c->tls_over_budget++;
 		return;
 	}
 	if (!(flow->totals.flags & FLOW_ADMITTED)) {
-		source = source_of(&ctx->key,
+		slot = source_slot(&w->key,
 				   flow->totals.client == CLIENT_UNKNOWN
-					   ? ctx->sender
+					   ? w->sender
 					   : flow->totals.client,
 				   set->seed);
-		if (!source || !budget_take(&source->handshakes, ctx->now,
+		source = sources.lookup(&slot);
+		if (!source || !budget_take(&source->handshakes, w->now,
 					    set->handshake_cost_ns,
 					    set->handshake_burst_ns)) {
 			side->tls_state = TLS_DONE;
 			peer->tls_state = TLS_DONE;
-			ctx->counters->tls_not_admitted++;
+			c->tls_not_admitted++;
 			return;
 		}
 		flow->totals.flags |= FLOW_ADMITTED;
 	}
 	side->tls_bytes += cut;
 	side->tls_samples++;
-	sample_begin(&head, ctx, p, SAMPLE_SEGMENT);
+	sample_begin(&head, w, p, SAMPLE_SEGMENT);
 	head.born_ns = flow->totals.born_ns;
 	head.client = flow->totals.client;
 	head.start_seq = walk->start_seq;
@@ -839,7 +900,7 @@ sample_tls(struct __sk_buff *skb, struct context *ctx, const struct packet *p,
 	frame_len = payload_off + cut;
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
-	sample_sent(ctx->counters, error);
+	sample_sent(c, error);
 }
 
 /* Super-packets count as the packets they stand for. */
@@ -855,46 +916,29 @@ static __always_inline __u32 packets_of(struct __sk_buff *skb,
 	return 1;
 }
 
-static __always_inline void on_segment(struct __sk_buff *skb,
-				       struct context *ctx,
-				       const struct packet *p,
-				       const struct settings *set)
+/* One segment of a known connection. */
+static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
+					 struct counters *c,
+					 const struct packet *p,
+					 const struct settings *set,
+					 struct flow *flow)
 {
-	struct half_open *half;
 	struct flow_side *side, *peer;
-	struct flow *flow;
 	__s32 ahead;
 
-	flow = flows.lookup(&ctx->key);
-	if (!flow || flow->totals.flags & FLOW_PENDING) {
-		half = half_open.lookup(&ctx->key);
-		if (half && completes(ctx, p, half)) {
-			flow = promote(skb, ctx, p, set, half, flow);
-			if (!flow) {
-				ctx->counters->frames_unattached++;
-				return;
-			}
-		} else if (!flow) {
-			flow = stray_of(ctx, p, half);
-			if (!flow) {
-				ctx->counters->frames_unattached++;
-				return;
-			}
-		}
-	}
 	if (flow->totals.close != CLOSE_NONE) {
-		ctx->counters->frames_late++;
+		c->frames_late++;
 		return;
 	}
 	if (flow->totals.flags & FLOW_STRAY)
-		ctx->counters->frames_stray++;
+		c->frames_stray++;
 	else
-		ctx->counters->frames_flow++;
+		c->frames_flow++;
 
-	side = &flow->totals.side[ctx->sender & 1];
-	peer = &flow->totals.side[!(ctx->sender & 1)];
+	side = &flow->totals.side[w->sender & 1];
+	peer = &flow->totals.side[!(w->sender & 1)];
 	if (flow->totals.side[0].packets | flow->totals.side[1].packets)
-		note_interval(ctx->now, &flow->totals.last_ns,
+		note_interval(w->now, &flow->totals.last_ns,
 			      &flow->totals.min_iat_ns,
 			      &flow->totals.max_iat_ns);
 	side->packets += packets_of(skb, p);
@@ -909,11 +953,11 @@ static __always_inline void on_segment(struct __sk_buff *skb,
 		if (p->flags & TCP_ACK)
 			side->last_ack = p->ack;
 		if (p->payload_len && side->tls_state != TLS_DONE)
-			sample_tls(skb, ctx, p, set, flow, side, peer, ahead);
+			sample_tls(skb, w, c, p, set, flow, side, peer, ahead);
 		if (side_close(side, peer, p))
 			flow->totals.close = CLOSE_FIN;
 	}
-	if (flow->totals.close != CLOSE_NONE && send_end(skb, ctx, p, flow))
+	if (flow->totals.close != CLOSE_NONE && send_end(skb, w, c, p, flow))
 		flow->totals.flags |= FLOW_TOLD;
 }
 
@@ -930,6 +974,18 @@ static __always_inline int is_decky6(const __be32 *addr)
 	return deckies6.lookup(&key) != 0;
 }
 
+/* IPv4 addresses as v4-mapped ones: both families share one path. */
+static __always_inline void fill_mapped(struct packet *p,
+					const struct ipv4_header *ip)
+{
+	__builtin_memset(p->saddr, 0, 2 * sizeof(__be32));
+	__builtin_memset(p->daddr, 0, 2 * sizeof(__be32));
+	p->saddr[2] = __builtin_bswap32(0xffff);
+	p->daddr[2] = __builtin_bswap32(0xffff);
+	p->saddr[3] = ip->saddr;
+	p->daddr[3] = ip->daddr;
+}
+
 /* A VEPA switch reflects lateral frames that egress has counted already. */
 static __always_inline int is_vepa_echo(struct __sk_buff *skb,
 					const struct packet *p)
@@ -943,103 +999,325 @@ static __always_inline int is_vepa_echo(struct __sk_buff *skb,
 	return is_decky6(p->saddr) && is_decky6(p->daddr);
 }
 
-static __always_inline int watch(struct __sk_buff *skb, int ingress)
+/* A frame that no further step takes. */
+static __always_inline void count_ignored(struct counters *c, int verdict)
 {
-	struct context ctx = {};
-	struct packet p = {};
-	struct settings *set;
-	struct cursor c;
-	int proto;
-	__u32 zero = 0;
+	switch (verdict) {
+	case PARSE_MALFORMED:
+		c->ignored_ip_malformed++;
+		break;
+	case PARSE_FRAGMENT_FIRST:
+		c->ignored_fragment_first++;
+		break;
+	case PARSE_FRAGMENT_LATER:
+		c->ignored_fragment_later++;
+		break;
+	default:
+		c->ignored_not_tcp++;
+	}
+}
 
-	ctx.counters = counters.lookup(&zero);
-	if (!ctx.counters)
+/*
+ * The first step, at each hook: frames that are of no decky leave here. What
+ * is behind it is a program of its own, so that it is compiled and verified
+ * once; without the agent, which holds the table of jumps, there is none.
+ */
+static __always_inline int enter(struct __sk_buff *skb, int ingress)
+{
+	struct ipv4_header *ip4;
+	struct ipv6_header *ip6;
+	struct counters *c;
+	struct cursor cur;
+	struct work *w;
+	__u32 zero = 0;
+	int proto;
+
+	c = counters.lookup(&zero);
+	if (!c)
+		return TC_NEXT;
+	w = works.lookup(&zero);
+	if (!w)
 		return TC_NEXT;
 	/* drivers and tunnels may leave headers in fragments */
 	if ((__u32)(skb->data_end - skb->data) < LINEAR_LEN &&
 	    skb->len > (__u32)(skb->data_end - skb->data))
 		bpf_skb_pull_data(skb, skb->len < LINEAR_LEN ? skb->len
 							     : LINEAR_LEN);
-	c.pos = (void *)(long)skb->data;
-	c.end = (void *)(long)skb->data_end;
-	proto = parse_ethernet(&c);
-	p.l3_off = c.pos - (void *)(long)skb->data;
-	if (proto == ETH_P_IPV4) {
-		struct ipv4_header *ip = c.pos;
-
-		if ((void *)(ip + 1) > c.end) {
-			ctx.counters->foreign_not_ip++;
+	cur.pos = (void *)(long)skb->data;
+	cur.end = (void *)(long)skb->data_end;
+	proto = parse_ethernet(&cur);
+	w->packet.l3_off = cur.pos - (void *)(long)skb->data;
+	ip4 = cur.pos;
+	ip6 = cur.pos;
+	if (proto == ETH_P_IPV4 && (void *)(ip4 + 1) <= cur.end) {
+		if (!is_decky4(ip4->daddr) && !is_decky4(ip4->saddr)) {
+			c->foreign_no_decky++;
 			return TC_NEXT;
 		}
-		if (!is_decky4(ip->daddr) && !is_decky4(ip->saddr)) {
-			ctx.counters->foreign_no_decky++;
+		fill_mapped(&w->packet, ip4);
+		proto = parse_ipv4(&cur, &w->packet, skb->len);
+	} else if (proto == ETH_P_IPV6 && (void *)(ip6 + 1) <= cur.end) {
+		if (!is_decky6(ip6->daddr) && !is_decky6(ip6->saddr)) {
+			c->foreign_no_decky++;
 			return TC_NEXT;
 		}
-		p.saddr[2] = p.daddr[2] = __builtin_bswap32(0xffff);
-		p.saddr[3] = ip->saddr;
-		p.daddr[3] = ip->daddr;
-		proto = parse_ipv4(&c, &p, skb->len);
-	} else if (proto == ETH_P_IPV6) {
-		struct ipv6_header *ip = c.pos;
-
-		if ((void *)(ip + 1) > c.end) {
-			ctx.counters->foreign_not_ip++;
-			return TC_NEXT;
-		}
-		if (!is_decky6(ip->daddr) && !is_decky6(ip->saddr)) {
-			ctx.counters->foreign_no_decky++;
-			return TC_NEXT;
-		}
-		__builtin_memcpy(p.saddr, ip->saddr, sizeof(p.saddr));
-		__builtin_memcpy(p.daddr, ip->daddr, sizeof(p.daddr));
-		proto = parse_ipv6(&c, &p, skb->len);
-		if (proto >= 0)
-			proto = parse_extensions(skb, &p, proto);
+		__builtin_memcpy(w->packet.saddr, ip6->saddr,
+				 sizeof(w->packet.saddr));
+		__builtin_memcpy(w->packet.daddr, ip6->daddr,
+				 sizeof(w->packet.daddr));
+		proto = parse_ipv6(&cur, &w->packet, skb->len);
 	} else {
-		ctx.counters->foreign_not_ip++;
+		c->foreign_not_ip++;
 		return TC_NEXT;
 	}
-
-	set = settings.lookup(&zero);
-	if (!set)
-		return TC_NEXT;
-	if (ingress && set->vepa && is_vepa_echo(skb, &p)) {
-		ctx.counters->ignored_vepa_echo++;
-		return TC_NEXT;
-	}
-	if (proto != PROTO_TCP) {
-		if (proto == PARSE_MALFORMED)
-			ctx.counters->ignored_ip_malformed++;
-		else if (proto == PARSE_FRAGMENT_FIRST)
-			ctx.counters->ignored_fragment_first++;
-		else if (proto == PARSE_FRAGMENT_LATER)
-			ctx.counters->ignored_fragment_later++;
-		else
-			ctx.counters->ignored_not_tcp++;
-		return TC_NEXT;
-	}
-	if (parse_tcp(skb, &p) < 0) {
-		ctx.counters->ignored_tcp_malformed++;
-		return TC_NEXT;
-	}
-	ctx.now = frame_time(skb);
-	ctx.sender = make_key(&p, &ctx.key);
-	if ((p.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN)
-		on_syn(skb, &ctx, &p, set);
-	else if ((p.flags & (TCP_SYN | TCP_ACK | TCP_RST)) ==
-		 (TCP_SYN | TCP_ACK))
-		on_synack(skb, &ctx, &p);
-	else
-		on_segment(skb, &ctx, &p, set);
+	w->proto = proto;
+	w->ingress = ingress;
+	w->attempted = 0;
+	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
 int tc_ingress(struct __sk_buff *skb)
 {
-	return watch(skb, 1);
+	return enter(skb, 1);
 }
 
 int tc_egress(struct __sk_buff *skb)
 {
-	return watch(skb, 0);
+	return enter(skb, 0);
+}
+
+/* A decky's packet: known connections end here, others take one jump more. */
+int decky_packet(struct __sk_buff *skb)
+{
+	struct settings *set;
+	struct counters *c;
+	struct packet *p;
+	struct flow *flow;
+	struct work *w;
+	__u32 zero = 0;
+	int proto;
+
+	c = counters.lookup(&zero);
+	if (!c)
+		return TC_NEXT;
+	w = works.lookup(&zero);
+	if (!w)
+		return TC_NEXT;
+	set = settings.lookup(&zero);
+	if (!set)
+		return TC_NEXT;
+	p = &w->packet;
+	if (!w->attempted) {
+		proto = w->proto;
+		if (p->ip_version == 6 && proto >= 0)
+			proto = parse_extensions(skb, p, proto);
+		if (set->vepa && w->ingress && is_vepa_echo(skb, p)) {
+			c->ignored_vepa_echo++;
+			return TC_NEXT;
+		}
+		if (proto != PROTO_TCP) {
+			count_ignored(c, proto);
+			return TC_NEXT;
+		}
+		if (parse_tcp(skb, p) < 0) {
+			c->ignored_tcp_malformed++;
+			return TC_NEXT;
+		}
+		w->now = frame_time(skb);
+		w->sender = make_key(p, &w->key);
+		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
+			if (p->flags & TCP_ACK)
+				jumps.call(skb, JUMP_SYNACK);
+			else
+				jumps.call(skb, JUMP_SYN);
+			return TC_NEXT;
+		}
+	}
+
+	flow = flows.lookup(&w->key);
+	if (!flow)
+		flow = strays.lookup(&w->key);
+	/* a handshake may be completing, over an older connection even */
+	if (!w->attempted &&
+	    (!flow || flow->totals.flags & (FLOW_PENDING | FLOW_STRAY))) {
+		jumps.call(skb, JUMP_ATTEMPT);
+		return TC_NEXT;
+	}
+	if (flow)
+		flow_segment(skb, w, c, p, set, flow);
+	else
+		c->frames_unattached++;
+	return TC_NEXT;
+}
+
+int decky_syn(struct __sk_buff *skb)
+{
+	struct settings *set;
+	struct counters *c;
+	struct work *w;
+	__u32 zero = 0;
+
+	c = counters.lookup(&zero);
+	if (!c)
+		return TC_NEXT;
+	w = works.lookup(&zero);
+	if (!w)
+		return TC_NEXT;
+	set = settings.lookup(&zero);
+	if (!set)
+		return TC_NEXT;
+	on_syn(skb, w, c, &w->packet, set);
+	return TC_NEXT;
+}
+
+int decky_synack(struct __sk_buff *skb)
+{
+	struct counters *c;
+	struct work *w;
+	__u32 zero = 0;
+
+	c = counters.lookup(&zero);
+	if (!c)
+		return TC_NEXT;
+	w = works.lookup(&zero);
+	if (!w)
+		return TC_NEXT;
+	on_synack(skb, w, c, &w->packet);
+	return TC_NEXT;
+}
+
+/*
+ * A segment of no connection, or of one on whose 4-tuple a SYN-ACK was seen:
+ * opens one if it completes a handshake or carries payload, then goes back.
+ */
+int decky_attempt(struct __sk_buff *skb)
+{
+	struct half_open *half;
+	struct settings *set;
+	struct counters *c;
+	struct flow *flow;
+	struct work *w;
+	__u32 zero = 0;
+
+	c = counters.lookup(&zero);
+	if (!c)
+		return TC_NEXT;
+	w = works.lookup(&zero);
+	if (!w)
+		return TC_NEXT;
+	set = settings.lookup(&zero);
+	if (!set)
+		return TC_NEXT;
+	flow = flows.lookup(&w->key);
+	half = half_open.lookup(&w->key);
+	if (half && completes(w, &w->packet, half)) {
+		if (!promote(skb, w, c, &w->packet, set, half, flow)) {
+			c->frames_unattached++;
+			return TC_NEXT;
+		}
+	} else if (!flow) {
+		begin_stray(w, c, &w->packet, half);
+	}
+	w->attempted = 1;
+	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
+/* Copies the options behind a TCP header of linear data. */
+static __always_inline void copy_options(struct opening *o, const __u8 *from,
+					 __u32 len, const void *end)
+{
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < MAX_TCP_OPTIONS; i++) {
+		if (i >= len || (const void *)(from + i + 1) > end)
+			return;
+		o->options[i] = from[i];
+		o->options_len = i + 1;
+	}
+}
+
+/*
+ * The assist at the driver: notes a SYN's time and options as early as there
+ * is a frame. TC counts it and tells it; whatever is no plain SYN to a decky
+ * is TC's alone.
+ */
+int xdp_ingress(struct xdp_md *xdp)
+{
+	struct attempt_sample *scratch;
+	struct ipv4_header *ip4;
+	struct ipv6_header *ip6;
+	struct half_open *half;
+	struct tcp_header *tcp;
+	struct counters *c;
+	struct cursor cur;
+	struct packet *p;
+	struct work *w;
+	__u32 zero = 0;
+	int proto;
+
+	cur.pos = (void *)(long)xdp->data;
+	cur.end = (void *)(long)xdp->data_end;
+	proto = parse_ethernet(&cur);
+	ip4 = cur.pos;
+	ip6 = cur.pos;
+	if (proto == ETH_P_IPV4 && (void *)(ip4 + 1) <= cur.end) {
+		if (ip4->version_ihl != 0x45 || ip4->protocol != PROTO_TCP)
+			return XDP_PASS;
+		tcp = (void *)(ip4 + 1);
+	} else if (proto == ETH_P_IPV6 && (void *)(ip6 + 1) <= cur.end) {
+		if (ip6->next_header != PROTO_TCP)
+			return XDP_PASS;
+		tcp = (void *)(ip6 + 1);
+	} else {
+		return XDP_PASS;
+	}
+	if ((void *)(tcp + 1) > cur.end ||
+	    (be16(tcp->off_flags) & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
+		return XDP_PASS;
+
+	c = counters.lookup(&zero);
+	if (!c)
+		return XDP_PASS;
+	w = works.lookup(&zero);
+	if (!w)
+		return XDP_PASS;
+	p = &w->packet;
+	p->l3_off = cur.pos - (void *)(long)xdp->data;
+	if (proto == ETH_P_IPV4) {
+		if (!is_decky4(ip4->daddr))
+			return XDP_PASS;
+		fill_mapped(p, ip4);
+		proto = parse_ipv4(&cur, p, xdp->data_end - xdp->data);
+	} else {
+		if (!is_decky6(ip6->daddr))
+			return XDP_PASS;
+		__builtin_memcpy(p->saddr, ip6->saddr, sizeof(p->saddr));
+		__builtin_memcpy(p->daddr, ip6->daddr, sizeof(p->daddr));
+		proto = parse_ipv6(&cur, p, xdp->data_end - xdp->data);
+	}
+	if (proto != PROTO_TCP || fill_tcp(tcp, p) < 0)
+		return XDP_PASS;
+	w->now = bpf_ktime_get_ns();
+	w->sender = make_key(p, &w->key);
+	half = half_open.lookup(&w->key);
+	if (half && half->syn.ip_version && half->client == w->sender &&
+	    half->syn.seq == p->seq)
+		return XDP_PASS;
+	scratch = attempt_scratch.lookup(&zero);
+	if (!scratch)
+		return XDP_PASS;
+	attempt_begin(&scratch->half_open, w);
+	opening_begin(&scratch->half_open.syn, p, w->now);
+	copy_options(&scratch->half_open.syn, (const __u8 *)(tcp + 1),
+		     p->tcp_len - sizeof(*tcp), cur.end);
+	scratch->half_open.noted = 1;
+	if (half)
+		half_open.update(&w->key, &scratch->half_open);
+	else if (half_open.insert(&w->key, &scratch->half_open))
+		c->half_open_failed++;
+	else
+		c->half_open_inserts++;
+	c->syn_noted++;
+	return XDP_PASS;
 }

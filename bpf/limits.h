@@ -31,6 +31,9 @@
 #ifndef SYN_SEEN_SLOTS
 #define SYN_SEEN_SLOTS 65536
 #endif
+#ifndef SCAN_SLOTS
+#define SCAN_SLOTS 16384
+#endif
 #ifndef SOURCE_SLOTS
 #define SOURCE_SLOTS 16384
 #endif

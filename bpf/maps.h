@@ -4,6 +4,7 @@
 #define DECKWIRE_MAPS_H
 
 #include "limits.h"
+#include "parsing.h"
 #include "sample.h"
 
 struct decky6 {
@@ -26,6 +27,7 @@ BPF_TABLE("lru_hash", struct flow_key, struct flow, strays, MAX_STRAYS);
 /* Direct-mapped by a seeded hash: an overwrite is seen and counted. */
 BPF_TABLE("array", __u32, struct syn_seen, syn_seen, SYN_SEEN_SLOTS);
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
+BPF_TABLE("array", __u32, struct scan, scans, SCAN_SLOTS);
 BPF_TABLE("array", __u32, struct budget, syn_budget, 1);
 
 BPF_TABLE("array", __u32, struct settings, settings, 1);
@@ -40,6 +42,27 @@ BPF_TABLE("percpu_array", __u32, struct flow, flow_scratch, 1);
 
 BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, 1);
 BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, 1);
+
+/* One frame on its way through the programs. */
+struct work {
+	struct packet packet;
+	struct flow_key key;
+	__u32 sender;
+	__u64 now;
+	__s32 proto; /* or a negative verdict of the parsers */
+	__u8 ingress;
+	__u8 attempted; /* decky_attempt has done what it could */
+};
+BPF_TABLE("percpu_array", __u32, struct work, works, 1);
+
+enum jump {
+	JUMP_PACKET,
+	JUMP_SYN,
+	JUMP_SYNACK,
+	JUMP_ATTEMPT,
+	JUMPS,
+};
+BPF_PROG_ARRAY(jumps, JUMPS);
 
 BPF_PERF_OUTPUT(samples);
 

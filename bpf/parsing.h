@@ -226,6 +226,13 @@ static __always_inline int parse_ipv6(struct cursor *c, struct packet *p,
 	return ip->next_header;
 }
 
+static __always_inline int is_extension(int next_header)
+{
+	return next_header == PROTO_HOPOPTS || next_header == PROTO_ROUTING ||
+	       next_header == PROTO_FRAGMENT || next_header == PROTO_AH ||
+	       next_header == PROTO_DSTOPTS;
+}
+
 /*
  * Walks extension headers (RFC 8200, 4) from next_header at p->l4_off. An
  * atomic fragment (RFC 6946) is a whole packet.
@@ -237,11 +244,9 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 	__u32 len;
 	__u16 frag;
 
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < MAX_EXT_HEADERS; i++) {
-		if (next_header != PROTO_HOPOPTS &&
-		    next_header != PROTO_ROUTING &&
-		    next_header != PROTO_FRAGMENT && next_header != PROTO_AH &&
-		    next_header != PROTO_DSTOPTS)
+		if (!is_extension(next_header))
 			return next_header;
 		if (bpf_skb_load_bytes(skb, p->l4_off, &ext, sizeof(ext)))
 			return PARSE_MALFORMED;
@@ -266,32 +271,39 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 		if (p->l4_off - p->l3_off > p->l3_len)
 			return PARSE_MALFORMED;
 	}
-	return PARSE_MALFORMED;
+	return is_extension(next_header) ? PARSE_MALFORMED : next_header;
 }
 
-/* The TCP header at p->l4_off; its lengths agree with the IP length. */
+/* The fields of a TCP header whose lengths agree with the IP length. */
+static __always_inline int fill_tcp(const struct tcp_header *tcp,
+				    struct packet *p)
+{
+	__u16 word = be16(tcp->off_flags);
+	__u32 headers;
+
+	p->tcp_len = (word >> 12) * 4;
+	headers = p->l4_off - p->l3_off + p->tcp_len;
+	if (p->tcp_len < sizeof(*tcp) || headers > p->l3_len)
+		return PARSE_MALFORMED;
+	p->payload_len = p->l3_len - headers;
+	p->sport = tcp->source;
+	p->dport = tcp->dest;
+	p->seq = be32(tcp->seq);
+	p->ack = be32(tcp->ack);
+	p->flags = word & 0xfff;
+	p->window = be16(tcp->window);
+	p->urgent = be16(tcp->urgent);
+	return 0;
+}
+
+/* The TCP header at p->l4_off, which need not be linear. */
 static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p)
 {
 	struct tcp_header tcp;
-	__u32 headers;
-	__u16 word;
 
 	if (bpf_skb_load_bytes(skb, p->l4_off, &tcp, sizeof(tcp)))
 		return PARSE_MALFORMED;
-	word = be16(tcp.off_flags);
-	p->tcp_len = (word >> 12) * 4;
-	headers = p->l4_off - p->l3_off + p->tcp_len;
-	if (p->tcp_len < sizeof(tcp) || headers > p->l3_len)
-		return PARSE_MALFORMED;
-	p->payload_len = p->l3_len - headers;
-	p->sport = tcp.source;
-	p->dport = tcp.dest;
-	p->seq = be32(tcp.seq);
-	p->ack = be32(tcp.ack);
-	p->flags = word & 0xfff;
-	p->window = be16(tcp.window);
-	p->urgent = be16(tcp.urgent);
-	return 0;
+	return fill_tcp(&tcp, p);
 }
 
 /*

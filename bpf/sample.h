@@ -53,7 +53,8 @@ struct half_open {
 	struct opening synack;
 	__u8 client;	  /* the end that sent the SYN */
 	__u8 syn_sampled; /* a sample of the SYN reached the ring */
-	__u8 pad[6];
+	__u8 noted;	  /* by XDP: TC has not counted the SYN yet */
+	__u8 pad[5];
 };
 
 enum tls_state {
@@ -124,7 +125,8 @@ struct flow_totals {
 	__u8 client;
 	__u8 close;
 	__u8 flags;
-	__u8 pad[5];
+	__u8 pad;
+	__u32 source_slot; /* where sources counts it; strays: 0 */
 	struct flow_side side[2];
 };
 
@@ -176,7 +178,9 @@ struct syn_seen {
 	__u64 signature;
 	__u64 expires_ns;
 	__u64 suppressed;
+	__u64 first_ns; /* of the suppressed */
 	__u64 last_ns;
+	__u64 deckies; /* one bit a decky, by a hash: a sketch */
 };
 
 /*
@@ -192,6 +196,17 @@ struct budget {
 struct source {
 	struct budget handshakes;
 	__u64 flows; /* present in flows; recounted at each sweep */
+};
+
+/* One slot of scans: what SYNs touched, suppressed ones too, by source. */
+struct scan {
+	__u64 tag; /* seeded hash of the source */
+	__u64 first_ns;
+	__u64 last_ns;
+	__u64 syns;
+	__u64 ports[4]; /* one bit a destination port, by a hash: a sketch */
+	__u64 deckies;	/* likewise */
+	__be32 addr[4];
 };
 
 /* Written once by the loader. */
@@ -256,10 +271,12 @@ struct counters {
 	__u64 samples_lost;
 
 	/* SYNs: frames_syn = retransmits + suppressed + over budget + wanted */
+	__u64 syn_noted; /* by XDP before TC counted them */
 	__u64 syn_retransmits;
 	__u64 syn_suppressed;
 	__u64 syn_over_budget;
 	__u64 syn_seen_overwrites;
+	__u64 scan_overwrites;
 
 	/* tables */
 	__u64 half_open_inserts;

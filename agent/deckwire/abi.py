@@ -1,7 +1,7 @@
 """The kernel side's structs as construct schemas: a mirror of bpf/sample.h, field by field.
 
 Flat or shallow and compiled: a sample's head costs 4 us. Lengths are checked by the callers,
-because compiled construct does not check short reads. No Container leaves sample.py and flows.py.
+because compiled construct does not check short reads. No Container leaves sample.py.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ _half_open = Struct(
     "synack" / _opening,
     "client" / Int8ul,
     "syn_sampled" / Int8ul,
-    "pad" / Bytes(6),
+    "noted" / Int8ul,
+    "pad" / Bytes(5),
 )
 _flow_side = Struct(
     "packets" / Int64ul,
@@ -90,7 +91,8 @@ _flow_totals = Struct(
     "client" / Int8ul,
     "close" / Int8ul,
     "flags" / Int8ul,
-    "pad" / Bytes(5),
+    "pad" / Int8ul,
+    "source_slot" / Int32ul,
     "side" / Array(2, _flow_side),
 )
 _flow = Struct(
@@ -116,7 +118,9 @@ _syn_seen = Struct(
     "signature" / Int64ul,
     "expires_ns" / Int64ul,
     "suppressed" / Int64ul,
+    "first_ns" / Int64ul,
     "last_ns" / Int64ul,
+    "deckies" / Int64ul,
 )
 _budget = Struct(
     "filled_ns" / Int64ul,
@@ -125,6 +129,15 @@ _budget = Struct(
 _source = Struct(
     "handshakes" / _budget,
     "flows" / Int64ul,
+)
+_scan = Struct(
+    "tag" / Int64ul,
+    "first_ns" / Int64ul,
+    "last_ns" / Int64ul,
+    "syns" / Int64ul,
+    "ports" / Array(4, Int64ul),
+    "deckies" / Int64ul,
+    "addr" / Bytes(16),
 )
 _settings = Struct(
     "seed" / Int64ul,
@@ -155,10 +168,12 @@ COUNTERS = (
     "samples_wanted",
     "samples_submitted",
     "samples_lost",
+    "syn_noted",
     "syn_retransmits",
     "syn_suppressed",
     "syn_over_budget",
     "syn_seen_overwrites",
+    "scan_overwrites",
     "half_open_inserts",
     "half_open_deletes",
     "half_open_failed",
@@ -192,6 +207,7 @@ SCHEMAS = {
     "syn_seen": _syn_seen,
     "budget": _budget,
     "source": _source,
+    "scan": _scan,
     "settings": _settings,
     "counters": _counters,
 }

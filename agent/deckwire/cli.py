@@ -54,6 +54,7 @@ def cli() -> None:
 @click.option("-c", "--config", metavar="FILE", help="TOML configuration; options win over it.")
 @click.option("-i", "--interface", multiple=True, metavar="IFACE", help="Where to attach.")
 @click.option("--netns", metavar="NAME", help="Network namespace of the interfaces.")
+@click.option("--xdp", metavar="off|generic|native", help="Note SYNs before TC does.")
 @click.option(
     "--output",
     multiple=True,

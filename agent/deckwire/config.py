@@ -15,6 +15,7 @@ from deckwire.sinks.spec import parse_output
 from deckwire.syslog import APP_NAME, SD_ID
 
 FORMATS = ("syslog", "json")
+XDP_MODES = ("off", "generic", "native")
 COMPATIBILITIES = ("decnet",)
 PATH_OUTPUTS = ("file", "unix")
 """Outputs named by a path, which may be relative."""
@@ -53,6 +54,8 @@ class Settings:
     """Everything that `run` and `replay` are told, checked; times are in seconds."""
 
     interfaces: tuple[str, ...] = ()
+    xdp: str = "off"
+    """Note SYNs before TC: off, generic or native."""
     netns: str | None = None
     """Name of the network namespace that has the interfaces; None for the agent's own."""
     deckies: Registry = field(default_factory=Registry)
@@ -263,6 +266,7 @@ class Key:
 KEYS = {
     "interface": Key("interfaces", _interfaces),
     "netns": Key("netns", _netns),
+    "xdp": Key("xdp", _one_of(XDP_MODES)),
     "decky": Key("deckies", _deckies),
     "deckies": Key("deckies_file", _path),
     "format": Key("format", _one_of(FORMATS)),

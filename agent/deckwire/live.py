@@ -29,6 +29,7 @@ def run_live(settings: Settings) -> int:
             LoadRequest(
                 interfaces=settings.interfaces,
                 netns=settings.netns,
+                xdp=settings.xdp,
                 settings=kernel_settings(settings),
             )
         )

@@ -22,14 +22,20 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from errno import EADDRINUSE, EEXIST, EINVAL, ENODEV, ENOENT, EPERM
+from errno import EADDRINUSE, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM
 from pathlib import Path
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from deckwire.kernel import cpus, handover, rtnetlink
 from deckwire.kernel.maps import Map
-from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS, Program
+from deckwire.kernel.programs import (
+    TCX_EGRESS,
+    TCX_INGRESS,
+    XDP_GENERIC,
+    XDP_NATIVE,
+    Program,
+)
 from deckwire.kernel.rings import open_ring, ring_bytes
 from deckwire.kernel.rtnetlink import Interface
 from deckwire.kernel.syscalls import enter_network_namespace
@@ -40,6 +46,7 @@ CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 CAP_SYS_ADMIN = 21
 
 SAMPLES, SETTINGS, VEPA_PARENTS = "samples", "settings", "vepa_parents"
+JUMPS, XDP_PROGRAM = "jumps", "xdp_ingress"
 """Maps that the loader itself writes."""
 
 INGRESS, EGRESS = "tc_ingress", "tc_egress"
@@ -107,7 +114,11 @@ def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], lis
     supply = iter(fds)
     programs = [Program(name, next(supply)) for name in request["programs"]]
     vepa_parents = Map(next(supply)) if request["vepa"] else None
-    attachments, results = _attach(targets, programs, vepa_parents, request["attach"])
+    xdp = next((program for program in programs if program.name == XDP_PROGRAM), None)
+    hooks = [program for program in programs if program is not xdp]
+    attachments, results = _attach(
+        targets, hooks, vepa_parents, request["attach"], _Assist(xdp, request["xdp"])
+    )
     return {"attachments": attachments}, results
 
 
@@ -121,14 +132,20 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     module = _compile(request)
     programs = _load_programs(module, request["programs"])
     maps = _maps(module)
+    for slot, program in enumerate(_load_programs(module, request["jumps"]).values()):
+        maps[JUMPS].update(slot.to_bytes(4, "little"), program.fd.to_bytes(4, "little"))
     if request["settings"]:
         _write_settings(module, request["settings"])
     online = cpus.online()
     size = ring_bytes(request["ring_bytes"], len(online))
     rings = _open_rings(maps, online, size)
     attached = [programs[name] for name in TCX_TYPES if name in programs]
+    assist = _Assist(None, "off")
+    if request["xdp"] != "off":
+        programs |= _load_programs(module, [XDP_PROGRAM], module.XDP)
+        assist = _Assist(programs[XDP_PROGRAM], request["xdp"])
     attachments, attachment_fds = _attach(
-        targets, attached, maps.get(VEPA_PARENTS), request["attach"]
+        targets, attached, maps.get(VEPA_PARENTS), request["attach"], assist
     )
     answer = {
         "programs": list(programs),
@@ -184,11 +201,13 @@ def _compile(request: dict[str, Any]) -> Any:
         raise LoaderError(_explain(f"{Path(source).name} does not compile")) from error
 
 
-def _load_programs(module: Any, names: Sequence[str]) -> dict[str, Program]:
+def _load_programs(
+    module: Any, names: Sequence[str], kind: int | None = None
+) -> dict[str, Program]:
     programs = {}
     for name in names:
         try:
-            function = module.load_func(name, module.SCHED_CLS)
+            function = module.load_func(name, module.SCHED_CLS if kind is None else kind)
         except Exception as error:  # bcc raises bare Exception for everything
             raise LoaderError(_explain(f"the kernel refused the program {name}")) from error
         programs[name] = Program(name, function.fd)
@@ -387,8 +406,20 @@ def _namespaces() -> Iterator[int]:
 # --- attachment -----------------------------------------------------------------------------
 
 
+class _Assist(NamedTuple):
+    """The program for XDP, if one is wanted."""
+
+    program: Program | None
+    mode: str
+    """``off``, ``generic`` or ``native``."""
+
+
 def _attach(
-    targets: Sequence[Target], programs: Sequence[Program], vepa_parents: Map | None, way: str
+    targets: Sequence[Target],
+    programs: Sequence[Program],
+    vepa_parents: Map | None,
+    way: str,
+    assist: _Assist,
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """Attaches to all targets or to none: descriptions and the descriptors of each, in order."""
     attachments: list[dict[str, Any]] = []
@@ -403,6 +434,8 @@ def _attach(
             links = None if way == "clsact" else _link(target, programs, way)
             if links is None:
                 _add_filters(target, programs)
+            notes = list(target.notes)
+            assists = _assist(target, assist, notes)
             attachments.append(
                 {
                     "interface": target.interface,
@@ -410,11 +443,12 @@ def _attach(
                     "ifindex": target.ifindex,
                     "way": "clsact" if links is None else "tcx",
                     "vepa": target.vepa,
-                    "notes": target.notes,
-                    "fds": len(links or []) + 1,
+                    "xdp": assist.mode if assists else "off",
+                    "notes": notes,
+                    "fds": len(links or []) + len(assists) + 1,
                 }
             )
-            fds += [lock.detach(), *(links or [])]
+            fds += [lock.detach(), *(links or []), *assists]
     except LoaderError:
         for attachment in attachments:
             if attachment["way"] == "clsact":
@@ -471,6 +505,23 @@ def _link(target: Target, programs: Sequence[Program], way: str) -> list[int] | 
                 ) from error
             raise LoaderError(f"{target.name}: {error.strerror}") from error
     return links
+
+
+def _assist(target: Target, assist: _Assist, notes: list[str]) -> list[int]:
+    """The XDP link, or none and a note why: TC does without."""
+    if assist.program is None:
+        return []
+    flags = XDP_NATIVE if assist.mode == "native" else XDP_GENERIC
+    try:
+        return [assist.program.link_xdp(target.ifindex, flags)]
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno == EBUSY:
+            why = "another XDP program is there and stays"
+        elif error.errno == EOPNOTSUPP:
+            why = f"its driver knows no {assist.mode} XDP"
+        notes.append(f"no XDP on {target.name}: {why}; TC does it all")
+        return []
 
 
 def _add_filters(target: Target, programs: Sequence[Program]) -> None:

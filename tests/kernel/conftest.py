@@ -39,7 +39,7 @@ def start() -> Iterator[Load]:
     made: list[Loaded] = []
 
     def start(**options: Any) -> Loaded:
-        loaded = load(LoadRequest(**{"source": HERE / "programs.c", **options}))
+        loaded = load(LoadRequest(**{"source": HERE / "programs.c", "jumps": (), **options}))
         made.append(loaded)
         return loaded
 
@@ -56,6 +56,7 @@ def loaded() -> Iterator[Loaded]:
     """The tests' own programs, attached nowhere, for a whole module."""
     request = LoadRequest(
         source=HERE / "programs.c",
+        jumps=(),
         programs=("tc_ingress", "tc_egress", "submit", "context"),
         ring_bytes=1 << 17,
         replay_clock=True,

@@ -162,7 +162,7 @@ def test_after_a_kill_the_next_start_finds_the_interface_free(
         "from pathlib import Path\n"
         "from deckwire.kernel.loading import LoadRequest, load\n"
         f"load(LoadRequest(('dw0',), {namespace.name!r}, {way!r},\n"
-        f"                 source=Path({str(HERE / 'programs.c')!r})))\n"
+        f"                 source=Path({str(HERE / 'programs.c')!r}), jumps=()))\n"
         "print('ready', flush=True)\n"
         "signal.pause()\n"
     )
@@ -182,7 +182,9 @@ def test_after_a_kill_the_next_start_finds_the_interface_free(
 
 
 def test_stale_filters_are_replaced_by_filters(namespace: Namespace, start: Load) -> None:
-    killed = load(LoadRequest(("dw0",), namespace.name, "clsact", source=HERE / "programs.c"))
+    killed = load(
+        LoadRequest(("dw0",), namespace.name, "clsact", source=HERE / "programs.c", jumps=())
+    )
     killed.close()
     loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
     assert ours(namespace) == BY_WAY["clsact"]

@@ -60,7 +60,7 @@ def test_options_reach_the_program(start: Load) -> None:
 @pytest.mark.root
 def test_close_gives_every_descriptor_back(start: Load) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    loaded = load(LoadRequest(source=SOURCE, ring_bytes=1 << 17))
+    loaded = load(LoadRequest(source=SOURCE, jumps=(), ring_bytes=1 << 17))
     loaded.close()
     assert set(os.listdir("/proc/self/fd")) == before
 
@@ -72,7 +72,7 @@ def test_the_agent_stays_small(tmp_path: Path) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "from deckwire.kernel.loading import LoadRequest, load\n"
-        f"loaded = load(LoadRequest(source=Path({str(SOURCE)!r}), ring_bytes=1 << 20))\n"
+        f"loaded = load(LoadRequest(source=Path({str(SOURCE)!r}), jumps=(), ring_bytes=1 << 20))\n"
         "assert not {'bcc', 'pyroute2'} & set(sys.modules)\n"
         "print(Path('/proc/self/status').read_text())\n"
     )
@@ -124,7 +124,7 @@ def broken(text: str, tmp_path: Path) -> Path:
 def test_a_program_that_fails_is_told_in_one_line(
     source: str, line: str, details: str, tmp_path: Path
 ) -> None:
-    request = LoadRequest(source=broken(source, tmp_path), programs=("tc_ingress",))
+    request = LoadRequest(source=broken(source, tmp_path), programs=("tc_ingress",), jumps=())
     with pytest.raises(LoadError) as caught:
         load(request)
     assert re.search(line, str(caught.value))
@@ -147,7 +147,7 @@ def test_a_request_that_cannot_be_met_is_told_in_one_line(
     options: dict[str, Any], line: str
 ) -> None:
     with pytest.raises(LoadError, match=line):
-        load(replace(LoadRequest(source=SOURCE), **options))
+        load(replace(LoadRequest(source=SOURCE, jumps=()), **options))
 
 
 @pytest.mark.root
@@ -158,13 +158,13 @@ def test_a_request_that_cannot_be_met_is_told_in_one_line(
 )
 def test_missing_headers_are_told() -> None:
     with pytest.raises(LoadError, match="no kernel headers are installed, use the shim"):
-        load(LoadRequest(source=SOURCE, headers="headers"))
+        load(LoadRequest(source=SOURCE, jumps=(), headers="headers"))
 
 
 @pytest.mark.root
 def test_a_loader_that_crashes_is_told_with_its_traceback() -> None:
     with pytest.raises(LoadError, match=r"^the loader ended without an answer") as caught:
-        load(LoadRequest(source=SOURCE, table_sizes={"MAX_NUMBERS": "x"}))
+        load(LoadRequest(source=SOURCE, jumps=(), table_sizes={"MAX_NUMBERS": "x"}))
     assert "ValueError" in caught.value.details
 
 
@@ -173,7 +173,7 @@ def test_a_loader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "LOADER_SECONDS", 0.01)
     before = children()
     with pytest.raises(LoadError, match="did not answer within"):
-        load(LoadRequest(source=SOURCE))
+        load(LoadRequest(source=SOURCE, jumps=()))
     assert children() == before
 
 
@@ -191,7 +191,7 @@ def test_missing_capabilities_are_named(dropped: str, line: str) -> None:
         "from pathlib import Path\n"
         "from deckwire.kernel.loading import LoadRequest, LoadError, load\n"
         "try:\n"
-        f"    load(LoadRequest(source=Path({str(SOURCE)!r})))\n"
+        f"    load(LoadRequest(source=Path({str(SOURCE)!r}), jumps=()))\n"
         "except LoadError as error:\n"
         "    print(error)\n"
     )

@@ -26,12 +26,15 @@ from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import Rings
 from deckwire.limits import RING_BYTES
 
-LOADER_SECONDS = 60.0
+LOADER_SECONDS = 120.0
 """Longest that a loader may take, on a machine under load."""
 DETAILS_BYTES = 65_536
 """The end of the compiler's and the verifier's messages that is kept."""
 
 PROGRAMS = ("tc_ingress", "tc_egress")
+JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_attempt")
+"""Programs behind the tail calls of the attached ones, in the order of enum jump in bpf/maps.h."""
+XDP_PROGRAM = "xdp_ingress"
 VEPA_PARENTS = "vepa_parents"
 """The map of the parents whose lateral frames pass both hooks."""
 
@@ -62,6 +65,8 @@ class LoadRequest:
     """Network namespace of the interfaces: a name under /run/netns or a path; None is ours."""
     attach: Way = "auto"
     """How: TCX where the kernel has it, else clsact filters; or one of them without a choice."""
+    xdp: str = "off"
+    """``off``, ``generic`` or ``native``: note SYNs before TC, just before it or at the driver."""
     settings: Mapping[str, int] = field(default_factory=dict)
     """Fields of struct settings by name."""
     table_sizes: Mapping[str, int] = field(default_factory=dict)
@@ -76,6 +81,8 @@ class LoadRequest:
     """The C file that holds the programs and the map `samples`."""
     programs: tuple[str, ...] = PROGRAMS
     """Its functions to load; attached are tc_ingress and tc_egress."""
+    jumps: tuple[str, ...] = JUMPS
+    """Its functions for the slots of the map `jumps`."""
 
 
 @dataclass(slots=True)
@@ -89,6 +96,8 @@ class Attachment:
     ifindex: int
     way: str
     """``tcx`` or ``clsact``."""
+    xdp: str
+    """``off``, ``generic`` or ``native``: what became of the wish."""
     vepa: bool
     """A macvlan on the target is in VEPA mode, as far as its namespace can be seen."""
     notes: tuple[str, ...]
@@ -114,6 +123,8 @@ class Loaded:
     watch: LinkWatch
     """Interfaces of the namespace that come and go."""
     netns: str | None
+    xdp: str
+    """As requested: for attaching again."""
     headers: str
     """``shim`` or ``headers``: what it was compiled with."""
     load_ms: int
@@ -159,7 +170,15 @@ def load(request: LoadRequest) -> Loaded:
     watch = LinkWatch(next(supply))
     attachments = [_attachment(entry, supply) for entry in answer["attachments"]]
     return Loaded(
-        maps, programs, rings, attachments, watch, request.netns, answer["headers"], load_ms
+        maps,
+        programs,
+        rings,
+        attachments,
+        watch,
+        request.netns,
+        request.xdp,
+        answer["headers"],
+        load_ms,
     )
 
 
@@ -173,12 +192,14 @@ def reattach(loaded: Loaded, interface: str, attach: Way = "auto") -> Attachment
     for entry in old:
         entry.close()
         loaded.attachments.remove(entry)
-    programs = [loaded.programs[name] for name in PROGRAMS]
+    names = PROGRAMS if loaded.xdp == "off" else (*PROGRAMS, XDP_PROGRAM)
+    programs = [loaded.programs[name] for name in names]
     body = {
         "do": "attach",
         "interfaces": [interface],
         "netns": loaded.netns,
         "attach": attach,
+        "xdp": loaded.xdp,
         "programs": [program.name for program in programs],
         "vepa": VEPA_PARENTS in loaded.maps,
     }
@@ -217,6 +238,7 @@ def _attachment(entry: dict[str, Any], supply: Iterator[int]) -> Attachment:
         entry["target"],
         entry["ifindex"],
         entry["way"],
+        entry["xdp"],
         entry["vepa"],
         tuple(entry["notes"]),
         (lock, *links),

@@ -12,6 +12,10 @@ from deckwire.kernel.syscalls import Command, bpf, call_bpf, failure
 
 TCX_INGRESS, TCX_EGRESS = 46, 47
 """enum bpf_attach_type."""
+XDP = 37
+"""enum bpf_attach_type."""
+XDP_GENERIC, XDP_NATIVE = 1 << 1, 1 << 2
+"""XDP_FLAGS_SKB_MODE and XDP_FLAGS_DRV_MODE."""
 BEFORE = 1 << 3
 """BPF_F_BEFORE; without a program to stand before: first of all."""
 
@@ -101,6 +105,16 @@ class Program:
         attr = ctypes.create_string_buffer(_LINK.size)
         _LINK.pack_into(attr, 0, self.fd, ifindex, attach_type, BEFORE, 0, 0)
         return bpf(Command.LINK_CREATE, attr, f"attaching {self.name} by TCX")
+
+    def link_xdp(self, ifindex: int, flags: int) -> int:
+        """Attaches at the driver, or before TC in generic mode: the link's descriptor.
+
+        Raises:
+            OSError: EBUSY where another XDP program is, EOPNOTSUPP where the driver knows none.
+        """
+        attr = ctypes.create_string_buffer(_LINK.size)
+        _LINK.pack_into(attr, 0, self.fd, ifindex, XDP, flags, 0, 0)
+        return bpf(Command.LINK_CREATE, attr, f"attaching {self.name} by XDP")
 
     def close(self) -> None:
         """Closes the file descriptor; the kernel frees the program with its last user."""

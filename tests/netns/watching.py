@@ -1,0 +1,149 @@
+"""Clients for the live tests, the agent with a load request of the test's own, and its sums."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from deckwire import abi
+from deckwire.community_id import community_id
+from deckwire.flow import packed_address
+from deckwire.lab import Lab, Node
+from deckwire.lab.agent import AgentProcess, JsonEvent
+from deckwire.lab.network import PARENT
+
+from .wire import Flow
+
+TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+EVERYTHING = ("--dedup-ttl", "0")
+"""Options under which every event is told."""
+
+_WITH_REQUEST = """
+import functools, json, sys
+from deckwire import live
+live.LoadRequest = functools.partial(live.LoadRequest, **json.loads(sys.argv.pop(1)))
+from deckwire.cli import main
+main()
+"""
+
+
+def agent_with(
+    request: Mapping[str, Any],
+    lab: Lab,
+    interface: str = PARENT,
+    options: Sequence[str] = EVERYTHING,
+) -> AgentProcess:
+    """The agent whose LoadRequest has these fields too: what the command line does not offer."""
+    program = [sys.executable, "-P", "-c", _WITH_REQUEST, json.dumps(request)]
+    return AgentProcess(lab, interface, options, program=program)
+
+
+def client_context(version: ssl.TLSVersion) -> ssl.SSLContext:
+    """Of a client that speaks this version alone and takes every certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+def fetch(
+    node: Node,
+    address: str,
+    port: int = 443,
+    *,
+    context: ssl.SSLContext | None = None,
+    name: str = "www.example.test",
+    source: str | None = None,
+) -> Flow:
+    """One whole TLS connection from `node` that both sides close with FIN: its 4-tuple."""
+    context = context or client_context(TLS13)
+    with node.connect(address, port, source) as plain:
+        mine, my_port = plain.getsockname()[:2]
+        # Without a close_notify of ours: the server has gone by then and would answer with RST.
+        with context.wrap_socket(plain, server_hostname=name, suppress_ragged_eofs=True) as tls:
+            tls.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            while tls.recv(65_536):
+                pass
+    return mine, my_port, address, port
+
+
+def conn_id(flow: Flow) -> str:
+    """The Community ID under which the agent tells of the connection."""
+    client, client_port, server, server_port = flow
+    return community_id(packed_address(client), packed_address(server), client_port, server_port)
+
+
+def time_ns(event: JsonEvent) -> int:
+    """The event's time in nanoseconds since the epoch, by its microseconds."""
+    at = datetime.fromisoformat(event["ts"])
+    return int(at.timestamp()) * 1_000_000_000 + at.microsecond * 1_000
+
+
+def counted(agent: AgentProcess, **fields: object) -> Counter[str]:
+    """How many events of each name have these fields."""
+    wanted = fields.items()
+    return Counter(
+        event["event"]
+        for event in list(agent.events)
+        if all(event["fields"].get(name) == value for name, value in wanted)
+    )
+
+
+def final_sums(agent: AgentProcess) -> dict[str, int]:
+    """The last capture_stats of an agent that has ended."""
+    return dict(agent.find("capture_stats")[-1]["fields"])
+
+
+def assert_conserved(sums: Mapping[str, int]) -> None:
+    """The identities of the counters after the programs were detached: nothing is unaccounted."""
+    assert sums["frames"] == sum(sums[name] for name in abi.FRAME_COUNTERS)
+    assert sums["samples_wanted"] == sums["samples_submitted"] + sums["samples_lost"]
+    assert sums["samples_received"] == sums["samples_submitted"]
+    rejected = sum(n for name, n in sums.items() if name.startswith("samples_rejected_"))
+    assert sums["samples_received"] == sums["samples_decoded"] + rejected
+    assert sums["events_made"] == sum(
+        sums[f"events_{fate}"] for fate in ("told", "deduplicated", "dropped")
+    )
+    assert sums["frames_syn"] >= (
+        sums["syn_retransmits"] + sums["syn_suppressed"] + sums["syn_over_budget"]
+    )
+    assert sums["half_open_inserts"] >= sums["half_open_deletes"] + sums["half_open_evicted"]
+    assert sums["stray_inserts"] >= sums["stray_deletes"] + sums["stray_evicted"]
+    assert sums["handshakes"] == sums["flow_inserts"] + sums["flow_reopened"]
+
+
+def assert_nothing_lost(agent: AgentProcess) -> dict[str, int]:
+    """Of an agent that has ended: every sum adds up and no cause has lost anything."""
+    sums = final_sums(agent)
+    assert_conserved(sums)
+    lost = {
+        name: count
+        for name, count in sums.items()
+        if count
+        and name.startswith(("samples_lost", "samples_rejected_", "output_", "events_dropped"))
+    }
+    lost |= {
+        name: sums[name]
+        for name in (
+            *("half_open_failed", "flow_insert_failed", "flow_source_capped", "stray_failed"),
+            *("tls_not_admitted", "tls_over_budget", "tls_evicted", "tls_misplaced"),
+            *("tls_malformed", "half_open_evicted", "stray_evicted"),
+        )
+        if sums[name]
+    }
+    assert lost == {}
+    assert agent.find("capture_loss") == []
+    return sums
+
+
+def port_of(connection: socket.socket) -> int:
+    """The local port."""
+    return int(connection.getsockname()[1])

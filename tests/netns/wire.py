@@ -1,0 +1,226 @@
+"""What passed the MACVLAN parent by tcpdump's account, and TCP spoken by hand.
+
+Independent of the agent: frames are read here from first principles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from struct import Struct, pack, unpack_from
+from typing import NamedTuple, Self
+
+from deckwire.lab import Lab, Node
+from deckwire.lab.namespaces import wait_until
+from deckwire.lab.network import PARENT
+
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+
+_NANOSECONDS = 0xA1B2_3C4D
+"""Magic of a pcap file whose times are in nanoseconds."""
+_RECORD = Struct("=IIII")
+_SNAPSHOT = 160
+"""Enough for every header, and for the first bytes behind them."""
+
+Flow = tuple[str, int, str, int]
+"""Client's address and port, server's address and port."""
+
+
+class Segment(NamedTuple):
+    """One TCP segment, or the super-packet that stands for several."""
+
+    time_ns: int
+    src: str
+    sport: int
+    dst: str
+    dport: int
+    seq: int
+    ack: int
+    flags: int
+    payload_len: int
+    """By the IP length."""
+    start: bytes
+    """The first bytes of the payload, as many as the snapshot has."""
+
+    def packets(self) -> int:
+        """How many packets of this MTU (1,500) it is on the wire; every segment has timestamps."""
+        room = 1_500 - (40 if ":" in self.src else 20) - 32
+        return max(1, -(-self.payload_len // room))
+
+
+class Tap:
+    """tcpdump on the parent from `with` to its end; `flows` then holds what it saw."""
+
+    def __init__(self, lab: Lab, interface: str = PARENT) -> None:
+        self._path = lab.directory / "tap.pcap"
+        self._messages = lab.directory / "tap.stderr"
+        self._lab = lab
+        self._interface = interface
+        self.flows: dict[Flow, list[Segment]] = {}
+
+    def __enter__(self) -> Self:
+        with self._messages.open("wb") as messages:
+            self._process = self._lab.popen(
+                self._lab.host,
+                [
+                    *("tcpdump", "-i", self._interface, "-w", self._path, "-U", "-n", "-p"),
+                    *("--time-stamp-precision=nano", "-s", str(_SNAPSHOT), "-B", "65536"),
+                    *("-Z", "root", "tcp or ip6"),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=messages,
+            )
+        wait_until(lambda: "listening on" in self._messages.read_text(), "tcpdump listens")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(20)
+        told = self._messages.read_text()
+        dropped = re.search(r"(\d+) packets? dropped by kernel", told)
+        assert dropped is not None, told
+        assert dropped[1] == "0", told
+        self.flows = _flows(read_segments(self._path))
+
+
+def read_segments(path: Path) -> Iterator[Segment]:
+    """The TCP segments of a pcap file of this machine's byte order, by Ethernet."""
+    content = path.read_bytes()
+    assert unpack_from("=I", content)[0] == _NANOSECONDS
+    at = 24
+    while at < len(content):
+        seconds, nanoseconds, captured, _ = _RECORD.unpack_from(content, at)
+        at += _RECORD.size
+        found = parse_frame(content[at : at + captured], seconds * 1_000_000_000 + nanoseconds)
+        if found is not None:
+            yield found
+        at += captured
+
+
+def parse_frame(frame: bytes, time_ns: int = 0) -> Segment | None:
+    """The segment in an Ethernet frame without VLAN tags; None if it is something else."""
+    (kind,) = unpack_from("!H", frame, 12)
+    if kind == 0x0800 and frame[23] == socket.IPPROTO_TCP:
+        family, addresses, tcp = socket.AF_INET, 26, 14 + (frame[14] & 15) * 4
+        (total,) = unpack_from("!H", frame, 16)
+        end = 14 + total
+    elif kind == 0x86DD and frame[20] == socket.IPPROTO_TCP:
+        family, addresses, tcp = socket.AF_INET6, 22, 54
+        (total,) = unpack_from("!H", frame, 18)
+        end = 54 + total
+    else:
+        return None
+    width = 4 if family == socket.AF_INET else 16
+    src = socket.inet_ntop(family, frame[addresses : addresses + width])
+    dst = socket.inet_ntop(family, frame[addresses + width : addresses + 2 * width])
+    sport, dport, seq, ack, word = unpack_from("!HHIIH", frame, tcp)
+    payload = tcp + (word >> 12) * 4
+    return Segment(
+        time_ns,
+        src,
+        sport,
+        dst,
+        dport,
+        seq,
+        ack,
+        word & 0xFFF,
+        end - payload,
+        frame[payload:end],
+    )
+
+
+def _flows(segments: Iterator[Segment]) -> dict[Flow, list[Segment]]:
+    """By connection, as its SYN names the ends; what began without one is left out."""
+    flows: dict[Flow, list[Segment]] = {}
+    for segment in segments:
+        ends = segment.src, segment.sport, segment.dst, segment.dport
+        if segment.flags & (SYN | ACK) == SYN:
+            flows.setdefault(ends, []).append(segment)
+        elif ends in flows:
+            flows[ends].append(segment)
+        elif (back := (*ends[2:], *ends[:2])) in flows:
+            flows[back].append(segment)
+    return flows
+
+
+class HandMade:
+    """A TCP client over IPv4 whose segments the test makes one by one.
+
+    Its address is nobody's: the client's kernel drops what comes for it, and the server is told by
+    a neighbour entry where it is.
+    """
+
+    ADDRESS = "198.18.0.250"
+    PORT = 40_000
+
+    def __init__(self, lab: Lab, server: Node, port: int) -> None:
+        self._peer = server.v4
+        self._peer_port = port
+        self._seq = 0x1000_0000
+        self._ack = 0
+        with lab.client.inside():
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self._socket.bind((lab.client.interface, 3))
+        self._socket.settimeout(10)
+        self._mac = self._socket.getsockname()[4]
+        shown = ":".join(f"{byte:02x}" for byte in self._mac)
+        neighbour = ["neigh", "replace", self.ADDRESS, "lladdr", shown, "dev", server.interface]
+        assert lab.run(server, ["ip", *neighbour]).returncode == 0
+        link = lab.run(server, ["cat", f"/sys/class/net/{server.interface}/address"]).stdout
+        self._peer_mac = bytes.fromhex(link.strip().replace(":", ""))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with contextlib.suppress(OSError):
+            self.send(flags=RST)
+        self._socket.close()
+
+    def open(self) -> None:
+        """The three-way handshake."""
+        self.send(flags=SYN, options=b"\x02\x04\x05\xb4")
+        answer = self.receive(lambda segment: bool(segment.flags & SYN))
+        self._seq += 1
+        self._ack = answer.seq + 1 & 0xFFFF_FFFF
+        self.send()
+
+    def send(
+        self, payload: bytes = b"", *, offset: int = 0, flags: int = ACK, options: bytes = b""
+    ) -> None:
+        """One segment with `payload` at `offset` of the stream; the next one does not count it."""
+        words = 5 + len(options) // 4
+        seq = self._seq + offset
+        ack = self._ack if flags & ACK else 0
+        head = pack("!HHIIHHHH", self.PORT, self._peer_port, seq, ack, words << 12 | flags,
+                    64_240, 0, 0)  # fmt: skip
+        tcp = head + options + payload
+        ends = socket.inet_aton(self.ADDRESS) + socket.inet_aton(self._peer)
+        summed = _checksum(ends + pack("!HH", socket.IPPROTO_TCP, len(tcp)) + tcp)
+        tcp = tcp[:16] + pack("!H", summed) + tcp[18:]
+        ip = pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, socket.IPPROTO_TCP, 0) + ends
+        ip = ip[:10] + pack("!H", _checksum(ip)) + ip[12:]
+        self._socket.send(self._peer_mac + self._mac + b"\x08\x00" + ip + tcp)
+
+    def receive(self, wanted: object) -> Segment:
+        """The server's next segment for which `wanted` holds."""
+        assert callable(wanted)
+        while True:
+            segment = parse_frame(self._socket.recv(65_536))
+            if segment is not None and segment.dst == self.ADDRESS and wanted(segment):
+                return segment
+
+
+def _checksum(data: bytes) -> int:
+    """RFC 1071."""
+    total = sum(unpack_from(f"!{len(data) // 2}H", data + b"\0"))
+    if len(data) & 1:
+        total += data[-1] << 8
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
