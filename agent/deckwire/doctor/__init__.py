@@ -1,0 +1,50 @@
+"""`deckwire doctor`: what this host has and lacks for `deckwire run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from deckwire.doctor.finding import Finding
+from deckwire.doctor.host import examine_kernel, examine_privileges
+from deckwire.doctor.interface import examine_interface
+from deckwire.doctor.software import examine_software, try_loading
+
+_STYLES = {"ok": "green", "missing": "bold red", "note": "yellow"}
+
+
+def doctor(interface: str | None, netns: str | None) -> int:
+    """Prints a line for each finding: 0 if `run` can work, 1 if something is missing.
+
+    `netns` is the network namespace of `interface`. Lines are ``STATE SUBJECT TEXT``, and where
+    there is something to be done ``: ADVICE`` behind it, in columns and with colour on terminals.
+    """
+    # Lines stay whole: a terminal wraps them itself, and grep finds them.
+    console = Console(highlight=False, soft_wrap=True)
+    missing = []
+    for finding in _findings(interface, netns):
+        advice = f": {finding.advice}" if finding.advice else ""
+        console.print(
+            Text.assemble(
+                (f"{finding.state:8}", _STYLES[finding.state]),
+                f"{finding.subject:14}{finding.text}",
+                (advice, "bold"),
+            )
+        )
+        if finding.state == "missing":
+            missing.append(finding.subject)
+    if missing:
+        console.print(Text(f"deckwire run cannot work here: {', '.join(missing)}"))
+        return 1
+    return 0
+
+
+def _findings(interface: str | None, netns: str | None) -> Iterator[Finding]:
+    yield from examine_kernel()
+    yield from examine_privileges(netns)
+    yield from examine_software()
+    if interface is not None:
+        yield from examine_interface(interface, netns)
+    yield from try_loading()

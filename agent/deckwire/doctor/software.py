@@ -1,0 +1,96 @@
+"""BCC, headers, Python packages, and the trial that settles it: the program compiled and loaded."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from deckwire.doctor.finding import Finding
+from deckwire.kernel.loading import LoadError, LoadRequest, load
+from deckwire.kernel.programs import TCX_INGRESS
+
+_BCC_SECONDS = 30.0
+_NO_INTERFACE = 0x7FFF_FFFF
+_ASK_BCC = "import bcc; print(bcc.__version__)"
+
+
+def examine_software() -> Iterator[Finding]:
+    """What is installed."""
+    yield Finding("ok", "python", f"{sys.version.split()[0]} at {sys.executable}")
+    yield from _packages()
+    yield _bcc()
+    headers = Path(f"/lib/modules/{os.uname().release}/build")
+    found = f"installed ones at {headers}" if headers.exists() else "no installed ones"
+    yield Finding("ok", "headers", f"a small set of its own is used; {found}, not needed")
+
+
+def try_loading() -> Iterator[Finding]:
+    """Compiles and loads the programs, attached to nothing; then how they could be attached."""
+    try:
+        loaded = load(LoadRequest())
+    except LoadError as error:
+        yield Finding("missing", "trial", str(error))
+        return
+    try:
+        yield Finding(
+            "ok", "trial", f"the programs were compiled and loaded in {loaded.load_ms} ms"
+        )
+        program = next(iter(loaded.programs.values()))
+        try:
+            # Where the kernel knows TCX it looks for this interface, of which there is none.
+            os.close(program.link(_NO_INTERFACE, TCX_INGRESS))
+        except OSError as error:
+            known = error.errno == errno.ENODEV
+        else:
+            known = True
+    finally:
+        loaded.close()
+    if known:
+        yield Finding("ok", "tcx", "programs vanish with the agent, however it ends")
+    else:
+        yield Finding(
+            "note",
+            "tcx",
+            "not before Linux 6.6: clsact filters are used, removed at the end or the next start",
+        )
+
+
+def _packages() -> Iterator[Finding]:
+    for requirement in requires("deckwire") or []:
+        if "extra ==" in requirement:
+            continue
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        try:
+            yield Finding("ok", "package", f"{name} {version(name)}")
+        except PackageNotFoundError:
+            yield Finding(
+                "missing", "package", name, f"{sys.executable} -m pip install '{requirement}'"
+            )
+
+
+def _bcc() -> Finding:
+    """Asked of another process: importing it costs 70 MB and seconds on a small machine."""
+    remedy = (
+        "install python3-bpfcc, in a virtual environment of /usr/bin/python3 made with "
+        "--system-site-packages"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _ASK_BCC],
+            capture_output=True,
+            text=True,
+            timeout=_BCC_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("missing", "bcc", f"its import took longer than {_BCC_SECONDS:.0f} s")
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or ["no message"]
+        return Finding("missing", "bcc", f"its Python bindings: {words[-1]}", remedy)
+    return Finding("ok", "bcc", f"{done.stdout.strip()}, used by a process that ends after loading")
