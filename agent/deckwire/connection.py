@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from deckwire import abi
@@ -13,7 +13,13 @@ from deckwire.sample import SegmentSample
 from deckwire.tls import messages
 from deckwire.tls.errors import Malformed
 from deckwire.tls.messages import ClientHello, ServerHello
-from deckwire.tls.records import HandshakeMessage, RecordReader, State, looks_like_hello
+from deckwire.tls.records import (
+    HELLO_PREFIX_BYTES,
+    HandshakeMessage,
+    RecordReader,
+    State,
+    looks_like_hello,
+)
 
 TLS13 = 0x0304
 _SEQ_MASK = 0xFFFF_FFFF
@@ -57,13 +63,24 @@ class CertificatesSeen:
 
     time_ns: int
     chain: tuple[bytes, ...]
-    chain_length: int
+    """DER, the sender's own first; at most limits.CERTIFICATES."""
+    chain_length: int | None
+    """Certificates that the message holds; None of one that was cut."""
     from_client: bool
     quality: str
+    """As of HelloSeen."""
     client: ClientHello | None
 
 
 Observation = HelloSeen | SessionSeen | CertificatesSeen
+
+_CUT = ("truncated", "gap")
+"""Qualities of messages that lack their end."""
+_TOLD_CUT = (_Type.CLIENT_HELLO, _Type.CERTIFICATE)
+"""Messages that are told although their end is missing."""
+
+_Message = tuple[HandshakeMessage, str]
+"""A message and its quality."""
 
 
 class _Direction:
@@ -71,7 +88,6 @@ class _Direction:
 
     __slots__ = (
         "_early",
-        "_early_bytes",
         "_pending",
         "_stream",
         "closed",
@@ -82,34 +98,30 @@ class _Direction:
     )
 
     def __init__(self) -> None:
+        self.last_ns = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """What was read was not TLS: forget it, the kernel tells if a record begins again."""
         self._early: list[SegmentSample] = []  # segments before the start is known
-        self._early_bytes = 0
         self._pending = False  # bytes of a message not complete yet were fed
         self._stream: Stream | None = None
         self.reader = RecordReader()
         self.start_seq: int | None = None
         self.closed = False
-        self.held = 0
-        self.last_ns = 0
+        self.held = 0  # payload bytes taken in: what is in memory is never more
 
-    def add(self, sample: SegmentSample) -> list[tuple[HandshakeMessage, str]]:
+    def add(self, sample: SegmentSample) -> list[_Message]:
         """Take a segment; the messages that it completes, each with its quality."""
         if self.closed:
             return []
         self.last_ns = sample.time_ns
-        self.held += len(sample.payload)
         if self._stream is None:
             if sample.start_seq is None:
                 self._keep(sample)
                 return []
-            self.start_seq = sample.start_seq
-            self._stream = Stream(sample.start_seq)
-            for early in self._early:
-                self._stream.add(early.seq, early.payload, early.claimed)
-            self._early = []
-        waited = self._stream.gap
-        self._stream.add(sample.seq, sample.payload, sample.claimed)
-        return self._read(waited and not self._stream.gap)
+            return self._begin(sample.start_seq, sample)
+        return self._feed(self._stream, sample)
 
     def close(self) -> None:
         """Nothing more is wanted of this direction: frees what it holds."""
@@ -123,36 +135,51 @@ class _Direction:
         """Bytes were seen that are not told yet."""
         return not self.closed and self.held > 0
 
-    def unfinished(self) -> tuple[int, bytes, str] | None:
-        """At the end: the message that has begun but not ended, as (type, body, quality)."""
+    def unfinished(self) -> _Message | None:
+        """At the end: the message that has begun but not ended."""
         message = self.reader.unfinished()
         if message is None or self._stream is None:
             return None
         # Bytes behind a hole, or a hole that the capture itself made, are not the peer's cut.
         lost = self._stream.gap or self._stream.cut
-        return message.type, message.body, "gap" if lost else "truncated"
+        told = HandshakeMessage(message.type, message.body, message.records)
+        return told, "gap" if lost else "truncated"
 
-    def orphaned_hello(self) -> bytes | None:
-        """At the end: a segment that begins a hello although the start was never in order."""
-        return next((s.payload for s in self._early if looks_like_hello(s.payload[:6])), None)
+    def salvage(self) -> list[_Message]:
+        """At the end: messages behind bytes that never came, if a segment begins a hello."""
+        if self.closed or self._stream is not None:
+            return []
+        for sample in self._early:
+            if looks_like_hello(sample.payload[:HELLO_PREFIX_BYTES]):
+                return self._begin(sample.seq, sample)
+        return []
 
     def _keep(self, sample: SegmentSample) -> None:
-        if (
-            len(self._early) < EARLY_PIECES
-            and self._early_bytes + len(sample.payload) <= STREAM_BYTES
-        ):
+        size = len(sample.payload)
+        if len(self._early) < EARLY_PIECES and self.held + size <= STREAM_BYTES:
             self._early.append(sample)
-            self._early_bytes += len(sample.payload)
+            self.held += size
 
-    def _read(self, released: bool) -> list[tuple[HandshakeMessage, str]]:
-        assert self._stream is not None
-        data = self._stream.read()
+    def _begin(self, start_seq: int, sample: SegmentSample) -> list[_Message]:
+        self.start_seq = start_seq
+        self._stream = stream = Stream(start_seq)
+        for early in self._early:
+            if early is not sample:
+                stream.add(early.seq, early.payload, early.claimed)
+        self._early = []
+        return self._feed(stream, sample)
+
+    def _feed(self, stream: Stream, sample: SegmentSample) -> list[_Message]:
+        self.held += len(sample.payload)
+        waited = stream.gap
+        stream.add(sample.seq, sample.payload, sample.claimed)
+        data = stream.read()
         if not data:
             return []
-        found = self.reader.feed(data)
-        told: list[tuple[HandshakeMessage, str]] = []
-        for number, message in enumerate(found):
-            if self._stream.overlap:
+        released = waited and not stream.gap
+        told: list[_Message] = []
+        for number, message in enumerate(self.reader.feed(data)):
+            if stream.overlap:
                 quality = "overlap"
             elif message.records > 1 or released or (number == 0 and self._pending):
                 quality = "reassembled"
@@ -172,24 +199,25 @@ class Connection:
     client: int
     """0, 1 or abi.CLIENT_UNKNOWN until a hello tells."""
     handshake: Handshake
-    stray: bool
     hello: ClientHello | None = None
-    hello_told: bool = False
     misplaced: int = 0
     """Messages where none of their kind can be: told to nobody."""
     malformed: int = 0
-    """Messages whose bodies are not what they should be."""
+    """Messages whose bodies, and streams whose records, are not what they should be."""
     _sides: tuple[_Direction, _Direction] = field(
         default_factory=lambda: (_Direction(), _Direction())
     )
     _server: ServerHello | None = None
     _session: SessionSeen | None = None
+    """Told as soon as the ClientHello is, or cannot come any more."""
     _later: list[CertificatesSeen] = field(default_factory=list)
+    """Certificates behind that session."""
+    _chain_told: bool = False
     _client_certificate_due: bool = False
 
     @property
     def held(self) -> int:
-        """Payload bytes that it holds."""
+        """Payload bytes that it holds, at most."""
         return self._sides[0].held + self._sides[1].held
 
     @property
@@ -204,63 +232,58 @@ class Connection:
         side = self._sides[sample.sender]
         seen: list[Observation] = []
         for message, quality in side.add(sample):
-            self._take(sample, message, quality, seen)
-        if side.reader.state is not State.NEED_MORE:
+            self._take(sample.sender, message, quality, seen)
+        if side.reader.state is State.CLOSED:
             side.close()
-        if self.hello_told or not self._client_side_waits():
+        elif side.reader.state is State.MALFORMED:
+            self._give_up(sample.sender)
+        self._close_client_side()
+        if self.hello is not None or not self._client_side_waits():
             self._release(seen)
         return seen
 
     def finish(self) -> list[Observation]:
         """No more will come: what was cut off is told as far as it goes."""
         seen: list[Observation] = []
-        for sender, side in enumerate(self._sides):
-            cut = side.unfinished()
-            if cut is None:
-                continue
-            kind, body, quality = cut
-            from_client = sender == self.client
-            if kind == _Type.CLIENT_HELLO and from_client and not self.hello_told:
-                self._tell_hello(side, body, quality, seen)
-            elif kind == _Type.CERTIFICATE and self._server is not None:
-                self._tell_certificates(side.last_ns, body, quality, from_client, seen)
+        for sender in (self.client & 1, 1 - (self.client & 1)):
+            side = self._sides[sender]
+            for message, quality in side.salvage():
+                self._take(sender, message, quality, seen)
+            unfinished = side.unfinished()
+            if unfinished is not None and unfinished[0].type in _TOLD_CUT:
+                self._take(sender, *unfinished, seen)
         self._release(seen)
         for side in self._sides:
             side.close()
         return seen
 
     def _take(
-        self,
-        sample: SegmentSample,
-        message: HandshakeMessage,
-        quality: str,
-        seen: list[Observation],
+        self, sender: int, message: HandshakeMessage, quality: str, seen: list[Observation]
     ) -> None:
-        if self.client == abi.CLIENT_UNKNOWN and message.type in (
-            _Type.CLIENT_HELLO,
-            _Type.SERVER_HELLO,
-        ):
-            is_client = message.type == _Type.CLIENT_HELLO
-            self.client = sample.sender if is_client else 1 - sample.sender
-        from_client = sample.sender == self.client
-        side = self._sides[sample.sender]
+        if self.client == abi.CLIENT_UNKNOWN:
+            if message.type == _Type.CLIENT_HELLO:
+                self.client = sender
+            elif message.type == _Type.SERVER_HELLO:
+                self.client = 1 - sender
+        from_client = sender == self.client
+        side = self._sides[sender]
         match message.type:
             case _Type.CLIENT_HELLO if from_client:
-                if not self.hello_told:
+                # A second one answers a HelloRetryRequest: the first counts.
+                if self.hello is None:
                     self._tell_hello(side, message.body, quality, seen)
-            case _Type.SERVER_HELLO if not from_client:
-                if self._server is None:
-                    self._take_server_hello(sample.time_ns, message.body)
-            case _Type.CERTIFICATE if self._server is not None or from_client:
-                self._tell_certificates(sample.time_ns, message.body, quality, from_client, seen)
-                if from_client:
-                    side.close()
+            case _Type.SERVER_HELLO if not from_client and self._server is None:
+                self._take_server_hello(side, message.body)
+            case _Type.CERTIFICATE if from_client:
+                self._tell_certificates(side, message.body, quality, True, seen)
+                side.close()
+            case _Type.CERTIFICATE if self._server is not None and not self._chain_told:
+                self._chain_told = True
+                self._tell_certificates(side, message.body, quality, False, seen)
             case _Type.CERTIFICATE_REQUEST if not from_client:
                 self._client_certificate_due = True
             case _Type.SERVER_HELLO_DONE if not from_client:
                 side.close()
-                if self.hello_told and not self._client_certificate_due:
-                    self._sides[self.client].close()
             case _Type.CLIENT_KEY_EXCHANGE if from_client:
                 side.close()
             case _Type.CLIENT_HELLO | _Type.SERVER_HELLO | _Type.CERTIFICATE:
@@ -269,55 +292,53 @@ class Connection:
     def _tell_hello(
         self, side: _Direction, body: bytes, quality: str, seen: list[Observation]
     ) -> None:
+        cut = quality in _CUT
         try:
-            hello = messages.parse_client_hello(body, cut=quality in ("truncated", "gap"))
+            hello = messages.parse_client_hello(body, cut=cut)
         except Malformed:
-            self.malformed += 1
-            side.close()
+            self.malformed += not cut
+            side.restart()
             return
         self.hello = hello
-        self.hello_told = True
         offset = None
         if self.handshake.syn is not None and side.start_seq is not None:
             offset = (side.start_seq - self.handshake.syn.seq - 1) & _SEQ_MASK
         seen.append(HelloSeen(side.last_ns, hello, quality, offset))
 
-    def _take_server_hello(self, time_ns: int, body: bytes) -> None:
-        side = self._sides[1 - self.client]
+    def _take_server_hello(self, side: _Direction, body: bytes) -> None:
         try:
-            self._server = messages.parse_server_hello(body)
+            server = messages.parse_server_hello(body)
         except Malformed:
             self.malformed += 1
-            side.close()
+            side.restart()
             return
-        self._session = SessionSeen(time_ns, self._server, None)
-        version = self._server.selected_version or self._server.legacy_version
-        if self._server.is_hello_retry_request or version >= TLS13:
+        self._server = server
+        self._session = SessionSeen(side.last_ns, server, None)
+        version = server.selected_version or server.legacy_version
+        if server.is_hello_retry_request or version >= TLS13:
             # All that follows is encrypted, or was told already.
             side.close()
-            if self.hello_told:
-                self._sides[self.client].close()
 
     def _tell_certificates(
         self,
-        time_ns: int,
+        side: _Direction,
         body: bytes,
         quality: str,
         from_client: bool,
         seen: list[Observation],
     ) -> None:
-        cut = quality in ("truncated", "gap")
+        cut = quality in _CUT
         try:
             message = messages.parse_certificate(body, cut=cut)
         except Malformed:
-            self.malformed += 1
+            self.malformed += not cut
             return
         if not message.certificates:
             return
         certificates = CertificatesSeen(
-            time_ns,
+            side.last_ns,
             message.certificates,
-            message.chain_length,
+            None if cut else message.chain_length,
             from_client,
             quality,
             self.hello,
@@ -326,6 +347,23 @@ class Connection:
             self._later.append(certificates)
         else:
             seen.append(certificates)
+
+    def _give_up(self, sender: int) -> None:
+        """The records of this end are no TLS; a hello may still come (after STARTTLS)."""
+        self.malformed += 1
+        side = self._sides[sender]
+        told = self.hello if sender == self.client else self._server
+        if told is None:
+            side.restart()
+        else:
+            side.close()
+
+    def _close_client_side(self) -> None:
+        """Behind the server's clear text a client has nothing to tell but a certificate."""
+        if self.hello is None or self._client_certificate_due:
+            return
+        if self._sides[1 - self.client].closed:
+            self._sides[self.client].close()
 
     def _client_side_waits(self) -> bool:
         """The ClientHello may still come: its segments were seen but not all of them."""
@@ -337,17 +375,7 @@ class Connection:
         """Tell the session that waited for its ClientHello, and the certificates behind it."""
         if self._session is None:
             return
-        session, self._session = self._session, None
-        seen.append(SessionSeen(session.time_ns, session.hello, self.hello))
-        for late in self._later:
-            seen.append(
-                CertificatesSeen(
-                    late.time_ns,
-                    late.chain,
-                    late.chain_length,
-                    late.from_client,
-                    late.quality,
-                    self.hello,
-                )
-            )
+        seen.append(replace(self._session, client=self.hello))
+        seen += [replace(late, client=self.hello) for late in self._later]
+        self._session = None
         self._later = []

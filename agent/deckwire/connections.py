@@ -27,7 +27,7 @@ class Counters:
     misplaced: int = 0
     """Handshake messages where none of their kind can be."""
     malformed: int = 0
-    """Handshake messages whose bodies are not what they should be."""
+    """Handshake messages, and streams of records, that are not what they should be."""
 
 
 class Connections:
@@ -47,11 +47,16 @@ class Connections:
 
     @property
     def held(self) -> int:
-        """Payload bytes that all of them hold."""
+        """Payload bytes that all of them hold, at most."""
         return self._held
 
     def opened(self, key: bytes, born_ns: int, handshake: Handshake) -> None:
         """Remember a handshake until its connection's first TLS segment."""
+        connection = self._open.get((key, born_ns))
+        if connection is not None:
+            # Data came before the final ACK: what the connection knows of its opening is less.
+            connection.handshake = handshake
+            return
         self._recent[key, born_ns] = handshake
         if len(self._recent) > RECENT_HANDSHAKES:
             self._recent.popitem(last=False)
@@ -103,9 +108,7 @@ class Connections:
         handshake = self._recent.pop(identity, None)
         if handshake is None:
             handshake = self._find_handshake(sample.key, sample.born_ns, sample.stray)
-        connection = Connection(
-            sample.key, sample.born_ns, sample.client, handshake or Handshake(), sample.stray
-        )
+        connection = Connection(sample.key, sample.born_ns, sample.client, handshake or Handshake())
         self._open[identity] = connection
         self.counters.opened += 1
         return connection

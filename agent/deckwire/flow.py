@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import NamedTuple
 
 from deckwire.limits import TEXT_CACHE
@@ -66,15 +66,3 @@ def address_text(packed: bytes) -> str:
     """The usual text of a 16-byte address; IPv4 where it is v4-mapped."""
     address = IPv6Address(packed)
     return str(address.ipv4_mapped or address)
-
-
-def packed_address(text: str) -> bytes:
-    """The 16-byte form of an address.
-
-    Raises:
-        ValueError: `text` is no address.
-    """
-    address = ip_address(text)
-    if address.version == 4:
-        return b"\0" * 10 + b"\xff\xff" + address.packed
-    return address.packed

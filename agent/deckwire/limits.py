@@ -56,6 +56,14 @@ CERTIFICATE_SANS = 512
 OID_BYTES = 64
 """Longest object identifier written in dotted form: its numbers have no limit of their own."""
 
+# --- clients ----------------------------------------------------------------------------------
+CLIENT_CACHE = 1_024
+"""Hellos whose fields are kept."""
+CLIENT_CACHED_ITEMS = 256
+"""Items in all lists of a hello that is kept; a browser's has about 70."""
+CLIENT_CACHED_TEXT = 1_024
+"""Bytes of names in a hello that is kept: host and protocols."""
+
 # --- events ---------------------------------------------------------------------------------
 LINE_BYTES = 8_000
 """Longest syslog line; fields behind the cut are dropped and the line says so."""

@@ -12,9 +12,9 @@ from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observa
 from deckwire.connections import Connections
 from deckwire.deckies import Registry
 from deckwire.event import Event
-from deckwire.events import client as client_fields
 from deckwire.events.certificate import certificate_event
 from deckwire.events.choices import Choices
+from deckwire.events.client import ClientCache, wire_text
 from deckwire.events.flow import flow_event, is_probe
 from deckwire.events.handshake import handshake_event
 from deckwire.events.hello import hello_event
@@ -64,6 +64,7 @@ class Pipeline:
         self._identifier = identifier
         self._choices = choices
         self._idle_ns = idle_ns
+        self._clients = ClientCache(choices)
         self._certificates = CertificateCache()
 
     def take(self, sample: Sample) -> None:
@@ -206,31 +207,44 @@ class Pipeline:
             handshake = connection.handshake
             match observation:
                 case HelloSeen(hello=hello, quality=quality, offset=offset):
-                    client = client_fields.describe(hello, self._choices)
+                    client = self._clients.describe(hello)
                     yield hello_event(
-                        place, time_ns, client, quality, offset, handshake, self._choices
+                        place,
+                        time_ns,
+                        client,
+                        quality=quality,
+                        offset=offset,
+                        handshake=handshake,
+                        choices=self._choices,
                     )
                 case SessionSeen(hello=server, client=client_hello):
                     offer = None
                     if client_hello is not None:
-                        offer = client_hello, client_fields.describe(client_hello, self._choices)
-                    yield session_event(place, time_ns, server, offer, handshake, self._choices)
+                        offer = client_hello, self._clients.describe(client_hello)
+                    yield session_event(
+                        place,
+                        time_ns,
+                        server,
+                        offer=offer,
+                        handshake=handshake,
+                        choices=self._choices,
+                    )
                 case CertificatesSeen():
                     yield self._certificate(place, time_ns, observation)
 
     def _certificate(self, place: Place, time_ns: int, observation: CertificatesSeen) -> Event:
         sni = ""
         if observation.client is not None:
-            sni = (observation.client.server_name or b"").decode("utf-8", "surrogateescape")
+            sni = wire_text(observation.client.server_name or b"")
         return certificate_event(
             place,
             time_ns,
             tuple([self._certificates.describe(der) for der in observation.chain]),
-            observation.chain_length,
-            observation.from_client,
-            observation.quality,
-            sni,
-            self._choices,
+            chain_length=observation.chain_length,
+            from_client=observation.from_client,
+            quality=observation.quality,
+            sni=sni,
+            choices=self._choices,
         )
 
     def _place(self, key: bytes, client: int) -> Place | None:

@@ -10,7 +10,7 @@ from deckwire.handshake import Handshake
 from deckwire.opening import Opening
 
 
-class MalformedSample(Exception):
+class MalformedSample(Exception):  # noqa: N818 - an outcome of decoding, beside a sample
     """Bytes that the kernel side cannot have sent whole; the message names the cause."""
 
 
@@ -54,7 +54,7 @@ class SegmentSample(NamedTuple):
     seq: int
     """Sequence number of the payload's first byte."""
     start_seq: int | None
-    """Where the kernel saw this direction's first TLS record begin, in the segment that shows it."""
+    """Where the kernel saw TLS begin in this direction, in the segment that shows it."""
     payload: bytes
     """Up to the last clear-text record."""
     claimed: int
@@ -141,7 +141,7 @@ def _segment(head: Any, data: bytes) -> SegmentSample:
         head.born_ns,
         head.key,
         head.sender & 1,
-        head.client,
+        min(head.client, abi.CLIENT_UNKNOWN),
         bool(head.flags & abi.SAMPLE_FLOW_STRAY),
         head.seq,
         head.start_seq if head.flags & abi.SAMPLE_TLS_STARTS else None,

@@ -70,7 +70,9 @@ class Tables:
                 "signature": signature,
                 "expires_ns": until_ns,
                 "suppressed": 0,
+                "first_ns": now_ns,
                 "last_ns": now_ns,
+                "deckies": 0,
             }
         )
         self._syn_seen.update(_SLOT.pack(slot), value)

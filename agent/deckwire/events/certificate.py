@@ -5,7 +5,7 @@ from __future__ import annotations
 from deckwire.certificate import Certificate
 from deckwire.event import Event
 from deckwire.events.choices import Choices
-from deckwire.events.place import Place
+from deckwire.events.place import Fields, Place
 from deckwire.fingerprints import ja4plus
 
 
@@ -13,13 +13,18 @@ def certificate_event(
     place: Place,
     time_ns: int,
     chain: tuple[Certificate, ...],
-    chain_length: int,
+    *,
+    chain_length: int | None,
     from_client: bool,
     quality: str,
     sni: str,
     choices: Choices,
 ) -> Event:
-    """One Certificate message, leaf first; `chain_length` may be more than was kept."""
+    """One Certificate message, leaf first.
+
+    `chain_length` may be more than was kept; it is None of a message that was cut, of which only
+    the certificates that came whole are known.
+    """
     leaf = chain[0]
     fields = place.addresses()
     fields += [
@@ -33,19 +38,20 @@ def certificate_event(
         fields.append(("sans", leaf.sans))
     if sni:
         fields.append(("sni", sni))
-    fields.append(("subject", leaf.subject))
-    if choices.ja4plus and quality not in ("truncated", "gap"):
-        # A chain that was cut has no fingerprint.
+    if leaf.subject:
+        fields.append(("subject", leaf.subject))
+    if choices.ja4plus:
         prints = tuple(
             [ja4plus.ja4x(c.issuer_oids, c.subject_oids, c.extension_oids) for c in chain]
         )
-        fields += [("ja4x", prints[0]), ("ja4x_chain", prints)]
+        fields.append(("ja4x", prints[0]))
+        if chain_length is not None:
+            fields.append(("ja4x_chain", prints))
+    fields.append(("cert_sha256", leaf.sha256))
+    fields += _readable(leaf)
+    if chain_length is not None:
+        fields.append(("chain_length", chain_length))
     fields += [
-        ("cert_sha256", leaf.sha256),
-        ("serial", leaf.serial),
-        ("key", leaf.key),
-        ("signature_algorithm", leaf.signature_algorithm),
-        ("chain_length", chain_length),
         ("side", "client" if from_client else "server"),
         ("quality", "malformed" if leaf.malformed else quality),
     ]
@@ -58,3 +64,13 @@ def certificate_event(
         source=place.source,
         fingerprint=f"{leaf.subject_cn}|{leaf.issuer}",
     )
+
+
+def _readable(leaf: Certificate) -> Fields:
+    """What every sound certificate has and a malformed one may lack."""
+    named = (
+        ("serial", leaf.serial),
+        ("key", leaf.key),
+        ("signature_algorithm", leaf.signature_algorithm),
+    )
+    return [(name, value) for name, value in named if value]

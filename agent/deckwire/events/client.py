@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from deckwire.events.choices import Choices
 from deckwire.events.place import Fields
 from deckwire.fingerprints import decnet, ja3, ja4
+from deckwire.limits import CLIENT_CACHE, CLIENT_CACHED_ITEMS, CLIENT_CACHED_TEXT
 from deckwire.tls.grease import is_grease
 from deckwire.tls.messages import ClientHello
 from deckwire.tls.registry import group_name, is_post_quantum, version_name
@@ -22,7 +24,7 @@ class Client:
     """"" of a hello that was cut: half a list has no fingerprint."""
     ja4: str
     tls_version: str
-    """The highest that is offered."""
+    """The highest that is offered; "" of a hello that was cut before it told."""
     sni: str
     alpn: tuple[str, ...]
     raw_ciphers: str
@@ -32,6 +34,8 @@ class Client:
     pq: str | None
     raw: tuple[tuple[str, str], ...]
     """ja4_r, ja4_o and ja4_ro if they are wanted."""
+    malformed: bool
+    """Some extension's body is not what it should be, or bytes stand behind the last one."""
 
     def offer_fields(self) -> Fields:
         """sni to resumption, as hello and session tell them."""
@@ -59,16 +63,62 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
     return Client(
         ja3="" if hello.cut else ja3.ja3(hello),
         ja4="" if hello.cut else (decnet.ja4(hello) if choices.decnet else ja4.ja4(hello)),
-        tls_version=version_name(offered_version(hello)),
-        sni=_text(hello.server_name or b""),
-        alpn=tuple([_text(protocol) for protocol in hello.alpn]),
+        tls_version="" if _version_is_missing(hello) else version_name(offered_version(hello)),
+        sni=wire_text(hello.server_name or b""),
+        alpn=tuple([wire_text(protocol) for protocol in hello.alpn]),
         raw_ciphers=_decimal(hello.cipher_suites),
         raw_extensions=_decimal([kind for kind, _ in hello.extensions]),
         resumption=_resumption(hello),
         ech=hello.has_encrypted_client_hello,
         pq=group_name(post_quantum[0]) if post_quantum else None,
         raw=raw,
+        malformed=_is_malformed(hello),
     )
+
+
+class ClientCache:
+    """`describe`, remembering the hellos described last by all that their fields are made from.
+
+    A connection's hello is described twice, for two events, and most clients of a honeypot are
+    one tool's. What differs from hello to hello of such a client (random, session id, the keys,
+    the padding) is in no field. Long hellos are not kept, so that the memory has a bound.
+    """
+
+    def __init__(self, choices: Choices, entries: int = CLIENT_CACHE) -> None:
+        self._choices = choices
+        self._entries = entries
+        self._known: OrderedDict[object, Client] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def describe(self, hello: ClientHello) -> Client:
+        """As the function `describe`."""
+        key = (
+            hello.legacy_version,
+            bool(hello.session_id),
+            hello.cipher_suites,
+            tuple([kind for kind, _ in hello.extensions]),
+            hello.server_name,
+            hello.alpn,
+            hello.supported_versions,
+            hello.supported_groups,
+            hello.ec_point_formats,
+            hello.signature_algorithms,
+            hello.has_session_ticket,
+            _is_malformed(hello),
+            hello.cut,
+        )
+        known = self._known.get(key)
+        if known is not None:
+            self._known.move_to_end(key)
+            return known
+        described = describe(hello, self._choices)
+        if _is_short(hello):
+            self._known[key] = described
+            if len(self._known) > self._entries:
+                self._known.popitem(last=False)
+        return described
 
 
 def offered_version(hello: ClientHello) -> int:
@@ -78,9 +128,41 @@ def offered_version(hello: ClientHello) -> int:
     return ja4.offered_version(hello)
 
 
+def wire_text(wire: bytes) -> str:
+    """Bytes that are not UTF-8 stand as surrogates: the formats write them as ``\\xNN``."""
+    return wire.decode("utf-8", "surrogateescape")
+
+
+def _version_is_missing(hello: ClientHello) -> bool:
+    return hello.cut and not hello.supported_versions
+
+
+def _is_malformed(hello: ClientHello) -> bool:
+    return bool(hello.malformed_extensions or hello.trailing)
+
+
+def _is_short(hello: ClientHello) -> bool:
+    items = (
+        len(hello.cipher_suites)
+        + len(hello.extensions)
+        + len(hello.alpn)
+        + len(hello.supported_versions)
+        + len(hello.supported_groups)
+        + len(hello.ec_point_formats)
+        + len(hello.signature_algorithms)
+    )
+    if items > CLIENT_CACHED_ITEMS:
+        return False
+    return len(hello.server_name or b"") + sum(map(len, hello.alpn)) <= CLIENT_CACHED_TEXT
+
+
 def _resumption(hello: ClientHello) -> tuple[str, ...]:
     # A session id beside TLS 1.3 is for middleboxes alone (RFC 8446, D.4).
-    session_id = bool(hello.session_id) and offered_version(hello) < _TLS13
+    session_id = (
+        bool(hello.session_id)
+        and not _version_is_missing(hello)
+        and offered_version(hello) < _TLS13
+    )
     offers = (
         ("session_ticket", hello.has_session_ticket),
         ("psk", hello.has_pre_shared_key),
@@ -92,8 +174,3 @@ def _resumption(hello: ClientHello) -> tuple[str, ...]:
 
 def _decimal(values: tuple[int, ...] | list[int]) -> str:
     return "-".join([str(value) for value in values if not is_grease(value)])
-
-
-def _text(wire: bytes) -> str:
-    """Bytes that are not UTF-8 stand as surrogates: the formats write them as ``\\xNN``."""
-    return wire.decode("utf-8", "surrogateescape")

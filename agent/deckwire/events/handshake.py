@@ -23,10 +23,10 @@ def handshake_event(place: Place, time_ns: int, handshake: Handshake, choices: C
         fields.append(("client_ttl", handshake.syn.ttl))
     if handshake.synack is not None:
         fields.append(("server_ttl", handshake.synack.ttl))
-    fields += [
-        ("syn_retransmits", handshake.syn_retransmits),
-        ("synack_retransmits", handshake.synack_retransmits),
-    ]
+    if handshake.syn is not None:
+        fields.append(("syn_retransmits", handshake.syn_retransmits))
+    if handshake.synack is not None:
+        fields.append(("synack_retransmits", handshake.synack_retransmits))
     fields += place.tail()
     return Event(
         name="tcp_handshake",

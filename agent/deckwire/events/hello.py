@@ -14,6 +14,7 @@ def hello_event(
     place: Place,
     time_ns: int,
     client: Client,
+    *,
     quality: str,
     offset: int | None,
     handshake: Handshake,
@@ -29,7 +30,7 @@ def hello_event(
     fields += client.offer_fields()
     fields += kept_fields(handshake)
     fields += client.raw
-    fields.append(("quality", quality))
+    fields.append(("quality", "malformed" if client.malformed else quality))
     if client.ech:
         fields.append(("ech", True))
     if client.pq is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deckwire.event import WARNING, Event
 from deckwire.events.choices import Choices
-from deckwire.events.client import Client
+from deckwire.events.client import Client, wire_text
 from deckwire.events.latency import ja4l_fields, kept_fields
 from deckwire.events.place import Place
 from deckwire.fingerprints import decnet, ja3, ja4plus, tcp_options
@@ -19,6 +19,7 @@ def session_event(
     place: Place,
     time_ns: int,
     server: ServerHello,
+    *,
     offer: tuple[ClientHello, Client] | None,
     handshake: Handshake,
     choices: Choices,
@@ -38,7 +39,7 @@ def session_event(
     fields += kept_fields(handshake)
     fields.append(("cipher", cipher_suite_name(server.cipher_suite)))
     if server.alpn is not None:
-        fields.append(("alpn_selected", server.alpn.decode("utf-8", "surrogateescape")))
+        fields.append(("alpn_selected", wire_text(server.alpn)))
     resumed = _resumed(server, offer[0] if offer is not None else None)
     if resumed is not None:
         fields.append(("resumed", resumed))
