@@ -7,7 +7,8 @@ import sys
 import time
 from types import FrameType
 
-from deckwire.assembly import Parts
+from deckwire.assembly import Parts, expect_echoes
+from deckwire.budget_watch import BudgetWatch
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesError, DeckiesFile
@@ -17,6 +18,7 @@ from deckwire.kernel.loading import Loaded, LoadError, detach, reattach
 from deckwire.loss import LossReport
 from deckwire.ordering import Ordering
 from deckwire.sample import Sample
+from deckwire.teller import Fate
 
 _SWEEP_S = 1.0
 _FLUSH_S = 5.0
@@ -46,6 +48,7 @@ class Agent:
         self._deckies_file = deckies_file
         self._ordering: Ordering[Sample] = Ordering()
         self._losses = LossReport(parts.host)
+        self._budgets = BudgetWatch(parts.host)
         self._missing: set[str] = set()
         """Interfaces that have gone and are to be attached again."""
         self._stopping = False
@@ -65,8 +68,10 @@ class Agent:
             self._pass()
             now = time.monotonic()
             if now >= next_sweep:
-                next_sweep = now + _SWEEP_S
                 self._housekeeping()
+                took = time.monotonic() - now
+                # A full table takes long to sweep: never more than a twentieth of a CPU.
+                next_sweep = now + max(_SWEEP_S, 20 * took)
             if now >= next_stats:
                 next_stats = now + interval
                 self._tell_stats()
@@ -107,9 +112,12 @@ class Agent:
 
     def _tell_losses(self) -> None:
         now_ns = self._clock.wall_ns(self._clock.now_ns())
-        for event in self._losses.due(self._parts.stats.losses(), now_ns):
-            if self._parts.outputs.offer(event):
+        kernel = self._parts.tables.counters()
+        for event in self._losses.due(self._parts.stats.losses(kernel), now_ns):
+            if self._parts.teller.tell(event) is Fate.TOLD:
                 self._losses.told(event)
+        for event in self._budgets.changes(kernel, now_ns):
+            self._parts.teller.tell(event)
 
     def _reload_deckies(self) -> None:
         if self._deckies_file is None:
@@ -161,6 +169,7 @@ class Agent:
             report(f"{interface} is back, but: {error}; trying again")
             return
         self._missing.discard(interface)
+        expect_echoes(self._loaded)
         for note in attachment.notes:
             report(note)
         report(f"ready: {attachment.target} attached again ({attachment.way})")

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from deckwire import abi
 from deckwire.clock import Clock
 from deckwire.config import Settings
 from deckwire.deckies import Registry
@@ -58,6 +59,18 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
         "flows_per_source": _FLOWS_PER_SOURCE,
         "dedup": int(settings.dedup_ttl > 0),
     }
+
+
+def expect_echoes(loaded: Loaded) -> None:
+    """Count lateral frames of VEPA parents once; call whenever something was attached."""
+    if any(attachment.vepa for attachment in loaded.attachments):
+        table = loaded.maps["settings"]
+        key = bytes(table.key_size)
+        value = table.lookup(key)
+        if value is not None:
+            current = abi.SETTINGS.parse(value)
+            current.vepa = 1
+            table.update(key, abi.SETTINGS.build(current))
 
 
 def open_outputs(settings: Settings) -> Fanout:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from deckwire.agent import Agent
-from deckwire.assembly import assemble, identifier, kernel_settings, open_outputs
+from deckwire.assembly import (
+    assemble,
+    expect_echoes,
+    identifier,
+    kernel_settings,
+    open_outputs,
+)
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesFile
@@ -33,6 +39,7 @@ def run_live(settings: Settings) -> int:
                 settings=kernel_settings(settings),
             )
         )
+        expect_echoes(loaded)
         clock = KernelClock()
         parts = assemble(settings, loaded, registry, clock, outputs, identify)
     outputs.start()

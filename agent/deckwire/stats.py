@@ -83,9 +83,8 @@ class Stats:
         sums |= {f"output_{cause}": n for cause, n in sorted(self._outputs.losses().items())}
         return sums
 
-    def losses(self) -> Mapping[str, int]:
-        """What was lost since the start, by cause."""
-        kernel = self._tables.counters()
+    def losses(self, kernel: Mapping[str, int]) -> Mapping[str, int]:
+        """What was lost since the start, by cause; `kernel` is struct counters by name."""
         lost = {name: kernel[name] for name in _KERNEL_LOSSES}
         lost |= {f"sample_{cause}": n for cause, n in self._intake.rejected.items()}
         lost["tls_evicted"] = self._pipeline.connections.counters.evicted
