@@ -9,11 +9,12 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from ipaddress import ip_address
 from typing import Any
 
 from deckwire import abi
 from deckwire.community_id import community_id
-from deckwire.flow import packed_address
+from deckwire.deckies import MAPPED_PREFIX
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess, JsonEvent
 from deckwire.lab.network import PARENT
@@ -78,7 +79,12 @@ def fetch(
 def conn_id(flow: Flow) -> str:
     """The Community ID under which the agent tells of the connection."""
     client, client_port, server, server_port = flow
-    return community_id(packed_address(client), packed_address(server), client_port, server_port)
+    return community_id(_packed(client), _packed(server), client_port, server_port)
+
+
+def _packed(address: str) -> bytes:
+    parsed = ip_address(address)
+    return parsed.packed if parsed.version == 6 else MAPPED_PREFIX + parsed.packed
 
 
 def time_ns(event: JsonEvent) -> int:
