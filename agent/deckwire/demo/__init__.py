@@ -64,7 +64,7 @@ def _demo(console: Console) -> int:
         heading(console, "The agent was asked to end (SIGTERM)")
         for event in agent.events[shown:]:
             show_event(console, event)
-        summary.tell(console, agent.events, status)
+    summary.tell(console, agent.events, status)
     return 1 if status or summary.missing(agent.events) else 0
 
 

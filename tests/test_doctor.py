@@ -1,0 +1,224 @@
+"""The doctor's lines and exit status, on this host as it is and with things taken away from it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deckwire.doctor import host, interface, software
+from deckwire.doctor.finding import Finding
+from deckwire.doctor.netdev import xdp_features
+from deckwire.kernel import rtnetlink
+from deckwire.kernel.rtnetlink import Interface
+from deckwire.lab import Lab
+
+DOCTOR = [sys.executable, "-m", "deckwire", "doctor"]
+LINE = re.compile(r"(ok|missing|note) +([a-z_]+) +(.+)")
+
+
+@pytest.fixture(autouse=True)
+def _needs_root(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("root") and os.geteuid():
+        pytest.skip("needs root")
+
+
+def doctor(*options: str, prefix: list[str] | None = None) -> tuple[int, dict[str, str], str]:
+    """Exit status, state by subject, and all that was printed."""
+    done = subprocess.run(
+        [*(prefix or []), *DOCTOR, *options], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    if done.returncode:
+        assert lines.pop().startswith("deckwire run cannot work here: ")
+    matches = [LINE.fullmatch(line) for line in lines]
+    assert all(matches), done.stdout
+    states = {match[2]: match[1] for match in matches if match}
+    return done.returncode, states, done.stdout
+
+
+@pytest.mark.root
+def test_all_is_well_for_root_and_columns_stand_in_line() -> None:
+    status, states, text = doctor()
+    assert status == 0
+    assert "missing" not in states.values()
+    expected = {"kernel", "machine", "jit", "btf", "clock", "cap_net_admin", "cap_perfmon"}
+    expected |= {"cap_bpf", "cap_sys_admin", "memlock", "perf", "python", "package", "bcc"}
+    assert states.keys() == expected | {"headers", "trial", "tcx"}
+    assert re.search(r"^ok +trial +the programs were compiled and loaded in \d+ ms$", text, re.M)
+    starts = {re.match(r"\S+ +\S+ +", line).end() for line in text.splitlines()}  # type: ignore[union-attr]
+    assert starts == {22}
+
+
+def test_without_privileges_it_says_what_is_missing() -> None:
+    prefix = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    status, states, text = doctor(prefix=prefix)
+    assert status == 1
+    for subject in ("cap_net_admin", "cap_perfmon", "cap_bpf", "trial"):
+        assert states[subject] == "missing"
+    assert states["kernel"] == states["bcc"] == "ok"
+    assert states["cap_sys_admin"] == "note"
+    assert text.splitlines()[-1].endswith("cap_net_admin, cap_perfmon, cap_bpf, trial")
+
+
+@pytest.mark.root
+def test_one_capability_less_is_told_by_name() -> None:
+    prefix = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-all"]
+    status, states, text = doctor(prefix=prefix)
+    assert status == 1
+    missing = {subject for subject, state in states.items() if state == "missing"}
+    assert missing == {"cap_net_admin", "trial"}
+    assert "CAP_NET_ADMIN missing" in text
+
+
+@pytest.mark.root
+def test_bpf_and_perfmon_do_without_sys_admin_but_netns_does_not() -> None:
+    prefix = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all"]
+    status, states, _ = doctor(prefix=prefix)
+    assert (status, states["cap_sys_admin"], states["trial"]) == (0, "note", "ok")
+    status, states, _ = doctor("--netns", "anything", prefix=prefix)
+    assert (status, states["cap_sys_admin"]) == (1, "missing")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_the_capabilities_of_a_user_namespace_do_not_count() -> None:
+    prefix = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    status, states, _ = doctor(prefix=prefix)
+    assert status == 1
+    assert states["userns"] == states["trial"] == "missing"
+    assert states["cap_bpf"] == "ok"
+
+
+@pytest.mark.root
+def test_a_python_without_bcc_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bcc.py").write_text("raise ImportError('No module named bcc, as it were')\n")
+    status, states, text = doctor(prefix=["env", f"PYTHONPATH={tmp_path}"])
+    assert status == 1
+    assert states["bcc"] == states["trial"] == "missing"
+    assert "as it were" in text
+    assert "python3-bpfcc" in text
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(deckies=["one"], host_macvlan=True) as made:
+        yield made
+
+
+def facts(name: str, lab: Lab, netns: str | None = None) -> dict[str, Finding]:
+    found = interface.examine_interface(name, netns or lab.host.netns)
+    return {finding.subject: finding for finding in found}
+
+
+@pytest.mark.root
+def test_a_macvlan_is_followed_to_its_parent(lab: Lab) -> None:
+    found = facts("host0", lab)
+    assert found["interface"].state == "ok"
+    assert "macvlan in bridge mode, its parent parent0 is watched" in found["interface"].text
+    assert found["link"] == Finding("ok", "link", "parent0 is up")
+    assert "parent0" in found["xdp"].text
+    assert "agent" not in found
+
+
+@pytest.mark.root
+def test_a_parent_is_known_by_its_macvlans(lab: Lab) -> None:
+    assert facts("parent0", lab)["interface"].text == "parent0 is a veth, parent of host0"
+    here = facts("client0", lab, lab.client.netns)["interface"]
+    assert here.text.startswith("client0 is a veth; macvlans on it, if any,")
+
+
+@pytest.mark.root
+def test_a_macvlan_whose_parent_is_elsewhere_cannot_be_watched_from_here(lab: Lab) -> None:
+    found = facts("eth0", lab, lab.deckies[0].netns)
+    assert found.keys() == {"interface"}
+    assert found["interface"].state == "missing"
+    assert "--netns" in found["interface"].advice
+
+
+@pytest.mark.root
+def test_interfaces_that_cannot_be_watched(lab: Lab) -> None:
+    assert "loopback" in facts("lo", lab)["interface"].text
+    nowhere = facts("nowhere0", lab)["interface"]
+    assert (nowhere.state, nowhere.advice) == ("missing", "there are: host0, lo, parent0")
+    assert facts("lo", lab, "no-such-namespace")["netns"].state == "missing"
+
+
+@pytest.mark.root
+def test_a_link_that_is_down_is_noted_and_left_as_it_is(lab: Lab) -> None:
+    lab.run(lab.client, ["ip", "link", "add", "dummy0", "type", "veth"])
+    try:
+        before = lab.run(lab.client, ["ip", "-d", "link", "show", "dummy0"]).stdout
+        status, states, text = doctor("-i", "dummy0", "--netns", lab.client.netns)
+        assert (status, states["interface"], states["link"]) == (0, "ok", "note")
+        assert "ip link set dummy0 up" in text
+        assert lab.run(lab.client, ["ip", "-d", "link", "show", "dummy0"]).stdout == before
+    finally:
+        lab.run(lab.client, ["ip", "link", "del", "dummy0"])
+
+
+@pytest.mark.root
+def test_the_kernel_is_asked_what_a_driver_can_do(lab: Lab) -> None:
+    with lab.host.inside(), rtnetlink.open_socket() as channel:
+        indexes = {entry.name: entry.ifindex for entry in rtnetlink.list_interfaces(channel)}
+        features = {name: xdp_features(index) for name, index in indexes.items()}
+        assert xdp_features(0x7FFF_FFFF) is None
+    if host.kernel_version() < (6, 3):
+        assert set(features.values()) == {None}
+    else:
+        assert features["parent0"]
+        assert features["host0"] == 0
+
+
+def test_an_older_kernel_and_another_machine_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = os.uname_result(("Linux", "n", "5.9.16-amd64", "v", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: old)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    found = {finding.subject: finding.state for finding in host.examine_kernel()}
+    assert found["kernel"] == found["machine"] == "missing"
+
+
+def test_packages_that_are_missing_are_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = ["no-such-package>=3", 'only-for-tests>=1; extra == "dev"']
+    monkeypatch.setattr(software, "requires", lambda _: wanted)
+    missing = [finding for finding in software.examine_software() if finding.state == "missing"]
+    assert [finding.text for finding in missing] == ["no-such-package"]
+    assert missing[0].advice.endswith("pip install 'no-such-package>=3'")
+
+
+def test_tunnels_and_ipvlans_are_refused() -> None:
+    tunnel = Interface(7, "tun0", "tun", 65_534, 1, None, None, None)
+    wire = Interface(2, "eth0", "", 1, 1, None, None, None)
+    ipvlan = Interface(8, "ip0", "ipvlan", 1, 1, 2, None, None)
+    elsewhere = Interface(9, "ip1", "ipvlan", 1, 1, 2, 0, None)
+    refused = interface._refusal
+    assert refused(tunnel, [tunnel]) == (
+        "tun0 is no Ethernet interface",
+        "name the parent of the MACVLAN",
+    )
+    only_macvlan = "only macvlan networks are supported"
+    assert refused(ipvlan, [wire, ipvlan]) == ("ip0 is an ipvlan", only_macvlan)
+    assert refused(wire, [wire, ipvlan]) == ("eth0 is the parent of an ipvlan", only_macvlan)
+    assert refused(wire, [wire, elsewhere]) is None
+
+
+def test_the_doctor_itself_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, deckwire.doctor\n"
+        "print([name for name in ('bcc', 'pyroute2', 'cryptography') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
