@@ -1,0 +1,591 @@
+"""Connections: their end, their counts, and the tables that hold them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from deckwire import abi
+from deckwire.kernel.maps import UPDATE_EXIST
+from deckwire.sample import EndSample
+
+from .frames import DECKY, DECKY6, DECKY6_B, DECKY_B, TALK6, Talk, ethernet, ipv4, tcp
+from .harness import MS, SECOND, START_NS, Kernel, Wait
+
+pytestmark = pytest.mark.root
+
+Steps = list[bytes | Wait]
+
+TALKS = {
+    "IPv4": Talk(),
+    "IPv6": TALK6,
+    "client at the other end of the key": Talk(client_port=443, server_port=40_000),
+    "sequence numbers that wrap": Talk(client_iss=0xFFFF_FFFD, server_iss=0xFFFF_FFFD),
+}
+EITHER_TALK = pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS)
+
+
+class Ending(NamedTuple):
+    about: str
+    steps: Callable[[Talk], Steps]
+    """After the handshake."""
+    told: str
+    """After ``syn handshake``."""
+    late: int = 0
+    """Frames counted as late."""
+
+
+ENDINGS = [
+    Ending("nothing", lambda t: [], ""),
+    Ending("both close, the client first", lambda t: list(t.closed()), "end:fin"),
+    Ending(
+        "both close, the server first",
+        lambda t: [t.s("FA", 1, 1), t.c("FA", 1, 2), t.s("A", 2, 2)],
+        "end:fin",
+    ),
+    Ending(
+        "both close with four frames",
+        lambda t: [t.c("FA", 1, 1), t.s("A", 1, 2), t.s("FA", 1, 2), t.c("A", 2, 2)],
+        "end:fin",
+    ),
+    Ending(
+        "both close at once",
+        lambda t: [t.c("FA", 1, 1), t.s("FA", 1, 1), t.c("A", 2, 2), t.s("A", 2, 2)],
+        "end:fin",
+    ),
+    Ending(
+        "both close with data in the FIN",
+        lambda t: [
+            t.c("PFA", 1, 1, b"bye"),
+            t.s("PFA", 1, 5, b"good bye"),
+            t.c("A", 5, 10),
+        ],
+        "end:fin",
+    ),
+    Ending("only the client closes", lambda t: [t.c("FA", 1, 1), t.s("A", 1, 2)], ""),
+    Ending(
+        "the server's FIN is never acknowledged", lambda t: [t.c("FA", 1, 1), t.s("FA", 1, 2)], ""
+    ),
+    Ending(
+        "an acknowledgement of the data but not of the FIN",
+        lambda t: [t.c("FA", 1, 1), t.s("FA", 1, 1), t.c("A", 2, 2), t.s("A", 2, 1)],
+        "",
+    ),
+    Ending(
+        "late frames after both closed",
+        lambda t: [*t.closed(), t.c("A", 2, 2), t.s("FA", 1, 2), t.c("PA", 1, 1, b"x")],
+        "end:fin",
+        3,
+    ),
+    Ending("the client resets", lambda t: [t.c("R", 1)], "end:rst"),
+    Ending("the client resets, with an ACK", lambda t: [t.c("RA", 1, 1)], "end:rst"),
+    Ending("the server resets", lambda t: [t.s("RA", 1, 1)], "end:rst"),
+    Ending(
+        "the client resets although the server's FIN is out",
+        lambda t: [t.s("FA", 1, 1), t.c("RA", 1, 2)],
+        "end:rst",
+    ),
+    Ending(
+        "a reset that answers data: its seq is what was acknowledged",
+        lambda t: [
+            t.s("PA", 1, 1, b"hello"),
+            t.c("A", 1, 6),
+            t.c("PA", 9, 6, b"more"),
+            t.s("A", 6, 1),
+            t.c("R", 1),
+        ],
+        "segment:4 end:rst",
+    ),
+    Ending("a reset one byte ahead", lambda t: [t.c("R", 2)], ""),
+    Ending("a reset one byte behind", lambda t: [t.c("RA", 0, 1)], ""),
+    Ending("a blind reset", lambda t: [t.c("R", 0x4000_0000)], ""),
+    Ending("a blind reset with seq 0", lambda t: [t.c("R", -t.client_iss)], ""),
+    Ending("a blind reset of the server with seq 0", lambda t: [t.s("R", -t.server_iss)], ""),
+    Ending(
+        "late frames after a reset",
+        lambda t: [t.c("R", 1), t.s("PA", 1, 1, b"x"), t.c("R", 1)],
+        "end:rst",
+        2,
+    ),
+]
+
+
+@EITHER_TALK
+@pytest.mark.parametrize("case", ENDINGS, ids=[case.about for case in ENDINGS])
+def test_endings(kernel: Kernel, case: Ending, talk: Talk) -> None:
+    kernel.feed(*talk.opened(), *case.steps(talk))
+    assert kernel.told() == f"syn handshake {case.told}".strip()
+    assert kernel.raised().get("frames_late", 0) == case.late
+    assert kernel.sizes() == (0, 1, 0)
+    flags = kernel.flow().totals.flags
+    assert bool(flags & abi.FLOW_TOLD) == ("end" in case.told)
+
+
+def test_the_end_is_told_with_all_counts(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(
+        *talk.opened(),
+        Wait(50 * MS),
+        talk.c("PA", 1, 1, b"GET /\r\n"),
+        Wait(2 * MS),
+        talk.s("A", 1, 8),
+        talk.s("PA", 1, 8, bytes(1_000)),
+        talk.s("PA", 1_001, 8, bytes(500)),
+        talk.s("PA", 1_001, 8, bytes(500)),
+        talk.c("A", 8, 1_501),
+        *talk.closed(8, 1_501),
+    )
+    end = kernel.samples()[-1]
+    assert isinstance(end, EndSample)
+    record = end.record
+    assert (record.born_ns, record.first_ns) == (START_NS + MS, START_NS + MS)
+    assert record.last_ns == end.time_ns == kernel.now_ns
+    assert (record.min_iat_ns, record.max_iat_ns) == (MS, 50 * MS)
+    assert (record.close, record.stray) == ("fin", False)
+    assert record.sides[record.client] == (6, 7, 0)
+    assert record.sides[1 - record.client] == (6, 2_000, 1)
+    assert (record.rtt_server_us, record.rtt_client_us) == (1_000, 1_000)
+
+
+def test_late_frames_change_nothing(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), *talk.closed())
+    before = kernel.flow()
+    kernel.feed(talk.c("PA", 1, 1, b"late"), talk.c("R", 2), talk.s("A", 2, 2))
+    assert kernel.flow() == before
+    assert kernel.told() == "syn handshake end:fin"
+
+
+# --- the same 4-tuple again ---
+
+
+@EITHER_TALK
+@pytest.mark.parametrize("ended", ["fin", "rst", "open", "half closed"])
+def test_a_new_handshake_on_the_same_ports_ends_the_old_connection(
+    kernel: Kernel, talk: Talk, ended: str
+) -> None:
+    again = replace(talk, client_iss=0x7000_0000, server_iss=0x7100_0000)
+    endings: dict[str, Steps] = {
+        "fin": list(talk.closed()),
+        "rst": [talk.c("R", 1)],
+        "open": [],
+        "half closed": [talk.c("FA", 1, 1)],
+    }
+    kernel.feed(*talk.opened(), *endings[ended], Wait(2 * SECOND), *again.opened())
+    kernel.feed(again.c("PA", 1, 1, b"new"))
+    assert (
+        kernel.told()
+        == {
+            "fin": "syn handshake end:fin syn handshake",
+            "rst": "syn handshake end:rst syn handshake",
+            "open": "syn handshake syn end:idle handshake",
+            "half closed": "syn handshake syn end:fin handshake",
+        }[ended]
+    )
+    raised = kernel.raised()
+    assert (raised["handshakes"], raised["flow_inserts"], raised["flow_reopened"]) == (2, 1, 1)
+    assert "frames_late" not in raised
+    flow = kernel.flow()
+    assert (flow.syn.seq, flow.synack.seq) == (again.client_iss, again.server_iss)
+    assert kernel.client_side().bytes == 3
+    assert flow.totals.flags == 0
+
+
+@EITHER_TALK
+def test_a_syn_alone_ends_nothing(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(*talk.opened(), talk.c("S", 5_000), talk.c("PA", 1, 1, b"old"))
+    assert kernel.told() == "syn handshake"
+    assert kernel.sizes() == (1, 1, 0)
+    assert kernel.client_side().bytes == 3
+
+
+@EITHER_TALK
+def test_a_syn_and_its_answer_end_nothing_yet(kernel: Kernel, talk: Talk) -> None:
+    again = replace(talk, client_iss=0x7000_0000, server_iss=0x7100_0000)
+    kernel.feed(*talk.opened(), *again.opened()[:2], talk.c("PA", 1, 1, b"old"))
+    assert kernel.told() == "syn handshake"
+    assert kernel.client_side().bytes == 3
+    kernel.feed(again.opened()[2])
+    assert kernel.told() == "end:idle handshake"
+    assert kernel.client_side().bytes == 0
+
+
+def test_a_handshake_on_the_ports_of_a_stray_ends_it(kernel: Kernel) -> None:
+    """A connection begun before we watched is told, too, when its ports are used again."""
+    talk = Talk()
+    kernel.feed(talk.s("PA", 7_000, 7_000, b"old"), *talk.opened())
+    assert kernel.told() == "segment:3 syn end:idle handshake"
+    assert kernel.sizes() == (0, 1, 0)
+
+
+def test_strays_end_as_others_do(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("PA", 1, 1, b"x"), talk.s("PA", 1, 2, b"y"), *talk.closed(2, 2))
+    assert kernel.told() == "segment:1 segment:1 end:fin"
+    kernel.feed(talk.c("PA", 1, 1, b"late"), talk.s("FA", 2, 3))
+    assert kernel.raised() == {
+        "frames_stray": 5,
+        "frames_late": 2,
+        "stray_inserts": 1,
+    }
+    assert kernel.sizes() == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        pytest.param(lambda t: [t.c("R", 2)], "end:rst", id="of the side that was seen"),
+        pytest.param(lambda t: [t.s("R", 1)], "end:rst", id="of the side that was not"),
+        pytest.param(lambda t: [t.c("R", -t.client_iss)], "", id="blind, with seq 0"),
+    ],
+)
+def test_resets_of_strays(kernel: Kernel, steps: Callable[[Talk], Steps], told: str) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("PA", 1, 1, b"x"), *steps(talk))
+    assert kernel.told() == f"segment:1 {told}".strip()
+
+
+# --- sequence space ---
+
+
+class Account(NamedTuple):
+    about: str
+    steps: Callable[[Talk], Steps]
+    """Of the client, after the handshake."""
+    packets: int
+    bytes: int
+    retransmits: int
+
+
+ACCOUNTS = [
+    Account("in order", lambda t: [t.c("PA", 1, 1, b"ab"), t.c("PA", 3, 1, b"cd")], 2, 4, 0),
+    Account(
+        "one segment twice", lambda t: [t.c("PA", 1, 1, b"ab"), t.c("PA", 1, 1, b"ab")], 2, 4, 1
+    ),
+    Account(
+        "sent again with more behind it",
+        lambda t: [t.c("PA", 1, 1, b"ab"), t.c("PA", 1, 1, b"abcd"), t.c("PA", 5, 1, b"ef")],
+        3,
+        8,
+        1,
+    ),
+    Account(
+        "an older segment again",
+        lambda t: [t.c("A", 1, 1, b"ab"), t.c("A", 3, 1, b"cd"), t.c("A", 1, 1, b"ab")],
+        3,
+        6,
+        1,
+    ),
+    Account("acknowledgements alone", lambda t: [t.c("A", 1, 1)] * 3, 3, 0, 0),
+    Account(
+        "reordered: two swapped",
+        lambda t: [t.c("A", 3, 1, b"cd"), t.c("A", 1, 1, b"ab"), t.c("A", 5, 1, b"ef")],
+        3,
+        6,
+        0,
+    ),
+    Account(
+        "reordered: backwards",
+        lambda t: [t.c("A", seq, 1, b"ab") for seq in (7, 5, 3, 1)],
+        4,
+        8,
+        0,
+    ),
+    Account(
+        "a hole filled, and the filling again",
+        lambda t: [t.c("A", 3, 1, b"cd"), t.c("A", 1, 1, b"ab"), t.c("A", 1, 1, b"ab")],
+        3,
+        6,
+        1,
+    ),
+    Account(
+        "two holes",
+        lambda t: [t.c("A", seq, 1, b"ab") for seq in (3, 7, 1, 5)],
+        4,
+        8,
+        0,
+    ),
+    Account(
+        "a hole that stays, and what is behind it again",
+        lambda t: [t.c("A", 3, 1, b"cd"), t.c("A", 3, 1, b"cd")],
+        2,
+        4,
+        1,
+    ),
+    Account(
+        "one segment fills a hole and repeats what is behind it",
+        lambda t: [t.c("A", 3, 1, b"cd"), t.c("A", 1, 1, b"abcdef"), t.c("A", 7, 1, b"g")],
+        3,
+        9,
+        0,
+    ),
+    Account(
+        "keep-alive without data",
+        lambda t: [t.c("A", 1, 1, b"ab"), t.c("A", 2, 1), t.c("A", 2, 1)],
+        3,
+        2,
+        0,
+    ),
+    Account(
+        "keep-alive with one byte",
+        lambda t: [t.c("A", 1, 1, b"ab"), t.c("A", 2, 1, b"\0"), t.c("A", 2, 1, b"\0")],
+        3,
+        4,
+        0,
+    ),
+    Account(
+        "one byte pushed again is no keep-alive",
+        lambda t: [t.c("PA", 1, 1, b"a"), t.c("PA", 1, 1, b"a")],
+        2,
+        2,
+        1,
+    ),
+    Account("FIN twice", lambda t: [t.c("FA", 1, 1), t.c("FA", 1, 1), t.c("FA", 1, 1)], 3, 0, 2),
+    Account(
+        "FIN with data twice",
+        lambda t: [t.c("FA", 1, 1, b"ab"), t.c("FA", 1, 1, b"ab")],
+        2,
+        4,
+        1,
+    ),
+    Account(
+        "the acknowledgement of a FIN behind our own",
+        lambda t: [t.c("FA", 1, 1), t.c("A", 2, 1)],
+        2,
+        0,
+        0,
+    ),
+    Account("an unacceptable reset", lambda t: [t.c("R", 77)], 1, 0, 0),
+]
+
+
+@EITHER_TALK
+@pytest.mark.parametrize("case", ACCOUNTS, ids=[case.about for case in ACCOUNTS])
+def test_counts_of_one_side(kernel: Kernel, case: Account, talk: Talk) -> None:
+    kernel.feed(*talk.opened())
+    before = kernel.client_side()
+    kernel.feed(*case.steps(talk))
+    side = kernel.client_side()
+    assert side.packets - before.packets == case.packets
+    assert side.bytes == case.bytes
+    assert side.retransmits == case.retransmits
+    server = kernel.server_side()
+    assert (server.packets, server.bytes, server.retransmits) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(5))), ids=str)
+def test_no_order_of_five_segments_is_a_retransmission(
+    kernel: Kernel, order: tuple[int, ...]
+) -> None:
+    talk = TALKS["sequence numbers that wrap"]
+    kernel.feed(*talk.opened(), *(talk.c("A", 1 + 10 * n, 1, bytes(10)) for n in order))
+    side = kernel.client_side()
+    assert (side.bytes, side.retransmits) == (50, 0)
+    assert side.next_seq == (talk.client_iss + 51) & 0xFFFF_FFFF
+
+
+def test_both_directions_are_kept_apart(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(
+        *talk.opened(),
+        talk.c("PA", 1, 1, b"abc"),
+        talk.s("PA", 1, 4, b"defgh"),
+        talk.s("PA", 1, 4, b"defgh"),
+    )
+    client, server = kernel.client_side(), kernel.server_side()
+    assert (client.packets, client.bytes, client.retransmits) == (3, 3, 0)
+    assert (server.packets, server.bytes, server.retransmits) == (3, 10, 1)
+
+
+def test_a_clock_that_steps_back_gives_no_negative_interval(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), Wait(-5 * SECOND), talk.c("PA", 1, 1, b"x"))
+    totals = kernel.flow().totals
+    assert (totals.min_iat_ns, totals.max_iat_ns) == (0, MS)
+    assert totals.last_ns == START_NS + 3 * MS
+
+
+# --- VEPA ---
+
+
+@pytest.mark.parametrize(
+    ("talk", "echoes"),
+    [
+        pytest.param(Talk(DECKY, DECKY_B), True, id="between deckies"),
+        pytest.param(Talk(DECKY6, DECKY6_B), True, id="between deckies, IPv6"),
+        pytest.param(Talk(), False, id="from outside"),
+        pytest.param(Talk(DECKY, "203.0.113.5"), False, id="to the outside"),
+        pytest.param(TALK6, False, id="from outside, IPv6"),
+    ],
+)
+def test_the_vepa_echo_of_a_lateral_frame_is_counted_once(
+    kernel: Kernel, talk: Talk, echoes: bool
+) -> None:
+    kernel.settings(vepa=1)
+    kernel.loaded.maps["vepa_parents"].update((1).to_bytes(4, "little"), b"\1")
+    for frame in [*talk.opened(), *talk.closed()]:
+        kernel.feed(frame, egress=True)
+        if echoes:
+            kernel.feed(frame)
+    raised = kernel.raised()
+    assert raised.get("ignored_vepa_echo", 0) == (6 if echoes else 0)
+    assert kernel.told() == "syn handshake end:fin"
+    kernel.feed(talk.c("S", 9_999))
+    assert kernel.raised().get("frames_syn", 0) == (1 if echoes else 2)
+
+
+def test_lateral_frames_on_another_interface_are_no_echo(kernel: Kernel) -> None:
+    kernel.settings(vepa=1)
+    kernel.loaded.maps["vepa_parents"].update((77).to_bytes(4, "little"), b"\1")
+    kernel.feed(*Talk(DECKY, DECKY_B).opened())
+    assert kernel.told() == "syn handshake"
+
+
+# --- bounds ---
+
+
+def test_a_full_table_of_connections_counts_and_keeps_what_it_has(tiny: Kernel) -> None:
+    talks = [Talk(client_port=30_000 + n) for n in range(7)]
+    for talk in talks:
+        tiny.feed(*talk.opened())
+    raised = tiny.raised()
+    assert (raised["handshakes"], raised["flow_inserts"]) == (4, 4)
+    assert (raised["flow_insert_failed"], raised["frames_unattached"]) == (3, 3)
+    assert tiny.sizes() == (3, 4, 0)
+    for talk in talks[:4]:
+        tiny.feed(talk.c("PA", 1, 1, b"x"), *talk.closed(2))
+    assert tiny.told().count("end:fin") == 4
+
+
+def test_a_place_in_the_table_lets_an_attempt_in(tiny: Kernel) -> None:
+    talks = [Talk(client_port=30_000 + n, client_iss=1_000 + n) for n in range(5)]
+    for talk in talks:
+        tiny.feed(*talk.opened())
+    flows = tiny.loaded.maps["flows"]
+    flows.delete(next(flows.items())[0])
+    tiny.feed(talks[4].c("PA", 1, 1, b"x"))
+    assert tiny.raised()["handshakes"] == 5
+    (last,) = [flow for flow in tiny.table("flows") if flow.syn.seq == talks[4].client_iss]
+    assert last.totals.side[last.totals.client].bytes == 1
+
+
+def test_strays_push_out_only_strays(tiny: Kernel) -> None:
+    talk = Talk()
+    tiny.feed(*talk.opened())
+    for port in range(20_000, 21_000):
+        tiny.feed(Talk(client_port=port).c("A", 1, 1, b"x"))
+        if port % 100 == 0:
+            tiny.samples()
+    half_open, flows, strays = tiny.sizes()
+    assert (half_open, flows) == (0, 1)
+    assert 0 < strays <= 256
+    assert tiny.raised()["stray_inserts"] == 1_000
+
+
+@pytest.mark.parametrize(
+    ("others", "capped"),
+    [
+        pytest.param([Talk(client_port=40_003)], True, id="the same address"),
+        pytest.param([Talk("203.0.113.77")], False, id="another address"),
+    ],
+)
+def test_a_source_has_its_share_of_the_connections(
+    kernel: Kernel, others: list[Talk], capped: bool
+) -> None:
+    kernel.settings(flows_per_source=3)
+    for port in range(3):
+        kernel.feed(*Talk(client_port=40_000 + port).opened())
+    for talk in others:
+        kernel.feed(*talk.opened())
+    raised = kernel.raised()
+    assert raised.get("flow_source_capped", 0) == raised.get("frames_unattached", 0) == capped
+    assert kernel.sizes() == (int(capped), 4 - capped, 0)
+
+
+def test_ipv6_sources_share_by_64_bits(kernel: Kernel) -> None:
+    kernel.settings(flows_per_source=2)
+    for host in range(1, 4):
+        kernel.feed(*replace(TALK6, client=f"2001:db8:1:1::{host}").opened())
+    kernel.feed(*replace(TALK6, client="2001:db8:1:2::1").opened())
+    assert kernel.raised()["flow_source_capped"] == 1
+    assert kernel.sizes() == (1, 3, 0)
+
+
+def test_a_source_at_its_share_may_reuse_its_ports(kernel: Kernel) -> None:
+    kernel.settings(flows_per_source=1)
+    talk = Talk()
+    kernel.feed(*talk.opened(), *talk.closed())
+    kernel.feed(*replace(talk, client_iss=70_000, server_iss=80_000).opened())
+    raised = kernel.raised()
+    assert (raised["handshakes"], raised["flow_reopened"]) == (2, 1)
+    assert "flow_source_capped" not in raised
+
+
+def test_the_agents_recount_lifts_the_cap(kernel: Kernel) -> None:
+    kernel.settings(flows_per_source=1)
+    kernel.feed(*Talk().opened())
+    sources = kernel.loaded.maps["sources"]
+    ((slot, _),) = [entry for entry in sources.items() if any(entry[1])]
+    sources.update(slot, bytes(sources.value_size), UPDATE_EXIST)
+    kernel.feed(*Talk(client_port=40_001).opened())
+    assert kernel.raised()["handshakes"] == 2
+
+
+# --- full rings ---
+
+
+def fill(kernel: Kernel) -> int:
+    """Fills this CPU's ring with SYN samples; the number that found it full."""
+    lost = 0
+    for n in range(2_000):
+        # Each with another signature and its own place in half_open.
+        kernel.feed(ethernet(ipv4(tcp(sport=1_024 + n, window=n + 1))))
+        lost = kernel.counters().get("samples_lost", 0) if n % 100 == 99 else lost
+        if lost:
+            break
+    return lost
+
+
+def test_an_end_that_finds_the_ring_full_stays_for_the_sweep(tiny: Kernel) -> None:
+    tiny.settings(dedup=0, syn_cost_ns=1)
+    talk = Talk(client_port=60_000)
+    tiny.feed(*talk.opened(), *talk.closed()[:2])
+    assert fill(tiny)
+    tiny.feed(talk.closed()[2])
+    totals = tiny.flow().totals
+    assert totals.close == abi.CLOSES.index("fin")
+    assert not totals.flags & abi.FLOW_TOLD
+
+
+def test_a_syn_that_finds_the_ring_full_is_not_marked_as_sampled(tiny: Kernel) -> None:
+    tiny.settings(dedup=0, syn_cost_ns=1)
+    tiny.feed(Talk().c("S"))  # with which the kernel tells the losses of tests before
+    tiny.samples()
+    told_lost = sum(tiny.loaded.rings.lost.values())
+    assert fill(tiny)
+    talk = Talk(client_port=60_000)
+    tiny.feed(talk.c("S"))
+    counted = tiny.counters()["samples_lost"]
+    sampled = [entry.syn_sampled for entry in tiny.table("half_open") if entry.syn.window == 64_240]
+    assert sorted(sampled) == [0, 1]
+    tiny.samples()
+    tiny.feed(*talk.opened()[1:])
+    assert tiny.told() == "handshake"
+    assert tiny.counters()["samples_lost"] == counted
+    assert sum(tiny.loaded.rings.lost.values()) - told_lost == counted
+
+
+def test_a_reset_that_was_not_told_stays_a_reset(tiny: Kernel) -> None:
+    tiny.settings(dedup=0, syn_cost_ns=1)
+    talk = Talk(client_port=60_000)
+    tiny.feed(*talk.opened(), talk.s("FA", 1, 1))
+    assert fill(tiny)
+    tiny.feed(talk.c("RA", 1, 2))
+    tiny.samples()
+    again = replace(talk, client_iss=70_000, server_iss=80_000)
+    tiny.feed(*again.opened())
+    assert tiny.told() == "syn end:rst handshake"

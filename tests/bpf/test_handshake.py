@@ -1,0 +1,482 @@
+"""From a SYN to a connection: what enters which table, and what never does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from deckwire import abi
+from deckwire.flow import address_text, ends
+from deckwire.sample import HandshakeSample, SynSample
+
+from .frames import CLIENT, CLIENT6, DECKY, DECKY6, LINUX_OPTIONS, TALK6, Talk
+from .harness import MS, SECOND, START_NS, Kernel, Wait
+
+pytestmark = pytest.mark.root
+
+Steps = list[bytes | Wait]
+
+TALKS = {
+    "IPv4": Talk(),
+    "IPv6": TALK6,
+    "client at the other end of the key": Talk(client_port=443, server_port=40_000),
+    "equal ports": Talk(client_port=53, server_port=53),
+    "equal ports, other order": Talk(DECKY, CLIENT, client_port=53, server_port=53),
+    "IPv6, equal ports": replace(TALK6, client_port=53, server_port=53),
+    "IPv6, equal ports, other order": Talk(DECKY6, CLIENT6, client_port=53, server_port=53),
+    "sequence numbers that wrap": Talk(client_iss=0xFFFF_FFFF, server_iss=0xFFFF_FFFF),
+}
+
+
+class Case(NamedTuple):
+    about: str
+    steps: Callable[[Talk], Steps]
+    told: str
+    raised: dict[str, int]
+    """Every counter that is not zero, those of the samples apart."""
+    sizes: tuple[int, int, int]
+    """Entries in half_open, flows and strays afterwards."""
+
+
+HALF = {"half_open_inserts": 1}
+BEGUN = {
+    "half_open_inserts": 1,
+    "half_open_deletes": 1,
+    "handshakes": 1,
+    "flow_inserts": 1,
+}
+
+CASES = [
+    Case("a SYN", lambda t: [t.c("S")], "syn", {"frames_syn": 1, **HALF}, (1, 0, 0)),
+    Case(
+        "a SYN and its answer",
+        lambda t: [t.c("S"), t.s("SA", 0, 1)],
+        "syn",
+        {"frames_syn": 1, "frames_synack": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "a handshake",
+        lambda t: t.opened(),
+        "syn handshake",
+        {"frames_syn": 1, "frames_synack": 1, "frames_flow": 1, **BEGUN},
+        (0, 1, 0),
+    ),
+    Case(
+        "a handshake whose SYN was not seen",
+        lambda t: t.opened()[1:],
+        "handshake",
+        {"frames_synack": 1, "frames_flow": 1, **BEGUN},
+        (0, 1, 0),
+    ),
+    Case(
+        "a handshake whose final ACK was not seen: data completes it",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.c("PA", 1, 1, b"data")],
+        "syn handshake",
+        {"frames_syn": 1, "frames_synack": 1, "frames_flow": 1, **BEGUN},
+        (0, 1, 0),
+    ),
+    Case(
+        "data that overtakes the final ACK",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.c("PA", 9, 1, b"data"), t.c("A", 1, 1)],
+        "syn handshake segment:4",
+        {"frames_syn": 1, "frames_synack": 1, "frames_flow": 2, **BEGUN},
+        (0, 1, 0),
+    ),
+    Case(
+        "a server that speaks first, the final ACK not seen: acknowledging its data completes",
+        lambda t: [
+            t.c("S"),
+            t.s("SA", 0, 1),
+            t.s("PA", 1, 1, b"220 ready\r\n"),
+            t.c("A", 1, 12),
+            t.c("PA", 1, 12, b"EHLO\r\n"),
+        ],
+        "syn handshake",
+        {
+            "frames_syn": 1,
+            "frames_synack": 1,
+            "frames_stray": 1,
+            "frames_flow": 2,
+            "stray_inserts": 1,
+            "stray_deletes": 1,
+            **BEGUN,
+        },
+        (0, 1, 0),
+    ),
+    Case(
+        "a server that speaks first: acknowledging more than it said completes nothing",
+        lambda t: [
+            t.c("S"),
+            t.s("SA", 0, 1),
+            t.s("PA", 1, 1, b"220 ready\r\n"),
+            t.c("A", 1, 13),
+        ],
+        "syn",
+        {
+            "frames_syn": 1,
+            "frames_synack": 1,
+            "frames_stray": 2,
+            "stray_inserts": 1,
+            **HALF,
+        },
+        (1, 0, 1),
+    ),
+    # --- what does not complete a handshake ---
+    Case(
+        "a spoofed SYN and an ACK that guesses too low",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.c("A", 1, 0)],
+        "syn",
+        {"frames_syn": 1, "frames_synack": 1, "frames_unattached": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "a spoofed SYN and an ACK that guesses too high",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.c("A", 1, 2)],
+        "syn",
+        {"frames_syn": 1, "frames_synack": 1, "frames_unattached": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "a spoofed ACK without any SYN-ACK in sight",
+        lambda t: [t.c("S"), t.c("A", 1, 1)],
+        "syn",
+        {"frames_syn": 1, "frames_unattached": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "an ACK out of nowhere",
+        lambda t: [t.c("A", 1, 1)],
+        "",
+        {"frames_unattached": 1},
+        (0, 0, 0),
+    ),
+    Case(
+        "an ACK whose seq lies before what the server expects",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.c("A", 0, 1)],
+        "syn",
+        {"frames_syn": 1, "frames_synack": 1, "frames_unattached": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "an ACK whose seq lies a megabyte ahead",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.c("A", 2 + (1 << 20), 1)],
+        "syn",
+        {"frames_syn": 1, "frames_synack": 1, "frames_unattached": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "the server's own ACK",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.s("A", 1, 1)],
+        "syn",
+        {"frames_syn": 1, "frames_synack": 1, "frames_unattached": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "a SYN scan: the client's RST",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.c("R", 1)],
+        "syn",
+        {"frames_syn": 1, "frames_synack": 1, "frames_unattached": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "a client that resets with the right acknowledgement",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.c("RA", 1, 1)],
+        "syn",
+        {"frames_syn": 1, "frames_synack": 1, "frames_unattached": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "a closed port",
+        lambda t: [t.c("S"), t.s("RA", 0, 1)],
+        "syn",
+        {"frames_syn": 1, "frames_unattached": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "FIN, NULL and Xmas scans",
+        lambda t: [t.c("F"), t.c(""), t.c("FPU"), t.s("RA", 0, 0)],
+        "",
+        {"frames_unattached": 4},
+        (0, 0, 0),
+    ),
+    Case(
+        "SYN-ACKs out of nowhere: backscatter",
+        lambda t: [t.s("SA", 0, 1), t.s("SA", 99, 1)],
+        "",
+        {"frames_synack": 2, **HALF},
+        (1, 0, 0),
+    ),
+    # --- SYN-ACKs ---
+    Case(
+        "a SYN-ACK that acknowledges another SYN",
+        lambda t: [t.c("S"), t.s("SA", 0, 2), t.c("A", 2, 1)],
+        "syn",
+        {
+            "frames_syn": 1,
+            "frames_synack": 1,
+            "synack_unmatched": 1,
+            "frames_unattached": 1,
+            **HALF,
+        },
+        (1, 0, 0),
+    ),
+    Case(
+        "a SYN-ACK of the client itself",
+        lambda t: [t.c("S"), t.c("SA", 0, 1)],
+        "syn",
+        {"frames_syn": 1, "frames_synack": 1, "synack_unmatched": 1, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "a SYN-ACK that acknowledges the SYN's data (RFC 7413)",
+        lambda t: [t.c("S", 0, None, b"early"), t.s("SA", 0, 6), t.c("A", 6, 1)],
+        "syn handshake",
+        {"frames_syn": 1, "frames_synack": 1, "frames_flow": 1, **BEGUN},
+        (0, 1, 0),
+    ),
+    Case(
+        "a SYN-ACK that does not take the SYN's data",
+        lambda t: [t.c("S", 0, None, b"early"), t.s("SA", 0, 1), t.c("PA", 1, 1, b"early")],
+        "syn handshake",
+        {"frames_syn": 1, "frames_synack": 1, "frames_flow": 1, **BEGUN},
+        (0, 1, 0),
+    ),
+    Case(
+        "a second SYN-ACK with another iss: the last one counts",
+        lambda t: [t.c("S"), t.s("SA", 700, 1), t.s("SA", 0, 1), t.c("A", 1, 1)],
+        "syn handshake",
+        {"frames_syn": 1, "frames_synack": 2, "frames_flow": 1, **BEGUN},
+        (0, 1, 0),
+    ),
+    # --- repeated ---
+    Case(
+        "a SYN sent three times",
+        lambda t: [t.c("S"), Wait(SECOND), t.c("S"), Wait(2 * SECOND), t.c("S")],
+        "syn",
+        {"frames_syn": 3, "syn_retransmits": 2, **HALF},
+        (1, 0, 0),
+    ),
+    Case(
+        "a SYN-ACK sent three times",
+        lambda t: [t.c("S"), *[t.s("SA", 0, 1)] * 3, t.c("A", 1, 1)],
+        "syn handshake",
+        {"frames_syn": 1, "frames_synack": 3, "frames_flow": 1, **BEGUN},
+        (0, 1, 0),
+    ),
+    Case(
+        "a SYN-ACK repeated although the handshake is complete",
+        lambda t: [*t.opened(), t.s("SA", 0, 1), t.c("A", 1, 1)],
+        "syn handshake",
+        {"frames_syn": 1, "frames_synack": 2, "frames_flow": 2, **BEGUN},
+        (0, 1, 0),
+    ),
+    Case(
+        "a new attempt in place of an old one",
+        lambda t: [t.c("S"), t.c("S", 777), t.s("SA", 0, 778), t.c("A", 778, 1)],
+        "syn handshake",
+        {
+            "frames_syn": 2,
+            "syn_suppressed": 1,
+            "frames_synack": 1,
+            "frames_flow": 1,
+            **BEGUN,
+        },
+        (0, 1, 0),
+    ),
+    # --- one direction only ---
+    Case(
+        "client to server only",
+        lambda t: [
+            t.c("S"),
+            t.c("A", 1, 1),
+            t.c("PA", 1, 1, b"GET /\r\n\r\n"),
+            t.c("A", 10, 500),
+        ],
+        "syn",
+        {"frames_syn": 1, "frames_unattached": 1, "frames_stray": 2, "stray_inserts": 1, **HALF},
+        (1, 0, 1),
+    ),
+    Case(
+        "server to client only",
+        lambda t: [t.s("SA", 0, 1), t.s("A", 1, 10), t.s("PA", 1, 10, b"HTTP/1.0 200\r\n")],
+        "",
+        {"frames_synack": 1, "frames_unattached": 1, "frames_stray": 1, "stray_inserts": 1, **HALF},
+        (1, 0, 1),
+    ),
+    Case(
+        "the middle of a connection: only payload makes a stray",
+        lambda t: [t.c("A", 100, 100), t.s("FA", 100, 100), t.c("PA", 100, 101, b"x")],
+        "segment:1",
+        {"frames_unattached": 2, "frames_stray": 1, "stray_inserts": 1},
+        (0, 0, 1),
+    ),
+]
+
+
+@pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS)
+@pytest.mark.parametrize("case", CASES, ids=[case.about for case in CASES])
+def test_what_becomes_of_an_attempt(kernel: Kernel, case: Case, talk: Talk) -> None:
+    kernel.feed(*case.steps(talk))
+    assert kernel.told() == case.told
+    assert kernel.raised() == case.raised
+    assert kernel.sizes() == case.sizes
+
+
+@pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS)
+def test_a_handshake_is_told_with_its_times(kernel: Kernel, talk: Talk) -> None:
+    syn, synack, ack = talk.opened()
+    kernel.feed(syn, Wait(30 * MS), synack, Wait(7 * MS), ack)
+    told_syn, told = kernel.samples()
+    assert isinstance(told_syn, SynSample)
+    assert isinstance(told, HandshakeSample)
+    assert told.born_ns == told_syn.time_ns == told_syn.born_ns == START_NS + MS
+    assert told.time_ns == told.born_ns + 37 * MS
+    assert told.key == told_syn.key
+    assert told.client == told_syn.client
+    assert (told.syn_sampled, told.signature) == (True, told_syn.signature)
+    assert told.handshake.syn == told_syn.syn
+    assert told.handshake.synack is not None
+    assert told.handshake.synack.time_ns == told.born_ns + 30 * MS
+    assert (told.handshake.rtt_server_us, told.handshake.rtt_client_us) == (30_000, 7_000)
+    totals = kernel.flow().totals
+    assert (totals.born_ns, totals.first_ns) == (told.born_ns, told.born_ns)
+    assert (totals.last_ns, totals.established_ns) == (told.time_ns, told.time_ns)
+    assert (totals.min_iat_ns, totals.max_iat_ns) == (7 * MS, 30 * MS)
+    assert totals.client == told.client
+    assert (kernel.client_side().packets, kernel.server_side().packets) == (2, 1)
+
+
+def test_ends_are_those_of_the_frames(kernel: Kernel) -> None:
+    for talk in TALKS.values():
+        kernel.reset()
+        kernel.feed(talk.c("S"))
+        (sample,) = kernel.samples()
+        assert isinstance(sample, SynSample)
+        found = ends(sample.key, sample.client)
+        assert (address_text(found.client), address_text(found.server)) == (
+            talk.client,
+            talk.server,
+        )
+        assert (found.client_port, found.server_port) == (talk.client_port, talk.server_port)
+
+
+def test_a_handshake_without_its_syn_is_born_with_the_syn_ack(kernel: Kernel) -> None:
+    kernel.feed(*Talk().opened()[1:])
+    (told,) = kernel.samples()
+    assert isinstance(told, HandshakeSample)
+    assert told.born_ns == START_NS + MS
+    assert told.handshake.syn is None
+    assert (told.syn_sampled, told.signature) == (False, 0)
+    assert kernel.flow().totals.rtt_server_us == abi.RTT_UNKNOWN
+    assert (kernel.client_side().packets, kernel.server_side().packets) == (1, 1)
+
+
+def test_retransmits_of_the_openings_are_counted(kernel: Kernel) -> None:
+    talk = Talk()
+    syn, synack, ack = talk.opened()
+    kernel.feed(syn, syn, syn, synack, synack, ack)
+    told = kernel.samples()[-1]
+    assert isinstance(told, HandshakeSample)
+    assert (told.handshake.syn_retransmits, told.handshake.synack_retransmits) == (2, 1)
+    client, server = kernel.client_side(), kernel.server_side()
+    assert (client.packets, client.retransmits) == (4, 2)
+    assert (server.packets, server.retransmits) == (2, 1)
+    kernel.feed(synack)
+    server = kernel.server_side()
+    assert (server.packets, server.retransmits) == (3, 2)
+    assert kernel.flow().synack.retransmits == 2
+
+
+def test_retransmits_stop_counting_at_255(kernel: Kernel) -> None:
+    syn, synack, ack = Talk().opened()
+    kernel.feed(*[syn] * 300, *[synack] * 300, ack, synack)
+    told = kernel.samples()[-1]
+    assert isinstance(told, HandshakeSample)
+    assert (told.handshake.syn_retransmits, told.handshake.synack_retransmits) == (255, 255)
+
+
+def test_the_repeated_syn_keeps_the_first_ones_time(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("S"), Wait(SECOND), talk.c("S"))
+    (half_open,) = kernel.table("half_open")
+    assert half_open.syn.time_ns == START_NS + MS
+    assert half_open.last_ns == START_NS + MS + SECOND
+
+
+def test_a_tool_that_sends_the_same_syn_an_hour_later_is_told_again(kernel: Kernel) -> None:
+    """Scanners derive ports and sequence numbers from the target (Mirai, masscan, ZMap)."""
+    talk = Talk()
+    kernel.feed(talk.c("S"), Wait(3_600 * SECOND), talk.c("S"))
+    assert kernel.told() == "syn syn"
+    assert "syn_retransmits" not in kernel.raised()
+
+
+def test_data_of_a_syn_is_counted(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("S", 0, None, b"early"), talk.s("SA", 0, 6), talk.c("PA", 6, 1, b"more"))
+    side = kernel.client_side()
+    assert (side.bytes, side.packets, side.retransmits) == (9, 2, 0)
+
+
+def test_data_of_a_syn_that_was_not_taken_is_sent_again(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("S", 0, None, b"early"), talk.s("SA", 0, 1), talk.c("PA", 1, 1, b"early"))
+    side = kernel.client_side()
+    assert (side.bytes, side.packets, side.retransmits) == (10, 2, 1)
+
+
+def test_strays_of_one_direction_keep_what_the_attempt_said(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(
+        talk.c("S", options=LINUX_OPTIONS), talk.c("A", 1, 1), talk.c("PA", 1, 1, b"GET /\r\n")
+    )
+    (stray,) = kernel.table("strays")
+    assert stray.totals.flags & abi.FLOW_STRAY
+    assert stray.totals.born_ns == START_NS + MS
+    assert stray.syn.options_len == len(LINUX_OPTIONS)
+    assert stray.totals.established_ns == 0
+    side = stray.totals.side[stray.totals.client]
+    assert (side.packets, side.bytes, side.retransmits) == (2, 7, 0)
+
+
+def test_a_stray_from_the_middle_knows_no_client(kernel: Kernel) -> None:
+    kernel.feed(Talk().c("PA", 100, 100, b"x"))
+    (stray,) = kernel.table("strays")
+    assert stray.totals.client == abi.CLIENT_UNKNOWN
+    assert (stray.syn.ip_version, stray.synack.ip_version) == (0, 0)
+    assert stray.totals.min_iat_ns == 2**64 - 1
+
+
+def test_a_stray_that_completes_keeps_its_bytes(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(
+        talk.c("S"), talk.s("SA", 0, 1), talk.s("PA", 1, 1, b"220 ready\r\n"), talk.c("A", 1, 12)
+    )
+    side = kernel.server_side()
+    assert (side.packets, side.bytes, side.retransmits) == (2, 11, 0)
+    assert not kernel.flow().totals.flags & abi.FLOW_STRAY
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+def test_spoofed_syns_enter_half_open_only(kernel: Kernel, talk: Talk) -> None:
+    """More of them than half_open holds push out only each other."""
+    kernel.feed(*talk.opened())
+    size = kernel.loaded.maps["half_open"].max_entries
+    for port in range(2_000, 2_000 + size + 500):
+        kernel.feed(replace(talk, client_port=port).c("S"))
+    half_open, flows, strays = kernel.sizes()
+    assert 0 < half_open <= size
+    assert (flows, strays) == (1, 0)
+    raised = kernel.raised()
+    assert raised["half_open_inserts"] == size + 501
+    assert "half_open_failed" not in raised
+
+
+def test_between_deckies_one_conversation_is_one_connection(kernel: Kernel) -> None:
+    talk = Talk(DECKY, "198.51.100.8")
+    kernel.feed(*talk.opened(), *talk.closed())
+    assert kernel.told() == "syn handshake end:fin"
