@@ -16,7 +16,8 @@ TTL_S = 300.0
 _NS = 1_000_000_000
 _DIGEST_BYTES = 16
 
-_Key = tuple[str, str, str]
+Key = tuple[str, str, str]
+"""Source, event and fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Dedup:
         self._ttl_ns = round(ttl_s * _NS)
         self._entries = entries
         self._hosts_left = hosts
-        self._windows: OrderedDict[_Key, _Window] = OrderedDict()
+        self._windows: OrderedDict[Key, _Window] = OrderedDict()
         self._closed: list[Summary] = []
 
     def __len__(self) -> int:
@@ -96,7 +97,7 @@ class Dedup:
             self._close(key)
             return True
         self.counters.suppressed += 1
-        window.suppress(event.time_ns)
+        window.suppress(1, event.time_ns, event.time_ns)
         self._remember(window, event.host)
         return False
 
@@ -109,6 +110,24 @@ class Dedup:
             self.counters.evicted += 1
             self._close(next(iter(self._windows)))
         self._windows[key] = _Window(event.time_ns)
+
+    def window(self, event: Event) -> Key | None:
+        """The key of the open window that the event belongs to; None if there is none."""
+        key = _key(event)
+        return key if key in self._windows else None
+
+    def add_suppressed(
+        self, key: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
+    ) -> None:
+        """What was suppressed elsewhere because of this window, which may have closed meanwhile.
+
+        `deckies` is a bit set of hashed deckies.
+        """
+        window = self._windows.get(key)
+        if window is None:
+            return
+        window.suppress(count, first_ns, last_ns)
+        window.sketch |= deckies
 
     def ends_ns(self, event: Event) -> int | None:
         """When the open window of the event's key ends; None if there is none."""
@@ -146,7 +165,7 @@ class Dedup:
         else:
             window.hosts = {host}
 
-    def _oldest(self) -> Iterator[tuple[_Key, _Window]]:
+    def _oldest(self) -> Iterator[tuple[Key, _Window]]:
         """The oldest window, again and again while its predecessor is being closed."""
         while self._windows:
             key = next(iter(self._windows))
@@ -155,7 +174,7 @@ class Dedup:
     def _is_over(self, window: _Window, time_ns: int) -> bool:
         return abs(time_ns - window.opened_ns) >= self._ttl_ns
 
-    def _close(self, key: _Key) -> None:
+    def _close(self, key: Key) -> None:
         window = self._windows.pop(key)
         self._hosts_left += len(window.hosts)
         if not window.count:
@@ -170,7 +189,7 @@ class Dedup:
                 source=source,
                 key=fingerprint,
                 count=window.count,
-                deckies=len(window.hosts),
+                deckies=max(len(window.hosts), window.sketch.bit_count()),
                 first_seen_ns=window.first_ns,
                 last_seen_ns=window.last_ns,
             )
@@ -184,23 +203,24 @@ class Dedup:
 class _Window:
     """One open window; `first_ns`, `last_ns` and `hosts` tell of the events it suppressed."""
 
-    __slots__ = ("count", "first_ns", "hosts", "last_ns", "opened_ns")
+    __slots__ = ("count", "first_ns", "hosts", "last_ns", "opened_ns", "sketch")
 
     def __init__(self, opened_ns: int) -> None:
         self.opened_ns = opened_ns
         self.count = 0
         self.first_ns = 0
         self.last_ns = 0
+        self.sketch = 0  # bits of hashed deckies on which SYNs were suppressed in the kernel
         # Most windows suppress nothing, and a set of their own would be their largest part.
         self.hosts: set[str] | frozenset[str] = frozenset()
 
-    def suppress(self, time_ns: int) -> None:
-        self.first_ns = min(self.first_ns, time_ns) if self.count else time_ns
-        self.last_ns = max(self.last_ns, time_ns) if self.count else time_ns
-        self.count += 1
+    def suppress(self, count: int, first_ns: int, last_ns: int) -> None:
+        self.first_ns = min(self.first_ns, first_ns) if self.count else first_ns
+        self.last_ns = max(self.last_ns, last_ns) if self.count else last_ns
+        self.count += count
 
 
-def _key(event: Event) -> _Key | None:
+def _key(event: Event) -> Key | None:
     """The window's key; a long fingerprint (a peer's certificate names) costs no more memory."""
     fingerprint = event.fingerprint
     if fingerprint is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from heapq import nsmallest
 
 from deckwire import abi
 from deckwire.certificate import CertificateCache
@@ -11,6 +12,7 @@ from deckwire.clock import Clock
 from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
 from deckwire.connections import Connections
 from deckwire.deckies import Registry
+from deckwire.dedup import Key
 from deckwire.event import Event
 from deckwire.events.certificate import certificate_event
 from deckwire.events.choices import Choices
@@ -23,21 +25,23 @@ from deckwire.events.session import session_event
 from deckwire.events.syn import syn_event
 from deckwire.fingerprints.identity import Identifier
 from deckwire.flow import FlowRecord, ends
+from deckwire.limits import SYN_SEEN_SLOTS
 from deckwire.opening import Opening
 from deckwire.sample import (
     EndSample,
     HandshakeSample,
-    MalformedSample,
     Sample,
     SegmentSample,
     SynSample,
     flow_record,
 )
-from deckwire.tables import OpenFlow, Tables
+from deckwire.tables import FlowState, OpenFlow, Tables
 from deckwire.teller import Fate, Teller
 
 _LINGER_NS = 10_000_000_000
 """A closed entry stays so long, so that late segments make no ghost."""
+_SETTLE_NS = 1_000_000_000
+"""A closed entry of which no end was told is told only then: its sample may be on the way."""
 
 
 class Pipeline:
@@ -66,6 +70,8 @@ class Pipeline:
         self._idle_ns = idle_ns
         self._clients = ClientCache(choices)
         self._certificates = CertificateCache()
+        self._suppressing: OrderedDict[int, tuple[int, Key]] = OrderedDict()
+        """SYN signatures that the kernel suppresses: until when, and for which dedup window."""
 
     def take(self, sample: Sample) -> None:
         """Take one sample."""
@@ -81,8 +87,14 @@ class Pipeline:
 
     def sweep(self, now_ns: int) -> None:
         """End what has idled by the samples' clock, tell what the rings had no room for."""
+        sources: Counter[int] = Counter()
         for flow in self._tables.open_flows():
-            self._sweep_one(flow, now_ns)
+            state = flow.state
+            if not self._sweep_one(flow, state, now_ns) and not flow.stray:
+                sources[state.source_slot] += 1
+        self._evict(sources)
+        self._tables.recount_sources(sources)
+        self._collect_suppressed(now_ns)
         self._teller.close_windows(self._clock.wall_ns(now_ns))
 
     def replace_registry(self, registry: Registry) -> None:
@@ -107,6 +119,7 @@ class Pipeline:
             self._end_open(flow, "shutdown")
         while (ended := self.connections.end_any()) is not None:
             self._tell_observations(*ended)
+        self._collect_suppressed(None)
         self._teller.close_windows(self._clock.wall_ns(self._clock.now_ns()), all_of_them=True)
 
     # --- samples ---
@@ -137,8 +150,9 @@ class Pipeline:
         client = record.client
         ended = self.connections.end(key, record.born_ns)
         if ended is not None:
-            client = ended[0].client
             self._tell_observations(*ended)
+            if client == abi.CLIENT_UNKNOWN:
+                client = ended[0].client
         if is_probe(record):
             self.counts["flow_probes"] += 1
             return
@@ -151,29 +165,65 @@ class Pipeline:
 
     # --- tables ---
 
-    def _sweep_one(self, flow: OpenFlow, now_ns: int) -> None:
-        close, told, last_ns = _ending(flow.value)
-        quiet_ns = now_ns - last_ns
-        if close:
-            if not told:
-                self._end_open(flow, "")
-            elif quiet_ns >= _LINGER_NS:
-                self._tables.forget(flow)
-        elif quiet_ns >= self._idle_ns:
-            self._end_open(flow, "idle")
+    def _sweep_one(self, flow: OpenFlow, state: FlowState, now_ns: int) -> bool:
+        """True if it has been ended or forgotten."""
+        quiet_ns = now_ns - state.last_ns
+        if not state.closed:
+            patience_ns = self._idle_ns
+        else:
+            patience_ns = _LINGER_NS if state.told else _SETTLE_NS
+        if quiet_ns < patience_ns:
+            return False
+        self._end_open(flow, "idle")
+        return True
 
     def _end_open(self, flow: OpenFlow, close: str) -> None:
         """End a connection that the kernel has in a table, unless it has told it already."""
-        self._tables.forget(flow)
-        closed, told, _ = _ending(flow.value)
-        if closed and told:
+        taken = self._tables.take(flow)
+        if taken is None:
             return
-        try:
-            record = flow_record(flow.value)
-        except MalformedSample as error:
-            self.counts[str(error)] += 1
+        state = taken.state
+        if not (state.closed and state.told):
+            self._end(taken.key, flow_record(taken.value), close)
+
+    def _evict(self, sources: Counter[int]) -> None:
+        """Make room before the table is full: ended ones first, then the biggest source's idlest.
+
+        `sources` are the connections present by source_slot; those evicted are subtracted.
+        """
+        excess = self._tables.crowd(sources.total())
+        if not excess:
             return
-        self._end(flow.key, record, close)
+
+        def rank(flow: OpenFlow) -> tuple[bool, int, int]:
+            state = flow.state
+            return not state.closed, -sources[state.source_slot], state.last_ns
+
+        flows = (flow for flow in self._tables.open_flows() if not flow.stray)
+        for flow in nsmallest(excess, flows, key=rank):
+            self._end_open(flow, "evicted")
+            sources[flow.state.source_slot] -= 1
+            self.counts["flows_evicted"] += not flow.state.closed
+
+    def _collect_suppressed(self, now_ns: int | None) -> None:
+        """What the kernel suppressed for windows that are over now; None: for all of them."""
+        while self._suppressing:
+            signature, (until_ns, window) = next(iter(self._suppressing.items()))
+            if now_ns is not None and now_ns < until_ns:
+                return
+            del self._suppressing[signature]
+            self._add_suppressed(signature, window)
+
+    def _add_suppressed(self, signature: int, window: Key) -> None:
+        suppressed = self._tables.take_suppressed(signature)
+        if suppressed is not None:
+            self._teller.add_suppressed(
+                window,
+                count=suppressed.syns,
+                first_ns=self._clock.wall_ns(suppressed.first_ns),
+                last_ns=self._clock.wall_ns(suppressed.last_ns),
+                deckies=suppressed.deckies,
+            )
 
     # --- telling ---
 
@@ -184,11 +234,22 @@ class Pipeline:
         identity = self._identifier.identify(syn, place.ends.server, place.ends.server_port)
         time_ns = self._clock.wall_ns(syn.time_ns)
         event = syn_event(place, time_ns, syn, identity, self._choices)
+        before = self._suppressing.pop(signature, None)
+        if before is not None:
+            # Before the window closes: its summary tells them.
+            self._add_suppressed(signature, before[1])
         fate = self._teller.tell(event)
-        end_ns = self._teller.window_end_ns(event)
-        if fate is not Fate.DROPPED and signature and end_ns is not None:
-            until_ns = syn.time_ns + end_ns - time_ns
-            self._tables.suppress_syn(signature, until_ns, syn.time_ns)
+        opened = self._teller.window(event)
+        if fate is Fate.DROPPED or not signature or opened is None:
+            return
+        window, end_ns = opened
+        until_ns = syn.time_ns + end_ns - time_ns
+        self._tables.suppress_syn(signature, until_ns, syn.time_ns)
+        self._suppressing[signature] = until_ns, window
+        if len(self._suppressing) > SYN_SEEN_SLOTS:
+            # More than the kernel has room for: most of them were overwritten there.
+            oldest, (_, of_oldest) = self._suppressing.popitem(last=False)
+            self._add_suppressed(oldest, of_oldest)
 
     def _tell_observations(self, connection: Connection, seen: list[Observation]) -> None:
         if not seen:
@@ -260,17 +321,3 @@ class Pipeline:
         """
         low, high = key[:16] in self.registry, key[16:32] in self.registry
         return 0 if high and not low else 1
-
-
-_LAST_NS = slice(16, 24)
-_CLOSE, _FLAGS = 57, 58
-"""Offsets in struct flow: a sweep looks at every entry, decoding each would cost 30 us."""
-
-
-def _ending(value: bytes) -> tuple[bool, bool, int]:
-    """Whether a struct flow is closed, whether that was told, and its last packet's time."""
-    return (
-        value[_CLOSE] != abi.CLOSE_NONE,
-        bool(value[_FLAGS] & abi.FLOW_TOLD),
-        int.from_bytes(value[_LAST_NS], "little"),
-    )

@@ -17,6 +17,13 @@ _SLOT = Struct("<I")
 _ZERO = _SLOT.pack(0)
 _PRESENT = b"\1"
 _COUNTERS = Struct(f"<{len(abi.COUNTERS)}Q")
+_FLOW_STATE = Struct("<16xQ33xBBxI")
+"""last_ns, close, flags and source_slot of struct flow: a sweep looks at every entry, and to
+decode each would cost 30 us. A test holds it against abi.FLOW_TOTALS."""
+_SOURCE = Struct("<16sQ")
+"""struct source: the budget as it stands, and the number of connections."""
+_CROWDED = 0.9
+"""Fill of the flows table from which connections are evicted."""
 
 
 class OpenFlow(NamedTuple):
@@ -26,6 +33,33 @@ class OpenFlow(NamedTuple):
     value: bytes
     """struct flow."""
     stray: bool
+
+    @property
+    def state(self) -> FlowState:
+        """What a sweep decides by."""
+        last_ns, close, flags, source_slot = _FLOW_STATE.unpack_from(self.value)
+        return FlowState(last_ns, close != abi.CLOSE_NONE, bool(flags & abi.FLOW_TOLD), source_slot)
+
+
+class FlowState(NamedTuple):
+    """Some members of struct flow."""
+
+    last_ns: int
+    closed: bool
+    told: bool
+    """Its end has reached the ring."""
+    source_slot: int
+    """Where the kernel counts the connections of its source."""
+
+
+class SuppressedSyns(NamedTuple):
+    """SYNs of one signature that the kernel suppressed; kernel times."""
+
+    syns: int
+    first_ns: int
+    last_ns: int
+    deckies: int
+    """A bit set of hashed deckies."""
 
 
 class Tables:
@@ -38,8 +72,11 @@ class Tables:
         self._flows = maps["flows"]
         self._strays = maps["strays"]
         self._syn_seen = maps["syn_seen"]
+        self._sources = maps["sources"]
         self._counters = maps["counters"]
         self._strays_deleted = 0
+        self._left: set[int] = set()
+        """Slots of sources that connections were deleted of since the last recount."""
 
     def watch(self, decky: Decky) -> None:
         """Traffic of this decky is captured from now on.
@@ -62,9 +99,20 @@ class Tables:
             return None
         return flow_handshake(value)
 
+    def take_suppressed(self, signature: int) -> SuppressedSyns | None:
+        """What was suppressed of a signature since it was written or last taken, if anything."""
+        slot = _SLOT.pack(_syn_slot(signature))
+        value = self._syn_seen.lookup(slot)
+        if value is None:
+            return None
+        seen = abi.SYN_SEEN.parse(value)
+        if seen.signature != signature or not seen.suppressed:
+            return None
+        self._syn_seen.update(slot, abi.SYN_SEEN.build({**seen, "suppressed": 0, "deckies": 0}))
+        return SuppressedSyns(seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies)
+
     def suppress_syn(self, signature: int, until_ns: int, now_ns: int) -> None:
         """SYNs of this signature need no sample until `until_ns`, in kernel time: it was told."""
-        slot = (signature >> 32) & (SYN_SEEN_SLOTS - 1)
         value = abi.SYN_SEEN.build(
             {
                 "signature": signature,
@@ -75,7 +123,7 @@ class Tables:
                 "deckies": 0,
             }
         )
-        self._syn_seen.update(_SLOT.pack(slot), value)
+        self._syn_seen.update(_SLOT.pack(_syn_slot(signature)), value)
 
     def open_flows(self) -> Iterator[OpenFlow]:
         """Every connection in the tables; entries may be deleted on the way."""
@@ -84,12 +132,38 @@ class Tables:
         for key, value in self._strays.items():
             yield OpenFlow(key, value, stray=True)
 
-    def forget(self, flow: OpenFlow) -> None:
-        """Deletes a connection, unless another has taken its place meanwhile."""
+    def take(self, flow: OpenFlow) -> OpenFlow | None:
+        """Deletes a connection; as it was then, or None if it is gone or another is in its place.
+
+        Of one that is gone the kernel has told the end.
+        """
         table = self._strays if flow.stray else self._flows
         value = table.lookup(flow.key)
-        if value is not None and value[:8] == flow.value[:8] and table.delete(flow.key):
-            self._strays_deleted += flow.stray
+        if value is None or value[:8] != flow.value[:8] or not table.delete(flow.key):
+            return None
+        taken = flow._replace(value=value)
+        if flow.stray:
+            self._strays_deleted += 1
+        else:
+            self._left.add(taken.state.source_slot)
+        return taken
+
+    def crowd(self, flows: int) -> int:
+        """How many of `flows` connections in the flows table are too many."""
+        return max(flows - int(_CROWDED * self._flows.max_entries), 0)
+
+    def recount_sources(self, flows: Mapping[int, int]) -> None:
+        """Corrects how many connections each source has, given those present by source_slot."""
+        for slot in flows.keys() | self._left:
+            key = _SLOT.pack(slot)
+            value = self._sources.lookup(key)
+            if value is None:
+                continue
+            budget, counted = _SOURCE.unpack(value)
+            present = flows.get(slot, 0)
+            if counted != present:
+                self._sources.update(key, _SOURCE.pack(budget, present))
+        self._left.clear()
 
     def counters(self) -> dict[str, int]:
         """struct counters by name, summed over the CPUs."""
@@ -121,3 +195,7 @@ class Tables:
         if packed.startswith(MAPPED_PREFIX):
             return self._deckies4, packed[len(MAPPED_PREFIX) :]
         return self._deckies6, packed
+
+
+def _syn_slot(signature: int) -> int:
+    return (signature >> 32) & (SYN_SEEN_SLOTS - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from deckwire.dedup import Dedup
+from deckwire.dedup import Dedup, Key
 from deckwire.event import Event
 
 
@@ -45,9 +45,18 @@ class Teller:
         self.counts[fate] += 1
         return fate
 
-    def window_end_ns(self, event: Event) -> int | None:
-        """Wall-clock end of the event's dedup window; None if none is open."""
-        return self._dedup.ends_ns(event)
+    def window(self, event: Event) -> tuple[Key, int] | None:
+        """The event's dedup window and its end, in wall-clock time; None if none is open."""
+        key, end_ns = self._dedup.window(event), self._dedup.ends_ns(event)
+        return None if key is None or end_ns is None else (key, end_ns)
+
+    def add_suppressed(
+        self, window: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
+    ) -> None:
+        """What the kernel suppressed because of this window: see Dedup.add_suppressed."""
+        self._dedup.add_suppressed(
+            window, count=count, first_ns=first_ns, last_ns=last_ns, deckies=deckies
+        )
 
     def close_windows(self, now_ns: int, *, all_of_them: bool = False) -> None:
         """Tell what the windows that are over have suppressed."""
