@@ -327,6 +327,15 @@ static __always_inline int syn_wanted(struct work *w, struct counters *c,
 	return 1;
 }
 
+/* Does this SYN belong to the attempt that is there? */
+static __always_inline int is_attempt(const struct half_open *half,
+				      const struct work *w)
+{
+	return half->syn.ip_version && half->client == w->sender &&
+	       half->syn.seq == w->packet.seq &&
+	       (__s64)(w->now - half->last_ns) < (__s64)SYN_RETRANSMIT_NS;
+}
+
 static __always_inline void attempt_begin(struct half_open *half,
 					  const struct work *w)
 {
@@ -347,8 +356,7 @@ static __always_inline void on_syn(struct __sk_buff *skb, struct work *w,
 
 	c->frames_syn++;
 	half = half_open.lookup(&w->key);
-	known = half && half->syn.ip_version && half->client == w->sender &&
-		half->syn.seq == p->seq;
+	known = half && is_attempt(half, w);
 	if (known && !half->noted) {
 		if (half->syn.retransmits < 255)
 			half->syn.retransmits++;
@@ -531,6 +539,8 @@ static __always_inline void flow_begin(struct flow *flow,
 		side_begin_unseen(&flow->totals.side[client]);
 	if (half->synack.ip_version) {
 		side_begin(&flow->totals.side[!client], &half->synack);
+		flow->totals.side[!client].last_ack = half->synack.ack;
+		flow->totals.side[!client].flags |= SIDE_ACKED;
 		if (!half->syn.ip_version) {
 			/* the SYN-ACK tells where the client begins */
 			flow->totals.side[client].flags = SIDE_SEEN;
@@ -541,6 +551,25 @@ static __always_inline void flow_begin(struct flow *flow,
 	} else {
 		side_begin_unseen(&flow->totals.side[!client]);
 	}
+}
+
+/* Ends a connection whose 4-tuple another one takes over. */
+static __always_inline void end_older(struct __sk_buff *skb, struct work *w,
+				      struct counters *c,
+				      const struct packet *p,
+				      struct flow *older)
+{
+	struct flow_totals *totals = &older->totals;
+
+	if (totals->flags & FLOW_TOLD)
+		return;
+	if (totals->close == CLOSE_NONE)
+		totals->close =
+			(totals->side[0].flags | totals->side[1].flags) &
+					SIDE_FIN
+				? CLOSE_FIN
+				: CLOSE_IDLE;
+	send_end(skb, w, c, p, older);
 }
 
 /*
@@ -555,7 +584,7 @@ static __always_inline int completes(struct work *w, const struct packet *p,
 	__u32 acked;
 
 	if (!half->synack.ip_version || half->client != w->sender ||
-	    !(p->flags & TCP_ACK) ||
+	    (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK ||
 	    (__u32)(p->seq - half->synack.ack) > HANDSHAKE_SEQ_WINDOW)
 		return 0;
 	acked = p->ack - half->synack.seq - 1;
@@ -596,15 +625,7 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 	if (!fresh)
 		return 0;
 	if (old) {
-		if (!(old->totals.flags & FLOW_TOLD)) {
-			if (old->totals.close == CLOSE_NONE)
-				old->totals.close = CLOSE_IDLE;
-			if ((old->totals.side[0].flags |
-			     old->totals.side[1].flags) &
-			    SIDE_FIN)
-				old->totals.close = CLOSE_FIN;
-			send_end(skb, w, c, p, old);
-		}
+		end_older(skb, w, c, p, old);
 		c->flow_reopened++;
 	} else if (source->flows >= set->flows_per_source) {
 		c->flow_source_capped++;
@@ -621,6 +642,8 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 		__builtin_memcpy(fresh, stray, sizeof(*stray));
 		fresh->totals.flags &= ~FLOW_STRAY;
 	} else {
+		if (stray)
+			end_older(skb, w, c, p, stray);
 		flow_begin(fresh, half);
 	}
 	fresh->totals.established_ns = w->now;
@@ -950,8 +973,10 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 			flow->totals.close = CLOSE_RST;
 	} else {
 		side_account(side, p);
-		if (p->flags & TCP_ACK)
+		if (p->flags & TCP_ACK) {
 			side->last_ack = p->ack;
+			side->flags |= SIDE_ACKED;
+		}
 		if (p->payload_len && side->tls_state != TLS_DONE)
 			sample_tls(skb, w, c, p, set, flow, side, peer, ahead);
 		if (side_close(side, peer, p))
@@ -1301,8 +1326,7 @@ int xdp_ingress(struct xdp_md *xdp)
 	w->now = bpf_ktime_get_ns();
 	w->sender = make_key(p, &w->key);
 	half = half_open.lookup(&w->key);
-	if (half && half->syn.ip_version && half->client == w->sender &&
-	    half->syn.seq == p->seq)
+	if (half && is_attempt(half, w))
 		return XDP_PASS;
 	scratch = attempt_scratch.lookup(&zero);
 	if (!scratch)

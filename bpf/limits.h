@@ -62,6 +62,11 @@
 /* The kernel's own tentative SYN suppression, until the agent has decided. */
 #define SYN_TENTATIVE_NS 1000000000ULL
 
+/* A SYN that repeats port and sequence number later than any system does
+ * (Linux waits 64 s at most) is a new attempt: scanners derive both from the
+ * target. */
+#define SYN_RETRANSMIT_NS 130000000000ULL
+
 /* A SYN-ACK may answer data of the SYN (RFC 7413), an ACK may carry data
  * behind lost segments: how far a final ACK's seq may lie ahead. */
 #define HANDSHAKE_SEQ_WINDOW (1 << 20)

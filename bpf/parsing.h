@@ -307,8 +307,8 @@ static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p)
 }
 
 /*
- * Fills the key of both directions and returns the sender's end: the smaller
- * (port, address), as raw big-endian words, is end 0. Any total order does.
+ * Fills the key of both directions and returns the sender's end: the lower
+ * port is end 0; of equal ports any total order of addresses does.
  */
 static __always_inline __u8 make_key(const struct packet *p,
 				     struct flow_key *key)
@@ -317,7 +317,7 @@ static __always_inline __u8 make_key(const struct packet *p,
 	int i;
 
 	if (p->sport != p->dport)
-		sender = p->sport > p->dport;
+		sender = be16(p->sport) > be16(p->dport);
 	else if (p->saddr[3] != p->daddr[3])
 		sender = p->saddr[3] > p->daddr[3];
 	else if (p->saddr[2] != p->daddr[2])

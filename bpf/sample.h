@@ -10,8 +10,9 @@
 #define DECKWIRE_SAMPLE_H
 
 /*
- * Both directions of a connection share one key: the end with the smaller
- * (port, address) is end 0. IPv4 addresses are v4-mapped.
+ * Both directions of a connection share one key: the end with the lower port
+ * (of equal ones the lower address, as raw words) is end 0. IPv4 addresses are
+ * v4-mapped.
  */
 struct flow_key {
 	__be32 addr[2][4];
@@ -69,6 +70,7 @@ enum tls_state {
 #define SIDE_FIN 0x2
 #define SIDE_FIN_ACKED 0x4
 #define SIDE_HOLE 0x8
+#define SIDE_ACKED 0x20	    /* last_ack is there */
 #define SIDE_TLS_FRESH 0x10 /* the next record header starts TLS */
 
 /* What one end of a connection sent; one cache line. */

@@ -70,14 +70,16 @@ static __always_inline void side_account(struct flow_side *side,
 		side->next_seq = end;
 }
 
-/* A RST counts only where its receiver expects it (RFC 5961, 3.2). */
+/*
+ * A RST counts only where its receiver expects it (RFC 5961, 3.2), as far as
+ * either side has shown what that is: a blind one does not.
+ */
 static __always_inline int rst_acceptable(const struct flow_side *sender,
 					  const struct flow_side *receiver,
 					  __u32 seq)
 {
-	if (!(sender->flags & SIDE_SEEN))
-		return 1;
-	return seq == sender->next_seq || seq == receiver->last_ack;
+	return (sender->flags & SIDE_SEEN && seq == sender->next_seq) ||
+	       (receiver->flags & SIDE_ACKED && seq == receiver->last_ack);
 }
 
 /* Notes FINs and their acknowledgements; 1 when both sides have closed. */
