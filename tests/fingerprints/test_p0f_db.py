@@ -86,7 +86,7 @@ def test_a_file() -> None:
         (f"{HEAD}label = s:unix::", 3, "name of a label is empty"),
         (f"{HEAD}label = s:unix:x:\nsys = @unix", 4, "sys belongs behind the label of a tool"),
         (f"{HEAD}label = s:!:x:\nsys = @other", 4, "class 'other' is not in 'classes'"),
-        (f"{HEAD}label = s:!:x:\nsig = {LINUX}", 4, "the tool x needs a sys line"),
+        (f"{HEAD}label = s:!:x:\nsig = {LINUX}", 4, "the tool 'x' needs a sys line"),
         (f"{HEAD}colour = red", 3, "unknown name 'colour' in section 'tcp:request'"),
     ],
 )

@@ -1,0 +1,49 @@
+"""The agent from ring records to events, without a kernel: what it would have told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deckwire.clock import CaptureClock
+from deckwire.deckies import Decky, Registry, parse_address
+from deckwire.dedup import Dedup
+from deckwire.event import Event
+from deckwire.events.choices import Choices
+from deckwire.fingerprints import p0f_db
+from deckwire.fingerprints.identity import Identifier
+from deckwire.pipeline import Pipeline
+from deckwire.sample import decode
+from deckwire.tables import Tables
+from deckwire.teller import Teller
+from fuzz.memory import memory_maps
+
+_REGISTRY = Registry([Decky("decky-1", parse_address("192.0.2.2"))])
+_IDENTIFIER = Identifier(p0f_db.load_own())
+
+
+class Recorder:
+    """A pipeline that watches 192.0.2.2 as ``decky-1`` and keeps what it tells."""
+
+    def __init__(self, dedup_ttl: float = 0.0, choices: Choices | None = None) -> None:
+        self.events: list[Event] = []
+        self.maps: dict[str, Any] = memory_maps()
+        self.clock = CaptureClock()
+        self.teller = Teller(Dedup(dedup_ttl), self._offer, "sensor")
+        self.pipeline = Pipeline(
+            registry=Registry(),
+            tables=Tables(self.maps),
+            teller=self.teller,
+            clock=self.clock,
+            identifier=_IDENTIFIER,
+            choices=choices or Choices(raw_fingerprints=True),
+            idle_ns=120_000_000_000,
+        )
+        self.pipeline.replace_registry(_REGISTRY)
+
+    def take(self, record: bytes) -> None:
+        """One ring record, which must be a sample."""
+        self.pipeline.take(decode(record))
+
+    def _offer(self, event: Event) -> bool:
+        self.events.append(event)
+        return True

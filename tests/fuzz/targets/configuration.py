@@ -1,0 +1,51 @@
+"""config.read_config: settings of which every part can be used, or an error of one line."""
+
+from __future__ import annotations
+
+from deckwire.config import FORMATS, ConfigError, merge, read_config
+from deckwire.jsonl import JsonFormat
+from deckwire.sinks.spec import parse_output
+from deckwire.syslog import SyslogFormat
+from fuzz.files import MemoryFile
+
+_FILE = MemoryFile()
+
+
+def seeds() -> list[bytes]:
+    return [
+        b'interface = ["eth0", "mv0"]\nnetns = "lab"\ndecky = "192.0.2.1=web"\n',
+        b'format = "json"\noutput = ["stdout", "file:log", "unix:/dev/log", "udp:[::1]:514"]\n',
+        b'sd_id = "relay@55555"\napp_name = "sniffer"\ncompat = "decnet"\ndeckies = "d.json"\n',
+        b"dedup_ttl = 0\nstats_interval = 1e3\nidle_timeout = 2.5\nja4plus = false\n",
+        b"raw_fingerprints = true\np0f_db = 'p0f.fp'\n[budgets]\nsyn_burst = 10\n",
+        b"dedup_ttl = nan\n",
+        b"idle_timeout = inf\n",
+        b"unknown = 1\n",
+        b"x = " + b"[" * 60,
+        b"dedup_ttl = " + b"9" * 40,
+        b'output = "tcp:host:1"\n[budgets]\nhandshakes_per_second_per_source = 1\n',
+    ]
+
+
+def check(data: bytes) -> None:
+    path = _FILE.hold(data)
+    try:
+        settings = merge(read_config(path), {})
+    except ConfigError as error:
+        line = str(error)
+        assert line.startswith(f"{path}: ")
+        assert line.isprintable()
+        assert len(line) < 2_000
+        return
+    assert settings.format in FORMATS
+    for output in settings.outputs:
+        parse_output(output)
+    SyslogFormat(app_name=settings.app_name, sd_id=settings.sd_id)
+    JsonFormat()
+    assert settings.dedup_ttl >= 0
+    assert settings.stats_interval >= 0
+    assert settings.idle_timeout >= 1
+    assert settings.budgets.syn_records_per_second >= 1
+    assert settings.budgets.handshakes_per_second_per_source >= 1
+    for name in settings.interfaces:
+        assert 0 < len(name.encode()) <= 15

@@ -1,0 +1,90 @@
+"""connection.Connection: one hello, one session, known words, however the segments come."""
+
+from __future__ import annotations
+
+from deckwire import abi
+from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
+from deckwire.handshake import Handshake
+from deckwire.limits import CERTIFICATES
+from deckwire.sample import SegmentSample
+from fuzz.feed import Feed
+from fuzz.material import KEY, flights
+
+_QUALITIES = {"complete", "reassembled", "overlap", "truncated", "gap"}
+_FLIGHTS = flights()
+_ISS = (0xFFFF_FF00, 5_000)
+"""The first byte of each side; the client's numbers wrap within the first flight."""
+_SERVER, _STARTS, _OWN, _CUT, _SWAPPED = 1, 2, 4, 8, 16
+
+
+def seeds() -> list[bytes]:
+    found = []
+    for flight in range(len(_FLIGHTS)):
+        for size in (200, 700, 4_000):
+            ops = b"".join(
+                bytes([side | (_STARTS if at == 0 else 0)])
+                + at.to_bytes(2, "big")
+                + size.to_bytes(2, "big")
+                for side in (0, 1)
+                for at in range(0, len(_FLIGHTS[flight][side]), size)
+            )
+            found.append(bytes([flight, 0]) + ops)
+            found.append(bytes([flight, 2]) + ops[5:] + ops[:5])
+    return found
+
+
+def check(data: bytes) -> None:
+    feed = Feed(data)
+    flight = _FLIGHTS[feed.number(1) % len(_FLIGHTS)]
+    client = feed.number(1) % 3
+    connection = Connection(KEY, 1, client, Handshake())
+    seen: list[Observation] = []
+    fed = 0
+    for now in range(64):
+        if not feed:
+            break
+        how, at, size = feed.number(1), feed.number(2), feed.number(2)
+        side = how & _SERVER
+        source = flight[1 - side if how & _SWAPPED else side]
+        payload = feed.take(size & 0xFF) if how & _OWN else source[at : at + size]
+        fed += len(payload)
+        seen += connection.add(
+            SegmentSample(
+                time_ns=now,
+                born_ns=1,
+                key=KEY,
+                sender=side,
+                client=client,
+                stray=client == abi.CLIENT_UNKNOWN,
+                seq=(_ISS[side] + at) & 0xFFFF_FFFF,
+                start_seq=_ISS[side] if how & _STARTS else None,
+                payload=payload,
+                claimed=len(payload) + (100 if how & _CUT else 0),
+            )
+        )
+        assert 0 <= connection.held <= fed
+        if connection.done:
+            assert connection.held == 0
+    seen += connection.finish()
+    assert connection.done
+    assert connection.held == 0
+    assert connection.finish() == []
+    _check_seen(seen)
+
+
+def _check_seen(seen: list[Observation]) -> None:
+    hellos = [each for each in seen if isinstance(each, HelloSeen)]
+    sessions = [each for each in seen if isinstance(each, SessionSeen)]
+    assert len(hellos) <= 1
+    assert len(sessions) <= 1
+    for hello in hellos:
+        assert hello.quality in _QUALITIES
+        assert hello.hello.cut == (hello.quality in ("truncated", "gap"))
+    for session in sessions:
+        # Whoever asks what the session answered gets the hello that was told.
+        assert session.client is None or [session.client] == [each.hello for each in hellos]
+    for each in seen:
+        if isinstance(each, CertificatesSeen):
+            assert each.quality in _QUALITIES
+            assert 1 <= len(each.chain) <= CERTIFICATES
+            assert each.chain_length is None or each.chain_length >= len(each.chain)

@@ -1,0 +1,48 @@
+"""deckies.parse_deckies: a registry that survives being written, or an error of one line."""
+
+from __future__ import annotations
+
+import json
+
+from deckwire.deckies import DeckiesError, Registry, parse_deckies
+from deckwire.limits import DECKIES
+
+
+def seeds() -> list[bytes]:
+    state = {"config": {"deckies": [{"ip": "192.0.2.7", "name": "web-1"}]}, "other": [1, None]}
+    return [
+        b"192.0.2.1 decky-1 linux # comment\n\n# all\n2001:db8::1 decky-6 Windows 11\n",
+        b"192.0.2.1\tname#1\r\n192.0.2.2 b\n192.0.2.1 name#1 os",
+        b'{"192.0.2.1": "a", "2001:db8::2": {"name": "b", "os": "linux #1"}}',
+        json.dumps(state).encode(),
+        b"\xef\xbb\xbf192.0.2.1 bom",
+        b'{"192.0.2.1": "a", "192.0.2.1": "b"}',
+        b"::ffff:192.0.2.1 mapped\nfe80::1%eth0 zone\n0.0.0.0 none",
+        b"[[[[[[", b'{"a": ' * 50, b'{"192.0.2.1": 1' + b"0" * 30 + b"}",
+    ]  # fmt: skip
+
+
+def check(data: bytes) -> None:
+    try:
+        registry = parse_deckies(data, "d\n")
+    except DeckiesError as error:
+        line = str(error)
+        assert line.startswith("d\\n:")
+        assert line.isprintable()
+        assert line.isascii()
+        assert len(line) < 1_000
+        return
+    assert len(registry) <= DECKIES
+    for decky in registry:
+        assert decky.name.isascii()
+        assert decky.name.isprintable()
+        assert " " not in decky.name
+        assert 0 < len(decky.name) <= 255
+        assert len(decky.packed) == 16
+        assert registry.name_of(decky.packed) == decky.name
+    again = {
+        str(decky.address): {"name": decky.name} | ({"os": decky.os} if decky.os else {})
+        for decky in registry
+    }
+    assert parse_deckies(json.dumps(again).encode(), "again") == registry
+    assert registry.difference(Registry()) == (tuple(registry), ())

@@ -1,0 +1,87 @@
+"""From ring records to lines: whatever the records hold, every line is fit to be read."""
+
+from __future__ import annotations
+
+from deckwire import abi
+from deckwire.jsonl import JsonFormat
+from deckwire.sample import (
+    HandshakeSample,
+    MalformedSample,
+    Sample,
+    SegmentSample,
+    SynSample,
+    decode,
+)
+from deckwire.syslog import SyslogFormat
+from fuzz.feed import Feed
+from fuzz.lines import check_harmless, read_json, read_syslog
+from fuzz.material import KEY, flow_values, ring_records
+from fuzz.recorder import Recorder
+
+_SYSLOG, _JSON = SyslogFormat(), JsonFormat()
+_RECORDS = ring_records()
+_FLOW = flow_values()[0]
+_HEAD = abi.SAMPLE_HEAD_BYTES
+
+
+def seeds() -> list[bytes]:
+    """Each op names a record, then bytes to write over it: where, how many, which."""
+    one_of_each = b"".join(bytes([n]) + bytes(3) for n in range(len(_RECORDS)))
+    changed = bytes([2, 0, _HEAD + 43, 5]) + b"\n\x1b[2J" + bytes([3, 0, _HEAD, 0])
+    swept = bytes([6, 0, 10, 8]) + b"\xff" * 8 + bytes([7, 0, 0, 0])
+    return [one_of_each, one_of_each[::-1], changed, swept, one_of_each + swept]
+
+
+def check(data: bytes) -> None:
+    feed = Feed(data)
+    recorder = Recorder()
+    for _ in range(24):
+        if not feed:
+            break
+        which, at, patch = feed.number(1) % 8, feed.number(2), feed.counted()
+        if which < len(_RECORDS):
+            _take(recorder, _patched(_RECORDS[which], at, patch))
+        elif which == 6:
+            recorder.maps["flows"].update(KEY, _patched(_FLOW, at, patch))
+        else:
+            recorder.pipeline.sweep(at << 40)
+    recorder.pipeline.finish()
+    assert len(recorder.pipeline.connections) == 0
+    assert recorder.pipeline.connections.held == 0
+    for event in recorder.events:
+        line, document = _SYSLOG.line(event), _JSON.line(event)
+        check_harmless(line)
+        check_harmless(document)
+        names = [name for name, _ in read_syslog(line).params]
+        assert len(set(names)) == len(names)
+        assert read_json(document)["event"] == event.name
+
+
+def _take(recorder: Recorder, record: bytes) -> None:
+    try:
+        sample = decode(record)
+    except MalformedSample:
+        return
+    if _possible(sample):
+        recorder.pipeline.take(sample)
+
+
+def _possible(sample: Sample) -> bool:
+    """Whether a program of ours could have sent it: the kernel side is trusted for its own words.
+
+    Everything else in a record is what somebody sent, and may be anything.
+    """
+    match sample:
+        case SynSample():
+            return sample.syn.ip_version in (4, 6)
+        case HandshakeSample(handshake=handshake):
+            openings = [each for each in (handshake.syn, handshake.synack) if each is not None]
+            return all(each.ip_version in (4, 6) for each in openings)
+        case SegmentSample():
+            return sample.client <= abi.CLIENT_UNKNOWN
+    return True
+
+
+def _patched(record: bytes, at: int, patch: bytes) -> bytes:
+    at %= len(record)
+    return record[:at] + patch + record[at + len(patch) :]

@@ -1,0 +1,74 @@
+"""reassembly.Stream: whatever order segments come in, the bytes read are the bytes sent."""
+
+from __future__ import annotations
+
+from deckwire.limits import STREAM_BYTES, STREAM_PIECES
+from deckwire.reassembly import Stream
+from fuzz.feed import Feed
+
+_SENT = bytes((n * 7 + n // 251) & 0xFF for n in range(STREAM_BYTES * 2))
+"""What an honest sender sends: long enough that no two neighbouring stretches are alike."""
+_READ, _LIE, _CUT = 0x80, 0x40, 0x20
+_SEGMENTS = 64
+_FOLLOWED = 2_048
+"""Offsets up to which the harness knows byte by byte what has come."""
+
+
+def seeds() -> list[bytes]:
+    in_order = bytes(4) + b"".join(
+        bytes([0]) + (n * 100).to_bytes(3, "big") + (100).to_bytes(2, "big") for n in range(5)
+    )
+    backwards = b"\xff\xff\xff\xf0" + b"".join(
+        bytes([_READ]) + (n * 9).to_bytes(3, "big") + (30).to_bytes(2, "big") for n in (4, 3, 2, 0)
+    )
+    lying = bytes(4) + bytes([_LIE | _CUT]) + bytes(3) + b"\x01\0" + bytes(7) + b"\x02\0"
+    far = bytes(4) + bytes([0]) + b"\0\xff\xf0" + b"\xff\xff" + bytes(6)
+    return [in_order, backwards, lying, far]
+
+
+def check(data: bytes) -> None:
+    feed = Feed(data)
+    first_seq = feed.number(4)
+    stream = Stream(first_seq)
+    honest = True
+    covered: int | None = 0  # bit n stands for offset n
+    got = b""
+    for _ in range(_SEGMENTS):
+        if not feed:
+            break
+        how, offset, size = feed.number(1), feed.number(3) % (STREAM_BYTES + 999), feed.number(2)
+        payload = _SENT[offset : offset + size]
+        if how & _LIE:
+            honest = False
+            payload = bytes(byte ^ 0x55 for byte in payload[:64])
+        claimed = len(payload) + 10 if how & _CUT else None
+        stream.add((first_seq + offset) & 0xFFFF_FFFF, payload, claimed)
+        if covered is not None and offset + size <= _FOLLOWED:
+            covered |= ((1 << size) - 1) << offset
+        else:
+            covered = None
+        if how & _READ:
+            got += stream.read()
+    _check_bounds(stream)
+    got += stream.read()
+    assert len(got) == stream.next_offset
+    if honest:
+        assert got == _SENT[: len(got)]
+        assert not stream.overlap
+        if covered is not None:
+            in_order = (~covered & (covered + 1)).bit_length() - 1
+            assert len(got) == in_order
+            assert stream.gap == (covered >= 1 << in_order)
+            assert stream.dropped == 0
+
+
+def _check_bounds(stream: Stream) -> None:
+    # The bounds are on what is held, so what is held has to be looked at.
+    starts, pieces = stream._starts, stream._pieces
+    assert len(starts) == len(pieces) <= STREAM_PIECES
+    assert len(stream._cuts) <= STREAM_PIECES
+    assert stream._waiting == sum(map(len, pieces))
+    assert len(stream._data) + stream._waiting <= STREAM_BYTES
+    ends = [start + len(piece) for start, piece in zip(starts, pieces, strict=True)]
+    assert all(end < start for end, start in zip(ends, starts[1:], strict=False))
+    assert not starts or starts[0] > stream.next_offset

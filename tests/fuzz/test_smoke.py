@@ -1,0 +1,47 @@
+"""Every fuzz target on its seeds, on mutations of them and on arbitrary bytes, in seconds."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuzz.mutations import mutated
+from fuzz.targets import NAMES, load
+
+MUTATIONS = 300
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_hold_every_property(name: str) -> None:
+    target = load(name)
+    for seed in target.seeds():
+        target.check(seed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mutations_hold_every_property(name: str) -> None:
+    target = load(name)
+    seeds = target.seeds()
+    dice = random.Random(name)
+    for _ in range(MUTATIONS):
+        data = mutated(dice, seeds)
+        try:
+            target.check(data)
+        except BaseException:
+            print(f"{name}: {data.hex()}")
+            raise
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_arbitrary_bytes_hold_every_property(name: str) -> None:
+    check = load(name).check
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.binary(max_size=300))
+    def holds(data: bytes) -> None:
+        check(data)
+
+    holds()
