@@ -15,8 +15,12 @@
 #include "sample.h"
 #include "maps.h"
 #include "parsing.h"
+#include "hash.h"
+#include "budget.h"
+#include "opening.h"
+#include "flow.h"
 #include "sequence.h"
-#include "tls.h"
+#include "tls_walk.h"
 
 /* TC_ACT_OK would end the chain for the programs behind ours. */
 #define TC_NEXT (-1)
@@ -37,12 +41,6 @@ static __always_inline __u64 frame_time(struct __sk_buff *skb)
 #else
 	return bpf_ktime_get_ns();
 #endif
-}
-
-static __always_inline __u64 mix(__u64 hash, __u64 word)
-{
-	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
-	return hash ^ hash >> 29;
 }
 
 static __always_inline void sample_begin(struct sample_head *head,
@@ -66,102 +64,6 @@ static __always_inline int sample_sent(struct counters *counters, int error)
 	else
 		counters->samples_submitted++;
 	return !error;
-}
-
-/* 1 if the bucket had a token, which is spent. */
-static __always_inline int budget_take(struct budget *budget, __u64 now,
-				       __u64 cost, __u64 burst)
-{
-	__s64 tokens = budget->tokens_ns;
-	__s64 elapsed = now - budget->filled_ns;
-
-	if (elapsed > 0) {
-		if (elapsed > (__s64)burst)
-			elapsed = burst;
-		tokens += elapsed;
-		if (tokens > (__s64)burst)
-			tokens = burst;
-		budget->filled_ns = now;
-	}
-	if (tokens < (__s64)cost) {
-		budget->tokens_ns = tokens;
-		return 0;
-	}
-	budget->tokens_ns = tokens - cost;
-	return 1;
-}
-
-/* The hash of a source: an IPv6 attacker owns at least a /64. */
-static __always_inline __u64 source_hash(const struct flow_key *key, __u8 end,
-					 __u64 seed)
-{
-	__u64 hash;
-
-	end &= 1;
-	hash = mix(seed, (__u64)key->addr[end][0] << 32 | key->addr[end][1]);
-	if (!key->addr[end][0] && !key->addr[end][1])
-		hash = mix(hash, key->addr[end][3]);
-	return hash;
-}
-
-static __always_inline __u32 source_slot(const struct flow_key *key, __u8 end,
-					 __u64 seed)
-{
-	return (source_hash(key, end, seed) >> 32) & (SOURCE_SLOTS - 1);
-}
-
-/* The intervals between any two packets of one connection, held to >= 0. */
-static __always_inline void note_interval(__u64 now, __u64 *last, __u64 *min,
-					  __u64 *max)
-{
-	__s64 interval = now - *last;
-
-	if (interval < 0)
-		interval = 0;
-	else
-		*last = now;
-	if ((__u64)interval < *min)
-		*min = interval;
-	if ((__u64)interval > *max)
-		*max = interval;
-}
-
-/* All but the options. */
-static __always_inline void opening_begin(struct opening *o,
-					  const struct packet *p, __u64 now)
-{
-	o->time_ns = now;
-	o->seq = p->seq;
-	o->ack = p->ack;
-	o->flow_label = p->flow_label;
-	o->payload_len = p->payload_len;
-	o->window = p->window;
-	o->ip_id = p->ip_id;
-	o->urgent = p->urgent;
-	o->flags = p->flags;
-	o->ip_options_len = p->ip_options_len;
-	o->ttl = p->ttl;
-	o->tos = p->tos;
-	o->ip_version = p->ip_version;
-	o->ip_flags = p->ip_flags;
-	o->retransmits = 0;
-	o->options_len = 0;
-	__builtin_memset(o->options, 0, sizeof(o->options));
-}
-
-static __always_inline void opening_fill(struct __sk_buff *skb,
-					 struct opening *o,
-					 const struct packet *p, __u64 now)
-{
-	__u64 last = p->tcp_len - sizeof(struct tcp_header) - 1;
-
-	opening_begin(o, p, now);
-	/* without options it wraps; clang would drop a bound it can prove */
-	asm volatile("" : "+r"(last));
-	if (last < MAX_TCP_OPTIONS &&
-	    !bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
-				o->options, last + 1))
-		o->options_len = last + 1;
 }
 
 /*
@@ -480,79 +382,6 @@ static __always_inline int send_end(struct __sk_buff *skb, struct work *w,
 			   samples.perf_submit(skb, sample, sizeof(*sample)));
 }
 
-static __always_inline void side_begin(struct flow_side *side,
-				       const struct opening *o)
-{
-	side->packets = 1 + o->retransmits;
-	side->bytes = o->payload_len;
-	side->retransmits = o->retransmits;
-	side->next_seq = o->seq + 1 + o->payload_len;
-	side->tls_seq = o->seq + 1;
-	side->tls_state = TLS_START;
-	side->flags = SIDE_SEEN;
-}
-
-/* A side whose SYN we did not see: a hello may be under way already. */
-static __always_inline void side_begin_unseen(struct flow_side *side)
-{
-	side->tls_state = TLS_WATCH;
-	side->tls_orphans = TLS_ORPHANS;
-	side->tls_holes = 1;
-}
-
-/* The interval as JA4L counts it: between stamps of whole microseconds. */
-static __always_inline __u32 rtt_us(__u64 start_ns, __u64 end_ns)
-{
-	__u64 us = end_ns / 1000 - start_ns / 1000;
-
-	if (end_ns < start_ns)
-		return 0;
-	return us < RTT_UNKNOWN ? us : RTT_UNKNOWN;
-}
-
-/* A connection as the attempt left it; born_ns is the attempt's. */
-static __always_inline void flow_begin(struct flow *flow,
-				       const struct half_open *half)
-{
-	__u8 client = half->client & 1;
-
-	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->totals.client = client;
-	flow->syn = half->syn;
-	flow->synack = half->synack;
-	flow->totals.last_ns = half->last_ns;
-	flow->totals.min_iat_ns = half->min_iat_ns;
-	flow->totals.max_iat_ns = half->max_iat_ns;
-	if (half->syn.ip_version)
-		flow->totals.born_ns = half->syn.time_ns;
-	else
-		flow->totals.born_ns = half->synack.time_ns;
-	flow->totals.first_ns = flow->totals.born_ns;
-	flow->totals.rtt_server_us = RTT_UNKNOWN;
-	flow->totals.rtt_client_us = RTT_UNKNOWN;
-	if (half->syn.ip_version && half->synack.ip_version)
-		flow->totals.rtt_server_us =
-			rtt_us(half->syn.time_ns, half->synack.time_ns);
-	if (half->syn.ip_version)
-		side_begin(&flow->totals.side[client], &half->syn);
-	else
-		side_begin_unseen(&flow->totals.side[client]);
-	if (half->synack.ip_version) {
-		side_begin(&flow->totals.side[!client], &half->synack);
-		flow->totals.side[!client].last_ack = half->synack.ack;
-		flow->totals.side[!client].flags |= SIDE_ACKED;
-		if (!half->syn.ip_version) {
-			/* the SYN-ACK tells where the client begins */
-			flow->totals.side[client].flags = SIDE_SEEN;
-			flow->totals.side[client].next_seq = half->synack.ack;
-			flow->totals.side[client].tls_seq = half->synack.ack;
-			flow->totals.side[client].tls_state = TLS_START;
-		}
-	} else {
-		side_begin_unseen(&flow->totals.side[!client]);
-	}
-}
-
 /* Ends a connection whose 4-tuple another one takes over. */
 static __always_inline void end_older(struct __sk_buff *skb, struct work *w,
 				      struct counters *c,
@@ -706,152 +535,6 @@ static __always_inline void begin_stray(struct work *w, struct counters *c,
 		c->stray_inserts++;
 }
 
-/* The client's hello: the server's next byte begins a record. */
-static __always_inline void open_peer(struct flow_side *peer,
-				      const struct packet *p)
-{
-	if (peer->tls_state == TLS_OPEN || peer->tls_state == TLS_DONE)
-		return;
-	peer->tls_state = TLS_OPEN;
-	peer->tls_matched = 0;
-	peer->tls_header = 0;
-	peer->tls_seq = peer->flags & SIDE_SEEN ? peer->next_seq : p->ack;
-	peer->flags |= SIDE_TLS_FRESH;
-}
-
-/*
- * Walks the record headers that begin in this segment, from the byte at pos;
- * walk->cut tells how many bytes of the payload are worth a sample. The walk
- * stands in a map value and is read back at each step, so that the states
- * that the verifier compares at the loop's head are equal.
- */
-static __always_inline void
-walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
-	     struct flow *flow, struct flow_side *side, struct flow_side *peer,
-	     const struct packet *p, __u8 sender, __u32 payload_off)
-{
-	__u32 want, got, matched, start, pos;
-	__u64 header, bytes, last;
-	int open;
-
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < TLS_HEADERS; i++) {
-		pos = walk->pos;
-		if (pos >= walk->avail)
-			return;
-		open = side->tls_state == TLS_OPEN;
-		matched = side->tls_matched & 7;
-		want = (open ? TLS_HEADER_LEN : TLS_PREFIX_LEN) - matched;
-		last = walk->avail - pos;
-		if (last > want)
-			last = want;
-		last--;
-		bytes = 0;
-		asm volatile("" : "+r"(last));
-		if (last >= TLS_PREFIX_LEN ||
-		    bpf_skb_load_bytes(skb, payload_off + pos, &bytes,
-				       last + 1))
-			return;
-		got = last + 1;
-		header = side->tls_header | bytes << (8 * matched);
-		if (!open && !prefix_plausible(header, matched + got,
-					       side->tls_state != TLS_WATCH)) {
-			side->tls_state = TLS_WATCH;
-			side->tls_matched = 0;
-			side->tls_header = 0;
-			walk->cut = 0;
-			if (!matched || walk->restarted)
-				return;
-			/* earlier bytes misled: this segment may begin one */
-			walk->restarted = 1;
-			walk->pos = 0;
-			continue;
-		}
-		walk->cut = walk->avail;
-		if (got < want) {
-			side->tls_header = header;
-			side->tls_matched = matched + got;
-			side->tls_seq = p->seq + pos + got;
-			if (!open)
-				side->tls_state = TLS_PREFIX;
-			return;
-		}
-
-		start = pos - matched;
-		side->tls_matched = 0;
-		side->tls_header = 0;
-		if (open && judge_header(header) != RECORD_CLEAR) {
-			side->tls_state =
-				judge_header(header) == RECORD_CIPHERED
-					? TLS_DONE
-					: TLS_WATCH;
-			side->flags &= ~SIDE_TLS_FRESH;
-			walk->cut = (__s32)start > 0 ? start : 0;
-			return;
-		}
-		if (!open) {
-			side->tls_state = TLS_OPEN;
-			side->flags |= SIDE_TLS_FRESH;
-			if (prefix_is(header, TLS_CLIENT_HELLO)) {
-				if (flow->totals.client == CLIENT_UNKNOWN)
-					flow->totals.client = sender;
-				open_peer(peer, p);
-			} else if (prefix_is(header, TLS_SERVER_HELLO) &&
-				   flow->totals.client == CLIENT_UNKNOWN) {
-				flow->totals.client = !sender;
-			}
-		}
-		if (side->flags & SIDE_TLS_FRESH) {
-			side->flags &= ~SIDE_TLS_FRESH;
-			walk->flags = SAMPLE_TLS_STARTS;
-			walk->start_seq = p->seq + start;
-		}
-		pos = start + TLS_HEADER_LEN + prefix_record_len(header);
-		side->tls_seq = p->seq + pos;
-		walk->pos = pos;
-	}
-}
-
-/* Decides walk->cut for this segment: see enum tls_state. */
-static __always_inline void
-tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
-	 struct flow *flow, struct flow_side *side, struct flow_side *peer,
-	 const struct packet *p, __u8 sender, __u32 payload_off, __s32 ahead)
-{
-	__s32 pos = seq_diff(side->tls_seq, p->seq);
-
-	if (side->tls_state == TLS_WATCH) {
-		side->tls_matched = 0;
-		side->tls_header = 0;
-		if (ahead > 0 && side->tls_holes < TLS_HOLES) {
-			side->tls_holes++;
-			side->tls_orphans = TLS_ORPHANS;
-		}
-		pos = 0;
-	}
-	if (pos < 0) {
-		/* behind a hole: keep it while it can still be a hello */
-		if (-pos <= TLS_UNDECIDED_BYTES)
-			walk->cut = walk->avail;
-		else if (side->tls_state == TLS_OPEN)
-			side->tls_state = TLS_DONE;
-		else
-			side->tls_state = TLS_WATCH;
-		return;
-	}
-	if ((__u32)pos >= walk->avail) {
-		if (side->tls_state == TLS_OPEN)
-			walk->cut = walk->avail;
-		return;
-	}
-	walk->pos = pos;
-	walk_records(skb, walk, flow, side, peer, p, sender, payload_off);
-	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans) {
-		side->tls_orphans--;
-		walk->cut = walk->avail;
-	}
-}
-
 /* Handshake bytes of this segment, if it may carry any. */
 static __always_inline void
 sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
@@ -924,19 +607,6 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
 	sample_sent(c, error);
-}
-
-/* Super-packets count as the packets they stand for. */
-static __always_inline __u32 packets_of(struct __sk_buff *skb,
-					const struct packet *p)
-{
-	__u32 segs = skb->gso_segs, size = skb->gso_size;
-
-	if (segs)
-		return segs;
-	if (size && p->payload_len > size)
-		return (p->payload_len + size - 1) / size;
-	return 1;
 }
 
 /* One segment of a known connection. */
@@ -1247,19 +917,6 @@ int decky_attempt(struct __sk_buff *skb)
 	w->attempted = 1;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
-}
-
-/* Copies the options behind a TCP header of linear data. */
-static __always_inline void copy_options(struct opening *o, const __u8 *from,
-					 __u32 len, const void *end)
-{
-#pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < MAX_TCP_OPTIONS; i++) {
-		if (i >= len || (const void *)(from + i + 1) > end)
-			return;
-		o->options[i] = from[i];
-		o->options_len = i + 1;
-	}
 }
 
 /*

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * Token buckets that count in time. Pure.
+ */
+#ifndef DECKWIRE_BUDGET_H
+#define DECKWIRE_BUDGET_H
+
+#include "sample.h"
+
+/* 1 if the bucket had a token, which is spent. */
+static __always_inline int budget_take(struct budget *budget, __u64 now,
+				       __u64 cost, __u64 burst)
+{
+	__s64 tokens = budget->tokens_ns;
+	__s64 elapsed = now - budget->filled_ns;
+
+	if (elapsed > 0) {
+		if (elapsed > (__s64)burst)
+			elapsed = burst;
+		tokens += elapsed;
+		if (tokens > (__s64)burst)
+			tokens = burst;
+		budget->filled_ns = now;
+	}
+	if (tokens < (__s64)cost) {
+		budget->tokens_ns = tokens;
+		return 0;
+	}
+	budget->tokens_ns = tokens - cost;
+	return 1;
+}
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * The beginning of a connection and the account of its packets. Pure; the
+ * caller owns the map values.
+ */
+#ifndef DECKWIRE_FLOW_H
+#define DECKWIRE_FLOW_H
+
+#include "limits.h"
+#include "opening.h"
+#include "parsing.h"
+#include "sample.h"
+
+/* The intervals between any two packets of one connection, held to >= 0. */
+static __always_inline void note_interval(__u64 now, __u64 *last, __u64 *min,
+					  __u64 *max)
+{
+	__s64 interval = now - *last;
+
+	if (interval < 0)
+		interval = 0;
+	else
+		*last = now;
+	if ((__u64)interval < *min)
+		*min = interval;
+	if ((__u64)interval > *max)
+		*max = interval;
+}
+
+static __always_inline void side_begin(struct flow_side *side,
+				       const struct opening *o)
+{
+	side->packets = 1 + o->retransmits;
+	side->bytes = o->payload_len;
+	side->retransmits = o->retransmits;
+	side->next_seq = o->seq + 1 + o->payload_len;
+	side->tls_seq = o->seq + 1;
+	side->tls_state = TLS_START;
+	side->flags = SIDE_SEEN;
+}
+
+/* A side whose SYN we did not see: a hello may be under way already. */
+static __always_inline void side_begin_unseen(struct flow_side *side)
+{
+	side->tls_state = TLS_WATCH;
+	side->tls_orphans = TLS_ORPHANS;
+	side->tls_holes = 1;
+}
+
+/* A connection as the attempt left it; born_ns is the attempt's. */
+static __always_inline void flow_begin(struct flow *flow,
+				       const struct half_open *half)
+{
+	__u8 client = half->client & 1;
+
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->totals.client = client;
+	flow->syn = half->syn;
+	flow->synack = half->synack;
+	flow->totals.last_ns = half->last_ns;
+	flow->totals.min_iat_ns = half->min_iat_ns;
+	flow->totals.max_iat_ns = half->max_iat_ns;
+	if (half->syn.ip_version)
+		flow->totals.born_ns = half->syn.time_ns;
+	else
+		flow->totals.born_ns = half->synack.time_ns;
+	flow->totals.first_ns = flow->totals.born_ns;
+	flow->totals.rtt_server_us = RTT_UNKNOWN;
+	flow->totals.rtt_client_us = RTT_UNKNOWN;
+	if (half->syn.ip_version && half->synack.ip_version)
+		flow->totals.rtt_server_us =
+			rtt_us(half->syn.time_ns, half->synack.time_ns);
+	if (half->syn.ip_version)
+		side_begin(&flow->totals.side[client], &half->syn);
+	else
+		side_begin_unseen(&flow->totals.side[client]);
+	if (half->synack.ip_version) {
+		side_begin(&flow->totals.side[!client], &half->synack);
+		flow->totals.side[!client].last_ack = half->synack.ack;
+		flow->totals.side[!client].flags |= SIDE_ACKED;
+		if (!half->syn.ip_version) {
+			/* the SYN-ACK tells where the client begins */
+			flow->totals.side[client].flags = SIDE_SEEN;
+			flow->totals.side[client].next_seq = half->synack.ack;
+			flow->totals.side[client].tls_seq = half->synack.ack;
+			flow->totals.side[client].tls_state = TLS_START;
+		}
+	} else {
+		side_begin_unseen(&flow->totals.side[!client]);
+	}
+}
+
+/* Super-packets count as the packets they stand for. */
+static __always_inline __u32 packets_of(struct __sk_buff *skb,
+					const struct packet *p)
+{
+	__u32 segs = skb->gso_segs, size = skb->gso_size;
+
+	if (segs)
+		return segs;
+	if (size && p->payload_len > size)
+		return (p->payload_len + size - 1) / size;
+	return 1;
+}
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * A seeded hash, good enough that nobody outside can aim at a slot.
+ */
+#ifndef DECKWIRE_HASH_H
+#define DECKWIRE_HASH_H
+
+#include "sample.h"
+
+static __always_inline __u64 mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 29;
+}
+
+/* The hash of a source: an IPv6 attacker owns at least a /64. */
+static __always_inline __u64 source_hash(const struct flow_key *key, __u8 end,
+					 __u64 seed)
+{
+	__u64 hash;
+
+	end &= 1;
+	hash = mix(seed, (__u64)key->addr[end][0] << 32 | key->addr[end][1]);
+	if (!key->addr[end][0] && !key->addr[end][1])
+		hash = mix(hash, key->addr[end][3]);
+	return hash;
+}
+
+static __always_inline __u32 source_slot(const struct flow_key *key, __u8 end,
+					 __u64 seed)
+{
+	return (source_hash(key, end, seed) >> 32) & (SOURCE_SLOTS - 1);
+}
+
+#endif

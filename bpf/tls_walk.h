@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * How much of a segment may be clear-text handshake: the walk over its record
+ * headers, from the state that the side keeps between segments.
+ */
+#ifndef DECKWIRE_TLS_WALK_H
+#define DECKWIRE_TLS_WALK_H
+
+#include "limits.h"
+#include "parsing.h"
+#include "sample.h"
+#include "sequence.h"
+#include "tls.h"
+
+/* The client's hello: the server's next byte begins a record. */
+static __always_inline void open_peer(struct flow_side *peer,
+				      const struct packet *p)
+{
+	if (peer->tls_state == TLS_OPEN || peer->tls_state == TLS_DONE)
+		return;
+	peer->tls_state = TLS_OPEN;
+	peer->tls_matched = 0;
+	peer->tls_header = 0;
+	peer->tls_seq = peer->flags & SIDE_SEEN ? peer->next_seq : p->ack;
+	peer->flags |= SIDE_TLS_FRESH;
+}
+
+/*
+ * Walks the record headers that begin in this segment, from the byte at pos;
+ * walk->cut tells how many bytes of the payload are worth a sample. The walk
+ * stands in a map value and is read back at each step, so that the states
+ * that the verifier compares at the loop's head are equal.
+ */
+static __always_inline void
+walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
+	     struct flow *flow, struct flow_side *side, struct flow_side *peer,
+	     const struct packet *p, __u8 sender, __u32 payload_off)
+{
+	__u32 want, got, matched, start, pos;
+	__u64 header, bytes, last;
+	int open;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TLS_HEADERS; i++) {
+		pos = walk->pos;
+		if (pos >= walk->avail)
+			return;
+		open = side->tls_state == TLS_OPEN;
+		matched = side->tls_matched & 7;
+		want = (open ? TLS_HEADER_LEN : TLS_PREFIX_LEN) - matched;
+		last = walk->avail - pos;
+		if (last > want)
+			last = want;
+		last--;
+		bytes = 0;
+		asm volatile("" : "+r"(last));
+		if (last >= TLS_PREFIX_LEN ||
+		    bpf_skb_load_bytes(skb, payload_off + pos, &bytes,
+				       last + 1))
+			return;
+		got = last + 1;
+		header = side->tls_header | bytes << (8 * matched);
+		if (!open && !prefix_plausible(header, matched + got,
+					       side->tls_state != TLS_WATCH)) {
+			side->tls_state = TLS_WATCH;
+			side->tls_matched = 0;
+			side->tls_header = 0;
+			walk->cut = 0;
+			if (!matched || walk->restarted)
+				return;
+			/* earlier bytes misled: this segment may begin one */
+			walk->restarted = 1;
+			walk->pos = 0;
+			continue;
+		}
+		walk->cut = walk->avail;
+		if (got < want) {
+			side->tls_header = header;
+			side->tls_matched = matched + got;
+			side->tls_seq = p->seq + pos + got;
+			if (!open)
+				side->tls_state = TLS_PREFIX;
+			return;
+		}
+
+		start = pos - matched;
+		side->tls_matched = 0;
+		side->tls_header = 0;
+		if (open && judge_header(header) != RECORD_CLEAR) {
+			side->tls_state =
+				judge_header(header) == RECORD_CIPHERED
+					? TLS_DONE
+					: TLS_WATCH;
+			side->flags &= ~SIDE_TLS_FRESH;
+			walk->cut = (__s32)start > 0 ? start : 0;
+			return;
+		}
+		if (!open) {
+			side->tls_state = TLS_OPEN;
+			side->flags |= SIDE_TLS_FRESH;
+			if (prefix_is(header, TLS_CLIENT_HELLO)) {
+				if (flow->totals.client == CLIENT_UNKNOWN)
+					flow->totals.client = sender;
+				open_peer(peer, p);
+			} else if (prefix_is(header, TLS_SERVER_HELLO) &&
+				   flow->totals.client == CLIENT_UNKNOWN) {
+				flow->totals.client = !sender;
+			}
+		}
+		if (side->flags & SIDE_TLS_FRESH) {
+			side->flags &= ~SIDE_TLS_FRESH;
+			walk->flags = SAMPLE_TLS_STARTS;
+			walk->start_seq = p->seq + start;
+		}
+		pos = start + TLS_HEADER_LEN + prefix_record_len(header);
+		side->tls_seq = p->seq + pos;
+		walk->pos = pos;
+	}
+}
+
+/* Decides walk->cut for this segment: see enum tls_state. */
+static __always_inline void
+tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
+	 struct flow *flow, struct flow_side *side, struct flow_side *peer,
+	 const struct packet *p, __u8 sender, __u32 payload_off, __s32 ahead)
+{
+	__s32 pos = seq_diff(side->tls_seq, p->seq);
+
+	if (side->tls_state == TLS_WATCH) {
+		side->tls_matched = 0;
+		side->tls_header = 0;
+		if (ahead > 0 && side->tls_holes < TLS_HOLES) {
+			side->tls_holes++;
+			side->tls_orphans = TLS_ORPHANS;
+		}
+		pos = 0;
+	}
+	if (pos < 0) {
+		/* behind a hole: keep it while it can still be a hello */
+		if (-pos <= TLS_UNDECIDED_BYTES)
+			walk->cut = walk->avail;
+		else if (side->tls_state == TLS_OPEN)
+			side->tls_state = TLS_DONE;
+		else
+			side->tls_state = TLS_WATCH;
+		return;
+	}
+	if ((__u32)pos >= walk->avail) {
+		if (side->tls_state == TLS_OPEN)
+			walk->cut = walk->avail;
+		return;
+	}
+	walk->pos = pos;
+	walk_records(skb, walk, flow, side, peer, p, sender, payload_off);
+	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans) {
+		side->tls_orphans--;
+		walk->cut = walk->avail;
+	}
+}
+
+#endif
