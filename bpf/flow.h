@@ -39,12 +39,10 @@ static __always_inline void side_begin(struct flow_side *side,
 	side->flags = SIDE_SEEN;
 }
 
-/* A side whose SYN we did not see: a hello may be under way already. */
+/* A side whose SYN we did not see: its first segment is behind a hole. */
 static __always_inline void side_begin_unseen(struct flow_side *side)
 {
 	side->tls_state = TLS_WATCH;
-	side->tls_orphans = TLS_ORPHANS;
-	side->tls_holes = 1;
 }
 
 /* A connection as the attempt left it; born_ns is the attempt's. */

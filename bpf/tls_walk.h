@@ -118,6 +118,20 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 	}
 }
 
+/*
+ * Bytes of a segment that may be a hello's although none has begun: what they
+ * take stays within a budget of their own, the rest is the handshake's.
+ */
+static __always_inline __u32 undecided_cut(const struct flow_side *side,
+					   __u32 avail)
+{
+	if (side->tls_bytes >= TLS_UNDECIDED_BYTES)
+		return 0;
+	if (avail > TLS_UNDECIDED_BYTES - side->tls_bytes)
+		return TLS_UNDECIDED_BYTES - side->tls_bytes;
+	return avail;
+}
+
 /* Decides walk->cut for this segment: see enum tls_state. */
 static __always_inline void
 tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
@@ -138,7 +152,9 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	if (pos < 0) {
 		/* behind a hole: keep it while it can still be a hello */
 		if (-pos <= TLS_UNDECIDED_BYTES)
-			walk->cut = walk->avail;
+			walk->cut = side->tls_state == TLS_OPEN
+					    ? walk->avail
+					    : undecided_cut(side, walk->avail);
 		else if (side->tls_state == TLS_OPEN)
 			side->tls_state = TLS_DONE;
 		else
@@ -154,7 +170,7 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	walk_records(skb, walk, flow, side, peer, p, sender, payload_off);
 	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans) {
 		side->tls_orphans--;
-		walk->cut = walk->avail;
+		walk->cut = undecided_cut(side, walk->avail);
 	}
 }
 
