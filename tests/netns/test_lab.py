@@ -125,7 +125,8 @@ def test_nothing_is_left_and_nothing_else_changed() -> None:
             lab.client, ["sh", "-c", "trap '' TERM; echo; read x < /dev/zero"], stdout=-1
         )
         assert deaf.stdout is not None
-        deaf.stdout.readline()
+        with deaf.stdout:
+            deaf.stdout.readline()
         lab.popen(lab.deckies[1], ["sleep", "600"])
         assert links() == links_before
         assert len([name for name in os.listdir(NAMESPACES) if name.startswith(stem)]) == 5

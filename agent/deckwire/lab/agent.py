@@ -115,10 +115,13 @@ class AgentProcess:
 
     def _read(self, pipe: IO[str], take: Callable[[str], None]) -> None:
         try:
-            for line in pipe:
-                take(line.rstrip("\n"))
-                with self._changed:
-                    self._changed.notify_all()
+            with pipe:
+                for line in pipe:
+                    # The last line of an agent that was killed may be a part of one.
+                    if line.endswith("\n"):
+                        take(line[:-1])
+                    with self._changed:
+                        self._changed.notify_all()
         finally:
             with self._changed:
                 self._reading -= 1

@@ -188,7 +188,8 @@ class Lab:
         """A process on `node` (None: in our own namespace), ended when the lab closes.
 
         `options` are those of subprocess.Popen; input is /dev/null if not said otherwise. It has
-        a session of its own, so that ^C reaches the maker of the lab alone.
+        a session of its own, so that ^C reaches the maker of the lab alone. Pipes are the caller's
+        to close, who may be reading them in another thread.
         """
         environment = {**(options.pop("env", None) or os.environ), namespaces.MARK: self._stem}
         options = {"stdin": subprocess.DEVNULL, "start_new_session": True, **options}
@@ -231,9 +232,6 @@ class Lab:
                 process.wait(_ENDING_SECONDS)
             _kill_group(process, signal.SIGKILL)
             process.wait()
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
         self._processes.clear()
 
     # --- files ----------------------------------------------------------------------------------
