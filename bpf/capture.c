@@ -217,14 +217,17 @@ static __always_inline int syn_wanted(struct work *w, struct counters *c,
 		return 0;
 	}
 	if (set->dedup) {
-		if (seen->expires_ns > w->now)
-			c->syn_seen_overwrites++;
-		seen->signature = signature;
+		if (seen->signature != signature) {
+			if (seen->expires_ns > w->now)
+				c->syn_seen_overwrites++;
+			seen->signature = signature;
+			/* else the agent has yet to take what was hidden */
+			seen->suppressed = 0;
+			seen->first_ns = w->now;
+			seen->last_ns = w->now;
+			seen->deckies = 0;
+		}
 		seen->expires_ns = w->now + SYN_TENTATIVE_NS;
-		seen->suppressed = 0;
-		seen->first_ns = w->now;
-		seen->last_ns = w->now;
-		seen->deckies = 0;
 	}
 	return 1;
 }

@@ -143,7 +143,7 @@ enum sample_kind {
 	SAMPLE_SYN = 1,	  /* head, half_open */
 	SAMPLE_HANDSHAKE, /* head, half_open; time_ns is the ACK's */
 	SAMPLE_SEGMENT,	  /* head, frame up to the cut */
-	SAMPLE_END,	  /* head, flow */
+	SAMPLE_END,	  /* head, flow_totals */
 };
 
 #define SAMPLE_TLS_STARTS 0x1 /* a TLS record begins at start_seq */

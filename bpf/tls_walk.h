@@ -92,7 +92,12 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 					? TLS_DONE
 					: TLS_WATCH;
 			side->flags &= ~SIDE_TLS_FRESH;
-			walk->cut = (__s32)start > 0 ? start : 0;
+			/*
+			 * The header goes with what is before it, so that the
+			 * agent knows the end; it is worth no sample of its
+			 * own.
+			 */
+			walk->cut = (__s32)start > 0 ? pos + got : 0;
 			return;
 		}
 		if (!open) {
