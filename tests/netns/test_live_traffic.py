@@ -10,6 +10,7 @@ import ssl
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 import pytest
@@ -172,7 +173,7 @@ def assert_same_intervals(
         syn, synack, ack = opening(segments)
         fields = told[conn_id(one.flow)]["tcp_flow_timing"][0]["fields"]
         times = [s.time_ns for s in segments]
-        gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(times)]
         duration = times[-1] - times[0]
         expected = {
             "rtt_server_us": (synack.time_ns - syn.time_ns, 1_000),

@@ -6,6 +6,7 @@ Independent of the agent: frames are read here from first principles.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import socket
@@ -188,8 +189,9 @@ class HandMade:
     def __init__(self, lab: Lab, server: Node, port: int) -> None:
         self._peer = server.v4
         self._peer_port = port
-        self._seq = 0x1000_0000
+        self.first_seq = self._seq = 0x1000_0000
         self._ack = 0
+        self._sent = 0
         with lab.client.inside():
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self._socket.bind((lab.client.interface, 3))
@@ -198,15 +200,15 @@ class HandMade:
         shown = ":".join(f"{byte:02x}" for byte in self._mac)
         neighbour = ["neigh", "replace", self.ADDRESS, "lladdr", shown, "dev", server.interface]
         assert lab.run(server, ["ip", *neighbour]).returncode == 0
-        link = lab.run(server, ["cat", f"/sys/class/net/{server.interface}/address"]).stdout
-        self._peer_mac = bytes.fromhex(link.strip().replace(":", ""))
+        (link,) = json.loads(lab.run(server, ["ip", "-j", "link", "show", server.interface]).stdout)
+        self._peer_mac = bytes.fromhex(link["address"].replace(":", ""))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         with contextlib.suppress(OSError):
-            self.send(flags=RST)
+            self.send(offset=self._sent, flags=RST)
         self._socket.close()
 
     def open(self) -> None:
@@ -221,6 +223,7 @@ class HandMade:
         self, payload: bytes = b"", *, offset: int = 0, flags: int = ACK, options: bytes = b""
     ) -> None:
         """One segment with `payload` at `offset` of the stream; the next one does not count it."""
+        self._sent = max(self._sent, offset + len(payload))
         words = 5 + len(options) // 4
         seq = self._seq + offset
         ack = self._ack if flags & ACK else 0

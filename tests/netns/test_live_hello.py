@@ -1,0 +1,129 @@
+"""A browser's post-quantum hello of 1.8 KB: one super-packet or two segments, in either order."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import pytest
+
+from deckwire.lab import Lab, Node
+from deckwire.lab.agent import AgentProcess, JsonEvent
+from deckwire.lab.certificates import make_certificate
+from deckwire.lab.servers import openssl_server, serve
+
+from .watching import EVERYTHING, assert_nothing_lost
+from .wire import ACK, HandMade, Segment, Tap
+
+pytestmark = pytest.mark.root
+
+pytest.importorskip("curl_cffi", reason="speaks TLS as browsers do")
+
+BROWSE = """
+import sys
+from curl_cffi import CurlOpt, requests
+url, resolve = sys.argv[1:]
+requests.get(url, impersonate="chrome131", verify=False, timeout=10, proxies={},
+             curl_options={CurlOpt.RESOLVE: [resolve]})
+"""
+NAME = "www.example.test"
+MSS = 1_448
+"""Of IPv4 with timestamps on an MTU of 1,500."""
+
+
+def browse(lab: Lab, decky: Node, port: int = 443) -> int:
+    """Chrome's hello from the client to the decky; the exit status."""
+    # The name goes into the hello, the address is where the lab has it.
+    at = f"{NAME}:{port}:{decky.v4}"
+    argv = [sys.executable, "-c", BROWSE, f"https://{NAME}:{port}/", at]
+    return lab.run(lab.client, argv).returncode
+
+
+def assert_told_whole(hello: JsonEvent) -> None:
+    fields = hello["fields"]
+    assert fields["sni"] == NAME
+    assert fields["alpn"] == ["h2", "http/1.1"]
+    assert fields["tls_version"] == "TLS 1.3"
+    assert fields["pq"] == "X25519MLKEM768"
+    assert fields["ech"] is True
+    assert fields["ja4"].startswith("t13d1516h2_8daaf6152771_")
+
+
+@pytest.mark.parametrize("offloads", [True, False], ids=["offloads", "plain"])
+def test_a_post_quantum_hello_is_read_whole(offloads: bool) -> None:
+    with Lab(offloads=offloads) as lab:
+        decky = lab.deckies[0]
+        openssl_server(lab, decky, make_certificate(lab.directory, NAME, key="ec"))
+        agent = AgentProcess(lab, options=EVERYTHING)
+        with Tap(lab) as tap:
+            assert browse(lab, decky) == 0
+        agent.stop()
+    assert_nothing_lost(agent)
+    (segments,) = tap.flows.values()
+    first, second = [s for s in segments if s.payload_len and s.dst == decky.v4][:2]
+    (hello,) = agent.find("tls_client_hello")
+    if offloads:
+        assert first.payload_len > 1_700
+        assert hello["fields"]["quality"] == "complete"
+    else:
+        assert first.payload_len == MSS
+        assert first.payload_len + second.payload_len > 1_700
+        assert hello["fields"]["quality"] == "reassembled"
+    assert_told_whole(hello)
+    assert len(agent.find("tls_session", alpn=["h2", "http/1.1"])) == 1
+
+
+@pytest.fixture(scope="module")
+def chrome_hello() -> bytes:
+    """The first flight of the same browser, as a plain socket receives it."""
+    received: list[bytes] = []
+    with Lab() as lab:
+        decky = lab.deckies[0]
+
+        def talk(connection: socket.socket) -> None:
+            flight = b""
+            while len(flight) < 5 or len(flight) < 5 + int.from_bytes(flight[3:5]):
+                flight += connection.recv(4_096)
+            received.append(flight)
+
+        serve(lab, decky, 443, talk)
+        browse(lab, decky)
+    assert len(received[0]) > 1_700
+    return received[0]
+
+
+@pytest.mark.parametrize("order", ["in order", "reversed", "reversed and sent again"])
+def test_segments_in_either_order_make_one_hello(lab: Lab, chrome_hello: bytes, order: str) -> None:
+    decky = lab.deckies[0]
+    openssl_server(lab, decky, make_certificate(lab.directory, NAME, key="ec"))
+    agent = AgentProcess(lab, options=EVERYTHING)
+    pieces = [(0, chrome_hello[:1_000]), (1_000, chrome_hello[1_000:])]
+    if order != "in order":
+        pieces.reverse()
+    if order == "reversed and sent again":
+        pieces += pieces
+
+    def answers(segment: Segment) -> bool:
+        return bool(segment.payload_len) and segment.start[:1] == b"\x16"
+
+    with HandMade(lab, decky, 443) as client:
+        client.open()
+        for offset, piece in pieces:
+            client.send(piece, offset=offset)
+        # The decky's own TCP has put the pieces together: it answers with its ServerHello.
+        server_hello = client.receive(answers)
+        assert server_hello.ack - 1 - client.first_seq == len(chrome_hello)
+        assert server_hello.flags & ACK
+    agent.stop()
+    sums = assert_nothing_lost(agent)
+    assert sums["handshakes"] == 1
+    (hello,) = agent.find("tls_client_hello")
+    assert_told_whole(hello)
+    assert hello["fields"]["quality"] == "reassembled"
+    (session,) = agent.find("tls_session")
+    assert session["fields"]["ja4"] == hello["fields"]["ja4"]
+    (flow,) = agent.find("tcp_flow_timing")
+    assert flow["fields"]["close"] == "rst"
+    # A segment that fills a hole is late, not sent again.
+    assert flow["fields"]["retransmits"] == (2 if order == "reversed and sent again" else 0)
+    assert flow["fields"]["bytes_client"] == sum(len(piece) for _, piece in pieces)

@@ -1,0 +1,119 @@
+"""Thousands of handshakes and bulk traffic beside them: nothing is lost, and bulk costs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deckwire.lab import Lab, Node
+from deckwire.lab.agent import AgentProcess
+from deckwire.lab.certificates import make_certificate
+from deckwire.lab.namespaces import wait_until
+from deckwire.lab.servers import is_listening, openssl_server
+
+from .watching import EVERYTHING, assert_nothing_lost, counted, final_sums
+
+pytestmark = pytest.mark.root
+
+HANDSHAKES = 2_000
+SAMPLES_A_HANDSHAKE = 12
+"""SYN, handshake, end, and the segments of two clear-text flights."""
+CAPTURE_CPU = 0.2
+"""Of the time that one core had, what the agent may use while only bulk passes."""
+
+
+@pytest.fixture
+def web(lab: Lab) -> Node:
+    """A decky that serves TLS."""
+    certificate = make_certificate(lab.directory, "www.example.test", key="ec")
+    openssl_server(lab, lab.deckies[0], certificate)
+    return lab.deckies[0]
+
+
+def shake_hands(lab: Lab, decky: Node, at_least: int) -> int:
+    """Connections by `openssl s_time`, one after the other as fast as it can: their number."""
+    made = 0
+    while made < at_least:
+        argv = ["openssl", "s_time", "-connect", f"{decky.v4}:443", "-new", "-time", "1"]
+        done = lab.run(lab.client, argv)
+        told = re.search(r"(\d+) connections in \d+ real seconds", done.stdout)
+        assert told is not None, done.stdout + done.stderr
+        made += int(told[1])
+    return made
+
+
+def bulk(lab: Lab, decky: Node) -> subprocess.Popen[str]:
+    """Unpaced iperf3 through the MACVLAN to another decky, until the process is ended."""
+    server = lab.popen(
+        decky, ["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: is_listening(server.pid, 5_201), "iperf3 listens")
+    return lab.popen(
+        lab.client,
+        ["iperf3", "-c", decky.v4, "-t", "60", "-J"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def cpu_ticks(process: subprocess.Popen[str]) -> int:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def received_bytes(decky: Node) -> int:
+    with decky.inside():
+        counters = Path("/proc/thread-self/net/dev").read_text()
+    line = next(line for line in counters.splitlines() if decky.interface in line)
+    return int(line.split(":")[1].split()[0])
+
+
+def assert_every_handshake_told(agent: AgentProcess, decky: Node, connections: int) -> None:
+    sums = assert_nothing_lost(agent)
+    told = counted(agent, dst_ip=decky.v4, dst_port=443)
+    assert told["tcp_handshake"] == sums["handshakes"] - foreign_handshakes(agent, decky)
+    # s_time opens one more when its time is over, which it does not count.
+    assert told["tcp_handshake"] >= connections
+    for name in ("tcp_syn_fingerprint", "tls_client_hello", "tls_session", "tcp_flow_timing"):
+        assert told[name] == told["tcp_handshake"], name
+
+
+def foreign_handshakes(agent: AgentProcess, decky: Node) -> int:
+    return len(agent.find("tcp_handshake")) - counted(agent, dst_ip=decky.v4)["tcp_handshake"]
+
+
+def test_thousands_of_handshakes_are_all_told(lab: Lab, web: Node) -> None:
+    agent = AgentProcess(lab, options=EVERYTHING)
+    connections = shake_hands(lab, web, HANDSHAKES)
+    agent.stop()
+    assert_every_handshake_told(agent, web, connections)
+    sums = final_sums(agent)
+    assert sums["samples_submitted"] <= SAMPLES_A_HANDSHAKE * connections
+
+
+def test_bulk_beside_handshakes_costs_none_of_them(lab: Lab, web: Node) -> None:
+    """And the agent itself has nothing to do with bulk: its samples are the handshakes'."""
+    other = lab.deckies[1]
+    agent = AgentProcess(lab, options=EVERYTHING)
+    transfer = bulk(lab, other)
+    connections = shake_hands(lab, web, HANDSHAKES // 4)
+    before_bytes, before_ticks = received_bytes(other), cpu_ticks(agent.process)
+    wait_until(lambda: received_bytes(other) - before_bytes > 2_000_000_000, "2 GB passed", 60)
+    used = cpu_ticks(agent.process) - before_ticks
+    transfer.terminate()
+    output, _ = transfer.communicate()
+    agent.stop()
+    assert_every_handshake_told(agent, web, connections)
+    sums = final_sums(agent)
+    assert sums["samples_submitted"] <= SAMPLES_A_HANDSHAKE * (connections + 8)
+    flows = agent.find("tcp_flow_timing", dst_ip=other.v4, dst_port=5_201)
+    sent = max(flow["fields"]["bytes_client"] for flow in flows)
+    assert sent > 2_000_000_000
+    end = json.loads(output)["end"]["sum_sent"]
+    assert used / os.sysconf("SC_CLK_TCK") < CAPTURE_CPU * end["seconds"]
