@@ -1,0 +1,81 @@
+"""What the running kernel's verifier makes of the programs, as a row of a table.
+
+Usage: python tests/vm/verifier.py >> rows. Needs root. Prints for each program: kernel, BCC,
+program, instructions of its bytecode, instructions that the verifier processed, its time in ms.
+
+The numbers are of the log that BPF_PROG_LOAD writes at log level 4 (BPF_LOG_STATS in
+include/linux/bpf_verifier.h): they exist on every kernel from 5.10 on, which bpf_prog_info's
+verified_insns (5.16) does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import resource
+from struct import Struct
+
+from bcc import BPF
+from bcc import __version__ as bcc_version
+
+from deckwire.kernel.loading import LoadRequest, bpf_directory
+from deckwire.kernel.syscalls import bpf
+
+PROG_LOAD = 5
+SCHED_CLS = 3
+LOG_STATS = 4
+LOG_BYTES = 65_536
+INSTRUCTION_BYTES = 8
+LOAD = Struct("IIQQIIQI")
+"""prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version."""
+
+
+def verify(bytecode: bytes) -> tuple[int, float]:
+    """Loads a program once more: instructions processed, and the time in ms."""
+    code = ctypes.create_string_buffer(bytecode, len(bytecode))
+    terms = ctypes.create_string_buffer(b"GPL")
+    log = ctypes.create_string_buffer(LOG_BYTES)
+    attr = ctypes.create_string_buffer(LOAD.size)
+    LOAD.pack_into(
+        attr,
+        0,
+        SCHED_CLS,
+        len(bytecode) // INSTRUCTION_BYTES,
+        ctypes.addressof(code),
+        ctypes.addressof(terms),
+        LOG_STATS,
+        LOG_BYTES,
+        ctypes.addressof(log),
+        0,
+    )
+    os.close(bpf(PROG_LOAD, attr, "loading with statistics"))
+    text = log.value.decode()
+    processed = re.search(r"^processed (\d+) insns", text, re.MULTILINE)
+    spent = re.search(r"^verification time (\d+) usec", text, re.MULTILINE)
+    if processed is None or spent is None:
+        raise SystemExit(f"no statistics in the verifier's log: {text!r}")
+    return int(processed[1]), int(spent[1]) / 1000
+
+
+def main() -> None:
+    with contextlib.suppress(ValueError):  # only Linux 5.10 counts maps against it
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+    os.environ["BCC_KERNEL_SOURCE"] = str(bpf_directory() / "shim")
+    source = bpf_directory() / "capture.c"
+    module = BPF(src_file=str(source), cflags=[f"-I{bpf_directory()}", "-Wno-macro-redefined"])
+    request = LoadRequest()
+    for name in (*request.programs, *request.jumps):
+        module.load_func(name, BPF.SCHED_CLS)  # which gives the maps their descriptors
+        bytecode = module.dump_func(name)
+        processed, milliseconds = verify(bytecode)
+        print(
+            f"| {os.uname().release} | {bcc_version} | `{name}` "
+            f"| {len(bytecode) // INSTRUCTION_BYTES:,} | {processed:,} | {milliseconds:.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

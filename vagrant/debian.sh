@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# Debian packages of any suite, from the mirrors that this machine itself uses. Sourced by others.
+
+CACHE=${DECKWIRE_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/deckwire-vm}
+SUITES=(bullseye bookworm trixie)
+BACKPORTS=trixie-backports
+
+die() {
+	echo "${0##*/}: $*" >&2
+	exit 1
+}
+
+# need_packages PACKAGE...: installs what is missing.
+need_packages() {
+	local package missing=()
+	for package; do
+		dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+			missing+=("$package")
+	done
+	((${#missing[@]})) || return 0
+	[[ $EUID == 0 ]] || die "missing packages, and installing them needs root: ${missing[*]}"
+	echo "installing ${missing[*]}"
+	# A list of packages that is older than a day names files that may be gone.
+	[[ -n $(find /var/lib/apt/lists -maxdepth 1 -name '*_InRelease' -mtime -1 -print -quit) ]] ||
+		apt-get -qq update
+	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+		"${missing[@]}" >"$CACHE/apt.log" 2>&1 || {
+		cat "$CACHE/apt.log" >&2
+		die "apt-get failed"
+	}
+}
+
+# mirror LABEL: the address of the system's mirror with this label in its Release file.
+mirror() {
+	# shellcheck disable=SC2016 # apt-get expands these
+	apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
+		sed -n "s/^$1 //p" | head -n 1
+}
+
+# other_suites: an apt configuration of ours that knows all SUITES; in APT_CONFIG for what follows.
+# The system's own configuration is left alone.
+other_suites() {
+	local apt=$CACHE/apt main security suite key=/usr/share/keyrings/debian-archive-keyring.gpg
+	main=$(mirror Debian)
+	security=$(mirror Debian-Security)
+	[[ $main && $security ]] || die "no Debian mirror among this machine's package sources"
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+	for suite in "${SUITES[@]}"; do
+		echo "deb [signed-by=$key] $main $suite main"
+		echo "deb [signed-by=$key] $security $suite-security main"
+	done >"$apt/sources.list"
+	echo "deb [signed-by=$key] $main $BACKPORTS main" >>"$apt/sources.list"
+	cat >"$apt/apt.conf" <<-EOF
+		Dir::Etc::sourcelist "$apt/sources.list";
+		Dir::Etc::sourceparts "/dev/null";
+		Dir::State::lists "$apt/lists";
+		Dir::Cache "$apt/cache";
+		Acquire::Languages "none";
+		Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+		APT::Sandbox::User "root";
+	EOF
+	export APT_CONFIG=$apt/apt.conf
+	[[ -n $(find "$apt/lists" -maxdepth 1 -name '*Release' -mtime -1 -print -quit) ]] ||
+		apt-get -qq update
+}

@@ -1,0 +1,44 @@
+#!/bin/bash
+# user-space.sh SUITE: a root directory with another Debian's Python, BCC and tools.
+#
+# Prints its path, $CACHE/roots/SUITE. The virtual environment in it is /opt/venv, made for this
+# checkout; it is made anew when pyproject.toml changes. Everything else is kept.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=vagrant/debian.sh
+. "$here/debian.sh"
+
+suite=${1:?usage: user-space.sh SUITE}
+[[ $EUID == 0 ]] || die "debootstrap needs root"
+checkout=${here%/*}
+root=$CACHE/roots/$suite
+packages=(
+	python3-bpfcc python3-venv iproute2 ethtool kmod procps tcpdump openssl curl nmap rsyslog
+	iperf3 ca-certificates
+)
+mkdir -p "$CACHE/roots"
+need_packages debootstrap >&2
+
+if [[ ! -e $root/.complete ]]; then
+	rm -rf "$root"
+	debootstrap --variant=minbase --include="$(IFS=, && echo "${packages[*]}")" \
+		"$suite" "$root" "$(mirror Debian)" >&2
+	rm -rf "$root"/var/cache/apt/archives/*.deb
+	touch "$root/.complete"
+fi
+
+wanted="$checkout $(sha256sum <"$checkout/pyproject.toml")"
+if [[ $(cat "$root/opt/venv/made-for" 2>/dev/null) != "$wanted" ]]; then
+	# The package index may be one that only this machine's certificates and settings reach.
+	cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+	[[ ! -e /etc/pip.conf ]] || cp /etc/pip.conf "$root/etc/"
+	mkdir -p "$root$checkout"
+	# An editable installation needs no more than this; the virtual machine mounts the checkout.
+	cp -r "$checkout/pyproject.toml" "$checkout/README.md" "$checkout/agent" "$root$checkout/"
+	rm -rf "$root/opt/venv"
+	chroot "$root" /usr/bin/python3 -m venv --system-site-packages /opt/venv >&2
+	chroot "$root" /opt/venv/bin/pip install -q --disable-pip-version-check \
+		-e "${checkout}[dev]" >&2
+	echo "$wanted" >"$root/opt/venv/made-for"
+fi
+echo "$root"
