@@ -147,6 +147,7 @@ enum sample_kind {
 };
 
 #define SAMPLE_TLS_STARTS 0x1 /* a TLS record begins at start_seq */
+#define SAMPLE_TLS_ENDS 0x4   /* nothing in the clear follows it */
 #define SAMPLE_FLOW_STRAY 0x2 /* look it up among the strays */
 
 struct sample_head {

@@ -92,12 +92,9 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 					? TLS_DONE
 					: TLS_WATCH;
 			side->flags &= ~SIDE_TLS_FRESH;
-			/*
-			 * The header goes with what is before it, so that the
-			 * agent knows the end; it is worth no sample of its
-			 * own.
-			 */
-			walk->cut = (__s32)start > 0 ? pos + got : 0;
+			if (side->tls_state == TLS_DONE)
+				walk->flags |= SAMPLE_TLS_ENDS;
+			walk->cut = (__s32)start > 0 ? start : 0;
 			return;
 		}
 		if (!open) {
@@ -114,7 +111,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		}
 		if (side->flags & SIDE_TLS_FRESH) {
 			side->flags &= ~SIDE_TLS_FRESH;
-			walk->flags = SAMPLE_TLS_STARTS;
+			walk->flags |= SAMPLE_TLS_STARTS;
 			walk->start_seq = p->seq + start;
 		}
 		pos = start + TLS_HEADER_LEN + prefix_record_len(header);

@@ -135,6 +135,11 @@ class _Direction:
         """Bytes were seen that are not told yet."""
         return not self.closed and self.held > 0
 
+    @property
+    def behind_hole(self) -> bool:
+        """Bytes wait for others before them."""
+        return self._stream is not None and self._stream.gap
+
     def unfinished(self) -> _Message | None:
         """At the end: the message that has begun but not ended."""
         message = self.reader.unfinished()
@@ -233,7 +238,7 @@ class Connection:
         seen: list[Observation] = []
         for message, quality in side.add(sample):
             self._take(sample.sender, message, quality, seen)
-        if side.reader.state is State.CLOSED:
+        if side.reader.state is State.CLOSED or (sample.ends and not side.behind_hole):
             side.close()
         elif side.reader.state is State.MALFORMED:
             self._give_up(sample.sender)

@@ -59,6 +59,8 @@ class SegmentSample(NamedTuple):
     """Up to the last clear-text record."""
     claimed: int
     """Payload bytes of the segment by its headers: more than are here if they were cut."""
+    ends: bool = False
+    """Behind this payload the direction is encrypted."""
 
 
 class EndSample(NamedTuple):
@@ -147,6 +149,7 @@ def _segment(head: Any, data: bytes) -> SegmentSample:
         head.start_seq if head.flags & abi.SAMPLE_TLS_STARTS else None,
         data[start:end],
         head.payload_len,
+        bool(head.flags & abi.SAMPLE_TLS_ENDS),
     )
 
 
