@@ -1,0 +1,170 @@
+"""tls_certificate against docs/events.md."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import replace
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from deckwire.certificate import Certificate, describe
+from deckwire.event import INFORMATIONAL, Event
+from deckwire.events.certificate import certificate_event
+from deckwire.events.choices import Choices
+from deckwire.jsonl import JsonFormat
+from deckwire.syslog import SyslogFormat
+from tls.flights import identity
+
+from .made import ADDRESSES, CHOICES, PLAIN, TAIL, TIME_NS, names, params, place, value
+
+KEPT = [*ADDRESSES, "subject_cn", "issuer", "self_signed", "not_before", "not_after"]
+DETAILS = ["cert_sha256", "serial", "key", "signature_algorithm"]
+END = ["chain_length", "side", "quality", *TAIL]
+
+
+@pytest.fixture(scope="module")
+def leaf() -> Certificate:
+    return describe(identity()[1])
+
+
+def tell(
+    *chain: Certificate,
+    chain_length: int | None = 1,
+    from_client: bool = False,
+    quality: str = "complete",
+    sni: str = "decoy.example",
+    choices: Choices = CHOICES,
+) -> Event:
+    return certificate_event(
+        place(),
+        TIME_NS,
+        chain,
+        chain_length=chain_length,
+        from_client=from_client,
+        quality=quality,
+        sni=sni,
+        choices=choices,
+    )
+
+
+def test_fields_in_order(leaf: Certificate) -> None:
+    event = tell(leaf)
+    assert names(event) == [
+        *KEPT,
+        *("sans", "sni", "subject", "ja4x", "ja4x_chain"),
+        *DETAILS,
+        *END,
+    ]
+    assert (event.name, event.severity, event.host) == (
+        "tls_certificate",
+        INFORMATIONAL,
+        "web-1",
+    )
+    assert event.fingerprint == "decoy.example|CN=decoy.example"
+
+
+def test_texts(leaf: Certificate) -> None:
+    told = params(tell(leaf))
+    expected = {
+        "subject_cn": "decoy.example",
+        "issuer": "CN=decoy.example",
+        "self_signed": "true",
+        "not_before": "260101000000Z",
+        "not_after": "21251208000000Z",
+        "sans": "decoy.example",
+        "sni": "decoy.example",
+        "subject": "CN=decoy.example",
+        "serial": "1267",
+        "key": "ec-p256",
+        "signature_algorithm": "ecdsa-with-SHA256",
+        "chain_length": "1",
+        "side": "server",
+        "quality": "complete",
+    }
+    assert {name: told[name] for name in expected} == expected
+
+
+def test_optional_fields_are_left_out_and_others_printed_empty(leaf: Certificate) -> None:
+    bare = replace(leaf, sans=(), subject="", subject_cn="")
+    event = tell(bare, sni="")
+    assert not {"sans", "sni", "subject"} & set(names(event))
+    assert value(event, "subject_cn") == ""
+
+
+def test_chain_and_side(leaf: Certificate) -> None:
+    event = tell(leaf, leaf, chain_length=20, from_client=True)
+    told = params(event)
+    assert (told["chain_length"], told["side"]) == ("20", "client")
+    assert told["ja4x_chain"] == f"{told['ja4x']},{told['ja4x']}"
+    fields = json.loads(JsonFormat().line(event))["fields"]
+    assert fields["ja4x_chain"] == [told["ja4x"]] * 2
+    assert fields["sans"] == ["decoy.example"]
+    assert fields["chain_length"] == 20
+    assert fields["self_signed"] is True
+
+
+def test_of_a_cut_message_only_the_leaf_is_known(leaf: Certificate) -> None:
+    event = tell(leaf, chain_length=None, quality="truncated")
+    assert not {"ja4x_chain", "chain_length"} & set(names(event))
+    assert value(event, "ja4x") == value(tell(leaf), "ja4x")
+    assert value(event, "quality") == "truncated"
+
+
+def test_without_ja4plus(leaf: Certificate) -> None:
+    assert [n for n in names(tell(leaf)) if n not in names(tell(leaf, choices=PLAIN))] == [
+        "ja4x",
+        "ja4x_chain",
+    ]
+
+
+def test_malformed_certificates_have_what_could_be_read(leaf: Certificate) -> None:
+    event = tell(describe(b"\x30\x03\x02\x01\x05"), quality="reassembled")
+    assert value(event, "quality") == "malformed"
+    assert not {"serial", "key", "signature_algorithm", "subject"} & set(names(event))
+    assert [value(event, n) for n in ("subject_cn", "issuer", "not_before")] == ["", "", ""]
+    assert value(event, "self_signed") is False
+    assert value(event, "cert_sha256") != value(tell(leaf), "cert_sha256")
+
+
+def hostile() -> Certificate:
+    """A certificate whose names try to end the line that tells them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, 'Acme, Inc"]\n<132>1 forged'),
+            x509.NameAttribute(NameOID.COMMON_NAME, "\x1b[31m\x00evil"),
+        ]
+    )
+    begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(begin)
+        .not_valid_after(begin + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("a\n]")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return describe(made.public_bytes(serialization.Encoding.DER))
+
+
+@pytest.mark.parametrize("form", [{}, {"sd_id": "relay@55555"}])
+def test_hostile_names_stay_inside_their_value(form: dict[str, str]) -> None:
+    event = tell(hostile(), sni="")
+    line = SyslogFormat(**form).line(event)
+    assert all(0x20 <= byte < 0x7F for byte in line)
+    told = params(event, **form)
+    assert list(told) == names(event)
+    bracket = r"\x5d" if form else "]"
+    assert told["subject_cn"] == r"\x1b[31m\x00evil"
+    assert told["sans"] == rf"a\x0a{bracket}"
+    assert told["issuer"].startswith(r"O=Acme\, Inc\"")
+    assert r"\<132\>1 forged" in told["issuer"]
+    assert JsonFormat().line(event).isascii()

@@ -1,0 +1,109 @@
+"""tcp_flow_timing against docs/events.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deckwire.event import INFORMATIONAL
+from deckwire.events.flow import flow_event, is_probe
+from deckwire.flow import FlowRecord, SideRecord
+
+from .made import ADDRESSES, MS, TAIL, names, params, place
+
+KEPT = [
+    *ADDRESSES,
+    *("packets", "bytes", "duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms", "retransmits"),
+]
+ADDED = [
+    *("retransmits_server", "bytes_client", "bytes_server", "packets_client", "packets_server"),
+    "close",
+]
+
+
+def record(**changes: Any) -> FlowRecord:
+    """Seven packets in 1.2345 s; end 1 opened it."""
+    whole = FlowRecord(
+        born_ns=1,
+        first_ns=10 * MS,
+        last_ns=1_244_500_000,
+        min_iat_ns=123_456,
+        max_iat_ns=1_000_000_000,
+        close="fin",
+        stray=False,
+        told=True,
+        client=1,
+        sides=(SideRecord(3, 2_000, 2), SideRecord(4, 517, 1)),
+        rtt_client_us=30_100,
+        rtt_server_us=2_400,
+    )
+    return whole._replace(**changes)
+
+
+def test_fields_in_order() -> None:
+    event = flow_event(place(), 9, record(), 1, "fin")
+    assert names(event) == [*KEPT, *ADDED, "rtt_client_us", "rtt_server_us", *TAIL]
+    assert (event.name, event.severity, event.host) == (
+        "tcp_flow_timing",
+        INFORMATIONAL,
+        "web-1",
+    )
+    assert (event.time_ns, event.source, event.fingerprint) == (
+        9,
+        "192.0.2.9",
+        "198.51.100.7|443",
+    )
+
+
+def test_texts() -> None:
+    told = params(flow_event(place(), 9, record(), 1, "fin"))
+    assert [told[name] for name in [*KEPT[4:], *ADDED]] == [
+        *("7", "2517", "1.234", "205.75", "0.12", "1000.0", "1"),
+        *("2", "517", "2000", "4", "3", "fin"),
+    ]
+
+
+def test_the_client_may_be_either_end() -> None:
+    told = params(flow_event(place(), 9, record(client=0), 0, "rst"))
+    assert (told["packets_client"], told["bytes_client"], told["retransmits"]) == (
+        "3",
+        "2000",
+        "2",
+    )
+    assert told["retransmits_server"] == "1"
+
+
+def test_one_packet_has_no_intervals() -> None:
+    single = record(
+        first_ns=5,
+        last_ns=5,
+        min_iat_ns=2**64 - 1,
+        max_iat_ns=0,
+        sides=(SideRecord(1, 10, 0), SideRecord(0, 0, 0)),
+    )
+    told = params(flow_event(place(), 9, single, 0, "idle"))
+    figures = [told[n] for n in ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")]
+    assert figures == ["0.0"] * 4
+
+
+def test_unknown_round_trips_are_left_out() -> None:
+    event = flow_event(place(), 9, record(rtt_client_us=None, rtt_server_us=None), 1, "idle")
+    assert names(event) == [*KEPT, *ADDED, *TAIL]
+    half = flow_event(place(), 9, record(rtt_client_us=None), 1, "idle")
+    assert names(half) == [*KEPT, *ADDED, "rtt_server_us", *TAIL]
+
+
+@pytest.mark.parametrize(
+    ("packets", "retransmits", "duration_ns", "probe"),
+    [
+        (3, 0, 999_999_999, True),
+        (4, 0, 1, False),
+        (3, 1, 1, False),
+        (3, 0, 1_000_000_000, False),
+    ],
+)
+def test_scan_probes(packets: int, retransmits: int, duration_ns: int, probe: bool) -> None:
+    sides = SideRecord(packets - 1, 0, retransmits), SideRecord(1, 0, 0)
+    touched = record(first_ns=0, last_ns=duration_ns, sides=sides)
+    assert is_probe(touched) is probe

@@ -1,0 +1,43 @@
+"""Round trips: the kept fields' texts and the added ones' units."""
+
+from __future__ import annotations
+
+import pytest
+
+from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
+from deckwire.handshake import Handshake
+
+from .made import handshake, synack
+
+
+@pytest.mark.parametrize(
+    ("delay_ns", "text"),
+    [
+        (0, "0.0"),
+        (4_999, "0.0"),
+        (5_001, "0.01"),
+        (2_400_000, "2.4"),
+        (2_456_789, "2.46"),
+        (1_250_000_000, "1250.0"),
+        (-1_000, "0.0"),
+    ],
+)
+def test_ja4l_rtt_ms_is_the_text_of_a_rounded_float(delay_ns: int, text: str) -> None:
+    (name, rtt), (ttl_name, ttl) = kept_fields(handshake(synack=synack(time_ns=delay_ns)))
+    assert (name, str(rtt)) == ("ja4l_rtt_ms", text)
+    assert (ttl_name, ttl) == ("ja4l_client_ttl", 52)
+
+
+def test_half_a_handshake_has_no_kept_fields() -> None:
+    assert kept_fields(handshake(syn=None)) == []
+    assert kept_fields(handshake(synack=None)) == []
+    assert kept_fields(Handshake()) == []
+
+
+def test_each_half_is_told_where_it_is_known() -> None:
+    assert rtt_fields(None, None) == []
+    assert rtt_fields(1, None) == [("rtt_client_us", 1)]
+    assert rtt_fields(None, 0) == [("rtt_server_us", 0)]
+    assert ja4l_fields(handshake()) == [("ja4l_c", "15050_52"), ("ja4l_s", "1200_128")]
+    assert ja4l_fields(handshake(established_ns=None)) == [("ja4l_s", "1200_128")]
+    assert ja4l_fields(handshake(syn=None)) == []

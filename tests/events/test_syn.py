@@ -1,0 +1,141 @@
+"""tcp_syn_fingerprint against docs/events.md: fields, their order and their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from deckwire.event import INFORMATIONAL, Event
+from deckwire.events.choices import Choices
+from deckwire.events.syn import syn_event
+from deckwire.fingerprints import p0f_db
+from deckwire.fingerprints.identity import Identifier
+from deckwire.opening import ECE, SYN, Opening
+from fingerprints.frames import MACOS, WINDOWS, syn, syn6
+
+from .made import ADDRESSES, CHOICES, CLIENT6, DECKY6, PLAIN, TAIL, names, params, place, value
+
+KEPT = [
+    *ADDRESSES,
+    *("ttl", "initial_ttl", "hop_distance", "window", "mss", "wscale", "options_sig"),
+    *("has_sack", "has_timestamps", "os_guess"),
+]
+
+Tell = Callable[..., Event]
+
+
+@pytest.fixture(scope="module")
+def tell() -> Tell:
+    identifier = Identifier(p0f_db.load_own())
+
+    def make(opening: Opening, choices: Choices = CHOICES) -> Event:
+        where = place(CLIENT6, DECKY6) if opening.ip_version == 6 else place()
+        identity = identifier.identify(opening, where.ends.server, where.ends.server_port)
+        return syn_event(where, 5, opening, identity, choices)
+
+    return make
+
+
+def test_fields_in_order(tell: Tell) -> None:
+    event = tell(syn(ttl=52))
+    assert names(event) == [
+        *KEPT,
+        *("ja4t", "p0f_sig", "os", "os_class", "link"),
+        *("ip_version", "ip_id", "df", "dscp", "ecn"),
+        *TAIL,
+    ]
+    assert (event.name, event.severity, event.host) == (
+        "tcp_syn_fingerprint",
+        INFORMATIONAL,
+        "web-1",
+    )
+    assert (event.time_ns, event.source) == (5, "192.0.2.9")
+    assert event.fingerprint == "linux|M,S,T,N,W"
+
+
+def test_texts(tell: Tell) -> None:
+    told = params(tell(syn(ttl=52)))
+    expected = {
+        "ttl": "52",
+        "initial_ttl": "64",
+        "hop_distance": "12",
+        "window": "64240",
+        "mss": "1460",
+        "wscale": "7",
+        "options_sig": "M,S,T,N,W",
+        "has_sack": "true",
+        "has_timestamps": "true",
+        "os_guess": "linux",
+        "ip_version": "4",
+        "ip_id": "4660",
+        "df": "true",
+        "dscp": "0",
+        "ecn": "0",
+        "ja4t": "64240_2-4-8-1-3_1460_7",
+    }
+    assert {name: told[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "mss", "wscale", "sack", "timestamps", "signature"),
+    [
+        (b"", "0", "", "false", "false", ""),
+        (b"\x03\x03\x00\x01", "0", "0", "false", "false", "W,N"),
+        (b"\x02\x04\x00\x00", "0", "", "false", "false", "M"),
+        (b"\x02\x04\x05\xb4\x02\x04\x02\x00", "512", "", "false", "false", "M,M"),
+        (b"\x03\x03\x01\x03\x03\x09\x01\x01", "0", "9", "false", "false", "W,W,N,N"),
+        (WINDOWS, "1460", "8", "true", "false", "M,N,W,N,N,S"),
+        (MACOS, "1460", "6", "true", "true", "M,N,W,N,N,T,S,E"),
+        (b"\x1c\x04\x00\x00\x0e\x03\x00\xfe\x02", "0", "", "false", "false", "U,A,?"),
+    ],
+)
+def test_options(
+    tell: Tell, options: bytes, mss: str, wscale: str, sack: str, timestamps: str, signature: str
+) -> None:
+    told = params(tell(syn(options=options)))
+    found = [told[n] for n in ("mss", "wscale", "has_sack", "has_timestamps", "options_sig")]
+    assert found == [mss, wscale, sack, timestamps, signature]
+
+
+@pytest.mark.parametrize(
+    ("ttl", "initial", "hops"),
+    [(1, 32, 31), (32, 32, 0), (33, 64, 31), (64, 64, 0), (65, 128, 63), (129, 255, 64)],
+)
+def test_ttl(tell: Tell, ttl: int, initial: int, hops: int) -> None:
+    event = tell(syn(ttl=ttl))
+    assert (value(event, "initial_ttl"), value(event, "hop_distance")) == (initial, hops)
+
+
+def test_ipv6_has_no_identification(tell: Tell) -> None:
+    event = tell(syn6(tos=0xB8))
+    assert names(event)[len(KEPT) :] == [
+        *("ja4t", "p0f_sig", "os", "os_class", "link", "ip_version", "dscp", "ecn"),
+        *TAIL,
+    ]
+    assert (value(event, "src_ip"), value(event, "dst_ip")) == (CLIENT6, DECKY6)
+    assert (value(event, "ip_version"), value(event, "dscp"), value(event, "ecn")) == (6, 46, 0)
+
+
+def test_ecn_is_of_the_ip_header(tell: Tell) -> None:
+    assert value(tell(syn(tos=0x03)), "ecn") == 3
+    assert value(tell(syn(flags=SYN | ECE)), "ecn") == 0
+
+
+def test_what_is_not_recognised_is_left_out(tell: Tell) -> None:
+    event = tell(syn(options=b"\xfe\x04\x00\x00", window=1, ttl=200))
+    assert not {"os", "os_class", "link", "tool"} & set(names(event))
+    assert value(event, "os_guess") == "unknown"
+
+
+def test_a_tool_is_no_system(tell: Tell) -> None:
+    event = tell(syn(options=b"\x02\x04\x05\xb4", ip_id=54_321, window=65_535, df=False, ttl=240))
+    assert value(event, "tool") == "zmap"
+    assert "os" not in names(event)
+    at = names(event).index("tool")
+    assert names(event)[at : at + 3] == ["tool", "tool_evidence", "ip_version"]
+
+
+def test_without_ja4plus_its_added_field_vanishes(tell: Tell) -> None:
+    with_it, without = names(tell(syn())), names(tell(syn(), PLAIN))
+    assert [name for name in with_it if name not in without] == ["ja4t"]
