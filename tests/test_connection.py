@@ -430,7 +430,7 @@ def test_a_malformed_certificate_message_is_counted() -> None:
     assert watched.malformed == 1
 
 
-# --- bytes that only look like TLS ------------------------------------------------------------------
+# --- bytes that only look like TLS ---
 
 
 @pytest.mark.parametrize(
