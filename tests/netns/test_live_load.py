@@ -23,6 +23,7 @@ pytestmark = pytest.mark.root
 HANDSHAKES = 2_000
 SAMPLES_A_HANDSHAKE = 12
 """SYN, handshake, end, and the segments of two clear-text flights."""
+RESIDENT_KB = 60_000
 CAPTURE_CPU = 0.2
 """Of the time that one core had, what the agent may use while only bulk passes."""
 
@@ -88,9 +89,21 @@ def foreign_handshakes(agent: AgentProcess, decky: Node) -> int:
     return len(agent.find("tcp_handshake")) - counted(agent, dst_ip=decky.v4)["tcp_handshake"]
 
 
+def assert_small(agent: AgentProcess) -> None:
+    """The compiler went with the loader, and what is left is small."""
+    process = Path(f"/proc/{agent.process.pid}")
+    resident = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
+    assert resident is not None
+    assert int(resident[1]) < RESIDENT_KB
+    mapped = (process / "maps").read_text()
+    assert not re.search(r"LLVM|clang|bcc", mapped, re.IGNORECASE)
+    assert (process / "task" / process.name / "children").read_text() == ""
+
+
 def test_thousands_of_handshakes_are_all_told(lab: Lab, web: Node) -> None:
     agent = AgentProcess(lab, options=EVERYTHING)
     connections = shake_hands(lab, web, HANDSHAKES)
+    assert_small(agent)
     agent.stop()
     assert_every_handshake_told(agent, web, connections)
     sums = final_sums(agent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import sys
 from collections import Counter
@@ -73,6 +72,16 @@ def fetch(
             tls.sendall(b"GET / HTTP/1.0\r\n\r\n")
             while tls.recv(65_536):
                 pass
+    return mine, my_port, address, port
+
+
+def fetch_plain(node: Node, address: str, port: int = 80, source: str | None = None) -> Flow:
+    """One whole HTTP connection from `node`: its 4-tuple."""
+    with node.connect(address, port, source) as connection:
+        mine, my_port = connection.getsockname()[:2]
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        while connection.recv(65_536):
+            pass
     return mine, my_port, address, port
 
 
@@ -151,8 +160,3 @@ def assert_nothing_lost(agent: AgentProcess) -> dict[str, int]:
     assert lost == {}, lost
     assert agent.find("capture_loss") == []
     return sums
-
-
-def port_of(connection: socket.socket) -> int:
-    """The local port."""
-    return int(connection.getsockname()[1])

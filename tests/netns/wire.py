@@ -247,7 +247,7 @@ class HandMade:
 
 def _checksum(data: bytes) -> int:
     """RFC 1071."""
-    total = sum(unpack_from(f"!{len(data) // 2}H", data + b"\0"))
+    total: int = sum(unpack_from(f"!{len(data) // 2}H", data + b"\0"))
     if len(data) & 1:
         total += data[-1] << 8
     while total >> 16:

@@ -1,0 +1,202 @@
+"""What an operator receives: five outputs with the same lines, rotation, two formats."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from deckwire.lab import Lab, Node
+from deckwire.lab.agent import AgentProcess
+from deckwire.lab.certificates import make_certificate
+from deckwire.lab.namespaces import wait_until
+from deckwire.lab.network import CLIENT_INTERFACE
+from deckwire.lab.servers import http_server, openssl_server
+from sinks.rsyslog_server import RSYSLOGD, Rsyslog
+
+from .watching import EVERYTHING, TLS12, client_context, fetch, fetch_plain
+
+pytestmark = pytest.mark.root
+
+LINE = re.compile(
+    r"<(?P<pri>\d+)>1 (?P<ts>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00) (?P<host>\S+)"
+    r" sniffer - (?P<event>\S+) \[decnet@55555(?P<fields>.*)\]"
+)
+FIELD = re.compile(r' ([a-z0-9_]+)="((?:[^"\\\]]|\\.)*)"')
+OF_TIME = re.compile(r".*(rtt|ja4l|duration|iat).*")
+
+
+@pytest.fixture
+def web(lab: Lab) -> Node:
+    """A decky that serves TLS and a page."""
+    decky = lab.deckies[0]
+    openssl_server(lab, decky, make_certificate(lab.directory, "www.example.test"))
+    http_server(lab, decky)
+    return decky
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Its path leaves room for the name of a socket."""
+    with tempfile.TemporaryDirectory(prefix="dw-") as made:
+        yield Path(made)
+
+
+Rsyslogs = Callable[[int], list[Rsyslog]]
+
+
+@pytest.fixture
+def rsyslogs(folder: Path) -> Iterator[Rsyslogs]:
+    """Starts real rsyslogs, each with a folder of its own."""
+    if RSYSLOGD is None:
+        pytest.skip("rsyslogd is not installed; `make setup` installs it")
+    with ExitStack() as running:
+
+        def start(count: int) -> list[Rsyslog]:
+            started = []
+            for number in range(count):
+                (folder / str(number)).mkdir()
+                server = Rsyslog(folder / str(number))
+                running.callback(server.stop)
+                server.start()
+                started.append(server)
+            return started
+
+        yield start
+
+
+class SyslogAgent:
+    """`deckwire run` as an operator starts it; what it prints goes to a file."""
+
+    def __init__(self, lab: Lab, folder: Path, *options: str) -> None:
+        self.printed = folder / "stdout"
+        self.messages = folder / "stderr"
+        with self.printed.open("wb") as stdout, self.messages.open("wb") as stderr:
+            self.process: subprocess.Popen[bytes] = lab.popen(
+                None,
+                [
+                    *(sys.executable, "-P", "-m", "deckwire", "run", "-i", "parent0"),
+                    *("--netns", lab.host.netns, "--deckies", str(lab.deckies_file())),
+                    *options,
+                ],
+                stdout=stdout,
+                stderr=stderr,
+            )
+        wait_until(lambda: "ready" in self.messages.read_text(), "the agent is ready", 60)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(20) == 0, self.messages.read_text()
+
+
+def lines_of(path: Path) -> list[bytes]:
+    *lines, rest = path.read_bytes().split(b"\n")
+    assert rest == b""
+    return lines
+
+
+def count(path: Path, event: bytes) -> int:
+    return path.read_bytes().count(b" - %b [" % event)
+
+
+def test_five_outputs_in_one_run_get_the_same_lines(
+    lab: Lab, web: Node, folder: Path, rsyslogs: Rsyslogs
+) -> None:
+    unix, udp, tcp = rsyslogs(3)
+    agent = SyslogAgent(
+        lab,
+        folder,
+        *EVERYTHING,
+        *("--output", "stdout", "--output", f"file:{folder}/log"),
+        *("--output", f"unix:{unix.folder}/datagram", "--output", f"udp:127.0.0.1:{udp.port}"),
+        *("--output", f"tcp:127.0.0.1:{tcp.port}"),
+    )
+    for _ in range(10):
+        fetch(lab.client, web.v4, context=client_context(TLS12))
+        fetch(lab.client, web.v6)
+    agent.stop()
+    lines = lines_of(agent.printed)
+    assert len(lines) == 10 * 6 + 10 * 5 + 1
+    assert lines_of(folder / "log") == lines
+    for receiver in (unix, udp, tcp):
+        wait_until(lambda at=receiver: len(at.raw()) >= len(lines), "rsyslog has all lines")  # type: ignore[misc]
+        assert receiver.raw() == lines
+        assert len(receiver.parsed()) == len(lines)
+    assert agent.messages.read_text().count("\n") == 1
+
+
+def test_lines_have_the_contract_s_head_and_severity(lab: Lab, web: Node, folder: Path) -> None:
+    agent = SyslogAgent(lab, folder)
+    fetch(lab.client, web.v4, context=client_context(TLS12))
+    agent.stop()
+    told = [LINE.fullmatch(line.decode()) for line in lines_of(agent.printed)]
+    assert None not in told
+    heads = {match["event"]: (match["pri"], match["host"]) for match in told if match}
+    machine = heads.pop("capture_stats")[1]
+    assert machine != web.name
+    assert heads == {
+        "tcp_syn_fingerprint": ("134", web.name),
+        "tcp_handshake": ("134", web.name),
+        "tls_client_hello": ("134", web.name),
+        "tls_session": ("132", web.name),
+        "tls_certificate": ("134", web.name),
+        "tcp_flow_timing": ("134", web.name),
+    }
+
+
+def test_a_rotated_file_goes_on_as_a_new_one(lab: Lab, web: Node, folder: Path) -> None:
+    """What logrotate does: rename, then SIGHUP."""
+    log, rotated = folder / "log", folder / "log.1"
+    agent = SyslogAgent(lab, folder, *EVERYTHING, "--output", f"file:{log}", "--output", "stdout")
+    fetch_plain(lab.client, web.v4)
+    wait_until(lambda: count(log, b"tcp_flow_timing") == 1, "the first connection is told")
+    log.rename(rotated)
+    fetch_plain(lab.client, web.v4)
+    wait_until(lambda: count(rotated, b"tcp_flow_timing") == 2, "the second goes there too")
+    agent.process.send_signal(signal.SIGHUP)
+    wait_until(log.exists, "the file is made anew")
+    fetch_plain(lab.client, web.v4)
+    wait_until(lambda: count(log, b"tcp_flow_timing") == 1, "the third goes to the new one")
+    agent.stop()
+    assert count(rotated, b"tcp_flow_timing") == 2
+    assert lines_of(rotated) + lines_of(log) == lines_of(agent.printed)
+
+
+def test_json_tells_what_syslog_tells(lab: Lab, web: Node, folder: Path) -> None:
+    """Two agents at both ends of one veth, each with a format: all fields but times are equal."""
+    syslog = SyslogAgent(lab, folder, *EVERYTHING)
+    json_agent = AgentProcess(lab, CLIENT_INTERFACE, ["--netns", lab.client.netns, *EVERYTHING])
+    fetch(lab.client, web.v4, context=client_context(TLS12))
+    fetch(lab.client, web.v6)
+    json_agent.stop()
+    syslog.stop()
+    parsed = [LINE.fullmatch(line.decode()) for line in lines_of(syslog.printed)]
+    lines = [match for match in parsed if match and match["event"] != "capture_stats"]
+    events = [event for event in json_agent.events if event["event"] != "capture_stats"]
+    assert len(lines) == len(events) == 11
+    for line, event in zip(lines, events, strict=True):
+        assert (line["host"], line["event"]) == (event["host"], event["event"])
+        assert int(line["pri"]) == 16 * 8 + event["severity"]
+        fields = FIELD.findall(line["fields"])
+        assert "".join(f' {name}="{value}"' for name, value in fields) == line["fields"]
+        assert [name for name, _ in fields] == list(event["fields"])
+        for name, value in fields:
+            if not OF_TIME.fullmatch(name):
+                assert value == as_text(event["fields"][name]), name
+
+
+def as_text(value: object) -> str:
+    """A JSON value as syslog writes it."""
+    if isinstance(value, list):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return str(value)

@@ -1,0 +1,276 @@
+"""Where the agent can be put, and that it leaves every place as it found it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from deckwire.lab import Lab, Node
+from deckwire.lab.agent import AgentProcess
+from deckwire.lab.namespaces import wait_until
+from deckwire.lab.network import HOST_INTERFACE, PARENT
+from deckwire.lab.servers import http_server
+
+from .hooks import HAS_TCX, filters, is_loaded, tcx
+from .watching import EVERYTHING, agent_with, assert_nothing_lost, counted, fetch_plain
+
+pytestmark = pytest.mark.root
+
+SETTINGS = (
+    *("kernel/perf_event_paranoid", "kernel/perf_event_mlock_kb", "kernel/bpf_stats_enabled"),
+    *("kernel/unprivileged_bpf_disabled", "net/core/bpf_jit_enable"),
+)
+"""Of the whole machine."""
+
+needs_tcx = pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
+WAYS = pytest.mark.parametrize("way", [pytest.param("tcx", marks=needs_tcx), "clsact"])
+
+
+def start(lab: Lab, way: str) -> AgentProcess:
+    return agent_with({"attach": way}, lab)
+
+
+def state(lab: Lab) -> dict[str, object]:
+    """All that an agent could change in the lab's host namespace and on the machine."""
+
+    def shown(*argv: str) -> list[str]:
+        return lab.run(lab.host, argv).stdout.splitlines()
+
+    return {
+        "links": shown("ip", "-d", "link"),
+        "addresses": shown("ip", "address"),
+        "qdiscs": shown("tc", "qdisc"),
+        "filters": filters(lab),
+        "tcx": tcx(lab.host),
+        "sysctls": [line for line in shown("sysctl", "-a", "-e") if line.startswith("net.")],
+        "settings": [Path("/proc/sys", name).read_text() for name in SETTINGS],
+        # Those that listen: the kernel shows connections to them that nobody accepted too.
+        "sockets": [
+            line
+            for line in shown("cat", "/proc/net/unix")
+            if "deckwire" in line and line.split()[3] == "00010000"
+        ],
+        # Labs of others come and go meanwhile.
+        "namespaces": [
+            line.split()[0]
+            for line in shown("ip", "netns")
+            if line.startswith(lab.directory.name) or not line.startswith("dw")
+        ],
+        "pinned": sorted(str(path) for path in Path("/sys/fs/bpf").rglob("*")),
+    }
+
+
+def changes(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    return [name for name in before if before[name] != after[name]]
+
+
+@pytest.fixture
+def web(lab: Lab) -> Node:
+    """A decky with a page."""
+    http_server(lab, lab.deckies[0])
+    return lab.deckies[0]
+
+
+@pytest.mark.parametrize(
+    ("way", "number"),
+    [pytest.param("tcx", signal.SIGTERM, marks=needs_tcx), ("clsact", signal.SIGINT)],
+)
+def test_the_interface_is_left_as_it_was_found(
+    lab: Lab, web: Node, way: str, number: signal.Signals
+) -> None:
+    before = state(lab)
+    agent = start(lab, way)
+    during = state(lab)
+    assert set(changes(before, during)) >= ({"tcx"} if way == "tcx" else {"filters", "qdiscs"})
+    programs = [program for ids in tcx(lab.host).values() for program in ids]
+    fetch_plain(lab.client, web.v4)
+    assert agent.stop(number) == 0
+    after = state(lab)
+    if way == "clsact":
+        # The qdisc may have become another's meanwhile: it stays, empty.
+        assert changes(before, after) == ["qdiscs"]
+        assert [line for line in after["qdiscs"] if line not in before["qdiscs"]] == [  # type: ignore[attr-defined,operator]
+            f"qdisc clsact ffff: dev {PARENT} parent ffff:fff1 "
+        ]
+    else:
+        assert changes(before, after) == []
+    assert not [program for program in programs if is_loaded(program)]
+
+
+@WAYS
+def test_nothing_works_on_after_a_kill_that_the_next_start_does_not_find(
+    lab: Lab, web: Node, way: str
+) -> None:
+    """Links end with their process; filters outlive it until they are replaced."""
+    before = state(lab)
+    killed = start(lab, way)
+    killed.stop(signal.SIGKILL)
+    left = filters(lab)
+    assert tcx(lab.host) == before["tcx"]
+    assert [text.count("deckwire_") for text in left.values()] == (
+        [1, 1] if way == "clsact" else [0, 0]
+    )
+    agent = start(lab, way)
+    assert [text.count("deckwire_") for text in filters(lab).values()] == (
+        [1, 1] if way == "clsact" else [0, 0]
+    )
+    fetch_plain(lab.client, web.v4)
+    agent.stop()
+    sums = assert_nothing_lost(agent)
+    assert (sums["frames_syn"], sums["handshakes"]) == (1, 1)
+    assert counted(agent, dst_ip=web.v4) == Counter(
+        tcp_syn_fingerprint=1, tcp_handshake=1, tcp_flow_timing=1
+    )
+    assert set(changes(before, state(lab))) <= {"qdiscs"}
+
+
+def test_a_second_start_says_who_is_there_and_changes_nothing(lab: Lab, web: Node) -> None:
+    first = AgentProcess(lab)
+    before = state(lab)
+    for interface in (PARENT, HOST_INTERFACE):
+        status, lines = run_agent(lab, ["-i", interface, "--netns", lab.host.netns])
+        assert status == 2
+        assert lines == [
+            f"deckwire: {PARENT} is already watched by process {first.process.pid} (user id 0):"
+            " stop that one first"
+        ]
+    assert changes(before, state(lab)) == []
+    fetch_plain(lab.client, web.v4)
+    first.stop()
+    assert counted(first)["tcp_handshake"] == 1
+
+
+def run_agent(lab: Lab, options: Sequence[str], node: Node | None = None) -> tuple[int, list[str]]:
+    """An agent that is expected to refuse: its status and what it says."""
+    argv = [sys.executable, "-P", "-m", "deckwire", "run", *options]
+    done = lab.run(node, [*argv, "--deckies", lab.deckies_file()], seconds=60)
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_two_agents_watch_beside_each_other(lab: Lab, web: Node) -> None:
+    """On another interface there is nobody to refuse."""
+    side = second_way(lab, web)
+    first = AgentProcess(lab, options=EVERYTHING)
+    second = AgentProcess(lab, "side0", options=[*EVERYTHING, *side.options])
+    fetch_plain(lab.client, web.v4)
+    fetch_plain(lab.host, side.address)
+    for agent, address in ((first, web.v4), (second, side.address)):
+        agent.stop()
+        assert_nothing_lost(agent)
+        (handshake,) = agent.find("tcp_handshake")
+        assert (handshake["host"], handshake["fields"]["dst_ip"]) == (web.name, address)
+
+
+class SideDoor:
+    """A veth that leads from the host to a decky, past the MACVLAN."""
+
+    address = "198.19.0.2"
+
+    def __init__(self, name: str) -> None:
+        self.options = ["--decky", f"{self.address}={name}"]
+
+
+def second_way(lab: Lab, decky: Node) -> SideDoor:
+    def ip(node: Node, *words: str) -> None:
+        done = lab.run(node, ["ip", *words])
+        assert done.returncode == 0, done.stderr
+
+    ip(lab.host, "link", "add", "side0", "index", "2000", "type", "veth",
+       "peer", "name", "side1", "netns", decky.netns)  # fmt: skip
+    ip(lab.host, "address", "add", "198.19.0.1/24", "dev", "side0")
+    ip(decky, "address", "add", f"{SideDoor.address}/24", "dev", "side1")
+    ip(decky, "link", "set", "side1", "up")
+    ip(lab.host, "link", "set", "side0", "up")
+
+    def is_up() -> bool:
+        return "state UP" in lab.run(lab.host, ["ip", "link", "show", "side0"]).stdout
+
+    wait_until(is_up, "side0 is up")
+    return SideDoor(decky.name)
+
+
+def test_one_agent_watches_two_interfaces(lab: Lab, web: Node) -> None:
+    side = second_way(lab, web)
+    agent = AgentProcess(lab, options=["-i", "side0", *EVERYTHING, *side.options])
+    assert PARENT in agent.messages[-1]
+    assert "side0" in agent.messages[-1]
+    fetch_plain(lab.client, web.v4)
+    fetch_plain(lab.host, side.address)
+    agent.stop()
+    assert_nothing_lost(agent)
+    told = [event["fields"]["dst_ip"] for event in agent.find("tcp_handshake")]
+    assert told == [web.v4, side.address]
+    assert tcx(lab.host, "side0") == {"ingress": [], "egress": []}
+
+
+def test_a_macvlan_stands_for_its_parent_and_says_so(lab: Lab, web: Node) -> None:
+    agent = AgentProcess(lab, HOST_INTERFACE, ["-i", PARENT, *EVERYTHING])
+    assert f"deckwire: macvlan {HOST_INTERFACE} -> parent {PARENT}" in agent.messages
+    assert f" on {PARENT} (" in agent.messages[-1]
+    fetch_plain(lab.client, web.v4)
+    fetch_plain(lab.deckies[1], web.v4)
+    agent.stop()
+    assert_nothing_lost(agent)
+    # Both names mean one place: nothing is seen twice.
+    directions = [event["fields"]["direction"] for event in agent.find("tcp_handshake")]
+    assert directions == ["inbound", "lateral"]
+
+
+def test_in_the_namespace_itself_no_netns_is_needed(lab: Lab, web: Node) -> None:
+    process = lab.popen(
+        lab.host,
+        [
+            *(sys.executable, "-P", "-m", "deckwire", "run", "-i", PARENT),
+            *("--decky", f"{web.v4}=shop", "--format", "json"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("deckwire: ready: watching 1 decky on parent0")
+    fetch_plain(lab.client, web.v4)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.count('"host": "shop", "event": "tcp_handshake"') == 1
+
+
+def test_the_parent_of_a_decky_cannot_be_reached_from_inside_it(lab: Lab, web: Node) -> None:
+    options = ["-i", web.interface, "--netns", web.netns]
+    assert run_agent(lab, options) == (
+        2,
+        [
+            f"deckwire: the parent of macvlan {web.interface} is in another network namespace:"
+            " name that parent and give its namespace with --netns"
+        ],
+    )
+    assert tcx(web, web.interface) == {"ingress": [], "egress": []}
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (lambda lab: ["-i", "nosuch", "--netns", lab.host.netns], "no interface nosuch in this"),
+        (lambda lab: ["-i", PARENT, "--netns", "dwlab-none"], "no network namespace dwlab-none"),
+        (lambda lab: ["-i", "lo", "--netns", lab.host.netns], "lo is the loopback"),
+    ],
+    ids=["interface", "netns", "loopback"],
+)
+def test_a_place_that_cannot_be_watched_is_one_clear_line(
+    lab: Lab, options: Callable[[Lab], list[str]], line: str
+) -> None:
+    before = state(lab)
+    status, lines = run_agent(lab, options(lab))
+    assert status == 2
+    assert len(lines) == 1
+    assert lines[0].startswith(f"deckwire: {line}")
+    assert changes(before, state(lab)) == []
