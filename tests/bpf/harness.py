@@ -171,6 +171,10 @@ class Kernel:
         self.samples()
         assert_conserved(self.counters(), self.run, self.received)
 
+    def forget(self) -> None:
+        """Drops the frames kept for comparison with samples that are yet to come."""
+        self._frames.clear()
+
     def _check_sample(self, sample: Sample, data: bytes) -> None:
         head = abi.SAMPLE_HEAD.parse(data)
         frames = self._frames[head.time_ns]
