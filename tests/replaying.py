@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -83,13 +84,11 @@ class ReplayLab:
         clock = CaptureClock()
         collector = _Collector()
         parts = assemble(settings, self.loaded, registry, clock, collector, self._identify)
-        replay = Replay(self.loaded, parts.pipeline, parts.intake, clock)
-        try:
-            replay.run_frames(frames)
-        except CaptureError:
-            pass
-        parts.pipeline.finish()
         self.last = parts
+        replay = Replay(self.loaded, parts.pipeline, parts.intake, clock)
+        with suppress(CaptureError):
+            replay.run_frames(frames)
+        parts.pipeline.finish()
         return collector.events
 
     def _clear(self) -> None:

@@ -243,6 +243,8 @@ class Pipeline:
         if fate is Fate.DROPPED or not signature or opened is None:
             return
         window, end_ns = opened
+        # And what the kernel suppressed by itself until it was decided here.
+        self._add_suppressed(signature, window)
         until_ns = syn.time_ns + end_ns - time_ns
         self._tables.suppress_syn(signature, until_ns, syn.time_ns)
         self._suppressing[signature] = until_ns, window

@@ -1,0 +1,462 @@
+"""From frames to events, through the real programs: what is told, when, and with which figures."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from conversation import (
+    CLIENT,
+    CLIENT6,
+    DECKY,
+    DECKY6,
+    DECKY_B,
+    MS,
+    SECOND,
+    START_NS,
+    STRANGER,
+    Conversation,
+    in_time,
+)
+from deckwire import abi
+from deckwire.assembly import kernel_settings
+from deckwire.captures import Frame
+from deckwire.config import Budgets, Settings
+from deckwire.deckies import Decky, Registry, parse_address
+from replaying import SETTINGS, ReplayLab
+from tls.flights import handshake
+from told import names, of, one
+
+pytestmark = pytest.mark.root
+
+TLS12 = handshake(ssl.TLSVersion.TLSv1_2)
+TLS13 = handshake(ssl.TLSVersion.TLSv1_3)
+DEDUP = Settings(dedup_ttl=300.0)
+
+
+@contextmanager
+def kernel(lab: ReplayLab, settings: Settings) -> Iterator[None]:
+    """The programs run by other settings than the lab's, from empty SYN tables."""
+    table = lab.loaded.maps["settings"]
+    before = table.lookup(bytes(4))
+    assert before is not None
+    changed = {**abi.SETTINGS.parse(before), **kernel_settings(settings)}
+    table.update(bytes(4), abi.SETTINGS.build(changed))
+    for name in ("syn_seen", "syn_budget"):
+        slots = lab.loaded.maps[name]
+        for key, value in slots.items():
+            if any(value):
+                slots.update(key, bytes(slots.value_size))
+    try:
+        yield
+    finally:
+        table.update(bytes(4), before)
+
+
+def talk(**where: int) -> Conversation:
+    """A TLS 1.2 connection with all its flights."""
+    return Conversation(**where).open().send(TLS12.client).answer(TLS12.server).close()
+
+
+# --- which events, in which order ---
+
+
+def test_one_connection_tells_six_events(lab: ReplayLab) -> None:
+    events = lab.frames(talk().frames, [DECKY])
+    assert names(events) == [
+        "tcp_syn_fingerprint",
+        "tcp_handshake",
+        "tls_client_hello",
+        "tls_session",
+        "tls_certificate",
+        "tcp_flow_timing",
+    ]
+    assert {event.host for event in events} == {"d-0"}
+    assert len({dict(event.fields)["conn_id"] for event in events}) == 1
+
+
+def test_times_are_those_of_the_packets_that_completed_the_events(lab: ReplayLab) -> None:
+    events = lab.frames(talk().frames, [DECKY])
+    frame = [(event.time_ns - START_NS) // MS for event in events]
+    assert frame == [0, 2, 3, 4, 4, 7]
+
+
+def test_strangers_are_not_told(lab: ReplayLab) -> None:
+    assert (
+        lab.frames(Conversation(CLIENT, STRANGER).open().send(b"x").close().frames, [DECKY]) == []
+    )
+
+
+# --- flow figures ---
+
+
+def test_figures_are_exact(lab: ReplayLab) -> None:
+    conversation = Conversation(step_ns=0)
+    conversation.wait(0).syn().wait(0.010).synack().wait(0.030).ack()
+    conversation.wait(0.1).send(bytes(100)).wait(0.002).answer(bytes(3_000), 1_500)
+    conversation.wait(1).close()
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    expected = {
+        "packets": 9,
+        "bytes": 3_100,
+        "duration_s": 1.142,
+        "mean_iat_ms": 142.75,
+        "min_iat_ms": 0.0,
+        "max_iat_ms": 1000.0,
+        "retransmits": 0,
+        "retransmits_server": 0,
+        "bytes_client": 100,
+        "bytes_server": 3_000,
+        "packets_client": 5,
+        "packets_server": 4,
+        "close": "fin",
+        "rtt_client_us": 30_000,
+        "rtt_server_us": 10_000,
+    }
+    assert {name: flow[name] for name in expected} == expected
+
+
+def test_retransmits_count_on_both_sides_and_keep_alives_do_not(lab: ReplayLab) -> None:
+    conversation = Conversation().syn().syn().synack().synack().ack()
+    conversation.send(bytes(1_000), 500)
+    conversation.add(0, "PA", 501, 1, bytes(500))  # the second segment again
+    conversation.add(0, "PA", 1, 1, bytes(700))  # and all of it in another cut
+    conversation.answer(bytes(200))
+    conversation.add(1, "PA", 1, 1_001, bytes(200))
+    conversation.add(0, "A", 1_000, 201, b"\0")  # keep-alive: one byte before the next
+    conversation.add(1, "A", 200, 1_001)
+    events = lab.frames(conversation.close().frames, [DECKY])
+    flow = one(events, "tcp_flow_timing")
+    assert (flow["retransmits"], flow["retransmits_server"]) == (3, 2)
+    told = one(events, "tcp_handshake")
+    assert (told["syn_retransmits"], told["synack_retransmits"]) == (1, 1)
+
+
+@pytest.mark.parametrize("sender", [0, 1])
+def test_a_reset_ends_it(lab: ReplayLab, sender: int) -> None:
+    conversation = Conversation().open().send(b"hello").reset(sender)
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["close"], flow["packets"]) == ("rst", 5)
+
+
+def test_a_reset_outside_the_window_does_not(lab: ReplayLab) -> None:
+    conversation = Conversation().open().send(b"hello")
+    conversation.add(0, "R", 400_000_000, None).answer(b"still here").close()
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["close"], flow["bytes"]) == ("fin", 15)
+
+
+def test_one_fin_does_not_end_it(lab: ReplayLab) -> None:
+    conversation = Conversation().open().send(b"request")
+    conversation.add(0, "FA", 8, 1)
+    conversation.sent[0] = 9
+    conversation.answer(b"a long answer")
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["close"], flow["bytes_server"]) == ("shutdown", 13)
+
+
+def test_idle_is_by_the_captures_clock(lab: ReplayLab) -> None:
+    quiet = Conversation().open().send(b"hello")
+    other = Conversation(client_port=40_001, start_ns=START_NS + 121 * SECOND).open()
+    events = lab.frames(in_time(quiet, other.send(b"x")), [DECKY])
+    flows = {flow["src_port"]: flow for flow in of(events, "tcp_flow_timing")}
+    assert flows[40_000]["close"] == "idle"
+    assert flows[40_000]["time_ns"] == START_NS + 3 * MS
+    assert flows[40_001]["close"] == "shutdown"
+
+
+def test_119_seconds_are_not_idle(lab: ReplayLab) -> None:
+    quiet = Conversation().open().send(b"hello").wait(119).send(b"again").close()
+    flow = one(lab.frames(quiet.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["close"], flow["max_iat_ms"]) == ("fin", 119001.0)
+
+
+def test_a_new_handshake_on_the_same_4_tuple_begins_a_new_connection(lab: ReplayLab) -> None:
+    first = Conversation().open().send(b"one")
+    second = Conversation(start_ns=START_NS + 5 * SECOND, client_iss=9_999, server_iss=77)
+    second.open().send(b"two!").close()
+    flows = of(lab.frames(in_time(first, second), [DECKY]), "tcp_flow_timing")
+    assert [(flow["bytes"], flow["close"]) for flow in flows] == [(3, "idle"), (4, "fin")]
+
+
+def test_late_segments_make_no_ghost(lab: ReplayLab) -> None:
+    conversation = Conversation().open().send(b"hello").close()
+    conversation.wait(3).add(1, "A", 2, 7).wait(3).add(1, "R", 2, None)
+    flows = of(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert [flow["packets"] for flow in flows] == [7]
+
+
+def test_scan_probes_are_counted_not_told(lab: ReplayLab) -> None:
+    connect_scan = Conversation().open().reset()
+    events = lab.frames(Conversation().syn().synack().ack().frames, [DECKY])
+    assert of(events, "tcp_flow_timing") == []
+    assert lab.last is not None
+    assert lab.last.pipeline.counts["flow_probes"] == 1
+    assert len(of(lab.frames(connect_scan.frames, [DECKY]), "tcp_flow_timing")) == 1
+
+
+@pytest.mark.parametrize("after", ["S", "SA"])
+def test_half_open_attempts_are_no_flow(lab: ReplayLab, after: str) -> None:
+    conversation = Conversation().syn()
+    if after == "SA":
+        conversation.synack()
+    events = lab.frames(conversation.reset().wait(130).frames, [DECKY])
+    assert names(events) == ["tcp_syn_fingerprint"]
+
+
+def test_a_connection_begun_before_is_told(lab: ReplayLab) -> None:
+    conversation = Conversation()
+    for _ in range(4):
+        conversation.send(b"middle").ack(1)
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["src_ip"], flow["dst_ip"], flow["packets"]) == (CLIENT, DECKY, 8)
+    assert not {"rtt_client_us", "rtt_server_us"} & flow.keys()
+
+
+# --- direction ---
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "host", "direction"),
+    [
+        (CLIENT, DECKY, "d-0", "inbound"),
+        (DECKY, CLIENT, "d-0", "outbound"),
+        (DECKY, DECKY_B, "d-1", "lateral"),
+        (CLIENT6, DECKY6, "d-2", "inbound"),
+        (DECKY6, CLIENT6, "d-2", "outbound"),
+    ],
+)
+@pytest.mark.parametrize("ports", [(40_000, 443), (443, 40_000)])
+def test_who_opened_it_is_the_source_of_every_event(
+    lab: ReplayLab, client: str, server: str, host: str, direction: str, ports: tuple[int, int]
+) -> None:
+    conversation = Conversation(client, server, *ports)
+    conversation.open().send(TLS12.client).answer(TLS12.server).close()
+    events = lab.frames(conversation.frames, [DECKY, DECKY_B, DECKY6])
+    assert len(events) == 6
+    for event in events:
+        fields = dict(event.fields)
+        assert (event.host, fields["direction"]) == (host, direction)
+        assert (fields["src_ip"], fields["src_port"]) == (client, ports[0])
+        assert (fields["dst_ip"], fields["dst_port"]) == (server, ports[1])
+
+
+# --- TLS ---
+
+
+def test_post_quantum_hello_over_two_segments_in_both_orders(lab: ReplayLab) -> None:
+    hello = TLS13.client[: 5 + int.from_bytes(TLS13.client[3:5], "big")]
+    whole = one(lab.frames(Conversation().open().send(hello).frames, [DECKY]), "tls_client_hello")
+    half = len(hello) // 2
+    for order in ((0, 1), (1, 0)):
+        conversation = Conversation().open()
+        for n in order:
+            conversation.add(0, "PA", 1 + n * half, 1, hello[n * half :][: half + n])
+        told = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
+        assert told["quality"] == "reassembled"
+        changed = {name for name in whole if told[name] != whole[name]}
+        assert changed <= {"quality", "time_ns"}
+
+
+def test_the_handshake_is_known_although_data_came_before_its_ack(lab: ReplayLab) -> None:
+    """The server speaks before the final ACK: the connection is entered as met in the middle."""
+    conversation = Conversation().syn().synack()
+    conversation.answer(TLS12.server).send(TLS12.client)
+    conversation.add(0, "A", conversation.sent[0], 1).close()
+    hello = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
+    assert {"ja4l_rtt_ms", "rtt_server_us"} <= hello.keys()
+
+
+# --- budgets and deduplication ---
+
+
+def test_a_syn_that_the_budget_cut_is_told_from_its_handshake(lab: ReplayLab) -> None:
+    tight = replace(SETTINGS, budgets=Budgets(syn_records_per_second=1, syn_burst=1))
+    attempts = [
+        Conversation(client_port=40_000 + n, start_ns=START_NS + n * MS).syn() for n in range(5)
+    ]
+    honest = Conversation(client_port=50_000, start_ns=START_NS + 9 * MS).open().send(b"x")
+    with kernel(lab, tight):
+        events = lab.frames(in_time(*attempts, honest), [DECKY])
+    told = of(events, "tcp_syn_fingerprint")
+    assert [syn["src_port"] for syn in told] == [40_000, 50_000]
+    assert told[1]["time_ns"] == START_NS + 9 * MS
+    assert lab.last is not None
+    assert lab.last.tables.counters()["syn_over_budget"] == 5
+
+
+def test_deduplication_tells_once_and_sums_up(lab: ReplayLab) -> None:
+    """The kernel suppresses nothing here: all that is deduplicated, the agent sees."""
+    talks = [talk(client_port=40_000 + n, start_ns=START_NS + n * SECOND) for n in range(4)]
+    events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    once = ("tcp_syn_fingerprint", "tcp_handshake", "tls_client_hello", "tls_session")
+    for name in (*once, "tls_certificate", "tcp_flow_timing"):
+        assert len(of(events, name)) == 1, name
+    summaries = {summary["event"]: summary for summary in of(events, "dedup_summary")}
+    assert summaries.keys() == {*once, "tls_certificate", "tcp_flow_timing"}
+    assert {summary["count"] for summary in summaries.values()} == {3}
+    assert {summary["deckies"] for summary in summaries.values()} == {1}
+    hello = summaries["tls_client_hello"]
+    first = one(events, "tls_client_hello")
+    assert hello["key"] == f"{first['ja3']}|{first['ja4']}"
+    assert hello["src_ip"] == CLIENT
+
+
+def test_a_window_is_not_renewed(lab: ReplayLab) -> None:
+    talks = [
+        talk(client_port=40_000 + n, start_ns=START_NS + at * SECOND)
+        for n, at in enumerate((0, 150, 299, 301, 302))
+    ]
+    events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    hellos = of(events, "tls_client_hello")
+    assert [hello["src_port"] for hello in hellos] == [40_000, 40_003]
+    counts = [s["count"] for s in of(events, "dedup_summary") if s["event"] == "tls_client_hello"]
+    assert counts == [2, 1]
+
+
+def test_what_the_kernel_suppressed_is_summed_up_too(lab: ReplayLab) -> None:
+    deckies = [f"198.51.100.{n}" for n in range(1, 41)]
+    scan = [
+        Conversation(CLIENT, decky, start_ns=START_NS + n * SECOND // 2).syn()
+        for n, decky in enumerate(deckies)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*scan), deckies, DEDUP)
+    assert len(of(events, "tcp_syn_fingerprint")) == 1
+    assert lab.last is not None
+    counters = lab.last.tables.counters()
+    assert counters["syn_suppressed"] > 30
+    summary = one(events, "dedup_summary")
+    assert summary["count"] == 39
+    assert 20 <= summary["deckies"] <= 39
+    assert summary["event"] == "tcp_syn_fingerprint"
+    assert summary["last_seen"] > summary["first_seen"]
+
+
+def test_kernel_suppression_ends_with_the_window(lab: ReplayLab) -> None:
+    syns = [
+        Conversation(client_port=40_000 + n, start_ns=START_NS + at * SECOND).syn()
+        for n, at in enumerate((0, 2, 299, 301, 303))
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*syns), [DECKY], DEDUP)
+    told = of(events, "tcp_syn_fingerprint")
+    assert [syn["src_port"] for syn in told] == [40_000, 40_003]
+    assert [s["count"] for s in of(events, "dedup_summary")] == [2, 1]
+
+
+# --- the registry ---
+
+
+def reloading(
+    lab: ReplayLab, conversations: list[Conversation], at_ns: int, deckies: dict[str, str]
+) -> Iterator[Frame]:
+    """Frames in order; before the first of `at_ns` or later the registry is replaced."""
+    due = True
+    for frame in in_time(*conversations):
+        if due and frame.time_ns >= at_ns:
+            due = False
+            assert lab.last is not None
+            registry = Registry(Decky(name, parse_address(a)) for a, name in deckies.items())
+            lab.last.pipeline.replace_registry(registry)
+        yield frame
+
+
+def later(seconds: float) -> Conversation:
+    """Something else at that time: with it the replay drains its ring."""
+    return Conversation(STRANGER, CLIENT, start_ns=START_NS + round(seconds * SECOND)).syn()
+
+
+def test_connections_of_a_decky_that_leaves_end(lab: ReplayLab) -> None:
+    leaving = Conversation().open().send(TLS12.client[:100])
+    staying = Conversation(server=DECKY_B, client_port=41_000).open().send(b"x")
+    lateral = Conversation(DECKY, DECKY_B, client_port=42_000).open().send(b"y")
+    after = Conversation(start_ns=START_NS + 4 * SECOND, client_port=43_000).open().send(b"z")
+    talks = [leaving, staying, lateral, after, later(2)]
+    frames = reloading(lab, talks, START_NS + 3 * SECOND, {DECKY_B: "d-1"})
+    events = lab.frames(frames, [DECKY, DECKY_B])
+    flows = {flow["src_port"]: flow for flow in of(events, "tcp_flow_timing")}
+    closes = {port: (flow["close"], flow["host"]) for port, flow in flows.items()}
+    assert closes == {
+        40_000: ("removed", "d-0"),
+        41_000: ("shutdown", "d-1"),
+        42_000: ("shutdown", "d-1"),
+    }
+    assert one(events, "tls_client_hello")["quality"] == "truncated"
+
+
+def test_a_decky_that_comes_is_watched_and_a_name_that_changes_is_told(lab: ReplayLab) -> None:
+    renamed = Conversation().open().send(b"x").wait(4).send(b"y")
+    fresh = Conversation(server=DECKY_B, start_ns=START_NS + 4 * SECOND).open().send(b"x")
+    frames = reloading(
+        lab, [renamed, fresh, later(2)], START_NS + 3 * SECOND, {DECKY: "new", DECKY_B: "b"}
+    )
+    events = lab.frames(frames, [DECKY])
+    flows = [(flow["host"], flow["close"]) for flow in of(events, "tcp_flow_timing")]
+    assert sorted(flows) == [("b", "shutdown"), ("new", "shutdown")]
+    assert [syn["host"] for syn in of(events, "tcp_syn_fingerprint")] == ["d-0", "b"]
+
+
+# --- bounds ---
+
+
+@pytest.mark.parametrize(("seconds", "present"), [(5, 20), (12, 0)])
+def test_a_source_is_counted_down_when_its_connections_are_forgotten(
+    lab: ReplayLab, seconds: int, present: int
+) -> None:
+    """Else each source would reach its cap once and for ever. Ended ones linger for 10 s."""
+    sources = lab.loaded.maps["sources"]
+    for key, value in sources.items():
+        if any(value):
+            sources.update(key, bytes(sources.value_size))
+    talks = [talk(client_port=40_000 + n, start_ns=START_NS + n * MS) for n in range(20)]
+    lab.frames(in_time(*talks, later(seconds), later(seconds + 2)), [DECKY])
+    assert sum(int.from_bytes(value[16:], "little") for _, value in sources.items()) == present
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[ReplayLab]:
+    """With room for 64 connections."""
+    with ReplayLab(table_sizes={"MAX_FLOWS": 64}) as lab:
+        yield lab
+
+
+def test_before_the_table_is_full_the_idlest_of_the_biggest_source_give_way(
+    small: ReplayLab,
+) -> None:
+    greedy = [
+        Conversation(client_port=40_000 + n, start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(50)
+    ]
+    honest = [
+        Conversation(f"203.0.113.{n}", start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(1, 11)
+    ]
+    events = small.frames(in_time(*greedy, *honest, later(1.5), later(3)), [DECKY])
+    flows = of(events, "tcp_flow_timing")
+    evicted = [flow for flow in flows if flow["close"] == "evicted"]
+    # 60 of 64 are three more than nine tenths.
+    assert [(flow["src_ip"], flow["src_port"]) for flow in evicted] == [
+        (CLIENT, 40_000),
+        (CLIENT, 40_001),
+        (CLIENT, 40_002),
+    ]
+    assert len(flows) == 60
+    assert small.last is not None
+    assert small.last.pipeline.counts["flows_evicted"] == 3
+    assert small.last.tables.counters()["flow_insert_failed"] == 0
+
+
+def test_ended_connections_give_way_first(small: ReplayLab) -> None:
+    ended = [talk(client_port=40_000 + n, start_ns=START_NS + n * MS) for n in range(40)]
+    open_now = [
+        Conversation(client_port=50_000 + n, start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(22)
+    ]
+    events = small.frames(in_time(*ended, *open_now, later(1.5)), [DECKY])
+    closes = [flow["close"] for flow in of(events, "tcp_flow_timing")]
+    assert sorted(closes) == ["fin"] * 40 + ["shutdown"] * 22
