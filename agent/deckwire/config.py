@@ -164,7 +164,11 @@ def _outputs(value: object, base: str) -> tuple[str, ...]:
     for text in _texts(value):
         parse_output(text)
         kind, _, target = text.partition(":")
-        outputs.append(f"{kind}:{_path(target, base)}" if kind in PATH_OUTPUTS else text)
+        if kind in PATH_OUTPUTS:
+            text = f"{kind}:{_path(target, base)}"  # noqa: PLW2901
+            # What is short enough by itself may be too long behind the file's directory.
+            parse_output(text)
+        outputs.append(text)
     if not outputs:
         raise ValueError("the list is empty, stdout or another output is allowed")
     return tuple(outputs)
