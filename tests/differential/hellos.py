@@ -19,6 +19,9 @@ SIGNATURES = [0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601, 0x
 PROTOCOLS = [b"h2", b"http/1.1", b"h3", b"spdy/3.1", b"x", b"\xff\xfe", b"a b", b"smb", b"dot"]
 NAMES = [b"www.example.com", b"a", b"xn--mnchen-3ya.example", b"10.0.0.1", b"*.example", b"x" * 250]
 
+UNASSIGNED = range(0x0100, 0x3000)
+"""Extension types that IANA has not given out."""
+
 EC_POINT_FORMATS, SUPPORTED_GROUPS = 11, 10
 
 
@@ -74,9 +77,8 @@ def _extensions(
         kinds.append(dice.choice(kinds))  # a repeated extension, which RFC 8446, 4.2 forbids
     made = [(kind, makers[kind](dice)) for kind in kinds]
     if dice.random() < 0.3:
-        # Types that nobody knows; the ones taken are kept clear of.
-        unknown = [kind for kind in dice.sample(range(1 << 16), 3) if kind not in _CLIENT]
-        unknown = [kind for kind in unknown if kind not in GREASE]
+        # Types that nobody knows: of known ones the bodies would have to be right.
+        unknown = [kind for kind in dice.sample(UNASSIGNED, 3) if kind not in GREASE]
         made += [(kind, dice.randbytes(dice.randrange(20))) for kind in unknown]
     if grease and dice.random() < 0.5:
         made.insert(0, (dice.choice(GREASE), b""))
@@ -85,6 +87,8 @@ def _extensions(
 
 
 def _list(dice: random.Random, values: list[int], most: int) -> list[int]:
+    if dice.random() < 0.04:
+        return []  # no peer accepts it, but it is well-formed
     found = [dice.choice(values) for _ in range(dice.randint(1, most))]
     if dice.random() < 0.1:
         found += [dice.randrange(1 << 16) for _ in range(3)]
@@ -102,7 +106,7 @@ def _groups(dice: random.Random) -> bytes:
 
 
 def _point_formats(dice: random.Random) -> bytes:
-    return vector(1, bytes(dice.choice([[0], [0, 1, 2], [1], [0, 2]])))
+    return vector(1, bytes(dice.choice([[0], [0, 1, 2], [1], [0, 2], []])))
 
 
 def _signatures(dice: random.Random) -> bytes:

@@ -1,0 +1,29 @@
+"""Random hellos in random records: one record or several, several messages in one."""
+
+from __future__ import annotations
+
+import random
+
+from differential.hellos import random_client_hello, random_server_hello
+from differential.wire import Exchange
+from tls.flights import message, record
+
+
+def generated(seed: int, count: int) -> list[Exchange]:
+    """As many exchanges; the same seed gives the same."""
+    dice = random.Random(seed)
+    found = []
+    for number in range(count):
+        client = _records(dice, message(1, random_client_hello(dice).body), 0x0301)
+        answer = message(2, random_server_hello(dice).body)
+        if dice.random() < 0.2:
+            answer += message(14, b"")  # ServerHelloDone in the ServerHello's record
+        server = _records(dice, answer, 0x0303)
+        found.append(Exchange(f"generated, seed {seed}, number {number}", client, server))
+    return found
+
+
+def _records(dice: random.Random, content: bytes, version: int) -> bytes:
+    size = dice.choice([16_384, 16_384, 16_384, 700, 200, 60])
+    parts = [content[at : at + size] for at in range(0, len(content), size)]
+    return b"".join(record(part, version=version) for part in parts)

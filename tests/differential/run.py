@@ -1,0 +1,85 @@
+"""Compares our JA3 and JA3S with tshark's over thousands of hellos, generated and by real stacks.
+
+As root a part of them also goes through the whole replay: the BPF programs, reassembly, events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS))
+
+# The tests are no installed package.
+from differential import comparison, stacks, wire  # noqa: E402
+from differential.generated import generated  # noqa: E402
+
+BATCH = 1_000
+SHOWN = 5
+
+
+def main() -> int:
+    """The exit status: 1 if anything differed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=5_000, help="generated exchanges")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for stack, make in stacks.ALL.items():
+            failed += _compare(stack, make(), Path(folder))
+        for at in range(0, arguments.cases, BATCH):
+            count = min(BATCH, arguments.cases - at)
+            exchanges = generated(arguments.seed + at, count)
+            failed += _compare(f"generated {at + count}", exchanges, Path(folder), at == 0)
+    return 1 if failed else 0
+
+
+def _compare(
+    what: str, exchanges: list[wire.Exchange], folder: Path, with_replay: bool = True
+) -> int:
+    """How many differed, which is told."""
+    if not exchanges:
+        print(f"{what:16} not installed")
+        return 0
+    path = folder / "hellos.pcap"
+    wire.write_pcap(path, exchanges)
+    theirs = comparison.tshark(path, len(exchanges))
+    report = comparison.compare(exchanges, theirs)
+    different = report.different
+    replay = "not replayed"
+    if with_replay and os.geteuid() == 0:
+        wrong = _replay(path, exchanges)
+        different += wrong
+        replay = f"{len(exchanges)} replayed, {len(wrong)} different"
+    rules = ", ".join(f"{count} {rule}" for rule, count in sorted(report.excluded.items()))
+    print(
+        f"{what:16} {report.clients:6} JA3 and {report.servers:6} JA3S equal,"
+        f" {len(report.different)} different"
+        f"{', excluded: ' + rules if rules else ''}; {replay}",
+        flush=True,
+    )
+    for text in different[:SHOWN]:
+        print(text)
+    return len(different)
+
+
+def _replay(path: Path, exchanges: list[wire.Exchange]) -> list[str]:
+    from replaying import ReplayLab  # noqa: PLC0415 - loads programs, which takes root
+
+    with ReplayLab() as lab:
+        events = lab.capture(path, [wire.SERVER_TEXT])
+    found = comparison.replayed(events, len(exchanges))
+    return [
+        f"{exchange.what}, replayed\n  parsed   {wanted}\n  replayed {got}"
+        for exchange, got in zip(exchanges, found, strict=True)
+        if got != (wanted := comparison.md5s(comparison.ours(exchange)))
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""A small part of what ``make differential`` compares, and that comparing can fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+from pathlib import Path
+
+import pytest
+
+from differential import comparison, wire
+from differential.generated import generated
+from differential.wire import Exchange
+from tls.flights import client_hello, handshake, message, record
+
+CASES = 120
+
+needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark not installed")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loads BPF programs")
+
+
+def some_exchanges() -> list[Exchange]:
+    flights = [
+        handshake(ssl.TLSVersion.TLSv1_2),
+        handshake(ssl.TLSVersion.TLSv1_3),
+        handshake(ssl.TLSVersion.TLSv1_3, retry=True),
+    ]
+    return [Exchange("OpenSSL", *flight) for flight in flights] + generated(7, CASES)
+
+
+@needs_tshark
+def test_ja3_and_ja3s_are_those_of_tshark(tmp_path: Path) -> None:
+    exchanges = some_exchanges()
+    wire.write_pcap(tmp_path / "hellos.pcap", exchanges)
+    theirs = comparison.tshark(tmp_path / "hellos.pcap", len(exchanges))
+    report = comparison.compare(exchanges, theirs)
+    assert report.different == []
+    assert report.clients == report.servers == len(exchanges) - sum(report.excluded.values())
+    assert report.clients > CASES * 0.9
+
+
+@pytest.mark.root
+@needs_root
+def test_the_whole_replay_gives_what_the_parsers_give(tmp_path: Path) -> None:
+    from replaying import ReplayLab  # noqa: PLC0415 - needs root to be of use
+
+    exchanges = some_exchanges()
+    wire.write_pcap(tmp_path / "hellos.pcap", exchanges)
+    with ReplayLab() as lab:
+        events = lab.capture(tmp_path / "hellos.pcap", [wire.SERVER_TEXT])
+    found = comparison.replayed(events, len(exchanges))
+    assert found == [comparison.md5s(comparison.ours(each)) for each in exchanges]
+
+
+def test_a_difference_is_reported() -> None:
+    exchanges = generated(8, 3)
+    ours = [comparison.ours(each) for each in exchanges]
+    wrong = [(ours[0][0] + "0", ours[0][1]), (ours[1][0], ""), ours[2]]
+    report = comparison.compare(exchanges, wrong)
+    assert [text.partition("\n")[0] for text in report.different] == [
+        each.what for each in exchanges[:2]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "left_out"),
+    [(10, b"\0\2\0\x1d", True), (11, b"\1\0", True), (13, b"\0\2\4\3", False)],
+)
+def test_only_repeated_lists_of_ja3_are_left_out(kind: int, body: bytes, left_out: bool) -> None:
+    def exchange(*extensions: tuple[int, bytes]) -> Exchange:
+        return Exchange("made", record(message(1, client_hello(*extensions))), b"")
+
+    assert bool(comparison.exclusion(exchange((kind, body), (kind, body)))) is left_out
+    assert not comparison.exclusion(exchange((kind, body)))
