@@ -62,3 +62,9 @@ def check_harmless(line: bytes) -> None:
     assert len(line) <= LINE_BYTES, len(line)
     text = line.decode()
     assert text.isprintable(), [c for c in text if not c.isprintable()]
+
+
+def check_message(text: str) -> None:
+    """An error's text is one line of printable characters, and short."""
+    assert text.isprintable(), text
+    assert len(text) < 2_000, len(text)

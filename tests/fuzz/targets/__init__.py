@@ -1,4 +1,4 @@
-"""The fuzz targets: each module has `seeds()`, and `check(data)` that raises if a property fails."""
+"""The fuzz targets: modules with `seeds()`, and `check(data)` that raises if a property fails."""
 
 from __future__ import annotations
 

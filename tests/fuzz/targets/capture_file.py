@@ -6,6 +6,7 @@ from deckwire.captures import CaptureError, CaptureFile, Frame, ethernet
 from deckwire.captures.frame import TIME_LIMIT_NS
 from deckwire.limits import CAPTURE_FRAME_BYTES
 from fuzz.files import MemoryFile
+from fuzz.lines import check_message
 from fuzz.material import pcap, pcapng, tcp_frame
 
 _FILE = MemoryFile()
@@ -33,10 +34,7 @@ def check(data: bytes) -> None:
                 frames.append(frame)
             assert capture.position == len(data)
     except CaptureError as error:
-        line = str(error)
-        assert line.startswith(f"{path}: at byte ")
-        assert line.isprintable()
-        assert 0 <= error.offset <= len(data)
+        _check_error(error, path, len(data))
     assert sum(len(frame.data) for frame in frames) <= len(data)
     for frame in frames:
         assert 0 <= frame.time_ns < TIME_LIMIT_NS
@@ -44,3 +42,9 @@ def check(data: bytes) -> None:
         assert len(frame.data) <= frame.wire_len
         framed = ethernet(frame)
         assert framed is None or len(framed) <= len(frame.data) + 14
+
+
+def _check_error(error: CaptureError, path: str, size: int) -> None:
+    check_message(str(error))
+    assert str(error).startswith(f"{path}: at byte ")
+    assert 0 <= error.offset <= size

@@ -1,4 +1,4 @@
-"""certificate.describe: any bytes give a value, a sound certificate's agrees with another reader."""
+"""certificate.describe: any bytes give a value; of a sound one another reader says the same."""
 
 from __future__ import annotations
 

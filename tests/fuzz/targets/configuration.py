@@ -7,6 +7,7 @@ from deckwire.jsonl import JsonFormat
 from deckwire.sinks.spec import parse_output
 from deckwire.syslog import SyslogFormat
 from fuzz.files import MemoryFile
+from fuzz.lines import check_message
 
 _FILE = MemoryFile()
 
@@ -32,10 +33,7 @@ def check(data: bytes) -> None:
     try:
         settings = merge(read_config(path), {})
     except ConfigError as error:
-        line = str(error)
-        assert line.startswith(f"{path}: ")
-        assert line.isprintable()
-        assert len(line) < 2_000
+        check_message(str(error))
         return
     assert settings.format in FORMATS
     for output in settings.outputs:

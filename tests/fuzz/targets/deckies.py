@@ -6,6 +6,7 @@ import json
 
 from deckwire.deckies import DeckiesError, Registry, parse_deckies
 from deckwire.limits import DECKIES
+from fuzz.lines import check_message
 
 
 def seeds() -> list[bytes]:
@@ -26,11 +27,8 @@ def check(data: bytes) -> None:
     try:
         registry = parse_deckies(data, "d\n")
     except DeckiesError as error:
-        line = str(error)
-        assert line.startswith("d\\n:")
-        assert line.isprintable()
-        assert line.isascii()
-        assert len(line) < 1_000
+        check_message(str(error))
+        _check_place(error)
         return
     assert len(registry) <= DECKIES
     for decky in registry:
@@ -46,3 +44,9 @@ def check(data: bytes) -> None:
     }
     assert parse_deckies(json.dumps(again).encode(), "again") == registry
     assert registry.difference(Registry()) == (tuple(registry), ())
+
+
+def _check_place(error: DeckiesError) -> None:
+    """Path and line first, the path's newline written out."""
+    assert str(error).startswith("d\\n:")
+    assert str(error).isascii()

@@ -34,14 +34,14 @@ def check(data: bytes) -> None:
     try:
         sample = decode(data)
     except MalformedSample as error:
-        assert str(error) in _CAUSES
+        _check_cause(error)
     else:
         _check_sample(sample, data)
     try:
         record = flow_record(data)
         handshake = flow_handshake(data)
     except MalformedSample as error:
-        assert str(error) in _CAUSES
+        _check_cause(error)
         return
     assert record.client in (0, 1, abi.CLIENT_UNKNOWN)
     assert record.close in abi.CLOSES
@@ -49,6 +49,10 @@ def check(data: bytes) -> None:
         _check_opening(opening)
     assert (handshake.rtt_server_us or 0) >= 0
     assert (handshake.rtt_client_us or 0) >= 0
+
+
+def _check_cause(error: MalformedSample) -> None:
+    assert str(error) in _CAUSES
 
 
 def _check_sample(
