@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from deckwire.captures import Frame, ethernet, split_segments
-from deckwire.limits import SUPER_PACKET_BYTES
+from deckwire.limits import SUPER_PACKET_BYTES, SUPER_PACKET_HEADER_BYTES
 from fuzz.feed import Feed
 from fuzz.material import tcp_frame
 
+_HEADERS = SUPER_PACKET_HEADER_BYTES
 _LINKS = (1, 101, 228, 229, 0, 108, 113, 276, 12, 147)
 
 
@@ -25,7 +28,7 @@ def seeds() -> list[bytes]:
 
 def check(data: bytes) -> None:
     feed = Feed(data)
-    link, max_len = _LINKS[feed.number(1) % len(_LINKS)], 256 + 4 * feed.number(1)
+    link, max_len = _LINKS[feed.number(1) % len(_LINKS)], _HEADERS + 4 * (1 + feed.number(1))
     body = feed.rest()
     frame = ethernet(Frame(0, link, body, len(body)))
     if frame is None:
@@ -40,20 +43,25 @@ def check(data: bytes) -> None:
     if len(pieces) == 1:
         assert len(pieces[0]) <= max_len
         return
-    header = _header_len(frame, pieces)
-    # The first piece is as long as can be, so this many pieces claim at most what the packet did.
-    assert (len(pieces) - 1) * (max_len - header) <= SUPER_PACKET_BYTES
-    assert frame.endswith(b"".join(piece[header:] for piece in pieces)) or len(frame) > header
+    # All but the last are as long as can be, so they claim no more than the packet did.
+    assert (len(pieces) - 1) * (max_len - _HEADERS) <= SUPER_PACKET_BYTES
     assert len({piece[:14] for piece in pieces}) == 1
+    if frame[12:14] == b"\x08\0":
+        _check_payload(frame, pieces)
 
 
-def _header_len(frame: bytes, pieces: list[bytes]) -> int:
-    """Bytes of headers, from the two last pieces: all that came before are full."""
-    total = sum(map(len, pieces))
-    for header in range(54, 257):
-        carried = total - header * len(pieces)
-        if b"".join(piece[header:] for piece in pieces) and carried >= 0:
-            joined = b"".join(piece[header:] for piece in pieces)
-            if joined in frame:
-                return header
-    return min(map(len, pieces))
+def _check_payload(frame: bytes, pieces: list[bytes]) -> None:
+    """The pieces of a packet of IPv4 without tags carry its payload, in order."""
+    tcp = 14 + (frame[14] & 0xF) * 4
+    payload = tcp + (frame[tcp + 12] >> 4) * 4
+    carried = b"".join(piece[payload:] for piece in pieces)
+    assert carried == frame[payload : payload + len(carried)]
+    claimed = [int.from_bytes(piece[16:18], "big") - (payload - 14) for piece in pieces]
+    assert all(size >= 0 for size in claimed)
+    total = int.from_bytes(frame[16:18], "big")
+    assert sum(claimed) == (14 + total if total else len(frame)) - payload
+    first = int.from_bytes(frame[tcp + 4 : tcp + 8], "big")
+    syn = bool(frame[tcp + 13] & 2)
+    for piece, before in zip(pieces, accumulate(claimed, initial=0), strict=False):
+        seq = int.from_bytes(piece[tcp + 4 : tcp + 8], "big")
+        assert (seq - first) & 0xFFFF_FFFF == before + (syn and before > 0)

@@ -8,7 +8,7 @@ from fuzz.feed import Feed
 
 _SENT = bytes((n * 7 + n // 251) & 0xFF for n in range(STREAM_BYTES * 2))
 """What an honest sender sends: long enough that no two neighbouring stretches are alike."""
-_READ, _LIE, _CUT = 0x80, 0x40, 0x20
+_READ, _LIE, _CUT, _LONG = 0x80, 0x40, 0x20, 0x10
 _SEGMENTS = 64
 _FOLLOWED = 2_048
 """Offsets up to which the harness knows byte by byte what has come."""
@@ -22,7 +22,7 @@ def seeds() -> list[bytes]:
         bytes([_READ]) + (n * 9).to_bytes(3, "big") + (30).to_bytes(2, "big") for n in (4, 3, 2, 0)
     )
     lying = bytes(4) + bytes([_LIE | _CUT]) + bytes(3) + b"\x01\0" + bytes(7) + b"\x02\0"
-    far = bytes(4) + bytes([0]) + b"\0\xff\xf0" + b"\xff\xff" + bytes(6)
+    far = bytes(4) + bytes([_LONG]) + b"\0\xff\xf0" + b"\xff\xff" + bytes(6)
     return [in_order, backwards, lying, far]
 
 
@@ -37,6 +37,8 @@ def check(data: bytes) -> None:
         if not feed:
             break
         how, offset, size = feed.number(1), feed.number(3) % (STREAM_BYTES + 999), feed.number(2)
+        if not how & _LONG:
+            size &= 0x1FF
         payload = _SENT[offset : offset + size]
         if how & _LIE:
             honest = False
