@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog iperf3 clang-format
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench clean fuzz differential
 
 setup: $(VENV)/.installed
 
@@ -28,6 +28,18 @@ lint: setup
 	$(BIN)/ruff format --check agent tests
 	$(BIN)/mypy
 	clang-format --dry-run -Werror bpf/*.c bpf/*.h
+
+# Coverage-guided fuzzing of every parser (docs/fuzzing.md); TARGET=records runs one harness alone.
+SECONDS ?= 600
+fuzz: setup
+	$(BIN)/python -m pip install -q --disable-pip-version-check atheris==3.0.0
+	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
+
+# Our JA3 and JA3S against tshark's, on generated hellos and on those of real TLS libraries.
+CASES ?= 5000
+differential: setup
+	$(APTGET) install -y -qq --no-install-recommends tshark gnutls-bin libnss3-tools
+	$(BIN)/python tests/differential/run.py --cases $(CASES)
 
 clean:
 	rm -rf $(VENV) build dist agent/*.egg-info
