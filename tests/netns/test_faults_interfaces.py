@@ -1,0 +1,207 @@
+"""What happens to interfaces under a running agent: it goes on, or takes up again by itself."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from deckwire.lab import Lab, Node
+from deckwire.lab.agent import AgentProcess
+from deckwire.lab.certificates import make_certificate
+from deckwire.lab.namespaces import wait_until
+from deckwire.lab.network import PARENT
+from deckwire.lab.servers import http_server, openssl_server
+
+from .hooks import tcx
+from .watching import EVERYTHING, TLS13, assert_nothing_lost, client_context, fetch_plain
+
+pytestmark = pytest.mark.root
+
+SIDE, SIDE_PEER = "side0", "side1"
+HOST_ADDRESS, DECKY_ADDRESS = "198.19.0.1", "198.19.0.2"
+
+
+def ip(lab: Lab, node: Node, *words: str) -> str:
+    done = lab.run(node, ["ip", *words])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def lead_aside(lab: Lab, decky: Node, *, index: int = 2_000) -> None:
+    """A veth from the host to a decky that the test may do with as it likes."""
+    ip(lab, lab.host, "link", "add", SIDE, "index", str(index), "type", "veth",
+       "peer", "name", SIDE_PEER, "netns", decky.netns)  # fmt: skip
+    ip(lab, lab.host, "address", "add", f"{HOST_ADDRESS}/24", "dev", SIDE)
+    ip(lab, decky, "address", "add", f"{DECKY_ADDRESS}/24", "dev", SIDE_PEER)
+    for node, interface in ((decky, SIDE_PEER), (lab.host, SIDE)):
+        ip(lab, node, "link", "set", interface, "up")
+    wait_up(lab, lab.host, SIDE)
+
+
+def wait_up(lab: Lab, node: Node, interface: str) -> None:
+    wait_until(lambda: "state UP" in ip(lab, node, "link", "show", interface), f"{interface} is up")
+
+
+@pytest.fixture
+def web(lab: Lab) -> Node:
+    """A decky with a page."""
+    http_server(lab, lab.deckies[0])
+    return lab.deckies[0]
+
+
+def watch_side(lab: Lab, web: Node) -> AgentProcess:
+    lead_aside(lab, web)
+    return AgentProcess(lab, SIDE, [*EVERYTHING, "--decky", f"{DECKY_ADDRESS}={web.name}"])
+
+
+def told_ports(agent: AgentProcess) -> list[int]:
+    return [event["fields"]["src_port"] for event in agent.find("tcp_handshake")]
+
+
+def visit(lab: Lab, agent: AgentProcess, node: Node, address: str) -> None:
+    """A connection that the agent must tell."""
+    _, port, _, _ = fetch_plain(node, address)
+    agent.expect("tcp_flow_timing", src_port=port, dst_ip=address, close="fin")
+
+
+def said(agent: AgentProcess, pattern: str) -> int:
+    return sum(bool(re.fullmatch(f"deckwire: {pattern}", line)) for line in agent.messages)
+
+
+def wait_said(agent: AgentProcess, pattern: str, times: int = 1) -> None:
+    agent.wait(lambda: said(agent, pattern) >= times, f"the agent says {pattern!r}", 30)
+
+
+GONE = f"{SIDE} is gone; it is attached again when it comes back"
+BACK = rf"ready: {SIDE} attached again \(\S+\)"
+
+
+def test_an_interface_that_goes_down_and_up_is_watched_on(lab: Lab, web: Node) -> None:
+    agent = watch_side(lab, web)
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    before = tcx(lab.host, SIDE)
+    ip(lab, lab.host, "link", "set", SIDE, "down")
+    ip(lab, lab.host, "link", "set", SIDE, "up")
+    wait_up(lab, lab.host, SIDE)
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    assert tcx(lab.host, SIDE) == before
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+    assert len(agent.messages) == 1
+
+
+def test_a_recreated_interface_is_taken_up_again(lab: Lab, web: Node) -> None:
+    """Twice, with another index each time, as a container runtime leaves and makes it."""
+    agent = watch_side(lab, web)
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    for times, index in enumerate((2_001, 2_002), 1):
+        ip(lab, lab.host, "link", "del", SIDE)
+        wait_said(agent, GONE, times)
+        lead_aside(lab, web, index=index)
+        wait_said(agent, BACK, times)
+        visit(lab, agent, lab.host, DECKY_ADDRESS)
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+    assert len(told_ports(agent)) == 3
+    assert tcx(lab.host, SIDE) == {"ingress": [], "egress": []}
+
+
+def test_a_parent_that_is_recreated_within_a_moment_is_taken_up_again(lab: Lab, web: Node) -> None:
+    """Gone and back before the agent looks: what it hears is both at once."""
+    agent = watch_side(lab, web)
+    ip(lab, lab.host, "link", "del", SIDE)
+    lead_aside(lab, web, index=2_001)
+    wait_said(agent, BACK)
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+
+
+def test_a_renamed_interface_is_watched_on(lab: Lab, web: Node) -> None:
+    agent = watch_side(lab, web)
+    ip(lab, lab.host, "link", "set", SIDE, "down")
+    ip(lab, lab.host, "link", "set", SIDE, "name", "other0")
+    ip(lab, lab.host, "link", "set", "other0", "up")
+    wait_up(lab, lab.host, "other0")
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+    assert tcx(lab.host, "other0") == {"ingress": [], "egress": []}
+    assert len(agent.messages) == 1
+
+
+def test_an_interface_that_moves_to_another_namespace_is_gone(lab: Lab, web: Node) -> None:
+    """It is another's there. Back again it is watched again."""
+    agent = watch_side(lab, web)
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    ip(lab, lab.host, "link", "set", SIDE, "netns", lab.client.netns)
+    wait_said(agent, GONE)
+    nothing: dict[str, list[int]] = {"ingress": [], "egress": []}
+    wait_until(lambda: tcx(lab.client, SIDE) == nothing, "the programs left it")
+    ip(lab, lab.client, "link", "set", SIDE, "netns", lab.host.netns)
+    wait_said(agent, BACK)
+    ip(lab, lab.host, "address", "add", f"{HOST_ADDRESS}/24", "dev", SIDE)
+    ip(lab, lab.host, "link", "set", SIDE, "up")
+    wait_up(lab, lab.host, SIDE)
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+
+
+def test_another_mtu_changes_nothing(lab: Lab, web: Node) -> None:
+    agent = AgentProcess(lab, options=EVERYTHING)
+    visit(lab, agent, lab.client, web.v4)
+    before = tcx(lab.host)
+    ip(lab, lab.host, "link", "set", PARENT, "mtu", "1400")
+    visit(lab, agent, lab.client, web.v4)
+    visit(lab, agent, lab.deckies[1], web.v4)
+    assert tcx(lab.host) == before
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+    assert len(agent.messages) == 1
+
+
+def test_a_decky_whose_namespace_goes_takes_only_its_own_along(lab: Lab, web: Node) -> None:
+    """In mid-connection, without a farewell: the connection is told all the same, once."""
+    doomed = lab.deckies[1]
+    server = openssl_server(lab, doomed, make_certificate(lab.directory, "doomed", key="ec"))
+    agent = AgentProcess(lab, options=EVERYTHING)
+    context = client_context(TLS13)
+    with context.wrap_socket(lab.client.connect(doomed.v4, 443)) as connection:
+        port = connection.getsockname()[1]
+        agent.expect("tls_session", dst_ip=doomed.v4)
+        # What the end of a namespace does to its interfaces first.
+        ip(lab, doomed, "link", "del", doomed.interface)
+        ip(lab, lab.host, "netns", "del", doomed.netns)
+        server.kill()
+        connection.sendall(b"is anybody there?")
+        visit(lab, agent, lab.client, web.v4)
+        assert agent.stop() == 0
+    assert_nothing_lost(agent)
+    (flow,) = agent.find("tcp_flow_timing", src_port=port)
+    assert (flow["host"], flow["fields"]["close"]) == (doomed.name, "shutdown")
+
+
+def test_lost_messages_about_interfaces_are_made_good(lab: Lab, web: Node) -> None:
+    """More of them than the socket holds, and among those lost that the interface was replaced."""
+    agent = watch_side(lab, web)
+    agent.process.send_signal(signal.SIGSTOP)
+    noise = "".join(f"link set {SIDE} mtu {1_000 + n}\n" for n in range(1_000))
+    assert lab.run(lab.host, ["ip", "-batch", "-"], input=noise).returncode == 0
+    assert overruns(lab) > 0
+    ip(lab, lab.host, "link", "del", SIDE)
+    lead_aside(lab, web, index=2_001)
+    agent.process.send_signal(signal.SIGCONT)
+    wait_said(agent, BACK)
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+
+
+def overruns(lab: Lab) -> int:
+    """Messages that sockets subscribed to interfaces had no room for."""
+    table = lab.run(lab.host, ["cat", "/proc/net/netlink"]).stdout.splitlines()[1:]
+    rows = [line.split() for line in table]
+    return sum(int(row[8]) for row in rows if row[1] == "0" and int(row[3], 16) & 1)
