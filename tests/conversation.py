@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
+from struct import pack
 
 from bpf import frames
 from deckwire.captures import Frame
@@ -128,3 +129,12 @@ def in_time(*conversations: Conversation) -> list[Frame]:
     """The frames of all of them in the order of their times."""
     every: Iterable[Frame] = chain.from_iterable(talk.frames for talk in conversations)
     return sorted(every, key=lambda frame: frame.time_ns)
+
+
+def pcap(frames: Iterable[Frame]) -> bytes:
+    """A classic capture file with nanoseconds."""
+    content = pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, 1)
+    for frame in frames:
+        seconds, rest = divmod(frame.time_ns, SECOND)
+        content += pack("<IIII", seconds, rest, len(frame.data), frame.wire_len) + frame.data
+    return content
