@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import pack
+from typing import Any
 
 ETH_IPV4, ETH_IPV6, ETH_ARP = 0x0800, 0x86DD, 0x0806
 VLAN, QINQ, QINQ_OLD = 0x8100, 0x88A8, 0x9100
@@ -172,7 +173,7 @@ class Talk:
         ack: int | None = None,
         data: bytes = b"",
         options: bytes = b"",
-        **ip: int,
+        **ip: Any,
     ) -> bytes:
         """`ack` None: the field is 0."""
         acked = 0 if ack is None else self.server_iss + ack
@@ -197,7 +198,7 @@ class Talk:
         ack: int | None = None,
         data: bytes = b"",
         options: bytes = b"",
-        **ip: int,
+        **ip: Any,
     ) -> bytes:
         """`ack` None: the field is 0."""
         acked = 0 if ack is None else self.client_iss + ack
@@ -227,7 +228,7 @@ class Talk:
             self.c("A", client + 1, server + 1),
         ]
 
-    def _frame(self, ends: tuple[str, str], segment: bytes, ip: dict[str, int]) -> bytes:
+    def _frame(self, ends: tuple[str, str], segment: bytes, ip: dict[str, Any]) -> bytes:
         build = ipv6 if ":" in self.client else ipv4
         return ethernet(build(segment, *ends, **ip))
 

@@ -15,8 +15,10 @@ from typing import Any
 import construct
 import pytest
 
-from deckwire import abi, flow, limits, pipeline
+from deckwire import abi, limits
+from deckwire.flow import ends
 from deckwire.kernel.loading import LoadRequest, bpf_directory, load
+from deckwire.tables import OpenFlow
 
 pytestmark = pytest.mark.root
 
@@ -30,6 +32,7 @@ CONSTANTS = {
     "SAMPLE_END": abi.SAMPLE_END,
     "SAMPLE_TLS_STARTS": abi.SAMPLE_TLS_STARTS,
     "SAMPLE_FLOW_STRAY": abi.SAMPLE_FLOW_STRAY,
+    "SAMPLE_TLS_ENDS": abi.SAMPLE_TLS_ENDS,
     "CLIENT_UNKNOWN": abi.CLIENT_UNKNOWN,
     "RTT_UNKNOWN": abi.RTT_UNKNOWN,
     "FLOW_STRAY": abi.FLOW_STRAY,
@@ -72,9 +75,6 @@ OFFSETS = {
     ("end_sample", "totals"): abi.SAMPLE_HEAD_BYTES,
     ("flow", "totals"): 0,
     ("flow", "totals.born_ns"): 0,
-    ("flow", "totals.close"): pipeline._CLOSE,
-    ("flow", "totals.flags"): pipeline._FLAGS,
-    ("flow", "totals.last_ns"): pipeline._LAST_NS.start,
     ("flow_totals", "side"): 64,  # each side is a cache line
     ("flow_totals", "side[1]"): 128,
     ("flow_key", "addr[1]"): 16,
@@ -202,9 +202,15 @@ def test_places_that_are_read_without_a_schema(
     assert compiler.place(struct, member)[0] == OFFSETS[struct, member]
 
 
-def test_a_sweep_reads_eight_bytes_of_time(compiler: Compiler) -> None:
-    last = pipeline._LAST_NS
-    assert last.stop - last.start == compiler.place("flow", "totals.last_ns")[1]
+def test_a_sweep_reads_the_members_that_it_means() -> None:
+    flow = abi.FLOW.parse(bytes(abi.FLOW_BYTES))
+    flow.totals.last_ns = 2**63 + 5
+    flow.totals.close = abi.CLOSES.index("rst")
+    flow.totals.flags = abi.FLOW_TOLD
+    flow.totals.source_slot = 0xFEDC_BA98
+    value = abi.SCHEMAS["flow"].build(flow)
+    assert OpenFlow(b"", value, False).state == (2**63 + 5, True, True, 0xFEDC_BA98)
+    assert OpenFlow(b"", bytes(abi.FLOW_BYTES), False).state == (0, False, False, 0)
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
@@ -220,8 +226,8 @@ def test_counters_are_those_of_the_struct_in_its_order() -> None:
 
 def test_the_ends_of_a_key_are_where_they_are_read() -> None:
     key = bytes(range(32)) + pack("!HH", 5, 6)
-    assert flow.ends(key, 0) == (key[:16], 5, key[16:32], 6)
-    assert flow.ends(key, 1) == (key[16:32], 6, key[:16], 5)
+    assert ends(key, 0) == (key[:16], 5, key[16:32], 6)
+    assert ends(key, 1) == (key[16:32], 6, key[:16], 5)
 
 
 def test_direct_mapped_tables_are_powers_of_two() -> None:

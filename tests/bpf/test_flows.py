@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from .harness import MS, SECOND, START_NS, Kernel, Wait
 
 pytestmark = pytest.mark.root
 
-Steps = list[bytes | Wait]
+Steps = Sequence[bytes | Wait]
 
 TALKS = {
     "IPv4": Talk(),

@@ -199,9 +199,9 @@ class Fuzzer:
                 next_header=following,
                 length=rng.choice([None, None, 0, rng.randrange(1 << 16)]),
             )
-        kind = rng.choice([None, None, None, ETH_IPV4, ETH_IPV6])
+        ethertype = rng.choice([None, None, None, ETH_IPV4, ETH_IPV6])
         tags = [(rng.choice([VLAN, QINQ]), rng.randrange(1 << 16))] * rng.randrange(4)
-        return ethernet(packet, kind, tags)
+        return ethernet(packet, ethertype, tags)
 
     def _mutated(self, frame: bytes) -> bytes:
         rng = self._random

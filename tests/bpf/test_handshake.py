@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from .harness import MS, SECOND, START_NS, Kernel, Wait
 
 pytestmark = pytest.mark.root
 
-Steps = list[bytes | Wait]
+Steps = Sequence[bytes | Wait]
 
 TALKS = {
     "IPv4": Talk(),

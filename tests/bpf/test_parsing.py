@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -344,7 +344,7 @@ def test_a_frame_cut_or_padded_to_any_length_is_counted_once(kernel: Kernel, tal
     ],
 )
 def test_a_super_packet_counts_as_its_packets(
-    kernel: Kernel, gso: dict[str, int], packets: int
+    kernel: Kernel, gso: dict[str, Any], packets: int
 ) -> None:
     talk = Talk()
     kernel.feed(*talk.opened())

@@ -39,11 +39,11 @@ TENTATIVE_NS = SECOND
 """SYN_TENTATIVE_NS: as long as the kernel suppresses on its own."""
 
 
-def syn4(options: bytes = LINUX_OPTIONS, segment: dict[str, int] | None = None, **ip: int) -> bytes:
+def syn4(options: bytes = LINUX_OPTIONS, segment: dict[str, Any] | None = None, **ip: Any) -> bytes:
     return ethernet(ipv4(tcp(options=options, **(segment or {})), **ip))
 
 
-def syn6(options: bytes = LINUX_OPTIONS, segment: dict[str, int] | None = None, **ip: int) -> bytes:
+def syn6(options: bytes = LINUX_OPTIONS, segment: dict[str, Any] | None = None, **ip: Any) -> bytes:
     return ethernet(ipv6(tcp(options=options, **(segment or {})), **ip))
 
 

@@ -25,7 +25,7 @@ from .harness import MS, SECOND, Kernel, Wait, segments
 
 pytestmark = pytest.mark.root
 
-Steps = list[bytes | Wait]
+Steps = Sequence[bytes | Wait]
 
 WINDOW = 16_384
 """Undecided bytes behind a hole that may still be a hello's: TLS_UNDECIDED_BYTES."""
