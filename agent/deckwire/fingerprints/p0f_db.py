@@ -168,7 +168,9 @@ class _Reader:
             if self.label is None:
                 raise ValueError("sig without a label")
             if self.needs_sys:
-                raise ValueError(f"the tool {str(self.label)!r} needs a sys line in front of its sig")
+                raise ValueError(
+                    f"the tool {str(self.label)!r} needs a sys line in front of its sig"
+                )
             direction = Direction(self.section[4:])
             self.signatures.append(parse_signature(value, self.label, direction, number))
         else:
