@@ -553,8 +553,12 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 	__u32 zero = 0, slot;
 	int error;
 
+	if (skb->len <= payload_off ||
+	    (side->tls_state == TLS_WATCH && ahead <= 0 && !side->tls_orphans &&
+	     !may_begin_record(skb, payload_off)))
+		return;
 	walk = record_walks.lookup(&zero);
-	if (!walk || skb->len <= payload_off)
+	if (!walk)
 		return;
 	avail = skb->len - payload_off;
 	if (avail > p->payload_len)
@@ -659,6 +663,10 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 		flow->totals.flags |= FLOW_TOLD;
 }
 
+/*
+ * The decky tables decide, the sketch only spares most frames the look-ups:
+ * a flow in the tables is of a decky anyway.
+ */
 static __always_inline int is_decky4(__be32 addr)
 {
 	return deckies4.lookup(&addr) != 0;
@@ -684,6 +692,13 @@ static __always_inline void fill_mapped(struct packet *p,
 	p->daddr[3] = ip->daddr;
 }
 
+static __always_inline int is_ours(const struct packet *p)
+{
+	if (p->ip_version == 4)
+		return is_decky4(p->daddr[3]) || is_decky4(p->saddr[3]);
+	return is_decky6(p->daddr) || is_decky6(p->saddr);
+}
+
 /* A VEPA switch reflects lateral frames that egress has counted already. */
 static __always_inline int is_vepa_echo(struct __sk_buff *skb,
 					const struct packet *p)
@@ -697,22 +712,22 @@ static __always_inline int is_vepa_echo(struct __sk_buff *skb,
 	return is_decky6(p->saddr) && is_decky6(p->daddr);
 }
 
-/* A frame that no further step takes. */
-static __always_inline void count_ignored(struct counters *c, int verdict)
+/* A frame that no further step takes, or whose addresses only looked ours. */
+static __always_inline void count_ignored(struct counters *c,
+					  const struct packet *p, int verdict)
 {
-	switch (verdict) {
-	case PARSE_MALFORMED:
+	if (!is_ours(p))
+		c->foreign_no_decky++;
+	else if (verdict == PARSE_MALFORMED)
 		c->ignored_ip_malformed++;
-		break;
-	case PARSE_FRAGMENT_FIRST:
+	else if (verdict == PARSE_FRAGMENT_FIRST)
 		c->ignored_fragment_first++;
-		break;
-	case PARSE_FRAGMENT_LATER:
+	else if (verdict == PARSE_FRAGMENT_LATER)
 		c->ignored_fragment_later++;
-		break;
-	default:
+	else if (verdict == PROTO_TCP)
+		c->ignored_tcp_malformed++;
+	else
 		c->ignored_not_tcp++;
-	}
 }
 
 /*
@@ -722,6 +737,7 @@ static __always_inline void count_ignored(struct counters *c, int verdict)
  */
 static __always_inline int enter(struct __sk_buff *skb, int ingress)
 {
+	struct decky_sketch *sketch;
 	struct ipv4_header *ip4;
 	struct ipv6_header *ip6;
 	struct counters *c;
@@ -736,6 +752,9 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w = works.lookup(&zero);
 	if (!w)
 		return TC_NEXT;
+	sketch = decky_sketch.lookup(&zero);
+	if (!sketch)
+		return TC_NEXT;
 	/* drivers and tunnels may leave headers in fragments */
 	if ((__u32)(skb->data_end - skb->data) < LINEAR_LEN &&
 	    skb->len > (__u32)(skb->data_end - skb->data))
@@ -748,14 +767,16 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	ip4 = cur.pos;
 	ip6 = cur.pos;
 	if (proto == ETH_P_IPV4 && (void *)(ip4 + 1) <= cur.end) {
-		if (!is_decky4(ip4->daddr) && !is_decky4(ip4->saddr)) {
+		if (!sketch_has(sketch, sketch_bit4(ip4->daddr)) &&
+		    !sketch_has(sketch, sketch_bit4(ip4->saddr))) {
 			c->foreign_no_decky++;
 			return TC_NEXT;
 		}
 		fill_mapped(&w->packet, ip4);
 		proto = parse_ipv4(&cur, &w->packet, skb->len);
 	} else if (proto == ETH_P_IPV6 && (void *)(ip6 + 1) <= cur.end) {
-		if (!is_decky6(ip6->daddr) && !is_decky6(ip6->saddr)) {
+		if (!sketch_has(sketch, sketch_bit6(ip6->daddr)) &&
+		    !sketch_has(sketch, sketch_bit6(ip6->saddr))) {
 			c->foreign_no_decky++;
 			return TC_NEXT;
 		}
@@ -814,18 +835,16 @@ int decky_packet(struct __sk_buff *skb)
 			c->ignored_vepa_echo++;
 			return TC_NEXT;
 		}
-		if (proto != PROTO_TCP) {
-			count_ignored(c, proto);
-			return TC_NEXT;
-		}
-		if (parse_tcp(skb, p) < 0) {
-			c->ignored_tcp_malformed++;
+		if (proto != PROTO_TCP || parse_tcp(skb, p) < 0) {
+			count_ignored(c, p, proto);
 			return TC_NEXT;
 		}
 		w->now = frame_time(skb);
 		w->sender = make_key(p, &w->key);
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
-			if (p->flags & TCP_ACK)
+			if (!is_ours(p))
+				c->foreign_no_decky++;
+			else if (p->flags & TCP_ACK)
 				jumps.call(skb, JUMP_SYNACK);
 			else
 				jumps.call(skb, JUMP_SYN);
@@ -839,6 +858,10 @@ int decky_packet(struct __sk_buff *skb)
 	/* a handshake may be completing, over an older connection even */
 	if (!w->attempted &&
 	    (!flow || flow->totals.flags & (FLOW_PENDING | FLOW_STRAY))) {
+		if (!flow && !is_ours(p)) {
+			c->foreign_no_decky++;
+			return TC_NEXT;
+		}
 		jumps.call(skb, JUMP_ATTEMPT);
 		return TC_NEXT;
 	}

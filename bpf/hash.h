@@ -13,6 +13,26 @@ static __always_inline __u64 mix(__u64 hash, __u64 word)
 	return hash ^ hash >> 29;
 }
 
+/* Where a decky's bit stands in the sketch; Tables in the agent sets it. */
+static __always_inline __u32 sketch_bit4(__be32 addr)
+{
+	return mix(mix(0, addr), addr) >> 48;
+}
+
+static __always_inline __u32 sketch_bit6(const __be32 *addr)
+{
+	return mix(mix(0, (__u64)addr[0] << 32 | addr[1]),
+		   (__u64)addr[2] << 32 | addr[3]) >>
+	       48;
+}
+
+static __always_inline int sketch_has(const struct decky_sketch *sketch,
+				      __u32 bit)
+{
+	bit &= DECKY_BITS - 1;
+	return sketch->word[bit / 64] >> (bit & 63) & 1;
+}
+
 /* The hash of a source: an IPv6 attacker owns at least a /64. */
 static __always_inline __u64 source_hash(const struct flow_key *key, __u8 end,
 					 __u64 seed)

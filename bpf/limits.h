@@ -12,6 +12,9 @@
 #define MAX_DECKIES 65536
 #endif
 
+/* Bits of the sketch of all deckies, a power of two: 8 KB stay in a cache. */
+#define DECKY_BITS 65536
+
 /* Half-open attempts: an LRU, 65,536 hold 130 ms of 500,000 SYN/s. */
 #ifndef MAX_HALF_OPEN
 #define MAX_HALF_OPEN 65536

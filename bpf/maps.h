@@ -15,6 +15,7 @@ struct decky6 {
 BPF_F_TABLE("hash", __be32, __u8, deckies4, MAX_DECKIES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct decky6, __u8, deckies6, MAX_DECKIES,
 	    BPF_F_NO_PREALLOC);
+BPF_TABLE("array", __u32, struct decky_sketch, decky_sketch, 1);
 BPF_TABLE("hash", __u32, __u8, vepa_parents, MAX_VEPA_PARENTS);
 
 /* Spoofed SYNs stay in here; nothing but a real handshake leaves it. */

@@ -93,6 +93,9 @@ struct tcp_header {
 #define IP_MF 0x2000
 #define IP_OFFSET 0x1fff
 
+/* The verifier follows variable offsets into linear data up to 64 KB. */
+#define MAX_LINEAR_OFFSET 2048
+
 struct cursor {
 	void *pos;
 	void *end;
@@ -169,6 +172,7 @@ static __always_inline int parse_ipv4(struct cursor *c, struct packet *p,
 	struct ipv4_header *ip = c->pos;
 	__u16 frag, ihl;
 
+	p->ip_version = 4;
 	if ((void *)(ip + 1) > c->end)
 		return PARSE_MALFORMED;
 	ihl = (ip->version_ihl & 0xf) * 4;
@@ -180,7 +184,6 @@ static __always_inline int parse_ipv4(struct cursor *c, struct packet *p,
 	if (p->l3_len < ihl)
 		return PARSE_MALFORMED;
 	frag = be16(ip->frag_off);
-	p->ip_version = 4;
 	p->ttl = ip->ttl;
 	p->tos = ip->tos;
 	p->ip_id = be16(ip->id);
@@ -205,6 +208,7 @@ static __always_inline int parse_ipv6(struct cursor *c, struct packet *p,
 	struct ipv6_header *ip = c->pos;
 	__u32 word;
 
+	p->ip_version = 6;
 	if ((void *)(ip + 1) > c->end)
 		return PARSE_MALFORMED;
 	word = be32(ip->version_class_label);
@@ -215,7 +219,6 @@ static __always_inline int parse_ipv6(struct cursor *c, struct packet *p,
 		p->l3_len += sizeof(*ip);
 	else
 		p->l3_len = frame_len - p->l3_off;
-	p->ip_version = 6;
 	p->ttl = ip->hop_limit;
 	p->tos = word >> 20;
 	p->flow_label = word & 0xfffff;
@@ -296,14 +299,20 @@ static __always_inline int fill_tcp(const struct tcp_header *tcp,
 	return 0;
 }
 
-/* The TCP header at p->l4_off, which need not be linear. */
+/* The TCP header at p->l4_off, which is linear as a rule but need not be. */
 static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p)
 {
-	struct tcp_header tcp;
+	struct tcp_header *linear, copy;
+	__u64 off = p->l4_off;
 
-	if (bpf_skb_load_bytes(skb, p->l4_off, &tcp, sizeof(tcp)))
+	if (off <= MAX_LINEAR_OFFSET) {
+		linear = (void *)(long)skb->data + off;
+		if ((void *)(linear + 1) <= (void *)(long)skb->data_end)
+			return fill_tcp(linear, p);
+	}
+	if (bpf_skb_load_bytes(skb, p->l4_off, &copy, sizeof(copy)))
 		return PARSE_MALFORMED;
-	return fill_tcp(&tcp, p);
+	return fill_tcp(&copy, p);
 }
 
 /*

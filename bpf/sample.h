@@ -14,6 +14,8 @@
  * (of equal ones the lower address, as raw words) is end 0. IPv4 addresses are
  * v4-mapped.
  */
+#include "limits.h"
+
 struct flow_key {
 	__be32 addr[2][4];
 	__be16 port[2];
@@ -233,6 +235,14 @@ struct option_walk {
 	__u32 own;	 /* any bit of the sender's timestamp */
 	__u32 echo;	 /* any bit of the echoed one */
 	__u32 pad;
+};
+
+/*
+ * A bit for each decky, by a hash: a frame both of whose addresses have none
+ * is of no decky, without a look-up.
+ */
+struct decky_sketch {
+	__u64 word[DECKY_BITS / 64];
 };
 
 /* Where the walk over a segment's record headers stands. */

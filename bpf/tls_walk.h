@@ -25,6 +25,19 @@ static __always_inline void open_peer(struct flow_side *peer,
 	peer->flags |= SIDE_TLS_FRESH;
 }
 
+/* Could a hello's record begin here? Bulk data shows at one linear byte. */
+static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
+{
+	__u8 *first;
+
+	if (off > MAX_LINEAR_OFFSET)
+		return 1;
+	first = (void *)(long)skb->data + off;
+	if ((void *)(first + 1) > (void *)(long)skb->data_end)
+		return 1;
+	return *first == TLS_HANDSHAKE;
+}
+
 /*
  * Walks the record headers that begin in this segment, from the byte at pos;
  * walk->cut tells how many bytes of the payload are worth a sample. The walk

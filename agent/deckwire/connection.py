@@ -235,6 +235,9 @@ class Connection:
         if self.client == abi.CLIENT_UNKNOWN:
             self.client = sample.client
         side = self._sides[sample.sender]
+        if side.start_seq is not None and sample.start_seq not in (None, side.start_seq):
+            # The kernel has seen that what began before was no TLS.
+            self._give_up(sample.sender)
         seen: list[Observation] = []
         for message, quality in side.add(sample):
             self._take(sample.sender, message, quality, seen)
@@ -354,7 +357,7 @@ class Connection:
             seen.append(certificates)
 
     def _give_up(self, sender: int) -> None:
-        """The records of this end are no TLS; a hello may still come (after STARTTLS)."""
+        """What this end sent is no TLS; a hello may still come (after STARTTLS)."""
         self.malformed += 1
         side = self._sides[sender]
         told = self.hello if sender == self.client else self._server

@@ -12,6 +12,7 @@ from deckwire.handshake import Handshake
 from deckwire.kernel.maps import Map
 from deckwire.limits import SYN_SEEN_SLOTS
 from deckwire.sample import flow_handshake
+from deckwire.sketch import Sketch
 
 _SLOT = Struct("<I")
 _ZERO = _SLOT.pack(0)
@@ -68,6 +69,8 @@ class Tables:
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self._deckies4 = maps["deckies4"]
         self._deckies6 = maps["deckies6"]
+        self._decky_sketch = maps["decky_sketch"]
+        self._sketch = Sketch()
         self._half_open = maps["half_open"]
         self._flows = maps["flows"]
         self._strays = maps["strays"]
@@ -86,11 +89,15 @@ class Tables:
         """
         table, key = self._decky_entry(decky)
         table.update(key, _PRESENT)
+        self._sketch.add(decky.packed)
+        self._decky_sketch.update(_ZERO, self._sketch.value)
 
     def unwatch(self, decky: Decky) -> None:
         """Traffic of this decky passes untouched from now on."""
         table, key = self._decky_entry(decky)
         table.delete(key)
+        self._sketch.remove(decky.packed)
+        self._decky_sketch.update(_ZERO, self._sketch.value)
 
     def handshake(self, key: bytes, born_ns: int, stray: bool) -> Handshake | None:
         """The handshake of an open connection; None if it is gone or another took its place."""

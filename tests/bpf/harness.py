@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from struct import unpack
 from typing import Any
 
 from deckwire import abi
+from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.loading import Loaded
 from deckwire.sample import (
     EndSample,
@@ -19,6 +19,7 @@ from deckwire.sample import (
     SynSample,
     decode,
 )
+from deckwire.tables import Tables
 
 from .frames import DECKY, DECKY6, DECKY6_B, DECKY_B
 
@@ -87,10 +88,9 @@ class Kernel:
                 if value != empty:
                     maps[name].update(key, empty)
         maps["counters"].update(ZERO, bytes(maps["counters"].value_size))
-        for decky in (DECKY, DECKY_B):
-            maps["deckies4"].update(socket.inet_aton(decky), b"\1")
-        for decky in (DECKY6, DECKY6_B):
-            maps["deckies6"].update(socket.inet_pton(socket.AF_INET6, decky), b"\1")
+        tables = Tables(maps)
+        for address in (DECKY, DECKY_B, DECKY6, DECKY6_B):
+            tables.watch(Decky("decky", parse_address(address)))
         self.settings(**settings)
         self.loaded.rings.drain()
         self.now_ns, self.run, self.received = START_NS, 0, 0

@@ -1,0 +1,52 @@
+"""The bit a decky has in the kernel's sketch of all deckies: a mirror of bpf/hash.h."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from deckwire.deckies import MAPPED_PREFIX
+from deckwire.limits import DECKY_BITS
+
+_MASK = (1 << 64) - 1
+_WORDS4 = Struct("<I")
+_WORDS6 = Struct("<IIII")
+
+
+class Sketch:
+    """Which bits are set, and by how many deckies each."""
+
+    def __init__(self) -> None:
+        self._deckies = [0] * DECKY_BITS
+        self._bits = bytearray(DECKY_BITS // 8)
+
+    def add(self, packed: bytes) -> None:
+        """A decky by its 16-byte address."""
+        bit = bit_of(packed)
+        self._deckies[bit] += 1
+        self._bits[bit // 8] |= 1 << bit % 8
+
+    def remove(self, packed: bytes) -> None:
+        """A decky that was added; its bit stays for others that have it too."""
+        bit = bit_of(packed)
+        self._deckies[bit] -= 1
+        if not self._deckies[bit]:
+            self._bits[bit // 8] &= ~(1 << bit % 8)
+
+    @property
+    def value(self) -> bytes:
+        """struct decky_sketch."""
+        return bytes(self._bits)
+
+
+def bit_of(packed: bytes) -> int:
+    """sketch_bit4() of a v4-mapped address, sketch_bit6() of any other; 0 to DECKY_BITS - 1."""
+    if packed.startswith(MAPPED_PREFIX):
+        (word,) = _WORDS4.unpack(packed[len(MAPPED_PREFIX) :])
+        return _mix(_mix(0, word), word) >> 48
+    first, second, third, fourth = _WORDS6.unpack(packed)
+    return _mix(_mix(0, first << 32 | second), third << 32 | fourth) >> 48
+
+
+def _mix(value: int, word: int) -> int:
+    value = (value ^ word) * 0x9E3779B97F4A7C15 & _MASK
+    return value ^ value >> 29
