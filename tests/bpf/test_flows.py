@@ -235,6 +235,15 @@ def test_strays_end_as_others_do(kernel: Kernel) -> None:
     assert kernel.sizes() == (0, 0, 1)
 
 
+def test_an_attempt_that_was_reset_is_not_completed_afterwards(kernel: Kernel) -> None:
+    """The server spoke first, the client reset, and an ACK follows nevertheless."""
+    talk = Talk()
+    kernel.feed(
+        *talk.opened()[:2], talk.s("PA", 1, 1, b"220 ready\r\n"), talk.c("R", 1), talk.c("A", 1, 12)
+    )
+    assert "handshake" not in kernel.told()
+
+
 @pytest.mark.parametrize(
     ("steps", "told"),
     [

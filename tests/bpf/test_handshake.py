@@ -13,7 +13,7 @@ from deckwire.flow import address_text, ends
 from deckwire.sample import HandshakeSample, SynSample
 
 from .frames import CLIENT, CLIENT6, DECKY, DECKY6, LINUX_OPTIONS, TALK6, Talk
-from .harness import MS, SECOND, START_NS, Kernel, Wait
+from .harness import MS, SECOND, START_NS, Kernel, Wait, ports
 
 pytestmark = pytest.mark.root
 
@@ -362,6 +362,8 @@ def test_ends_are_those_of_the_frames(kernel: Kernel) -> None:
             talk.server,
         )
         assert (found.client_port, found.server_port) == (talk.client_port, talk.server_port)
+        low, high = ports(sample.key)
+        assert low <= high
 
 
 def test_a_handshake_without_its_syn_is_born_with_the_syn_ack(kernel: Kernel) -> None:
@@ -413,6 +415,18 @@ def test_a_tool_that_sends_the_same_syn_an_hour_later_is_told_again(kernel: Kern
     kernel.feed(talk.c("S"), Wait(3_600 * SECOND), talk.c("S"))
     assert kernel.told() == "syn syn"
     assert "syn_retransmits" not in kernel.raised()
+
+
+@pytest.mark.parametrize(
+    ("gap_ns", "repeated"),
+    [(63 * SECOND, True), (130 * SECOND - 1, True), (130 * SECOND, False)],
+    ids=["Linux's longest gap", "just in time", "too late"],
+)
+def test_how_late_a_syn_may_be_repeated(kernel: Kernel, gap_ns: int, repeated: bool) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("S"), Wait(100 * SECOND), talk.c("S"), Wait(gap_ns), talk.c("S"))
+    assert kernel.told() == ("syn" if repeated else "syn syn")
+    assert kernel.raised()["syn_retransmits"] == 1 + repeated
 
 
 def test_data_of_a_syn_is_counted(kernel: Kernel) -> None:

@@ -267,6 +267,22 @@ def seen(kernel: Kernel) -> list[Any]:
     ]
 
 
+def test_what_was_hidden_stays_counted_until_the_agent_takes_it(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("S"), talk.c("S", 50), talk.c("S", 60))
+    (entry,) = seen(kernel)
+    assert (entry.suppressed, entry.first_ns, entry.last_ns) == (
+        2,
+        kernel.now_ns - MS,
+        kernel.now_ns,
+    )
+    kernel.feed(Wait(2 * TENTATIVE_NS), talk.c("S", 70))
+    assert kernel.told() == "syn syn"
+    (later,) = seen(kernel)
+    assert later.suppressed == 2
+    assert later.expires_ns == kernel.now_ns + TENTATIVE_NS
+
+
 @TALKS
 def test_without_dedup_every_syn_is_told(kernel: Kernel, talk: Talk) -> None:
     kernel.settings(dedup=0)

@@ -395,6 +395,32 @@ def test_a_sample_names_its_connection(kernel: Kernel) -> None:
     assert (hello_sample.seq, alert.seq) == (talk.client_iss + 1, talk.server_iss + 1)
 
 
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        pytest.param([SERVER_HELLO + CHANGE_CIPHER_SPEC], [True], id="ChangeCipherSpec"),
+        pytest.param([SERVER_HELLO + APPLICATION_DATA], [True], id="application data"),
+        pytest.param([SERVER_HELLO, SERVER_HELLO], [False, False], id="more to come"),
+        pytest.param([SERVER_HELLO + PLAIN], [False], id="nonsense: TLS may begin again"),
+        pytest.param([SERVER_HELLO, APPLICATION_DATA], [False], id="in the next segment"),
+        pytest.param(
+            [SERVER_HELLO + ALERT[:3], ALERT[3:] + APPLICATION_DATA], [False, True], id="split"
+        ),
+    ],
+)
+def test_the_last_sample_in_the_clear_says_so(
+    kernel: Kernel, answer: list[bytes], ends: list[bool]
+) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, CLIENT_HELLO))
+    kernel.samples()
+    seq = 1
+    for data in answer:
+        kernel.feed(talk.s("PA", seq, 201, data))
+        seq += len(data)
+    assert [sample.ends for sample in segments(kernel.samples())] == ends
+
+
 # --- strays ---
 
 
@@ -469,6 +495,24 @@ def test_a_client_has_its_budget_of_bytes(kernel: Kernel) -> None:
     found = segments(kernel.samples())
     assert sum(len(sample.payload) for sample in found) == CLIENT_BYTES
     assert kernel.raised()["tls_over_budget"] == 1
+
+
+def test_what_is_sampled_before_tls_begins_leaves_the_handshake_its_budget(kernel: Kernel) -> None:
+    """Undecided bytes have a bound of their own, however many holes there are."""
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("A", 1, 1, PLAIN))
+    seq, total = 1_000, 0
+    for _ in range(HOLES):
+        for _ in range(ORPHANS):
+            kernel.feed(talk.c("A", seq, 1, bytes(3_000)))
+            seq += 3_000
+        seq += 1_000
+        total += sum(len(sample.payload) for sample in segments(kernel.samples()))
+    assert total == WINDOW
+    kernel.feed(talk.c("A", seq, 1, CLIENT_HELLO))
+    (sample,) = segments(kernel.samples())
+    assert sample.payload == CLIENT_HELLO
+    assert "tls_over_budget" not in kernel.raised()
 
 
 def test_a_server_has_more(kernel: Kernel) -> None:
