@@ -439,6 +439,7 @@ def test_a_malformed_certificate_message_is_counted() -> None:
         b"\x16\x03\x01\x00\x06\x01junk!" + b"\x00" * 20,
         record(message(1, b"no hello at all")),
         b"\x15\x03\x01\x00\x02\x01\x00garbage behind an alert",
+        b"\x16\x03\x01\x00\x01\x01\r\n",
     ],
 )
 def test_a_false_record_does_not_hide_the_hello_behind_it(decoy: bytes) -> None:

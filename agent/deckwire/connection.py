@@ -316,6 +316,9 @@ class Connection:
     def _take_server_hello(self, side: _Direction, body: bytes) -> None:
         try:
             server = messages.parse_server_hello(body)
+            if server.trailing:
+                # Random bytes pass easily for one: its lengths must agree to the byte.
+                raise Malformed("bytes behind the extensions")
         except Malformed:
             self.malformed += 1
             side.restart()
