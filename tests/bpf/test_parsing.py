@@ -50,6 +50,8 @@ from .harness import Kernel, segments
 pytestmark = pytest.mark.root
 
 SYN = tcp(options=LINUX_OPTIONS)
+SYN4 = ethernet(ipv4(tcp(sport=1), DECKY, STRANGER))
+SYN6 = ethernet(ipv6(tcp(sport=1), DECKY6, STRANGER6))
 DATA = tcp(b"GET / HTTP/1.0\r\n\r\n", flags="PA", seq=5, ack=5)
 FLOW = {"frames_syn": 1, "half_open_inserts": 1}
 STRAY = {"frames_stray": 1, "stray_inserts": 1}
@@ -228,6 +230,16 @@ def test_a_frame_is_looked_at_or_counted_by_cause(kernel: Kernel, case: Case, ho
     expected = FLOW if case.counter == "frames_syn" else {case.counter: 1}
     assert kernel.raised() == expected
     assert kernel.told() == ("syn" if case.counter == "frames_syn" else "")
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.about for case in CASES])
+@pytest.mark.parametrize("before", [SYN4, SYN6], ids=["IPv4", "IPv6"])
+def test_the_frame_before_leaves_nothing_behind(kernel: Kernel, case: Case, before: bytes) -> None:
+    kernel.feed(before)
+    first = kernel.counters()
+    kernel.feed(case.frame)
+    raised = {name for name, n in kernel.counters().items() if n > first.get(name, 0)}
+    assert case.counter in raised
 
 
 def test_what_a_syn_said_is_kept(kernel: Kernel) -> None:
