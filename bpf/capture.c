@@ -420,10 +420,10 @@ static __always_inline int completes(struct work *w, const struct packet *p,
 	    (__u32)(p->seq - half->synack.ack) > HANDSHAKE_SEQ_WINDOW)
 		return 0;
 	acked = p->ack - half->synack.seq - 1;
-	if (!acked)
-		return 1;
 	stray = strays.lookup(&w->key);
 	if (!stray || stray->synack.seq != half->synack.seq)
+		return !acked;
+	if (stray->totals.close != CLOSE_NONE)
 		return 0;
 	return acked <= stray->totals.side[!(w->sender & 1)].next_seq -
 				half->synack.seq - 1;

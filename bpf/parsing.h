@@ -236,6 +236,12 @@ static __always_inline int is_extension(int next_header)
 	       next_header == PROTO_DSTOPTS;
 }
 
+/* Behind a fragment header, TCP may follow further extension headers. */
+static __always_inline int may_be_tcp(int next_header)
+{
+	return next_header == PROTO_TCP || is_extension(next_header);
+}
+
 /*
  * Walks extension headers (RFC 8200, 4) from next_header at p->l4_off. An
  * atomic fragment (RFC 6946) is a whole packet.
@@ -260,11 +266,11 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 			len = sizeof(ext);
 			frag = be16(ext.frag_off);
 			if (frag & 0xfff8)
-				return ext.next_header == PROTO_TCP
+				return may_be_tcp(ext.next_header)
 					       ? PARSE_FRAGMENT_LATER
 					       : ext.next_header;
 			if (frag & 1)
-				return ext.next_header == PROTO_TCP
+				return may_be_tcp(ext.next_header)
 					       ? PARSE_FRAGMENT_FIRST
 					       : ext.next_header;
 		}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64sl, Int64ul, Struct
 
+from deckwire.limits import DECKY_BITS
+
 FLOW_KEY_BYTES = 36
 TCP_OPTIONS_BYTES = 40
 
@@ -139,6 +141,9 @@ _scan = Struct(
     "deckies" / Int64ul,
     "addr" / Bytes(16),
 )
+_decky_sketch = Struct(
+    "word" / Array(DECKY_BITS // 64, Int64ul),
+)
 _settings = Struct(
     "seed" / Int64ul,
     "syn_cost_ns" / Int64ul,
@@ -208,6 +213,7 @@ SCHEMAS = {
     "budget": _budget,
     "source": _source,
     "scan": _scan,
+    "decky_sketch": _decky_sketch,
     "settings": _settings,
     "counters": _counters,
 }

@@ -117,6 +117,8 @@ NETLINK_DATAGRAM_BYTES = 131_072
 """Longest datagram read; the kernel's dumps come in 32 KB at most."""
 NETLINK_DATAGRAMS = 64
 """Datagrams read in one go, so that interfaces that flap do not stop the agent."""
+NETLINK_QUEUED = 4_096
+"""Datagrams that a socket's buffer can hold at most: what a snapshot drops unread before it."""
 NETLINK_ATTRIBUTES = 256
 """Attributes read of one message or nest."""
 NETLINK_SNAPSHOTS = 4

@@ -62,6 +62,7 @@ CLSACT_HANDLE = 0xFFFF_0000
 
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
 NAMESPACE_DIRECTORIES = ("/run/netns", "/run/docker/netns")
+MACVLAN = ("macvlan", "macvtap")
 IPVLAN = ("ipvlan", "ipvtap")
 
 _U32 = Struct("=I")
@@ -304,6 +305,11 @@ def _resolve(names: Sequence[str]) -> list[Target]:
             targets[target.ifindex] = known
         if target is not interface:
             known.notes.append(f"{interface.kind} {name} -> parent {target.name}")
+        elif interface.kind in MACVLAN:
+            known.notes.append(
+                f"the parent of {interface.kind} {name} is in another network namespace: "
+                f"attached to {name} itself, which carries its own traffic alone"
+            )
     _survey(targets)
     return list(targets.values())
 
@@ -317,7 +323,7 @@ def _by_name(present: Iterable[Interface], name: str) -> Interface:
 
 
 def _parent(present: Iterable[Interface], interface: Interface) -> Interface:
-    """What to attach to for `interface`: a macvlan's parent, else itself."""
+    """What to attach to for `interface`: a macvlan's parent where it can be seen, else itself."""
     name = interface.name
     if interface.flags & rtnetlink.IFF_LOOPBACK:
         raise LoaderError(f"{name} is the loopback: no decoy's traffic passes it")
@@ -325,16 +331,11 @@ def _parent(present: Iterable[Interface], interface: Interface) -> Interface:
         raise LoaderError(f"{name} is an {interface.kind}: only macvlan networks are supported")
     if interface.hardware != rtnetlink.ARPHRD_ETHER:
         raise LoaderError(f"{name} is no Ethernet interface (ARPHRD {interface.hardware})")
-    if interface.kind not in ("macvlan", "macvtap"):
-        return interface
-    if interface.parent_nsid is None:
+    if interface.kind in MACVLAN and interface.parent_nsid is None:
         for candidate in present:
             if candidate.ifindex == interface.parent:
                 return candidate
-    raise LoaderError(
-        f"the parent of {interface.kind} {name} is in another network namespace: name that "
-        "parent and give its namespace with --netns"
-    )
+    return interface
 
 
 def _survey(targets: Mapping[int, Target]) -> None:

@@ -202,11 +202,18 @@ def test_a_macvlan_stands_for_its_parent(namespace: Namespace, start: Load) -> N
     assert ours(namespace) == BY_WAY[BEST]
 
 
-def test_a_macvlan_whose_parent_is_elsewhere_is_refused(namespace: Namespace, start: Load) -> None:
+def test_a_macvlan_whose_parent_is_elsewhere_carries_the_programs_itself(
+    namespace: Namespace, start: Load
+) -> None:
     namespace.ip("link", "add", "deck0", "link", "dw0", "type", "macvlan", "mode", "bridge")
     namespace.ip("link", "set", "deck0", "netns", namespace.peer)
-    with pytest.raises(LoadError, match=r"^the parent of macvlan deck0 is in another .* --netns$"):
-        start(interfaces=("deck0",), netns=namespace.peer)
+    loaded = start(interfaces=("deck0",), netns=namespace.peer)
+    (attachment,) = loaded.attachments
+    assert (attachment.interface, attachment.target) == ("deck0", "deck0")
+    assert attachment.notes == (
+        "the parent of macvlan deck0 is in another network namespace: "
+        "attached to deck0 itself, which carries its own traffic alone",
+    )
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

@@ -8,7 +8,12 @@ from errno import ENOBUFS
 from typing import NamedTuple
 
 from deckwire.kernel import rtnetlink
-from deckwire.limits import NETLINK_DATAGRAM_BYTES, NETLINK_DATAGRAMS, NETLINK_SNAPSHOTS
+from deckwire.limits import (
+    NETLINK_DATAGRAM_BYTES,
+    NETLINK_DATAGRAMS,
+    NETLINK_QUEUED,
+    NETLINK_SNAPSHOTS,
+)
 
 SNAPSHOT_SECONDS = 5.0
 """Longest wait for the kernel's next datagram in a snapshot."""
@@ -73,6 +78,7 @@ class LinkWatch:
     def _snapshot(self) -> dict[int, str]:
         self._sequence += 1
         interfaces: dict[int, str] = {}
+        self._forget()
         self._socket.settimeout(SNAPSHOT_SECONDS)
         try:
             rtnetlink.request_interfaces(self._socket, self._sequence)
@@ -86,6 +92,20 @@ class LinkWatch:
                         interfaces.pop(change.ifindex, None)
         finally:
             self._socket.setblocking(False)
+
+    def _forget(self) -> None:
+        """Drops what is queued: it is older than the answer to come, and may be half the truth.
+
+        After an overrun the socket still holds the messages of before, without those lost.
+        """
+        for _ in range(NETLINK_QUEUED):
+            try:
+                self._socket.recv(1)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != ENOBUFS:
+                    raise
 
     def _receive(self) -> Iterator[tuple[bool, LinkChange | None]]:
         """One datagram's messages: (the end of our request's answer, a change or None)."""
