@@ -90,7 +90,7 @@ EOF_INIT
 
 cat >"$work/initial/system" <<EOF_SYSTEM
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
-export VM_KERNEL='$series' VM_REPORT=/run/report
+export VM_REPORT=/run/report PYTHONPATH='$checkout/agent'
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
 mkdir -p /dev/pts /dev/shm
@@ -136,7 +136,7 @@ qemu=(
 	-chardev "socket,id=host,path=$work/virtiofs"
 	-device vhost-user-fs-pci,chardev=host,tag=host
 	-kernel "$image" -initrd "$work/initial.cpio"
-	-append "console=ttyS0 quiet panic=-1 mitigations=off"
+	-append "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check"
 )
 timeout "$limit" "${qemu[@]}" </dev/null | tr -d '\r' || true
 
