@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,7 +20,15 @@ from deckwire.lab.network import CLIENT_INTERFACE
 from deckwire.lab.servers import http_server, openssl_server
 from sinks.rsyslog_server import RSYSLOGD, Rsyslog
 
-from .watching import EVERYTHING, TLS12, client_context, fetch, fetch_plain
+from .watching import (
+    EVERYTHING,
+    TLS12,
+    SyslogAgent,
+    client_context,
+    fetch,
+    fetch_plain,
+    lines_of,
+)
 
 pytestmark = pytest.mark.root
 
@@ -71,36 +77,6 @@ def rsyslogs(folder: Path) -> Iterator[Rsyslogs]:
             return started
 
         yield start
-
-
-class SyslogAgent:
-    """`deckwire run` as an operator starts it; what it prints goes to a file."""
-
-    def __init__(self, lab: Lab, folder: Path, *options: str) -> None:
-        self.printed = folder / "stdout"
-        self.messages = folder / "stderr"
-        with self.printed.open("wb") as stdout, self.messages.open("wb") as stderr:
-            self.process: subprocess.Popen[bytes] = lab.popen(
-                None,
-                [
-                    *(sys.executable, "-P", "-m", "deckwire", "run", "-i", "parent0"),
-                    *("--netns", lab.host.netns, "--deckies", str(lab.deckies_file())),
-                    *options,
-                ],
-                stdout=stdout,
-                stderr=stderr,
-            )
-        wait_until(lambda: "ready" in self.messages.read_text(), "the agent is ready", 60)
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(20) == 0, self.messages.read_text()
-
-
-def lines_of(path: Path) -> list[bytes]:
-    *lines, rest = path.read_bytes().split(b"\n")
-    assert rest == b""
-    return lines
 
 
 def count(path: Path, event: bytes) -> int:

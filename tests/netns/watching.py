@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import ssl
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from deckwire import abi
@@ -16,6 +19,7 @@ from deckwire.community_id import community_id
 from deckwire.deckies import MAPPED_PREFIX
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess, JsonEvent
+from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import PARENT
 
 from .wire import Flow
@@ -24,6 +28,8 @@ TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 EVERYTHING = ("--dedup-ttl", "0")
 """Options under which every event is told."""
+
+PROGRAM = (sys.executable, "-P", "-m", "deckwire")
 
 _WITH_REQUEST = """
 import functools, json, sys
@@ -43,6 +49,38 @@ def agent_with(
     """The agent whose LoadRequest has these fields too: what the command line does not offer."""
     program = [sys.executable, "-P", "-c", _WITH_REQUEST, json.dumps(request)]
     return AgentProcess(lab, interface, options, program=program)
+
+
+class SyslogAgent:
+    """`deckwire run` as an operator starts it; what it prints goes to a file."""
+
+    def __init__(
+        self, lab: Lab, folder: Path, *options: str, program: Sequence[str] = PROGRAM
+    ) -> None:
+        self.printed = folder / "stdout"
+        self.messages = folder / "stderr"
+        with self.printed.open("wb") as stdout, self.messages.open("wb") as stderr:
+            self.process: subprocess.Popen[bytes] = lab.popen(
+                None,
+                [
+                    *(*program, "run", "-i", PARENT),
+                    *("--netns", lab.host.netns, "--deckies", str(lab.deckies_file())),
+                    *options,
+                ],
+                stdout=stdout,
+                stderr=stderr,
+            )
+        wait_until(lambda: "ready" in self.messages.read_text(), "the agent is ready", 60)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(20) == 0, self.messages.read_text()
+
+
+def lines_of(path: Path) -> list[bytes]:
+    *lines, rest = path.read_bytes().split(b"\n")
+    assert rest == b""
+    return lines
 
 
 def client_context(version: ssl.TLSVersion) -> ssl.SSLContext:

@@ -1,0 +1,111 @@
+"""The agent's own surroundings: memory it may lock, the wall clock, its process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from deckwire.lab import Lab, Node
+from deckwire.lab.agent import AgentProcess, JsonEvent
+from deckwire.lab.namespaces import wait_until
+from deckwire.lab.network import PARENT
+from deckwire.lab.servers import http_server
+
+from .hooks import tcx
+from .watching import PROGRAM, assert_nothing_lost, fetch_plain, time_ns
+
+pytestmark = pytest.mark.root
+
+HOUR_NS = 3_600_000_000_000
+SECOND_NS = 1_000_000_000
+
+STEPPED = """
+import sys, time
+from pathlib import Path
+offset, real = Path(sys.argv.pop(1)), time.time_ns
+time.time_ns = lambda: real() + int(offset.read_text())
+from deckwire.cli import main
+main()
+"""
+"""The agent under a wall clock that a file moves: the machine's own belongs to everybody."""
+
+
+@pytest.fixture
+def web(lab: Lab) -> Node:
+    """A decky with a page."""
+    http_server(lab, lab.deckies[0])
+    return lab.deckies[0]
+
+
+def test_memory_that_may_not_be_locked_is_one_clear_line(lab: Lab) -> None:
+    """As a service runs without LimitMEMLOCK, CAP_IPC_LOCK and CAP_SYS_RESOURCE."""
+    dropped = "-ipc_lock,-sys_resource"
+    argv = [
+        *("prlimit", "--memlock=0:0"),
+        *("setpriv", f"--bounding-set={dropped}", f"--inh-caps={dropped}"),
+        *(*PROGRAM, "run", "-i", PARENT, "--netns", lab.host.netns),
+        *("--decky", lab.deckies[0].v4),
+    ]
+    done = lab.run(None, argv, seconds=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "perf rings of 1024 KB cannot be mapped" in done.stderr
+    assert "grant CAP_IPC_LOCK" in done.stderr
+    assert tcx(lab.host) == {"ingress": [], "egress": []}
+
+
+def test_a_stepped_clock_moves_times_but_no_interval(lab: Lab, web: Node, tmp_path: Path) -> None:
+    """An hour forth, then two back: events tell the clock of their time, windows end."""
+    offset = tmp_path / "offset"
+    step_to(offset, 0)
+    program = [sys.executable, "-P", "-c", STEPPED, str(offset)]
+    agent = AgentProcess(lab, program=program)
+    # Of another source than the visits, whose windows would hide its end.
+    with lab.client.connect(web.v4, 80, lab.client.ipv4[1]) as across:
+        across_port = across.getsockname()[1]
+        first = agent.expect("tcp_handshake", src_port=across_port)
+
+        step_to(offset, HOUR_NS)
+        forth = told_near(lab, web, agent, time_ns(first) + HOUR_NS)
+        step_to(offset, -HOUR_NS)
+        back = told_near(lab, web, agent, time_ns(first) - HOUR_NS)
+        across.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        while across.recv(4_096):
+            pass
+    flow = agent.expect("tcp_flow_timing", src_port=across_port)
+    # It lasted as long as the test until here, whatever the clock said meanwhile.
+    assert 0 < flow["fields"]["duration_s"] < 60
+    assert flow["fields"]["max_iat_ms"] < 60_000
+    assert abs(time_ns(flow) - time_ns(back)) < 60 * SECOND_NS
+    assert len({event["fields"]["src_port"] for event in (first, forth, back)}) == 3
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+
+
+def step_to(offset: Path, nanoseconds: int) -> None:
+    fresh = offset.with_suffix(".new")
+    fresh.write_text(str(nanoseconds))
+    fresh.replace(offset)
+
+
+def told_near(lab: Lab, web: Node, agent: AgentProcess, expected_ns: int) -> JsonEvent:
+    """A handshake told with about this time, of visits made until one is.
+
+    Those before the agent has looked at the clock again are hidden by the old window.
+    """
+    found: list[JsonEvent] = []
+
+    def visited() -> bool:
+        fetch_plain(lab.client, web.v4)
+        near = (
+            event
+            for event in agent.find("tcp_handshake")
+            if abs(time_ns(event) - expected_ns) < 60 * SECOND_NS
+        )
+        found.extend(near)
+        return bool(found)
+
+    wait_until(visited, "a handshake is told by the new clock", 20)
+    return found[0]

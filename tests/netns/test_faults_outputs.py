@@ -1,0 +1,217 @@
+"""Outputs that fail: the others go on, nothing blocks, and what is lost is counted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deckwire.lab import Lab, Node
+from deckwire.lab.namespaces import wait_until
+from deckwire.lab.network import PARENT
+from deckwire.lab.servers import http_server
+
+from .watching import EVERYTHING, PROGRAM, SyslogAgent, fetch_plain, lines_of
+
+pytestmark = pytest.mark.root
+
+CONNECTIONS = 40
+LINES = 3 * CONNECTIONS
+"""SYN, handshake and end of each."""
+FILL = "filler"
+
+
+@pytest.fixture
+def web(lab: Lab) -> Node:
+    """A decky with a page."""
+    http_server(lab, lab.deckies[0])
+    return lab.deckies[0]
+
+
+def visit(lab: Lab, web: Node) -> None:
+    for _ in range(CONNECTIONS):
+        fetch_plain(lab.client, web.v4)
+
+
+def wait_told(path: Path, event: str, times: int) -> None:
+    def told() -> bool:
+        return path.read_bytes().count(f" - {event} [".encode()) >= times
+
+    wait_until(told, f"{times} {event} in {path.name}")
+
+
+def lost_at_outputs(agent: SyslogAgent) -> dict[str, int]:
+    """What it says at the end, by cause."""
+    found = re.findall(r"lost at the outputs: (\d+) lines, (\S+)", agent.messages.read_text())
+    return {cause: int(lines) for lines, cause in found}
+
+
+def test_a_disk_that_was_full_gets_every_line_whole(lab: Lab, web: Node, tmp_path: Path) -> None:
+    disk = lab.directory / "disk"
+    disk.mkdir()
+    # A file system of the agent's own: nobody else sees it.
+    mounting = f'mount -t tmpfs -o size=64k none {disk} && exec {shlex.join(PROGRAM)} "$@"'
+    agent = SyslogAgent(
+        lab,
+        tmp_path,
+        *(*EVERYTHING, "--output", "stdout", "--output", f"file:{disk}/log"),
+        program=["unshare", "--mount", "sh", "-c", mounting, "deckwire"],
+    )
+    inside = Path(f"/proc/{agent.process.pid}/root{disk}")
+    fill(inside / FILL)
+    visit(lab, web)
+    # It is full and stays so, and nobody waits for it.
+    wait_told(agent.printed, "tcp_flow_timing", CONNECTIONS)
+    assert (inside / "log").stat().st_size < agent.printed.stat().st_size
+    (inside / FILL).unlink()
+    wait_told(inside / "log", "tcp_flow_timing", CONNECTIONS)
+    kept = (inside / "log").read_bytes()
+    agent.stop()
+    assert kept.splitlines() == lines_of(agent.printed)[:LINES]
+    assert lost_at_outputs(agent) == {}
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4_096))
+        except OSError:
+            return
+
+
+def test_a_disk_that_stays_full_is_told_at_the_end(lab: Lab, web: Node, tmp_path: Path) -> None:
+    agent = SyslogAgent(
+        lab, tmp_path, *EVERYTHING, "--output", "file:/dev/full", "--output", "stdout"
+    )
+    visit(lab, web)
+    wait_told(agent.printed, "tcp_flow_timing", CONNECTIONS)
+    agent.stop()
+    lines = lines_of(agent.printed)
+    assert lost_at_outputs(agent) == {"file_unsent": len(lines)}
+    assert len(lines) == LINES + 1
+
+
+def test_a_slow_receiver_holds_nobody_up_and_gets_what_it_takes(
+    lab: Lab, web: Node, tmp_path: Path
+) -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        agent = SyslogAgent(
+            lab, tmp_path, *EVERYTHING, "--output", f"tcp:127.0.0.1:{port}", "--output", "stdout"
+        )
+        connection, _ = listener.accept() if lines_begin(lab, web) else (None, None)
+        assert connection is not None
+        with connection:
+            visit(lab, web)
+            # Not one byte was read, and all is told elsewhere.
+            wait_told(agent.printed, "tcp_flow_timing", CONNECTIONS + 1)
+            received = b""
+            while received.count(b" - tcp_flow_timing [") < CONNECTIONS + 1:
+                received += connection.recv(65_536)
+            agent.process.send_signal(signal.SIGTERM)
+            while piece := connection.recv(65_536):
+                received += piece
+    assert agent.process.wait(20) == 0
+    assert frames(received) == lines_of(agent.printed)
+    assert lost_at_outputs(agent) == {}
+
+
+def lines_begin(lab: Lab, web: Node) -> bool:
+    """The output connects when there is something to say."""
+    fetch_plain(lab.client, web.v4)
+    return True
+
+
+def frames(stream: bytes) -> list[bytes]:
+    """Octet counting, RFC 6587, 3.4.1."""
+    found = []
+    while stream:
+        length, _, rest = stream.partition(b" ")
+        found.append(rest[: int(length)])
+        stream = rest[int(length) :]
+    return found
+
+
+def test_a_receiver_that_reads_nothing_does_not_keep_the_agent_from_ending(
+    lab: Lab, web: Node, tmp_path: Path
+) -> None:
+    """What is still queued then is told: received and lost are all there was."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        agent = SyslogAgent(
+            lab, tmp_path, *EVERYTHING, "--output", f"tcp:127.0.0.1:{port}", "--output", "stdout"
+        )
+        visit(lab, web)
+        agent.stop()
+        connection, _ = listener.accept()
+        received = b""
+        with connection:
+            while piece := connection.recv(65_536):
+                received += piece
+    lines = lines_of(agent.printed)
+    whole = [frame for frame in frames(received) if frame.endswith(b"]")]
+    lost = lost_at_outputs(agent).get("tcp_unsent", 0)
+    assert whole == lines[: len(whole)]
+    assert len(whole) + lost == len(lines) == LINES + 1
+
+
+def test_a_closed_standard_output_ends_nothing_but_itself(
+    lab: Lab, web: Node, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    process = lab.popen(
+        None,
+        [
+            *(*PROGRAM, "run", "-i", PARENT, "--netns", lab.host.netns, *EVERYTHING),
+            *("--deckies", lab.deckies_file(), "--output", "stdout", "--output", f"file:{log}"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert b"ready" in process.stderr.readline()
+    fetch_plain(lab.client, web.v4)
+    assert process.stdout.readline()
+    process.stdout.close()
+    visit(lab, web)
+    wait_told(log, "tcp_flow_timing", CONNECTIONS + 1)
+    process.send_signal(signal.SIGTERM)
+    _, messages = process.communicate(timeout=20)
+    assert process.returncode == 0
+    lines = log.read_bytes()
+    assert lines.count(b" - tcp_flow_timing [") == CONNECTIONS + 1
+    lost = re.search(rb"lost at the outputs: (\d+) lines, stdout_closed", messages)
+    assert lost is not None, messages
+    told = sum(
+        int(count)
+        for count in re.findall(
+            rb' - capture_loss \[\S+ cause="output_stdout_closed" count="(\d+)"', lines
+        )
+    )
+    # The reports of the loss and the sums at the end are lost there too.
+    assert 0 < told <= int(lost[1])
+
+
+def test_an_output_that_cannot_be_opened_refuses_the_start(lab: Lab) -> None:
+    argv = [
+        *(sys.executable, "-P", "-m", "deckwire", "run", "-i", PARENT),
+        *("--netns", lab.host.netns, "--decky", lab.deckies[0].v4),
+        *("--output", f"file:{lab.directory}/missing/log"),
+    ]
+    done = lab.run(None, argv)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"deckwire: {lab.directory}/missing/log: No such file or directory\n"
