@@ -1,0 +1,59 @@
+"""The machine that the figures are of."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+from deckwire import __version__
+
+QUIET = 0.5
+"""Load average above which others are at work."""
+
+
+def describe() -> dict[str, object]:
+    """What a reader must know to judge the figures."""
+    cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return {
+        "cpu": cpu[1] if cpu else platform.processor(),
+        "cpus": os.cpu_count(),
+        "virtual": _first_line(["systemd-detect-virt"]),
+        "memory_mb": int(memory[1]) // 1024 if memory else 0,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "openssl": _first_line(["openssl", "version"]),
+        "iperf3": _first_line(["iperf3", "--version"]),
+        "deckwire": __version__,
+        "mitigations": _mitigations(),
+        "load_at_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def warnings() -> list[str]:
+    """What makes this machine's figures worth less."""
+    load = os.getloadavg()[0]
+    return (
+        [f"the load is {load:.2f}: no figure of this run is to be quoted"] if load > QUIET else []
+    )
+
+
+def _mitigations() -> str:
+    """Of the processor's flaws: some make every call and return dearer, and BPF is full of them."""
+    found = []
+    for path in sorted(Path("/sys/devices/system/cpu/vulnerabilities").glob("*")):
+        state = path.read_text().strip()
+        if state.startswith("Mitigation:"):
+            found.append(f"{path.name}: {state.removeprefix('Mitigation: ')}")
+    return "; ".join(found)
+
+
+def _first_line(argv: list[str]) -> str:
+    try:
+        told = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return "not installed"
+    return told.splitlines()[0] if told else ""

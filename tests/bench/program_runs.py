@@ -1,0 +1,264 @@
+"""Nanoseconds a packet of each program and path, by test runs against a no-op program.
+
+Where a frame leaves the tables as they are, the kernel runs the program many times over it and
+tells the mean. Where it does not (a new SYN, a hello), thousands of different frames are run once
+each, against the no-op program over the same frames: these figures have cold caches in them and
+the clock's own granularity, and are told as what they are.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bpf.frames import (
+    APPLICATION_DATA,
+    CHANGE_CIPHER_SPEC,
+    CLIENT6,
+    CLIENT_HELLO,
+    DECKY,
+    DECKY6,
+    ETH_ARP,
+    LINUX_OPTIONS,
+    SERVER_HELLO,
+    STRANGER,
+    STRANGER6,
+    TIMESTAMP,
+    UDP,
+    Talk,
+    ethernet,
+    ipv4,
+    ipv6,
+    tcp,
+)
+from deckwire import abi
+from deckwire.deckies import Decky, parse_address
+from deckwire.kernel.loading import Loaded, LoadRequest, load
+from deckwire.kernel.programs import Program
+from deckwire.tables import Tables
+
+from . import cpu
+from .figures import Goal, Line, Spread, ratio
+from .noop import load_noop
+
+SECTION = "ns a packet (test runs)"
+
+_SETTINGS = {
+    "seed": 0x5EED,
+    "syn_cost_ns": 1_000_000,
+    "syn_burst_ns": 2_000_000_000,
+    # Every handshake's bytes are admitted: the budget is not what is measured.
+    "handshake_cost_ns": 0,
+    "handshake_burst_ns": 2_000_000_000,
+    "flows_per_source": 65_536,
+    "dedup": 1,
+    "vepa": 0,
+}
+_ZERO = bytes(4)
+_OPTIONS = b"\x01\x01" + TIMESTAMP
+"""What Linux has in every segment: two NOPs, timestamps."""
+_DATA = bytes(range(256)) * 6
+_MSS4, _MSS6 = 1_448, 1_428
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One path through a program: the frames before, and the frame that is run again and again."""
+
+    what: str
+    frame: bytes
+    before: Sequence[bytes] = ()
+    goal: Goal | None = None
+    hook: str = "tc_ingress"
+    note: str = ""
+    context: dict[str, int] = field(default_factory=dict)
+
+
+def measure(rounds: int, repeat: int) -> list[Line]:
+    """`repeat` runs a round for every path; the no-op program's are between them."""
+    loaded = load(LoadRequest(settings=_SETTINGS))
+    noop = load_noop()
+    cpu.pin(0, cpu.CLIENTS)
+    try:
+        _watch_deckies(loaded)
+        lines = [_repeated(loaded, noop, path, rounds, repeat) for path in _paths()]
+        lines += _varied(loaded, noop, rounds)
+        return lines
+    finally:
+        cpu.pin(0, cpu.ALL)
+        noop.close()
+        loaded.close()
+
+
+def _paths() -> Iterator[Path]:
+    yield Path("not IP", ethernet(bytes(46), ETH_ARP))
+    stranger4 = ethernet(ipv4(tcp(_DATA[:_MSS4]), dst=STRANGER))
+    stranger6 = ethernet(ipv6(tcp(_DATA[:_MSS6]), dst=STRANGER6))
+    yield Path("not a decky, v4", stranger4, goal=Goal("≤", 12))
+    yield Path("not a decky, v6", stranger6, goal=Goal("≤", 20))
+    yield Path("not a decky, v4, egress", stranger4, hook="tc_egress")
+    yield Path("a decky's, not TCP", ethernet(ipv4(bytes(200), protocol=UDP)))
+    again = "the same segment each time, so accounted as a retransmission"
+    for family, talk, size in (
+        ("v4", Talk(), _MSS4),
+        ("v6", Talk(CLIENT6, DECKY6), _MSS6),
+    ):
+        opening, seq, ack = _tls_connection(talk)
+        data = _DATA[:size]
+        yield Path(
+            f"ACK of a known connection, {family}",
+            talk.c("A", seq, ack, options=_OPTIONS),
+            opening,
+        )
+        yield Path(
+            f"bulk segment of a known connection, {family}, to the decky",
+            talk.c("A", seq, ack, data, _OPTIONS),
+            opening,
+            Goal("≤", 70),
+            note=again,
+        )
+        yield Path(
+            f"bulk segment of a known connection, {family}, from the decky, egress",
+            talk.s("A", ack, seq, data, _OPTIONS),
+            opening,
+            Goal("≤", 70),
+            hook="tc_egress",
+            note=again,
+        )
+    stray = Talk(client_port=40_001)
+    data = _DATA[:_MSS4]
+    yield Path(
+        "bulk segment of a connection met in the middle",
+        stray.c("A", 1, 1, data, _OPTIONS),
+        # Both directions, until none of it may be TLS any more.
+        [f for n in range(40) for f in _exchange(stray, 1 + n * _MSS4, data)],
+    )
+    yield Path("ACK of no connection", Talk(client_port=40_002).c("A", 1, 1, options=_OPTIONS))
+    syn = Talk(client_port=40_003).c("S", options=LINUX_OPTIONS)
+    yield Path("SYN sent again", syn, [syn])
+
+
+def _exchange(talk: Talk, seq: int, data: bytes) -> list[bytes]:
+    return [talk.c("A", seq, seq, data, _OPTIONS), talk.s("A", seq, seq, data, _OPTIONS)]
+
+
+def _tls_connection(talk: Talk) -> tuple[list[bytes], int, int]:
+    """A handshake, TCP and TLS, up to application data: frames, both sides' next positions."""
+    encrypted = CHANGE_CIPHER_SPEC + APPLICATION_DATA
+    c1 = 1 + len(CLIENT_HELLO)
+    s1 = 1 + len(SERVER_HELLO + encrypted)
+    frames = [
+        *talk.opened(),
+        talk.c("PA", 1, 1, CLIENT_HELLO),
+        talk.s("PA", 1, c1, SERVER_HELLO + encrypted),
+        talk.c("PA", c1, s1, encrypted),
+    ]
+    return frames, c1 + len(encrypted), s1
+
+
+def _watch_deckies(loaded: Loaded) -> None:
+    tables = Tables(loaded.maps)
+    for address in (DECKY, DECKY6):
+        tables.watch(Decky("decky", parse_address(address)))
+
+
+def _repeated(loaded: Loaded, noop: Program, path: Path, rounds: int, repeat: int) -> Line:
+    program = loaded.programs[path.hook]
+    for frame in path.before:
+        program.test_run(frame)
+    program.test_run(path.frame, repeat=repeat)
+    figures, baselines = [], []
+    for _ in range(rounds):
+        loaded.rings.drain()
+        baseline = noop.test_run(path.frame, repeat=repeat).duration_ns
+        figures.append(program.test_run(path.frame, repeat=repeat).duration_ns - baseline)
+        baselines.append(baseline)
+    return _line(path.what, figures, baselines, path.goal, path.note)
+
+
+def _line(
+    what: str,
+    figures: Sequence[int],
+    baselines: Sequence[int],
+    goal: Goal | None = None,
+    note: str = "",
+) -> Line:
+    spread, baseline = Spread.of(figures), statistics.median(baselines)
+    whole = spread.median + baseline
+    return Line(
+        SECTION,
+        f"{what}, over a no-op program",
+        spread,
+        "ns",
+        f"no-op program {baseline:.0f} ns",
+        baseline,
+        ratio(whole, baseline),
+        goal,
+        note,
+    )
+
+
+# --- frames that change the tables ----------------------------------------------------------
+
+
+def _varied(loaded: Loaded, noop: Program, rounds: int) -> Iterator[Line]:
+    frames = [_spoofed_syn(n) for n in range(2_000 * rounds)]
+    with _settings(loaded, syn_cost_ns=1_000_000_000_000):
+        yield _once_each(loaded, noop, "new SYN, over the budget", frames)
+    with _settings(loaded, syn_cost_ns=0):
+        sampled = [_spoofed_syn(n) for n in range(10_000_000, 10_000_000 + len(frames))]
+        yield _once_each(loaded, noop, "new SYN, sampled", sampled)
+
+    talks = [Talk(client_port=1_024 + n) for n in range(1_000 * rounds)]
+    yield _once_each(
+        loaded,
+        noop,
+        "ACK that completes a handshake, sampled",
+        [talk.c("A", 1, 1, options=_OPTIONS) for talk in talks],
+        lambda n: [talks[n].c("S", options=LINUX_OPTIONS), talks[n].s("SA", 0, 1)],
+    )
+    hello = CLIENT_HELLO + bytes(300)
+    yield _once_each(
+        loaded,
+        noop,
+        "segment with a ClientHello, sampled",
+        [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in talks],
+    )
+
+
+def _spoofed_syn(number: int) -> bytes:
+    source = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    return ethernet(ipv4(tcp(options=LINUX_OPTIONS, seq=number * 7_919), src=source))
+
+
+def _once_each(
+    loaded: Loaded,
+    noop: Program,
+    what: str,
+    frames: Sequence[bytes],
+    before: Callable[[int], Sequence[bytes]] = lambda _: (),
+) -> Line:
+    program = loaded.programs["tc_ingress"]
+    figures, baselines = [], []
+    for number, frame in enumerate(frames):
+        for earlier in before(number):
+            program.test_run(earlier)
+        baseline = noop.test_run(frame).duration_ns
+        figures.append(program.test_run(frame).duration_ns - baseline)
+        baselines.append(baseline)
+        if not number % 500:
+            loaded.rings.drain()
+    # Of single runs a few are interrupted: the spread is that of the middle half.
+    quarter = len(figures) // 4
+    middle = sorted(figures)[quarter : len(figures) - quarter]
+    return _line(what, middle, baselines, note="a different frame each time, run once; middle half")
+
+
+@contextmanager
+def _settings(loaded: Loaded, **changes: int) -> Iterator[None]:
+    table = loaded.maps["settings"]
+    table.update(_ZERO, abi.SETTINGS.build({**_SETTINGS, **changes}))
+    yield
+    table.update(_ZERO, abi.SETTINGS.build(_SETTINGS))

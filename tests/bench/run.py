@@ -1,0 +1,93 @@
+"""Measures what Deckwire costs, on a lab of its own, against no agent and a no-op program.
+
+Markdown goes to standard output, JSON to the file of --json. Needs root, and for figures that mean
+anything a machine with nothing else to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS))
+
+# The tests are no installed package.
+from bench import (  # noqa: E402
+    bulk,
+    handshakes,
+    machine,
+    observers,
+    program_runs,
+    rtt,
+    startup,
+    syns,
+    xdp_modes,
+)
+from bench.figures import Line, markdown, write_json  # noqa: E402
+from deckwire.lab import Lab  # noqa: E402
+
+Part = Callable[[], list[Line]]
+
+
+def main() -> int:
+    """The exit status: 0 also where a goal was not reached, which the table says."""
+    arguments = _arguments()
+    about = machine.describe()
+    missing = observers.missing()
+    for name, value in about.items():
+        print(f"- {name}: {value}")
+    for warning in machine.warnings():
+        print(f"- {warning}", flush=True)
+    if missing:
+        print(f"- not compared with, for it is not installed: {', '.join(missing)}", flush=True)
+    lines: list[Line] = []
+    with Lab() as lab:
+        parts = _parts(lab, quick=arguments.quick)
+        for name in arguments.only or parts:
+            found = parts[name]()
+            lines += found
+            print(f"\n## {name}\n\n{markdown(found)}", flush=True)
+    if arguments.json is not None:
+        write_json(arguments.json, about, lines)
+    return 0
+
+
+def _parts(lab: Lab, *, quick: bool) -> dict[str, Part]:
+    """The measurements by name, in their order. `quick`: one round each, to see that they work."""
+    rounds = 1 if quick else 5
+    seconds = 1 if quick else 4
+    return {
+        "programs": lambda: program_runs.measure(2 if quick else 15, 10_000 if quick else 200_000),
+        "bulk": lambda: _bulk(lab, rounds, seconds, 0.1 if quick else 1.0),
+        "handshakes": lambda: handshakes.measure(lab, rounds, seconds, 200 if quick else 3_000),
+        "syns": lambda: syns.measure(lab, 1 if quick else 7, 20_000 if quick else 200_000),
+        "rtt": lambda: rtt.measure(lab, rounds, 100 if quick else 2_000),
+        "start": lambda: startup.measure(lab, 1 if quick else 9),
+        "xdp": lambda: xdp_modes.measure(
+            lab, rounds, seconds, 20_000 if quick else 200_000, 100 if quick else 1_000
+        ),
+    }
+
+
+def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
+    lines = []
+    for offloads in (True, False):
+        lines += bulk.measure(lab, rounds, seconds, gigabytes, offloads=offloads)
+    lab.set_offloads(True)
+    return lines
+
+
+def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    names = ("programs", "bulk", "handshakes", "syns", "rtt", "start", "xdp")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="results for programs")
+    parser.add_argument("--only", action="append", choices=names, help="only this part")
+    parser.add_argument("--quick", action="store_true", help="one short round: no figures to quote")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
