@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog iperf3 clang-format
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: setup demo test lint bench clean fuzz differential
+.PHONY: setup demo test lint bench bench-flood clean fuzz differential
 
 setup: $(VENV)/.installed
 
@@ -40,6 +40,18 @@ CASES ?= 5000
 differential: setup
 	$(APTGET) install -y -qq --no-install-recommends tshark gnutls-bin libnss3-tools
 	$(BIN)/python tests/differential/run.py --cases $(CASES)
+
+# What it costs, against no agent and a no-op program (docs/performance.md); needs a quiet machine.
+# JSON=file keeps the results, PARTS="programs rtt" measures these alone. The sniffers that it
+# compares with (tcpdump, p0f) are used where they are installed.
+bench: setup
+	$(BIN)/python tests/bench/run.py $(addprefix --json ,$(JSON)) $(addprefix --only ,$(PARTS))
+
+# The same under floods, with 100,000 connections, and for MINUTES of mixed traffic.
+MINUTES := 10
+bench-flood: setup
+	$(BIN)/python tests/bench/flood.py --minutes $(MINUTES) $(addprefix --json ,$(JSON)) \
+		$(addprefix --only ,$(PARTS))
 
 clean:
 	rm -rf $(VENV) build dist agent/*.egg-info
