@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from deckwire import abi
 from deckwire.config import ConfigError, read_config
 from deckwire.fingerprints import p0f_db
+from deckwire.sample import MalformedSample, SegmentSample, decode
+from fuzz.material import openings, ring_records, segment_record, struct_bytes
 
 
 def test_a_signature_files_label_stays_on_the_messages_line() -> None:
@@ -24,3 +27,21 @@ def test_a_sockets_path_is_measured_behind_the_files_directory(tmp_path: Path) -
     path.write_text('output = "unix:events"\n')
     with pytest.raises(ConfigError, match="the path of a socket has at most 107 bytes"):
         read_config(path)
+
+
+def test_an_opening_of_no_ip_version_is_refused() -> None:
+    head = ring_records()[0][: abi.SAMPLE_HEAD_BYTES]
+    both = openings()
+    both["syn"].ip_version = 37
+    with pytest.raises(MalformedSample, match="opening_malformed"):
+        decode(head + struct_bytes("half_open", **both))
+
+
+def test_a_client_of_neither_side_is_unknown() -> None:
+    record = bytearray(segment_record(b"x", sender=0, seq=1, time_ns=2))
+    before = abi.SCHEMAS["sample_head"].parse(bytes(record))
+    before.client = 77
+    record[: abi.SAMPLE_HEAD_BYTES] = abi.SCHEMAS["sample_head"].build(before)
+    sample = decode(bytes(record))
+    assert isinstance(sample, SegmentSample)
+    assert sample.client == abi.CLIENT_UNKNOWN

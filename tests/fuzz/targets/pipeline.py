@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from deckwire import abi
 from deckwire.jsonl import JsonFormat
-from deckwire.sample import (
-    HandshakeSample,
-    MalformedSample,
-    Sample,
-    SegmentSample,
-    SynSample,
-    decode,
-)
+from deckwire.sample import MalformedSample, decode
 from deckwire.syslog import SyslogFormat
 from fuzz.feed import Feed
 from fuzz.lines import check_harmless, read_json, read_syslog
@@ -62,24 +55,7 @@ def _take(recorder: Recorder, record: bytes) -> None:
         sample = decode(record)
     except MalformedSample:
         return
-    if _possible(sample):
-        recorder.pipeline.take(sample)
-
-
-def _possible(sample: Sample) -> bool:
-    """Whether a program of ours could have sent it: the kernel side is trusted for its own words.
-
-    Everything else in a record is what somebody sent, and may be anything.
-    """
-    match sample:
-        case SynSample():
-            return sample.syn.ip_version in (4, 6)
-        case HandshakeSample(handshake=handshake):
-            openings = [each for each in (handshake.syn, handshake.synack) if each is not None]
-            return all(each.ip_version in (4, 6) for each in openings)
-        case SegmentSample():
-            return sample.client <= abi.CLIENT_UNKNOWN
-    return True
+    recorder.pipeline.take(sample)
 
 
 def _patched(record: bytes, at: int, patch: bytes) -> bytes:

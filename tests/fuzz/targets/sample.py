@@ -21,6 +21,7 @@ _CAUSES = {
     "kind_unknown",
     "segment_short",
     "attempt_short",
+    "opening_malformed",
     "syn_missing",
     "flow_short",
 }
@@ -77,4 +78,4 @@ def _check_sample(
 def _check_opening(opening: Opening | None) -> None:
     if opening is not None:
         assert len(opening.options) <= abi.TCP_OPTIONS_BYTES
-        assert opening.ip_version
+        assert opening.ip_version in (4, 6)
