@@ -4,14 +4,21 @@ Where a frame leaves the tables as they are, the kernel runs the program many ti
 tells the mean. Where it does not (a new SYN, a hello), thousands of different frames are run once
 each, against the no-op program over the same frames: these figures have cold caches in them and
 the clock's own granularity, and are told as what they are.
+
+Every path names the counter that its frames raise, which is checked: a frame that takes another
+path than it says would be a wrong figure.
 """
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from ipaddress import ip_address
+from struct import Struct
+from typing import NamedTuple
 
 from bpf.frames import (
     APPLICATION_DATA,
@@ -34,14 +41,15 @@ from bpf.frames import (
     tcp,
 )
 from deckwire import abi
-from deckwire.deckies import Decky, parse_address
+from deckwire.deckies import Decky
 from deckwire.kernel.loading import Loaded, LoadRequest, load
 from deckwire.kernel.programs import Program
+from deckwire.kernel.syscalls import Command, bpf
 from deckwire.tables import Tables
 
 from . import cpu
 from .figures import Goal, Line, Spread, ratio
-from .noop import load_noop
+from .noop import SCHED_CLS, XDP, load_noop
 
 SECTION = "ns a packet (test runs)"
 
@@ -56,7 +64,10 @@ _SETTINGS = {
     "dedup": 1,
     "vepa": 0,
 }
+_TEST_RUN = Struct("=IIIIQQII")
+"""prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration."""
 _ZERO = bytes(4)
+_XDP = "xdp_ingress"
 _OPTIONS = b"\x01\x01" + TIMESTAMP
 """What Linux has in every segment: two NOPs, timestamps."""
 _DATA = bytes(range(256)) * 6
@@ -68,38 +79,52 @@ class Path:
     """One path through a program: the frames before, and the frame that is run again and again."""
 
     what: str
+    counter: str
+    """Of struct counters: raised by each run; empty: none is."""
     frame: bytes
     before: Sequence[bytes] = ()
     goal: Goal | None = None
     hook: str = "tc_ingress"
     note: str = ""
-    context: dict[str, int] = field(default_factory=dict)
+
+
+class _Side(NamedTuple):
+    """The kernel side, and its tables as the agent writes and reads them."""
+
+    loaded: Loaded
+    tables: Tables
 
 
 def measure(rounds: int, repeat: int) -> list[Line]:
     """`repeat` runs a round for every path; the no-op program's are between them."""
-    loaded = load(LoadRequest(settings=_SETTINGS))
-    noop = load_noop()
+    # Without interfaces nothing is attached: the mode only says that the XDP program is wanted.
+    loaded = load(LoadRequest(settings=_SETTINGS, xdp="generic"))
+    noop, noop_xdp = load_noop(SCHED_CLS), load_noop(XDP)
     cpu.pin(0, cpu.CLIENTS)
     try:
-        _watch_deckies(loaded)
-        lines = [_repeated(loaded, noop, path, rounds, repeat) for path in _paths()]
-        lines += _varied(loaded, noop, rounds)
+        side = _Side(loaded, Tables(loaded.maps))
+        _watch_deckies(side.tables)
+        lines = [
+            _repeated(side, noop_xdp if path.hook == _XDP else noop, path, rounds, repeat)
+            for path in _paths()
+        ]
+        lines += _varied(side, noop, rounds)
         return lines
     finally:
         cpu.pin(0, cpu.ALL)
         noop.close()
+        noop_xdp.close()
         loaded.close()
 
 
 def _paths() -> Iterator[Path]:
-    yield Path("not IP", ethernet(bytes(46), ETH_ARP))
+    yield Path("not IP", "foreign_not_ip", ethernet(bytes(46), ETH_ARP))
     stranger4 = ethernet(ipv4(tcp(_DATA[:_MSS4]), dst=STRANGER))
     stranger6 = ethernet(ipv6(tcp(_DATA[:_MSS6]), dst=STRANGER6))
-    yield Path("not a decky, v4", stranger4, goal=Goal("≤", 12))
-    yield Path("not a decky, v6", stranger6, goal=Goal("≤", 20))
-    yield Path("not a decky, v4, egress", stranger4, hook="tc_egress")
-    yield Path("a decky's, not TCP", ethernet(ipv4(bytes(200), protocol=UDP)))
+    yield Path("not a decky, v4", "foreign_no_decky", stranger4, goal=Goal("≤", 12))
+    yield Path("not a decky, v6", "foreign_no_decky", stranger6, goal=Goal("≤", 20))
+    yield Path("not a decky, v4, egress", "foreign_no_decky", stranger4, hook="tc_egress")
+    yield Path("a decky's, not TCP", "ignored_not_tcp", ethernet(ipv4(bytes(200), protocol=UDP)))
     again = "the same segment each time, so accounted as a retransmission"
     for family, talk, size in (
         ("v4", Talk(), _MSS4),
@@ -109,11 +134,13 @@ def _paths() -> Iterator[Path]:
         data = _DATA[:size]
         yield Path(
             f"ACK of a known connection, {family}",
+            "frames_flow",
             talk.c("A", seq, ack, options=_OPTIONS),
             opening,
         )
         yield Path(
             f"bulk segment of a known connection, {family}, to the decky",
+            "frames_flow",
             talk.c("A", seq, ack, data, _OPTIONS),
             opening,
             Goal("≤", 70),
@@ -121,6 +148,7 @@ def _paths() -> Iterator[Path]:
         )
         yield Path(
             f"bulk segment of a known connection, {family}, from the decky, egress",
+            "frames_flow",
             talk.s("A", ack, seq, data, _OPTIONS),
             opening,
             Goal("≤", 70),
@@ -131,13 +159,20 @@ def _paths() -> Iterator[Path]:
     data = _DATA[:_MSS4]
     yield Path(
         "bulk segment of a connection met in the middle",
+        "frames_stray",
         stray.c("A", 1, 1, data, _OPTIONS),
         # Both directions, until none of it may be TLS any more.
         [f for n in range(40) for f in _exchange(stray, 1 + n * _MSS4, data)],
     )
-    yield Path("ACK of no connection", Talk(client_port=40_002).c("A", 1, 1, options=_OPTIONS))
+    yield Path(
+        "ACK of no connection",
+        "frames_unattached",
+        Talk(client_port=40_002).c("A", 1, 1, options=_OPTIONS),
+    )
     syn = Talk(client_port=40_003).c("S", options=LINUX_OPTIONS)
-    yield Path("SYN sent again", syn, [syn])
+    yield Path("SYN sent again", "syn_retransmits", syn, [syn])
+    yield Path("XDP assist, no SYN", "", Talk().c("A", 1, 1, data, _OPTIONS), hook=_XDP)
+    yield Path("XDP assist, SYN noted before", "", syn, hook=_XDP)
 
 
 def _exchange(talk: Talk, seq: int, data: bytes) -> list[bytes]:
@@ -158,24 +193,48 @@ def _tls_connection(talk: Talk) -> tuple[list[bytes], int, int]:
     return frames, c1 + len(encrypted), s1
 
 
-def _watch_deckies(loaded: Loaded) -> None:
-    tables = Tables(loaded.maps)
+def _watch_deckies(tables: Tables) -> None:
     for address in (DECKY, DECKY6):
-        tables.watch(Decky("decky", parse_address(address)))
+        tables.watch(Decky("decky", ip_address(address)))
 
 
-def _repeated(loaded: Loaded, noop: Program, path: Path, rounds: int, repeat: int) -> Line:
-    program = loaded.programs[path.hook]
+@contextmanager
+def _raises(tables: Tables, counter: str, runs: int) -> Iterator[None]:
+    """All runs inside take the path that they are said to take."""
+    before = tables.counters()
+    yield
+    after = tables.counters()
+    raised = {name: after[name] - count for name, count in before.items() if after[name] != count}
+    assert raised.get(counter, 0) == (runs if counter else 0), (counter, runs, raised)
+
+
+def _repeated(side: _Side, noop: Program, path: Path, rounds: int, repeat: int) -> Line:
+    program = side.loaded.programs[path.hook]
     for frame in path.before:
-        program.test_run(frame)
-    program.test_run(path.frame, repeat=repeat)
+        side.loaded.programs["tc_ingress"].test_run(frame)
+    run = _run_xdp if path.hook == _XDP else _run_tc
+    run(program, path.frame, repeat)
     figures, baselines = [], []
-    for _ in range(rounds):
-        loaded.rings.drain()
-        baseline = noop.test_run(path.frame, repeat=repeat).duration_ns
-        figures.append(program.test_run(path.frame, repeat=repeat).duration_ns - baseline)
-        baselines.append(baseline)
+    with _raises(side.tables, path.counter, rounds * repeat):
+        for _ in range(rounds):
+            side.loaded.rings.drain()
+            baseline = run(noop, path.frame, repeat)
+            figures.append(run(program, path.frame, repeat) - baseline)
+            baselines.append(baseline)
     return _line(path.what, figures, baselines, path.goal, path.note)
+
+
+def _run_tc(program: Program, frame: bytes, repeat: int) -> int:
+    return program.test_run(frame, repeat=repeat).duration_ns
+
+
+def _run_xdp(program: Program, frame: bytes, repeat: int) -> int:
+    """Without a context: in one of zeros the kernel finds that no byte of the frame is linear."""
+    data = ctypes.create_string_buffer(frame, len(frame))
+    attr = ctypes.create_string_buffer(_TEST_RUN.size)
+    _TEST_RUN.pack_into(attr, 0, program.fd, 0, len(frame), 0, ctypes.addressof(data), 0, repeat, 0)
+    bpf(Command.PROG_TEST_RUN, attr, f"test run of {program.name}")
+    return int(_TEST_RUN.unpack_from(attr)[-1])
 
 
 def _line(
@@ -203,27 +262,29 @@ def _line(
 # --- frames that change the tables ----------------------------------------------------------
 
 
-def _varied(loaded: Loaded, noop: Program, rounds: int) -> Iterator[Line]:
+def _varied(side: _Side, noop: Program, rounds: int) -> Iterator[Line]:
     frames = [_spoofed_syn(n) for n in range(2_000 * rounds)]
-    with _settings(loaded, syn_cost_ns=1_000_000_000_000):
-        yield _once_each(loaded, noop, "new SYN, over the budget", frames)
-    with _settings(loaded, syn_cost_ns=0):
+    with _settings(side.loaded, syn_cost_ns=1_000_000_000_000):
+        yield _once_each(side, noop, "new SYN, over the budget", "syn_over_budget", frames)
+    with _settings(side.loaded, syn_cost_ns=0):
         sampled = [_spoofed_syn(n) for n in range(10_000_000, 10_000_000 + len(frames))]
-        yield _once_each(loaded, noop, "new SYN, sampled", sampled)
+        yield _once_each(side, noop, "new SYN, sampled", "samples_wanted", sampled)
 
     talks = [Talk(client_port=1_024 + n) for n in range(1_000 * rounds)]
     yield _once_each(
-        loaded,
+        side,
         noop,
         "ACK that completes a handshake, sampled",
+        "handshakes",
         [talk.c("A", 1, 1, options=_OPTIONS) for talk in talks],
         lambda n: [talks[n].c("S", options=LINUX_OPTIONS), talks[n].s("SA", 0, 1)],
     )
     hello = CLIENT_HELLO + bytes(300)
     yield _once_each(
-        loaded,
+        side,
         noop,
         "segment with a ClientHello, sampled",
+        "samples_wanted",
         [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in talks],
     )
 
@@ -234,22 +295,24 @@ def _spoofed_syn(number: int) -> bytes:
 
 
 def _once_each(
-    loaded: Loaded,
+    side: _Side,
     noop: Program,
     what: str,
+    counter: str,
     frames: Sequence[bytes],
     before: Callable[[int], Sequence[bytes]] = lambda _: (),
 ) -> Line:
-    program = loaded.programs["tc_ingress"]
+    program = side.loaded.programs["tc_ingress"]
     figures, baselines = [], []
-    for number, frame in enumerate(frames):
-        for earlier in before(number):
-            program.test_run(earlier)
-        baseline = noop.test_run(frame).duration_ns
-        figures.append(program.test_run(frame).duration_ns - baseline)
-        baselines.append(baseline)
-        if not number % 500:
-            loaded.rings.drain()
+    with _raises(side.tables, counter, len(frames)):
+        for number, frame in enumerate(frames):
+            for earlier in before(number):
+                program.test_run(earlier)
+            baseline = noop.test_run(frame).duration_ns
+            figures.append(program.test_run(frame).duration_ns - baseline)
+            baselines.append(baseline)
+            if not number % 500:
+                side.loaded.rings.drain()
     # Of single runs a few are interrupted: the spread is that of the middle half.
     quarter = len(figures) // 4
     middle = sorted(figures)[quarter : len(figures) - quarter]
