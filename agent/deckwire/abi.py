@@ -6,8 +6,11 @@ because compiled construct does not check short reads. No Container leaves sampl
 
 from __future__ import annotations
 
-from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64sl, Int64ul, Struct
+from itertools import takewhile
 
+from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64sl, Int64ul, Padding, Struct
+
+from deckwire.compiled import Compiled
 from deckwire.limits import DECKY_BITS
 
 FLOW_KEY_BYTES = 36
@@ -60,6 +63,13 @@ _half_open = Struct(
     "syn_sampled" / Int8ul,
     "noted" / Int8ul,
     "pad" / Bytes(5),
+)
+# The same with the openings as bytes: most attempts lack one of them, or need it never.
+_half_open_state = Struct(
+    *(
+        field.name / Bytes(_opening.sizeof()) if field.name in ("syn", "synack") else field
+        for field in _half_open.subcons
+    )
 )
 _flow_side = Struct(
     "packets" / Int64ul,
@@ -201,6 +211,18 @@ FRAME_COUNTERS = COUNTERS[: COUNTERS.index("samples_wanted")]
 
 _counters = Struct(*(name / Int64ul for name in COUNTERS))
 
+# What is told of a connection's end, without the kernel's own state of each side.
+_side_view = Struct(
+    "packets" / Int64ul,
+    "bytes" / Int64ul,
+    "retransmits" / Int32ul,
+    Padding(_flow_side.sizeof() - 20),
+)
+_flow_totals_view = Struct(
+    *(field for field in _flow_totals.subcons if field.name != "side"),
+    "side" / Array(2, _side_view),
+)
+
 SCHEMAS = {
     "flow_key": _flow_key,
     "opening": _opening,
@@ -219,14 +241,18 @@ SCHEMAS = {
 }
 """By the struct's name in bpf/sample.h; uncompiled, for the test of the ABI."""
 
-OPENING = _opening.compile()
-HALF_OPEN = _half_open.compile()
-FLOW_TOTALS = _flow_totals.compile()
-FLOW = _flow.compile()
-SAMPLE_HEAD = _sample_head.compile()
-SYN_SEEN = _syn_seen.compile()
-SETTINGS = _settings.compile()
-COUNTERS_SCHEMA = _counters.compile()
+OPENING = Compiled(_opening)
+OPENING_IP_VERSION: int = sum(
+    field.sizeof()
+    for field in takewhile(lambda field: field.name != "ip_version", _opening.subcons)
+)
+"""Where an opening says whether it is there, and of which IP version."""
+HALF_OPEN_STATE = Compiled(_half_open_state)
+FLOW_TOTALS = Compiled(_flow_totals_view)
+SAMPLE_HEAD = Compiled(_sample_head)
+SYN_SEEN = Compiled(_syn_seen)
+SETTINGS = Compiled(_settings)
+COUNTERS_SCHEMA = Compiled(_counters)
 
 OPENING_BYTES: int = _opening.sizeof()
 HALF_OPEN_BYTES: int = _half_open.sizeof()

@@ -12,6 +12,7 @@ from deckwire.reassembly import Stream
 from deckwire.sample import SegmentSample
 from deckwire.tls import messages
 from deckwire.tls.errors import Malformed
+from deckwire.tls.hello_cache import HelloCache, session_id
 from deckwire.tls.messages import ClientHello, ServerHello
 from deckwire.tls.records import (
     HELLO_PREFIX_BYTES,
@@ -20,6 +21,7 @@ from deckwire.tls.records import (
     State,
     looks_like_hello,
 )
+from deckwire.tls.resumption import is_resumed
 
 TLS13 = 0x0304
 _SEQ_MASK = 0xFFFF_FFFF
@@ -55,6 +57,8 @@ class SessionSeen:
     time_ns: int
     hello: ServerHello
     client: ClientHello | None
+    resumed: bool | None
+    """Whether an older session goes on; None where it does not show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,7 @@ class Connection:
     client: int
     """0, 1 or abi.CLIENT_UNKNOWN until a hello tells."""
     handshake: Handshake
+    hellos: HelloCache = field(default_factory=HelloCache)
     hello: ClientHello | None = None
     misplaced: int = 0
     """Messages where none of their kind can be: told to nobody."""
@@ -212,7 +217,10 @@ class Connection:
     _sides: tuple[_Direction, _Direction] = field(
         default_factory=lambda: (_Direction(), _Direction())
     )
+    _session_id: bytes = b""
+    """The client's: its hello may be another's of the same kind."""
     _server: ServerHello | None = None
+    _server_session_id: bytes = b""
     _session: SessionSeen | None = None
     """Told as soon as the ClientHello is, or cannot come any more."""
     _later: list[CertificatesSeen] = field(default_factory=list)
@@ -302,12 +310,13 @@ class Connection:
     ) -> None:
         cut = quality in _CUT
         try:
-            hello = messages.parse_client_hello(body, cut=cut)
+            hello = messages.parse_client_hello(body, cut=True) if cut else self.hellos.client(body)
         except Malformed:
             self.malformed += not cut
             side.restart()
             return
         self.hello = hello
+        self._session_id = session_id(body)
         offset = None
         if self.handshake.syn is not None and side.start_seq is not None:
             offset = (side.start_seq - self.handshake.syn.seq - 1) & _SEQ_MASK
@@ -315,7 +324,7 @@ class Connection:
 
     def _take_server_hello(self, side: _Direction, body: bytes) -> None:
         try:
-            server = messages.parse_server_hello(body)
+            server = self.hellos.server(body)
             if server.trailing:
                 # Random bytes pass easily for one: its lengths must agree to the byte.
                 raise Malformed("bytes behind the extensions")
@@ -324,7 +333,8 @@ class Connection:
             side.restart()
             return
         self._server = server
-        self._session = SessionSeen(side.last_ns, server, None)
+        self._server_session_id = session_id(body)
+        self._session = SessionSeen(side.last_ns, server, None, None)
         version = server.selected_version or server.legacy_version
         if server.is_hello_retry_request or version >= TLS13:
             # All that follows is encrypted, or was told already.
@@ -386,7 +396,10 @@ class Connection:
         """Tell the session that waited for its ClientHello, and the certificates behind it."""
         if self._session is None:
             return
-        seen.append(replace(self._session, client=self.hello))
+        server = self._session.hello
+        client_session_id = self._session_id if self.hello is not None else None
+        resumed = is_resumed(server, self._server_session_id, client_session_id)
+        seen.append(SessionSeen(self._session.time_ns, server, self.hello, resumed))
         seen += [replace(late, client=self.hello) for late in self._later]
         self._session = None
         self._later = []

@@ -10,6 +10,7 @@ from deckwire.connection import Connection, Observation
 from deckwire.handshake import Handshake
 from deckwire.limits import CONNECTIONS, CONNECTIONS_BYTES, RECENT_HANDSHAKES
 from deckwire.sample import SegmentSample
+from deckwire.tls.hello_cache import HelloCache
 
 Identity = tuple[bytes, int]
 """Flow key and born_ns: what identifies a connection for ever."""
@@ -37,6 +38,7 @@ class Connections:
         """`find_handshake` reads an opening back from the kernel: (key, born_ns, stray)."""
         self.counters = Counters()
         self._find_handshake = find_handshake
+        self._hellos = HelloCache()
         self._open: OrderedDict[Identity, Connection] = OrderedDict()
         self._recent: OrderedDict[Identity, Handshake] = OrderedDict()
         self._done: OrderedDict[Identity, None] = OrderedDict()
@@ -108,7 +110,9 @@ class Connections:
         handshake = self._recent.pop(identity, None)
         if handshake is None:
             handshake = self._find_handshake(sample.key, sample.born_ns, sample.stray)
-        connection = Connection(sample.key, sample.born_ns, sample.client, handshake or Handshake())
+        connection = Connection(
+            sample.key, sample.born_ns, sample.client, handshake or Handshake(), self._hellos
+        )
         self._open[identity] = connection
         self.counters.opened += 1
         return connection

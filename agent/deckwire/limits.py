@@ -41,6 +41,14 @@ HANDSHAKE_MESSAGES = 64
 CERTIFICATES = 16
 """Certificates read of one Certificate message; the rest of a longer chain is counted."""
 
+HELLO_CACHE = 2_048
+"""Parsed hellos kept, of clients and of servers each."""
+HELLO_CACHED_BYTES = 4_096
+"""Longest hello that is kept."""
+
+DESCRIBED_CACHE = 512
+"""Hellos of each side whose finished fields are kept, none longer than HELLO_CACHED_BYTES."""
+
 # --- X.509 ----------------------------------------------------------------------------------
 CERTIFICATE_CACHE = 4_096
 """Parsed certificates kept by SHA-256."""
@@ -59,12 +67,6 @@ OID_BYTES = 64
 """Longest object identifier written in dotted form: its numbers have no limit of their own."""
 
 # --- clients ----------------------------------------------------------------------------------
-CLIENT_CACHE = 1_024
-"""Hellos whose fields are kept."""
-CLIENT_CACHED_ITEMS = 256
-"""Items in all lists of a hello that is kept; a browser's has about 70."""
-CLIENT_CACHED_TEXT = 1_024
-"""Bytes of names in a hello that is kept: host and protocols."""
 
 # --- events ---------------------------------------------------------------------------------
 LINE_BYTES = 8_000

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, NS = (1 << n for n in range(9))
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would triple the cost of making one, and each connection makes some.
+@dataclass(slots=True, unsafe_hash=True)
 class Opening:
     """A SYN or SYN-ACK as it stood on the wire, timed by the kernel.
 

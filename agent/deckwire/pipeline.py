@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from functools import partial
 from heapq import nsmallest
 
 from deckwire import abi
@@ -14,9 +15,12 @@ from deckwire.connections import Connections
 from deckwire.deckies import Registry
 from deckwire.dedup import Key
 from deckwire.event import Event
+from deckwire.events import client as client_fields
+from deckwire.events import server as server_fields
 from deckwire.events.certificate import certificate_event
 from deckwire.events.choices import Choices
-from deckwire.events.client import ClientCache, wire_text
+from deckwire.events.client import wire_text
+from deckwire.events.described import Described
 from deckwire.events.flow import flow_event, is_probe
 from deckwire.events.handshake import handshake_event
 from deckwire.events.hello import hello_event
@@ -68,7 +72,8 @@ class Pipeline:
         self._identifier = identifier
         self._choices = choices
         self._idle_ns = idle_ns
-        self._clients = ClientCache(choices)
+        self._describe_client = Described(partial(client_fields.describe, choices=choices))
+        self._describe_server = Described(partial(server_fields.describe, choices=choices))
         self._certificates = CertificateCache()
         self._suppressing: OrderedDict[int, tuple[int, Key]] = OrderedDict()
         """SYN signatures that the kernel suppresses: until when, and for which dedup window."""
@@ -270,7 +275,7 @@ class Pipeline:
             handshake = connection.handshake
             match observation:
                 case HelloSeen(hello=hello, quality=quality, offset=offset):
-                    client = self._clients.describe(hello)
+                    client = self._describe_client(hello)
                     yield hello_event(
                         place,
                         time_ns,
@@ -280,15 +285,13 @@ class Pipeline:
                         handshake=handshake,
                         choices=self._choices,
                     )
-                case SessionSeen(hello=server, client=client_hello):
-                    offer = None
-                    if client_hello is not None:
-                        offer = client_hello, self._clients.describe(client_hello)
+                case SessionSeen(hello=server, client=offer, resumed=resumed):
                     yield session_event(
                         place,
                         time_ns,
-                        server,
-                        offer=offer,
+                        self._describe_server(server),
+                        client=self._describe_client(offer) if offer is not None else None,
+                        resumed=resumed,
                         handshake=handshake,
                         choices=self._choices,
                     )

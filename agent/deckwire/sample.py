@@ -10,7 +10,7 @@ from deckwire.handshake import Handshake
 from deckwire.opening import Opening
 
 
-class MalformedSample(Exception):  # noqa: N818 - an outcome of decoding, beside a sample
+class MalformedSample(Exception):
     """Bytes that the kernel side cannot have sent whole; the message names the cause."""
 
 
@@ -104,8 +104,12 @@ def flow_handshake(value: bytes) -> Handshake:
     """
     if len(value) < abi.FLOW_BYTES:
         raise MalformedSample("flow_short")
-    flow = abi.FLOW.parse(value)
-    return _handshake(flow, flow.totals.established_ns or None)
+    totals = abi.FLOW_TOTALS.parse(value)
+    openings = value[abi.FLOW_TOTALS_BYTES :]
+    syn, syn_retransmits = _opening(openings)
+    synack, synack_retransmits = _opening(openings[abi.OPENING_BYTES :])
+    established_ns = totals.established_ns or None
+    return Handshake(syn, synack, established_ns, syn_retransmits, synack_retransmits)
 
 
 def flow_record(value: bytes) -> FlowRecord:
@@ -157,40 +161,36 @@ def _attempt(head: Any, data: bytes) -> SynSample | HandshakeSample:
     body = data[abi.SAMPLE_HEAD_BYTES :]
     if len(body) < abi.HALF_OPEN_BYTES:
         raise MalformedSample("attempt_short")
-    half = abi.HALF_OPEN.parse(body)
+    half = abi.HALF_OPEN_STATE.parse(body)
     client = half.client & 1
-    if head.kind == abi.SAMPLE_HANDSHAKE:
-        return HandshakeSample(
-            head.time_ns,
-            head.born_ns,
-            head.key,
-            client,
-            half.signature,
-            bool(half.syn_sampled),
-            _handshake(half, head.time_ns),
-        )
-    syn = _opening(half.syn)
-    if syn is None:
-        raise MalformedSample("syn_missing")
-    return SynSample(head.time_ns, head.born_ns, head.key, client, half.signature, syn)
-
-
-def _handshake(openings: Any, established_ns: int | None) -> Handshake:
-    return Handshake(
-        _opening(openings.syn),
-        _opening(openings.synack),
-        established_ns,
-        openings.syn.retransmits,
-        openings.synack.retransmits,
+    syn, syn_retransmits = _opening(half.syn)
+    if head.kind == abi.SAMPLE_SYN:
+        if syn is None:
+            raise MalformedSample("syn_missing")
+        return SynSample(head.time_ns, head.born_ns, head.key, client, half.signature, syn)
+    synack, synack_retransmits = _opening(half.synack)
+    return HandshakeSample(
+        head.time_ns,
+        head.born_ns,
+        head.key,
+        client,
+        half.signature,
+        bool(half.syn_sampled),
+        Handshake(syn, synack, head.time_ns, syn_retransmits, synack_retransmits),
     )
 
 
-def _opening(opening: Any) -> Opening | None:
-    if not opening.ip_version:
-        return None
+def _opening(data: bytes) -> tuple[Opening | None, int]:
+    """A struct opening, if one was seen, and how often it was repeated."""
+    ip_version = data[abi.OPENING_IP_VERSION]
+    if not ip_version:
+        return None, 0
+    if ip_version not in (4, 6):
+        raise MalformedSample("opening_malformed")
+    opening = abi.OPENING.parse(data)
     return Opening(
         time_ns=opening.time_ns,
-        ip_version=opening.ip_version,
+        ip_version=ip_version,
         ttl=opening.ttl,
         tos=opening.tos,
         ip_id=opening.ip_id,
@@ -205,7 +205,7 @@ def _opening(opening: Any) -> Opening | None:
         urgent=opening.urgent,
         options=opening.options[: opening.options_len],
         payload_len=opening.payload_len,
-    )
+    ), opening.retransmits
 
 
 def _side(side: Any) -> SideRecord:

@@ -50,6 +50,7 @@ TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_STRAYS": 256}
 """Small enough to be filled."""
 
 ZERO = bytes(4)
+HALF_OPEN, FLOW = (abi.Compiled(abi.SCHEMAS[name]) for name in ("half_open", "flow"))
 CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "strays")
 ZEROED = ("syn_seen", "sources", "scans", "syn_budget")
 
@@ -143,7 +144,7 @@ class Kernel:
 
     def table(self, name: str) -> list[Any]:
         """The values of half_open, flows or strays, as construct's containers."""
-        schema = abi.HALF_OPEN if name == "half_open" else abi.FLOW
+        schema = HALF_OPEN if name == "half_open" else FLOW
         return [schema.parse(value) for _, value in self.loaded.maps[name].items()]
 
     def flow(self) -> Any:

@@ -204,7 +204,7 @@ def test_places_that_are_read_without_a_schema(
 
 
 def test_a_sweep_reads_the_members_that_it_means() -> None:
-    flow = abi.FLOW.parse(bytes(abi.FLOW_BYTES))
+    flow = abi.SCHEMAS["flow"].parse(bytes(abi.FLOW_BYTES))
     flow.totals.last_ns = 2**63 + 5
     flow.totals.close = abi.CLOSES.index("rst")
     flow.totals.flags = abi.FLOW_TOLD

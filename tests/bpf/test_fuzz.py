@@ -45,7 +45,7 @@ from .frames import (
     record,
     tcp,
 )
-from .harness import MS, SECOND, Kernel, Wait
+from .harness import FLOW, MS, SECOND, Kernel, Wait
 from .test_conservation import assert_tables_sound
 
 pytestmark = pytest.mark.root
@@ -234,7 +234,7 @@ def sweep(kernel: Kernel) -> None:
     for name in ("flows", "strays"):
         table = kernel.loaded.maps[name]
         for key, value in list(table.items()):
-            if abi.FLOW.parse(value).totals.close:
+            if FLOW.parse(value).totals.close:
                 table.delete(key)
 
 

@@ -9,9 +9,11 @@ import pytest
 from deckwire.event import WARNING, Event
 from deckwire.events.choices import Choices
 from deckwire.events.client import describe
+from deckwire.events.server import describe as describe_server
 from deckwire.events.session import session_event
 from deckwire.handshake import Handshake
 from deckwire.tls.messages import parse_client_hello, parse_server_hello
+from deckwire.tls.resumption import is_resumed
 from tls.flights import client_hello, server_hello, u16, vector
 
 from .made import ADDRESSES, CHOICES, PLAIN, TAIL, TIME_NS, handshake, names, params, place, value
@@ -32,15 +34,14 @@ def tell(
     opening: Handshake | None = None,
     **body: Any,
 ) -> Event:
-    offer = None
-    if client is not None:
-        hello = parse_client_hello(client)
-        offer = hello, describe(hello, choices)
+    server = parse_server_hello(server_hello(*extensions, **body))
+    hello = parse_client_hello(client) if client is not None else None
     return session_event(
         place(),
         TIME_NS,
-        parse_server_hello(server_hello(*extensions, **body)),
-        offer=offer,
+        describe_server(server, choices),
+        client=describe(hello, choices) if hello is not None else None,
+        resumed=is_resumed(server, server.session_id, hello.session_id if hello else None),
         handshake=opening or handshake(),
         choices=choices,
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from deckwire.events.choices import Choices
 from deckwire.events.place import Fields
 from deckwire.fingerprints import decnet, ja3, ja4
-from deckwire.limits import CLIENT_CACHE, CLIENT_CACHED_ITEMS, CLIENT_CACHED_TEXT
 from deckwire.tls.grease import is_grease
 from deckwire.tls.messages import ClientHello
 from deckwire.tls.registry import group_name, is_post_quantum, version_name
@@ -76,51 +74,6 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
     )
 
 
-class ClientCache:
-    """`describe`, remembering the hellos described last by all that their fields are made from.
-
-    A connection's hello is described twice, for two events, and most clients of a honeypot are
-    one tool's. What differs from hello to hello of such a client (random, session id, the keys,
-    the padding) is in no field. Long hellos are not kept, so that the memory has a bound.
-    """
-
-    def __init__(self, choices: Choices, entries: int = CLIENT_CACHE) -> None:
-        self._choices = choices
-        self._entries = entries
-        self._known: OrderedDict[object, Client] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def describe(self, hello: ClientHello) -> Client:
-        """As the function `describe`."""
-        key = (
-            hello.legacy_version,
-            bool(hello.session_id),
-            hello.cipher_suites,
-            tuple([kind for kind, _ in hello.extensions]),
-            hello.server_name,
-            hello.alpn,
-            hello.supported_versions,
-            hello.supported_groups,
-            hello.ec_point_formats,
-            hello.signature_algorithms,
-            hello.has_session_ticket,
-            _is_malformed(hello),
-            hello.cut,
-        )
-        known = self._known.get(key)
-        if known is not None:
-            self._known.move_to_end(key)
-            return known
-        described = describe(hello, self._choices)
-        if _is_short(hello):
-            self._known[key] = described
-            if len(self._known) > self._entries:
-                self._known.popitem(last=False)
-        return described
-
-
 def offered_version(hello: ClientHello) -> int:
     """The highest version offered; TLS 1.3 itself is higher than its drafts."""
     if _TLS13 in hello.supported_versions:
@@ -139,21 +92,6 @@ def _version_is_missing(hello: ClientHello) -> bool:
 
 def _is_malformed(hello: ClientHello) -> bool:
     return bool(hello.malformed_extensions or hello.trailing)
-
-
-def _is_short(hello: ClientHello) -> bool:
-    items = (
-        len(hello.cipher_suites)
-        + len(hello.extensions)
-        + len(hello.alpn)
-        + len(hello.supported_versions)
-        + len(hello.supported_groups)
-        + len(hello.ec_point_formats)
-        + len(hello.signature_algorithms)
-    )
-    if items > CLIENT_CACHED_ITEMS:
-        return False
-    return len(hello.server_name or b"") + sum(map(len, hello.alpn)) <= CLIENT_CACHED_TEXT
 
 
 def _resumption(hello: ClientHello) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Malformed(Exception):  # noqa: N818 - an outcome of parsing, beside "done" and "need more"
+class Malformed(Exception):
     """Bytes that are no instance of what they were to be parsed as; `reason` is short text."""
 
     def __init__(self, reason: str) -> None:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 SESSION_ID_BYTES = 32
 """Longest session id (RFC 5246, 7.4.1.2)."""
 
-_HELLO_RETRY_REQUEST = bytes.fromhex(
+HELLO_RETRY_REQUEST = bytes.fromhex(
     "cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c"
 )
 
@@ -58,6 +58,8 @@ class Hello:
     """Types of the extensions whose bodies are not what they should be."""
     trailing: int
     """Bytes behind the extensions. No message has any; a server answers with decode_error."""
+    size: int = 0
+    """Bytes of the message's body."""
 
     def has_extension(self, extension: int) -> bool:
         """Tell whether an extension of this type is there, whatever its body."""
@@ -125,7 +127,7 @@ class ServerHello(Hello):
     @property
     def is_hello_retry_request(self) -> bool:
         """Tell by the random value that RFC 8446, 4.1.3 reserves for it."""
-        return self.random == _HELLO_RETRY_REQUEST
+        return self.random == HELLO_RETRY_REQUEST
 
     @property
     def has_session_ticket(self) -> bool:
@@ -185,6 +187,7 @@ def parse_client_hello(body: bytes, *, cut: bool = False) -> ClientHello:
         key_share_groups=bodies.read(ExtensionType.KEY_SHARE, _key_share_groups, ()),
         session_ticket=bodies.get(ExtensionType.SESSION_TICKET),
         malformed_extensions=tuple(bodies.malformed),
+        size=len(body),
         cut=cut,
     )
 
@@ -210,6 +213,7 @@ def parse_server_hello(body: bytes) -> ServerHello:
         alpn=bodies.read(ExtensionType.ALPN, _protocol_name, None),
         key_share_group=bodies.read(ExtensionType.KEY_SHARE, _first_number, None),
         malformed_extensions=tuple(bodies.malformed),
+        size=len(body),
     )
 
 

@@ -26,6 +26,7 @@ from construct import (
     this,
 )
 
+from deckwire.compiled import Compiled
 from deckwire.tls.errors import Malformed
 
 
@@ -51,7 +52,7 @@ class Layout:
         fields: list[Construct] = []
         for part in parts:
             fields += part.fields if isinstance(part, Vector) else (part,)
-        self._schema = Struct(*fields, "rest" / GreedyBytes).compile()
+        self._schema = Compiled(Struct(*fields, "rest" / GreedyBytes))
         self._fixed_size = sum(
             part.length_size if isinstance(part, Vector) else part.sizeof() for part in parts
         )
@@ -96,18 +97,6 @@ class Layout:
         fields.rest = data[at:]
         return fields
 
-
-RECORD_HEADER = Layout(
-    "record header",
-    "type" / Int8ub,
-    "major" / Int8ub,
-    "minor" / Int8ub,
-    "length" / Int16ub,
-)
-"""RFC 8446, 5.1 (TLSPlaintext) without its fragment."""
-
-HANDSHAKE_HEADER = Layout("handshake header", "type" / Int8ub, "length" / Int24ub)
-"""RFC 8446, 4."""
 
 CLIENT_HELLO = Layout(
     "ClientHello",

@@ -1,0 +1,161 @@
+"""Hellos parsed before: most clients of a honeypot are one tool's, most servers one decky's.
+
+Two hellos are taken for one if they differ only in what no fingerprint and no event is made from:
+the random value, the session id beyond being there, the keys and tickets that are offered, padding.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from struct import Struct, error
+from typing import TypeVar
+
+from deckwire.limits import HELLO_CACHE, HELLO_CACHED_BYTES
+from deckwire.tls.grease import is_grease
+from deckwire.tls.messages import (
+    HELLO_RETRY_REQUEST,
+    ClientHello,
+    ExtensionType,
+    ServerHello,
+    is_early_draft,
+    parse_client_hello,
+    parse_server_hello,
+)
+
+_T = TypeVar("_T")
+
+_HEADER = Struct(">HH")
+_U16 = Struct(">H")
+_RANDOM_END = 34
+"""Two bytes of version and the random value."""
+_COOKIE, _PADDING = 44, 21
+_OPAQUE = frozenset(
+    {
+        ExtensionType.PRE_SHARED_KEY,
+        ExtensionType.ENCRYPTED_CLIENT_HELLO,
+        _COOKIE,
+        _PADDING,
+    }
+)
+"""Extensions that are told by being there alone."""
+
+
+class HelloCache:
+    """Parses hellos, the ones seen last by a look-up; bounded by HELLO_CACHE entries of each side.
+
+    What it returns may be an earlier hello of the same kind: its random, session id and keys are
+    that one's. The session id of the body at hand is `session_id(body)`.
+    """
+
+    def __init__(self, entries: int = HELLO_CACHE) -> None:
+        self._entries = entries
+        self._clients: OrderedDict[bytes, ClientHello] = OrderedDict()
+        self._servers: OrderedDict[bytes, ServerHello] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._clients) + len(self._servers)
+
+    def client(self, body: bytes) -> ClientHello:
+        """A whole ClientHello; raises Malformed as parse_client_hello does."""
+        return self._known(self._clients, client_bearing, parse_client_hello, body)
+
+    def server(self, body: bytes) -> ServerHello:
+        """A whole ServerHello; raises Malformed as parse_server_hello does."""
+        return self._known(self._servers, server_bearing, parse_server_hello, body)
+
+    def _known(
+        self,
+        known: OrderedDict[bytes, _T],
+        bearing_of: Callable[[bytes], bytes | None],
+        parse: Callable[[bytes], _T],
+        body: bytes,
+    ) -> _T:
+        if len(body) > HELLO_CACHED_BYTES:
+            return parse(body)
+        bearing = bearing_of(body)
+        if bearing is None:
+            return parse(body)
+        hello = known.get(bearing)
+        if hello is None:
+            hello = known[bearing] = parse(body)
+            if len(known) > self._entries:
+                known.popitem(last=False)
+        else:
+            known.move_to_end(bearing)
+        return hello
+
+
+def session_id(body: bytes) -> bytes:
+    """The session id of a hello that parse_client_hello or parse_server_hello has accepted."""
+    if is_early_draft(int.from_bytes(body[:2], "big")):
+        return b""
+    return body[_RANDOM_END + 1 : _RANDOM_END + 1 + body[_RANDOM_END]]
+
+
+def client_bearing(body: bytes) -> bytes | None:
+    """All of a ClientHello that anything is told of, as bytes to compare; None if it is unusual.
+
+    Unusual is whatever does not fit to the byte: the parser judges that each time anew.
+    """
+    try:
+        suites = _RANDOM_END + 1 + body[_RANDOM_END]
+        compression = suites + 2 + _U16.unpack_from(body, suites)[0]
+        extensions = compression + 1 + body[compression]
+    except (IndexError, error):
+        return None
+    parts = [body[:2], b"\1" if body[_RANDOM_END] else b"\0", body[suites:extensions]]
+    return _with_extensions(body, extensions, parts)
+
+
+def server_bearing(body: bytes) -> bytes | None:
+    """The same of a ServerHello."""
+    if is_early_draft(int.from_bytes(body[:2], "big")) or len(body) <= _RANDOM_END:
+        return None
+    chosen = _RANDOM_END + 1 + body[_RANDOM_END]
+    retry = b"\1" if body[2:_RANDOM_END] == HELLO_RETRY_REQUEST else b"\0"
+    return _with_extensions(body, chosen + 3, [body[:2], retry, body[chosen : chosen + 3]])
+
+
+def _with_extensions(body: bytes, at: int, parts: list[bytes]) -> bytes | None:
+    end = len(body)
+    if at == end:
+        return b"".join(parts)
+    if at + 2 > end or at + 2 + _U16.unpack_from(body, at)[0] != end:
+        return None
+    at += 2
+    while at < end:
+        start = at + 4
+        if start > end:
+            return None
+        kind, length = _HEADER.unpack_from(body, at)
+        header, at = at, start + length
+        if at > end:
+            return None
+        if kind == ExtensionType.KEY_SHARE:
+            shares = _without_keys(body[start:at])
+            if shares is None:
+                return None
+            parts.append(body[header : header + 2] + shares)
+        elif kind in _OPAQUE:
+            parts.append(body[header : header + 2])
+        elif kind == ExtensionType.SESSION_TICKET:
+            parts.append(body[header : header + 2] + (b"\1" if length else b"\0"))
+        elif not is_grease(kind):
+            parts.append(body[header:at])
+    return b"".join(parts)
+
+
+def _without_keys(body: bytes) -> bytes | None:
+    """The groups of key_share (RFC 8446, 4.2.8), whichever hello it stands in; None if odd."""
+    if len(body) == 2:
+        return body
+    listed = len(body) >= 2 and _U16.unpack_from(body)[0] == len(body) - 2
+    at = 2 if listed else 0
+    groups = [b"\1" if listed else b"\0"]
+    while at < len(body):
+        if at + 4 > len(body):
+            return None
+        groups.append(body[at : at + 2])
+        at += 4 + _U16.unpack_from(body, at + 2)[0]
+    return b"".join(groups) if at == len(body) else None

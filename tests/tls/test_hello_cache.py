@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deckwire.events import client as client_fields
+from deckwire.events import server as server_fields
+from deckwire.events.choices import Choices
+from deckwire.limits import HELLO_CACHED_BYTES
+from deckwire.tls.errors import Malformed
+from deckwire.tls.hello_cache import HelloCache, client_bearing, server_bearing, session_id
+from deckwire.tls.messages import HELLO_RETRY_REQUEST, parse_client_hello, parse_server_hello
+from tls.flights import client_hello, handshake, server_hello, u16, vector
+
+CHOICES = Choices(raw_fingerprints=True)
+
+
+def body(flight: bytes) -> bytes:
+    """The first message's body of a flight by OpenSSL."""
+    return flight[9:][: int.from_bytes(flight[6:9], "big")]
+
+
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+CLIENTS = [body(handshake(version).client) for version in VERSIONS]
+SERVERS = [body(handshake(version).server) for version in VERSIONS]
+
+
+def told_client(hello: Any) -> Any:
+    return client_fields.describe(hello, CHOICES)
+
+
+def told_server(hello: Any) -> Any:
+    return server_fields.describe(hello, CHOICES), hello.is_hello_retry_request, hello.trailing
+
+
+def outcome(parse: Callable[[bytes], Any], told: Callable[[Any], Any], data: bytes) -> Any:
+    try:
+        return told(parse(data))
+    except Malformed:
+        return "malformed"
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_a_cache_never_tells_the_fields_of_another_hello(data: st.DataObject) -> None:
+    """Hellos that differ from real ones in a place or two, all through one cache."""
+    cache = HelloCache()
+    for _ in range(5):
+        for originals, cached, parse, told in (
+            (CLIENTS, cache.client, parse_client_hello, told_client),
+            (SERVERS, cache.server, parse_server_hello, told_server),
+        ):
+            changed = bytearray(data.draw(st.sampled_from(originals)))
+            for _ in range(data.draw(st.integers(0, 2))):
+                at = data.draw(st.integers(0, len(changed) - 1))
+                changed[at] = data.draw(st.integers(0, 255))
+            end = data.draw(st.one_of(st.just(len(changed)), st.integers(0, len(changed))))
+            wire = bytes(changed[:end]) + data.draw(st.sampled_from([b"", b"", b"\0"]))
+            assert outcome(cached, told, wire) == outcome(parse, told, wire)
+
+
+@pytest.mark.parametrize("bearing", [client_bearing, server_bearing])
+@given(wire=st.binary(max_size=300))
+def test_no_bytes_upset_it(bearing: Callable[[bytes], bytes | None], wire: bytes) -> None:
+    found = bearing(wire)
+    assert found is None or len(found) <= len(wire) + 2
+
+
+@pytest.mark.parametrize("original", CLIENTS)
+def test_clients_of_a_kind_are_one_object(original: bytes) -> None:
+    cache = HelloCache()
+    first = cache.client(original)
+    assert cache.client(original[:2] + bytes(32) + original[34:]) is first
+    assert len(cache) == 1
+
+
+@pytest.mark.parametrize("original", SERVERS)
+def test_servers_of_a_kind_are_one_object(original: bytes) -> None:
+    cache = HelloCache()
+    first = cache.server(original)
+    assert cache.server(original[:2] + bytes(32) + original[34:]) is first
+    assert not first.is_hello_retry_request
+    assert cache.server(original[:2] + HELLO_RETRY_REQUEST + original[34:]).is_hello_retry_request
+
+
+def share(*keys: tuple[int, bytes]) -> tuple[int, bytes]:
+    return 51, vector(2, b"".join(u16(group) + vector(2, key) for group, key in keys))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ([share((29, b"a" * 32))], [share((29, b"b" * 32))], True),
+        ([share((29, b"a" * 32))], [share((23, b"a" * 32))], False),
+        ([share((29, b"a"), (23, b"b"))], [share((29, b"a"))], False),
+        ([(35, b"ticket")], [(35, b"another one")], True),
+        ([(35, b"ticket")], [(35, b"")], False),
+        ([(41, b"identity")], [(41, b"other")], True),
+        ([(41, b"identity")], [], False),
+        ([(21, bytes(9))], [(21, bytes(200))], True),
+        ([(0xFE0D, b"inner")], [(0xFE0D, b"outer hello")], True),
+        ([(0x0A0A, b"")], [(0xFAFA, b"\0")], True),
+        ([(0x0A0A, b"")], [], True),
+        ([(5, b"\1")], [(5, b"\2")], False),
+        ([(16, vector(2, vector(1, b"h2")))], [(16, vector(2, vector(1, b"h3")))], False),
+        ([(18, b""), (23, b"")], [(23, b""), (18, b"")], False),
+    ],
+)
+def test_what_counts_is_what_is_told(one: Any, other: Any, alike: bool) -> None:
+    bearings = {client_bearing(client_hello(*extensions)) for extensions in (one, other)}
+    assert None not in bearings
+    assert (len(bearings) == 1) is alike
+
+
+def test_session_ids_count_by_presence_and_can_be_read() -> None:
+    with_ids = [client_hello(session_id=bytes([n]) * 32) for n in (1, 2)]
+    assert client_bearing(with_ids[0]) == client_bearing(with_ids[1])
+    assert client_bearing(with_ids[0]) != client_bearing(client_hello())
+    assert [session_id(wire) for wire in with_ids] == [b"\1" * 32, b"\2" * 32]
+    assert session_id(server_hello(session_id=b"\3" * 8)) == b"\3" * 8
+
+
+def test_early_drafts_have_no_session_id() -> None:
+    draft = b"\x7f\x12" + bytes(32) + u16(0x1301) + vector(2, b"")
+    assert parse_server_hello(draft).session_id == session_id(draft) == b""
+    assert server_bearing(draft) is None
+
+
+def test_the_one_seen_longest_ago_makes_room() -> None:
+    cache = HelloCache(entries=2)
+    one, two, three = (client_hello(suites=u16(n)) for n in (1, 2, 3))
+    kept = cache.client(one)
+    cache.client(two)
+    assert cache.client(one) is kept
+    cache.client(three)
+    assert len(cache) == 2
+    assert cache.client(one) is kept
+
+
+def test_long_hellos_are_not_kept() -> None:
+    cache = HelloCache()
+    wire = client_hello((21, bytes(HELLO_CACHED_BYTES)))
+    assert cache.client(wire) == parse_client_hello(wire)
+    assert len(cache) == 0
