@@ -19,6 +19,7 @@ from deckwire.jsonl import JsonFormat
 from deckwire.kernel.loading import Loaded
 from deckwire.pipeline import Pipeline
 from deckwire.sinks.fanout import Fanout, Format
+from deckwire.sinks.sink import Sink
 from deckwire.sinks.spec import parse_output
 from deckwire.stats import Intake, Stats
 from deckwire.syslog import SyslogFormat
@@ -73,17 +74,21 @@ def expect_echoes(loaded: Loaded) -> None:
             table.update(key, abi.SETTINGS.build(current))
 
 
-def open_outputs(settings: Settings) -> Fanout:
-    """The outputs, not yet started.
-
-    Raises:
-        ValueError: an output or the format cannot be what the settings say.
-        OSError: a file cannot be opened.
-    """
-    form: Format = JsonFormat()
+def line_format(settings: Settings) -> Format:
+    """Raises ValueError for names that cannot stand in a syslog line."""
     if settings.format == "syslog":
-        form = SyslogFormat(app_name=settings.app_name, sd_id=settings.sd_id)
-    return Fanout(form, [parse_output(output)() for output in settings.outputs])
+        return SyslogFormat(app_name=settings.app_name, sd_id=settings.sd_id)
+    return JsonFormat()
+
+
+def open_sinks(settings: Settings) -> list[Sink]:
+    """The outputs, not yet started; raises ValueError, or OSError for a file."""
+    return [parse_output(output)() for output in settings.outputs]
+
+
+def open_outputs(settings: Settings) -> Fanout:
+    """All outputs as one; raises as `line_format` and `open_sinks`."""
+    return Fanout(line_format(settings), open_sinks(settings))
 
 
 def identifier(settings: Settings) -> Identifier:

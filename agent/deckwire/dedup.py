@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from deckwire.event import Event
+from deckwire.event import Event, Headline
 from deckwire.limits import DEDUP_ENTRIES, DEDUP_HOSTS, DEDUP_KEY
 from deckwire.timestamp import timestamp
 
@@ -87,7 +87,7 @@ class Dedup:
     def __len__(self) -> int:
         return len(self._windows)
 
-    def admit(self, event: Event) -> bool:
+    def admit(self, event: Event | Headline) -> bool:
         """Whether `event` is to be told; if not, it has been counted in its window."""
         key = _key(event)
         window = self._windows.get(key) if key else None
@@ -220,7 +220,7 @@ class _Window:
         self.count += count
 
 
-def _key(event: Event) -> Key | None:
+def _key(event: Event | Headline) -> Key | None:
     """The window's key; a long fingerprint (a peer's certificate names) costs no more memory."""
     fingerprint = event.fingerprint
     if fingerprint is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 WARNING = 4
 INFORMATIONAL = 6
@@ -31,3 +33,26 @@ class Event:
     """The src_ip of the event: first part of the dedup key."""
     fingerprint: str | None = None
     """Last part of the dedup key; None for events that are never deduplicated."""
+
+
+class Headline(NamedTuple):
+    """What an event is deduplicated by, known before the cost of its fields; names as in Event."""
+
+    name: str
+    time_ns: int
+    host: str
+    source: str
+    fingerprint: str | None
+    severity: int = INFORMATIONAL
+
+    def event(self, fields: Iterable[tuple[str, Value]]) -> Event:
+        """The event with its fields."""
+        return Event(
+            self.name,
+            self.time_ns,
+            self.host,
+            tuple(fields),
+            self.severity,
+            self.source,
+            self.fingerprint,
+        )

@@ -20,6 +20,10 @@ EARLY_PIECES = 64
 """Segments kept of a direction before it is known where its TLS begins."""
 RECENT_HANDSHAKES = 8_192
 """Openings kept from a handshake's end to its first TLS segment; older ones are read back."""
+PLACES = 4_096
+"""Places of connections kept between the events of one."""
+IDENTITIES = 4_096
+"""Identities of SYNs kept by the kernel's signature."""
 TEXT_CACHE = 16_384
 """Addresses whose text is kept."""
 

@@ -3,34 +3,75 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deckwire.assembly import Parts, assemble, identifier, kernel_settings, open_outputs
+from deckwire.assembly import Parts, assemble, identifier, kernel_settings, line_format, open_sinks
 from deckwire.captures import CaptureError, CaptureFile
 from deckwire.clock import CaptureClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesFile
+from deckwire.event import Event
 from deckwire.events.capture import stats_event
-from deckwire.failures import failing
+from deckwire.failures import UsageError, failing
 from deckwire.kernel.loading import LoadRequest, load
+from deckwire.limits import SINK_QUEUE
 from deckwire.replay import RING_BYTES, Replay
+from deckwire.shown import plain
+from deckwire.sinks.fanout import Fanout
 
-_FLUSH_S = 60.0
+_FLUSH_S = 2.0
+"""Longest that outputs get at the end which fail; slow ones have had all the time they needed."""
 _PROGRESS_BYTES = 8_388_608
 """A bar for captures larger than this, if a person watches."""
+_PAUSE_S = 0.005
+
+
+class _ReaderGoneError(Exception):
+    """Nobody reads the events any more."""
+
+
+class PatientFanout(Fanout):
+    """Waits for a slow reader, as live capture never may: a replay loses no line to it."""
+
+    _unchecked = 0
+
+    def offer(self, event: Event) -> bool:
+        """As Fanout, but waits for room.
+
+        Raises:
+            _ReaderGoneError: whoever read stdout has closed it.
+        """
+        self._unchecked += 1
+        if self._unchecked > SINK_QUEUE // 2:
+            self._unchecked = 0
+            self.wait(SINK_QUEUE // 2)
+        return super().offer(event)
+
+    def wait(self, queued: int) -> None:
+        """Return when no output has more lines waiting, or when one fails (a full disk)."""
+        while any(counters.queued > queued for _, counters in self.counters()):
+            if any(counters.errors for _, counters in self.counters()):
+                break
+            time.sleep(_PAUSE_S)
+        if self.losses().get("stdout_closed"):
+            raise _ReaderGoneError
 
 
 def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
-    """Replay captures one after another; 0, or 1 if one was broken or cut.
+    """Replay captures one after another; 0, or 1 if one was broken or cut or lines were lost.
 
     Raises:
-        UsageError: the settings cannot work on this host.
+        UsageError: the settings cannot work on this host, or a file cannot be read.
     """
+    for path in paths:
+        _need_readable(path)
     registry = settings.deckies
     if settings.deckies_file is not None:
         registry = DeckiesFile(settings.deckies_file, settings.deckies).read()
@@ -39,22 +80,36 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     clock = CaptureClock()
     with failing():
         identify = identifier(settings)
-        outputs = open_outputs(settings)
+        outputs = PatientFanout(line_format(settings), open_sinks(settings))
         loaded = load(
             LoadRequest(
                 replay_clock=True, settings=kernel_settings(settings), ring_bytes=RING_BYTES
             )
         )
         parts = assemble(settings, loaded, registry, clock, outputs, identify)
-    outputs.start()
     replay = Replay(loaded, parts.pipeline, parts.intake, clock)
+    outputs.start()
+    try:
+        status = _replay_all(paths, replay, parts, clock)
+        outputs.wait(0)
+    except _ReaderGoneError:
+        status = 1
+    outputs.close(_FLUSH_S)
+    loaded.close()
+    for cause, lines in sorted(outputs.losses().items()):
+        if cause != "stdout_closed":
+            _report(f"lost at the outputs: {lines} lines, {cause}")
+            status = 1
+    return status
+
+
+def _replay_all(paths: tuple[str, ...], replay: Replay, parts: Parts, clock: CaptureClock) -> int:
     status = 0
     for path in paths:
         status |= _replay_one(replay, path)
     parts.pipeline.finish()
-    _tell_stats(parts, replay, clock)
-    outputs.close(_FLUSH_S)
-    loaded.close()
+    sums = parts.stats.sums() | dict(sorted(replay.counts.items()))
+    parts.teller.tell(stats_event(parts.host, clock.now_ns(), sums))
     return status
 
 
@@ -63,14 +118,25 @@ def _replay_one(replay: Replay, path: str) -> int:
         with CaptureFile(path) as capture, _progress(path, capture.size) as progress:
             replay.run(capture, progress)
     except CaptureError as error:
-        print(f"deckwire: {error}", file=sys.stderr, flush=True)
+        _report(str(error))
         return 1
     return 0
 
 
-def _tell_stats(parts: Parts, replay: Replay, clock: CaptureClock) -> None:
-    sums = parts.stats.sums() | dict(sorted(replay.counts.items()))
-    parts.teller.tell(stats_event(parts.host, clock.now_ns(), sums))
+def _need_readable(path: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{plain(path)}: {reason}") from error
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{plain(path)}: a directory, not a capture")
+    if not os.access(path, os.R_OK):
+        raise UsageError(f"{plain(path)}: may not be read")
+
+
+def _report(line: str) -> None:
+    print(f"deckwire: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from functools import partial
 from heapq import nsmallest
 
@@ -14,22 +13,27 @@ from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observa
 from deckwire.connections import Connections
 from deckwire.deckies import Registry
 from deckwire.dedup import Key
-from deckwire.event import Event
 from deckwire.events import client as client_fields
 from deckwire.events import server as server_fields
 from deckwire.events.certificate import certificate_event
+from deckwire.events.certificate import headline as certificate_headline
 from deckwire.events.choices import Choices
 from deckwire.events.client import wire_text
 from deckwire.events.described import Described
 from deckwire.events.flow import flow_event, is_probe
+from deckwire.events.flow import headline as flow_headline
 from deckwire.events.handshake import handshake_event
+from deckwire.events.handshake import headline as handshake_headline
+from deckwire.events.hello import headline as hello_headline
 from deckwire.events.hello import hello_event
 from deckwire.events.place import Place, locate
+from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
 from deckwire.events.syn import syn_event
-from deckwire.fingerprints.identity import Identifier
+from deckwire.fingerprints.identity import Identifier, Identity
 from deckwire.flow import FlowRecord, ends
-from deckwire.limits import SYN_SEEN_SLOTS
+from deckwire.handshake import Handshake
+from deckwire.limits import IDENTITIES, PLACES, SYN_SEEN_SLOTS
 from deckwire.opening import Opening
 from deckwire.sample import (
     EndSample,
@@ -75,6 +79,8 @@ class Pipeline:
         self._describe_client = Described(partial(client_fields.describe, choices=choices))
         self._describe_server = Described(partial(server_fields.describe, choices=choices))
         self._certificates = CertificateCache()
+        self._places: dict[tuple[bytes, int], Place] = {}
+        self._identities: dict[int, Identity] = {}
         self._suppressing: OrderedDict[int, tuple[int, Key]] = OrderedDict()
         """SYN signatures that the kernel suppresses: until when, and for which dedup window."""
 
@@ -117,6 +123,7 @@ class Pipeline:
                 if len(others) < 2 and not any(end in registry for end in others):
                     self._end_open(flow, "removed")
         self.registry = registry
+        self._places.clear()
 
     def finish(self) -> None:
         """The end: every connection is told."""
@@ -141,7 +148,10 @@ class Pipeline:
         place = self._place(sample.key, sample.client)
         if place is not None:
             time_ns = self._clock.wall_ns(sample.time_ns)
-            self._teller.tell(handshake_event(place, time_ns, handshake, self._choices))
+            self._teller.tell_new(
+                handshake_headline(place, time_ns),
+                lambda: handshake_event(place, time_ns, handshake, self._choices),
+            )
 
     def _segment(self, sample: SegmentSample) -> None:
         found = self.connections.add(sample)
@@ -166,7 +176,10 @@ class Pipeline:
         place = self._place(key, client)
         if place is not None:
             time_ns = self._clock.wall_ns(record.last_ns)
-            self._teller.tell(flow_event(place, time_ns, record, client, record.close or close))
+            self._teller.tell_new(
+                flow_headline(place, time_ns),
+                lambda: flow_event(place, time_ns, record, client, record.close or close),
+            )
 
     # --- tables ---
 
@@ -236,7 +249,7 @@ class Pipeline:
         place = self._place(key, client)
         if place is None:
             return
-        identity = self._identifier.identify(syn, place.ends.server, place.ends.server_port)
+        identity = self._identity(place, syn, signature)
         time_ns = self._clock.wall_ns(syn.time_ns)
         event = syn_event(place, time_ns, syn, identity, self._choices)
         before = self._suppressing.pop(signature, None)
@@ -258,65 +271,94 @@ class Pipeline:
             oldest, (_, of_oldest) = self._suppressing.popitem(last=False)
             self._add_suppressed(oldest, of_oldest)
 
+    def _identity(self, place: Place, syn: Opening, signature: int) -> Identity:
+        """Equal signatures of the kernel's mean equal systems, links and tools."""
+        identity = self._identities.get(signature)
+        if identity is None:
+            identity = self._identifier.identify(syn, place.ends.server, place.ends.server_port)
+            if len(self._identities) >= IDENTITIES:
+                self._identities.clear()
+            if signature:
+                self._identities[signature] = identity
+        return identity
+
     def _tell_observations(self, connection: Connection, seen: list[Observation]) -> None:
         if not seen:
             return
         place = self._place(connection.key, connection.client)
         if place is None:
             return
-        for event in self._events(connection, place, seen):
-            self._teller.tell(event)
-
-    def _events(
-        self, connection: Connection, place: Place, seen: list[Observation]
-    ) -> Iterator[Event]:
         for observation in seen:
-            time_ns = self._clock.wall_ns(observation.time_ns)
-            handshake = connection.handshake
             match observation:
-                case HelloSeen(hello=hello, quality=quality, offset=offset):
-                    client = self._describe_client(hello)
-                    yield hello_event(
-                        place,
-                        time_ns,
-                        client,
-                        quality=quality,
-                        offset=offset,
-                        handshake=handshake,
-                        choices=self._choices,
-                    )
-                case SessionSeen(hello=server, client=offer, resumed=resumed):
-                    yield session_event(
-                        place,
-                        time_ns,
-                        self._describe_server(server),
-                        client=self._describe_client(offer) if offer is not None else None,
-                        resumed=resumed,
-                        handshake=handshake,
-                        choices=self._choices,
-                    )
+                case HelloSeen():
+                    self._tell_hello(connection.handshake, place, observation)
+                case SessionSeen():
+                    self._tell_session(connection.handshake, place, observation)
                 case CertificatesSeen():
-                    yield self._certificate(place, time_ns, observation)
+                    self._tell_certificates(place, observation)
 
-    def _certificate(self, place: Place, time_ns: int, observation: CertificatesSeen) -> Event:
-        sni = ""
-        if observation.client is not None:
-            sni = wire_text(observation.client.server_name or b"")
-        return certificate_event(
-            place,
-            time_ns,
-            tuple([self._certificates.describe(der) for der in observation.chain]),
-            chain_length=observation.chain_length,
-            from_client=observation.from_client,
-            quality=observation.quality,
-            sni=sni,
-            choices=self._choices,
+    def _tell_hello(self, handshake: Handshake, place: Place, seen: HelloSeen) -> None:
+        time_ns = self._clock.wall_ns(seen.time_ns)
+        client = self._describe_client(seen.hello)
+        self._teller.tell_new(
+            hello_headline(place, time_ns, client),
+            lambda: hello_event(
+                place,
+                time_ns,
+                client,
+                quality=seen.quality,
+                offset=seen.offset,
+                handshake=handshake,
+                choices=self._choices,
+            ),
+        )
+
+    def _tell_session(self, handshake: Handshake, place: Place, seen: SessionSeen) -> None:
+        time_ns = self._clock.wall_ns(seen.time_ns)
+        server = self._describe_server(seen.hello)
+        client = self._describe_client(seen.client) if seen.client is not None else None
+        self._teller.tell_new(
+            session_headline(place, time_ns, server, client),
+            lambda: session_event(
+                place,
+                time_ns,
+                server,
+                client=client,
+                resumed=seen.resumed,
+                handshake=handshake,
+                choices=self._choices,
+            ),
+        )
+
+    def _tell_certificates(self, place: Place, seen: CertificatesSeen) -> None:
+        time_ns = self._clock.wall_ns(seen.time_ns)
+        leaf = self._certificates.describe(seen.chain[0])
+        self._teller.tell_new(
+            certificate_headline(place, time_ns, leaf),
+            lambda: certificate_event(
+                place,
+                time_ns,
+                tuple([self._certificates.describe(der) for der in seen.chain]),
+                chain_length=seen.chain_length,
+                from_client=seen.from_client,
+                quality=seen.quality,
+                sni=wire_text(seen.client.server_name or b"") if seen.client is not None else "",
+                choices=self._choices,
+            ),
         )
 
     def _place(self, key: bytes, client: int) -> Place | None:
-        place = locate(self.registry, ends(key, client & 1))
+        """Where the events of a connection belong; None, and counted, if it is of no decky."""
+        identity = key, client & 1
+        place = self._places.get(identity)
         if place is None:
-            self.counts["unregistered"] += 1
+            place = locate(self.registry, ends(*identity))
+            if place is None:
+                self.counts["unregistered"] += 1
+                return None
+            if len(self._places) >= PLACES:
+                self._places.clear()
+            self._places[identity] = place
         return place
 
     def _likely_client(self, key: bytes) -> int:

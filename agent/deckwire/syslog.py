@@ -6,7 +6,7 @@ import re
 
 from deckwire.escape import Escape, fitting, text
 from deckwire.event import Event
-from deckwire.limits import LINE_BYTES
+from deckwire.limits import LINE_BYTES, VALUE_BYTES
 from deckwire.timestamp import timestamp
 
 APP_NAME = "sniffer"
@@ -18,6 +18,12 @@ _CUT = ' cut="true"'
 _SPECIAL = {'"': '\\"', "\\": "\\\\", "]": "\\]"}
 # The relay's collector ends structured data at any bracket, escaped or not.
 _RELAY_SPECIAL = _SPECIAL | {"]": "\\\\x5d"}
+
+_SPELLED = (bool, tuple)
+"""Types whose text is not str()'s."""
+
+_is_plain = re.compile(r"[ !\"#-Z^-~[]*").fullmatch
+"""Printable ASCII without what is escaped, but for the quotes around values."""
 
 _PRINTABLE = re.compile(r"[!-~]+")
 _NOT_PRINTABLE = re.compile(r"[^!-~]")
@@ -41,6 +47,8 @@ class SyslogFormat:
             )
         self._origin = f"{app_name} {procid}"
         self._sd_id = sd_id
+        # Not longer than one value may be: then none of them is.
+        self._is_plain = re.compile(f'[ !"#-Z^-~[]{{0,{VALUE_BYTES}}}').fullmatch
         self._escape = Escape(_RELAY_SPECIAL if sd_id == RELAY_SD_ID else _SPECIAL)
 
     def line(self, event: Event) -> bytes:
@@ -52,19 +60,23 @@ class SyslogFormat:
             f"<{_LOCAL0 * 8 + event.severity}>1 {timestamp(event.time_ns)}"
             f" {_header(event.host, 255)} {self._origin} {_header(event.name, 32)} [{self._sd_id}"
         )
-        values = [value if type(value) is str else text(value) for _, value in event.fields]
-        # Nearly all events are plain throughout; one look at all values is cheaper than at each.
-        if self._escape.is_plain("".join(values)):
-            params = [
-                f' {field[0]}="{value}"' for field, value in zip(event.fields, values, strict=True)
+        # Nearly all events are plain throughout: one look at all is cheaper than one at each.
+        # Plain values hold no quote, so a plain line has two a field.
+        params = "".join(
+            [
+                f' {name}="{text(value) if type(value) in _SPELLED else value}"'
+                for name, value in event.fields
             ]
-            line = f"{head}{''.join(params)}]"
+        )
+        if (
+            _is_plain(params)
+            and params.count('"') == 2 * len(event.fields)
+            and (len(params) <= VALUE_BYTES or max(map(len, params.split('" '))) <= VALUE_BYTES)
+        ):
+            line = f"{head}{params}]"
             if len(line) <= LINE_BYTES:
                 return line.encode()
-        escaped = (
-            f' {field[0]}="{self._escape(value)}"'
-            for field, value in zip(event.fields, values, strict=True)
-        )
+        escaped = (f' {name}="{self._escape(text(value))}"' for name, value in event.fields)
         return f"{head}{fitting(escaped, LINE_BYTES - len(head) - 1, _CUT)}]".encode()
 
 

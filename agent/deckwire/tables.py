@@ -11,7 +11,7 @@ from deckwire.deckies import MAPPED_PREFIX, Decky
 from deckwire.handshake import Handshake
 from deckwire.kernel.maps import Map
 from deckwire.limits import SYN_SEEN_SLOTS
-from deckwire.sample import flow_handshake
+from deckwire.sample import MalformedSample, flow_handshake
 from deckwire.sketch import Sketch
 
 _SLOT = Struct("<I")
@@ -104,7 +104,10 @@ class Tables:
         value = (self._strays if stray else self._flows).lookup(key)
         if value is None or int.from_bytes(value[:8], "little") != born_ns:
             return None
-        return flow_handshake(value)
+        try:
+            return flow_handshake(value)
+        except MalformedSample:
+            return None
 
     def take_suppressed(self, signature: int) -> SuppressedSyns | None:
         """What was suppressed of a signature since it was written or last taken, if anything."""

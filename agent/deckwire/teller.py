@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from deckwire.dedup import Dedup, Key
-from deckwire.event import Event
+from deckwire.event import Event, Headline
 
 
 class Fate(Enum):
@@ -35,15 +35,17 @@ class Teller:
 
     def tell(self, event: Event) -> Fate:
         """Tell an event unless its window has told one like it."""
-        if not self._dedup.admit(event):
-            fate = Fate.DEDUPLICATED
-        elif self._offer(event):
-            self._dedup.told(event)
-            fate = Fate.TOLD
-        else:
-            fate = Fate.DROPPED
-        self.counts[fate] += 1
-        return fate
+        if self._dedup.admit(event):
+            return self._admitted(event)
+        self.counts[Fate.DEDUPLICATED] += 1
+        return Fate.DEDUPLICATED
+
+    def tell_new(self, headline: Headline, make: Callable[[], Event]) -> Fate:
+        """As `tell`, but the event is made only if its window has told none like it."""
+        if self._dedup.admit(headline):
+            return self._admitted(make())
+        self.counts[Fate.DEDUPLICATED] += 1
+        return Fate.DEDUPLICATED
 
     def window(self, event: Event) -> tuple[Key, int] | None:
         """The event's dedup window and its end, in wall-clock time; None if none is open."""
@@ -63,3 +65,11 @@ class Teller:
         summaries = self._dedup.close() if all_of_them else self._dedup.expired(now_ns)
         for summary in summaries:
             self.tell(summary.told(self._host, now_ns))
+
+    def _admitted(self, event: Event) -> Fate:
+        fate = Fate.DROPPED
+        if self._offer(event):
+            self._dedup.told(event)
+            fate = Fate.TOLD
+        self.counts[fate] += 1
+        return fate

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from deckwire.certificate import Certificate
-from deckwire.event import Event
+from deckwire.event import Event, Headline
 from deckwire.events.choices import Choices
 from deckwire.events.place import Fields, Place
 from deckwire.fingerprints import ja4plus
+
+
+def headline(place: Place, time_ns: int, leaf: Certificate) -> Headline:
+    """What it is deduplicated by."""
+    return Headline(
+        "tls_certificate",
+        time_ns,
+        place.host,
+        place.source,
+        f"{leaf.subject_cn}|{leaf.issuer}",
+    )
 
 
 def certificate_event(
@@ -56,14 +67,7 @@ def certificate_event(
         ("quality", "malformed" if leaf.malformed else quality),
     ]
     fields += place.tail()
-    return Event(
-        name="tls_certificate",
-        time_ns=time_ns,
-        host=place.host,
-        fields=tuple(fields),
-        source=place.source,
-        fingerprint=f"{leaf.subject_cn}|{leaf.issuer}",
-    )
+    return headline(place, time_ns, leaf).event(fields)
 
 
 def _readable(leaf: Certificate) -> Fields:

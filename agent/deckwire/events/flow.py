@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deckwire.event import Event
+from deckwire.event import Event, Headline
 from deckwire.events.latency import rtt_fields
 from deckwire.events.place import Place
 from deckwire.flow import FlowRecord
@@ -18,6 +18,17 @@ def is_probe(record: FlowRecord) -> bool:
         first.packets + second.packets < _PROBE_PACKETS
         and first.retransmits + second.retransmits == 0
         and record.last_ns - record.first_ns < _PROBE_NS
+    )
+
+
+def headline(place: Place, time_ns: int) -> Headline:
+    """What it is deduplicated by."""
+    return Headline(
+        "tcp_flow_timing",
+        time_ns,
+        place.host,
+        place.source,
+        f"{place.destination}|{place.ends.server_port}",
     )
 
 
@@ -46,11 +57,4 @@ def flow_event(place: Place, time_ns: int, record: FlowRecord, client: int, clos
     ]
     fields += rtt_fields(record.rtt_client_us, record.rtt_server_us)
     fields += place.tail()
-    return Event(
-        name="tcp_flow_timing",
-        time_ns=time_ns,
-        host=place.host,
-        fields=tuple(fields),
-        source=place.source,
-        fingerprint=f"{place.destination}|{place.ends.server_port}",
-    )
+    return headline(place, time_ns).event(fields)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from deckwire.event import Event
+from deckwire.event import Event, Headline
 from deckwire.events.choices import Choices
 from deckwire.events.latency import ja4l_fields, rtt_fields
 from deckwire.events.place import Place
 from deckwire.fingerprints import ja4plus, tcp_options
 from deckwire.handshake import Handshake
+
+
+def headline(place: Place, time_ns: int) -> Headline:
+    """What it is deduplicated by."""
+    return Headline(
+        "tcp_handshake",
+        time_ns,
+        place.host,
+        place.source,
+        f"{place.destination}|{place.ends.server_port}",
+    )
 
 
 def handshake_event(place: Place, time_ns: int, handshake: Handshake, choices: Choices) -> Event:
@@ -28,11 +39,4 @@ def handshake_event(place: Place, time_ns: int, handshake: Handshake, choices: C
     if handshake.synack is not None:
         fields.append(("synack_retransmits", handshake.synack_retransmits))
     fields += place.tail()
-    return Event(
-        name="tcp_handshake",
-        time_ns=time_ns,
-        host=place.host,
-        fields=tuple(fields),
-        source=place.source,
-        fingerprint=f"{place.destination}|{place.ends.server_port}",
-    )
+    return headline(place, time_ns).event(fields)

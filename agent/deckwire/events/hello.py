@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from deckwire.event import Event
+from deckwire.event import Event, Headline
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
 from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
 from deckwire.events.place import Place
 from deckwire.handshake import Handshake
+
+
+def headline(place: Place, time_ns: int, client: Client) -> Headline:
+    """What it is deduplicated by."""
+    return Headline(
+        "tls_client_hello",
+        time_ns,
+        place.host,
+        place.source,
+        f"{client.ja3}|{client.ja4}",
+    )
 
 
 def hello_event(
@@ -41,11 +52,4 @@ def hello_event(
     if offset:
         fields.append(("starttls", True))
     fields += place.tail()
-    return Event(
-        name="tls_client_hello",
-        time_ns=time_ns,
-        host=place.host,
-        fields=tuple(fields),
-        source=place.source,
-        fingerprint=f"{client.ja3}|{client.ja4}",
-    )
+    return headline(place, time_ns, client).event(fields)

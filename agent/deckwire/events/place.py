@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from deckwire.community_id import community_id
 from deckwire.deckies import Registry
@@ -12,7 +12,8 @@ from deckwire.flow import Ends, address_text
 Fields = list[tuple[str, Value]]
 
 
-class Place(NamedTuple):
+@dataclass(slots=True)
+class Place:
     """What every event of one connection says of it."""
 
     ends: Ends
@@ -22,8 +23,17 @@ class Place(NamedTuple):
     """inbound, outbound or lateral."""
     source: str
     destination: str
-    conn_id: str
-    """Community ID v1 of the 4-tuple."""
+    _conn_id: str = ""
+
+    @property
+    def conn_id(self) -> str:
+        """Community ID v1 of the 4-tuple; a hash that only events that are told need."""
+        if not self._conn_id:
+            ends = self.ends
+            self._conn_id = community_id(
+                ends.client, ends.server, ends.client_port, ends.server_port
+            )
+        return self._conn_id
 
     def addresses(self) -> Fields:
         """The four fields that every event of a connection begins with."""
@@ -55,5 +65,4 @@ def locate(registry: Registry, ends: Ends) -> Place | None:
         direction,
         address_text(ends.client),
         address_text(ends.server),
-        community_id(ends.client, ends.server, ends.client_port, ends.server_port),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deckwire.event import WARNING, Event
+from deckwire.event import WARNING, Event, Headline
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
 from deckwire.events.latency import ja4l_fields, kept_fields
@@ -10,6 +10,19 @@ from deckwire.events.place import Place
 from deckwire.events.server import Server
 from deckwire.fingerprints import ja4plus, tcp_options
 from deckwire.handshake import Handshake
+
+
+def headline(place: Place, time_ns: int, server: Server, client: Client | None) -> Headline:
+    """What it is deduplicated by."""
+    ja3, ja4 = (client.ja3, client.ja4) if client is not None else ("", "")
+    return Headline(
+        "tls_session",
+        time_ns,
+        place.host,
+        place.source,
+        f"{ja3}|{server.ja3s}|{ja4}|{server.ja4s}",
+        WARNING,
+    )
 
 
 def session_event(
@@ -41,13 +54,4 @@ def session_event(
             options = tcp_options.walk(handshake.synack.options)
             fields.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
     fields += place.tail()
-    of_client = (client.ja3, client.ja4) if client is not None else ("", "")
-    return Event(
-        name="tls_session",
-        time_ns=time_ns,
-        host=place.host,
-        fields=tuple(fields),
-        severity=WARNING,
-        source=place.source,
-        fingerprint=f"{of_client[0]}|{server.ja3s}|{of_client[1]}|{server.ja4s}",
-    )
+    return headline(place, time_ns, server, client).event(fields)
