@@ -1,0 +1,252 @@
+"""The command line: what is wrong costs one clear line and status 2, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conversation import DECKY, Conversation, pcap
+from tls.flights import handshake
+
+FLIGHT = handshake(ssl.TLSVersion.TLSv1_2)
+WATCH = ("--decky", f"{DECKY}=web-1")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads programs")
+
+
+def deckwire(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deckwire", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def refused(*arguments: str | Path) -> str:
+    """The one line on stderr of a command that cannot be done."""
+    done = deckwire(*arguments)
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert done.stderr.startswith("deckwire: ")
+    assert done.stderr.endswith("\n")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three connections."""
+    path = tmp_path_factory.mktemp("cli") / "talk.pcap"
+    frames = []
+    for number in range(3):
+        talk = Conversation(client_port=40_000 + number).open()
+        frames += talk.send(FLIGHT.client).answer(FLIGHT.server).close().frames
+    path.write_bytes(pcap(frames))
+    return path
+
+
+# --- help ---
+
+
+@pytest.mark.parametrize("command", ["", "run", "replay", "demo", "doctor"])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help(command: str, option: str) -> None:
+    done = deckwire(*command.split(), option)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: ")
+    assert option in done.stdout
+    assert all(len(line) < 100 for line in done.stdout.splitlines())
+
+
+def test_no_command_shows_the_help() -> None:
+    assert "Usage: " in deckwire().stdout
+
+
+def test_version() -> None:
+    assert deckwire("--version").stdout.startswith("deckwire, version ")
+
+
+# --- what cannot be done ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["fly"], "fly"),
+        (["run", "--fly"], "--fly"),
+        (["run"], "-i"),
+        (["run", "-i", "lo"], "--decky"),
+        (["run", "-i", "a/b", *WATCH], "'a/b'"),
+        (["run", "-i", "", *WATCH], "''"),
+        (["run", "-i", "lo", "--decky", "nonsense"], "'nonsense'"),
+        (["run", "-i", "lo", "--decky", "224.0.0.1"], "224.0.0.1"),
+        (["run", "-i", "lo", "--decky", f"{DECKY}=a b"], "'a b'"),
+        (["run", "-i", "lo", "--decky", f"{DECKY}=a", "--decky", f"{DECKY}=b"], "both a and b"),
+        (["run", "-i", "lo", *WATCH, "--output", "carrier:pigeon"], "'carrier:pigeon'"),
+        (["run", "-i", "lo", *WATCH, "--output", "udp:host:99999"], "99999"),
+        (["run", "-i", "lo", *WATCH, "--netns", "../x"], "'../x'"),
+        (["run", "-i", "lo", *WATCH, "--stats-interval", "nan"], "--stats-interval"),
+        (["run", "-c", "no-such.toml"], "no-such.toml"),
+        (["run", "-i", "lo", "--deckies", "no-such.deckies"], "no-such.deckies"),
+        (["replay"], "FILE"),
+        (["replay", "x.pcap"], "--decky"),
+        (["replay", *WATCH, "no-such.pcap"], "no-such.pcap"),
+        (["replay", *WATCH, "two\nlines"], r"two\nlines"),
+        (["replay", *WATCH, "/"], "directory"),
+        (["replay", *WATCH, "--format", "xml", "x.pcap"], "'xml'"),
+        (["replay", *WATCH, "--sd-id", "a b@1", "x.pcap"], "'a b@1'"),
+        (["replay", *WATCH, "--app-name", "", "x.pcap"], "''"),
+        (["replay", *WATCH, "--compat", "zeek", "x.pcap"], "'zeek'"),
+        (["replay", *WATCH, "--dedup-ttl", "-1", "x.pcap"], "-1"),
+        (["replay", *WATCH, "--dedup-ttl", "soon", "x.pcap"], "soon"),
+        (["replay", *WATCH, "--p0f-db", "no-such.fp", __file__], "no-such.fp"),
+        (["replay", "--decky"], "--decky"),
+        (["doctor", "--fly"], "--fly"),
+    ],
+)
+def test_one_line_says_what_is_wrong(arguments: list[str], told: str) -> None:
+    assert told in refused(*arguments)
+
+
+def test_a_config_file_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "deckwire.toml"
+    path.write_text('interface = "lo"\ndecky = "nonsense"\n')
+    line = refused("run", "-c", path)
+    assert str(path) in line
+    assert "'nonsense'" in line
+    path.write_text("interface = \n")
+    assert "line 1" in refused("run", "-c", path)
+
+
+def test_a_deckies_file_says_which_line(tmp_path: Path) -> None:
+    path = tmp_path / "deckies"
+    path.write_text("198.51.100.7 web-1\nnonsense\n")
+    assert f"{path}:2" in refused("replay", "--deckies", path, __file__)
+
+
+def test_a_signature_file_says_which_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.fp"
+    path.write_text("; mine\nnonsense\n")
+    assert f"{path}:2" in refused("replay", *WATCH, "--p0f-db", path, __file__)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["-i", "nosuch0"], "nosuch0"),
+        (["-i", "lo", "--netns", "nosuch"], "nosuch"),
+        (["-i", "lo", "--output", "file:/no/such/folder/x"], "/no/such/folder/x"),
+    ],
+)
+def test_what_only_the_host_knows(arguments: list[str], told: str) -> None:
+    assert told in refused("run", *arguments, *WATCH)
+
+
+# --- replay ---
+
+
+def events(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [json.loads(line)["event"] for line in done.stdout.splitlines()]
+
+
+@needs_root
+@pytest.mark.root
+def test_replay_tells_events_and_its_sums(capture: Path) -> None:
+    done = deckwire("replay", *WATCH, "--dedup-ttl", "0", "--format", "json", capture)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = events(done)
+    assert len(told) == 3 * 6 + 1
+    assert told[-1] == "capture_stats"
+    stats = json.loads(done.stdout.splitlines()[-1])["fields"]
+    assert (stats["frames_run"], stats["events_told"]) == (24, 18)
+    assert stats["samples_lost"] == 0
+
+
+@needs_root
+@pytest.mark.root
+def test_replay_twice_gives_the_same_lines(capture: Path) -> None:
+    first, again = (deckwire("replay", *WATCH, capture).stdout for _ in range(2))
+    assert first == again
+    assert "<132>1 2026-09-21T14:13:20.004000+00:00 web-1 sniffer - tls_session " in first
+
+
+@needs_root
+@pytest.mark.root
+def test_options_reach_the_lines(capture: Path) -> None:
+    done = deckwire(
+        *("replay", *WATCH, "--sd-id", "relay@55555", "--app-name", "probe"),
+        *("--raw-fingerprints", "--compat", "decnet", capture),
+    )
+    hello = next(line for line in done.stdout.splitlines() if "tls_client_hello" in line)
+    assert " probe - tls_client_hello [relay@55555 " in hello
+    assert " ja4_r=" in hello
+
+
+@needs_root
+@pytest.mark.root
+def test_a_truncated_capture_is_told_as_far_as_it_goes(capture: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes(capture.read_bytes()[:-10])
+    done = deckwire("replay", *WATCH, "--dedup-ttl", "0", "--format", "json", cut)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"deckwire: {cut}: at byte ")
+    assert done.stderr.count("\n") == 1
+    assert events(done).count("tls_client_hello") == 3
+    assert events(done)[-1] == "capture_stats"
+
+
+@needs_root
+@pytest.mark.root
+def test_a_bad_capture_does_not_keep_the_next_from_being_told(
+    capture: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.pcap"
+    bad.write_text("no capture")
+    done = deckwire("replay", *WATCH, "--format", "json", bad, capture)
+    assert done.returncode == 1
+    assert done.stderr == f"deckwire: {bad}: at byte 0: neither pcap nor pcapng\n"
+    assert "tls_client_hello" in events(done)
+
+
+@needs_root
+@pytest.mark.root
+def test_stdout_closed_early(capture: Path) -> None:
+    """As by `head -1`."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "deckwire", "replay", *WATCH, *[str(capture)] * 50],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 1
+
+
+@needs_root
+@pytest.mark.root
+def test_a_full_disk_is_reported(capture: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "deckwire", "replay", *WATCH, str(capture)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("deckwire: lost at the outputs: ")
+    assert "Traceback" not in done.stderr
