@@ -109,6 +109,8 @@ def share(*keys: tuple[int, bytes]) -> tuple[int, bytes]:
         ([(5, b"\1")], [(5, b"\2")], False),
         ([(16, vector(2, vector(1, b"h2")))], [(16, vector(2, vector(1, b"h3")))], False),
         ([(18, b""), (23, b"")], [(23, b""), (18, b"")], False),
+        ([share((29, b"a"), (41, b"b"))], [share((29, b"a")), (41, b"identity")], False),
+        ([(51, u16(0x0101)), (41, b"")], [share((0x0029, b"a"))], False),
     ],
 )
 def test_what_counts_is_what_is_told(one: Any, other: Any, alike: bool) -> None:
@@ -123,6 +125,16 @@ def test_session_ids_count_by_presence_and_can_be_read() -> None:
     assert client_bearing(with_ids[0]) != client_bearing(client_hello())
     assert [session_id(wire) for wire in with_ids] == [b"\1" * 32, b"\2" * 32]
     assert session_id(server_hello(session_id=b"\3" * 8)) == b"\3" * 8
+
+
+@pytest.mark.parametrize(("cached", "build"), [("client", client_hello), ("server", server_hello)])
+def test_a_session_id_that_is_too_long_is_malformed_each_time(
+    cached: str, build: Callable[..., bytes]
+) -> None:
+    take = getattr(HelloCache(), cached)
+    take(build(session_id=bytes(32)))
+    with pytest.raises(Malformed):
+        take(build(session_id=bytes(33)))
 
 
 def test_early_drafts_have_no_session_id() -> None:

@@ -15,6 +15,7 @@ from deckwire.limits import HELLO_CACHE, HELLO_CACHED_BYTES
 from deckwire.tls.grease import is_grease
 from deckwire.tls.messages import (
     HELLO_RETRY_REQUEST,
+    SESSION_ID_BYTES,
     ClientHello,
     ExtensionType,
     ServerHello,
@@ -104,6 +105,8 @@ def client_bearing(body: bytes) -> bytes | None:
         extensions = compression + 1 + body[compression]
     except (IndexError, error):
         return None
+    if body[_RANDOM_END] > SESSION_ID_BYTES:
+        return None
     parts = [body[:2], b"\1" if body[_RANDOM_END] else b"\0", body[suites:extensions]]
     return _with_extensions(body, extensions, parts)
 
@@ -111,6 +114,8 @@ def client_bearing(body: bytes) -> bytes | None:
 def server_bearing(body: bytes) -> bytes | None:
     """The same of a ServerHello."""
     if is_early_draft(int.from_bytes(body[:2], "big")) or len(body) <= _RANDOM_END:
+        return None
+    if body[_RANDOM_END] > SESSION_ID_BYTES:
         return None
     chosen = _RANDOM_END + 1 + body[_RANDOM_END]
     retry = b"\1" if body[2:_RANDOM_END] == HELLO_RETRY_REQUEST else b"\0"
@@ -147,15 +152,21 @@ def _with_extensions(body: bytes, at: int, parts: list[bytes]) -> bytes | None:
 
 
 def _without_keys(body: bytes) -> bytes | None:
-    """The groups of key_share (RFC 8446, 4.2.8), whichever hello it stands in; None if odd."""
+    """The groups of key_share (RFC 8446, 4.2.8), whichever hello it stands in; None if odd.
+
+    Counted: else a group would pass for the extension behind it, and a peer could make a hello
+    that is taken for another's.
+    """
     if len(body) == 2:
-        return body
+        return b"\2" + body
     listed = len(body) >= 2 and _U16.unpack_from(body)[0] == len(body) - 2
     at = 2 if listed else 0
-    groups = [b"\1" if listed else b"\0"]
+    groups: list[bytes] = []
     while at < len(body):
         if at + 4 > len(body):
             return None
         groups.append(body[at : at + 2])
         at += 4 + _U16.unpack_from(body, at + 2)[0]
-    return b"".join(groups) if at == len(body) else None
+    if at != len(body):
+        return None
+    return (b"\1" if listed else b"\0") + _U16.pack(len(groups)) + b"".join(groups)
