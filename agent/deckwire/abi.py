@@ -1,6 +1,6 @@
 """The kernel side's structs as construct schemas: a mirror of bpf/sample.h, field by field.
 
-Flat or shallow and compiled: a sample's head costs 4 us. Lengths are checked by the callers,
+What samples carry is read by Flat: a sample's head costs 1 us. Lengths are checked by the callers,
 because compiled construct does not check short reads. No Container leaves sample.py.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64sl, Int64ul, Padding, Struct
+from construct import Array, Bytes, FormatField, Int8ul, Int16ul, Int32ul, Int64sl, Int64ul, Struct
 
-from deckwire.compiled import Compiled
+from deckwire.flat import Flat
 from deckwire.limits import DECKY_BITS
 
 FLOW_KEY_BYTES = 36
@@ -63,13 +63,6 @@ _half_open = Struct(
     "syn_sampled" / Int8ul,
     "noted" / Int8ul,
     "pad" / Bytes(5),
-)
-# The same with the openings as bytes: most attempts lack one of them, or need it never.
-_half_open_state = Struct(
-    *(
-        field.name / Bytes(_opening.sizeof()) if field.name in ("syn", "synack") else field
-        for field in _half_open.subcons
-    )
 )
 _flow_side = Struct(
     "packets" / Int64ul,
@@ -211,17 +204,18 @@ FRAME_COUNTERS = COUNTERS[: COUNTERS.index("samples_wanted")]
 
 _counters = Struct(*(name / Int64ul for name in COUNTERS))
 
-# What is told of a connection's end, without the kernel's own state of each side.
-_side_view = Struct(
-    "packets" / Int64ul,
-    "bytes" / Int64ul,
-    "retransmits" / Int32ul,
-    Padding(_flow_side.sizeof() - 20),
-)
-_flow_totals_view = Struct(
-    *(field for field in _flow_totals.subcons if field.name != "side"),
-    "side" / Array(2, _side_view),
-)
+
+def _opaque(schema: Struct) -> Struct:
+    """The schema with structs and arrays of structs as bytes, to be read where they are wanted."""
+    return Struct(
+        *(
+            field
+            if isinstance(field.subcon, FormatField | Bytes)
+            else field.name / Bytes(field.sizeof())
+            for field in schema.subcons
+        )
+    )
+
 
 SCHEMAS = {
     "flow_key": _flow_key,
@@ -241,18 +235,18 @@ SCHEMAS = {
 }
 """By the struct's name in bpf/sample.h; uncompiled, for the test of the ABI."""
 
-OPENING = Compiled(_opening)
-OPENING_IP_VERSION: int = sum(
-    field.sizeof()
-    for field in takewhile(lambda field: field.name != "ip_version", _opening.subcons)
-)
+SAMPLE_HEAD = Flat("SampleHead", _sample_head)
+HALF_OPEN = Flat("HalfOpen", _opaque(_half_open))
+OPENING = Flat("Opening", _opening)
+FLOW_TOTALS = Flat("FlowTotals", _opaque(_flow_totals))
+FLOW_SIDE = Flat("FlowSide", _flow_side)
+
+_before_ip_version = takewhile(lambda field: field.name != "ip_version", _opening.subcons)
+OPENING_IP_VERSION: int = sum(field.sizeof() for field in _before_ip_version)
 """Where an opening says whether it is there, and of which IP version."""
-HALF_OPEN_STATE = Compiled(_half_open_state)
-FLOW_TOTALS = Compiled(_flow_totals_view)
-SAMPLE_HEAD = Compiled(_sample_head)
-SYN_SEEN = Compiled(_syn_seen)
-SETTINGS = Compiled(_settings)
-COUNTERS_SCHEMA = Compiled(_counters)
+
+SYN_SEEN = _syn_seen.compile()
+SETTINGS = _settings.compile()
 
 OPENING_BYTES: int = _opening.sizeof()
 HALF_OPEN_BYTES: int = _half_open.sizeof()

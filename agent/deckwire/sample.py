@@ -84,16 +84,16 @@ def decode(data: bytes) -> Sample:
     if len(data) < abi.SAMPLE_HEAD_BYTES:
         raise MalformedSample("head_short")
     head = abi.SAMPLE_HEAD.parse(data)
-    kind = head["kind"]
+    kind = head.kind
     if kind == abi.SAMPLE_SEGMENT:
         return _segment(head, data)
     if kind in (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE):
         return _attempt(head, data)
     if kind == abi.SAMPLE_END:
         return EndSample(
-            head["time_ns"],
-            head["born_ns"],
-            head["key"],
+            head.time_ns,
+            head.born_ns,
+            head.key,
             flow_record(data[abi.SAMPLE_HEAD_BYTES :]),
         )
     raise MalformedSample("kind_unknown")
@@ -111,7 +111,7 @@ def flow_handshake(value: bytes) -> Handshake:
     openings = value[abi.FLOW_TOTALS_BYTES :]
     syn, syn_retransmits = _opening(openings)
     synack, synack_retransmits = _opening(openings[abi.OPENING_BYTES :])
-    established_ns = totals["established_ns"] or None
+    established_ns = totals.established_ns or None
     return Handshake(syn, synack, established_ns, syn_retransmits, synack_retransmits)
 
 
@@ -125,38 +125,38 @@ def flow_record(value: bytes) -> FlowRecord:
         raise MalformedSample("flow_short")
     totals = abi.FLOW_TOTALS.parse(value)
     return FlowRecord(
-        totals["born_ns"],
-        totals["first_ns"],
-        totals["last_ns"],
-        totals["min_iat_ns"],
-        totals["max_iat_ns"],
-        abi.CLOSES[totals["close"]] if totals["close"] < len(abi.CLOSES) else "",
-        bool(totals["flags"] & abi.FLOW_STRAY),
-        bool(totals["flags"] & abi.FLOW_TOLD),
-        min(totals["client"], abi.CLIENT_UNKNOWN),
-        (_side(totals["side"][0]), _side(totals["side"][1])),
-        _known_us(totals["rtt_client_us"]),
-        _known_us(totals["rtt_server_us"]),
+        totals.born_ns,
+        totals.first_ns,
+        totals.last_ns,
+        totals.min_iat_ns,
+        totals.max_iat_ns,
+        abi.CLOSES[totals.close] if totals.close < len(abi.CLOSES) else "",
+        bool(totals.flags & abi.FLOW_STRAY),
+        bool(totals.flags & abi.FLOW_TOLD),
+        min(totals.client, abi.CLIENT_UNKNOWN),
+        (_side(totals.side, 0), _side(totals.side, 1)),
+        _known_us(totals.rtt_client_us),
+        _known_us(totals.rtt_server_us),
     )
 
 
 def _segment(head: Any, data: bytes) -> SegmentSample:
-    start = abi.SAMPLE_HEAD_BYTES + head["payload_off"]
-    end = start + head["copied"]
+    start = abi.SAMPLE_HEAD_BYTES + head.payload_off
+    end = start + head.copied
     if end > len(data):
         raise MalformedSample("segment_short")
     return SegmentSample(
-        head["time_ns"],
-        head["born_ns"],
-        head["key"],
-        head["sender"] & 1,
-        min(head["client"], abi.CLIENT_UNKNOWN),
-        bool(head["flags"] & abi.SAMPLE_FLOW_STRAY),
-        head["seq"],
-        head["start_seq"] if head["flags"] & abi.SAMPLE_TLS_STARTS else None,
+        head.time_ns,
+        head.born_ns,
+        head.key,
+        head.sender & 1,
+        min(head.client, abi.CLIENT_UNKNOWN),
+        bool(head.flags & abi.SAMPLE_FLOW_STRAY),
+        head.seq,
+        head.start_seq if head.flags & abi.SAMPLE_TLS_STARTS else None,
         data[start:end],
-        head["payload_len"],
-        bool(head["flags"] & abi.SAMPLE_TLS_ENDS),
+        head.payload_len,
+        bool(head.flags & abi.SAMPLE_TLS_ENDS),
     )
 
 
@@ -164,24 +164,22 @@ def _attempt(head: Any, data: bytes) -> SynSample | HandshakeSample:
     body = data[abi.SAMPLE_HEAD_BYTES :]
     if len(body) < abi.HALF_OPEN_BYTES:
         raise MalformedSample("attempt_short")
-    half = abi.HALF_OPEN_STATE.parse(body)
-    client = half["client"] & 1
-    syn, syn_retransmits = _opening(half["syn"])
-    if head["kind"] == abi.SAMPLE_SYN:
+    half = abi.HALF_OPEN.parse(body)
+    client = half.client & 1
+    syn, syn_retransmits = _opening(half.syn)
+    if head.kind == abi.SAMPLE_SYN:
         if syn is None:
             raise MalformedSample("syn_missing")
-        return SynSample(
-            head["time_ns"], head["born_ns"], head["key"], client, half["signature"], syn
-        )
-    synack, synack_retransmits = _opening(half["synack"])
+        return SynSample(head.time_ns, head.born_ns, head.key, client, half.signature, syn)
+    synack, synack_retransmits = _opening(half.synack)
     return HandshakeSample(
-        head["time_ns"],
-        head["born_ns"],
-        head["key"],
+        head.time_ns,
+        head.born_ns,
+        head.key,
         client,
-        half["signature"],
-        bool(half["syn_sampled"]),
-        Handshake(syn, synack, head["time_ns"], syn_retransmits, synack_retransmits),
+        half.signature,
+        bool(half.syn_sampled),
+        Handshake(syn, synack, head.time_ns, syn_retransmits, synack_retransmits),
     )
 
 
@@ -194,27 +192,28 @@ def _opening(data: bytes) -> tuple[Opening | None, int]:
         raise MalformedSample("opening_malformed")
     opening = abi.OPENING.parse(data)
     return Opening(
-        time_ns=opening["time_ns"],
+        time_ns=opening.time_ns,
         ip_version=ip_version,
-        ttl=opening["ttl"],
-        tos=opening["tos"],
-        ip_id=opening["ip_id"],
-        df=bool(opening["ip_flags"] & abi.OPENING_DF),
-        ip_reserved=bool(opening["ip_flags"] & abi.OPENING_RESERVED),
-        ip_options_len=opening["ip_options_len"],
-        flow_label=opening["flow_label"],
-        seq=opening["seq"],
-        ack=opening["ack"],
-        flags=opening["flags"],
-        window=opening["window"],
-        urgent=opening["urgent"],
-        options=opening["options"][: opening["options_len"]],
-        payload_len=opening["payload_len"],
-    ), opening["retransmits"]
+        ttl=opening.ttl,
+        tos=opening.tos,
+        ip_id=opening.ip_id,
+        df=bool(opening.ip_flags & abi.OPENING_DF),
+        ip_reserved=bool(opening.ip_flags & abi.OPENING_RESERVED),
+        ip_options_len=opening.ip_options_len,
+        flow_label=opening.flow_label,
+        seq=opening.seq,
+        ack=opening.ack,
+        flags=opening.flags,
+        window=opening.window,
+        urgent=opening.urgent,
+        options=opening.options[: opening.options_len],
+        payload_len=opening.payload_len,
+    ), opening.retransmits
 
 
-def _side(side: Any) -> SideRecord:
-    return SideRecord(side["packets"], side["bytes"], side["retransmits"])
+def _side(sides: bytes, end: int) -> SideRecord:
+    side = abi.FLOW_SIDE.parse(sides, end * abi.FLOW_SIDE.size)
+    return SideRecord(side.packets, side.bytes, side.retransmits)
 
 
 def _known_us(rtt_us: int) -> int | None:

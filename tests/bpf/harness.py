@@ -50,7 +50,7 @@ TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_STRAYS": 256}
 """Small enough to be filled."""
 
 ZERO = bytes(4)
-HALF_OPEN, FLOW = (abi.Compiled(abi.SCHEMAS[name]) for name in ("half_open", "flow"))
+HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
 CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "strays")
 ZEROED = ("syn_seen", "sources", "scans", "syn_budget")
 
@@ -133,7 +133,7 @@ class Kernel:
         """Those that are not zero."""
         sums = dict.fromkeys(abi.COUNTERS, 0)
         for value in self.loaded.maps["counters"].lookup_cpus(ZERO):
-            counts = abi.COUNTERS_SCHEMA.parse(value)
+            counts = abi.SCHEMAS["counters"].parse(value)
             for name in abi.COUNTERS:
                 sums[name] += counts[name]
         return {name: count for name, count in sums.items() if count}
