@@ -129,7 +129,7 @@ image=$kernel/boot/vmlinuz-$version
 [[ -e $image ]] || image=$kernel/usr/lib/modules/$version/vmlinuz
 # shellcheck disable=SC2054 # the commas are qemu's
 qemu=(
-	qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu Nehalem -smp 2 -m "$memory"
+	qemu-system-x86_64 -M q35 -accel tcg,thread=multi,tb-size=256 -cpu Nehalem -smp 2 -m "$memory"
 	-object "memory-backend-memfd,id=memory,size=${memory}M,share=on" -numa node,memdev=memory
 	-nodefaults -display none -no-reboot
 	-serial stdio -serial "file:$work/report"

@@ -19,7 +19,8 @@ class Flat:
 
     def __init__(self, name: str, schema: Schema) -> None:
         self._struct = Struct("<" + "".join(map(_format, schema.subcons)))
-        fields: Any = namedtuple(name, [field.name for field in schema.subcons])
+        names = [field.name for field in schema.subcons]
+        fields: Any = namedtuple(name, names)  # type: ignore[misc] # the schema names them
         self._make: Callable[[tuple[Any, ...]], Any] = fields._make
         self.size = self._struct.size
         """Bytes that it takes."""

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from replaying import ReplayLab
 from shared_corpus import CORPUS, captures, expected
+
+from replaying import ReplayLab
 
 _SCORE: dict[str, dict[str, int]] = {}
 

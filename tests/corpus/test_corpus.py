@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from shared_corpus import CORPUS, captures, expected
-from replaying import ReplayLab
 
 from deckwire.event import Event
+from replaying import ReplayLab
 
 pytestmark = pytest.mark.root
 

@@ -11,7 +11,8 @@ case $extent in
 quick) tests="tests/vm tests/bpf" ;;
 full)
 	tests="tests/vm tests/bpf tests/kernel tests/netns"
-	"$python" tests/vm/verifier.py | tee -a "${VM_REPORT:-/dev/null}"
+	report=${VM_REPORT:-/dev/stdout}
+	"$python" tests/vm/verifier.py >"$report"
 	;;
 *)
 	echo "usage: suite.sh quick|full [PYTHON]" >&2
