@@ -32,6 +32,8 @@ static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
 
 	if (off > MAX_LINEAR_OFFSET)
 		return 1;
+	/* Linux 5.10 forgets the bound of a scalar that was on the stack */
+	asm volatile("%0 &= 0xfff" : "+r"(off));
 	first = (void *)(long)skb->data + off;
 	if ((void *)(first + 1) > (void *)(long)skb->data_end)
 		return 1;

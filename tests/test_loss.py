@@ -41,3 +41,12 @@ def test_a_clock_set_back_does_not_silence_a_cause() -> None:
     report = LossReport("sensor")
     assert tell(report, {"a": 1}, 0) == [("a", 1)]
     assert tell(report, {"a": 2}, -3600) == [("a", 1)]
+
+
+def test_at_the_end_nothing_is_held_back() -> None:
+    report = LossReport("sensor")
+    (first,) = report.due({"queue_full": 5}, 0)
+    report.told(first)
+    assert report.due({"queue_full": 9}, 1_000_000_000) == []
+    (last,) = report.due({"queue_full": 9}, 1_000_000_000, at_the_end=True)
+    assert dict(last.fields) == {"cause": "queue_full", "count": 4}

@@ -110,10 +110,11 @@ class Agent:
         now_ns = self._clock.wall_ns(self._clock.now_ns())
         self._parts.teller.tell(stats_event(self._parts.host, now_ns, self._parts.stats.sums()))
 
-    def _tell_losses(self) -> None:
+    def _tell_losses(self, *, at_the_end: bool = False) -> None:
         now_ns = self._clock.wall_ns(self._clock.now_ns())
         kernel = self._parts.tables.counters()
-        for event in self._losses.due(self._parts.stats.losses(kernel), now_ns):
+        lost = self._parts.stats.losses(kernel)
+        for event in self._losses.due(lost, now_ns, at_the_end=at_the_end):
             if self._parts.teller.tell(event) is Fate.TOLD:
                 self._losses.told(event)
         for event in self._budgets.changes(kernel, now_ns):
@@ -199,7 +200,7 @@ class Agent:
         for sample in self._ordering.flush():
             self._parts.pipeline.take(sample)
         self._parts.pipeline.finish()
-        self._tell_losses()
+        self._tell_losses(at_the_end=True)
         self._tell_stats()
         self._parts.outputs.close(_FLUSH_S)
         for cause, lines in sorted(self._parts.outputs.losses().items()):

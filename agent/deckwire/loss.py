@@ -24,8 +24,11 @@ class LossReport:
         self._told: Counter[str] = Counter()
         self._told_ns: dict[str, int] = {}
 
-    def due(self, sums: Mapping[str, int], now_ns: int) -> list[Event]:
-        """The events to offer at `now_ns`, given what each cause lost since the start."""
+    def due(self, sums: Mapping[str, int], now_ns: int, *, at_the_end: bool = False) -> list[Event]:
+        """The events to offer at `now_ns`, given what each cause lost since the start.
+
+        At the end nothing is held back: there is no later.
+        """
         return [
             Event(
                 name="capture_loss",
@@ -35,7 +38,7 @@ class LossReport:
                 severity=WARNING,
             )
             for cause, lost in sums.items()
-            if lost > self._told[cause] and not self._is_recent(cause, now_ns)
+            if lost > self._told[cause] and (at_the_end or not self._is_recent(cause, now_ns))
         ]
 
     def told(self, event: Event) -> None:
