@@ -33,7 +33,7 @@ _PROGRESS_BYTES = 8_388_608
 _PAUSE_S = 0.005
 
 
-class _ReaderGoneError(Exception):
+class ReaderGoneError(Exception):
     """Nobody reads the events any more."""
 
 
@@ -46,7 +46,7 @@ class PatientFanout(Fanout):
         """As Fanout, but waits for room.
 
         Raises:
-            _ReaderGoneError: whoever read stdout has closed it.
+            ReaderGoneError: whoever read stdout has closed it.
         """
         self._unchecked += 1
         if self._unchecked > SINK_QUEUE // 2:
@@ -61,7 +61,7 @@ class PatientFanout(Fanout):
                 break
             time.sleep(_PAUSE_S)
         if self.losses().get("stdout_closed"):
-            raise _ReaderGoneError
+            raise ReaderGoneError
 
 
 def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
@@ -92,7 +92,7 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     try:
         status = _replay_all(paths, replay, parts, clock)
         outputs.wait(0)
-    except _ReaderGoneError:
+    except ReaderGoneError:
         status = 1
     outputs.close(_FLUSH_S)
     loaded.close()

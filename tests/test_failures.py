@@ -1,0 +1,34 @@
+"""Errors of starting become the one line that a user sees."""
+
+from __future__ import annotations
+
+import pytest
+
+from deckwire.failures import UsageError, failing
+from deckwire.fingerprints.p0f_db import SignatureError
+from deckwire.kernel.loading import LoadError
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (LoadError("no interface nosuch0", "verifier log\nof many lines"), "no interface nosuch0"),
+        (SignatureError("own.fp:3: what"), "own.fp:3: what"),
+        (ValueError("output 'x': no such"), "output 'x': no such"),
+        (FileNotFoundError(2, "No such file or directory", "/x"), "/x: No such file or directory"),
+        (PermissionError(1, "Operation not permitted"), "Operation not permitted"),
+        (OSError("odd"), "odd"),
+    ],
+)
+def test_one_line(error: Exception, line: str) -> None:
+    with pytest.raises(UsageError) as caught, failing():
+        raise error
+    assert str(caught.value) == line
+    assert caught.value.__cause__ is error
+
+
+def test_what_is_not_the_users_fault_stays_what_it_is() -> None:
+    with pytest.raises(KeyError), failing():
+        raise KeyError("a mistake of ours")
+    with failing():
+        pass

@@ -1,0 +1,35 @@
+"""Round trips between stamps of whole microseconds, as every JA4L tool counts them."""
+
+from __future__ import annotations
+
+import pytest
+
+from deckwire.handshake import Handshake
+from fingerprints.frames import syn
+
+
+@pytest.mark.parametrize(
+    ("syn_ns", "synack_ns", "ack_ns", "server_us", "client_us"),
+    [
+        (0, 2_400_000, 32_500_000, 2_400, 30_100),
+        (999, 1_000, 1_999, 1, 0),
+        (1_000, 1_999, 2_000, 0, 1),
+        (5_000, 5_000, 5_000, 0, 0),
+        (9_000, 4_000, 1_000, 0, 0),
+        (0, 0, 2_000_000_000_000, 0, 2_000_000_000),
+    ],
+)
+def test_round_trips(
+    syn_ns: int, synack_ns: int, ack_ns: int, server_us: int, client_us: int
+) -> None:
+    handshake = Handshake(syn(time_ns=syn_ns), syn(time_ns=synack_ns), ack_ns)
+    assert (handshake.rtt_server_us, handshake.rtt_client_us) == (server_us, client_us)
+
+
+def test_what_was_not_seen_gives_no_round_trip() -> None:
+    assert Handshake().rtt_server_us is None
+    assert Handshake().rtt_client_us is None
+    assert Handshake(syn=syn()).rtt_server_us is None
+    assert Handshake(synack=syn()).rtt_server_us is None
+    assert Handshake(synack=syn()).rtt_client_us is None
+    assert Handshake(established_ns=5).rtt_client_us is None

@@ -1,0 +1,65 @@
+"""The output of a replay: it waits for slow readers and ends with them."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from deckwire.event import Event
+from deckwire.jsonl import JsonFormat
+from deckwire.limits import SINK_QUEUE
+from deckwire.offline import PatientFanout, ReaderGoneError
+from deckwire.sinks.stdout import StdoutSink
+
+EVENT = Event("capture_stats", 0, "sensor", ())
+
+
+def test_a_reader_that_starts_late_gets_every_line() -> None:
+    """Three times what the queue holds, and nobody reads before the queue must be full."""
+    read, write = os.pipe()
+    sink = StdoutSink(write)
+    outputs = PatientFanout(JsonFormat(), [sink])
+    outputs.start()
+    count = 3 * SINK_QUEUE
+    content = bytearray()
+
+    def drain() -> None:
+        while chunk := os.read(read, 65_536):
+            content.extend(chunk)
+
+    reader = threading.Thread(target=drain)
+    for number in range(count):
+        if number == SINK_QUEUE // 2 + SINK_QUEUE // 4:
+            reader.start()
+        assert outputs.offer(EVENT)
+    outputs.wait(0)
+    outputs.close(5)
+    os.close(write)
+    reader.join()
+    os.close(read)
+    assert content.count(b"\n") == count
+    assert outputs.losses() == {}
+
+
+def test_a_reader_that_is_gone_ends_it() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    outputs = PatientFanout(JsonFormat(), [StdoutSink(write)])
+    outputs.start()
+    with pytest.raises(ReaderGoneError):
+        sum(outputs.offer(EVENT) for _ in range(10 * SINK_QUEUE))
+    outputs.close(5)
+    os.close(write)
+
+
+def test_a_reader_that_fails_is_not_waited_for() -> None:
+    with open("/dev/full", "wb") as full:
+        outputs = PatientFanout(JsonFormat(), [StdoutSink(full.fileno())])
+        outputs.start()
+        told = sum(outputs.offer(EVENT) for _ in range(3 * SINK_QUEUE))
+        outputs.wait(0)
+        outputs.close(0.1)
+    assert told <= SINK_QUEUE
+    assert sum(outputs.losses().values()) == 3 * SINK_QUEUE

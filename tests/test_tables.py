@@ -1,0 +1,166 @@
+"""The kernel's maps as the agent uses them, on real maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwire import abi
+from deckwire.deckies import Decky, parse_address
+from deckwire.sample import flow_record
+from deckwire.tables import OpenFlow, Tables
+from replaying import ReplayLab
+
+NEEDS_ROOT = pytest.mark.root
+KEY = bytes(range(36))
+DECKY = Decky("web-1", parse_address("198.51.100.7"))
+DECKY6 = Decky("web-6", parse_address("2001:db8::7"))
+
+
+def flow(born_ns: int = 1, *, last_ns: int = 5, slot: int = 3, close: int = 0) -> bytes:
+    """A struct flow."""
+    schema = abi.SCHEMAS["flow"]
+    value = schema.parse(bytes(schema.sizeof()))
+    value.totals.update(
+        {"born_ns": born_ns, "last_ns": last_ns, "source_slot": slot, "close": close}
+    )
+    data: bytes = schema.build(value)
+    return data
+
+
+@pytest.fixture
+def tables(lab: ReplayLab) -> Iterator[Tables]:
+    lab.frames([], [])
+    yield Tables(lab.loaded.maps)
+    lab.frames([], [])
+
+
+@given(st.binary(min_size=abi.FLOW_BYTES, max_size=abi.FLOW_BYTES))
+def test_what_a_sweep_looks_at_is_what_the_schema_says(value: bytes) -> None:
+    state = OpenFlow(KEY, value, stray=False).state
+    record = flow_record(value)
+    totals = abi.SCHEMAS["flow"].parse(value).totals
+    assert state.last_ns == record.last_ns
+    assert state.told == record.told
+    assert state.closed == (totals.close != abi.CLOSE_NONE)
+    assert state.source_slot == totals.source_slot
+
+
+@NEEDS_ROOT
+def test_deckies_of_both_families(lab: ReplayLab, tables: Tables) -> None:
+    four, six = lab.loaded.maps["deckies4"], lab.loaded.maps["deckies6"]
+    for decky in (DECKY, DECKY6):
+        tables.watch(decky)
+    assert four.lookup(DECKY.address.packed) == b"\1"
+    assert six.lookup(DECKY6.address.packed) == b"\1"
+    for decky in (DECKY, DECKY6):
+        tables.unwatch(decky)
+        tables.unwatch(replace(decky, name="again"))
+    assert four.lookup(DECKY.address.packed) is None
+    assert six.lookup(DECKY6.address.packed) is None
+
+
+@NEEDS_ROOT
+def test_an_opening_is_read_back_of_the_very_connection(lab: ReplayLab, tables: Tables) -> None:
+    lab.loaded.maps["flows"].update(KEY, flow(born_ns=7))
+    assert tables.handshake(KEY, 7, stray=False) is not None
+    assert tables.handshake(KEY, 8, stray=False) is None
+    assert tables.handshake(KEY, 7, stray=True) is None
+    assert tables.handshake(bytes(36), 7, stray=False) is None
+
+
+@NEEDS_ROOT
+def test_taking_gives_the_last_figures_and_only_once(lab: ReplayLab, tables: Tables) -> None:
+    flows = lab.loaded.maps["flows"]
+    flows.update(KEY, flow())
+    (seen,) = tables.open_flows()
+    flows.update(KEY, flow(last_ns=99))
+    taken = tables.take(seen)
+    assert taken is not None
+    assert taken.state.last_ns == 99
+    assert tables.take(seen) is None
+    assert list(tables.open_flows()) == []
+
+
+@NEEDS_ROOT
+def test_another_connection_in_its_place_is_not_taken(lab: ReplayLab, tables: Tables) -> None:
+    flows = lab.loaded.maps["flows"]
+    flows.update(KEY, flow(born_ns=1))
+    (seen,) = tables.open_flows()
+    flows.update(KEY, flow(born_ns=2))
+    assert tables.take(seen) is None
+    assert flows.lookup(KEY) == flow(born_ns=2)
+
+
+@NEEDS_ROOT
+def test_both_tables_are_swept_and_evictions_derived(lab: ReplayLab, tables: Tables) -> None:
+    lab.loaded.maps["flows"].update(KEY, flow())
+    lab.loaded.maps["strays"].update(KEY, flow())
+    found = list(tables.open_flows())
+    assert sorted(one.stray for one in found) == [False, True]
+    counters = {**tables.counters(), "stray_inserts": 5, "stray_deletes": 1}
+    assert tables.evictions(counters)["stray_evicted"] == 3
+    for one in found:
+        tables.take(one)
+    assert tables.evictions(counters)["stray_evicted"] == 3
+
+
+@NEEDS_ROOT
+def test_sources_are_recounted_and_keep_their_budget(lab: ReplayLab, tables: Tables) -> None:
+    sources, flows = lab.loaded.maps["sources"], lab.loaded.maps["flows"]
+    slots = [slot.to_bytes(4, "little") for slot in (3, 4, 5)]
+    for slot in slots:
+        sources.update(slot, b"budget of the s." + (9).to_bytes(8, "little"))
+    flows.update(KEY, flow(slot=4))
+    for one in tables.open_flows():
+        tables.take(one)
+    tables.recount_sources({3: 2})
+    values = [sources.lookup(slot) for slot in slots]
+    # 5 is of a source of which nothing is known here: nothing was taken, nothing is present.
+    assert values == [b"budget of the s." + n.to_bytes(8, "little") for n in (2, 0, 9)]
+    for slot in slots:
+        sources.update(slot, bytes(24))
+
+
+@NEEDS_ROOT
+def test_crowd(tables: Tables, lab: ReplayLab) -> None:
+    room = lab.loaded.maps["flows"].max_entries
+    assert tables.crowd(0) == tables.crowd(room // 2) == 0
+    assert tables.crowd(room) == room - int(0.9 * room)
+
+
+@NEEDS_ROOT
+def test_suppression_is_written_counted_and_taken_once(lab: ReplayLab, tables: Tables) -> None:
+    signature = 0x0001_2345_6789_ABCD
+    slot = (signature >> 32 & 0xFFFF).to_bytes(4, "little")
+    table = lab.loaded.maps["syn_seen"]
+    tables.suppress_syn(signature, 500, 100)
+    assert tables.take_suppressed(signature) is None
+    value = table.lookup(slot)
+    assert value is not None
+    seen = abi.SCHEMAS["syn_seen"].parse(value)
+    assert (seen.signature, seen.expires_ns, seen.suppressed) == (signature, 500, 0)
+    seen.update({"suppressed": 4, "first_ns": 110, "last_ns": 190, "deckies": 0b101})
+    table.update(slot, abi.SCHEMAS["syn_seen"].build(seen))
+    assert tables.take_suppressed(signature ^ 1) is None
+    assert tables.take_suppressed(signature) == (4, 110, 190, 0b101)
+    assert tables.take_suppressed(signature) is None
+    value = table.lookup(slot)
+    assert value is not None
+    assert abi.SCHEMAS["syn_seen"].parse(value).expires_ns == 500
+    table.update(slot, bytes(table.value_size))
+
+
+@NEEDS_ROOT
+def test_counters_are_summed_over_the_cpus(lab: ReplayLab, tables: Tables) -> None:
+    table = lab.loaded.maps["counters"]
+    cpus = table.value_size // table.cpu_value_size
+    one = b"".join(n.to_bytes(8, "little") for n in range(len(abi.COUNTERS)))
+    table.update(bytes(4), one.ljust(table.cpu_value_size, b"\0") * cpus)
+    sums = tables.counters()
+    assert list(sums) == list(abi.COUNTERS)
+    assert list(sums.values()) == [cpus * n for n in range(len(abi.COUNTERS))]
