@@ -337,6 +337,31 @@ def test_what_the_kernel_suppressed_is_summed_up_too(lab: ReplayLab) -> None:
     assert summary["last_seen"] > summary["first_seen"]
 
 
+def test_a_suppressed_syn_whose_handshake_completes_counts_once(lab: ReplayLab) -> None:
+    talks = [talk(client_port=40_000 + n, start_ns=START_NS + 2 * n * SECOND) for n in range(5)]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    assert lab.last is not None
+    assert lab.last.tables.counters()["syn_suppressed"] == 4
+    counts = {summary["event"]: summary["count"] for summary in of(events, "dedup_summary")}
+    assert counts["tcp_syn_fingerprint"] == counts["tcp_handshake"] == 4
+
+
+def test_a_scan_that_goes_on_loses_no_count_where_a_window_ends(lab: ReplayLab) -> None:
+    """No sweep lies between the window's end and the SYN that opens the next."""
+    every = [n * 7 * SECOND // 10 for n in range(431)]
+    scan = [
+        Conversation(client_port=20_000 + n, start_ns=START_NS + at).syn()
+        for n, at in enumerate(every)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*scan), [DECKY], DEDUP)
+    told = len(of(events, "tcp_syn_fingerprint"))
+    hidden = sum(summary["count"] for summary in of(events, "dedup_summary"))
+    assert told == 2
+    assert told + hidden == len(scan)
+
+
 def test_kernel_suppression_ends_with_the_window(lab: ReplayLab) -> None:
     syns = [
         Conversation(client_port=40_000 + n, start_ns=START_NS + at * SECOND).syn()

@@ -142,8 +142,12 @@ class Pipeline:
     def _handshake(self, sample: HandshakeSample) -> None:
         handshake = sample.handshake
         self.connections.opened(sample.key, sample.born_ns, handshake)
-        if handshake.syn is not None and not sample.syn_sampled:
-            # Cut by a budget or hidden by an older window: no honest client is lost to a flood.
+        if (
+            handshake.syn is not None
+            and not sample.syn_sampled
+            and not self._is_suppressed(sample.signature, handshake.syn.time_ns)
+        ):
+            # Cut by a budget, or its sample was lost: no honest client is lost to a flood.
             self._tell_syn(sample.key, sample.client, handshake.syn, sample.signature)
         place = self._place(sample.key, sample.client)
         if place is not None:
@@ -222,6 +226,11 @@ class Pipeline:
             self._end_open(flow, "evicted")
             sources[flow.state.source_slot] -= 1
             self.counts["flows_evicted"] += not flow.state.closed
+
+    def _is_suppressed(self, signature: int, time_ns: int) -> bool:
+        """Whether the kernel hid a SYN of this time because of a window: then it has counted it."""
+        until = self._suppressing.get(signature)
+        return until is not None and time_ns < until[0]
 
     def _collect_suppressed(self, now_ns: int | None) -> None:
         """What the kernel suppressed for windows that are over now; None: for all of them."""
