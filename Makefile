@@ -5,7 +5,8 @@ BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog iperf3 clang-format
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: setup demo test lint bench bench-flood clean fuzz differential
+.PHONY: setup demo test lint bench bench-flood clean fuzz differential \
+	vm-test ci-vm vagrant-test
 
 setup: $(VENV)/.installed
 
@@ -52,6 +53,19 @@ MINUTES := 10
 bench-flood: setup
 	$(BIN)/python tests/bench/flood.py --minutes $(MINUTES) $(addprefix --json ,$(JSON)) \
 		$(addprefix --only ,$(PARTS))
+
+# The tests of tests/vm/suite.sh on Debian's kernels in virtual machines (docs/kernels.md):
+# KERNEL=all, or a list of 5.10, 6.12 and the like; 6.12@trixie has the user space of that Debian.
+# ci-vm is the short form for every change.
+KERNEL ?= all
+vm-test: setup
+	vagrant/vm-test.sh full $(KERNEL)
+ci-vm: setup
+	vagrant/vm-test.sh quick 5.10 6.12
+
+# A whole machine by `vagrant up`, attacked and checked, with a box made here (docs/vagrant.md).
+vagrant-test: setup
+	vagrant/vagrant-test.sh
 
 clean:
 	rm -rf $(VENV) build dist agent/*.egg-info

@@ -138,7 +138,7 @@ qemu=(
 	-kernel "$image" -initrd "$work/initial.cpio"
 	-append "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check"
 )
-timeout "$limit" "${qemu[@]}" </dev/null | tr -d '\r' || true
+timeout "$limit" "${qemu[@]}" </dev/null | sed -u 's|\r$||' || true
 
 status=$(sed -n 's/^status \([0-9]*\)$/\1/p' "$work/report" | tail -n 1)
 if [[ -z $status ]]; then

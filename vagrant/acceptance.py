@@ -1,0 +1,256 @@
+#!/usr/bin/python3
+"""deckwire-acceptance: attacks the deckies of this machine and looks into rsyslog's file.
+
+Each line of its output is one check; exit status 0 if all passed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+LOG = Path("/var/log/deckwire.log")
+UNIT = "deckwire.service"
+SECONDS = 60.0
+"""Longest wait for an event; on an emulated CPU everything takes its time."""
+EXPOSURE = 20
+"""Highest exposure that `systemd-analyze security` may find, in tenths."""
+CAPABILITIES = 1 << 12 | 1 << 38 | 1 << 39
+"""CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF in <linux/capability.h>."""
+
+LINE = re.compile(r"<\d+>1 \S+ (?P<host>\S+) sniffer - (?P<event>\w+) \[\S+(?P<fields>.*)\]")
+FIELD = re.compile(r' (\w+)="((?:\\.|[^"\\])*)"')
+
+Fields = dict[str, str]
+
+
+class CheckError(Exception):
+    """A check failed; says why."""
+
+
+def run(*argv: str, namespace: str | None = None, given: str = "") -> str:
+    """A command in a network namespace; its output, whatever its status."""
+    inside = () if namespace is None else ("ip", "netns", "exec", namespace)
+    done = subprocess.run(
+        [*inside, *argv], input=given, capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def events() -> list[Fields]:
+    """The events in the log so far; host and event are among their fields."""
+    found = []
+    for line in LOG.read_text().splitlines() if LOG.exists() else []:
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise CheckError(f"not a line of Deckwire's: {line[:200]}")
+        fields = dict(FIELD.findall(match["fields"]))
+        found.append({"host": match["host"], "event": match["event"], **fields})
+    return found
+
+
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
+    """Returns as soon as `condition` holds."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise CheckError(f"{what}: not within {SECONDS:.0f} s")
+        time.sleep(0.2)
+
+
+def expect(event: str, **fields: str) -> None:
+    """Waits for an event with these fields."""
+    wanted = {"event": event, **fields}
+    wait_for(f"an event with {wanted}", lambda: any(wanted.items() <= e.items() for e in events()))
+
+
+def is_listening(namespace: str, port: int) -> bool:
+    """Asked of the kernel: a trial connection would be in the log."""
+    return f":{port} " in run("ss", "-Htln", namespace=namespace)
+
+
+def start_agent() -> None:
+    """Returns when it is attached."""
+    since = f"@{time.time():.6f}"
+    run("systemctl", "start", UNIT)
+    wait_for(
+        f"{UNIT} says that it is ready",
+        lambda: "ready" in run("journalctl", "-u", UNIT, "-o", "cat", f"--since={since}"),
+    )
+
+
+def everything_starts() -> None:
+    """Network, services, log and agent start anew."""
+    run("systemctl", "stop", UNIT)
+    LOG.write_text("")
+    run(
+        "systemctl",
+        "restart",
+        "rsyslog",
+        "deckwire-fleet",
+        "decky-web",
+        "decky-shell",
+        "decky-mail",
+    )
+    for decky, port in (("web-01", 443), ("shell-01", 22), ("mail-01", 25)):
+        wait_for(f"{decky} listens on {port}", partial(is_listening, decky, port))
+    start_agent()
+
+
+def service_is_confined() -> None:
+    """The agent has a user of its own, three capabilities, and filtered system calls."""
+    if run("systemctl", "is-active", UNIT).strip() != "active":
+        raise CheckError(run("journalctl", "-n", "20", "--no-pager", "-u", UNIT))
+    pid = run("systemctl", "show", "-P", "MainPID", UNIT).strip()
+    status = dict(
+        line.split(":\t", 1)
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if ":\t" in line
+    )
+    if "0" in status["Uid"].split():
+        raise CheckError("runs as root")
+    for kind in ("CapEff", "CapBnd"):
+        if int(status[kind], 16) != CAPABILITIES:
+            raise CheckError(f"{kind} is {status[kind]}")
+    if (status["NoNewPrivs"], status["Seccomp"]) != ("1", "2"):
+        raise CheckError(f"NoNewPrivs {status['NoNewPrivs']}, Seccomp {status['Seccomp']}")
+    control_group = run("systemctl", "show", "-P", "ControlGroup", UNIT).strip()
+    for name in ("memory.current", "memory.peak"):
+        path = Path(f"/sys/fs/cgroup{control_group}/{name}")
+        if path.exists():
+            print(f"     {name} {int(path.read_text()) >> 20} MB")
+
+
+def exposure_is_small() -> None:
+    """systemd-analyze finds the service little exposed."""
+    argv = ["systemd-analyze", "security", "--no-pager", f"--threshold={EXPOSURE}", UNIT]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    last = (done.stdout + done.stderr).strip().splitlines()[-1]
+    print(f"     {last}")
+    if done.returncode:
+        raise CheckError(last)
+
+
+def web_by_tls13() -> None:
+    """A browser's visit by TLS 1.3 is told from SYN to end."""
+    run(
+        *("curl", "-sk", "--resolve", "bank.example.com:443:192.0.2.11"),
+        "https://bank.example.com/",
+        namespace="attacker",
+    )
+    expect("tcp_syn_fingerprint", host="web-01", src_ip="192.0.2.66", dst_port="443")
+    expect("tcp_handshake", host="web-01", dst_ip="192.0.2.11", dst_port="443")
+    expect("tls_client_hello", host="web-01", sni="bank.example.com", direction="inbound")
+    expect("tls_session", host="web-01", sni="bank.example.com", tls_version="TLS 1.3")
+    expect("tcp_flow_timing", host="web-01", dst_ip="192.0.2.11", dst_port="443", close="fin")
+
+
+def web_by_tls12_over_ipv6() -> None:
+    """TLS 1.2 over IPv6 shows the certificate."""
+    run(
+        *("openssl", "s_client", "-tls1_2", "-connect", "[2001:db8::11]:443"),
+        *("-servername", "six.example.com"),
+        namespace="attacker",
+    )
+    expect("tls_session", host="web-01", src_ip="2001:db8::66", tls_version="TLS 1.2")
+    expect(
+        "tls_certificate",
+        host="web-01",
+        src_ip="2001:db8::66",
+        subject_cn="web-01.example.com",
+        self_signed="true",
+        sni="six.example.com",
+    )
+
+
+def mail_by_starttls() -> None:
+    """TLS that begins in the middle of an SMTP session is found."""
+    run(
+        *("openssl", "s_client", "-starttls", "smtp", "-connect", "192.0.2.13:25"),
+        *("-servername", "mail-01.example.com"),
+        namespace="attacker",
+        given="QUIT\r\n",
+    )
+    expect("tls_client_hello", host="mail-01", sni="mail-01.example.com", starttls="true")
+    expect("tls_session", host="mail-01", dst_port="25")
+
+
+def shell_is_asked_for_its_key() -> None:
+    """A connection without TLS is told by its handshake and its end."""
+    run("ssh-keyscan", "-t", "ed25519", "192.0.2.12", namespace="attacker")
+    expect("tcp_handshake", host="shell-01", dst_port="22")
+    expect("tcp_flow_timing", host="shell-01", dst_port="22")
+
+
+def scanner_is_recognised() -> None:
+    """nmap is known by its SYNs."""
+    run("nmap", "-n", "-Pn", "-sS", "-p", "22,25,80,443", "192.0.2.12", namespace="attacker")
+    expect("tcp_syn_fingerprint", host="shell-01", tool="nmap", os_guess="nmap")
+
+
+def lateral_movement_is_seen() -> None:
+    """A decky that attacks another is told as lateral."""
+    run("curl", "-sk", "https://192.0.2.11/", namespace="mail-01")
+    expect("tls_client_hello", host="web-01", src_ip="192.0.2.13", direction="lateral")
+
+
+def end_is_clean() -> None:
+    """A stop tells the counters, of nothing lost, and takes the programs off; it starts again."""
+    run("systemctl", "stop", UNIT)
+    expect("capture_stats")
+    lost = [told for told in events() if told["event"] == "capture_loss"]
+    if lost:
+        raise CheckError(f"lost: {lost}")
+    filters = [run("tc", "filter", "show", "dev", "fleet0", hook) for hook in ("ingress", "egress")]
+    if any("deckwire" in shown for shown in filters):
+        raise CheckError(f"still attached: {filters}")
+    result = run("systemctl", "show", "-P", "Result", UNIT).strip()
+    if result != "success":
+        raise CheckError(f"the service ended with {result}")
+    start_agent()
+
+
+CHECKS: tuple[Callable[[], None], ...] = (
+    everything_starts,
+    service_is_confined,
+    exposure_is_small,
+    web_by_tls13,
+    web_by_tls12_over_ipv6,
+    mail_by_starttls,
+    shell_is_asked_for_its_key,
+    scanner_is_recognised,
+    lateral_movement_is_seen,
+    end_is_clean,
+)
+
+
+def main() -> int:
+    """All checks, in order."""
+    if os.geteuid():
+        return subprocess.run(["sudo", *sys.argv], check=False).returncode
+    started = time.monotonic()
+    failed = 0
+    for check in CHECKS:
+        try:
+            check()
+        except CheckError as error:
+            failed += 1
+            print(f"FAIL {check.__doc__} {error}")
+        else:
+            print(f"ok   {check.__doc__}")
+    kinds: dict[str, int] = {}
+    for told in events():
+        kinds[told["event"]] = kinds.get(told["event"], 0) + 1
+    print(", ".join(f"{count} {event}" for event, count in sorted(kinds.items())))
+    print(f"{len(CHECKS) - failed} of {len(CHECKS)} passed in {time.monotonic() - started:.0f} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
