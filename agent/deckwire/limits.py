@@ -70,8 +70,6 @@ CERTIFICATE_SANS = 512
 OID_BYTES = 64
 """Longest object identifier written in dotted form: its numbers have no limit of their own."""
 
-# --- clients ----------------------------------------------------------------------------------
-
 # --- events ---------------------------------------------------------------------------------
 LINE_BYTES = 8_000
 """Longest syslog line; fields behind the cut are dropped and the line says so."""
