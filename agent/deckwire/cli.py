@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import click
@@ -81,10 +81,11 @@ def run(config: str | None, **options: Any) -> None:
 
 @cli.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("-c", "--config", metavar="FILE", help="TOML configuration; options win over it.")
 @_shared_options
-def replay(files: tuple[str, ...], **options: Any) -> None:
+def replay(files: tuple[str, ...], config: str | None, **options: Any) -> None:
     """Tell what live capture would have told of pcap and pcapng FILEs."""
-    settings = _settings(None, options)
+    settings = replace(_settings(config, options), outputs=Settings().outputs)
     _need_deckies(settings)
     from deckwire.offline import replay_files  # noqa: PLC0415 - the same
 
@@ -144,5 +145,3 @@ def _settings(config: str | None, options: dict[str, Any]) -> Settings:
 def _need_deckies(settings: Settings) -> None:
     if not len(settings.deckies) and settings.deckies_file is None:
         raise UsageError("no decky: name them with --decky ADDR[=NAME] or --deckies FILE")
-    if settings.deckies_file is not None and not Path(settings.deckies_file).exists():
-        raise UsageError(f"{settings.deckies_file}: no such file of deckies")
