@@ -21,6 +21,7 @@ from deckwire.limits import CONFIG_FILE_BYTES
 
 WHOLE = """
 interface = ["eth0", "macvlan-1"]
+xdp = "generic"
 netns = "lab"
 decky = ["10.0.0.1=web", "fd00::1"]
 deckies = "deckies.txt"
@@ -62,6 +63,7 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
     path.write_text(WHOLE)
     assert merge(read_config(path), {}) == Settings(
         interfaces=("eth0", "macvlan-1"),
+        xdp="generic",
         netns="lab",
         deckies=Registry(
             [Decky("web", ip_address("10.0.0.1")), Decky("fd00::1", ip_address("fd00::1"))]

@@ -38,7 +38,7 @@ def test_it_reads_what_the_schema_reads(data: bytes, at: int) -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "flat"), zip(NAMES, FLATS, strict=True))
+@pytest.mark.parametrize(("name", "flat"), list(zip(NAMES, FLATS, strict=True)))
 def test_the_structs_of_samples_have_the_size_of_their_schemas(name: str, flat: Flat) -> None:
     schema = abi.SCHEMAS[name]
     assert flat.size == schema.sizeof()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
+import traceback
+from pathlib import Path
 from types import FrameType
 
 from deckwire.assembly import Parts, expect_echoes
@@ -63,6 +65,13 @@ class Agent:
         next_sweep = time.monotonic() + _SWEEP_S
         interval = self._settings.stats_interval
         next_stats = time.monotonic() + interval if interval else float("inf")
+        try:
+            self._loop(next_sweep, next_stats, interval)
+        finally:
+            status = self._shut_down()
+        return status
+
+    def _loop(self, next_sweep: float, next_stats: float, interval: float) -> None:
         while not self._stopping:
             self._loaded.rings.wait()
             self._pass()
@@ -79,7 +88,6 @@ class Agent:
                 self._reloading = False
                 self._parts.outputs.reopen()
                 self._reload_deckies()
-        return self._shut_down()
 
     # --- the way in ---
 
@@ -88,7 +96,21 @@ class Agent:
         start_ns = self._clock.now_ns()
         self._drain()
         for sample in self._ordering.release(start_ns):
+            self._take(sample)
+
+    def _take(self, sample: Sample) -> None:
+        try:
             self._parts.pipeline.take(sample)
+        except Exception as error:
+            # Whatever a peer made us trip over must not end the capture of all others.
+            counts = self._parts.pipeline.counts
+            counts["samples_failed"] += 1
+            if counts["samples_failed"] == 1:
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                report(
+                    f"a sample was dropped, please report it: {type(error).__name__}: {error}"
+                    f" ({Path(place.filename).name}:{place.lineno}); further ones are only counted"
+                )
 
     def _drain(self) -> None:
         for _, data in self._loaded.rings.drain():
@@ -198,7 +220,7 @@ class Agent:
             status = 1
         self._drain()
         for sample in self._ordering.flush():
-            self._parts.pipeline.take(sample)
+            self._take(sample)
         self._parts.pipeline.finish()
         self._tell_losses(at_the_end=True)
         self._tell_stats()

@@ -87,6 +87,7 @@ class Stats:
         """What was lost since the start, by cause; `kernel` is struct counters by name."""
         lost = {name: kernel[name] for name in _KERNEL_LOSSES}
         lost |= {f"sample_{cause}": n for cause, n in self._intake.rejected.items()}
+        lost["samples_failed"] = self._pipeline.counts["samples_failed"]
         lost["tls_evicted"] = self._pipeline.connections.counters.evicted
         lost |= {f"output_{cause}": n for cause, n in self._outputs.losses().items()}
         return lost
