@@ -1,4 +1,4 @@
-"""Network interfaces as rtnetlink tells them: RTM_NEWLINK, RTM_DELLINK and RTM_GETLINK.
+"""Network interfaces, and what hangs on them, as rtnetlink tells it.
 
 Formats are those of <linux/netlink.h>, <linux/rtnetlink.h> and <linux/if_link.h>. Every length
 is checked before it is used.
@@ -16,6 +16,7 @@ from deckwire.limits import NETLINK_ATTRIBUTES, NETLINK_DATAGRAM_BYTES
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWQDISC, RTM_GETQDISC = 36, 38
 RTM_NEWNSID, RTM_GETNSID = 88, 90
 RTMGRP_LINK = 1
 IFF_LOOPBACK = 0x8
@@ -26,6 +27,7 @@ _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 3, 5, 18, 37
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_MACVLAN_MODE = 1
+_TCA_KIND = 1
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _NLA_TYPE_MASK = 0x3FFF
 
@@ -36,6 +38,8 @@ _IFINFO = Struct("=BxHiII")
 _ATTRIBUTE = Struct("=HH")
 """nlattr: length with this header, type."""
 _S32, _U32 = Struct("=i"), Struct("=I")
+_TCMSG = Struct("=B3xiIII")
+"""tcmsg: family, ifindex, handle, parent, info."""
 _GENMSG = Struct("=Bxxx")
 
 
@@ -146,6 +150,28 @@ def list_interfaces(channel: socket.socket) -> list[Interface]:
             interface = parse_interface(payload) if kind == RTM_NEWLINK else None
             if interface is not None:
                 found.append(interface)
+
+
+def has_filters(channel: socket.socket, ifindex: int) -> bool:
+    """Whether an interface has a qdisc that filters can hang on: clsact or ingress.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    body = _TCMSG.pack(socket.AF_UNSPEC, ifindex, 0, 0, 0)
+    channel.send(_message(RTM_GETQDISC, _NLM_F_REQUEST | _NLM_F_DUMP, 1, body))
+    found = False
+    while True:
+        for kind, _, payload in messages(channel.recv(NETLINK_DATAGRAM_BYTES)):
+            if kind == NLMSG_DONE:
+                return found
+            if kind == NLMSG_ERROR:
+                raise _error(payload, "list of qdiscs")
+            if kind != RTM_NEWQDISC or len(payload) < _TCMSG.size:
+                continue
+            name = _text(attributes(payload, _TCMSG.size).get(_TCA_KIND, b""))
+            index: int = _TCMSG.unpack_from(payload)[1]
+            found |= index == ifindex and name in ("clsact", "ingress")
 
 
 def namespace_id(channel: socket.socket, namespace_fd: int) -> int | None:

@@ -1,0 +1,127 @@
+"""Serves one request of the agent's.
+
+Requests are the dictionaries that kernel/loading.py makes, over the socket pair of
+kernel/handover.py; ``do`` is load, attach or detach. An answer with ``error`` is one line for the
+user; what the compiler and the verifier printed to standard error goes with it as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from deckwire.kernel import cpus, handover, rtnetlink
+from deckwire.kernel.maps import Map
+from deckwire.kernel.programs import Program
+from deckwire.kernel.rings import ring_bytes
+from deckwire.loader.attachment import TCX_TYPES, Assist, attach, delete_filters
+from deckwire.loader.errors import LoaderError
+from deckwire.loader.module import (
+    compile_module,
+    load_programs,
+    maps_of,
+    open_rings,
+    raise_memlock,
+    write_settings,
+)
+from deckwire.loader.targets import enter, resolve
+
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
+"""<linux/capability.h>; CAP_SYS_ADMIN stands for the last two."""
+CAP_SYS_ADMIN = 21
+
+VEPA_PARENTS, JUMPS, XDP_PROGRAM = "vepa_parents", "jumps", "xdp_ingress"
+
+
+def main() -> int:
+    """Serves one request; the exit status tells nothing that the answer does not."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    request, fds = handover.receive(channel)
+    try:
+        answer, results = _serve(request, fds)
+    except LoaderError as error:
+        handover.send(channel, {"error": str(error)}, [])
+        return 1
+    handover.send(channel, answer, results)
+    return 0
+
+
+def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+    netns = request["netns"]
+    if netns is not None:
+        path = netns if "/" in netns else f"/run/netns/{netns}"
+        if request["do"] == "detach" and not os.path.exists(path):
+            return {}, []
+        enter(netns, path)
+    if request["do"] == "detach":
+        for ifindex in request["ifindexes"]:
+            delete_filters(ifindex)
+        return {}, []
+    _check_capabilities(request)
+    if request["do"] == "load":
+        return _load(request)
+    targets = resolve(request["interfaces"])
+    supply = iter(fds)
+    programs = [Program(name, next(supply)) for name in request["programs"]]
+    vepa_parents = Map(next(supply)) if request["vepa"] else None
+    xdp = next((program for program in programs if program.name == XDP_PROGRAM), None)
+    hooks = [program for program in programs if program is not xdp]
+    attachments, results = attach(
+        targets, hooks, vepa_parents, request["attach"], Assist(xdp, request["xdp"])
+    )
+    return {"attachments": attachments}, results
+
+
+def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    targets = resolve(request["interfaces"])
+    watch = rtnetlink.open_socket(rtnetlink.RTMGRP_LINK)
+    raise_memlock()
+    module = compile_module(request)
+    programs = load_programs(module, request["programs"])
+    maps = maps_of(module)
+    for slot, program in enumerate(load_programs(module, request["jumps"]).values()):
+        maps[JUMPS].update(slot.to_bytes(4, "little"), program.fd.to_bytes(4, "little"))
+    if request["settings"]:
+        write_settings(module, request["settings"])
+    online = cpus.online()
+    size = ring_bytes(request["ring_bytes"], len(online))
+    rings = open_rings(maps, online, size)
+    attached = [programs[name] for name in TCX_TYPES if name in programs]
+    assist = Assist(None, "off")
+    if request["xdp"] != "off":
+        programs |= load_programs(module, [XDP_PROGRAM], module.XDP)
+        assist = Assist(programs[XDP_PROGRAM], request["xdp"])
+    attachments, attachment_fds = attach(
+        targets, attached, maps.get(VEPA_PARENTS), request["attach"], assist
+    )
+    answer = {
+        "programs": list(programs),
+        "maps": list(maps),
+        "cpus": online,
+        "ring_bytes": size,
+        "attachments": attachments,
+        "headers": request["headers"],
+    }
+    fds = [program.fd for program in programs.values()]
+    fds += [table.fd for table in maps.values()]
+    return answer, [*fds, *rings, watch.detach(), *attachment_fds]
+
+
+def _check_capabilities(request: dict[str, Any]) -> None:
+    status = Path("/proc/self/status").read_text()
+    (effective,) = re.findall(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
+    held = int(effective, 16)
+    wanted = ["CAP_NET_ADMIN"]
+    if not held >> CAP_SYS_ADMIN & 1:
+        wanted += ["CAP_BPF"] + ["CAP_PERFMON"] * (request["do"] == "load")
+    missing = [name for name in wanted if not held >> CAPABILITIES[name] & 1]
+    if missing:
+        raise LoaderError(f"{' and '.join(missing)} missing: run as root or grant the capability")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

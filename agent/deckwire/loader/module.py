@@ -1,0 +1,123 @@
+"""The compiled module: what BCC makes of bpf/, loaded into the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import resource
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+from deckwire.kernel.maps import Map
+from deckwire.kernel.programs import Program
+from deckwire.kernel.rings import open_ring
+from deckwire.loader.errors import LoaderError
+
+SAMPLES, SETTINGS = "samples", "settings"
+"""Maps that are written here."""
+
+_U32 = Struct("=I")
+
+
+def raise_memlock() -> None:
+    """Before Linux 5.11 maps count against RLIMIT_MEMLOCK; _explain() tells if it is too low."""
+    infinite = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, infinite)
+
+
+def compile_module(request: dict[str, Any]) -> Any:
+    """The compiled module with its maps made, a bcc.BPF."""
+    try:
+        from bcc import BPF  # noqa: PLC0415 - 72 MB that attaching alone does without
+    except ImportError as error:
+        raise LoaderError(
+            "BCC's Python bindings are missing: install python3-bpfcc and use a virtual "
+            "environment of /usr/bin/python3 with --system-site-packages"
+        ) from error
+    bpf_directory, source = request["bpf"], request["source"]
+    if request["headers"] == "shim":
+        os.environ["BCC_KERNEL_SOURCE"] = f"{bpf_directory}/shim"
+    flags = [f"-I{bpf_directory}", "-Wno-macro-redefined"]
+    flags += [f"-D{name}={int(value)}" for name, value in request["table_sizes"].items()]
+    if request["replay_clock"]:
+        flags.append("-DDECKWIRE_REPLAY_CLOCK")
+    try:
+        return BPF(src_file=source, cflags=flags)
+    except Exception as error:  # bcc raises bare Exception for everything
+        raise LoaderError(_explain(f"{Path(source).name} does not compile")) from error
+
+
+def load_programs(module: Any, names: Sequence[str], kind: int | None = None) -> dict[str, Program]:
+    """Functions of the module as loaded programs, SCHED_CLS if `kind` does not say else."""
+    programs = {}
+    for name in names:
+        try:
+            function = module.load_func(name, module.SCHED_CLS if kind is None else kind)
+        except Exception as error:  # bcc raises bare Exception for everything
+            raise LoaderError(_explain(f"the kernel refused the program {name}")) from error
+        programs[name] = Program(name, function.fd)
+    return programs
+
+
+def maps_of(module: Any) -> dict[str, Map]:
+    """All maps of the module. By its C functions: its Python tables cost a parse each."""
+    from bcc import lib  # noqa: PLC0415 - see compile_module
+
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    maps = {}
+    for number in range(lib.bpf_num_tables(module.module)):
+        name = lib.bpf_table_name(module.module, number).decode()
+        maps[name] = Map(lib.bpf_table_fd_id(module.module, number))
+    return maps
+
+
+def write_settings(module: Any, settings: Mapping[str, int]) -> None:
+    """Fills struct settings by BCC's own idea of it."""
+    table = module[SETTINGS]
+    known = {name for name, *_ in table.Leaf._fields_}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise LoaderError(f"struct settings has no field {unknown[0]}")
+    table[table.Key(0)] = table.Leaf(**settings)
+
+
+def open_rings(maps: Mapping[str, Map], online: Iterable[int], size: int) -> list[int]:
+    """A ring for each CPU that is online, in the map that the programs submit to."""
+    if SAMPLES not in maps:
+        raise LoaderError(f"the program has no perf event array named {SAMPLES}")
+    rings = []
+    for cpu in online:
+        try:
+            fd = open_ring(cpu, size)
+        except OSError as error:
+            raise LoaderError(f"no perf ring (is perf locked down?): {error}") from error
+        maps[SAMPLES].update(_U32.pack(cpu), _U32.pack(fd))
+        rings.append(fd)
+    return rings
+
+
+def _explain(what: str) -> str:
+    """`what` with its cause, picked from what bcc, clang and the kernel printed."""
+    printed = ""
+    with contextlib.suppress(OSError):  # standard error is a file only under the agent
+        printed = os.pread(2, 1 << 24, 0).decode(errors="replace")
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if "Operation not permitted" in printed and soft != resource.RLIM_INFINITY:
+        return (
+            f"{what}: not permitted; RLIMIT_MEMLOCK is {soft // 1024} KB and cannot be raised, "
+            "before Linux 5.11 maps count against it: set LimitMEMLOCK=infinity"
+        )
+    compiler = re.search(r"^.*?([^/\n]+:\d+:\d+: (?:fatal )?error: .*)$", printed, re.MULTILINE)
+    if compiler:
+        return f"{what}: {compiler[1]}"
+    if re.search(r"Unable to find kernel headers", printed):
+        return f"{what}: no kernel headers are installed, use the shim (the default)"
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    last = [line for line in lines if not line.startswith(("processed ", "HINT", "Exception"))]
+    cause = last[-1] if last else "no message"
+    return f"{what} on Linux {os.uname().release} (5.10 or newer is needed): {cause}"
