@@ -806,44 +806,57 @@ int tc_egress(struct __sk_buff *skb)
 	return enter(skb, 0);
 }
 
+/* What a step of a frame's way works on. */
+struct step {
+	struct counters *counters;
+	struct settings *settings;
+	struct work *work;
+};
+
+/* 1 if all of it is there, which the verifier wants to be told. */
+static __always_inline int step_begin(struct step *step)
+{
+	__u32 zero = 0;
+
+	step->counters = counters.lookup(&zero);
+	if (!step->counters)
+		return 0;
+	step->settings = settings.lookup(&zero);
+	if (!step->settings)
+		return 0;
+	step->work = works.lookup(&zero);
+	return step->work != 0;
+}
+
 /* A decky's packet: known connections end here, others take one jump more. */
 int decky_packet(struct __sk_buff *skb)
 {
-	struct settings *set;
-	struct counters *c;
+	struct step step;
 	struct packet *p;
 	struct flow *flow;
-	struct work *w;
-	__u32 zero = 0;
 	int proto;
 
-	c = counters.lookup(&zero);
-	if (!c)
+	if (!step_begin(&step))
 		return TC_NEXT;
-	w = works.lookup(&zero);
-	if (!w)
-		return TC_NEXT;
-	set = settings.lookup(&zero);
-	if (!set)
-		return TC_NEXT;
-	p = &w->packet;
-	if (!w->attempted) {
-		proto = w->proto;
+	p = &step.work->packet;
+	if (!step.work->attempted) {
+		proto = step.work->proto;
 		if (p->ip_version == 6 && proto >= 0)
 			proto = parse_extensions(skb, p, proto);
-		if (set->vepa && w->ingress && is_vepa_echo(skb, p)) {
-			c->ignored_vepa_echo++;
+		if (step.settings->vepa && step.work->ingress &&
+		    is_vepa_echo(skb, p)) {
+			step.counters->ignored_vepa_echo++;
 			return TC_NEXT;
 		}
 		if (proto != PROTO_TCP || parse_tcp(skb, p) < 0) {
-			count_ignored(c, p, proto);
+			count_ignored(step.counters, p, proto);
 			return TC_NEXT;
 		}
-		w->now = frame_time(skb);
-		w->sender = make_key(p, &w->key);
+		step.work->now = frame_time(skb);
+		step.work->sender = make_key(p, &step.work->key);
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
 			if (!is_ours(p))
-				c->foreign_no_decky++;
+				step.counters->foreign_no_decky++;
 			else if (p->flags & TCP_ACK)
 				jumps.call(skb, JUMP_SYNACK);
 			else
@@ -852,59 +865,45 @@ int decky_packet(struct __sk_buff *skb)
 		}
 	}
 
-	flow = flows.lookup(&w->key);
+	flow = flows.lookup(&step.work->key);
 	if (!flow)
-		flow = strays.lookup(&w->key);
+		flow = strays.lookup(&step.work->key);
 	/* a handshake may be completing, over an older connection even */
-	if (!w->attempted &&
+	if (!step.work->attempted &&
 	    (!flow || flow->totals.flags & (FLOW_PENDING | FLOW_STRAY))) {
 		if (!flow && !is_ours(p)) {
-			c->foreign_no_decky++;
+			step.counters->foreign_no_decky++;
 			return TC_NEXT;
 		}
 		jumps.call(skb, JUMP_ATTEMPT);
 		return TC_NEXT;
 	}
 	if (flow)
-		flow_segment(skb, w, c, p, set, flow);
+		flow_segment(skb, step.work, step.counters, p, step.settings,
+			     flow);
 	else
-		c->frames_unattached++;
+		step.counters->frames_unattached++;
 	return TC_NEXT;
 }
 
 int decky_syn(struct __sk_buff *skb)
 {
-	struct settings *set;
-	struct counters *c;
-	struct work *w;
-	__u32 zero = 0;
+	struct step step;
 
-	c = counters.lookup(&zero);
-	if (!c)
+	if (!step_begin(&step))
 		return TC_NEXT;
-	w = works.lookup(&zero);
-	if (!w)
-		return TC_NEXT;
-	set = settings.lookup(&zero);
-	if (!set)
-		return TC_NEXT;
-	on_syn(skb, w, c, &w->packet, set);
+	on_syn(skb, step.work, step.counters, &step.work->packet,
+	       step.settings);
 	return TC_NEXT;
 }
 
 int decky_synack(struct __sk_buff *skb)
 {
-	struct counters *c;
-	struct work *w;
-	__u32 zero = 0;
+	struct step step;
 
-	c = counters.lookup(&zero);
-	if (!c)
+	if (!step_begin(&step))
 		return TC_NEXT;
-	w = works.lookup(&zero);
-	if (!w)
-		return TC_NEXT;
-	on_synack(skb, w, c, &w->packet);
+	on_synack(skb, step.work, step.counters, &step.work->packet);
 	return TC_NEXT;
 }
 
@@ -914,33 +913,24 @@ int decky_synack(struct __sk_buff *skb)
  */
 int decky_attempt(struct __sk_buff *skb)
 {
+	struct step step;
 	struct half_open *half;
-	struct settings *set;
-	struct counters *c;
 	struct flow *flow;
-	struct work *w;
-	__u32 zero = 0;
 
-	c = counters.lookup(&zero);
-	if (!c)
+	if (!step_begin(&step))
 		return TC_NEXT;
-	w = works.lookup(&zero);
-	if (!w)
-		return TC_NEXT;
-	set = settings.lookup(&zero);
-	if (!set)
-		return TC_NEXT;
-	flow = flows.lookup(&w->key);
-	half = half_open.lookup(&w->key);
-	if (half && completes(w, &w->packet, half)) {
-		if (!promote(skb, w, c, &w->packet, set, half, flow)) {
-			c->frames_unattached++;
+	flow = flows.lookup(&step.work->key);
+	half = half_open.lookup(&step.work->key);
+	if (half && completes(step.work, &step.work->packet, half)) {
+		if (!promote(skb, step.work, step.counters, &step.work->packet,
+			     step.settings, half, flow)) {
+			step.counters->frames_unattached++;
 			return TC_NEXT;
 		}
 	} else if (!flow) {
-		begin_stray(w, c, &w->packet, half);
+		begin_stray(step.work, step.counters, &step.work->packet, half);
 	}
-	w->attempted = 1;
+	step.work->attempted = 1;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
