@@ -24,6 +24,8 @@ PLACES = 4_096
 """Places of connections kept between the events of one."""
 IDENTITIES = 4_096
 """Identities of SYNs kept by the kernel's signature."""
+ANSWERS = 1_024
+"""Identities of SYN-ACKs kept by all that a signature looks at."""
 TEXT_CACHE = 16_384
 """Addresses whose text is kept."""
 

@@ -30,7 +30,7 @@ from deckwire.events.place import Place, locate
 from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
 from deckwire.events.syn import syn_event
-from deckwire.fingerprints.identity import Identifier, Identity
+from deckwire.fingerprints.identity import Answer, Identifier, Identity
 from deckwire.flow import FlowRecord, ends
 from deckwire.handshake import Handshake
 from deckwire.limits import IDENTITIES, PLACES, SYN_SEEN_SLOTS
@@ -154,7 +154,9 @@ class Pipeline:
             time_ns = self._clock.wall_ns(sample.time_ns)
             self._teller.tell_new(
                 handshake_headline(place, time_ns),
-                lambda: handshake_event(place, time_ns, handshake, self._choices),
+                lambda: handshake_event(
+                    place, time_ns, handshake, self._choices, self._answer(handshake)
+                ),
             )
 
     def _segment(self, sample: SegmentSample) -> None:
@@ -279,6 +281,11 @@ class Pipeline:
             # More than the kernel has room for: most of them were overwritten there.
             oldest, (_, of_oldest) = self._suppressing.popitem(last=False)
             self._add_suppressed(oldest, of_oldest)
+
+    def _answer(self, handshake: Handshake) -> Answer | None:
+        if handshake.synack is None:
+            return None
+        return self._identifier.identify_answer(handshake.synack, handshake.syn)
 
     def _identity(self, place: Place, syn: Opening, signature: int) -> Identity:
         """Equal signatures of the kernel's mean equal systems, links and tools."""

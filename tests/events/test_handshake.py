@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deckwire.event import INFORMATIONAL
 from deckwire.events.handshake import handshake_event
+from deckwire.fingerprints.identity import Answer
 
 from .made import ADDRESSES, CHOICES, PLAIN, TAIL, handshake, names, params, place
 
@@ -44,3 +45,15 @@ def test_what_was_not_seen_is_left_out() -> None:
 def test_without_ja4plus() -> None:
     event = handshake_event(place(), 7, handshake(), PLAIN)
     assert names(event) == [*ADDRESSES, *(n for n in OWN if not n.startswith("ja4")), *TAIL]
+
+
+def test_who_answered_stands_behind_the_rest() -> None:
+    known = Answer("4:64+0:0:1460:…", "Linux 5.x-6.x", "unix")
+    event = handshake_event(place(), 7, handshake(), CHOICES, known)
+    assert names(event) == [
+        *(*ADDRESSES, *OWN),
+        *("server_p0f_sig", "server_os", "server_os_class"),
+        *TAIL,
+    ]
+    unknown = handshake_event(place(), 7, handshake(), CHOICES, Answer("sig", None, None))
+    assert names(unknown) == [*ADDRESSES, *OWN, "server_p0f_sig", *TAIL]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier, Identity
 from deckwire.fingerprints.os_guess import os_guess
@@ -9,7 +11,8 @@ from fingerprints.corpus import CORPUS, labelled_packets, needs_corpus
 from fingerprints.frames import MACOS, MSS, WINDOWS, openings, syn, syn6
 
 DECKY = bytes([192, 0, 2, 1])
-OWN = Identifier(p0f_db.load_own())
+OWN_FILE = p0f_db.load_own()
+OWN = Identifier(OWN_FILE)
 
 
 def identify(opening: Opening) -> Identity:
@@ -95,3 +98,26 @@ def test_labelled_packets_get_their_family() -> None:
             assert identity.os_guess == family, entry["id"]
             named += 1
     assert named >= 45
+
+
+def test_a_server_is_named_and_remembered() -> None:
+    options = bytes.fromhex("020405b40402080a000000010000000201030307")
+    sent = syn(options=options, window=65_160, flags=SYN | ACK, ack=1)
+    later = replace(sent, seq=99, ip_id=7, options=options.replace(b"\0\0\0\1", b"\0\0\x12\4"))
+    identifier = Identifier(p0f_db.load_own())
+    answer = identifier.identify_answer(sent, syn())
+    assert answer.os is not None
+    assert answer.os.startswith("Linux")
+    assert answer.p0f_sig.startswith("4:64+0:0:1460:mss*")
+    assert identifier.identify_answer(later, syn()) is answer
+    assert identifier.identify_answer(replace(later, ttl=9), syn()) is not answer
+
+
+@needs_corpus
+def test_what_is_remembered_is_what_would_be_found() -> None:
+    """Every SYN-ACK of the corpus through one identifier, and through one of its own."""
+    for path in sorted((CORPUS / "pcap").glob("*.pcap")):
+        for sent in openings(path):
+            if not sent.is_syn:
+                fresh = Identifier(OWN_FILE).identify_answer(sent.opening, None)
+                assert OWN.identify_answer(sent.opening, None) == fresh, path.name

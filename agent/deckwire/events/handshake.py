@@ -7,6 +7,7 @@ from deckwire.events.choices import Choices
 from deckwire.events.latency import ja4l_fields, rtt_fields
 from deckwire.events.place import Place
 from deckwire.fingerprints import ja4plus, tcp_options
+from deckwire.fingerprints.identity import Answer
 from deckwire.handshake import Handshake
 
 
@@ -21,8 +22,17 @@ def headline(place: Place, time_ns: int) -> Headline:
     )
 
 
-def handshake_event(place: Place, time_ns: int, handshake: Handshake, choices: Choices) -> Event:
-    """One connection that was opened; `time_ns` is the final ACK's wall-clock time."""
+def handshake_event(
+    place: Place,
+    time_ns: int,
+    handshake: Handshake,
+    choices: Choices,
+    answer: Answer | None = None,
+) -> Event:
+    """One connection that was opened; `time_ns` is the final ACK's wall-clock time.
+
+    `answer` is who sent the SYN-ACK, if one was seen.
+    """
     fields = place.addresses()
     if choices.ja4plus and handshake.synack is not None:
         options = tcp_options.walk(handshake.synack.options)
@@ -38,5 +48,11 @@ def handshake_event(place: Place, time_ns: int, handshake: Handshake, choices: C
         fields.append(("syn_retransmits", handshake.syn_retransmits))
     if handshake.synack is not None:
         fields.append(("synack_retransmits", handshake.synack_retransmits))
+    if answer is not None:
+        fields.append(("server_p0f_sig", answer.p0f_sig))
+        if answer.os is not None:
+            fields.append(("server_os", answer.os))
+        if answer.os_class is not None:
+            fields.append(("server_os_class", answer.os_class))
     fields += place.tail()
     return headline(place, time_ns).event(fields)
