@@ -3,7 +3,7 @@
 #
 # Runs tests/vm/suite.sh in virtual machines, one after another: on the newest Debian kernel of each
 # series KERNEL, with this machine's user space or with that of the Debian release SUITE. Prints a
-# table of results and, after a full run, the rows for docs/kernels.md. Status 0 if all passed.
+# table of results and the rows for docs/kernels.md. Status 0 if all passed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=vagrant/debian.sh

@@ -20,11 +20,10 @@ from struct import Struct
 from bcc import BPF
 from bcc import __version__ as bcc_version
 
-from deckwire.kernel.loading import LoadRequest, bpf_directory
+from deckwire.kernel.loading import XDP_PROGRAM, LoadRequest, bpf_directory
 from deckwire.kernel.syscalls import bpf
 
 PROG_LOAD = 5
-SCHED_CLS = 3
 LOG_STATS = 4
 LOG_BYTES = 65_536
 INSTRUCTION_BYTES = 8
@@ -32,8 +31,11 @@ LOAD = Struct("IIQQIIQI")
 """prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version."""
 
 
-def verify(bytecode: bytes) -> tuple[int, float]:
-    """Loads a program once more: instructions processed, and the time in ms."""
+def verify(bytecode: bytes, kind: int) -> tuple[int, float]:
+    """Loads a program once more: instructions processed, and the time in ms.
+
+    `kind` is its enum bpf_prog_type.
+    """
     code = ctypes.create_string_buffer(bytecode, len(bytecode))
     terms = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(LOG_BYTES)
@@ -41,7 +43,7 @@ def verify(bytecode: bytes) -> tuple[int, float]:
     LOAD.pack_into(
         attr,
         0,
-        SCHED_CLS,
+        kind,
         len(bytecode) // INSTRUCTION_BYTES,
         ctypes.addressof(code),
         ctypes.addressof(terms),
@@ -67,10 +69,11 @@ def main() -> None:
     source = bpf_directory() / "capture.c"
     module = BPF(src_file=str(source), cflags=[f"-I{bpf_directory()}", "-Wno-macro-redefined"])
     request = LoadRequest()
-    for name in (*request.programs, *request.jumps):
-        module.load_func(name, BPF.SCHED_CLS)  # which gives the maps their descriptors
+    kinds = dict.fromkeys((*request.programs, *request.jumps), BPF.SCHED_CLS)
+    for name, kind in (kinds | {XDP_PROGRAM: BPF.XDP}).items():
+        module.load_func(name, kind)  # which gives the maps their descriptors
         bytecode = module.dump_func(name)
-        processed, milliseconds = verify(bytecode)
+        processed, milliseconds = verify(bytecode, kind)
         print(
             f"| {os.uname().release} | {bcc_version} | `{name}` "
             f"| {len(bytecode) // INSTRUCTION_BYTES:,} | {processed:,} | {milliseconds:.0f} |"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # deckwire-fleet up|down: the deckies' network.
 #
-#   namespace attacker: uplink0 ──veth── fleet0 ══macvlan══ eth0 of web-01, shell-01, mail-01
+#   namespace attacker: uplink0 ──veth── fleet0 ══macvlan══ decky0 of web-01, shell-01, mail-01
 set -euo pipefail
 
 down() {
@@ -28,8 +28,9 @@ up() {
 	address attacker uplink0 66
 	for name in web-01 shell-01 mail-01; do
 		ip netns add "$name"
-		ip link add link fleet0 name eth0 netns "$name" type macvlan mode bridge
-		address "$name" eth0 $((++number))
+		# Not eth0: before Linux 6.13 a name must be free in the namespace of the parent too.
+		ip link add link fleet0 name decky0 netns "$name" type macvlan mode bridge
+		address "$name" decky0 $((++number))
 	done
 }
 
