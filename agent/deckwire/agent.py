@@ -22,7 +22,8 @@ from deckwire.ordering import Ordering
 from deckwire.sample import Sample
 from deckwire.teller import Fate
 
-_SWEEP_S = 1.0
+_ROUND_S = 1.0
+"""Seconds between two looks at interfaces, deckies and losses, and at least between two sweeps."""
 _FLUSH_S = 5.0
 """Longest that outputs get at the end."""
 
@@ -62,25 +63,28 @@ class Agent:
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
         self._announce()
-        next_sweep = time.monotonic() + _SWEEP_S
-        interval = self._settings.stats_interval
-        next_stats = time.monotonic() + interval if interval else float("inf")
         try:
-            self._loop(next_sweep, next_stats, interval)
+            self._loop()
         finally:
             status = self._shut_down()
         return status
 
-    def _loop(self, next_sweep: float, next_stats: float, interval: float) -> None:
+    def _loop(self) -> None:
+        interval = self._settings.stats_interval
+        next_stats = time.monotonic() + interval if interval else float("inf")
+        next_sweep = next_round = time.monotonic() + _ROUND_S
         while not self._stopping:
             self._loaded.rings.wait()
             self._pass()
             now = time.monotonic()
             if now >= next_sweep:
-                self._housekeeping()
+                self._parts.pipeline.sweep(self._clock.now_ns())
                 took = time.monotonic() - now
                 # A full table takes long to sweep: never more than a twentieth of a CPU.
-                next_sweep = now + max(_SWEEP_S, 20 * took)
+                next_sweep = now + max(_ROUND_S, 20 * took)
+            if now >= next_round:
+                next_round = now + _ROUND_S
+                self._housekeeping()
             if now >= next_stats:
                 next_stats = now + interval
                 self._tell_stats()
@@ -122,7 +126,6 @@ class Agent:
 
     def _housekeeping(self) -> None:
         self._clock.measure()
-        self._parts.pipeline.sweep(self._clock.now_ns())
         self._watch_interfaces()
         if self._deckies_file is not None and self._deckies_file.changed():
             self._reload_deckies()
@@ -158,23 +161,24 @@ class Agent:
         report(f"deckies read again: {len(registry)}")
 
     def _watch_interfaces(self) -> None:
+        overrun = False
+        gone: set[int] = set()
         try:
-            changes = self._loaded.watch.read()
-            gone = {change.ifindex for change in changes if not change.present}
+            gone = {change.ifindex for change in self._loaded.watch.read() if not change.present}
         except LinkOverrunError:
-            present = self._interfaces()
-            if present is None:
-                return
-            gone = {a.ifindex for a in self._loaded.attachments} - present.keys()
+            overrun = True
+        present = self._interfaces() if overrun or self._missing else None
+        if present is not None:
+            # What was told meanwhile is in the snapshot, and not told again.
+            gone |= {attachment.ifindex for attachment in self._loaded.attachments} - present.keys()
         for attachment in list(self._loaded.attachments):
             if attachment.ifindex in gone:
                 report(f"{attachment.target} is gone; it is attached again when it comes back")
                 attachment.close()
                 self._loaded.attachments.remove(attachment)
                 self._missing.add(attachment.interface)
-        if self._missing:
-            names = set((self._interfaces() or {}).values())
-            for interface in sorted(self._missing & names):
+        if present is not None:
+            for interface in sorted(self._missing & set(present.values())):
                 self._attach_again(interface)
 
     def _interfaces(self) -> dict[int, str] | None:
