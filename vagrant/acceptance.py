@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -u
 """deckwire-acceptance: attacks the deckies of this machine and looks into rsyslog's file.
 
 Each line of its output is one check; exit status 0 if all passed.
@@ -17,8 +17,8 @@ from pathlib import Path
 
 LOG = Path("/var/log/deckwire.log")
 UNIT = "deckwire.service"
-SECONDS = 60.0
-"""Longest wait for an event; on an emulated CPU everything takes its time."""
+SECONDS = 150.0
+"""Longest wait for anything: an emulated CPU takes a minute to compile the programs."""
 EXPOSURE = 20
 """Highest exposure that `systemd-analyze security` may find, in tenths."""
 CAPABILITIES = 1 << 12 | 1 << 38 | 1 << 39
@@ -235,21 +235,23 @@ def main() -> int:
     if os.geteuid():
         return subprocess.run(["sudo", *sys.argv], check=False).returncode
     started = time.monotonic()
-    failed = 0
+    passed = 0
     for check in CHECKS:
         try:
             check()
         except CheckError as error:
-            failed += 1
             print(f"FAIL {check.__doc__} {error}")
+            if check is everything_starts:
+                break
         else:
+            passed += 1
             print(f"ok   {check.__doc__}")
     kinds: dict[str, int] = {}
     for told in events():
         kinds[told["event"]] = kinds.get(told["event"], 0) + 1
     print(", ".join(f"{count} {event}" for event, count in sorted(kinds.items())))
-    print(f"{len(CHECKS) - failed} of {len(CHECKS)} passed in {time.monotonic() - started:.0f} s")
-    return 1 if failed else 0
+    print(f"{passed} of {len(CHECKS)} passed in {time.monotonic() - started:.0f} s")
+    return 0 if passed == len(CHECKS) else 1
 
 
 if __name__ == "__main__":

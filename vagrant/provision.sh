@@ -19,13 +19,15 @@ systemctl disable -q --now nginx opensmtpd
 echo "the agent"
 wheels=$checkout/build/wheels
 /usr/bin/python3 -m venv --system-site-packages /opt/deckwire
-if [[ -d $wheels ]]; then
-	/opt/deckwire/bin/pip install -q --no-index --find-links "$wheels" --force-reinstall deckwire
-else
-	/opt/deckwire/bin/pip install -q "$checkout"
-fi
+source=("$checkout")
+[[ ! -d $wheels ]] || source=(--no-index --find-links "$wheels" deckwire)
+# What it depends on stays if it is there; it is always new.
+/opt/deckwire/bin/pip install -q "${source[@]}"
+/opt/deckwire/bin/pip install -q --force-reinstall --no-deps "${source[@]}"
 install -D -m 644 "$here/fleet/deckwire.toml" "$here/fleet/deckies.txt" -t /etc/deckwire
 install -m 644 "$checkout/deploy/deckwire.service" /etc/systemd/system/
+install -m 644 "$checkout/deploy/deckwire-sysctl.conf" /etc/sysctl.d/60-deckwire.conf
+sysctl -q -p /etc/sysctl.d/60-deckwire.conf
 # The log receiver is on this host.
 install -D -m 644 /dev/stdin /etc/systemd/system/deckwire.service.d/local.conf <<-CONF
 	[Unit]
