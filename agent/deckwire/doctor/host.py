@@ -14,6 +14,8 @@ from deckwire.doctor.finding import Finding
 OLDEST_KERNEL = (5, 10)
 _MEMLOCK_FREE = (5, 11)
 """From here on BPF maps do not count against RLIMIT_MEMLOCK."""
+_PARANOID = 2
+"""Highest kernel.perf_event_paranoid that CAP_PERFMON overrides everywhere."""
 _GOOD_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter")
 
 _WHOLE_UID_MAP = ["0", "0", "4294967295"]
@@ -110,11 +112,19 @@ def examine_privileges(netns: str | None) -> Iterator[Finding]:
             "the kernel has no perf events",
             "use a kernel with CONFIG_PERF_EVENTS",
         )
+    elif int(level) > _PARANOID and not admin:
+        # Debian's kernels: upstream knows no such level.
+        yield Finding(
+            "missing",
+            "perf",
+            f"kernel.perf_event_paranoid is {level}: CAP_PERFMON alone opens no perf ring",
+            f"sysctl -w kernel.perf_event_paranoid={_PARANOID}, or grant CAP_SYS_ADMIN",
+        )
     else:
         yield Finding(
             "ok",
             "perf",
-            f"kernel.perf_event_paranoid is {level}, which CAP_PERFMON overrides",
+            f"kernel.perf_event_paranoid is {level}, which our capabilities override",
         )
 
 

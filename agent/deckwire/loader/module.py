@@ -95,7 +95,10 @@ def open_rings(maps: Mapping[str, Map], online: Iterable[int], size: int) -> lis
         try:
             fd = open_ring(cpu, size)
         except OSError as error:
-            raise LoaderError(f"no perf ring (is perf locked down?): {error}") from error
+            raise LoaderError(
+                f"no perf ring ({error.strerror}): where kernel.perf_event_paranoid is above 2, as "
+                "on Debian, set it to 2 or grant CAP_SYS_ADMIN"
+            ) from error
         maps[SAMPLES].update(_U32.pack(cpu), _U32.pack(fd))
         rings.append(fd)
     return rings
