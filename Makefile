@@ -61,7 +61,7 @@ KERNEL ?= all
 vm-test: setup
 	vagrant/vm-test.sh full $(KERNEL)
 ci-vm: setup
-	vagrant/vm-test.sh quick 5.10 6.12
+	JOBS=2 vagrant/vm-test.sh quick 5.10 6.12
 
 # A whole machine by `vagrant up`, attacked and checked, with a box made here (docs/vagrant.md).
 vagrant-test: setup

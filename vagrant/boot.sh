@@ -1,10 +1,10 @@
 #!/bin/bash
-# boot.sh [-r ROOT] [-m MB] [-t SECONDS] SERIES COMMAND [ARGUMENT...]
+# boot.sh [-r ROOT] [-m MB] [-t SECONDS] [-o FILE] SERIES COMMAND [ARGUMENT...]
 #
 # Boots the newest Debian kernel of SERIES (such as 6.1) in qemu, runs COMMAND as root in a copy of
 # this checkout, and exits with its status. The guest's root is ROOT (a directory, default /) by
 # virtiofs, read only with an overlay in the guest's memory on top: nothing that the guest writes
-# stays. What COMMAND writes to the file named in $VM_REPORT comes back, in $CACHE/report.
+# stays. What COMMAND writes to the file named in $VM_REPORT comes back, in FILE.
 #
 # The CPU is emulated (TCG): that works on every machine, with or without /dev/kvm. It is the oldest
 # model that has all of x86-64-v2, because emulating AVX takes a quarter more time.
@@ -13,17 +13,18 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=vagrant/debian.sh
 . "$here/debian.sh"
 
-root=/ memory=1024 limit=600
-while getopts r:m:t: option; do
+root=/ memory=1024 limit=600 output=/dev/null
+while getopts r:m:t:o: option; do
 	case $option in
 	r) root=$(realpath "$OPTARG") ;;
 	m) memory=$OPTARG ;;
 	t) limit=$OPTARG ;;
+	o) output=$OPTARG ;;
 	*) exit 2 ;;
 	esac
 done
 shift $((OPTIND - 1))
-(($# >= 2)) || die "usage: boot.sh [-r ROOT] [-m MB] [-t SECONDS] SERIES COMMAND [ARGUMENT...]"
+(($# >= 2)) || die "usage: boot.sh [-r ROOT] [-m MB] [-t SECONDS] [-o FILE] SERIES COMMAND [ARGUMENT...]"
 series=$1
 shift
 printf -v command '%q ' "$@"
@@ -31,10 +32,7 @@ checkout=${here%/*}
 kernel=$CACHE/kernels/$series
 mkdir -p "$CACHE"
 
-need_packages qemu-system-x86 seabios busybox-static cpio kmod xz-utils zstd
-# Part of qemu-system-common in Debian 12, a package of its own later.
-virtiofsd=$(compgen -G '/usr/lib*/*/virtiofsd' || true)
-[[ $virtiofsd ]] || { need_packages virtiofsd && virtiofsd=/usr/libexec/virtiofsd; }
+need_qemu
 version=$("$here/fetch-kernel.sh" "$series")
 
 work=$(mktemp -d)
@@ -145,5 +143,5 @@ if [[ -z $status ]]; then
 	cat "$work/virtiofsd.log" >&2
 	die "the guest told no status within $limit s"
 fi
-sed '$d' "$work/report" >"$CACHE/report"
+sed '$d' "$work/report" >"$output"
 exit "$status"

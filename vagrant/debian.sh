@@ -30,6 +30,14 @@ need_packages() {
 	}
 }
 
+# need_qemu: what it takes to boot a kernel. Sets virtiofsd, a part of qemu's packages in Debian 12 and
+# a package of its own later.
+need_qemu() {
+	need_packages qemu-system-x86 seabios busybox-static cpio kmod xz-utils zstd
+	virtiofsd=$(compgen -G '/usr/lib*/*/virtiofsd' || true)
+	[[ $virtiofsd ]] || { need_packages virtiofsd && virtiofsd=/usr/libexec/virtiofsd; }
+}
+
 # mirror LABEL: the address of the system's mirror with this label in its Release file.
 mirror() {
 	# shellcheck disable=SC2016 # apt-get expands these

@@ -37,12 +37,19 @@ TOLD = (
 TIMES = ("rtt_", "ja4l_", "duration_s", "mean_iat_", "min_iat_", "max_iat_")
 """Beginnings of the fields that depend on the point where the clock was read."""
 
+NOT_IN_A_CAPTURE = ("packets", "packets_client", "packets_server")
+"""Live, a super-packet counts as the segments that it becomes; a capture does not tell how many."""
+
 Facts = dict[str, Any]
 
 
 def facts(event: Facts) -> Facts:
-    """What a live event and its replay have in common: everything but times."""
-    fields = {name: value for name, value in event["fields"].items() if not name.startswith(TIMES)}
+    """What a live event and its replay have in common: everything but these."""
+    fields = {
+        name: value
+        for name, value in event["fields"].items()
+        if not name.startswith(TIMES) and name not in NOT_IN_A_CAPTURE
+    }
     return {"event": event["event"], "host": event["host"], **fields}
 
 
