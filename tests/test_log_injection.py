@@ -221,7 +221,7 @@ def _reader(sink: Sink, reading: int, end: Callable[[], None]) -> Receiver:
         while chunk := os.read(reading, 1 << 16):
             kept.append(chunk)
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
 
     def received() -> list[bytes]:
@@ -243,7 +243,7 @@ def _accepting(
             while chunk := connection.recv(1 << 16):
                 kept.append(chunk)
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
 
     def received() -> list[bytes]:
@@ -262,7 +262,7 @@ def _datagrams(sink: Sink, receiving: socket.socket) -> Receiver:
             while (datagram := receiving.recv(1 << 16)) != b"end":
                 kept.append(datagram)
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
 
     def received() -> list[bytes]:

@@ -48,10 +48,10 @@ class PatientFanout(Fanout):
         Raises:
             ReaderGoneError: whoever read stdout has closed it.
         """
-        self._unchecked += 1
-        if self._unchecked > SINK_QUEUE // 2:
-            self._unchecked = 0
+        if self._unchecked == SINK_QUEUE // 2:
             self.wait(SINK_QUEUE // 2)
+            self._unchecked = 0
+        self._unchecked += 1
         return super().offer(event)
 
     def wait(self, queued: int) -> None:

@@ -61,7 +61,7 @@ class Wire:
             except Exception as error:  # raised again in the caller's thread
                 errors.append(error)
 
-        thread = threading.Thread(target=enter)
+        thread = threading.Thread(target=enter, daemon=True)
         thread.start()
         thread.join()
         if errors:

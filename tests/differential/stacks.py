@@ -240,7 +240,7 @@ def _against_socket(clients: list[tuple[str, Callable[[int], None]]]) -> list[Ex
         port = listener.getsockname()[1]
         for what, connect in clients:
             kept: list[Exchange] = []
-            thread = threading.Thread(target=_answer, args=(what, listener, kept))
+            thread = threading.Thread(target=_answer, args=(what, listener, kept), daemon=True)
             thread.start()
             # What the client thinks of the handshake does not matter, only what it sent.
             with contextlib.suppress(Exception):

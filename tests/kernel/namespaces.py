@@ -75,7 +75,7 @@ class Namespace:
             except Exception as error:  # raised again in the caller's thread
                 errors.append(error)
 
-        thread = threading.Thread(target=enter)
+        thread = threading.Thread(target=enter, daemon=True)
         thread.start()
         thread.join()
         if errors:

@@ -100,7 +100,7 @@ def test_tcp_resends_a_frame_cut_by_the_end_of_a_connection(listener: socket.soc
     second, _ = listener.accept()
     with second:
         reader: list[bytes] = []
-        thread = threading.Thread(target=lambda: reader.append(read_all(second)))
+        thread = threading.Thread(target=lambda: reader.append(read_all(second)), daemon=True)
         thread.start()
         sink.close(20)
         thread.join(20)
