@@ -119,8 +119,11 @@ def _shares(lab: Lab, decky: Node, at_least: int, *, beside_bulk: bool) -> list[
                 connections += shake_hands(lab, decky, 1)
         agent.wait_for(lambda told: told["tls_session"] >= connections, _DRAIN_SECONDS)
         agent.stop()
+        # A client that uses a port again has two connections of one conn_id.
         told = {
-            name: len({f["conn_id"] for event, f in agent.events() if event == name})
+            name: len(
+                {(f["conn_id"], f["timestamp"]) for event, f in agent.events() if event == name}
+            )
             for name in ("tls_client_hello", "tls_session")
         }
     where = "beside unpaced bulk" if beside_bulk else "alone"

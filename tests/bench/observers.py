@@ -28,12 +28,12 @@ _SNIFFERS = {
     P0F: ("p0f", "-o", "/dev/null", "-i", PARENT),
 }
 
-_EVENT = re.compile(r"^<\d+>1 \S+ \S+ \S+ - (\S+) \[")
+_EVENT = re.compile(r"^<\d+>1 (\S+) \S+ \S+ - (\S+) \[")
 _NAME = re.compile(rb"^<\d+>1 \S+ \S+ \S+ - (\S+) \[", re.MULTILINE)
 _FIELD = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 Event = tuple[str, dict[str, str]]
-"""The name of an event and its fields."""
+"""The name of an event and its fields, its time among them as ``timestamp``."""
 
 
 class Agent:
@@ -83,7 +83,7 @@ class Agent:
             for line in lines:
                 name = _EVENT.match(line)
                 if name and line.endswith("\n"):
-                    yield name[1], dict(_FIELD.findall(line))
+                    yield name[2], dict(_FIELD.findall(line)) | {"timestamp": name[1]}
 
     def counted(self) -> Counter[str]:
         """How many there are of each event."""
