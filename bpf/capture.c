@@ -153,10 +153,10 @@ static __always_inline __u64 syn_signature(const struct packet *p,
 	return mix(hash, (__u64)p->saddr[2] << 32 | p->saddr[3]);
 }
 
-/* The bit of the addressed decky in a sketch of 64. */
-static __always_inline __u64 decky_bit(const struct work *w)
+/* The bit of the decky that this client addressed in a sketch of 64. */
+static __always_inline __u64 decky_bit(const struct work *w, __u8 client)
 {
-	const __be32 *addr = w->key.addr[!(w->sender & 1)];
+	const __be32 *addr = w->key.addr[!(client & 1)];
 
 	return 1ULL << (mix(addr[3], addr[2]) >> 58);
 }
@@ -184,15 +184,47 @@ static __always_inline void note_scan(struct work *w, struct counters *c,
 	scan->last_ns = w->now;
 	scan->syns++;
 	scan->ports[port >> 6 & 3] |= 1ULL << (port & 63);
-	scan->deckies |= decky_bit(w);
+	scan->deckies |= decky_bit(w, w->sender);
+}
+
+/* Does the slot hide events of this signature? Then one more was hidden. */
+static __always_inline int hidden(struct seen *seen, __u64 signature,
+				  const struct work *w, __u8 client)
+{
+	if (seen->signature != signature || seen->expires_ns <= w->now)
+		return 0;
+	if (!seen->suppressed)
+		seen->first_ns = w->now;
+	__sync_fetch_and_add(&seen->suppressed, 1);
+	seen->last_ns = w->now;
+	seen->deckies |= decky_bit(w, client);
+	return 1;
+}
+
+/* Has the agent told this of the client and the service within its window? */
+static __always_inline int service_hidden(const struct work *w, __u8 client,
+					  const struct settings *set,
+					  enum service_event event)
+{
+	struct seen *seen;
+	__u64 signature;
+	__u32 slot;
+
+	if (!set->dedup || client == CLIENT_UNKNOWN)
+		return 0;
+	signature = service_signature(&w->key, client, set->seed, event);
+	slot = (signature >> 32) & (SERVICE_SEEN_SLOTS - 1);
+	seen = service_seen.lookup(&slot);
+	return seen && hidden(seen, signature, w, client);
 }
 
 /* Is this SYN worth a sample? Marks it so until the agent has decided. */
 static __always_inline int syn_wanted(struct work *w, struct counters *c,
-				      __u64 signature,
+				      struct half_open *half,
 				      const struct settings *set)
 {
-	struct syn_seen *seen;
+	__u64 signature = half->signature;
+	struct seen *seen;
 	struct budget *budget;
 	__u32 slot = (signature >> 32) & (SYN_SEEN_SLOTS - 1), zero = 0;
 
@@ -202,13 +234,8 @@ static __always_inline int syn_wanted(struct work *w, struct counters *c,
 	seen = syn_seen.lookup(&slot);
 	if (!seen)
 		return 0;
-	if (set->dedup && seen->signature == signature &&
-	    seen->expires_ns > w->now) {
-		if (!seen->suppressed)
-			seen->first_ns = w->now;
-		__sync_fetch_and_add(&seen->suppressed, 1);
-		seen->last_ns = w->now;
-		seen->deckies |= decky_bit(w);
+	if (set->dedup && hidden(seen, signature, w, w->sender)) {
+		half->syn_hidden = seen->decided != 0;
 		c->syn_suppressed++;
 		return 0;
 	}
@@ -221,6 +248,7 @@ static __always_inline int syn_wanted(struct work *w, struct counters *c,
 			if (seen->expires_ns > w->now)
 				c->syn_seen_overwrites++;
 			seen->signature = signature;
+			seen->decided = 0;
 			/* else the agent has yet to take what was hidden */
 			seen->suppressed = 0;
 			seen->first_ns = w->now;
@@ -288,7 +316,7 @@ static __always_inline void on_syn(struct __sk_buff *skb, struct work *w,
 	sample->half_open.noted = 0;
 	sample->half_open.signature =
 		syn_signature(p, &sample->half_open.syn, set->seed);
-	if (syn_wanted(w, c, sample->half_open.signature, set))
+	if (syn_wanted(w, c, &sample->half_open, set))
 		sample->half_open.syn_sampled = sample_sent(
 			c, samples.perf_submit(skb, sample, sizeof(*sample)));
 	if (half)
@@ -366,14 +394,42 @@ static __always_inline void on_synack(struct __sk_buff *skb, struct work *w,
 		flow->totals.flags |= FLOW_PENDING;
 }
 
-/* 1 if the sample of the connection's end reached the ring. */
+/* Does the agent wait for the end, to tell what it has of the handshake? */
+static __always_inline int tls_unfinished(const struct flow_totals *totals)
+{
+	const struct flow_side *a = &totals->side[0], *b = &totals->side[1];
+
+	if (!(a->tls_samples | b->tls_samples))
+		return 0;
+	return a->tls_state != TLS_DONE || b->tls_state != TLS_DONE ||
+	       totals->flags & FLOW_TLS_CUT;
+}
+
+/* Every touch counts, of a service that is known too. */
+static __always_inline int may_be_scan(const struct flow_totals *totals)
+{
+	if (!(totals->side[0].bytes | totals->side[1].bytes))
+		return 1;
+	return totals->side[0].packets + totals->side[1].packets <
+		       PROBE_PACKETS &&
+	       !(totals->side[0].retransmits | totals->side[1].retransmits) &&
+	       totals->last_ns - totals->first_ns < PROBE_NS;
+}
+
+/* 1 if the sample of the connection's end reached the ring or needs not. */
 static __always_inline int send_end(struct __sk_buff *skb, struct work *w,
 				    struct counters *c, const struct packet *p,
+				    const struct settings *set,
 				    struct flow *flow)
 {
 	struct end_sample *sample;
 	__u32 zero = 0;
 
+	if (!tls_unfinished(&flow->totals) && !may_be_scan(&flow->totals) &&
+	    service_hidden(w, flow->totals.client, set, SERVICE_FLOW)) {
+		c->ends_suppressed++;
+		return 1;
+	}
 	sample = end_scratch.lookup(&zero);
 	if (!sample)
 		return 0;
@@ -389,6 +445,7 @@ static __always_inline int send_end(struct __sk_buff *skb, struct work *w,
 static __always_inline void end_older(struct __sk_buff *skb, struct work *w,
 				      struct counters *c,
 				      const struct packet *p,
+				      const struct settings *set,
 				      struct flow *older)
 {
 	struct flow_totals *totals = &older->totals;
@@ -401,7 +458,7 @@ static __always_inline void end_older(struct __sk_buff *skb, struct work *w,
 					SIDE_FIN
 				? CLOSE_FIN
 				: CLOSE_IDLE;
-	send_end(skb, w, c, p, older);
+	send_end(skb, w, c, p, set, older);
 }
 
 /*
@@ -457,7 +514,7 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 	if (!fresh)
 		return 0;
 	if (old) {
-		end_older(skb, w, c, p, old);
+		end_older(skb, w, c, p, set, old);
 		c->flow_reopened++;
 	} else if (source->flows >= set->flows_per_source) {
 		c->flow_source_capped++;
@@ -475,7 +532,7 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 		fresh->totals.flags &= ~FLOW_STRAY;
 	} else {
 		if (stray)
-			end_older(skb, w, c, p, stray);
+			end_older(skb, w, c, p, set, stray);
 		flow_begin(fresh, half);
 	}
 	fresh->totals.established_ns = w->now;
@@ -496,6 +553,13 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 		c->half_open_deletes++;
 	if (stray && !strays.delete(&w->key))
 		c->stray_deletes++;
+	/* it tells the SYN too, if that is due */
+	half = &sample->half_open;
+	if ((half->syn_sampled || half->syn_hidden || !half->syn.ip_version) &&
+	    service_hidden(w, half->client, set, SERVICE_HANDSHAKE)) {
+		c->handshakes_suppressed++;
+		return 1;
+	}
 	sample_sent(c, samples.perf_submit(skb, sample, sizeof(*sample)));
 	return 1;
 }
@@ -579,6 +643,7 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 	if (side->tls_bytes + cut > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		side->tls_state = TLS_DONE;
+		flow->totals.flags |= FLOW_TLS_CUT;
 		c->tls_over_budget++;
 		return;
 	}
@@ -613,7 +678,8 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 	frame_len = payload_off + cut;
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
-	sample_sent(c, error);
+	if (!sample_sent(c, error))
+		flow->totals.flags |= FLOW_TLS_CUT;
 }
 
 /* One segment of a known connection. */
@@ -659,7 +725,8 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 		if (side_close(side, peer, p))
 			flow->totals.close = CLOSE_FIN;
 	}
-	if (flow->totals.close != CLOSE_NONE && send_end(skb, w, c, p, flow))
+	if (flow->totals.close != CLOSE_NONE &&
+	    send_end(skb, w, c, p, set, flow))
 		flow->totals.flags |= FLOW_TOLD;
 }
 

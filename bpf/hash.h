@@ -52,4 +52,23 @@ static __always_inline __u32 source_slot(const struct flow_key *key, __u8 end,
 	return (source_hash(key, end, seed) >> 32) & (SOURCE_SLOTS - 1);
 }
 
+/*
+ * A client and a service: what two connections have in common whose events
+ * are deduplicated. agent/deckwire/suppression.py computes the same.
+ */
+static __always_inline __u64 service_signature(const struct flow_key *key,
+					       __u8 client, __u64 seed,
+					       enum service_event event)
+{
+	const __be32 *src = key->addr[client & 1];
+	const __be32 *dst = key->addr[!(client & 1)];
+	__u64 hash;
+
+	hash = mix(seed, (__u64)src[0] << 32 | src[1]);
+	hash = mix(hash, (__u64)src[2] << 32 | src[3]);
+	hash = mix(hash, (__u64)dst[0] << 32 | dst[1]);
+	hash = mix(hash, (__u64)dst[2] << 32 | dst[3]);
+	return mix(hash, (__u64)key->port[!(client & 1)] << 8 | event);
+}
+
 #endif

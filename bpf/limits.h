@@ -34,6 +34,9 @@
 #ifndef SYN_SEEN_SLOTS
 #define SYN_SEEN_SLOTS 65536
 #endif
+#ifndef SERVICE_SEEN_SLOTS
+#define SERVICE_SEEN_SLOTS 16384
+#endif
 #ifndef SCAN_SLOTS
 #define SCAN_SLOTS 16384
 #endif
@@ -61,6 +64,10 @@
 /* Orphans sampled after a hole, and holes that earn them in a connection. */
 #define TLS_ORPHANS 2
 #define TLS_HOLES 4
+
+/* Fewer packets within less time are a scanner's probe. */
+#define PROBE_PACKETS 4
+#define PROBE_NS 1000000000ULL
 
 /* The kernel's own tentative SYN suppression, until the agent has decided. */
 #define SYN_TENTATIVE_NS 1000000000ULL

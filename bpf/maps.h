@@ -26,7 +26,8 @@ BPF_F_TABLE("hash", struct flow_key, struct flow, flows, MAX_FLOWS,
 BPF_TABLE("lru_hash", struct flow_key, struct flow, strays, MAX_STRAYS);
 
 /* Direct-mapped by a seeded hash: an overwrite is seen and counted. */
-BPF_TABLE("array", __u32, struct syn_seen, syn_seen, SYN_SEEN_SLOTS);
+BPF_TABLE("array", __u32, struct seen, syn_seen, SYN_SEEN_SLOTS);
+BPF_TABLE("array", __u32, struct seen, service_seen, SERVICE_SEEN_SLOTS);
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
 BPF_TABLE("array", __u32, struct scan, scans, SCAN_SLOTS);
 BPF_TABLE("array", __u32, struct budget, syn_budget, 1);

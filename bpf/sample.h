@@ -57,7 +57,8 @@ struct half_open {
 	__u8 client;	  /* the end that sent the SYN */
 	__u8 syn_sampled; /* a sample of the SYN reached the ring */
 	__u8 noted;	  /* by XDP: TC has not counted the SYN yet */
-	__u8 pad[5];
+	__u8 syn_hidden;  /* the agent had told one like it */
+	__u8 pad[4];
 };
 
 enum tls_state {
@@ -112,7 +113,8 @@ enum flow_close {
 #define FLOW_PENDING 0x1  /* a SYN-ACK on the same 4-tuple was seen */
 #define FLOW_ADMITTED 0x2 /* its handshake samples have a budget */
 #define FLOW_STRAY 0x4	  /* begun before we watched */
-#define FLOW_TOLD 0x8	  /* the sample of its end reached the ring */
+#define FLOW_TOLD 0x8	  /* its end reached the ring, or need not be told */
+#define FLOW_TLS_CUT 0x10 /* handshake bytes are missing among the samples */
 
 #define RTT_UNKNOWN 0xffffffff
 
@@ -178,10 +180,14 @@ struct end_sample {
 	struct flow_totals totals;
 };
 
-/* One slot of syn_seen. The agent writes it when it has decided. */
-struct syn_seen {
+/*
+ * One slot of syn_seen or service_seen: events of this signature need no
+ * sample until it expires. The agent writes it when it has told one.
+ */
+struct seen {
 	__u64 signature;
 	__u64 expires_ns;
+	__u64 decided; /* by the agent; else a guess until it is */
 	__u64 suppressed;
 	__u64 first_ns; /* of the suppressed */
 	__u64 last_ns;
@@ -214,6 +220,12 @@ struct scan {
 	__be32 addr[4];
 };
 
+/* What the entries of service_seen hide. */
+enum service_event {
+	SERVICE_HANDSHAKE = 1,
+	SERVICE_FLOW,
+};
+
 /* Written once by the loader. */
 struct settings {
 	__u64 seed;
@@ -222,7 +234,7 @@ struct settings {
 	__u64 handshake_cost_ns;
 	__u64 handshake_burst_ns;
 	__u64 flows_per_source;
-	__u64 dedup; /* 0: every SYN is told */
+	__u64 dedup; /* 0: everything is told */
 	__u64 vepa;  /* 1: vepa_parents has entries */
 };
 
@@ -304,6 +316,10 @@ struct counters {
 	__u64 stray_inserts;
 	__u64 stray_deletes;
 	__u64 stray_failed;
+
+	/* samples not wanted: the agent had told the same of the service */
+	__u64 handshakes_suppressed;
+	__u64 ends_suppressed;
 
 	/* handshake bytes */
 	__u64 tls_not_admitted;

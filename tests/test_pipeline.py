@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def kernel(lab: ReplayLab, settings: Settings) -> Iterator[None]:
     assert before is not None
     changed = {**abi.SETTINGS.parse(before), **kernel_settings(settings)}
     table.update(bytes(4), abi.SETTINGS.build(changed))
-    for name in ("syn_seen", "syn_budget"):
+    for name in ("syn_seen", "service_seen", "syn_budget"):
         slots = lab.loaded.maps[name]
         for key, value in slots.items():
             if any(value):
@@ -345,6 +345,36 @@ def test_a_suppressed_syn_whose_handshake_completes_counts_once(lab: ReplayLab) 
     assert lab.last.tables.counters()["syn_suppressed"] == 4
     counts = {summary["event"]: summary["count"] for summary in of(events, "dedup_summary")}
     assert counts["tcp_syn_fingerprint"] == counts["tcp_handshake"] == 4
+
+
+CUT = TLS12.client[:100]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda c: c.open().send(TLS12.client).answer(TLS12.server).close(),
+        lambda c: c.open().send(TLS13.client).answer(TLS13.server).close(),
+        lambda c: c.open().send(CUT).close(),
+        lambda c: c.open().close(),
+        lambda c: c.open().send(b"GET / HTTP/1.0\r\n\r\n").answer(b"x" * 5_000).close(1),
+        lambda c: c.open().send(TLS12.client),
+    ],
+    ids=["TLS 1.2", "TLS 1.3", "a cut hello", "no data", "no TLS", "never closed"],
+)
+def test_what_the_kernel_hides_is_what_the_agent_would_have_deduplicated(
+    lab: ReplayLab, again: Callable[[Conversation], Conversation]
+) -> None:
+    talks = [
+        again(Conversation(client_port=40_000 + n, start_ns=START_NS + 2 * n * SECOND))
+        for n in range(5)
+    ]
+    plain = lab.frames(in_time(talk(client_port=50_000), *talks[1:]), [DECKY], DEDUP)
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(talk(client_port=50_000), *talks[1:]), [DECKY], DEDUP)
+    assert lab.last is not None
+    assert lab.last.tables.counters()["handshakes_suppressed"] == 4
+    assert sorted(map(repr, events)) == sorted(map(repr, plain))
 
 
 def test_a_scan_that_goes_on_loses_no_count_where_a_window_ends(lab: ReplayLab) -> None:

@@ -134,28 +134,6 @@ def test_crowd(tables: Tables, lab: ReplayLab) -> None:
 
 
 @NEEDS_ROOT
-def test_suppression_is_written_counted_and_taken_once(lab: ReplayLab, tables: Tables) -> None:
-    signature = 0x0001_2345_6789_ABCD
-    slot = (signature >> 32 & 0xFFFF).to_bytes(4, "little")
-    table = lab.loaded.maps["syn_seen"]
-    tables.suppress_syn(signature, 500, 100)
-    assert tables.take_suppressed(signature) is None
-    value = table.lookup(slot)
-    assert value is not None
-    seen = abi.SCHEMAS["syn_seen"].parse(value)
-    assert (seen.signature, seen.expires_ns, seen.suppressed) == (signature, 500, 0)
-    seen.update({"suppressed": 4, "first_ns": 110, "last_ns": 190, "deckies": 0b101})
-    table.update(slot, abi.SCHEMAS["syn_seen"].build(seen))
-    assert tables.take_suppressed(signature ^ 1) is None
-    assert tables.take_suppressed(signature) == (4, 110, 190, 0b101)
-    assert tables.take_suppressed(signature) is None
-    value = table.lookup(slot)
-    assert value is not None
-    assert abi.SCHEMAS["syn_seen"].parse(value).expires_ns == 500
-    table.update(slot, bytes(table.value_size))
-
-
-@NEEDS_ROOT
 def test_counters_are_summed_over_the_cpus(lab: ReplayLab, tables: Tables) -> None:
     table = lab.loaded.maps["counters"]
     cpus = table.value_size // table.cpu_value_size

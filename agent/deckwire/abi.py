@@ -62,7 +62,8 @@ _half_open = Struct(
     "client" / Int8ul,
     "syn_sampled" / Int8ul,
     "noted" / Int8ul,
-    "pad" / Bytes(5),
+    "syn_hidden" / Int8ul,
+    "pad" / Bytes(4),
 )
 _flow_side = Struct(
     "packets" / Int64ul,
@@ -119,9 +120,10 @@ _sample_head = Struct(
     "client" / Int8ul,
     "flags" / Int8ul,
 )
-_syn_seen = Struct(
+_seen = Struct(
     "signature" / Int64ul,
     "expires_ns" / Int64ul,
+    "decided" / Int64ul,
     "suppressed" / Int64ul,
     "first_ns" / Int64ul,
     "last_ns" / Int64ul,
@@ -194,6 +196,8 @@ COUNTERS = (
     "stray_inserts",
     "stray_deletes",
     "stray_failed",
+    "handshakes_suppressed",
+    "ends_suppressed",
     "tls_not_admitted",
     "tls_over_budget",
 )
@@ -225,7 +229,7 @@ SCHEMAS = {
     "flow_totals": _flow_totals,
     "flow": _flow,
     "sample_head": _sample_head,
-    "syn_seen": _syn_seen,
+    "seen": _seen,
     "budget": _budget,
     "source": _source,
     "scan": _scan,
@@ -245,7 +249,7 @@ _before_ip_version = takewhile(lambda field: field.name != "ip_version", _openin
 OPENING_IP_VERSION: int = sum(field.sizeof() for field in _before_ip_version)
 """Where an opening says whether it is there, and of which IP version."""
 
-SYN_SEEN = _syn_seen.compile()
+SEEN = _seen.compile()
 SETTINGS = _settings.compile()
 
 OPENING_BYTES: int = _opening.sizeof()
@@ -254,5 +258,5 @@ FLOW_TOTALS_BYTES: int = _flow_totals.sizeof()
 FLOW_BYTES: int = _flow.sizeof()
 SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
 COUNTERS_BYTES: int = _counters.sizeof()
-SYN_SEEN_BYTES: int = _syn_seen.sizeof()
+SEEN_BYTES: int = _seen.sizeof()
 SOURCE_BYTES: int = _source.sizeof()

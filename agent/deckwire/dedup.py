@@ -111,7 +111,7 @@ class Dedup:
             self._close(next(iter(self._windows)))
         self._windows[key] = _Window(event.time_ns)
 
-    def window(self, event: Event) -> Key | None:
+    def window(self, event: Event | Headline) -> Key | None:
         """The key of the open window that the event belongs to; None if there is none."""
         key = _key(event)
         return key if key in self._windows else None
@@ -129,7 +129,7 @@ class Dedup:
         window.suppress(count, first_ns, last_ns)
         window.sketch |= deckies
 
-    def ends_ns(self, event: Event) -> int | None:
+    def ends_ns(self, event: Event | Headline) -> int | None:
         """When the open window of the event's key ends; None if there is none."""
         key = _key(event)
         window = self._windows.get(key) if key else None

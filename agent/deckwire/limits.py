@@ -30,7 +30,6 @@ TEXT_CACHE = 16_384
 """Addresses whose text is kept."""
 
 # --- the kernel's tables, as far as the agent must know their sizes (bpf/limits.h) -------------
-SYN_SEEN_SLOTS = 65_536
 FLOWS = 262_144
 DECKY_BITS = 65_536
 """Bits of the kernel's sketch of all deckies."""

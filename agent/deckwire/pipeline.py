@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 from heapq import nsmallest
 
@@ -12,7 +13,7 @@ from deckwire.clock import Clock
 from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
 from deckwire.connections import Connections
 from deckwire.deckies import Registry
-from deckwire.dedup import Key
+from deckwire.event import Event, Headline
 from deckwire.events import client as client_fields
 from deckwire.events import server as server_fields
 from deckwire.events.certificate import certificate_event
@@ -33,7 +34,7 @@ from deckwire.events.syn import syn_event
 from deckwire.fingerprints.identity import Answer, Identifier, Identity
 from deckwire.flow import FlowRecord, ends
 from deckwire.handshake import Handshake
-from deckwire.limits import IDENTITIES, PLACES, SYN_SEEN_SLOTS
+from deckwire.limits import IDENTITIES, PLACES
 from deckwire.opening import Opening
 from deckwire.sample import (
     EndSample,
@@ -43,6 +44,7 @@ from deckwire.sample import (
     SynSample,
     flow_record,
 )
+from deckwire.suppression import SERVICE_FLOW, SERVICE_HANDSHAKE, Hidden, service_signature
 from deckwire.tables import FlowState, OpenFlow, Tables
 from deckwire.teller import Fate, Teller
 
@@ -81,8 +83,6 @@ class Pipeline:
         self._certificates = CertificateCache()
         self._places: dict[tuple[bytes, int], Place] = {}
         self._identities: dict[int, Identity] = {}
-        self._suppressing: OrderedDict[int, tuple[int, Key]] = OrderedDict()
-        """SYN signatures that the kernel suppresses: until when, and for which dedup window."""
 
     def take(self, sample: Sample) -> None:
         """Take one sample."""
@@ -105,7 +105,7 @@ class Pipeline:
                 sources[state.source_slot] += 1
         self._evict(sources)
         self._tables.recount_sources(sources)
-        self._collect_suppressed(now_ns)
+        self._collect_hidden(now_ns)
         self._teller.close_windows(self._clock.wall_ns(now_ns))
 
     def replace_registry(self, registry: Registry) -> None:
@@ -131,7 +131,7 @@ class Pipeline:
             self._end_open(flow, "shutdown")
         while (ended := self.connections.end_any()) is not None:
             self._tell_observations(*ended)
-        self._collect_suppressed(None)
+        self._collect_hidden(None)
         self._teller.close_windows(self._clock.wall_ns(self._clock.now_ns()), all_of_them=True)
 
     # --- samples ---
@@ -145,14 +145,18 @@ class Pipeline:
         if (
             handshake.syn is not None
             and not sample.syn_sampled
-            and not self._is_suppressed(sample.signature, handshake.syn.time_ns)
+            and not self._tables.syns.hides(sample.signature, handshake.syn.time_ns)
         ):
             # Cut by a budget, or its sample was lost: no honest client is lost to a flood.
             self._tell_syn(sample.key, sample.client, handshake.syn, sample.signature)
         place = self._place(sample.key, sample.client)
         if place is not None:
             time_ns = self._clock.wall_ns(sample.time_ns)
-            self._teller.tell_new(
+            self._tell_of_service(
+                SERVICE_HANDSHAKE,
+                sample.key,
+                sample.client,
+                sample.time_ns,
                 handshake_headline(place, time_ns),
                 lambda: handshake_event(
                     place, time_ns, handshake, self._choices, self._answer(handshake)
@@ -182,7 +186,11 @@ class Pipeline:
         place = self._place(key, client)
         if place is not None:
             time_ns = self._clock.wall_ns(record.last_ns)
-            self._teller.tell_new(
+            self._tell_of_service(
+                SERVICE_FLOW,
+                key,
+                client,
+                record.last_ns,
                 flow_headline(place, time_ns),
                 lambda: flow_event(place, time_ns, record, client, record.close or close),
             )
@@ -229,29 +237,19 @@ class Pipeline:
             sources[flow.state.source_slot] -= 1
             self.counts["flows_evicted"] += not flow.state.closed
 
-    def _is_suppressed(self, signature: int, time_ns: int) -> bool:
-        """Whether the kernel hid a SYN of this time because of a window: then it has counted it."""
-        until = self._suppressing.get(signature)
-        return until is not None and time_ns < until[0]
+    def _collect_hidden(self, now_ns: int | None) -> None:
+        """What the kernel hid for windows that are over now; None: for all of them."""
+        self._add_hidden(self._tables.syns.over(now_ns))
+        self._add_hidden(self._tables.services.over(now_ns))
 
-    def _collect_suppressed(self, now_ns: int | None) -> None:
-        """What the kernel suppressed for windows that are over now; None: for all of them."""
-        while self._suppressing:
-            signature, (until_ns, window) = next(iter(self._suppressing.items()))
-            if now_ns is not None and now_ns < until_ns:
-                return
-            del self._suppressing[signature]
-            self._add_suppressed(signature, window)
-
-    def _add_suppressed(self, signature: int, window: Key) -> None:
-        suppressed = self._tables.take_suppressed(signature)
-        if suppressed is not None:
+    def _add_hidden(self, found: Iterable[Hidden]) -> None:
+        for hidden in found:
             self._teller.add_suppressed(
-                window,
-                count=suppressed.syns,
-                first_ns=self._clock.wall_ns(suppressed.first_ns),
-                last_ns=self._clock.wall_ns(suppressed.last_ns),
-                deckies=suppressed.deckies,
+                hidden.window,
+                count=hidden.events,
+                first_ns=self._clock.wall_ns(hidden.first_ns),
+                last_ns=self._clock.wall_ns(hidden.last_ns),
+                deckies=hidden.deckies,
             )
 
     # --- telling ---
@@ -263,24 +261,40 @@ class Pipeline:
         identity = self._identity(place, syn, signature)
         time_ns = self._clock.wall_ns(syn.time_ns)
         event = syn_event(place, time_ns, syn, identity, self._choices)
-        before = self._suppressing.pop(signature, None)
-        if before is not None:
-            # Before the window closes: its summary tells them.
-            self._add_suppressed(signature, before[1])
+        # Before the window closes: its summary tells them.
+        self._add_hidden(self._tables.syns.close(signature))
         fate = self._teller.tell(event)
         opened = self._teller.window(event)
         if fate is Fate.DROPPED or not signature or opened is None:
             return
         window, end_ns = opened
-        # And what the kernel suppressed by itself until it was decided here.
-        self._add_suppressed(signature, window)
         until_ns = syn.time_ns + end_ns - time_ns
-        self._tables.suppress_syn(signature, until_ns, syn.time_ns)
-        self._suppressing[signature] = until_ns, window
-        if len(self._suppressing) > SYN_SEEN_SLOTS:
-            # More than the kernel has room for: most of them were overwritten there.
-            oldest, (_, of_oldest) = self._suppressing.popitem(last=False)
-            self._add_suppressed(oldest, of_oldest)
+        # And what the kernel hid by itself until it was decided here.
+        self._add_hidden(self._tables.syns.open(signature, window, until_ns, syn.time_ns))
+
+    def _tell_of_service(
+        self,
+        what: int,
+        key: bytes,
+        client: int,
+        time_ns: int,
+        headline: Headline,
+        make: Callable[[], Event],
+    ) -> None:
+        """Tell what is deduplicated by client and service; `time_ns` is the kernel's time of it."""
+        if not self._tables.hiding:
+            self._teller.tell_new(headline, make)
+            return
+        services = self._tables.services
+        signature = service_signature(key, client, self._tables.seed, what)
+        if not services.hides(signature, time_ns):
+            self._add_hidden(services.close(signature))
+        fate = self._teller.tell_new(headline, make)
+        opened = self._teller.window(headline) if fate is Fate.TOLD else None
+        if opened is not None:
+            window, end_ns = opened
+            until_ns = time_ns + end_ns - headline.time_ns
+            self._add_hidden(services.open(signature, window, until_ns, time_ns))
 
     def _answer(self, handshake: Handshake) -> Answer | None:
         if handshake.synack is None:

@@ -6,8 +6,8 @@ from struct import Struct
 
 from deckwire.deckies import MAPPED_PREFIX
 from deckwire.limits import DECKY_BITS
+from deckwire.seeded_hash import mix
 
-_MASK = (1 << 64) - 1
 _WORDS4 = Struct("<I")
 _WORDS6 = Struct("<IIII")
 
@@ -42,11 +42,6 @@ def bit_of(packed: bytes) -> int:
     """sketch_bit4() of a v4-mapped address, sketch_bit6() of any other; 0 to DECKY_BITS - 1."""
     if packed.startswith(MAPPED_PREFIX):
         (word,) = _WORDS4.unpack(packed[len(MAPPED_PREFIX) :])
-        return _mix(_mix(0, word), word) >> 48
+        return mix(mix(0, word), word) >> 48
     first, second, third, fourth = _WORDS6.unpack(packed)
-    return _mix(_mix(0, first << 32 | second), third << 32 | fourth) >> 48
-
-
-def _mix(value: int, word: int) -> int:
-    value = (value ^ word) * 0x9E3779B97F4A7C15 & _MASK
-    return value ^ value >> 29
+    return mix(mix(0, first << 32 | second), third << 32 | fourth) >> 48

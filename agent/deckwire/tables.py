@@ -10,9 +10,9 @@ from deckwire import abi
 from deckwire.deckies import MAPPED_PREFIX, Decky
 from deckwire.handshake import Handshake
 from deckwire.kernel.maps import Map
-from deckwire.limits import SYN_SEEN_SLOTS
 from deckwire.sample import MalformedSample, flow_handshake
 from deckwire.sketch import Sketch
+from deckwire.suppression import Suppression
 
 _SLOT = Struct("<I")
 _ZERO = _SLOT.pack(0)
@@ -53,16 +53,6 @@ class FlowState(NamedTuple):
     """Where the kernel counts the connections of its source."""
 
 
-class SuppressedSyns(NamedTuple):
-    """SYNs of one signature that the kernel suppressed; kernel times."""
-
-    syns: int
-    first_ns: int
-    last_ns: int
-    deckies: int
-    """A bit set of hashed deckies."""
-
-
 class Tables:
     """Reads and writes the maps; owns none of them. For one thread."""
 
@@ -74,9 +64,17 @@ class Tables:
         self._half_open = maps["half_open"]
         self._flows = maps["flows"]
         self._strays = maps["strays"]
-        self._syn_seen = maps["syn_seen"]
         self._sources = maps["sources"]
         self._counters = maps["counters"]
+        settings = abi.SETTINGS.parse(maps["settings"].lookup(_ZERO))
+        self.seed: int = settings.seed
+        """Of the kernel's hashes."""
+        self.hiding = bool(settings.dedup)
+        """Whether the kernel hides what was told."""
+        self.syns = Suppression(maps["syn_seen"])
+        """By the kernel's signature of a SYN."""
+        self.services = Suppression(maps["service_seen"])
+        """By service_signature()."""
         self._strays_deleted = 0
         self._left: set[int] = set()
         """Slots of sources that connections were deleted of since the last recount."""
@@ -108,32 +106,6 @@ class Tables:
             return flow_handshake(value)
         except MalformedSample:
             return None
-
-    def take_suppressed(self, signature: int) -> SuppressedSyns | None:
-        """What was suppressed of a signature since it was written or last taken, if anything."""
-        slot = _SLOT.pack(_syn_slot(signature))
-        value = self._syn_seen.lookup(slot)
-        if value is None:
-            return None
-        seen = abi.SYN_SEEN.parse(value)
-        if seen.signature != signature or not seen.suppressed:
-            return None
-        self._syn_seen.update(slot, abi.SYN_SEEN.build({**seen, "suppressed": 0, "deckies": 0}))
-        return SuppressedSyns(seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies)
-
-    def suppress_syn(self, signature: int, until_ns: int, now_ns: int) -> None:
-        """SYNs of this signature need no sample until `until_ns`, in kernel time: it was told."""
-        value = abi.SYN_SEEN.build(
-            {
-                "signature": signature,
-                "expires_ns": until_ns,
-                "suppressed": 0,
-                "first_ns": now_ns,
-                "last_ns": now_ns,
-                "deckies": 0,
-            }
-        )
-        self._syn_seen.update(_SLOT.pack(_syn_slot(signature)), value)
 
     def open_flows(self) -> Iterator[OpenFlow]:
         """Every connection in the tables; entries may be deleted on the way."""
@@ -205,7 +177,3 @@ class Tables:
         if packed.startswith(MAPPED_PREFIX):
             return self._deckies4, packed[len(MAPPED_PREFIX) :]
         return self._deckies6, packed
-
-
-def _syn_slot(signature: int) -> int:
-    return (signature >> 32) & (SYN_SEEN_SLOTS - 1)

@@ -47,7 +47,7 @@ class Teller:
         self.counts[Fate.DEDUPLICATED] += 1
         return Fate.DEDUPLICATED
 
-    def window(self, event: Event) -> tuple[Key, int] | None:
+    def window(self, event: Event | Headline) -> tuple[Key, int] | None:
         """The event's dedup window and its end, in wall-clock time; None if none is open."""
         key, end_ns = self._dedup.window(event), self._dedup.ends_ns(event)
         return None if key is None or end_ns is None else (key, end_ns)

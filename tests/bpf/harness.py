@@ -42,6 +42,7 @@ SMALL_TABLES = {
     "MAX_FLOWS": 1_024,
     "MAX_STRAYS": 1_024,
     "SYN_SEEN_SLOTS": 1_024,
+    "SERVICE_SEEN_SLOTS": 64,
     "SOURCE_SLOTS": 64,
     "SCAN_SLOTS": 64,
 }
@@ -52,7 +53,7 @@ TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_STRAYS": 256}
 ZERO = bytes(4)
 HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
 CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "strays")
-ZEROED = ("syn_seen", "sources", "scans", "syn_budget")
+ZEROED = ("syn_seen", "service_seen", "sources", "scans", "syn_budget")
 
 
 @dataclass(frozen=True, slots=True)

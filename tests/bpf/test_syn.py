@@ -224,9 +224,9 @@ def suppress(kernel: Kernel, signature: int, until_ns: int) -> None:
     """What the agent writes when it has told or deduplicated a SYN."""
     table = kernel.loaded.maps["syn_seen"]
     slot = (signature >> 32) & (table.max_entries - 1)
-    blank = abi.SYN_SEEN.parse(bytes(abi.SYN_SEEN_BYTES))
+    blank = abi.SEEN.parse(bytes(abi.SEEN_BYTES))
     entry = {**blank, "signature": signature, "expires_ns": until_ns}
-    table.update(slot.to_bytes(4, "little"), abi.SYN_SEEN.build(entry))
+    table.update(slot.to_bytes(4, "little"), abi.SEEN.build(entry))
 
 
 @TALKS
@@ -261,9 +261,7 @@ def test_the_agent_suppresses_for_as_long_as_it_says(kernel: Kernel, talk: Talk)
 def seen(kernel: Kernel) -> list[Any]:
     """The slots of syn_seen that are in use."""
     return [
-        abi.SYN_SEEN.parse(value)
-        for _, value in kernel.loaded.maps["syn_seen"].items()
-        if any(value)
+        abi.SEEN.parse(value) for _, value in kernel.loaded.maps["syn_seen"].items() if any(value)
     ]
 
 

@@ -1,0 +1,106 @@
+"""Windows in which the kernel hides what was told: it sends no sample, it only counts.
+
+Each table of the kernel is direct-mapped by signature and bounded: a slot that another signature
+takes over hides nothing any more, and what comes then is deduplicated by the agent.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from deckwire import abi
+from deckwire.dedup import Key
+from deckwire.kernel.maps import Map
+from deckwire.seeded_hash import mix
+
+SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
+"""enum service_event: completed handshakes, ends of connections."""
+
+_SLOT = Struct("<I")
+_WORDS = Struct("<4I")
+
+
+class Hidden(NamedTuple):
+    """What the kernel hid of one signature; kernel times."""
+
+    window: Key
+    """The dedup window because of which it did."""
+    events: int
+    first_ns: int
+    last_ns: int
+    deckies: int
+    """A bit set of hashed deckies."""
+
+
+class Suppression:
+    """The open windows of one of the kernel's tables (struct seen). For one thread."""
+
+    def __init__(self, table: Map) -> None:
+        self._table = table
+        self._open: OrderedDict[int, tuple[int, Key]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def hides(self, signature: int, time_ns: int) -> bool:
+        """Whether the kernel was told to hide this signature at `time_ns`, and has counted it."""
+        until = self._open.get(signature)
+        return until is not None and time_ns < until[0]
+
+    def open(self, signature: int, window: Key, until_ns: int, now_ns: int) -> Iterator[Hidden]:
+        """Have the kernel hide `signature` until `until_ns`, because `window` has told it.
+
+        Yields what it hid on its own before, and that of windows closed to stay within the table.
+        """
+        yield from self._take(signature, window)
+        entry = {"signature": signature, "expires_ns": until_ns, "decided": 1}
+        counted = {"suppressed": 0, "first_ns": now_ns, "last_ns": now_ns, "deckies": 0}
+        self._table.update(self._slot(signature), abi.SEEN.build(entry | counted))
+        self._open[signature] = until_ns, window
+        if len(self._open) > self._table.max_entries:
+            # Most of them were overwritten there.
+            oldest, (_, of_oldest) = self._open.popitem(last=False)
+            yield from self._take(oldest, of_oldest)
+
+    def close(self, signature: int) -> Iterator[Hidden]:
+        """Forget a window, if it is open; yields what was hidden because of it."""
+        opened = self._open.pop(signature, None)
+        if opened is not None:
+            yield from self._take(signature, opened[1])
+
+    def over(self, now_ns: int | None) -> Iterator[Hidden]:
+        """Close the windows that are over; None: all of them."""
+        while self._open:
+            signature, (until_ns, _) = next(iter(self._open.items()))
+            if now_ns is not None and now_ns < until_ns:
+                return
+            yield from self.close(signature)
+
+    def _take(self, signature: int, window: Key) -> Iterator[Hidden]:
+        slot = self._slot(signature)
+        value = self._table.lookup(slot)
+        if value is None:
+            return
+        seen = abi.SEEN.parse(value)
+        if seen.signature != signature or not seen.suppressed:
+            return
+        self._table.update(slot, abi.SEEN.build({**seen, "suppressed": 0, "deckies": 0}))
+        yield Hidden(window, seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies)
+
+    def _slot(self, signature: int) -> bytes:
+        return _SLOT.pack(signature >> 32 & self._table.max_entries - 1)
+
+
+def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
+    """service_signature() of bpf/hash.h: the client and the service of a connection."""
+    client &= 1
+    value = seed
+    for end in (client, 1 - client):
+        first, second, third, fourth = _WORDS.unpack_from(key, 16 * end)
+        value = mix(mix(value, first << 32 | second), third << 32 | fourth)
+    at = 32 + 2 * (1 - client)
+    port = int.from_bytes(key[at : at + 2], "little")
+    return mix(value, port << 8 | event)
