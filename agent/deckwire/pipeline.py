@@ -45,7 +45,7 @@ from deckwire.sample import (
     flow_record,
 )
 from deckwire.suppression import SERVICE_FLOW, SERVICE_HANDSHAKE, Hidden, service_signature
-from deckwire.tables import FlowState, OpenFlow, Tables
+from deckwire.tables import OpenFlow, Tables
 from deckwire.teller import Fate, Teller
 
 _LINGER_NS = 10_000_000_000
@@ -99,10 +99,12 @@ class Pipeline:
     def sweep(self, now_ns: int) -> None:
         """End what has idled by the samples' clock, tell what the rings had no room for."""
         sources: Counter[int] = Counter()
-        for flow in self._tables.open_flows():
-            state = flow.state
-            if not self._sweep_one(flow, state, now_ns) and not flow.stray:
-                sources[state.source_slot] += 1
+        for batch in self._tables.flow_batches():
+            for number, (last_ns, close, flags, source_slot) in enumerate(batch.states()):
+                if self._is_over(now_ns - last_ns, close, flags):
+                    self._end_open(batch.flow(number), "idle")
+                elif not batch.stray:
+                    sources[source_slot] += 1
         self._evict(sources)
         self._tables.recount_sources(sources)
         self._collect_hidden(now_ns)
@@ -197,17 +199,13 @@ class Pipeline:
 
     # --- tables ---
 
-    def _sweep_one(self, flow: OpenFlow, state: FlowState, now_ns: int) -> bool:
-        """True if it has been ended or forgotten."""
-        quiet_ns = now_ns - state.last_ns
-        if not state.closed:
-            patience_ns = self._idle_ns
-        else:
-            patience_ns = _LINGER_NS if state.told else _SETTLE_NS
-        if quiet_ns < patience_ns:
+    def _is_over(self, quiet_ns: int, close: int, flags: int) -> bool:
+        """Whether a sweep is to end or forget the connection."""
+        if quiet_ns < _SETTLE_NS:
             return False
-        self._end_open(flow, "idle")
-        return True
+        if close == abi.CLOSE_NONE:
+            return quiet_ns >= self._idle_ns
+        return quiet_ns >= _LINGER_NS or not flags & abi.FLOW_TOLD
 
     def _end_open(self, flow: OpenFlow, close: str) -> None:
         """End a connection that the kernel has in a table, unless it has told it already."""

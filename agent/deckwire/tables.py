@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from struct import Struct
+from struct import Struct, calcsize
 from typing import NamedTuple
 
 from deckwire import abi
 from deckwire.deckies import MAPPED_PREFIX, Decky
 from deckwire.handshake import Handshake
-from deckwire.kernel.maps import Map
+from deckwire.kernel.maps import Batch, Map
 from deckwire.sample import MalformedSample, flow_handshake
 from deckwire.sketch import Sketch
 from deckwire.suppression import Suppression
@@ -18,7 +18,8 @@ _SLOT = Struct("<I")
 _ZERO = _SLOT.pack(0)
 _PRESENT = b"\1"
 _COUNTERS = Struct(f"<{len(abi.COUNTERS)}Q")
-_FLOW_STATE = Struct("<16xQ33xBBxI")
+_STATE = "<16xQ33xBBxI"
+_FLOW_STATE = Struct(f"{_STATE}{abi.FLOW_BYTES - calcsize(_STATE)}x")
 """last_ns, close, flags and source_slot of struct flow: a sweep looks at every entry, and to
 decode each would cost 30 us. A test holds it against abi.FLOW_TOTALS."""
 _SOURCE = Struct("<16sQ")
@@ -38,19 +39,43 @@ class OpenFlow(NamedTuple):
     @property
     def state(self) -> FlowState:
         """What a sweep decides by."""
-        last_ns, close, flags, source_slot = _FLOW_STATE.unpack_from(self.value)
-        return FlowState(last_ns, close != abi.CLOSE_NONE, bool(flags & abi.FLOW_TOLD), source_slot)
+        return FlowState(*_FLOW_STATE.unpack_from(self.value))
 
 
 class FlowState(NamedTuple):
     """Some members of struct flow."""
 
     last_ns: int
-    closed: bool
-    told: bool
-    """Its end has reached the ring."""
+    close: int
+    """abi.CLOSE_NONE while it is open."""
+    flags: int
     source_slot: int
     """Where the kernel counts the connections of its source."""
+
+    @property
+    def closed(self) -> bool:
+        """Its end was seen."""
+        return self.close != abi.CLOSE_NONE
+
+    @property
+    def told(self) -> bool:
+        """Its end has reached the ring, or need not be told."""
+        return bool(self.flags & abi.FLOW_TOLD)
+
+
+class FlowBatch(NamedTuple):
+    """Some entries of the flows or strays table."""
+
+    entries: Batch
+    stray: bool
+
+    def states(self) -> Iterator[tuple[int, int, int, int]]:
+        """The members of FlowState, of each."""
+        return _FLOW_STATE.iter_unpack(self.entries.values)
+
+    def flow(self, number: int) -> OpenFlow:
+        """One of them."""
+        return OpenFlow(*self.entries.entry(number), self.stray)
 
 
 class Tables:
@@ -109,10 +134,15 @@ class Tables:
 
     def open_flows(self) -> Iterator[OpenFlow]:
         """Every connection in the tables; entries may be deleted on the way."""
-        for key, value in self._flows.items():
-            yield OpenFlow(key, value, stray=False)
-        for key, value in self._strays.items():
-            yield OpenFlow(key, value, stray=True)
+        for batch in self.flow_batches():
+            yield from map(batch.flow, range(batch.entries.size))
+
+    def flow_batches(self) -> Iterator[FlowBatch]:
+        """The same in batches: most entries of a large table need not be looked at whole."""
+        for entries in self._flows.batches():
+            yield FlowBatch(entries, stray=False)
+        for entries in self._strays.batches():
+            yield FlowBatch(entries, stray=True)
 
     def take(self, flow: OpenFlow) -> OpenFlow | None:
         """Deletes a connection; as it was then, or None if it is gone or another is in its place.
@@ -157,8 +187,8 @@ class Tables:
 
     def evictions(self, counters: Mapping[str, int]) -> dict[str, int]:
         """What the LRU tables pushed out: inserted - deleted - present, by a sweep of each."""
-        half_open = sum(1 for _ in self._half_open.items())
-        strays = sum(1 for _ in self._strays.items())
+        half_open = sum(batch.size for batch in self._half_open.batches())
+        strays = sum(batch.size for batch in self._strays.batches())
         return {
             "half_open_evicted": max(
                 counters["half_open_inserts"] - counters["half_open_deletes"] - half_open, 0

@@ -209,7 +209,9 @@ def test_a_sweep_reads_the_members_that_it_means() -> None:
     flow.totals.flags = abi.FLOW_TOLD
     flow.totals.source_slot = 0xFEDC_BA98
     value = abi.SCHEMAS["flow"].build(flow)
-    assert OpenFlow(b"", value, False).state == (2**63 + 5, True, True, 0xFEDC_BA98)
+    state = OpenFlow(b"", value, False).state
+    assert state == (2**63 + 5, abi.CLOSES.index("rst"), abi.FLOW_TOLD, 0xFEDC_BA98)
+    assert (state.closed, state.told) == (True, True)
     assert OpenFlow(b"", bytes(abi.FLOW_BYTES), False).state == (0, False, False, 0)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from errno import EINTR, EINVAL, ENOENT, ENOSPC
 from struct import Struct
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from deckwire.kernel import cpus
 from deckwire.kernel.syscalls import Buffer, Command, bpf, call_bpf, failure
@@ -35,6 +35,22 @@ _ELEMENT = Struct("IxxxxQQQ")
 _BATCH_ATTR = Struct("QQQQIIQQ")
 """in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags."""
 _BATCH_COUNT = Struct("32xI")
+
+
+class Batch(NamedTuple):
+    """Entries of a map, one behind the other."""
+
+    size: int
+    keys: bytes
+    values: bytes
+
+    def entry(self, number: int) -> tuple[bytes, bytes]:
+        """Key and value of one of them."""
+        keys, values = len(self.keys) // self.size, len(self.values) // self.size
+        return (
+            self.keys[number * keys : (number + 1) * keys],
+            self.values[number * values : (number + 1) * values],
+        )
 
 
 class Map:
@@ -124,21 +140,30 @@ class Map:
         return True
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries, read in batches where the kernel can (0.5 us an entry), else one by one.
+        """All entries: see `batches`. The caller may delete what it got.
 
-        Entries that come or go meanwhile may be told or not. The caller may delete what it got.
+        Raises:
+            OSError: the kernel refused.
+        """
+        for batch in self.batches():
+            for number in range(batch.size):
+                yield batch.entry(number)
+
+    def batches(self) -> Iterator[Batch]:
+        """All entries, read in batches where the kernel can (0.2 us an entry), else one by one.
+
+        Entries that come or go meanwhile may be told or not.
 
         Raises:
             OSError: the kernel refused.
         """
         batches = self._batches()
-        first = next(batches, None)
-        if first is None:
-            yield from self._items_one_by_one()
-            return
-        while first is not None:
-            yield from first
-            first = next(batches, None)
+        batch = next(batches, None)
+        if batch is None:
+            yield from self._one_by_one()
+        while batch is not None:
+            yield batch
+            batch = next(batches, None)
 
     def close(self) -> None:
         """Closes the file descriptor; the kernel frees the map with its last user."""
@@ -162,8 +187,8 @@ class Map:
             raise ValueError(f"map {self.name}: a key has {self.key_size} bytes")
         self._key.raw = key
 
-    def _batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
-        """Batches of entries, at least one; none at all where the map type knows no batches."""
+    def _batches(self) -> Iterator[Batch]:
+        """At least one batch; none at all where the map type knows no batches."""
         size = min(BATCH, self.max_entries)
         # A hash counts buckets in four bytes, other maps write a key.
         position = ctypes.create_string_buffer(max(self.key_size, 4))
@@ -197,7 +222,11 @@ class Map:
                 raise failure(-result, f"sweep of map {self.name}")
             started, restarts = True, 0
             count: int = _BATCH_COUNT.unpack_from(attr)[0]
-            yield self._pairs(keys, values, count)
+            yield Batch(
+                count,
+                ctypes.string_at(keys, count * self.key_size),
+                ctypes.string_at(values, count * self.value_size),
+            )
             if result:
                 return
 
@@ -207,19 +236,7 @@ class Map:
             ctypes.create_string_buffer(size * self.value_size),
         )
 
-    def _pairs(self, keys: Buffer, values: Buffer, count: int) -> list[tuple[bytes, bytes]]:
-        key_size, value_size = self.key_size, self.value_size
-        key_bytes = ctypes.string_at(keys, count * key_size)
-        value_bytes = ctypes.string_at(values, count * value_size)
-        return [
-            (
-                key_bytes[n * key_size : (n + 1) * key_size],
-                value_bytes[n * value_size : (n + 1) * value_size],
-            )
-            for n in range(count)
-        ]
-
-    def _items_one_by_one(self) -> Iterator[tuple[bytes, bytes]]:
+    def _one_by_one(self) -> Iterator[Batch]:
         key = self._next_key(None)
         for _ in range(self.max_entries):
             if key is None:
@@ -228,7 +245,7 @@ class Map:
             following = self._next_key(key)
             value = self.lookup(key)
             if value is not None:
-                yield key, value
+                yield Batch(1, key, value)
             key = following
 
     def _next_key(self, key: bytes | None) -> bytes | None:
