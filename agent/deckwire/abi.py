@@ -249,7 +249,7 @@ _before_ip_version = takewhile(lambda field: field.name != "ip_version", _openin
 OPENING_IP_VERSION: int = sum(field.sizeof() for field in _before_ip_version)
 """Where an opening says whether it is there, and of which IP version."""
 
-SEEN = _seen.compile()
+SEEN = Flat("Seen", _seen)
 SETTINGS = _settings.compile()
 
 OPENING_BYTES: int = _opening.sizeof()
@@ -258,5 +258,4 @@ FLOW_TOTALS_BYTES: int = _flow_totals.sizeof()
 FLOW_BYTES: int = _flow.sizeof()
 SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
 COUNTERS_BYTES: int = _counters.sizeof()
-SEEN_BYTES: int = _seen.sizeof()
 SOURCE_BYTES: int = _source.sizeof()

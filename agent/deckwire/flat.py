@@ -29,6 +29,10 @@ class Flat:
         """The fields from offset `at`, as attributes; struct.error if they are not all there."""
         return self._make(self._struct.unpack_from(data, at))
 
+    def build(self, fields: tuple[Any, ...]) -> bytes:
+        """The bytes of what `parse` gives; struct.error for values that do not fit."""
+        return self._struct.pack(*fields)
+
 
 def _format(field: Renamed) -> str:
     kind: Construct = field.subcon

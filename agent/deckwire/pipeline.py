@@ -268,7 +268,7 @@ class Pipeline:
         window, end_ns = opened
         until_ns = syn.time_ns + end_ns - time_ns
         # And what the kernel hid by itself until it was decided here.
-        self._add_hidden(self._tables.syns.open(signature, window, until_ns, syn.time_ns))
+        self._add_hidden(self._tables.syns.open(signature, window, until_ns))
 
     def _tell_of_service(
         self,
@@ -292,7 +292,7 @@ class Pipeline:
         if opened is not None:
             window, end_ns = opened
             until_ns = time_ns + end_ns - headline.time_ns
-            self._add_hidden(services.open(signature, window, until_ns, time_ns))
+            self._add_hidden(services.open(signature, window, until_ns))
 
     def _answer(self, handshake: Handshake) -> Answer | None:
         if handshake.synack is None:

@@ -21,6 +21,7 @@ SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 
 _SLOT = Struct("<I")
 _WORDS = Struct("<4I")
+_NOTHING = abi.SEEN.parse(bytes(abi.SEEN.size))
 
 
 class Hidden(NamedTuple):
@@ -50,15 +51,14 @@ class Suppression:
         until = self._open.get(signature)
         return until is not None and time_ns < until[0]
 
-    def open(self, signature: int, window: Key, until_ns: int, now_ns: int) -> Iterator[Hidden]:
+    def open(self, signature: int, window: Key, until_ns: int) -> Iterator[Hidden]:
         """Have the kernel hide `signature` until `until_ns`, because `window` has told it.
 
         Yields what it hid on its own before, and that of windows closed to stay within the table.
         """
         yield from self._take(signature, window)
-        entry = {"signature": signature, "expires_ns": until_ns, "decided": 1}
-        counted = {"suppressed": 0, "first_ns": now_ns, "last_ns": now_ns, "deckies": 0}
-        self._table.update(self._slot(signature), abi.SEEN.build(entry | counted))
+        seen = _NOTHING._replace(signature=signature, expires_ns=until_ns, decided=1)
+        self._table.update(self._slot(signature), abi.SEEN.build(seen))
         self._open[signature] = until_ns, window
         if len(self._open) > self._table.max_entries:
             # Most of them were overwritten there.
@@ -87,7 +87,7 @@ class Suppression:
         seen = abi.SEEN.parse(value)
         if seen.signature != signature or not seen.suppressed:
             return
-        self._table.update(slot, abi.SEEN.build({**seen, "suppressed": 0, "deckies": 0}))
+        self._table.update(slot, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
         yield Hidden(window, seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies)
 
     def _slot(self, signature: int) -> bytes:

@@ -61,7 +61,7 @@ SIZES = {
     "flow": abi.FLOW_BYTES,
     "sample_head": abi.SAMPLE_HEAD_BYTES,
     "counters": abi.COUNTERS_BYTES,
-    "seen": abi.SEEN_BYTES,
+    "seen": abi.SEEN.size,
     "source": abi.SOURCE_BYTES,
     "attempt_sample": abi.SAMPLE_HEAD_BYTES + abi.HALF_OPEN_BYTES,
     "end_sample": abi.SAMPLE_HEAD_BYTES + abi.FLOW_TOTALS_BYTES,

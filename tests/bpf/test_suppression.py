@@ -87,7 +87,7 @@ def tell(kernel: Kernel, talk: Talk, events: Sequence[int], seconds: int = 300) 
     until_ns = kernel.now_ns + seconds * SECOND
     for event in events:
         signature = service_signature(end.key, end.record.client, SETTINGS["seed"], event)
-        assert not list(suppression.open(signature, WINDOW, until_ns, kernel.now_ns))
+        assert not list(suppression.open(signature, WINDOW, until_ns))
 
 
 @TALKS

@@ -224,8 +224,8 @@ def suppress(kernel: Kernel, signature: int, until_ns: int) -> None:
     """What the agent writes when it has told or deduplicated a SYN."""
     table = kernel.loaded.maps["syn_seen"]
     slot = (signature >> 32) & (table.max_entries - 1)
-    blank = abi.SEEN.parse(bytes(abi.SEEN_BYTES))
-    entry = {**blank, "signature": signature, "expires_ns": until_ns}
+    blank = abi.SEEN.parse(bytes(abi.SEEN.size))
+    entry = blank._replace(signature=signature, expires_ns=until_ns)
     table.update(slot.to_bytes(4, "little"), abi.SEEN.build(entry))
 
 
