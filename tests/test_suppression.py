@@ -91,6 +91,14 @@ def test_a_slot_that_another_signature_took_over_tells_nothing(table: Map) -> No
     assert entry(table)["suppressed"] == 3
 
 
+def test_a_window_that_loses_its_slot_keeps_its_count(table: Map) -> None:
+    suppression = Suppression(table)
+    list(suppression.open(SIGNATURE, WINDOW, 500))
+    hide(table, suppressed=3, first_ns=110, last_ns=120)
+    assert list(suppression.open(SIGNATURE ^ 1, LATER, 600)) == [Hidden(WINDOW, 3, 110, 120, 0)]
+    assert list(suppression.over(None)) == []
+
+
 def test_windows_stay_within_the_table(table: Map) -> None:
     suppression = Suppression(table)
     list(suppression.open(SIGNATURE, WINDOW, 500))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deckwire import abi
 from deckwire.dedup import Key
@@ -54,16 +54,20 @@ class Suppression:
     def open(self, signature: int, window: Key, until_ns: int) -> Iterator[Hidden]:
         """Have the kernel hide `signature` until `until_ns`, because `window` has told it.
 
-        Yields what it hid on its own before, and that of windows closed to stay within the table.
+        Yields what it hid on its own before, and that of windows which make room for this one.
         """
-        yield from self._take(signature, window)
+        slot = self._slot(signature)
+        before = self._read(slot)
+        if before.signature == signature:
+            yield from _hidden(before, window)
+        elif before.signature in self._open:
+            yield from _hidden(before, self._open[before.signature][1])
         seen = _NOTHING._replace(signature=signature, expires_ns=until_ns, decided=1)
-        self._table.update(self._slot(signature), abi.SEEN.build(seen))
+        self._table.update(slot, abi.SEEN.build(seen))
         self._open[signature] = until_ns, window
         if len(self._open) > self._table.max_entries:
             # Most of them were overwritten there.
-            oldest, (_, of_oldest) = self._open.popitem(last=False)
-            yield from self._take(oldest, of_oldest)
+            yield from self.close(next(iter(self._open)))
 
     def close(self, signature: int) -> Iterator[Hidden]:
         """Forget a window, if it is open; yields what was hidden because of it."""
@@ -81,14 +85,14 @@ class Suppression:
 
     def _take(self, signature: int, window: Key) -> Iterator[Hidden]:
         slot = self._slot(signature)
+        seen = self._read(slot)
+        if seen.signature == signature and seen.suppressed:
+            self._table.update(slot, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
+            yield from _hidden(seen, window)
+
+    def _read(self, slot: bytes) -> Any:
         value = self._table.lookup(slot)
-        if value is None:
-            return
-        seen = abi.SEEN.parse(value)
-        if seen.signature != signature or not seen.suppressed:
-            return
-        self._table.update(slot, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
-        yield Hidden(window, seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies)
+        return _NOTHING if value is None else abi.SEEN.parse(value)
 
     def _slot(self, signature: int) -> bytes:
         return _SLOT.pack(signature >> 32 & self._table.max_entries - 1)
@@ -104,3 +108,8 @@ def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
     at = 32 + 2 * (1 - client)
     port = int.from_bytes(key[at : at + 2], "little")
     return mix(value, port << 8 | event)
+
+
+def _hidden(seen: Any, window: Key) -> Iterator[Hidden]:
+    if seen.suppressed:
+        yield Hidden(window, seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies)
