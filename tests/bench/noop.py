@@ -1,4 +1,4 @@
-"""Programs of two instructions that pass every frame on: the baseline of all others."""
+"""Programs of a few instructions that pass every frame on: the baselines of all others."""
 
 from __future__ import annotations
 
@@ -23,24 +23,21 @@ _ATTR = Struct("=IIQQIIQII16s")
 """prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags,
 prog_name of union bpf_attr."""
 _INSTRUCTION = "=BBhi"
-_MOVE_R0, _EXIT = 0xB7, 0x95
+_MOVE_R0, _CALL, _EXIT = 0xB7, 0x85, 0x95
+_KTIME_GET_NS = 5
+"""enum bpf_func_id."""
 _VERDICTS = {SCHED_CLS: -1, XDP: 2}
 """TC_ACT_UNSPEC and XDP_PASS."""
 
 
 def load_noop(kind: int = SCHED_CLS) -> Program:
     """``return TC_ACT_UNSPEC`` or ``return XDP_PASS``, loaded."""
-    code = pack(_INSTRUCTION, _MOVE_R0, 0, 0, _VERDICTS[kind]) + pack(_INSTRUCTION, _EXIT, 0, 0, 0)
-    instructions = ctypes.create_string_buffer(code, len(code))
-    licence = ctypes.create_string_buffer(b"GPL")
-    attr = ctypes.create_string_buffer(_ATTR.size)
-    _ATTR.pack_into(
-        attr,
-        0,
-        *(kind, 2, ctypes.addressof(instructions), ctypes.addressof(licence)),
-        *(0, 0, 0, 0, 0, b"noop"),
-    )
-    return Program("noop", bpf(_PROG_LOAD, attr, "loading the no-op program"))
+    return _load(kind, "noop", b"")
+
+
+def load_clock() -> Program:
+    """Reads the kernel's clock and does nothing else: what every account of time costs."""
+    return _load(SCHED_CLS, "clock", pack(_INSTRUCTION, _CALL, 0, 0, _KTIME_GET_NS))
 
 
 @contextlib.contextmanager
@@ -56,3 +53,18 @@ def attached(lab: Lab) -> Iterator[None]:
         for link in links:
             os.close(link)
         program.close()
+
+
+def _load(kind: int, name: str, code: bytes) -> Program:
+    code += pack(_INSTRUCTION, _MOVE_R0, 0, 0, _VERDICTS[kind])
+    code += pack(_INSTRUCTION, _EXIT, 0, 0, 0)
+    instructions = ctypes.create_string_buffer(code, len(code))
+    licence = ctypes.create_string_buffer(b"GPL")
+    attr = ctypes.create_string_buffer(_ATTR.size)
+    _ATTR.pack_into(
+        attr,
+        0,
+        *(kind, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(licence)),
+        *(0, 0, 0, 0, 0, name.encode()),
+    )
+    return Program(name, bpf(_PROG_LOAD, attr, f"loading the program {name}"))

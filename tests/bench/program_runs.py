@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from struct import Struct
@@ -49,7 +49,7 @@ from deckwire.tables import Tables
 
 from . import cpu
 from .figures import Goal, Line, Spread, ratio
-from .noop import SCHED_CLS, XDP, load_noop
+from .noop import SCHED_CLS, XDP, load_clock, load_noop
 
 SECTION = "ns a packet (test runs)"
 
@@ -104,7 +104,8 @@ def measure(rounds: int, repeat: int) -> list[Line]:
     try:
         side = _Side(loaded, Tables(loaded.maps))
         _watch_deckies(side.tables)
-        lines = [
+        lines = [_clock(noop, rounds, repeat)]
+        lines += [
             _repeated(side, noop_xdp if path.hook == _XDP else noop, path, rounds, repeat)
             for path in _paths()
         ]
@@ -196,6 +197,15 @@ def _tls_connection(talk: Talk) -> tuple[list[bytes], int, int]:
 def _watch_deckies(tables: Tables) -> None:
     for address in (DECKY, DECKY6):
         tables.watch(Decky("decky", ip_address(address)))
+
+
+def _clock(noop: Program, rounds: int, repeat: int) -> Line:
+    """What of each figure below, from a decky's TCP on, is the reading of the clock."""
+    frame = ethernet(ipv4(tcp(_DATA[:_MSS4])))
+    with closing(load_clock()) as clock:
+        baselines = [_run_tc(noop, frame, repeat) for _ in range(rounds)]
+        figures = [_run_tc(clock, frame, repeat) - baseline for baseline in baselines]
+    return _line("reading the clock and nothing else", figures, baselines)
 
 
 @contextmanager
