@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deckwire.assembly import Parts, assemble, identifier, kernel_settings
+from deckwire.assembly import Parts, assemble
 from deckwire.captures import CaptureError, CaptureFile, Frame
 from deckwire.clock import CaptureClock
 from deckwire.config import Settings
@@ -18,6 +18,7 @@ from deckwire.deckies import Decky, Registry, parse_address
 from deckwire.event import Event
 from deckwire.jsonl import JsonFormat
 from deckwire.kernel.loading import LoadRequest, load
+from deckwire.preparation import identifier, kernel_settings
 from deckwire.replay import RING_BYTES, Replay
 from deckwire.sinks.fanout import Fanout
 

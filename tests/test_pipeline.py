@@ -23,10 +23,10 @@ from conversation import (
     in_time,
 )
 from deckwire import abi
-from deckwire.assembly import kernel_settings
 from deckwire.captures import Frame
 from deckwire.config import Budgets, Settings
 from deckwire.deckies import Decky, Registry, parse_address
+from deckwire.preparation import kernel_settings
 from replaying import SETTINGS, ReplayLab
 from tls.flights import handshake
 from told import names, of, one

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from deckwire.agent import Agent
-from deckwire.assembly import (
-    assemble,
-    expect_echoes,
-    identifier,
-    kernel_settings,
-    open_outputs,
-)
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesFile
 from deckwire.failures import failing
-from deckwire.kernel.loading import LoadRequest, load
+from deckwire.kernel.loading import LoadRequest, start_loader
+from deckwire.preparation import identifier, kernel_settings, open_outputs
 
 
 def run_live(settings: Settings) -> int:
@@ -22,16 +15,18 @@ def run_live(settings: Settings) -> int:
 
     Raises:
         UsageError: the settings cannot work on this host; nothing stays attached.
+        DeckiesError: the deckies file cannot be used; the same.
     """
     deckies_file = None
     registry = settings.deckies
-    if settings.deckies_file is not None:
-        deckies_file = DeckiesFile(settings.deckies_file, settings.deckies)
-        registry = deckies_file.read()
-    with failing():
+    with failing(), start_loader() as loader:
+        # Its interpreter starts beside this; it loads nothing before it is asked to.
+        if settings.deckies_file is not None:
+            deckies_file = DeckiesFile(settings.deckies_file, settings.deckies)
+            registry = deckies_file.read()
         identify = identifier(settings)
         outputs = open_outputs(settings)
-        loaded = load(
+        loader.begin(
             LoadRequest(
                 interfaces=settings.interfaces,
                 netns=settings.netns,
@@ -39,6 +34,11 @@ def run_live(settings: Settings) -> int:
                 settings=kernel_settings(settings),
             )
         )
+        # While it compiles: parsers and cryptography take a tenth of a second to import.
+        from deckwire.agent import Agent  # noqa: PLC0415
+        from deckwire.assembly import assemble, expect_echoes  # noqa: PLC0415
+
+        loaded = loader.finish()
         expect_echoes(loaded)
         clock = KernelClock()
         parts = assemble(settings, loaded, registry, clock, outputs, identify)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deckwire.assembly import Parts, assemble, identifier, kernel_settings, line_format, open_sinks
+from deckwire.assembly import Parts, assemble
 from deckwire.captures import CaptureError, CaptureFile
 from deckwire.clock import CaptureClock
 from deckwire.config import Settings
@@ -22,6 +22,7 @@ from deckwire.events.capture import stats_event
 from deckwire.failures import UsageError, failing
 from deckwire.kernel.loading import LoadRequest, load
 from deckwire.limits import SINK_QUEUE
+from deckwire.preparation import identifier, kernel_settings, line_format, open_sinks
 from deckwire.replay import RING_BYTES, Replay
 from deckwire.shown import plain
 from deckwire.sinks.fanout import Fanout

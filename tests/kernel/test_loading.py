@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deckwire.kernel import cpus, loading
-from deckwire.kernel.loading import LoadError, LoadRequest, bpf_directory, load
+from deckwire.kernel.loading import LoadError, LoadRequest, bpf_directory, load, start_loader
 
 from .conftest import HERE, Load
 
@@ -41,6 +41,13 @@ def test_everything_works_after_the_loaders_exit(start: Load) -> None:
     assert children() == before
     loaded.programs["submit"].test_run(bytes(100), tstamp=9)
     assert [data[:8] for _, data in loaded.rings.drain()] == [pack("=Q", 9)]
+
+
+def test_a_loader_that_is_asked_nothing_is_gone_with_its_block() -> None:
+    before = children(), set(os.listdir("/proc/self/fd"))
+    with start_loader():
+        assert children() != before[0]
+    assert (children(), set(os.listdir("/proc/self/fd"))) == before
 
 
 @pytest.mark.root

@@ -1,7 +1,7 @@
 """Starting the loader and taking over what it made: the agent's side.
 
 The loader (deckwire/loader.py) is a process of its own because compiling with BCC takes 130 MB
-that the agent would never give back. It exits before load() returns; what it loaded lives on in
+that the agent would never give back. It is gone before load() returns; what it loaded lives on in
 the file descriptors that it handed over, and dies with them.
 """
 
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +85,11 @@ class LoadRequest:
     jumps: tuple[str, ...] = JUMPS
     """Its functions for the slots of the map `jumps`."""
 
+    def body(self) -> dict[str, Any]:
+        """As the loader is told it."""
+        paths = {"source": str(self.source.absolute()), "bpf": str(bpf_directory())}
+        return asdict(self) | paths
+
 
 @dataclass(slots=True)
 class Attachment:
@@ -128,7 +134,7 @@ class Loaded:
     headers: str
     """``shim`` or ``headers``: what it was compiled with."""
     load_ms: int
-    """The loader's life in milliseconds, from its start to its end."""
+    """Milliseconds from the loader's start to its answer."""
 
     def close(self) -> None:
         """Frees everything: programs attached by TCX are gone with it. Not clsact filters."""
@@ -148,12 +154,106 @@ def load(request: LoadRequest) -> Loaded:
     Raises:
         LoadError: with one line for the user.
     """
-    body = asdict(request)
-    body["source"] = str(request.source.absolute())
-    body["bpf"] = str(bpf_directory())
+    with start_loader() as loader:
+        loader.begin(request)
+        return loader.finish()
+
+
+@contextmanager
+def start_loader() -> Iterator[Loader]:
+    """A loader that comes up while the caller still makes up its mind; gone when the block ends.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    _raise_open_files()
+    ours, theirs = handover.pair()
+    # What bcc, clang and the kernel print: the loader reads it back from its standard error.
+    messages = os.memfd_create("deckwire-loader")
     started = time.monotonic_ns()
-    answer, fds = _run_loader({"do": "load", **body}, [])
-    load_ms = (time.monotonic_ns() - started) // 1_000_000
+    try:
+        with ours:
+            with theirs:
+                process = subprocess.Popen(
+                    # -P: never from the directory that the agent happens to be started in.
+                    [sys.executable, "-P", "-m", "deckwire.loader", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=messages,
+                    stderr=messages,
+                    pass_fds=[theirs.fileno()],
+                )
+            ours.settimeout(LOADER_SECONDS)
+            try:
+                yield Loader(process, ours, messages, started)
+            finally:
+                process.kill()
+                process.wait()
+    finally:
+        os.close(messages)
+
+
+class Loader:
+    """The agent's end of one loader process, which serves one request."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], channel: socket.socket, messages: int, started: int
+    ) -> None:
+        self._process = process
+        self._channel = channel
+        self._messages = messages
+        self._started = started
+
+    def begin(self, request: LoadRequest) -> None:
+        """Asks for what load() does, and returns at once; finish() tells what came of it.
+
+        Raises:
+            LoadError: the loader is gone.
+        """
+        self._send({"do": "load", **request.body()}, [])
+        self._request = request
+
+    def finish(self) -> Loaded:
+        """Waits for what begin() asked for.
+
+        Raises:
+            LoadError: with one line for the user.
+        """
+        answer, fds = self._receive()
+        load_ms = (time.monotonic_ns() - self._started) // 1_000_000
+        return _loaded(self._request, answer, fds, load_ms)
+
+    def ask(self, body: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+        """The answer to any other request.
+
+        Raises:
+            LoadError: the loader told an error, crashed, or took longer than LOADER_SECONDS.
+        """
+        self._send(body, fds)
+        return self._receive()
+
+    def _send(self, body: dict[str, Any], fds: list[int]) -> None:
+        try:
+            handover.send(self._channel, body, fds)
+        except OSError as error:
+            raise self._ended(error) from error
+
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        try:
+            answer, fds = handover.receive(self._channel)
+        except (handover.HandoverError, OSError) as error:
+            raise self._ended(error) from error
+        # Its own way out, freeing all that clang made, would take longer.
+        self._process.kill()
+        if "error" in answer:
+            raise LoadError(answer["error"], _details(self._messages))
+        return answer, fds
+
+    def _ended(self, error: Exception) -> LoadError:
+        self._process.kill()
+        return LoadError(_ending(self._process.wait(), error), _details(self._messages))
+
+
+def _loaded(request: LoadRequest, answer: dict[str, Any], fds: list[int], load_ms: int) -> Loaded:
     supply = iter(fds)
     programs = {name: Program(name, next(supply)) for name in answer["programs"]}
     maps = {name: Map(next(supply)) for name in answer["maps"]}
@@ -206,7 +306,8 @@ def reattach(loaded: Loaded, interface: str, attach: Way = "auto") -> Attachment
     fds = [program.fd for program in programs]
     if VEPA_PARENTS in loaded.maps:
         fds.append(loaded.maps[VEPA_PARENTS].fd)
-    answer, received = _run_loader(body, fds)
+    with start_loader() as loader:
+        answer, received = loader.ask(body, fds)
     attachment = _attachment(answer["attachments"][0], iter(received))
     loaded.attachments.append(attachment)
     return attachment
@@ -221,7 +322,8 @@ def detach(loaded: Loaded) -> None:
     filtered = [entry.ifindex for entry in loaded.attachments if entry.way == "clsact"]
     try:
         if filtered:
-            _run_loader({"do": "detach", "netns": loaded.netns, "ifindexes": filtered}, [])
+            with start_loader() as loader:
+                loader.ask({"do": "detach", "netns": loaded.netns, "ifindexes": filtered}, [])
     finally:
         for entry in loaded.attachments:
             entry.close()
@@ -243,42 +345,6 @@ def _attachment(entry: dict[str, Any], supply: Iterator[int]) -> Attachment:
         tuple(entry["notes"]),
         (lock, *links),
     )
-
-
-def _run_loader(body: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-    """One loader from start to exit: its answer.
-
-    Raises:
-        LoadError: it told an error, crashed, or took longer than LOADER_SECONDS.
-    """
-    _raise_open_files()
-    ours, theirs = handover.pair()
-    # What bcc, clang and the kernel print: the loader reads it back from its standard error.
-    messages = os.memfd_create("deckwire-loader")
-    try:
-        with ours:
-            with theirs:
-                process = subprocess.Popen(
-                    # -P: never from the directory that the agent happens to be started in.
-                    [sys.executable, "-P", "-m", "deckwire.loader", str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=messages,
-                    stderr=messages,
-                    pass_fds=[theirs.fileno()],
-                )
-            ours.settimeout(LOADER_SECONDS)
-            try:
-                handover.send(ours, body, fds)
-                answer, received = handover.receive(ours)
-            except (handover.HandoverError, OSError) as error:
-                process.kill()
-                raise LoadError(_ending(process.wait(), error), _details(messages)) from error
-            process.wait()
-        if "error" in answer:
-            raise LoadError(answer["error"], _details(messages))
-        return answer, received
-    finally:
-        os.close(messages)
 
 
 def _raise_open_files() -> None:

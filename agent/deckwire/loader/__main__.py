@@ -21,8 +21,7 @@ from deckwire.kernel.rings import ring_bytes
 from deckwire.loader.attachment import TCX_TYPES, Assist, attach, delete_filters
 from deckwire.loader.errors import LoaderError
 from deckwire.loader.module import (
-    compile_module,
-    load_programs,
+    compile_and_load,
     maps_of,
     open_rings,
     raise_memlock,
@@ -80,20 +79,23 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     targets = resolve(request["interfaces"])
     watch = rtnetlink.open_socket(rtnetlink.RTMGRP_LINK)
     raise_memlock()
-    module = compile_module(request)
-    programs = load_programs(module, request["programs"])
+    kinds = dict.fromkeys((*request["programs"], *request["jumps"]), "SCHED_CLS")
+    if request["xdp"] != "off":
+        kinds[XDP_PROGRAM] = "XDP"
+    module, loaded = compile_and_load(request, kinds)
     maps = maps_of(module)
-    for slot, program in enumerate(load_programs(module, request["jumps"]).values()):
-        maps[JUMPS].update(slot.to_bytes(4, "little"), program.fd.to_bytes(4, "little"))
+    for slot, name in enumerate(request["jumps"]):
+        maps[JUMPS].update(slot.to_bytes(4, "little"), loaded[name].fd.to_bytes(4, "little"))
     if request["settings"]:
         write_settings(module, request["settings"])
     online = cpus.online()
     size = ring_bytes(request["ring_bytes"], len(online))
     rings = open_rings(maps, online, size)
+    programs = {name: loaded[name] for name in request["programs"]}
     attached = [programs[name] for name in TCX_TYPES if name in programs]
     assist = Assist(None, "off")
     if request["xdp"] != "off":
-        programs |= load_programs(module, [XDP_PROGRAM], module.XDP)
+        programs[XDP_PROGRAM] = loaded[XDP_PROGRAM]
         assist = Assist(programs[XDP_PROGRAM], request["xdp"])
     attachments, attachment_fds = attach(
         targets, attached, maps.get(VEPA_PARENTS), request["attach"], assist
