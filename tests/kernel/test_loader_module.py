@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +12,7 @@ import pytest
 
 from deckwire.loader import module
 from deckwire.loader.errors import LoaderError
+from deckwire.loader.symbols import SYMBOLS
 
 KINDS = {"tc_ingress": "SCHED_CLS", "xdp_ingress": "XDP"}
 
@@ -59,3 +64,16 @@ def test_what_is_refused_twice_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "compile_module", Compiler("xdp_ingress", always=True))
     with pytest.raises(LoaderError, match=r"^the kernel refused the program xdp_ingress"):
         module.compile_and_load({}, KINDS)
+
+
+@pytest.mark.root
+def test_the_symbols_are_hidden_from_the_one_process_alone() -> None:
+    script = (
+        "from deckwire.loader.symbols import hide_symbols\n"
+        f"print(hide_symbols(), len(open({SYMBOLS!r}).read()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "True 0\n"
+    assert Path(os.fsdecode(SYMBOLS)).read_text()

@@ -27,6 +27,7 @@ from deckwire.loader.module import (
     raise_memlock,
     write_settings,
 )
+from deckwire.loader.symbols import hide_symbols
 from deckwire.loader.targets import enter, resolve
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
@@ -79,6 +80,7 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     targets = resolve(request["interfaces"])
     watch = rtnetlink.open_socket(rtnetlink.RTMGRP_LINK)
     raise_memlock()
+    hide_symbols()
     kinds = dict.fromkeys((*request["programs"], *request["jumps"]), "SCHED_CLS")
     if request["xdp"] != "off":
         kinds[XDP_PROGRAM] = "XDP"
