@@ -55,7 +55,7 @@ DESCRIBED_CACHE = 512
 """Hellos of each side whose finished fields are kept, none longer than HELLO_CACHED_BYTES."""
 
 # --- X.509 ----------------------------------------------------------------------------------
-CERTIFICATE_CACHE = 4_096
+CERTIFICATE_CACHE = 2_048
 """Parsed certificates kept by SHA-256."""
 VERIFY_KEY_BITS = 8_192
 """Largest key with which a self-signature is verified: verification cost grows with its cube."""

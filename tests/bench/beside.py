@@ -73,9 +73,10 @@ def attacked(
 
 def lines(section: str, what: str, decky: Node, agent: Agent, outcome: Outcome) -> list[Line]:
     """Of an agent that has ended: sessions told, CPU, memory, losses."""
+    # A client that uses a port again has two connections of one conn_id.
     told = len(
         {
-            fields["conn_id"]
+            (fields["conn_id"], fields["timestamp"])
             for name, fields in agent.events()
             if name == "tls_session" and fields["dst_ip"] == decky.v4
         }

@@ -8,12 +8,20 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from struct import pack
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from deckwire.lab import Lab, Node
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.servers import is_listening
+from deckwire.limits import CERTIFICATES
 
 from . import beside, cpu
 from .figures import Line
@@ -25,7 +33,10 @@ HELD = 2_000
 """Connections that are held open at once with a hello that never ends."""
 
 _HELLO_BYTES = 517
-_LARGEST = 16_384
+_LARGEST = _RECORD = 16_384
+_SERIAL = bytes.fromhex("1122334455667788")
+_NAMES = 20
+"""Of each certificate."""
 
 
 def measure(lab: Lab, sessions: int) -> list[Line]:
@@ -100,11 +111,20 @@ def _large(connections: Iterator[socket.socket], over: threading.Event) -> None:
             connection.sendall(hello)
 
 
+def _chains(connections: Iterator[socket.socket], over: threading.Event) -> None:
+    """Certificates that nobody has seen before, as many as are read of one message."""
+    hello, template = client_hello(_HELLO_BYTES), _certificate()
+    while not over.is_set():
+        with next(connections) as connection:
+            connection.sendall(hello + _certificate_records(template))
+
+
 _KINDS: dict[str, Attack] = {
     "connections with garbage": _garbage,
     "hellos one byte a segment": _drip,
     "hellos that never end": _unfinished,
     "hellos of 16 KB": _large,
+    f"chains of {CERTIFICATES} certificates, each a new one": _chains,
 }
 
 
@@ -124,6 +144,29 @@ def client_hello(size: int) -> bytes:
     message = head + pack("!H", len(body)) + body
     message = b"\x01" + len(message).to_bytes(3) + message
     return pack("!BHH", 22, 0x0301, len(message)) + message
+
+
+def _certificate() -> bytes:
+    """One whose serial number is `_SERIAL`, self-signed, with a key that is cheap to make."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bomb.example.test")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), int.from_bytes(_SERIAL))
+    builder = builder.not_valid_before(datetime(2026, 1, 1)).not_valid_after(datetime(2027, 1, 1))
+    names = [x509.DNSName(f"{n}.bomb.example.test") for n in range(_NAMES)]
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def _certificate_records(template: bytes) -> bytes:
+    """A Certificate message (RFC 5246, 7.4.2) of copies with serial numbers of their own."""
+    chain = b""
+    for _ in range(CERTIFICATES):
+        certificate = template.replace(_SERIAL, b"\x11" + random.randbytes(len(_SERIAL) - 1))
+        chain += len(certificate).to_bytes(3) + certificate
+    body = len(chain).to_bytes(3) + chain
+    message = b"\x0b" + len(body).to_bytes(3) + body
+    pieces = [message[at : at + _RECORD] for at in range(0, len(message), _RECORD)]
+    return b"".join(pack("!BHH", 22, 0x0303, len(piece)) + piece for piece in pieces)
 
 
 def _extension(kind: int, body: bytes) -> bytes:
