@@ -143,6 +143,13 @@ def test_early_drafts_have_no_session_id() -> None:
     assert server_bearing(draft) is None
 
 
+@pytest.mark.parametrize("build", [client_hello, server_hello])
+def test_of_a_cut_hello_the_session_id_is_what_is_there(build: Callable[..., bytes]) -> None:
+    whole = build(session_id=bytes(range(32)))
+    for end in range(len(whole)):
+        assert session_id(whole[:end]) == bytes(range(32))[: max(end - 35, 0)]
+
+
 def test_the_one_seen_longest_ago_makes_room() -> None:
     cache = HelloCache(entries=2)
     one, two, three = (client_hello(suites=u16(n)) for n in (1, 2, 3))

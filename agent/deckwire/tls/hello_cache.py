@@ -88,8 +88,11 @@ class HelloCache:
 
 
 def session_id(body: bytes) -> bytes:
-    """The session id of a hello that parse_client_hello or parse_server_hello has accepted."""
-    if is_early_draft(int.from_bytes(body[:2], "big")):
+    """The session id of a hello that parse_client_hello or parse_server_hello has accepted.
+
+    Of one that was cut off, what is there.
+    """
+    if is_early_draft(int.from_bytes(body[:2], "big")) or len(body) <= _RANDOM_END:
         return b""
     return body[_RANDOM_END + 1 : _RANDOM_END + 1 + body[_RANDOM_END]]
 
