@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from deckwire import abi
+from deckwire.kernel.maps import Batch
+
 
 class MemoryMap:
     """A hash map as `deckwire.kernel.maps.Map` shows it."""
@@ -23,10 +26,13 @@ class MemoryMap:
     def delete(self, key: bytes) -> bool:
         return self.entries.pop(key, None) is not None
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        return iter(list(self.entries.items()))
+    def batches(self) -> Iterator[Batch]:
+        return iter([Batch(1, key, value) for key, value in self.entries.items()])
 
 
-def memory_maps() -> dict[str, MemoryMap]:
-    """Every table that is asked for, empty."""
-    return defaultdict(MemoryMap)
+def memory_maps(*, dedup: bool) -> dict[str, MemoryMap]:
+    """Every table that is asked for, empty but for the settings."""
+    maps: dict[str, MemoryMap] = defaultdict(MemoryMap)
+    settings = abi.SETTINGS.parse(bytes(abi.SETTINGS.sizeof()))
+    maps["settings"].update(bytes(4), abi.SETTINGS.build({**settings, "dedup": int(dedup)}))
+    return maps

@@ -26,7 +26,7 @@ class Recorder:
 
     def __init__(self, dedup_ttl: float = 0.0, choices: Choices | None = None) -> None:
         self.events: list[Event] = []
-        self.maps: dict[str, Any] = memory_maps()
+        self.maps: dict[str, Any] = memory_maps(dedup=dedup_ttl > 0)
         self.clock = CaptureClock()
         self.teller = Teller(Dedup(dedup_ttl), self._offer, "sensor")
         self.pipeline = Pipeline(
