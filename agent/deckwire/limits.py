@@ -29,6 +29,14 @@ ANSWERS = 1_024
 TEXT_CACHE = 16_384
 """Addresses whose text is kept."""
 
+# --- connect scans ----------------------------------------------------------------------------
+SCAN_SOURCES = 1_024
+"""Sources of which touched services are kept; the one silent for longest makes room, counted."""
+SCAN_SERVICES = 64
+"""Services kept of one source: evidence counts no further."""
+SCAN_TOUCHES = 4_096
+"""Connections that wait for a verdict; beyond it those waiting longest are told, counted."""
+
 # --- the kernel's tables, as far as the agent must know their sizes (bpf/limits.h) -------------
 FLOWS = 262_144
 DECKY_BITS = 65_536

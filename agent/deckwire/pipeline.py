@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from heapq import nsmallest
 
 from deckwire import abi
 from deckwire.certificate import CertificateCache
 from deckwire.clock import Clock
+from deckwire.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
 from deckwire.connections import Connections
 from deckwire.deckies import Registry
@@ -32,6 +33,7 @@ from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
 from deckwire.events.syn import syn_event
 from deckwire.fingerprints.identity import Answer, Identifier, Identity
+from deckwire.fingerprints.scanners import Tool
 from deckwire.flow import FlowRecord, ends
 from deckwire.handshake import Handshake
 from deckwire.limits import IDENTITIES, PLACES
@@ -81,6 +83,7 @@ class Pipeline:
         self._describe_client = Described(partial(client_fields.describe, choices=choices))
         self._describe_server = Described(partial(server_fields.describe, choices=choices))
         self._certificates = CertificateCache()
+        self._scans = ConnectScans(self.counts)
         self._places: dict[tuple[bytes, int], Place] = {}
         self._identities: dict[int, Identity] = {}
 
@@ -105,6 +108,7 @@ class Pipeline:
                     self._end_open(batch.flow(number), "idle")
                 elif not batch.stray:
                     sources[source_slot] += 1
+        self._tell_touches(self._scans.due(now_ns, self._attempts))
         self._evict(sources)
         self._tables.recount_sources(sources)
         self._collect_hidden(now_ns)
@@ -118,6 +122,7 @@ class Pipeline:
         for decky in removed:
             self._tables.unwatch(decky)
         if removed:
+            self._tell_all_touches()
             gone = {decky.packed for decky in removed}
             for flow in self._tables.open_flows():
                 low, high = flow.key[:16], flow.key[16:32]
@@ -133,6 +138,7 @@ class Pipeline:
             self._end_open(flow, "shutdown")
         while (ended := self.connections.end_any()) is not None:
             self._tell_observations(*ended)
+        self._tell_all_touches()
         self._collect_hidden(None)
         self._teller.close_windows(self._clock.wall_ns(self._clock.now_ns()), all_of_them=True)
 
@@ -185,17 +191,11 @@ class Pipeline:
             return
         if client == abi.CLIENT_UNKNOWN:
             client = self._likely_client(key)
-        place = self._place(key, client)
-        if place is not None:
-            time_ns = self._clock.wall_ns(record.last_ns)
-            self._tell_of_service(
-                SERVICE_FLOW,
-                key,
-                client,
-                record.last_ns,
-                flow_headline(place, time_ns),
-                lambda: flow_event(place, time_ns, record, client, record.close or close),
-            )
+        found = touch(key, client, ends(key, client), record)
+        if found is not None:
+            self._tell_touches(self._scans.take(found))
+        else:
+            self._tell_flow(key, client, record, record.close or close)
 
     # --- tables ---
 
@@ -235,6 +235,10 @@ class Pipeline:
             sources[flow.state.source_slot] -= 1
             self.counts["flows_evicted"] += not flow.state.closed
 
+    def _attempts(self) -> Iterator[Attempt]:
+        for key, client, time_ns in self._tables.unanswered():
+            yield Attempt(ends(key, client), time_ns)
+
     def _collect_hidden(self, now_ns: int | None) -> None:
         """What the kernel hid for windows that are over now; None: for all of them."""
         self._add_hidden(self._tables.syns.over(now_ns))
@@ -269,6 +273,29 @@ class Pipeline:
         until_ns = syn.time_ns + end_ns - time_ns
         # And what the kernel hid by itself until it was decided here.
         self._add_hidden(self._tables.syns.open(signature, window, until_ns))
+
+    def _tell_all_touches(self) -> None:
+        now_ns = self._clock.now_ns()
+        self._tell_touches(self._scans.due(now_ns, self._attempts, all_of_them=True))
+
+    def _tell_touches(self, verdicts: Iterable[Verdict]) -> None:
+        for told, tool in verdicts:
+            self._tell_flow(told.key, told.client, told.record, told.record.close, tool)
+
+    def _tell_flow(
+        self, key: bytes, client: int, record: FlowRecord, close: str, tool: Tool | None = None
+    ) -> None:
+        place = self._place(key, client)
+        if place is not None:
+            time_ns = self._clock.wall_ns(record.last_ns)
+            self._tell_of_service(
+                SERVICE_FLOW,
+                key,
+                client,
+                record.last_ns,
+                flow_headline(place, time_ns),
+                lambda: flow_event(place, time_ns, record, client, close, tool),
+            )
 
     def _tell_of_service(
         self,

@@ -22,6 +22,13 @@ _STATE = "<16xQ33xBBxI"
 _FLOW_STATE = Struct(f"{_STATE}{abi.FLOW_BYTES - calcsize(_STATE)}x")
 """last_ns, close, flags and source_slot of struct flow: a sweep looks at every entry, and to
 decode each would cost 30 us. A test holds it against abi.FLOW_TOTALS."""
+_ATTEMPT = Struct(
+    f"<{abi.HALF_OPEN_BYTES - 2 * abi.OPENING_BYTES - 8}xQ"
+    f"{abi.OPENING_BYTES - 8 + abi.OPENING_IP_VERSION}xB"
+    f"{abi.OPENING_BYTES - abi.OPENING_IP_VERSION - 1}xB7x"
+)
+"""time_ns of the SYN, ip_version of the SYN-ACK (0: none was seen) and client of struct half_open;
+a test holds it against abi.SCHEMAS."""
 _SOURCE = Struct("<16sQ")
 """struct source: the budget as it stands, and the number of connections."""
 _CROWDED = 0.9
@@ -143,6 +150,14 @@ class Tables:
             yield FlowBatch(entries, stray=False)
         for entries in self._strays.batches():
             yield FlowBatch(entries, stray=True)
+
+    def unanswered(self) -> Iterator[tuple[bytes, int, int]]:
+        """SYNs that got no SYN-ACK, as far as the table keeps them: key, client, SYN's time."""
+        for batch in self._half_open.batches():
+            attempts = _ATTEMPT.iter_unpack(batch.values)
+            for number, (time_ns, answered, client) in enumerate(attempts):
+                if not answered:
+                    yield batch.entry(number)[0], client & 1, time_ns
 
     def take(self, flow: OpenFlow) -> OpenFlow | None:
         """Deletes a connection; as it was then, or None if it is gone or another is in its place.

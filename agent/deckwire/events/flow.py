@@ -5,6 +5,7 @@ from __future__ import annotations
 from deckwire.event import Event, Headline
 from deckwire.events.latency import rtt_fields
 from deckwire.events.place import Place
+from deckwire.fingerprints.scanners import Tool
 from deckwire.flow import FlowRecord
 
 _PROBE_PACKETS = 4
@@ -32,8 +33,18 @@ def headline(place: Place, time_ns: int) -> Headline:
     )
 
 
-def flow_event(place: Place, time_ns: int, record: FlowRecord, client: int, close: str) -> Event:
-    """One connection that the end `client` opened; `time_ns` is its last packet's wall time."""
+def flow_event(
+    place: Place,
+    time_ns: int,
+    record: FlowRecord,
+    client: int,
+    close: str,
+    tool: Tool | None = None,
+) -> Event:
+    """One connection that the end `client` opened; `time_ns` is its last packet's wall time.
+
+    `tool` made it: known of those that belong to a scan.
+    """
     sent, answered = record.sides[client], record.sides[1 - client]
     packets = sent.packets + answered.packets
     duration_ns = max(record.last_ns - record.first_ns, 0)
@@ -56,5 +67,7 @@ def flow_event(place: Place, time_ns: int, record: FlowRecord, client: int, clos
         ("close", close),
     ]
     fields += rtt_fields(record.rtt_client_us, record.rtt_server_us)
+    if tool is not None:
+        fields += [("tool", tool.name), ("tool_evidence", tool.evidence)]
     fields += place.tail()
     return headline(place, time_ns).event(fields)
