@@ -77,6 +77,8 @@ overlay() {
 	\$b mount -t overlay -o "lowerdir=/host\$1,upperdir=/memory/\$3/upper,workdir=/memory/\$3/work" \$3 "\$2"
 }
 overlay '$root' /root root &&
+	\$b mount -t tmpfs tmpfs /root/run &&
+	\$b mount -t tmpfs tmpfs /root/tmp && # before the checkout, which may be in it
 	overlay '$checkout' '/root$checkout' checkout &&
 	\$b mkdir -p '/root/lib/modules/$version' &&
 	\$b mount -o bind '/host$kernel/usr/lib/modules/$version' '/root/lib/modules/$version' ||
@@ -89,8 +91,6 @@ EOF_INIT
 cat >"$work/initial/system" <<EOF_SYSTEM
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
 export VM_REPORT=/run/report PYTHONPATH='$checkout/agent'
-mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /tmp
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
@@ -109,7 +109,7 @@ stty -F /dev/ttyS1 raw
 { cat \$VM_REPORT; echo "status \$status"; } >/dev/ttyS1
 sync
 echo o >/proc/sysrq-trigger
-sleep 60
+while :; do :; done # until it is off; the disk goes first, so no program can be started any more
 EOF_SYSTEM
 
 chmod +x "$work/initial/init"
