@@ -3,67 +3,41 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from deckwire.loader import module
 from deckwire.loader.errors import LoaderError
+from deckwire.loader.module import load_programs
 from deckwire.loader.symbols import SYMBOLS
 
 KINDS = {"tc_ingress": "SCHED_CLS", "xdp_ingress": "XDP"}
 
 
-class Compiler:
-    """Stands for BCC and the verifier, which refuses `bad` if it was optimised once."""
+def module_that_refuses(refused: str) -> SimpleNamespace:
+    """Stands for a bcc.BPF and the verifier; a program's descriptor is its kind."""
 
-    def __init__(self, bad: str, *, always: bool = False) -> None:
-        self._bad = bad
-        self._always = always
-        self.compiled: list[Sequence[str]] = []
-        self.cleaned = 0
+    def load_func(name: str, kind: int) -> SimpleNamespace:
+        if name == refused:
+            raise Exception("Permission denied")
+        return SimpleNamespace(fd=kind)
 
-    def __call__(self, request: dict[str, Any], more_flags: Sequence[str]) -> SimpleNamespace:
-        self.compiled.append(more_flags)
-        refuses = self._always or more_flags == module.ONCE
-
-        def load_func(name: str, kind: int) -> SimpleNamespace:
-            if refuses and name == self._bad:
-                raise Exception("Permission denied")
-            return SimpleNamespace(fd=100 * len(self.compiled) + kind)
-
-        def cleanup() -> None:
-            self.cleaned += 1
-
-        return SimpleNamespace(SCHED_CLS=3, XDP=6, load_func=load_func, cleanup=cleanup)
+    return SimpleNamespace(SCHED_CLS=3, XDP=6, load_func=load_func)
 
 
-@pytest.mark.parametrize(
-    ("bad", "flags", "fds"),
-    [
-        ("", [module.ONCE], [103, 106]),
-        ("xdp_ingress", [module.ONCE, module.TWICE], [203, 206]),
-    ],
-)
-def test_what_is_refused_is_compiled_again_with_all_passes(
-    bad: str, flags: list[Sequence[str]], fds: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compiler = Compiler(bad)
-    monkeypatch.setattr(module, "compile_module", compiler)
-    _, programs = module.compile_and_load({}, KINDS)
-    assert compiler.compiled == flags
-    assert compiler.cleaned == len(flags) - 1
-    assert list(programs) == list(KINDS)
-    assert [program.fd for program in programs.values()] == fds
+def test_each_program_is_loaded_as_its_kind() -> None:
+    programs = load_programs(module_that_refuses(""), KINDS)
+    assert [(name, program.fd) for name, program in programs.items()] == [
+        ("tc_ingress", 3),
+        ("xdp_ingress", 6),
+    ]
 
 
-def test_what_is_refused_twice_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "compile_module", Compiler("xdp_ingress", always=True))
-    with pytest.raises(LoaderError, match=r"^the kernel refused the program xdp_ingress"):
-        module.compile_and_load({}, KINDS)
+@pytest.mark.parametrize("name", KINDS)
+def test_the_one_that_is_refused_is_named(name: str) -> None:
+    with pytest.raises(LoaderError, match=f"^the kernel refused the program {name} "):
+        load_programs(module_that_refuses(name), KINDS)
 
 
 @pytest.mark.root

@@ -21,7 +21,7 @@ from bcc import __version__ as bcc_version
 
 from deckwire.kernel.loading import XDP_PROGRAM, LoadRequest
 from deckwire.kernel.syscalls import bpf
-from deckwire.loader.module import compile_and_load
+from deckwire.loader.module import compile_module, load_programs
 
 PROG_LOAD = 5
 LOG_STATS = 4
@@ -66,12 +66,11 @@ def main() -> None:
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
     request = LoadRequest()
-    tc = dict.fromkeys((*request.programs, *request.jumps), "SCHED_CLS")
-    # By itself, as it is optimised for a start without it.
-    for kinds in (tc, {XDP_PROGRAM: "XDP"}):
-        module, _ = compile_and_load(request.body(), kinds)
-        for name, kind in kinds.items():
-            tell(name, module.dump_func(name), getattr(module, kind))
+    kinds = dict.fromkeys((*request.programs, *request.jumps), "SCHED_CLS")
+    module = compile_module(request.body())
+    for name, kind in (kinds | {XDP_PROGRAM: "XDP"}).items():
+        load_programs(module, {name: kind})  # which gives the maps their descriptors
+        tell(name, module.dump_func(name), getattr(module, kind))
 
 
 def tell(name: str, bytecode: bytes, kind: int) -> None:

@@ -21,7 +21,8 @@ from deckwire.kernel.rings import ring_bytes
 from deckwire.loader.attachment import TCX_TYPES, Assist, attach, delete_filters
 from deckwire.loader.errors import LoaderError
 from deckwire.loader.module import (
-    compile_and_load,
+    compile_module,
+    load_programs,
     maps_of,
     open_rings,
     raise_memlock,
@@ -84,7 +85,8 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     kinds = dict.fromkeys((*request["programs"], *request["jumps"]), "SCHED_CLS")
     if request["xdp"] != "off":
         kinds[XDP_PROGRAM] = "XDP"
-    module, loaded = compile_and_load(request, kinds)
+    module = compile_module(request)
+    loaded = load_programs(module, kinds)
     maps = maps_of(module)
     for slot, name in enumerate(request["jumps"]):
         maps[JUMPS].update(slot.to_bytes(4, "little"), loaded[name].fd.to_bytes(4, "little"))

@@ -7,7 +7,7 @@ import ctypes
 import os
 import re
 import resource
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from struct import Struct
 from threading import Thread
@@ -21,10 +21,9 @@ from deckwire.loader.errors import LoaderError
 SAMPLES, SETTINGS = "samples", "settings"
 """Maps that are written here."""
 
-CFLAGS = ("-Wno-macro-redefined",)
-ONCE, TWICE = ("-Xclang", "-disable-llvm-passes"), ()
-"""More flags: whether clang, too, optimises what BCC optimises anyway. Its passes cost 0.3 s and
-gain no packet anything, but some of them know what verifiers like."""
+CFLAGS = ("-Wno-macro-redefined", "-Xclang", "-disable-llvm-passes")
+"""BCC optimises what clang gives it. That clang did so before would cost 0.3 s of each start and
+gain no packet anything."""
 
 _U32 = Struct("=I")
 
@@ -36,23 +35,7 @@ def raise_memlock() -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, infinite)
 
 
-def compile_and_load(
-    request: Mapping[str, Any], kinds: Mapping[str, str]
-) -> tuple[Any, dict[str, Program]]:
-    """The compiled module with its maps made, a bcc.BPF, and its programs of these kinds loaded.
-
-    What the verifier refuses is optimised twice: before Linux 6.12 it takes xdp_ingress only so.
-    """
-    module = compile_module(request, ONCE)
-    try:
-        return module, load_programs(module, kinds)
-    except LoaderError:
-        module.cleanup()
-    module = compile_module(request, TWICE)
-    return module, load_programs(module, kinds)
-
-
-def compile_module(request: Mapping[str, Any], more_flags: Sequence[str]) -> Any:
+def compile_module(request: Mapping[str, Any]) -> Any:
     """The compiled module with its maps made, a bcc.BPF."""
     try:
         from bcc import BPF  # noqa: PLC0415 - 72 MB that attaching alone does without
@@ -64,7 +47,7 @@ def compile_module(request: Mapping[str, Any], more_flags: Sequence[str]) -> Any
     bpf_directory, source = request["bpf"], request["source"]
     if request["headers"] == "shim":
         os.environ["BCC_KERNEL_SOURCE"] = f"{bpf_directory}/shim"
-    flags = [f"-I{bpf_directory}", *CFLAGS, *more_flags]
+    flags = [f"-I{bpf_directory}", *CFLAGS]
     flags += [f"-D{name}={int(value)}" for name, value in request["table_sizes"].items()]
     if request["replay_clock"]:
         flags.append("-DDECKWIRE_REPLAY_CLOCK")
