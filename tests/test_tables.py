@@ -50,6 +50,25 @@ def test_what_a_sweep_looks_at_is_what_the_schema_says(value: bytes) -> None:
     assert state.source_slot == totals.source_slot
 
 
+def half_open(*, client: int = 0, syn_ns: int = 7, answered: bool = False) -> bytes:
+    """A struct half_open with a SYN, and its SYN-ACK if it was answered."""
+    schema = abi.SCHEMAS["half_open"]
+    value = schema.parse(b"\xff" * schema.sizeof())
+    value.client = client
+    value.syn.update({"time_ns": syn_ns, "ip_version": 4})
+    value.synack.ip_version = 4 * answered
+    data: bytes = schema.build(value)
+    return data
+
+
+@NEEDS_ROOT
+def test_unanswered_attempts_are_those_without_a_synack(lab: ReplayLab, tables: Tables) -> None:
+    table = lab.loaded.maps["half_open"]
+    table.update(KEY, half_open(client=1, syn_ns=1 << 40))
+    table.update(KEY[::-1], half_open(answered=True))
+    assert list(tables.unanswered()) == [(KEY, 1, 1 << 40)]
+
+
 @NEEDS_ROOT
 def test_deckies_of_both_families(lab: ReplayLab, tables: Tables) -> None:
     four, six = lab.loaded.maps["deckies4"], lab.loaded.maps["deckies6"]

@@ -5,7 +5,7 @@ is the end: it closes with a linger time of zero, so its kernel resets the conne
 handshake is complete, and not a byte was sent. Ordinary clients close with FIN; a reset of theirs
 comes after data, or because the server's data was not read. One such connection is a health check
 of a load balancer as well. nmap's are several services within a short time, of which some answer
-and others do not. docs/fingerprints.md has the captures and the rule.
+and others do not. docs/systems.md has the rule and the captures behind it.
 """
 
 from __future__ import annotations
@@ -205,10 +205,12 @@ class _Source:
         if not counted[_Seen.RESET] or len(self._services) < SERVICES:
             return None
         more = "+" if len(self._services) == SCAN_SERVICES else ""
-        traits = ["connect scan", "handshake then reset", "no data"]
-        traits.append(f"services answered {counted[_Seen.RESET] + counted[_Seen.SILENT]}{more}")
-        if counted[_Seen.UNANSWERED]:
-            traits.append(f"unanswered {counted[_Seen.UNANSWERED]}{more}")
+        unanswered = counted.pop(_Seen.UNANSWERED, 0)
+        # What did not answer makes room for what did: only one of both can be more.
+        answered = f"services answered {counted.total()}{more if not unanswered else ''}"
+        traits = ["connect scan", "handshake then reset", "no data", answered]
+        if unanswered:
+            traits.append(f"unanswered {unanswered}{more}")
         return Tool("nmap", "; ".join(traits))
 
     def made(self, found: Touch) -> bool:

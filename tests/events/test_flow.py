@@ -8,6 +8,7 @@ import pytest
 
 from deckwire.event import INFORMATIONAL
 from deckwire.events.flow import flow_event, is_probe
+from deckwire.fingerprints.scanners import Tool
 from deckwire.flow import FlowRecord, SideRecord
 
 from .made import ADDRESSES, MS, TAIL, names, params, place
@@ -54,6 +55,13 @@ def test_fields_in_order() -> None:
         "192.0.2.9",
         "198.51.100.7|443",
     )
+
+
+def test_a_tool_stands_before_the_place() -> None:
+    event = flow_event(place(), 9, record(), 1, "rst", Tool("nmap", "connect scan; no data"))
+    assert names(event)[-2 - len(TAIL) :] == ["tool", "tool_evidence", *TAIL]
+    told = params(event)
+    assert (told["tool"], told["tool_evidence"]) == ("nmap", "connect scan; no data")
 
 
 def test_texts() -> None:

@@ -219,7 +219,7 @@ def test_hping(lab: Lab, options: list[str]) -> None:
         ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2", "-p", str(OPEN), DECKY],
         [*python(DECKY, OPEN)],
         [*python(DECKY6, CLOSED)],
-        # a scan by connect() is the kernel's: nothing tells the tool
+        # a scan by connect() is the kernel's: nothing in its SYNs tells the tool
         ["nmap", "-n", "-Pn", "-sT", "-p", f"{OPEN},{CLOSED}", DECKY],
     ],
     ids=lambda command: os.path.basename(command[0]),

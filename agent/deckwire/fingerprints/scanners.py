@@ -2,8 +2,8 @@
 
 Ordinary kernels send an MSS, window scale, SACK-permitted and "don't fragment" with every SYN; each
 rule here needs traits that no kernel has together. Tools that connect through their host's kernel
-(``nmap -sT``, curl, most bots) look like that kernel and are not told. docs/systems.md has the
-table of tools, traits and limits.
+(``nmap -sT``, curl, most bots) look like that kernel and are not told here; connect_scans has those
+of nmap. docs/systems.md has the table of tools, traits and limits.
 """
 
 from __future__ import annotations

@@ -1,0 +1,164 @@
+"""nmap's connect scans are named; other clients, and a browser, are not."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from deckwire.lab import Lab
+from deckwire.lab.agent import AgentProcess
+from deckwire.lab.certificates import make_certificate
+from deckwire.lab.servers import http_server, serve, tls_server
+
+from .watching import EVERYTHING, assert_nothing_lost
+
+pytestmark = pytest.mark.root
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+CONNECT = """
+import socket, sys
+for port in sys.argv[2:]:
+    try:
+        socket.create_connection((sys.argv[1], int(port)), timeout=5).close()
+    except OSError:
+        pass
+"""
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER with a time of zero: close() resets."""
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    missing = [program for program in programs if shutil.which(program) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def greet(connection: socket.socket) -> None:
+    connection.sendall(b"220 mail.example.test ESMTP\r\n")
+    connection.recv(1_000)
+
+
+def open_ports(lab: Lab) -> None:
+    """443, 80 and one with a greeting on the first decky, 8080 alone on the second."""
+    web, mail, _ = lab.deckies
+    tls_server(lab, web, make_certificate(lab.directory, "www.example.test", key="ec"))
+    http_server(lab, web)
+    serve(lab, web, 25, greet)
+    http_server(lab, mail, 8080)
+
+
+def named(agent: AgentProcess) -> list[tuple[str, str, int]]:
+    """Event, tool and destination port of all that names a tool."""
+    return sorted(
+        (event["event"], event["fields"]["tool"], event["fields"]["dst_port"])
+        for event in agent.events
+        if "tool" in event["fields"]
+    )
+
+
+@needs("nmap", "setpriv")
+@pytest.mark.parametrize(
+    ("user", "options", "decky", "ports", "evidence"),
+    [
+        ([], ["-p80,443,25"], 0, {80, 443}, "answered 3"),
+        (NOBODY, ["-p80,443,81"], 0, {80, 443}, "answered 2; unanswered 1"),
+        (NOBODY, ["-p1-100,443"], 0, {80, 443}, ""),
+        ([], ["-6", "-p8000-8100"], 1, {8080}, "answered 1; unanswered 63+"),
+        ([], ["-p8080,22,443", "--scan-delay", "300ms"], 1, {8080}, "answered 1; unanswered 2"),
+    ],
+)
+def test_a_connect_scan_is_named(
+    lab: Lab,
+    user: Sequence[str],
+    options: Sequence[str],
+    decky: int,
+    ports: set[int],
+    evidence: str,
+) -> None:
+    open_ports(lab)
+    agent = AgentProcess(lab)  # with dedup, as it is run
+    target = lab.deckies[decky]
+    address = target.v6 if "-6" in options else target.v4
+    done = lab.run(lab.client, [*user, "nmap", "-n", "-Pn", "-sT", *options, address])
+    assert done.returncode == 0, done.stderr
+    for port in ports:
+        told = agent.expect("tcp_flow_timing", tool="nmap", dst_ip=address, dst_port=port)
+        assert told["host"] == target.name
+        fields = told["fields"]
+        assert (fields["close"], fields["bytes"]) == ("rst", 0)
+        assert fields["tool_evidence"].startswith("connect scan; handshake then reset; no data; ")
+        assert evidence in fields["tool_evidence"]
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+    # Its SYNs are its kernel's, and say so.
+    syns = agent.find("tcp_syn_fingerprint")
+    assert {event["fields"]["os_guess"] for event in syns} == {"linux"}
+    assert {event for event, _, _ in named(agent)} == {"tcp_flow_timing"}
+
+
+def test_other_clients_are_not(lab: Lab) -> None:
+    """One after another from one address: even together they are no scan."""
+    open_ports(lab)
+    agent = AgentProcess(lab, options=EVERYTHING)
+    web = lab.deckies[0].v4
+    commands: list[list[str]] = [
+        *(["curl", "-sk", "-m", "5", f"http://{web}:{port}/"] for port in (80, 81, 82, 83)),
+        ["curl", "-sk", "-m", "5", f"https://{web}/"],
+        ["openssl", "s_client", "-connect", f"{web}:443"],
+        ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-p", "25", web],
+        ["nc", "-z", "-w", "5", web, "20-100"],
+        ["nc", "-z", "-w", "5", web, "443"],
+        [sys.executable, "-c", CONNECT, web, "25", "80", "443", "81", "82"],
+        ["timeout", "-s", "KILL", "0.3", "nc", web, "80"],
+    ]
+    for command in commands:
+        if shutil.which(command[0]) is not None:
+            lab.run(lab.client, command)
+    # Health checks as load balancers make them, of one service and from an address of their own.
+    for _ in range(5):
+        with lab.client.connect(web, 443, lab.client.ipv4[1]) as check:
+            check.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    assert agent.stop() == 0
+    assert named(agent) == []
+    checks = agent.find("tcp_flow_timing", src_ip=lab.client.ipv4[1], close="rst", bytes=0)
+    assert len(checks) == 5
+    assert_nothing_lost(agent)
+
+
+def test_a_browser_is_not(lab: Lab, tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser is installed: {', '.join(BROWSERS)}")
+    open_ports(lab)
+    agent = AgentProcess(lab, options=EVERYTHING)
+    web, mail = lab.deckies[0].v4, lab.deckies[1].v4
+    # Nothing but the deckies can be reached; a plain port and a closed one beside TLS.
+    for url in ("https://www.example.test/", f"http://{mail}:8080/", f"http://{web}:81/"):
+        done = lab.run(
+            lab.client,
+            [
+                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+                *("--disable-dev-shm-usage", "--no-first-run", "--ignore-certificate-errors"),
+                *("--host-resolver-rules=MAP www.example.test " + web, "--timeout=10000"),
+                *(f"--user-data-dir={tmp_path}", url),
+            ],
+            seconds=60,
+        )
+        if ":81" not in url:
+            assert "It works" in done.stdout, done.stderr
+    hello = agent.expect("tls_client_hello", sni="www.example.test")["fields"]
+    # TLS 1.3 over TCP with a name, HTTP/2 offered first, a post-quantum group.
+    assert hello["ja4"].startswith("t13d"), hello
+    assert hello["ja4"][8:10] == "h2", hello
+    assert hello["alpn"] == ["h2", "http/1.1"]
+    assert hello["pq"]
+    assert agent.stop() == 0
+    assert named(agent) == []
+    assert {event["fields"]["os_guess"] for event in agent.find("tcp_syn_fingerprint")} == {"linux"}
+    assert_nothing_lost(agent)
