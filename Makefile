@@ -6,7 +6,7 @@ APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hp
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
 .PHONY: setup demo test lint bench bench-flood clean fuzz differential \
-	vm-test ci-vm vagrant-test
+	vm-test vm-matrix ci-vm vagrant-test
 
 setup: $(VENV)/.installed
 
@@ -56,10 +56,12 @@ bench-flood: setup
 
 # The tests of tests/vm/suite.sh on Debian's kernels in virtual machines (docs/kernels.md):
 # KERNEL=all, or a list of 5.10, 6.12 and the like; 6.12@trixie has the user space of that Debian.
-# ci-vm is the short form for every change.
+# vm-matrix runs all of them and writes the tables there; ci-vm is the short form for every change.
 KERNEL ?= all
 vm-test: setup
 	vagrant/vm-test.sh full $(KERNEL)
+vm-matrix: setup
+	JOBS=2 vagrant/vm-test.sh -w docs/kernels.md full all
 ci-vm: setup
 	JOBS=2 vagrant/vm-test.sh quick 5.10 6.12
 

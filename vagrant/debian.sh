@@ -20,14 +20,16 @@ need_packages() {
 	((${#missing[@]})) || return 0
 	[[ $EUID == 0 ]] || die "missing packages, and installing them needs root: ${missing[*]}"
 	echo "installing ${missing[*]}"
+	mkdir -p "$CACHE"
 	# A list of packages that is older than a day names files that may be gone.
-	[[ -n $(find /var/lib/apt/lists -maxdepth 1 -name '*_InRelease' -mtime -1 -print -quit) ]] ||
-		apt-get -qq update
-	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-		"${missing[@]}" >"$CACHE/apt.log" 2>&1 || {
-		cat "$CACHE/apt.log" >&2
-		die "apt-get failed"
-	}
+	if {
+		[[ -n $(find /var/lib/apt/lists -maxdepth 1 -name '*_InRelease' -mtime -1 -print -quit) ]] ||
+			apt-get -qq update
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}"
+	} >"$CACHE/apt.log" 2>&1; then
+		return
+	fi
+	die "apt-get cannot install ${missing[*]}: $(grep -m 1 '^E: ' "$CACHE/apt.log" || echo "see $CACHE/apt.log")"
 }
 
 # need_qemu: what it takes to boot a kernel. Sets virtiofsd, a part of qemu's packages in Debian 12 and
@@ -69,5 +71,6 @@ other_suites() {
 	EOF
 	export APT_CONFIG=$apt/apt.conf
 	[[ -n $(find "$apt/lists" -maxdepth 1 -name '*Release' -mtime -1 -print -quit) ]] ||
-		apt-get -qq update
+		apt-get -qq update -o APT::Update::Error-Mode=any 2>"$apt/log" ||
+		die "cannot read the packages of ${SUITES[*]}: $(head -n 1 "$apt/log")"
 }

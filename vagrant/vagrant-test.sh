@@ -53,15 +53,15 @@ inside() {
 
 	cd "$here"
 	local failed=0
-	timed "vagrant up" vagrant up --no-color || failed=1
+	timed "vagrant up" vagrant up --no-color --no-tty || failed=1
 	if ((!failed)); then
-		timed "acceptance" vagrant ssh --no-color -c deckwire-acceptance || failed=1
-		timed "systemd-analyze" vagrant ssh --no-color -c \
+		timed "acceptance" vagrant ssh --no-color --no-tty -c deckwire-acceptance || failed=1
+		timed "systemd-analyze" vagrant ssh --no-color --no-tty -c \
 			"systemd-analyze security --no-pager deckwire.service" >"$LOGS/security.log" || failed=1
-		timed "provision again" vagrant provision --no-color || failed=1
-		timed "vagrant halt" vagrant halt --no-color || failed=1
+		timed "provision again" vagrant provision --no-color --no-tty || failed=1
+		timed "vagrant halt" vagrant halt --no-color --no-tty || failed=1
 	fi
-	timed "vagrant destroy" vagrant destroy --no-color --force || failed=1
+	timed "vagrant destroy" vagrant destroy --no-color --no-tty --force || failed=1
 	return "$failed"
 }
 
@@ -76,8 +76,8 @@ timed "packages" need_packages vagrant vagrant-libvirt libvirt-daemon-system lib
 	dnsmasq-base iptables qemu-system-x86 qemu-utils seabios rsync openssh-client
 timed "make-box" "$here/make-box.sh"
 box=$CACHE/box/deckwire.box
-if [[ $(cat "$VAGRANT_HOME/box.made-from" 2>/dev/null) != "$(cat "$box.made-from")" ]]; then
-	timed "vagrant box add" vagrant box add --no-color --force --name "$DECKWIRE_BOX" "$box"
+if [[ $(cat "$VAGRANT_HOME/${box##*/}.made-from" 2>/dev/null) != "$(cat "$box.made-from")" ]]; then
+	timed "vagrant box add" vagrant box add --no-color --no-tty --force --name "$DECKWIRE_BOX" "$box"
 	cp "$box.made-from" "$VAGRANT_HOME/"
 fi
 # The machine has no way to the package index.
