@@ -24,8 +24,10 @@ PLACES = 4_096
 """Places of connections kept between the events of one."""
 IDENTITIES = 4_096
 """Identities of SYNs kept by the kernel's signature."""
-ANSWERS = 1_024
-"""Identities of SYN-ACKs kept by all that a signature looks at."""
+SYSTEMS = 4_096
+"""Systems of SYNs and SYN-ACKs kept by all that a signature looks at."""
+OPTION_WALKS = 1_024
+"""Options of SYNs and SYN-ACKs whose reading is kept."""
 TEXT_CACHE = 16_384
 """Addresses whose text is kept."""
 

@@ -109,15 +109,19 @@ def test_a_server_is_named_and_remembered() -> None:
     assert answer.os is not None
     assert answer.os.startswith("Linux")
     assert answer.p0f_sig.startswith("4:64+0:0:1460:mss*")
-    assert identifier.identify_answer(later, syn()) is answer
-    assert identifier.identify_answer(replace(later, ttl=9), syn()) is not answer
+    assert identifier.identify_answer(later, syn()) == answer
+    assert identifier.identify_answer(replace(later, ttl=9), syn()) != answer
 
 
 @needs_corpus
 def test_what_is_remembered_is_what_would_be_found() -> None:
-    """Every SYN-ACK of the corpus through one identifier, and through one of its own."""
+    """Every opening of the corpus through one identifier, and through one of its own."""
     for path in sorted((CORPUS / "pcap").glob("*.pcap")):
         for sent in openings(path):
-            if not sent.is_syn:
-                fresh = Identifier(OWN_FILE).identify_answer(sent.opening, None)
-                assert OWN.identify_answer(sent.opening, None) == fresh, path.name
+            fresh = Identifier(OWN_FILE)
+            if sent.is_syn:
+                where = sent.opening, sent.destination, sent.dport
+                assert OWN.identify(*where) == fresh.identify(*where), path.name
+            else:
+                found = fresh.identify_answer(sent.opening, None)
+                assert OWN.identify_answer(sent.opening, None) == found, path.name

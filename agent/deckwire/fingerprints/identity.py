@@ -8,9 +8,9 @@ from typing import NamedTuple
 from deckwire.fingerprints import p0f, scanners, tcp_options
 from deckwire.fingerprints.link import link
 from deckwire.fingerprints.os_guess import os_guess
-from deckwire.fingerprints.p0f_db import SignatureFile
+from deckwire.fingerprints.p0f_db import Label, SignatureFile
 from deckwire.fingerprints.p0f_match import SignatureIndex
-from deckwire.limits import ANSWERS
+from deckwire.limits import SYSTEMS
 from deckwire.opening import Opening
 
 
@@ -36,13 +36,21 @@ class Answer(NamedTuple):
     os_class: str | None
 
 
+class _System(NamedTuple):
+    """What a signature says of an opening."""
+
+    p0f_sig: str
+    label: Label | None
+    link: str | None
+
+
 class Identifier:
     """Identifies openings by one signature file."""
 
     def __init__(self, signature_file: SignatureFile) -> None:
         self._index = SignatureIndex(signature_file.signatures)
         self._links = signature_file.links
-        self._answers: dict[object, Answer] = {}
+        self._systems: dict[object, _System] = {}
 
     def identify(
         self, opening: Opening, destination: bytes, dport: int, syn_mss: int | None = None
@@ -51,50 +59,48 @@ class Identifier:
 
         `syn_mss` is the MSS of the SYN that a SYN-ACK answers.
         """
-        observation = p0f.observe(opening, syn_mss)
-        match = self._index.match(observation)
-        label = match.label if match is not None else None
+        signature, label, medium = self._system(opening, syn_mss)
         tool = scanners.recognise(opening, destination, dport)
         if tool is None and label is not None and label.is_tool:
             tool = scanners.Tool(label.name.lower(), f"signature {label}")
         system = label if tool is None else None
         return Identity(
-            p0f_sig=observation.signature,
+            p0f_sig=signature,
             os=str(system) if system is not None else None,
             os_class=system.os_class if system is not None else None,
             os_guess=os_guess(system, tool.name if tool is not None else None),
-            link=link(observation, self._links),
+            link=medium,
             tool=tool.name if tool is not None else None,
             tool_evidence=tool.evidence if tool is not None else None,
         )
 
     def identify_answer(self, synack: Opening, syn: Opening | None) -> Answer:
-        """The system that answered; its window may count in the MSS of the SYN.
-
-        A server's SYN-ACKs differ in what no signature looks at, so most cost a look-up.
-        """
-        options = tcp_options.walk(synack.options)
+        """The system that answered; its window may count in the MSS of the SYN."""
         syn_mss = tcp_options.walk(syn.options).mss if syn is not None else None
+        signature, label, _ = self._system(synack, syn_mss)
+        if label is None or label.is_tool:
+            return Answer(signature, None, None)
+        return Answer(signature, str(label), label.os_class)
+
+    def _system(self, opening: Opening, syn_mss: int | None) -> _System:
+        """Openings differ most in what no signature looks at, so most cost a look-up."""
+        options = tcp_options.walk(opening.options)
         own, echoed = options.timestamp or (0, 0)
         key = (
-            (synack.ip_version, synack.ttl, synack.tos, synack.window, synack.flags, syn_mss),
-            (synack.df, synack.ip_reserved, synack.ip_options_len, bool(synack.ip_id)),
-            (bool(synack.flow_label), bool(synack.seq), bool(synack.ack), bool(synack.urgent)),
-            (bool(synack.payload_len), bool(own), bool(echoed)),
+            (opening.ip_version, opening.ttl, opening.tos, opening.window, opening.flags, syn_mss),
+            (opening.df, opening.ip_reserved, opening.ip_options_len, opening.ip_id != 0),
+            (opening.flow_label != 0, opening.seq != 0, opening.ack != 0, opening.urgent != 0),
+            (opening.payload_len != 0, own != 0, echoed != 0, len(opening.options)),
             (options.layout, options.mss, options.wscale, options.sack_permitted),
-            (options.padding, options.padding_zeros, options.malformed),
+            (options.padding, options.padding_zeros, options.malformed, options.timestamp is None),
         )
-        answer = self._answers.get(key)
-        if answer is None:
-            observation = p0f.observe(synack, syn_mss)
+        system = self._systems.get(key)
+        if system is None:
+            observation = p0f.observe(opening, syn_mss)
             match = self._index.match(observation)
-            label = match.label if match is not None and not match.label.is_tool else None
-            answer = Answer(
-                observation.signature,
-                str(label) if label is not None else None,
-                label.os_class if label is not None else None,
-            )
-            if len(self._answers) >= ANSWERS:
-                self._answers.clear()
-            self._answers[key] = answer
-        return answer
+            label = match.label if match is not None else None
+            system = _System(observation.signature, label, link(observation, self._links))
+            if len(self._systems) >= SYSTEMS:
+                self._systems.clear()
+            self._systems[key] = system
+        return system

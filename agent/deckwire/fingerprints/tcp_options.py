@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+
+from deckwire.limits import OPTION_WALKS
 
 # Option kinds (IANA "TCP Option Kind Numbers").
 EOL, NOP, MSS, WSCALE, SACK_PERMITTED, SACK = 0, 1, 2, 3, 4, 5
@@ -60,6 +63,8 @@ class TcpOptions:
         return self.padding is not None and self.padding > self.padding_zeros
 
 
+# Each event of a connection reads those of its openings again.
+@lru_cache(maxsize=OPTION_WALKS)
 def walk(raw: bytes) -> TcpOptions:
     """Read the option bytes of one TCP header (RFC 9293, 3.1); any bytes give a value.
 
