@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import pytest
@@ -60,7 +60,7 @@ def touched(where: Ends, after_ns: int = 0, **changes: Any) -> Touch:
     return found
 
 
-def nobody() -> Iterable[Attempt]:
+def nobody(_sources: Container[bytes], _since_ns: int) -> Iterable[Attempt]:
     return ()
 
 
@@ -134,11 +134,17 @@ def test_one_service_and_unanswered_ones_are_a_scan() -> None:
     now_ns = START + connect_scans.HOLD_NS + 51 * MS
     scans.take(touched(between(443)))
     attempts = [Attempt(between(port), START) for port in (80, 81, 81)]
-    # others' and old ones do not count
-    attempts.append(Attempt(between(82, "192.0.2.10"), START))
-    attempts.append(Attempt(between(83), now_ns - connect_scans.WINDOW_NS - 1))
-    assert list(scans.due(now_ns - 1, lambda: pytest.fail("nothing is due"))) == []
-    told = tools(scans.due(now_ns, lambda: attempts))
+    attempts.append(Attempt(between(82, "192.0.2.10"), START))  # another's does not count
+    asked: list[tuple[Container[bytes], int]] = []
+
+    def ask(sources: Container[bytes], since_ns: int) -> Iterable[Attempt]:
+        asked.append((sources, since_ns))
+        return attempts
+
+    assert list(scans.due(now_ns - 1, ask)) == []
+    assert asked == []
+    told = tools(scans.due(now_ns, ask))
+    assert asked == [({packed("192.0.2.9")}, now_ns - connect_scans.WINDOW_NS)]
     assert told == [(443, ANSWERED + "1; unanswered 2")]
 
 
@@ -147,7 +153,9 @@ def test_one_service_is_none(unanswered: int) -> None:
     scans = ConnectScans(Counter())
     scans.take(touched(between(443)))
     attempts = [Attempt(between(80), START)] * unanswered
-    assert tools(scans.due(START + 60 * SECOND, lambda: attempts)) == [(443, None)]
+    assert tools(scans.due(START + 60 * SECOND, lambda _sources, _since_ns: attempts)) == [
+        (443, None)
+    ]
 
 
 def test_a_health_check_is_none_however_often() -> None:
@@ -247,7 +255,7 @@ def test_services_are_bounded_and_answers_count_before_silence() -> None:
     scans = ConnectScans(Counter())
     scans.take(touched(between(1)))
     attempts = [Attempt(between(port), START) for port in range(1_000, 9_000)]
-    (told,) = tools(scans.due(START + 4 * SECOND, lambda: attempts))
+    (told,) = tools(scans.due(START + 4 * SECOND, lambda _sources, _since_ns: attempts))
     assert told == (1, f"{ANSWERED}1; unanswered {SCAN_SERVICES - 1}+")
     (told,) = tools(scans.take(touched(between(2))))
     assert told == (2, f"{ANSWERED}2; unanswered {SCAN_SERVICES - 2}+")

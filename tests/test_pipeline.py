@@ -515,3 +515,37 @@ def test_ended_connections_give_way_first(small: ReplayLab) -> None:
     events = small.frames(in_time(*ended, *open_now, later(1.5)), [DECKY])
     closes = [flow["close"] for flow in of(events, "tcp_flow_timing")]
     assert sorted(closes) == ["fin"] * 40 + ["shutdown"] * 22
+
+
+# --- connect scans ---
+
+
+def scan(open_port: int, closed: list[int]) -> list[Conversation]:
+    """What nmap -sT does, seen at a decky: one port is open, the others are refused."""
+    return [
+        Conversation(server_port=open_port, client_port=41_000).open().reset(),
+        *(
+            Conversation(server_port=port, client_port=42_000 + port).syn().add(1, "RA", 0, 1)
+            for port in closed
+        ),
+    ]
+
+
+def test_a_connect_scan_is_named_at_the_end_of_the_capture_too(lab: ReplayLab) -> None:
+    events = lab.frames(in_time(*scan(443, [22, 80])), [DECKY])
+    flow = one(events, "tcp_flow_timing")
+    assert (flow["tool"], flow["close"], flow["packets"]) == ("nmap", "rst", 4)
+    assert str(flow["tool_evidence"]).endswith("services answered 1; unanswered 2")
+
+
+def test_it_is_named_as_soon_as_what_came_next_was_seen(lab: ReplayLab) -> None:
+    later = talk(client_port=43_000, start_ns=START_NS + 10 * SECOND)
+    events = lab.frames(in_time(*scan(443, [22, 80]), later), [DECKY])
+    flows = of(events, "tcp_flow_timing")
+    assert [flow.get("tool") for flow in flows] == ["nmap", None]
+    assert names(events).index("tcp_flow_timing") < names(events).index("tls_client_hello")
+
+
+def test_one_reset_and_one_refusal_are_no_scan(lab: ReplayLab) -> None:
+    flow = one(lab.frames(in_time(*scan(443, [22])), [DECKY]), "tcp_flow_timing")
+    assert "tool" not in flow

@@ -66,7 +66,11 @@ def test_unanswered_attempts_are_those_without_a_synack(lab: ReplayLab, tables: 
     table = lab.loaded.maps["half_open"]
     table.update(KEY, half_open(client=1, syn_ns=1 << 40))
     table.update(KEY[::-1], half_open(answered=True))
-    assert list(tables.unanswered()) == [(KEY, 1, 1 << 40)]
+    found = [(KEY, 1, 1 << 40)]
+    assert list(tables.unanswered({KEY[16:32]}, 1 << 40)) == found  # an address
+    assert list(tables.unanswered({KEY[16:24]}, 0)) == found  # a subnet
+    assert list(tables.unanswered({KEY[16:32]}, (1 << 40) + 1)) == []
+    assert list(tables.unanswered({KEY[:16], KEY[:8]}, 0)) == []
 
 
 @NEEDS_ROOT

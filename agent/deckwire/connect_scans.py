@@ -11,7 +11,7 @@ and others do not. docs/systems.md has the rule and the captures behind it.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -115,18 +115,22 @@ class ConnectScans:
     def due(
         self,
         now_ns: int,
-        attempts: Callable[[], Iterable[Attempt]],
+        attempts: Callable[[Container[bytes], int], Iterable[Attempt]],
         *,
         all_of_them: bool = False,
     ) -> Iterator[Verdict]:
-        """What has waited long enough; `attempts` are looked through if there is any."""
+        """What has waited long enough.
+
+        `attempts` gives those of some sources since a time. It is asked if there is any such
+        source, and may give others' too.
+        """
         over = [name for name, end_ns in self._waiting.items() if all_of_them or end_ns <= now_ns]
         if not over:
             return
         asked = frozenset(over)
-        for attempt in attempts():
+        for attempt in attempts(asked, now_ns - WINDOW_NS):
             name = _source_of(attempt.ends)
-            if name in asked and attempt.time_ns >= now_ns - WINDOW_NS:
+            if name in asked:
                 self._sources[name].note(attempt.ends, _Seen.UNANSWERED, attempt.time_ns)
         for name in over:
             self._sources[name].forget(now_ns - WINDOW_NS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from heapq import nsmallest
 
@@ -235,8 +235,8 @@ class Pipeline:
             sources[flow.state.source_slot] -= 1
             self.counts["flows_evicted"] += not flow.state.closed
 
-    def _attempts(self) -> Iterator[Attempt]:
-        for key, client, time_ns in self._tables.unanswered():
+    def _attempts(self, sources: Container[bytes], since_ns: int) -> Iterator[Attempt]:
+        for key, client, time_ns in self._tables.unanswered(sources, since_ns):
             yield Attempt(ends(key, client), time_ns)
 
     def _collect_hidden(self, now_ns: int | None) -> None:

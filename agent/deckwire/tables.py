@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from struct import Struct, calcsize
 from typing import NamedTuple
 
@@ -151,12 +151,22 @@ class Tables:
         for entries in self._strays.batches():
             yield FlowBatch(entries, stray=True)
 
-    def unanswered(self) -> Iterator[tuple[bytes, int, int]]:
-        """SYNs that got no SYN-ACK, as far as the table keeps them: key, client, SYN's time."""
+    def unanswered(
+        self, sources: Container[bytes], since_ns: int
+    ) -> Iterator[tuple[bytes, int, int]]:
+        """SYNs since then that got no SYN-ACK, as far as they are kept: key, client, SYN's time.
+
+        `sources` are addresses of 16 bytes and subnets of 8. Others are left out early: after a
+        flood the table is full.
+        """
+        size = self._half_open.key_size
         for batch in self._half_open.batches():
             attempts = _ATTEMPT.iter_unpack(batch.values)
             for number, (time_ns, answered, client) in enumerate(attempts):
-                if not answered:
+                if answered or time_ns < since_ns:
+                    continue
+                at = number * size + 16 * (client & 1)
+                if batch.keys[at : at + 16] in sources or batch.keys[at : at + 8] in sources:
                     yield batch.entry(number)[0], client & 1, time_ns
 
     def take(self, flow: OpenFlow) -> OpenFlow | None:
