@@ -26,7 +26,7 @@ WINDOW_NS = 60_000_000_000
 """So long a service counts; three probes at nmap's ``-T1``, 15 s apart, still stand in it."""
 HOLD_NS = 3_000_000_000
 """So long a connection waits to be told: what its source does next may name it."""
-RESET_NS = 500_000_000
+RESET_NS = 1_000_000_000
 """The latest reset after the handshake: nmap's took 2 ms at most, 82 ms on a busy machine, whatever
 the round trip."""
 
