@@ -53,6 +53,8 @@ static __always_inline void copy_options(struct opening *o, const __u8 *from,
 {
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < MAX_TCP_OPTIONS; i++) {
+		/* opaque: clang would end the loop by !=, which 5.10 forgets */
+		asm volatile("" : "+r"(i));
 		if (i >= len || (const void *)(from + i + 1) > end)
 			return;
 		o->options[i] = from[i];
