@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 import pytest
 
@@ -38,7 +37,7 @@ def teller(output: Output) -> Teller:
 
 
 def at(seconds: float) -> Event:
-    return replace(HELLO, time_ns=round((1_000 + seconds) * S))
+    return HELLO._replace(time_ns=round((1_000 + seconds) * S))
 
 
 def test_fates_are_counted_and_sum_to_what_was_made(teller: Teller, output: Output) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from deckwire import abi
 from deckwire.handshake import Handshake
@@ -38,8 +39,7 @@ class _Type(IntEnum):
     CLIENT_KEY_EXCHANGE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class HelloSeen:
+class HelloSeen(NamedTuple):
     """A ClientHello, or what there was of it."""
 
     time_ns: int
@@ -50,8 +50,7 @@ class HelloSeen:
     """Bytes that the client sent before TLS began; None if its SYN was not seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSeen:
+class SessionSeen(NamedTuple):
     """The first ServerHello, with the ClientHello that it answers if that is known."""
 
     time_ns: int
@@ -61,8 +60,7 @@ class SessionSeen:
     """Whether an older session goes on; None where it does not show."""
 
 
-@dataclass(frozen=True, slots=True)
-class CertificatesSeen:
+class CertificatesSeen(NamedTuple):
     """A clear-text Certificate message with at least one certificate."""
 
     time_ns: int
@@ -400,6 +398,6 @@ class Connection:
         client_session_id = self._session_id if self.hello is not None else None
         resumed = is_resumed(server, self._server_session_id, client_session_id)
         seen.append(SessionSeen(self._session.time_ns, server, self.hello, resumed))
-        seen += [replace(late, client=self.hello) for late in self._later]
+        seen += [late._replace(client=self.hello) for late in self._later]
         self._session = None
         self._later = []

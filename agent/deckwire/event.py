@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 WARNING = 4
@@ -13,8 +12,7 @@ Value = str | int | float | bool | tuple[str, ...]
 """Text stands as it is; numbers, booleans and lists keep their type so that JSON can."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event of docs/events.md, complete but not yet formatted.
 
     Text in `fields` may come from the wire and be hostile: escaping is the formatter's work.

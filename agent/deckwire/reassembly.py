@@ -94,9 +94,15 @@ class Stream:
         if start < self._base:  # before the stream, or read and no longer kept
             data = data[self._base - start :]
             start = self._base
-        if data and self._merge(start, data):
-            self.segments += 1
-            self._forget()
+        if not data:
+            return
+        if start == expected and not self._starts:
+            # The usual segment, next in order where nothing waits: no search for its place.
+            self._data += data
+        elif not self._merge(start, data):
+            return
+        self.segments += 1
+        self._forget()
 
     def read(self) -> bytes:
         """Return the bytes in order that no earlier call has returned, b"" if there are none."""

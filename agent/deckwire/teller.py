@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 
 from deckwire.dedup import Dedup, Key
 from deckwire.event import Event, Headline
 
 
-class Fate(Enum):
+class Fate(StrEnum):
     """events made = told + deduplicated + dropped."""
 
     TOLD = "told"

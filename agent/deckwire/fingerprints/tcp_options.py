@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from deckwire.limits import OPTION_WALKS
 
@@ -30,8 +30,7 @@ _LETTERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TcpOptions:
+class TcpOptions(NamedTuple):
     """What the option bytes of one segment say, however badly they are formed.
 
     Of an option given twice the last one counts.

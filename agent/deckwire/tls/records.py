@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from struct import Struct
+from typing import NamedTuple
 
 from deckwire.limits import HANDSHAKE_BYTES, HANDSHAKE_MESSAGES, RECORD_BYTES, RECORDS
 from deckwire.tls.errors import Malformed
@@ -14,6 +14,7 @@ HANDSHAKE_HEADER_BYTES = 4
 
 _RECORD_HEADER = Struct(">BBBH")
 """RFC 8446, 5.1: type, version major and minor, length."""
+_MESSAGE_HEADER = Struct(">I")
 HELLO_PREFIX_BYTES = RECORD_HEADER_BYTES + 1
 """Bytes after which looks_like_hello always knows."""
 
@@ -45,8 +46,7 @@ class State(Enum):
     MALFORMED = "malformed"
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeMessage:
+class HandshakeMessage(NamedTuple):
     """One complete handshake message."""
 
     type: int
@@ -56,8 +56,7 @@ class HandshakeMessage:
     """Records that hold a part of it, 1 or more."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnfinishedMessage:
+class UnfinishedMessage(NamedTuple):
     """A handshake message whose end has not come."""
 
     type: int
@@ -68,8 +67,7 @@ class UnfinishedMessage:
     records: int
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(NamedTuple):
     """RFC 8446, 6: values as they stand on the wire."""
 
     level: int
@@ -155,16 +153,23 @@ class RecordReader:
         at = 0
         try:
             while at < len(data) and self.state is State.NEED_MORE:
-                wanted = self._left or RECORD_HEADER_BYTES - len(self._partial)
-                chunk = data[at : at + wanted]
-                at += len(chunk)
                 if self._left:
+                    chunk = data[at : at + self._left]
+                    at += len(chunk)
                     self._left -= len(chunk)
                     self._take_content(chunk, messages)
+                    continue
+                wanted = RECORD_HEADER_BYTES - len(self._partial)
+                if wanted == RECORD_HEADER_BYTES <= len(data) - at:
+                    # The usual header comes in one piece.
+                    self._open_record(data, at)
                 else:
-                    self._partial += chunk
+                    self._partial += data[at : at + wanted]
                     if len(self._partial) == RECORD_HEADER_BYTES:
-                        self._open_record()
+                        header = bytes(self._partial)
+                        self._partial.clear()
+                        self._open_record(header, 0)
+                at += wanted
         except Malformed as error:
             self.state = State.MALFORMED
             self.reason = error.reason
@@ -179,18 +184,13 @@ class RecordReader:
         """Return the message that has begun but not ended; None until its header is complete."""
         if len(self._handshake) < HANDSHAKE_HEADER_BYTES:
             return None
-        kind, length = self._handshake_header()
+        kind, length = _message_header(self._handshake, 0)
         body = bytes(self._handshake[HANDSHAKE_HEADER_BYTES:])
         return UnfinishedMessage(kind, body, length, self._spanned)
 
-    def _handshake_header(self) -> tuple[int, int]:
-        """Type and length of the message that has begun (RFC 8446, 4)."""
-        return self._handshake[0], int.from_bytes(self._handshake[1:HANDSHAKE_HEADER_BYTES], "big")
-
-    def _open_record(self) -> None:
+    def _open_record(self, data: bytes, at: int) -> None:
         # By struct: a record's header is read four times as often as all else together.
-        kind, major, minor, length = _RECORD_HEADER.unpack(self._partial)
-        self._partial.clear()
+        kind, major, minor, length = _RECORD_HEADER.unpack_from(data, at)
         if major != 3:
             raise Malformed(f"record version {major}.{minor}")
         if length > RECORD_BYTES:
@@ -219,26 +219,41 @@ class RecordReader:
 
     def _take_content(self, chunk: bytes, messages: list[HandshakeMessage]) -> None:
         if self._type == ContentType.HANDSHAKE:
-            self._handshake += chunk
-            while len(self._handshake) >= HANDSHAKE_HEADER_BYTES:
-                kind, length = self._handshake_header()
-                if length > HANDSHAKE_BYTES:
-                    self._handshake.clear()
-                    raise Malformed("handshake message too long")
-                end = HANDSHAKE_HEADER_BYTES + length
-                if len(self._handshake) < end:
-                    break
-                self._messages += 1
-                if self._messages > HANDSHAKE_MESSAGES:
-                    self._handshake.clear()
-                    raise Malformed("too many handshake messages")
-                body = bytes(self._handshake[HANDSHAKE_HEADER_BYTES:end])
-                messages.append(HandshakeMessage(kind, body, self._spanned))
-                del self._handshake[:end]
-                self._spanned = 1
+            if self._handshake:
+                self._handshake += chunk
+                del self._handshake[: self._take_messages(self._handshake, messages)]
+            else:
+                # The usual message is whole: it is read where it stands, only a rest is kept.
+                self._handshake += chunk[self._take_messages(chunk, messages) :]
         elif self._type == ContentType.ALERT:
             self._partial += chunk
             if not self._left:
                 self.alerts += 1
                 self.alert = self.alert or Alert(*self._partial)
                 self._partial.clear()
+
+    def _take_messages(self, data: bytes | bytearray, messages: list[HandshakeMessage]) -> int:
+        """Give out the messages that `data` holds whole; where the rest begins."""
+        at = 0
+        while len(data) - at >= HANDSHAKE_HEADER_BYTES:
+            kind, length = _message_header(data, at)
+            body = at + HANDSHAKE_HEADER_BYTES
+            if length > HANDSHAKE_BYTES:
+                self._handshake.clear()
+                raise Malformed("handshake message too long")
+            if len(data) - body < length:
+                break
+            self._messages += 1
+            if self._messages > HANDSHAKE_MESSAGES:
+                self._handshake.clear()
+                raise Malformed("too many handshake messages")
+            at = body + length
+            messages.append(HandshakeMessage(kind, bytes(data[body:at]), self._spanned))
+            self._spanned = 1
+        return at
+
+
+def _message_header(data: bytes | bytearray, at: int) -> tuple[int, int]:
+    """Type and length of the message that begins there (RFC 8446, 4)."""
+    word: int = _MESSAGE_HEADER.unpack_from(data, at)[0]
+    return word >> 24, word & 0xFF_FFFF
