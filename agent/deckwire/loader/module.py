@@ -138,7 +138,8 @@ def _explain(what: str) -> str:
     compiler = re.search(r"^.*?([^/\n]+:\d+:\d+: (?:fatal )?error: .*)$", printed, re.MULTILINE)
     if compiler:
         return f"{what}: {compiler[1]}"
-    if re.search(r"Unable to find kernel headers", printed):
+    # The second is what BCC says where the kernel's modules are installed, as they usually are.
+    if re.search(r"Unable to find kernel headers|chdir\(/lib/modules/.*No such file", printed):
         return f"{what}: no kernel headers are installed, use the shim (the default)"
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     last = [line for line in lines if not line.startswith(("processed ", "HINT", "Exception"))]
