@@ -1,16 +1,14 @@
 """The kernel side's structs as construct schemas: a mirror of bpf/sample.h, field by field.
 
-What samples carry is read by Flat: a sample's head costs 1 us. Lengths are checked by the callers,
-because compiled construct does not check short reads. No Container leaves sample.py.
+What samples carry is read by `members` of the schemas, in one unpack. Lengths are checked by the
+callers, because compiled construct does not check short reads.
 """
 
 from __future__ import annotations
 
-from itertools import takewhile
+from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64sl, Int64ul, Struct
 
-from construct import Array, Bytes, FormatField, Int8ul, Int16ul, Int32ul, Int64sl, Int64ul, Struct
-
-from deckwire.flat import Flat
+from deckwire.flat import Flat, members, offset
 from deckwire.limits import DECKY_BITS
 
 FLOW_KEY_BYTES = 36
@@ -208,19 +206,6 @@ FRAME_COUNTERS = COUNTERS[: COUNTERS.index("samples_wanted")]
 
 _counters = Struct(*(name / Int64ul for name in COUNTERS))
 
-
-def _opaque(schema: Struct) -> Struct:
-    """The schema with structs and arrays of structs as bytes, to be read where they are wanted."""
-    return Struct(
-        *(
-            field
-            if isinstance(field.subcon, FormatField | Bytes)
-            else field.name / Bytes(field.sizeof())
-            for field in schema.subcons
-        )
-    )
-
-
 SCHEMAS = {
     "flow_key": _flow_key,
     "opening": _opening,
@@ -240,15 +225,6 @@ SCHEMAS = {
 """By the struct's name in bpf/sample.h; uncompiled, for the test of the ABI."""
 
 SAMPLE_HEAD = Flat("SampleHead", _sample_head)
-HALF_OPEN = Flat("HalfOpen", _opaque(_half_open))
-OPENING = Flat("Opening", _opening)
-FLOW_TOTALS = Flat("FlowTotals", _opaque(_flow_totals))
-FLOW_SIDE = Flat("FlowSide", _flow_side)
-
-_before_ip_version = takewhile(lambda field: field.name != "ip_version", _opening.subcons)
-OPENING_IP_VERSION: int = sum(field.sizeof() for field in _before_ip_version)
-"""Where an opening says whether it is there, and of which IP version."""
-
 SEEN = Flat("Seen", _seen)
 SETTINGS = _settings.compile()
 
@@ -259,3 +235,43 @@ FLOW_BYTES: int = _flow.sizeof()
 SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
 COUNTERS_BYTES: int = _counters.sizeof()
 SOURCE_BYTES: int = _source.sizeof()
+
+_attempt = Struct("head" / _sample_head, "half_open" / _half_open)
+"""What stands in the ring of a SYN or a handshake."""
+ATTEMPT_BYTES: int = _attempt.sizeof()
+
+# What of each struct the agent reads, in one unpack: sample.py names the values the same.
+SEGMENT = members(
+    _sample_head,
+    *("time_ns", "born_ns", "key", "seq", "start_seq", "payload_len", "payload_off", "copied"),
+    *("sender", "client", "flags"),
+)
+ATTEMPT = members(
+    _attempt,
+    *("head.time_ns", "head.born_ns", "head.key"),
+    *("half_open.signature", "half_open.client", "half_open.syn_sampled"),
+)
+END = members(_sample_head, "time_ns", "born_ns", "key")
+OPENING = members(
+    _opening,
+    *("time_ns", "seq", "ack", "flow_label", "payload_len", "window", "ip_id", "urgent", "flags"),
+    *("ip_options_len", "ttl", "tos", "ip_version", "ip_flags", "options_len", "retransmits"),
+    "options",
+)
+FLOW_TOTALS = members(
+    _flow_totals,
+    *("born_ns", "first_ns", "last_ns", "min_iat_ns", "max_iat_ns"),
+    *("rtt_server_us", "rtt_client_us", "client", "close", "flags"),
+    *("side.0.packets", "side.0.bytes", "side.0.retransmits"),
+    *("side.1.packets", "side.1.bytes", "side.1.retransmits"),
+)
+ESTABLISHED = members(_flow_totals, "established_ns")
+
+# Where some of it begins.
+SAMPLE_KIND = offset(_sample_head, "kind")
+ATTEMPT_SYN = offset(_attempt, "half_open.syn")
+ATTEMPT_SYNACK = offset(_attempt, "half_open.synack")
+FLOW_SYN = offset(_flow, "syn")
+FLOW_SYNACK = offset(_flow, "synack")
+OPENING_IP_VERSION = offset(_opening, "ip_version")
+"""Where an opening says whether it is there, and of which IP version."""

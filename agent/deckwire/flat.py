@@ -1,25 +1,27 @@
-"""Flat construct schemas read by one struct.unpack: a quarter of what a compiled schema costs."""
+"""Construct schemas of fixed layout read by one struct.unpack: a quarter of what a compiled schema
+costs. The layout is always the schema's, never a second one.
+"""
 
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable
-from struct import Struct
+from collections.abc import Callable, Iterator
+from struct import Struct, calcsize
 from typing import Any
 
-from construct import Bytes, Construct, FormatField, Renamed
+from construct import Array, Bytes, Construct, FormatField
 from construct import Struct as Schema
 
 
 class Flat:
     """A schema of nothing but little-endian numbers and bytes of fixed length, field by field.
 
-    Raises TypeError for any other schema: the layout is the schema's, never a second one.
+    Raises TypeError for any other schema.
     """
 
     def __init__(self, name: str, schema: Schema) -> None:
-        self._struct = Struct("<" + "".join(map(_format, schema.subcons)))
         names = [field.name for field in schema.subcons]
+        self._struct = Struct("<" + "".join([_format(field.subcon) for field in schema.subcons]))
         fields: Any = namedtuple(name, names)  # type: ignore[misc] # the schema names them
         self._make: Callable[[tuple[Any, ...]], Any] = fields._make
         self.size = self._struct.size
@@ -34,10 +36,53 @@ class Flat:
         return self._struct.pack(*fields)
 
 
-def _format(field: Renamed) -> str:
-    kind: Construct = field.subcon
+def members(schema: Schema, *names: str) -> Struct:
+    """What reads these members of a schema, in this order, and steps over all others.
+
+    A dot leads into a struct or an array: ``syn.ttl``, ``side.1.packets``. The schema may hold
+    structs, arrays, little-endian numbers and bytes of fixed length, else TypeError is raised;
+    ValueError if it has no such members in this order.
+    """
+    left = list(names)
+    layout = ["<"]
+    for name, field in _leaves(schema):
+        form = _format(field)
+        if left and left[0] == name:
+            layout.append(form)
+            del left[0]
+        else:
+            layout.append(f"{calcsize('<' + form)}x")
+    if left:
+        raise ValueError(f"no member {left[0]} behind those named before it")
+    return Struct("".join(layout))
+
+
+def offset(schema: Schema, name: str) -> int:
+    """Where a member of a schema begins; `name` as in `members`, but structs count too."""
+    at = 0
+    for leaf, field in _leaves(schema):
+        if f"{leaf}.".startswith(f"{name}."):
+            return at
+        at += field.sizeof()
+    raise ValueError(f"no member {name}")
+
+
+def _leaves(kind: Construct, name: str = "") -> Iterator[tuple[str, Construct]]:
+    """Every number and bytes of a schema, by its dotted name."""
+    inner = f"{name}." if name else ""
+    if isinstance(kind, Schema):
+        for field in kind.subcons:
+            yield from _leaves(field.subcon, f"{inner}{field.name}")
+    elif isinstance(kind, Array):
+        for index in range(kind.count):
+            yield from _leaves(kind.subcon, f"{inner}{index}")
+    else:
+        yield name, kind
+
+
+def _format(kind: Construct) -> str:
     if isinstance(kind, FormatField) and (kind.fmtstr[0] == "<" or kind.length == 1):
         return str(kind.fmtstr[1:])
     if isinstance(kind, Bytes):
         return f"{kind.length}s"
-    raise TypeError(f"{field.name} is neither a number nor bytes")
+    raise TypeError(f"{kind!r} is neither a number nor bytes")
