@@ -89,10 +89,10 @@ class Dedup:
 
     def admit(self, event: Event | Headline) -> bool:
         """Whether `event` is to be told; if not, it has been counted in its window."""
-        key = _key(event)
-        window = self._windows.get(key) if key else None
-        if key is None or window is None:
+        found = self._find(event)
+        if found is None:
             return True
+        key, window = found
         if self._is_over(window, event.time_ns):
             self._close(key)
             return True
@@ -103,8 +103,10 @@ class Dedup:
 
     def told(self, event: Event) -> None:
         """Open the window of an event that was admitted and that an output accepted."""
+        if not self._ttl_ns:
+            return
         key = _key(event)
-        if not self._ttl_ns or key is None or key in self._windows:
+        if key is None or key in self._windows:
             return
         if len(self._windows) >= self._entries:
             self.counters.evicted += 1
@@ -113,8 +115,8 @@ class Dedup:
 
     def window(self, event: Event | Headline) -> Key | None:
         """The key of the open window that the event belongs to; None if there is none."""
-        key = _key(event)
-        return key if key in self._windows else None
+        found = self._find(event)
+        return None if found is None else found[0]
 
     def add_suppressed(
         self, key: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
@@ -131,9 +133,8 @@ class Dedup:
 
     def ends_ns(self, event: Event | Headline) -> int | None:
         """When the open window of the event's key ends; None if there is none."""
-        key = _key(event)
-        window = self._windows.get(key) if key else None
-        return None if window is None else window.opened_ns + self._ttl_ns
+        found = self._find(event)
+        return None if found is None else found[1].opened_ns + self._ttl_ns
 
     def expired(self, now_ns: int) -> list[Summary]:
         """Close the windows that are over at `now_ns`; all summaries since the last call.
@@ -152,6 +153,14 @@ class Dedup:
         for key, _ in self._oldest():
             self._close(key)
         return self._take()
+
+    def _find(self, event: Event | Headline) -> tuple[Key, _Window] | None:
+        """The open window of the event's key."""
+        if not self._windows:  # always, where deduplication is off: no key is needed
+            return None
+        key = _key(event)
+        window = self._windows.get(key) if key is not None else None
+        return None if key is None or window is None else (key, window)
 
     def _remember(self, window: _Window, host: str) -> None:
         if host in window.hosts:

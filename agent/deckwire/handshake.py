@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from deckwire.opening import Opening
 
 
-class Handshake(NamedTuple):
+# Not frozen, for the sake of speed; and its times are told by several events.
+@dataclass(slots=True)
+class Handshake:
     """What is known of a three-way handshake; every part may be missing."""
 
     syn: Opening | None = None
@@ -17,19 +19,18 @@ class Handshake(NamedTuple):
     syn_retransmits: int = 0
     synack_retransmits: int = 0
 
-    @property
-    def rtt_server_us(self) -> int | None:
-        """SYN to SYN-ACK: from the tap to the server and back, in whole microseconds."""
-        if self.syn is None or self.synack is None:
-            return None
-        return _microseconds(self.syn.time_ns, self.synack.time_ns)
+    rtt_server_us: int | None = field(init=False, default=None)
+    """SYN to SYN-ACK: from the tap to the server and back, in whole microseconds."""
+    rtt_client_us: int | None = field(init=False, default=None)
+    """SYN-ACK to the ACK: from the tap to the client and back, in whole microseconds."""
 
-    @property
-    def rtt_client_us(self) -> int | None:
-        """SYN-ACK to the ACK: from the tap to the client and back, in whole microseconds."""
-        if self.synack is None or self.established_ns is None:
-            return None
-        return _microseconds(self.synack.time_ns, self.established_ns)
+    def __post_init__(self) -> None:
+        if self.synack is None:
+            return
+        if self.syn is not None:
+            self.rtt_server_us = _microseconds(self.syn.time_ns, self.synack.time_ns)
+        if self.established_ns is not None:
+            self.rtt_client_us = _microseconds(self.synack.time_ns, self.established_ns)
 
 
 def _microseconds(start_ns: int, end_ns: int) -> int:

@@ -50,7 +50,7 @@ def synack(**changes: Any) -> Opening:
 def handshake(**changes: Any) -> Handshake:
     """SYN at 0, SYN-ACK 2.4 ms later, ACK after 30.1 ms more."""
     whole = Handshake(syn(ttl=52), synack(), 32_500_000, 1, 2)
-    return whole._replace(**changes)
+    return replace(whole, **changes)
 
 
 def names(event: Event) -> list[str]:

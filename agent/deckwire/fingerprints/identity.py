@@ -42,6 +42,8 @@ class _System(NamedTuple):
     p0f_sig: str
     label: Label | None
     link: str | None
+    answer: Answer
+    """What is told of it if it sent a SYN-ACK."""
 
 
 class Identifier:
@@ -59,7 +61,7 @@ class Identifier:
 
         `syn_mss` is the MSS of the SYN that a SYN-ACK answers.
         """
-        signature, label, medium = self._system(opening, syn_mss)
+        signature, label, medium, _ = self._system(opening, syn_mss)
         tool = scanners.recognise(opening, destination, dport)
         if tool is None and label is not None and label.is_tool:
             tool = scanners.Tool(label.name.lower(), f"signature {label}")
@@ -77,10 +79,7 @@ class Identifier:
     def identify_answer(self, synack: Opening, syn: Opening | None) -> Answer:
         """The system that answered; its window may count in the MSS of the SYN."""
         syn_mss = tcp_options.walk(syn.options).mss if syn is not None else None
-        signature, label, _ = self._system(synack, syn_mss)
-        if label is None or label.is_tool:
-            return Answer(signature, None, None)
-        return Answer(signature, str(label), label.os_class)
+        return self._system(synack, syn_mss).answer
 
     def _system(self, opening: Opening, syn_mss: int | None) -> _System:
         """Openings differ most in what no signature looks at, so most cost a look-up."""
@@ -99,7 +98,14 @@ class Identifier:
             observation = p0f.observe(opening, syn_mss)
             match = self._index.match(observation)
             label = match.label if match is not None else None
-            system = _System(observation.signature, label, link(observation, self._links))
+            system = _System(
+                observation.signature,
+                label,
+                link(observation, self._links),
+                Answer(observation.signature, None, None)
+                if label is None or label.is_tool
+                else Answer(observation.signature, str(label), label.os_class),
+            )
             if len(self._systems) >= SYSTEMS:
                 self._systems.clear()
             self._systems[key] = system

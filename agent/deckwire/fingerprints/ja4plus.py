@@ -10,6 +10,7 @@ They run in user space only; no BPF program contains any of them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from deckwire.fingerprints.ja4 import (
     alpn_tag,
@@ -20,6 +21,7 @@ from deckwire.fingerprints.ja4 import (
     without_grease,
 )
 from deckwire.fingerprints.tcp_options import TcpOptions
+from deckwire.limits import OPTION_WALKS
 from deckwire.tls.messages import ServerHello
 
 
@@ -46,8 +48,7 @@ def ja4t(window: int, options: TcpOptions) -> str:
 
     `window` is the raw 16-bit field.
     """
-    kinds = "-".join(map(str, options.kinds)) or "00"
-    return f"{window}_{kinds}_{options.mss or 0:02d}_{options.wscale or '00'}"
+    return f"{window}_{_joined(options.kinds)}_{options.mss or 0:02d}_{options.wscale or '00'}"
 
 
 def ja4l(rtt_us: int, ttl: int) -> str:
@@ -58,6 +59,11 @@ def ja4l(rtt_us: int, ttl: int) -> str:
     that of the SYN-ACK and of the SYN, as they arrived.
     """
     return f"{rtt_us // 2}_{ttl}"
+
+
+@lru_cache(maxsize=OPTION_WALKS)
+def _joined(kinds: tuple[int, ...]) -> str:
+    return "-".join(map(str, kinds)) or "00"
 
 
 def _ja4s(hello: ServerHello, extensions: str) -> str:

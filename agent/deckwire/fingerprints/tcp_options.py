@@ -130,4 +130,10 @@ def options_sig(options: TcpOptions) -> str:
     M mss, W window scale, T timestamps, S SACK-permitted and SACK, N nop, E end of options (one,
     last), A alternate checksum, U user timeout, ? anything else.
     """
-    return ",".join([_LETTERS.get(kind, "?") for kind in options.layout])
+    return _letters(options.layout)
+
+
+# Of far fewer kinds than options, which hold the time.
+@lru_cache(maxsize=OPTION_WALKS)
+def _letters(layout: tuple[int, ...]) -> str:
+    return ",".join([_LETTERS.get(kind, "?") for kind in layout])
