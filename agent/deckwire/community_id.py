@@ -5,8 +5,8 @@ The specification stands at github.com/corelight/community-id-spec.
 
 from __future__ import annotations
 
-import base64
 import hashlib
+from binascii import b2a_base64
 from struct import Struct
 
 VERSION_PREFIX = "1:"
@@ -31,4 +31,4 @@ def community_id(src: bytes, dst: bytes, sport: int, dport: int) -> str:
         src, dst, sport, dport = dst, src, dport, sport
     tuple_bytes = SEED + src + dst + TCP_AND_PADDING + PORTS.pack(sport, dport)
     digest = hashlib.sha1(tuple_bytes, usedforsecurity=False).digest()
-    return VERSION_PREFIX + base64.b64encode(digest).decode("ascii")
+    return VERSION_PREFIX + b2a_base64(digest, newline=False).decode("ascii")

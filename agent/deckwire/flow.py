@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv6Address
+from struct import Struct
 from typing import NamedTuple
 
 from deckwire.limits import TEXT_CACHE
+
+_KEY = Struct(">16s16sHH")
+"""struct flow_key: both addresses, both ports as they stand on the wire."""
 
 
 class Ends(NamedTuple):
@@ -53,9 +57,7 @@ class FlowRecord(NamedTuple):
 
 def ends(key: bytes, client: int) -> Ends:
     """The ends of a flow key (struct flow_key) whose end `client`, 0 or 1, opened it."""
-    low, high = key[:16], key[16:32]
-    low_port = int.from_bytes(key[32:34], "big")
-    high_port = int.from_bytes(key[34:36], "big")
+    low, high, low_port, high_port = _KEY.unpack(key)
     if client:
         return Ends(high, high_port, low, low_port)
     return Ends(low, low_port, high, high_port)

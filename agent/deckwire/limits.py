@@ -28,6 +28,8 @@ SYSTEMS = 4_096
 """Systems of SYNs and SYN-ACKs kept by all that a signature looks at."""
 OPTION_WALKS = 1_024
 """Options of SYNs and SYN-ACKs whose reading is kept."""
+LATENCIES = 1_024
+"""Texts of round trips kept between the events of a connection."""
 TEXT_CACHE = 16_384
 """Addresses whose text is kept."""
 

@@ -31,6 +31,7 @@ from deckwire.events.hello import hello_event
 from deckwire.events.place import Place, locate
 from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
+from deckwire.events.syn import headline as syn_headline
 from deckwire.events.syn import syn_event
 from deckwire.fingerprints.identity import Answer, Identifier, Identity
 from deckwire.fingerprints.scanners import Tool
@@ -159,15 +160,15 @@ class Pipeline:
             self._tell_syn(sample.key, sample.client, handshake.syn, sample.signature)
         place = self._place(sample.key, sample.client)
         if place is not None:
-            time_ns = self._clock.wall_ns(sample.time_ns)
+            headline = handshake_headline(place, self._clock.wall_ns(sample.time_ns))
             self._tell_of_service(
                 SERVICE_HANDSHAKE,
                 sample.key,
                 sample.client,
                 sample.time_ns,
-                handshake_headline(place, time_ns),
+                headline,
                 lambda: handshake_event(
-                    place, time_ns, handshake, self._choices, self._answer(handshake)
+                    headline, place, handshake, self._choices, self._answer(handshake)
                 ),
             )
 
@@ -262,12 +263,16 @@ class Pipeline:
             return
         identity = self._identity(place, syn, signature)
         time_ns = self._clock.wall_ns(syn.time_ns)
-        event = syn_event(place, time_ns, syn, identity, self._choices)
+        headline = syn_headline(place, time_ns, syn, identity)
         # Before the window closes: its summary tells them.
         self._add_hidden(self._tables.syns.close(signature))
-        fate = self._teller.tell(event)
-        opened = self._teller.window(event)
-        if fate is Fate.DROPPED or not signature or opened is None:
+        fate = self._teller.tell_new(
+            headline, lambda: syn_event(headline, place, syn, identity, self._choices)
+        )
+        if fate is Fate.DROPPED or not signature:
+            return
+        opened = self._teller.window(headline)
+        if opened is None:
             return
         window, end_ns = opened
         until_ns = syn.time_ns + end_ns - time_ns
@@ -287,14 +292,14 @@ class Pipeline:
     ) -> None:
         place = self._place(key, client)
         if place is not None:
-            time_ns = self._clock.wall_ns(record.last_ns)
+            headline = flow_headline(place, self._clock.wall_ns(record.last_ns))
             self._tell_of_service(
                 SERVICE_FLOW,
                 key,
                 client,
                 record.last_ns,
-                flow_headline(place, time_ns),
-                lambda: flow_event(place, time_ns, record, client, close, tool),
+                headline,
+                lambda: flow_event(headline, place, record, client, close, tool),
             )
 
     def _tell_of_service(
@@ -353,13 +358,13 @@ class Pipeline:
                     self._tell_certificates(place, observation)
 
     def _tell_hello(self, handshake: Handshake, place: Place, seen: HelloSeen) -> None:
-        time_ns = self._clock.wall_ns(seen.time_ns)
         client = self._describe_client(seen.hello)
+        headline = hello_headline(place, self._clock.wall_ns(seen.time_ns), client)
         self._teller.tell_new(
-            hello_headline(place, time_ns, client),
+            headline,
             lambda: hello_event(
+                headline,
                 place,
-                time_ns,
                 client,
                 quality=seen.quality,
                 offset=seen.offset,
@@ -369,14 +374,14 @@ class Pipeline:
         )
 
     def _tell_session(self, handshake: Handshake, place: Place, seen: SessionSeen) -> None:
-        time_ns = self._clock.wall_ns(seen.time_ns)
         server = self._describe_server(seen.hello)
         client = self._describe_client(seen.client) if seen.client is not None else None
+        headline = session_headline(place, self._clock.wall_ns(seen.time_ns), server, client)
         self._teller.tell_new(
-            session_headline(place, time_ns, server, client),
+            headline,
             lambda: session_event(
+                headline,
                 place,
-                time_ns,
                 server,
                 client=client,
                 resumed=seen.resumed,
@@ -386,13 +391,13 @@ class Pipeline:
         )
 
     def _tell_certificates(self, place: Place, seen: CertificatesSeen) -> None:
-        time_ns = self._clock.wall_ns(seen.time_ns)
         leaf = self._certificates.describe(seen.chain[0])
+        headline = certificate_headline(place, self._clock.wall_ns(seen.time_ns), leaf)
         self._teller.tell_new(
-            certificate_headline(place, time_ns, leaf),
+            headline,
             lambda: certificate_event(
+                headline,
                 place,
-                time_ns,
                 tuple([self._certificates.describe(der) for der in seen.chain]),
                 chain_length=seen.chain_length,
                 from_client=seen.from_client,

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from deckwire.certificate import Certificate, describe
 from deckwire.event import INFORMATIONAL, Event
-from deckwire.events.certificate import certificate_event
+from deckwire.events.certificate import certificate_event, headline
 from deckwire.events.choices import Choices
 from deckwire.jsonl import JsonFormat
 from deckwire.syslog import SyslogFormat
@@ -41,8 +41,8 @@ def tell(
     choices: Choices = CHOICES,
 ) -> Event:
     return certificate_event(
+        headline(place(), TIME_NS, chain[0]),
         place(),
-        TIME_NS,
         chain,
         chain_length=chain_length,
         from_client=from_client,

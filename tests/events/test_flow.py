@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deckwire.event import INFORMATIONAL
-from deckwire.events.flow import flow_event, is_probe
+from deckwire.events.flow import flow_event, headline, is_probe
 from deckwire.fingerprints.scanners import Tool
 from deckwire.flow import FlowRecord, SideRecord
 
@@ -21,6 +21,8 @@ ADDED = [
     *("retransmits_server", "bytes_client", "bytes_server", "packets_client", "packets_server"),
     "close",
 ]
+
+HEADLINE = headline(place(), 9)
 
 
 def record(**changes: Any) -> FlowRecord:
@@ -43,7 +45,7 @@ def record(**changes: Any) -> FlowRecord:
 
 
 def test_fields_in_order() -> None:
-    event = flow_event(place(), 9, record(), 1, "fin")
+    event = flow_event(HEADLINE, place(), record(), 1, "fin")
     assert names(event) == [*KEPT, *ADDED, "rtt_client_us", "rtt_server_us", *TAIL]
     assert (event.name, event.severity, event.host) == (
         "tcp_flow_timing",
@@ -58,14 +60,14 @@ def test_fields_in_order() -> None:
 
 
 def test_a_tool_stands_before_the_place() -> None:
-    event = flow_event(place(), 9, record(), 1, "rst", Tool("nmap", "connect scan; no data"))
+    event = flow_event(HEADLINE, place(), record(), 1, "rst", Tool("nmap", "connect scan; no data"))
     assert names(event)[-2 - len(TAIL) :] == ["tool", "tool_evidence", *TAIL]
     told = params(event)
     assert (told["tool"], told["tool_evidence"]) == ("nmap", "connect scan; no data")
 
 
 def test_texts() -> None:
-    told = params(flow_event(place(), 9, record(), 1, "fin"))
+    told = params(flow_event(HEADLINE, place(), record(), 1, "fin"))
     assert [told[name] for name in [*KEPT[4:], *ADDED]] == [
         *("7", "2517", "1.234", "205.75", "0.12", "1000.0", "1"),
         *("2", "517", "2000", "4", "3", "fin"),
@@ -73,7 +75,7 @@ def test_texts() -> None:
 
 
 def test_the_client_may_be_either_end() -> None:
-    told = params(flow_event(place(), 9, record(client=0), 0, "rst"))
+    told = params(flow_event(HEADLINE, place(), record(client=0), 0, "rst"))
     assert (told["packets_client"], told["bytes_client"], told["retransmits"]) == (
         "3",
         "2000",
@@ -90,15 +92,15 @@ def test_one_packet_has_no_intervals() -> None:
         max_iat_ns=0,
         sides=(SideRecord(1, 10, 0), SideRecord(0, 0, 0)),
     )
-    told = params(flow_event(place(), 9, single, 0, "idle"))
+    told = params(flow_event(HEADLINE, place(), single, 0, "idle"))
     figures = [told[n] for n in ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")]
     assert figures == ["0.0"] * 4
 
 
 def test_unknown_round_trips_are_left_out() -> None:
-    event = flow_event(place(), 9, record(rtt_client_us=None, rtt_server_us=None), 1, "idle")
+    event = flow_event(HEADLINE, place(), record(rtt_client_us=None, rtt_server_us=None), 1, "idle")
     assert names(event) == [*KEPT, *ADDED, *TAIL]
-    half = flow_event(place(), 9, record(rtt_client_us=None), 1, "idle")
+    half = flow_event(HEADLINE, place(), record(rtt_client_us=None), 1, "idle")
     assert names(half) == [*KEPT, *ADDED, "rtt_server_us", *TAIL]
 
 

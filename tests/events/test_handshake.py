@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deckwire.event import INFORMATIONAL
-from deckwire.events.handshake import handshake_event
+from deckwire.events.handshake import handshake_event, headline
 from deckwire.fingerprints.identity import Answer
 
 from .made import ADDRESSES, CHOICES, PLAIN, TAIL, handshake, names, params, place
@@ -13,9 +13,11 @@ OWN = [
     *("client_ttl", "server_ttl", "syn_retransmits", "synack_retransmits"),
 ]
 
+HEADLINE = headline(place(), 7)
+
 
 def test_fields_in_order() -> None:
-    event = handshake_event(place(), 7, handshake(), CHOICES)
+    event = handshake_event(HEADLINE, place(), handshake(), CHOICES)
     assert names(event) == [*ADDRESSES, *OWN, *TAIL]
     assert (event.name, event.severity, event.host) == ("tcp_handshake", INFORMATIONAL, "web-1")
     assert (event.time_ns, event.source, event.fingerprint) == (
@@ -26,7 +28,7 @@ def test_fields_in_order() -> None:
 
 
 def test_texts() -> None:
-    told = params(handshake_event(place(), 7, handshake(), CHOICES))
+    told = params(handshake_event(HEADLINE, place(), handshake(), CHOICES))
     assert [told[name] for name in OWN] == [
         *("65160_2-4-8-1-3_1460_7", "2400", "30100", "1200_128", "15050_52"),
         *("52", "128", "1", "2"),
@@ -34,7 +36,7 @@ def test_texts() -> None:
 
 
 def test_what_was_not_seen_is_left_out() -> None:
-    without_syn = handshake_event(place(), 7, handshake(syn=None), CHOICES)
+    without_syn = handshake_event(HEADLINE, place(), handshake(syn=None), CHOICES)
     assert names(without_syn) == [
         *ADDRESSES,
         *("ja4ts", "rtt_client_us", "server_ttl", "synack_retransmits"),
@@ -43,17 +45,17 @@ def test_what_was_not_seen_is_left_out() -> None:
 
 
 def test_without_ja4plus() -> None:
-    event = handshake_event(place(), 7, handshake(), PLAIN)
+    event = handshake_event(HEADLINE, place(), handshake(), PLAIN)
     assert names(event) == [*ADDRESSES, *(n for n in OWN if not n.startswith("ja4")), *TAIL]
 
 
 def test_who_answered_stands_behind_the_rest() -> None:
     known = Answer("4:64+0:0:1460:…", "Linux 5.x-6.x", "unix")
-    event = handshake_event(place(), 7, handshake(), CHOICES, known)
+    event = handshake_event(HEADLINE, place(), handshake(), CHOICES, known)
     assert names(event) == [
         *(*ADDRESSES, *OWN),
         *("server_p0f_sig", "server_os", "server_os_class"),
         *TAIL,
     ]
-    unknown = handshake_event(place(), 7, handshake(), CHOICES, Answer("sig", None, None))
+    unknown = handshake_event(HEADLINE, place(), handshake(), CHOICES, Answer("sig", None, None))
     assert names(unknown) == [*ADDRESSES, *OWN, "server_p0f_sig", *TAIL]

@@ -9,7 +9,7 @@ import pytest
 from deckwire.event import INFORMATIONAL, Event
 from deckwire.events.choices import Choices
 from deckwire.events.client import describe
-from deckwire.events.hello import hello_event
+from deckwire.events.hello import headline, hello_event
 from deckwire.handshake import Handshake
 from deckwire.jsonl import JsonFormat
 from deckwire.syslog import SyslogFormat
@@ -59,10 +59,11 @@ def tell(
 ) -> Event:
     whole = client_hello(*extensions, **body)[:cut_at]
     hello = parse_client_hello(whole, cut=cut_at is not None)
+    client = describe(hello, choices)
     return hello_event(
+        headline(place(*where), TIME_NS, client),
         place(*where),
-        TIME_NS,
-        describe(hello, choices),
+        client,
         quality=quality,
         offset=offset,
         handshake=opening or handshake(),

@@ -10,7 +10,7 @@ from deckwire.event import WARNING, Event
 from deckwire.events.choices import Choices
 from deckwire.events.client import describe
 from deckwire.events.server import describe as describe_server
-from deckwire.events.session import session_event
+from deckwire.events.session import headline, session_event
 from deckwire.handshake import Handshake
 from deckwire.tls.messages import parse_client_hello, parse_server_hello
 from deckwire.tls.resumption import is_resumed
@@ -36,11 +36,13 @@ def tell(
 ) -> Event:
     server = parse_server_hello(server_hello(*extensions, **body))
     hello = parse_client_hello(client) if client is not None else None
+    offered = describe(hello, choices) if hello is not None else None
+    chosen = describe_server(server, choices)
     return session_event(
+        headline(place(), TIME_NS, chosen, offered),
         place(),
-        TIME_NS,
-        describe_server(server, choices),
-        client=describe(hello, choices) if hello is not None else None,
+        chosen,
+        client=offered,
         resumed=is_resumed(server, server.session_id, hello.session_id if hello else None),
         handshake=opening or handshake(),
         choices=choices,

@@ -21,8 +21,8 @@ def headline(place: Place, time_ns: int, leaf: Certificate) -> Headline:
 
 
 def certificate_event(
+    told: Headline,
     place: Place,
-    time_ns: int,
     chain: tuple[Certificate, ...],
     *,
     chain_length: int | None,
@@ -67,7 +67,7 @@ def certificate_event(
         ("quality", "malformed" if leaf.malformed else quality),
     ]
     fields += place.tail()
-    return headline(place, time_ns, leaf).event(fields)
+    return told.event(fields)
 
 
 def _readable(leaf: Certificate) -> Fields:

@@ -34,14 +34,14 @@ def headline(place: Place, time_ns: int) -> Headline:
 
 
 def flow_event(
+    told: Headline,
     place: Place,
-    time_ns: int,
     record: FlowRecord,
     client: int,
     close: str,
     tool: Tool | None = None,
 ) -> Event:
-    """One connection that the end `client` opened; `time_ns` is its last packet's wall time.
+    """One connection that the end `client` opened; `told` has its last packet's wall time.
 
     `tool` made it: known of those that belong to a scan.
     """
@@ -70,4 +70,4 @@ def flow_event(
     if tool is not None:
         fields += [("tool", tool.name), ("tool_evidence", tool.evidence)]
     fields += place.tail()
-    return headline(place, time_ns).event(fields)
+    return told.event(fields)

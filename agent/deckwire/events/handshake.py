@@ -23,13 +23,13 @@ def headline(place: Place, time_ns: int) -> Headline:
 
 
 def handshake_event(
+    told: Headline,
     place: Place,
-    time_ns: int,
     handshake: Handshake,
     choices: Choices,
     answer: Answer | None = None,
 ) -> Event:
-    """One connection that was opened; `time_ns` is the final ACK's wall-clock time.
+    """One connection that was opened; `told` has the final ACK's wall-clock time.
 
     `answer` is who sent the SYN-ACK, if one was seen.
     """
@@ -55,4 +55,4 @@ def handshake_event(
         if answer.os_class is not None:
             fields.append(("server_os_class", answer.os_class))
     fields += place.tail()
-    return headline(place, time_ns).event(fields)
+    return told.event(fields)

@@ -22,8 +22,8 @@ def headline(place: Place, time_ns: int, client: Client) -> Headline:
 
 
 def hello_event(
+    told: Headline,
     place: Place,
-    time_ns: int,
     client: Client,
     *,
     quality: str,
@@ -52,4 +52,4 @@ def hello_event(
     if offset:
         fields.append(("starttls", True))
     fields += place.tail()
-    return headline(place, time_ns, client).event(fields)
+    return told.event(fields)

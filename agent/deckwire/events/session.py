@@ -26,8 +26,8 @@ def headline(place: Place, time_ns: int, server: Server, client: Client | None) 
 
 
 def session_event(
+    told: Headline,
     place: Place,
-    time_ns: int,
     server: Server,
     *,
     client: Client | None,
@@ -54,4 +54,4 @@ def session_event(
             options = tcp_options.walk(handshake.synack.options)
             fields.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
     fields += place.tail()
-    return headline(place, time_ns, server, client).event(fields)
+    return told.event(fields)

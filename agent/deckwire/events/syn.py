@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deckwire.event import Event
+from deckwire.event import Event, Headline
 from deckwire.events.choices import Choices
 from deckwire.events.place import Fields, Place
 from deckwire.fingerprints import ja4plus, p0f, tcp_options
@@ -10,12 +10,23 @@ from deckwire.fingerprints.identity import Identity
 from deckwire.opening import Opening
 
 
-def syn_event(
-    place: Place, time_ns: int, syn: Opening, identity: Identity, choices: Choices
-) -> Event:
-    """One SYN; `time_ns` is its wall-clock time."""
+def headline(place: Place, time_ns: int, syn: Opening, identity: Identity) -> Headline:
+    """What it is deduplicated by."""
     options = tcp_options.walk(syn.options)
-    signature = tcp_options.options_sig(options)
+    return Headline(
+        "tcp_syn_fingerprint",
+        time_ns,
+        place.host,
+        place.source,
+        f"{identity.os_guess}|{tcp_options.options_sig(options)}",
+    )
+
+
+def syn_event(
+    told: Headline, place: Place, syn: Opening, identity: Identity, choices: Choices
+) -> Event:
+    """One SYN; `told` has its wall-clock time."""
+    options = tcp_options.walk(syn.options)
     fields = place.addresses()
     fields += [
         ("ttl", syn.ttl),
@@ -24,7 +35,7 @@ def syn_event(
         ("window", syn.window),
         ("mss", options.mss or 0),
         ("wscale", "" if options.wscale is None else options.wscale),
-        ("options_sig", signature),
+        ("options_sig", tcp_options.options_sig(options)),
         ("has_sack", options.sack_permitted),
         ("has_timestamps", options.timestamp is not None),
         ("os_guess", identity.os_guess),
@@ -38,14 +49,7 @@ def syn_event(
         fields += [("ip_id", syn.ip_id), ("df", syn.df)]
     fields += [("dscp", syn.tos >> 2), ("ecn", syn.tos & 3)]
     fields += place.tail()
-    return Event(
-        name="tcp_syn_fingerprint",
-        time_ns=time_ns,
-        host=place.host,
-        fields=tuple(fields),
-        source=place.source,
-        fingerprint=f"{identity.os_guess}|{signature}",
-    )
+    return told.event(fields)
 
 
 def _known(identity: Identity) -> Fields:

@@ -21,7 +21,7 @@ from deckwire.fingerprints.ja4 import (
     without_grease,
 )
 from deckwire.fingerprints.tcp_options import TcpOptions
-from deckwire.limits import OPTION_WALKS
+from deckwire.limits import LATENCIES, OPTION_WALKS
 from deckwire.tls.messages import ServerHello
 
 
@@ -51,6 +51,8 @@ def ja4t(window: int, options: TcpOptions) -> str:
     return f"{window}_{_joined(options.kinds)}_{options.mss or 0:02d}_{options.wscale or '00'}"
 
 
+# Three events of a connection tell the same two.
+@lru_cache(maxsize=LATENCIES)
 def ja4l(rtt_us: int, ttl: int) -> str:
     """JA4L of a client, JA4LS of a server (two-part form).
 

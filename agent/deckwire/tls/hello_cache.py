@@ -12,7 +12,7 @@ from struct import Struct, error
 from typing import TypeVar
 
 from deckwire.limits import HELLO_CACHE, HELLO_CACHED_BYTES
-from deckwire.tls.grease import is_grease
+from deckwire.tls.grease import GREASE
 from deckwire.tls.messages import (
     HELLO_RETRY_REQUEST,
     SESSION_ID_BYTES,
@@ -40,6 +40,10 @@ _OPAQUE = frozenset(
     }
 )
 """Extensions that are told by being there alone."""
+_NOT_COMPARED_WHOLE = (
+    _OPAQUE | GREASE | {int(ExtensionType.KEY_SHARE), int(ExtensionType.SESSION_TICKET)}
+)
+"""GREASE among them is not told at all."""
 
 
 class HelloCache:
@@ -140,17 +144,17 @@ def _with_extensions(body: bytes, at: int, parts: list[bytes]) -> bytes | None:
         header, at = at, start + length
         if at > end:
             return None
-        if kind == ExtensionType.KEY_SHARE:
+        if kind not in _NOT_COMPARED_WHOLE:
+            parts.append(body[header:at])
+        elif kind == ExtensionType.KEY_SHARE:
             shares = _without_keys(body[start:at])
             if shares is None:
                 return None
             parts.append(body[header : header + 2] + shares)
-        elif kind in _OPAQUE:
-            parts.append(body[header : header + 2])
         elif kind == ExtensionType.SESSION_TICKET:
             parts.append(body[header : header + 2] + (b"\1" if length else b"\0"))
-        elif not is_grease(kind):
-            parts.append(body[header:at])
+        elif kind in _OPAQUE:
+            parts.append(body[header : header + 2])
     return b"".join(parts)
 
 
