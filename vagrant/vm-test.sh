@@ -58,6 +58,8 @@ test_machine() {
 # Downloads and installations one after another, before anything runs beside anything. What one
 # machine lacks keeps no other from running.
 mkdir -p "$LOGS"
+exec {lock}>"$LOGS/lock"
+flock -n "$lock" || die "another one is at work in $LOGS"
 need_qemu
 declare -A roots
 for machine; do
