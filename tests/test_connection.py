@@ -553,6 +553,52 @@ def test_no_bytes_raise_or_hold_more_than_the_bound(data: st.DataObject) -> None
     assert watched.done
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_message_that_comes_whole_is_as_if_put_together(data: st.DataObject) -> None:
+    """The usual first segment opens no stream: nothing that follows may tell."""
+    client = data.draw(st.sampled_from([CLIENT, SERVER, abi.CLIENT_UNKNOWN]))
+    usual, general = connection(client), connection(client)
+    feed = Feed({})
+    for _ in range(data.draw(st.integers(1, 6))):
+        flight = data.draw(st.sampled_from(FLIGHTS))
+        source = bytearray(data.draw(st.sampled_from([flight.client, flight.server])))
+        if data.draw(st.booleans()):
+            source[data.draw(st.integers(0, 99))] = data.draw(st.integers(0, 255))
+        record_end = 5 + int.from_bytes(source[3:5], "big")
+        start = data.draw(st.sampled_from([0, 0, 0, record_end, 7]))
+        end = data.draw(st.sampled_from([record_end, record_end, record_end + 1, len(source)]))
+        sample = feed.sample(
+            Part(data.draw(st.sampled_from([CLIENT, SERVER])), start, bytes(source[start:end]))
+        )
+        sample = sample._replace(
+            start_seq=sample.seq - start & 0xFFFF_FFFF if data.draw(st.booleans()) else None,
+            claimed=sample.claimed + data.draw(st.sampled_from([0, 0, 50])),
+            ends=data.draw(st.booleans()) and data.draw(st.booleans()),
+        )
+        seen = usual.add(sample)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("deckwire.connection.whole_message", lambda _: None)
+            assert general.add(sample) == seen
+        assert traits(usual) == traits(general)
+    assert usual.finish() == general.finish()
+    assert traits(usual) == traits(general)
+
+
+def test_what_the_capture_cut_behind_a_whole_message_is_remembered() -> None:
+    first = record(message(20, b"whole"))
+    hello = record(message(1, client_hello((0, b""))))
+    parts = [
+        Part(CLIENT, 0, first, claimed=len(first) + len(hello)),
+        Part(CLIENT, len(first), hello[:-2]),
+    ]
+    assert [seen.quality for seen in run(parts) if isinstance(seen, HelloSeen)] == ["gap"]
+
+
+def traits(watched: Connection) -> tuple[int, bool, int, int, int]:
+    return watched.held, watched.done, watched.client, watched.misplaced, watched.malformed
+
+
 def test_a_malformed_hello_is_told_to_nobody_however_often_it_comes() -> None:
     watched = connection()
     bad = record(message(1, client_hello()[:20]))

@@ -21,6 +21,7 @@ from deckwire.tls.records import (
     RecordReader,
     State,
     looks_like_hello,
+    whole_message,
 )
 from deckwire.tls.resumption import is_resumed
 
@@ -90,12 +91,13 @@ class _Direction:
 
     __slots__ = (
         "_early",
+        "_first",
         "_pending",
+        "_reader",
         "_stream",
         "closed",
         "held",
         "last_ns",
-        "reader",
         "start_seq",
     )
 
@@ -106,9 +108,10 @@ class _Direction:
     def restart(self) -> None:
         """What was read was not TLS: forget it, the kernel tells if a record begins again."""
         self._early: list[SegmentSample] = []  # segments before the start is known
+        self._first: SegmentSample | None = None  # it told all so far: nothing is opened for it
         self._pending = False  # bytes of a message not complete yet were fed
+        self._reader: RecordReader | None = None
         self._stream: Stream | None = None
-        self.reader = RecordReader()
         self.start_seq: int | None = None
         self.closed = False
         self.held = 0  # payload bytes taken in: what is in memory is never more
@@ -118,19 +121,26 @@ class _Direction:
         if self.closed:
             return []
         self.last_ns = sample.time_ns
-        if self._stream is None:
+        if self.start_seq is None:
             if sample.start_seq is None:
                 self._keep(sample)
                 return []
             return self._begin(sample.start_seq, sample)
-        return self._feed(self._stream, sample)
+        stream, reader = self._opened(self.start_seq)
+        return self._feed(stream, reader, sample)
 
     def close(self) -> None:
         """Nothing more is wanted of this direction: frees what it holds."""
         self.closed = True
         self._early = []
+        self._first = None
         self._stream = None
         self.held = 0
+
+    @property
+    def state(self) -> State:
+        """What further records can be."""
+        return State.NEED_MORE if self._reader is None else self._reader.state
 
     @property
     def waiting(self) -> bool:
@@ -144,8 +154,10 @@ class _Direction:
 
     def unfinished(self) -> _Message | None:
         """At the end: the message that has begun but not ended."""
-        message = self.reader.unfinished()
-        if message is None or self._stream is None:
+        if self._reader is None or self._stream is None:
+            return None
+        message = self._reader.unfinished()
+        if message is None:
             return None
         # Bytes behind a hole, or a hole that the capture itself made, are not the peer's cut.
         lost = self._stream.gap or self._stream.cut
@@ -154,7 +166,7 @@ class _Direction:
 
     def salvage(self) -> list[_Message]:
         """At the end: messages behind bytes that never came, if a segment begins a hello."""
-        if self.closed or self._stream is not None:
+        if self.closed or self.start_seq is not None:
             return []
         for sample in self._early:
             if looks_like_hello(sample.payload[:HELLO_PREFIX_BYTES]):
@@ -169,14 +181,31 @@ class _Direction:
 
     def _begin(self, start_seq: int, sample: SegmentSample) -> list[_Message]:
         self.start_seq = start_seq
-        self._stream = stream = Stream(start_seq)
+        if not self._early and sample.seq == start_seq:
+            whole = whole_message(sample.payload)
+            if whole is not None:
+                # The usual direction ends with its first segment: what puts segments and records
+                # together is made when another comes, and comes to the same.
+                self._first = sample
+                self.held = len(sample.payload)
+                return [(whole, "complete")]
+        stream, reader = self._opened(start_seq)
         for early in self._early:
             if early is not sample:
                 stream.add(early.seq, early.payload, early.claimed)
         self._early = []
-        return self._feed(stream, sample)
+        return self._feed(stream, reader, sample)
 
-    def _feed(self, stream: Stream, sample: SegmentSample) -> list[_Message]:
+    def _opened(self, start_seq: int) -> tuple[Stream, RecordReader]:
+        if self._stream is None or self._reader is None:
+            self._stream, self._reader = Stream(start_seq), RecordReader()
+            first, self._first = self._first, None
+            if first is not None:
+                self._stream.add(first.seq, first.payload, first.claimed)
+                self._reader.feed(self._stream.read())
+        return self._stream, self._reader
+
+    def _feed(self, stream: Stream, reader: RecordReader, sample: SegmentSample) -> list[_Message]:
         self.held += len(sample.payload)
         waited = stream.gap
         stream.add(sample.seq, sample.payload, sample.claimed)
@@ -185,7 +214,7 @@ class _Direction:
             return []
         released = waited and not stream.gap
         told: list[_Message] = []
-        for number, message in enumerate(self.reader.feed(data)):
+        for number, message in enumerate(reader.feed(data)):
             if stream.overlap:
                 quality = "overlap"
             elif message.records > 1 or released or (number == 0 and self._pending):
@@ -193,7 +222,7 @@ class _Direction:
             else:
                 quality = "complete"
             told.append((message, quality))
-        self._pending = self.reader.pending
+        self._pending = reader.pending
         return told
 
 
@@ -247,9 +276,9 @@ class Connection:
         seen: list[Observation] = []
         for message, quality in side.add(sample):
             self._take(sample.sender, message, quality, seen)
-        if side.reader.state is State.CLOSED or (sample.ends and not side.behind_hole):
+        if side.state is State.CLOSED or (sample.ends and not side.behind_hole):
             side.close()
-        elif side.reader.state is State.MALFORMED:
+        elif side.state is State.MALFORMED:
             self._give_up(sample.sender)
         self._close_client_side()
         if self.hello is not None or not self._client_side_waits():

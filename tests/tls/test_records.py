@@ -20,6 +20,7 @@ from deckwire.tls.records import (
     State,
     UnfinishedMessage,
     looks_like_hello,
+    whole_message,
 )
 
 HELLO = client_hello((0, b""), (23, b""))
@@ -80,6 +81,27 @@ def test_a_message_over_several_records(cuts: list[int]) -> None:
     assert messages[1].records == sum(stop > end for _, stop in spans)
     assert reader.state is State.NEED_MORE
     assert reader.unfinished() is None
+
+
+@given(st.data())
+def test_a_whole_message_is_what_a_reader_gives(data: st.DataObject) -> None:
+    """And is told only where a reader would have nothing left."""
+    assert whole_message(record(message(1, HELLO))) == HandshakeMessage(1, HELLO, 1)
+    text = bytearray(
+        data.draw(
+            st.sampled_from([record(message(1, HELLO)), TLS13.client, TLS13.server, TLS12.server])
+        )
+    )
+    size = 5 + int.from_bytes(text[3:5], "big")
+    text = text[: data.draw(st.sampled_from([size, size, size - 1, size + 1, 8, len(text)]))]
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, 8) | st.integers(0, len(text) - 1))
+        text[at % len(text)] = data.draw(st.integers(0, 255))
+    found = whole_message(bytes(text))
+    messages, reader = read(bytes(text))
+    if found is not None:
+        assert messages == [found]
+        assert (reader.state, reader.pending, reader.unfinished()) == (State.NEED_MORE, False, None)
 
 
 def test_byte_by_byte() -> None:

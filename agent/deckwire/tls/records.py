@@ -97,6 +97,23 @@ def looks_like_hello(
     return prefix[5] in types
 
 
+def whole_message(data: bytes) -> HandshakeMessage | None:
+    """The message of bytes that are one record with one message; None of any others.
+
+    It is what a RecordReader gives out that is fed with them first.
+    """
+    if len(data) < RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES:
+        return None
+    kind, major, _, length = _RECORD_HEADER.unpack_from(data)
+    if kind != ContentType.HANDSHAKE or major != 3 or length > RECORD_BYTES:
+        return None
+    message_type, body_length = _message_header(data, RECORD_HEADER_BYTES)
+    body = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES
+    if len(data) != RECORD_HEADER_BYTES + length or len(data) != body + body_length:
+        return None
+    return HandshakeMessage(message_type, data[body:], 1)
+
+
 class RecordReader:
     """One direction of a connection from its first TLS record on.
 
