@@ -60,6 +60,8 @@ CERTIFICATES = 16
 
 HELLO_CACHE = 2_048
 """Parsed hellos kept, of clients and of servers each."""
+HELLO_LAYOUTS = 256
+"""Lengths of hellos of which the last one's layout is kept, of clients and of servers each."""
 HELLO_CACHED_BYTES = 4_096
 """Longest hello that is kept."""
 

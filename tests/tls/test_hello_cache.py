@@ -11,13 +11,24 @@ from hypothesis import strategies as st
 from deckwire.events import client as client_fields
 from deckwire.events import server as server_fields
 from deckwire.events.choices import Choices
-from deckwire.limits import HELLO_CACHED_BYTES
+from deckwire.limits import HELLO_CACHED_BYTES, HELLO_LAYOUTS
 from deckwire.tls.errors import Malformed
-from deckwire.tls.hello_cache import HelloCache, client_bearing, server_bearing, session_id
+from deckwire.tls.hello_cache import (
+    Bearing,
+    HelloCache,
+    Recognition,
+    client_bearing,
+    server_bearing,
+    session_id,
+)
 from deckwire.tls.messages import HELLO_RETRY_REQUEST, parse_client_hello, parse_server_hello
 from tls.flights import client_hello, handshake, server_hello, u16, vector
 
 CHOICES = Choices(raw_fingerprints=True)
+
+
+def told(bearing: Bearing | None) -> bytes | None:
+    return None if bearing is None else bearing.told
 
 
 def body(flight: bytes) -> bytes:
@@ -28,6 +39,22 @@ def body(flight: bytes) -> bytes:
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 CLIENTS = [body(handshake(version).client) for version in VERSIONS]
 SERVERS = [body(handshake(version).server) for version in VERSIONS]
+
+
+def share(*keys: tuple[int, bytes]) -> tuple[int, bytes]:
+    return 51, vector(2, b"".join(u16(group) + vector(2, key) for group, key in keys))
+
+
+KINDS = [
+    client_hello(
+        share((29, b"a" * 9), (23, b"b" * 20)), (35, b"ticket"), (16, vector(2, vector(1, b"h2")))
+    ),
+    client_hello(
+        (44, b"cookie"), (51, u16(29)), (35, b""), (41, b"identity"), session_id=b"\1" * 8
+    ),
+    client_hello((0x1A1A, b"\0"), (0xFE0D, b"inner"), (21, bytes(9))),
+    client_hello(),
+]
 
 
 def told_client(hello: Any) -> Any:
@@ -64,11 +91,54 @@ def test_a_cache_never_tells_the_fields_of_another_hello(data: st.DataObject) ->
             assert outcome(cached, told, wire) == outcome(parse, told, wire)
 
 
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_a_kind_recognised_by_the_last_of_its_length_is_its_own(data: st.DataObject) -> None:
+    """Also where bytes change that the layout stands in: lengths, kinds, a retry's random."""
+    bearing_of, originals = data.draw(
+        st.sampled_from([(client_bearing, CLIENTS + KINDS), (server_bearing, SERVERS)])
+    )
+    recognition = Recognition(bearing_of)
+    original = data.draw(st.sampled_from(originals))
+    for _ in range(6):
+        changed = bytearray(original)
+        for at in data.draw(st.lists(st.integers(0, len(changed) - 1), max_size=3)):
+            changed[at] = data.draw(st.integers(0, 3) | st.integers(0, 255))
+        if data.draw(st.booleans()):
+            changed[2:34] = data.draw(st.sampled_from([HELLO_RETRY_REQUEST, bytes(32)]))
+        assert recognition(bytes(changed)) == told(bearing_of(bytes(changed)))
+
+
+@pytest.mark.parametrize("original", CLIENTS + KINDS)
+def test_only_what_counts_is_compared(original: bytes) -> None:
+    bearing = client_bearing(original)
+    assert bearing is not None
+    changed = bytearray(original)
+    for start, end in bearing.opaque:
+        changed[start:end] = bytes(byte ^ 0xFF for byte in changed[start:end])
+    asked: list[bytes] = []
+
+    def bearing_of(wire: bytes) -> Bearing | None:
+        asked.append(wire)
+        return client_bearing(wire)
+
+    recognition = Recognition(bearing_of)
+    assert recognition(original) == recognition(bytes(changed)) == bearing.told
+    assert asked == [original]
+
+
+def test_layouts_are_bounded() -> None:
+    recognition = Recognition(client_bearing)
+    for length in range(3 * HELLO_LAYOUTS):
+        assert recognition(client_hello((0xFF00, bytes(length))))
+        assert len(recognition) <= HELLO_LAYOUTS
+
+
 @pytest.mark.parametrize("bearing", [client_bearing, server_bearing])
 @given(wire=st.binary(max_size=300))
-def test_no_bytes_upset_it(bearing: Callable[[bytes], bytes | None], wire: bytes) -> None:
+def test_no_bytes_upset_it(bearing: Callable[[bytes], Bearing | None], wire: bytes) -> None:
     found = bearing(wire)
-    assert found is None or len(found) <= len(wire) + 2
+    assert found is None or len(found.told) <= len(wire) + 2
 
 
 @pytest.mark.parametrize("original", CLIENTS)
@@ -86,10 +156,6 @@ def test_servers_of_a_kind_are_one_object(original: bytes) -> None:
     assert cache.server(original[:2] + bytes(32) + original[34:]) is first
     assert not first.is_hello_retry_request
     assert cache.server(original[:2] + HELLO_RETRY_REQUEST + original[34:]).is_hello_retry_request
-
-
-def share(*keys: tuple[int, bytes]) -> tuple[int, bytes]:
-    return 51, vector(2, b"".join(u16(group) + vector(2, key) for group, key in keys))
 
 
 @pytest.mark.parametrize(
@@ -114,15 +180,15 @@ def share(*keys: tuple[int, bytes]) -> tuple[int, bytes]:
     ],
 )
 def test_what_counts_is_what_is_told(one: Any, other: Any, alike: bool) -> None:
-    bearings = {client_bearing(client_hello(*extensions)) for extensions in (one, other)}
+    bearings = {told(client_bearing(client_hello(*extensions))) for extensions in (one, other)}
     assert None not in bearings
     assert (len(bearings) == 1) is alike
 
 
 def test_session_ids_count_by_presence_and_can_be_read() -> None:
     with_ids = [client_hello(session_id=bytes([n]) * 32) for n in (1, 2)]
-    assert client_bearing(with_ids[0]) == client_bearing(with_ids[1])
-    assert client_bearing(with_ids[0]) != client_bearing(client_hello())
+    assert told(client_bearing(with_ids[0])) == told(client_bearing(with_ids[1]))
+    assert told(client_bearing(with_ids[0])) != told(client_bearing(client_hello()))
     assert [session_id(wire) for wire in with_ids] == [b"\1" * 32, b"\2" * 32]
     assert session_id(server_hello(session_id=b"\3" * 8)) == b"\3" * 8
 
