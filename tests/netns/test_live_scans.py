@@ -66,7 +66,7 @@ def named(agent: AgentProcess) -> list[tuple[str, str, int]]:
 @pytest.mark.parametrize(
     ("user", "options", "decky", "ports", "evidence"),
     [
-        ([], ["-p80,443,25"], 0, {80, 443}, "answered 3"),
+        ([], ["-p80,443,25,81"], 0, {80, 443}, "unanswered 1"),
         (NOBODY, ["-p80,443,81"], 0, {80, 443}, "answered 2; unanswered 1"),
         (NOBODY, ["-p1-100,443"], 0, {80, 443}, ""),
         ([], ["-6", "-p8000-8100"], 1, {8080}, "answered 1; unanswered 63+"),
