@@ -73,6 +73,8 @@ CERTIFICATE_CACHE = 2_048
 """Parsed certificates kept by SHA-256."""
 VERIFY_KEY_BITS = 8_192
 """Largest key with which a self-signature is verified: verification cost grows with its cube."""
+JA4X_CACHE = 256
+"""Lists of object identifiers of certificates whose JA4X is kept."""
 CERTIFICATE_CACHED_BYTES = 16_384
 """A certificate whose texts need more memory than this is described anew each time."""
 CERTIFICATE_ATTRIBUTES = 256

@@ -398,7 +398,7 @@ class Pipeline:
             lambda: certificate_event(
                 headline,
                 place,
-                tuple([self._certificates.describe(der) for der in seen.chain]),
+                (leaf, *[self._certificates.describe(der) for der in seen.chain[1:]]),
                 chain_length=seen.chain_length,
                 from_client=seen.from_client,
                 quality=seen.quality,

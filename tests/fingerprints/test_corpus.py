@@ -105,7 +105,9 @@ def test_ja4x_from_its_plain_form():
     checked = 0
     for stream in streams():
         for certificate in stream.get("certs", ()):
-            parts = [part.split(",") if part else () for part in certificate["ja4x_r"].split("_")]
+            parts = [
+                tuple(part.split(",")) if part else () for part in certificate["ja4x_r"].split("_")
+            ]
             assert ja4x(*parts) == certificate["ja4x"]
             checked += 1
     assert checked > 100

@@ -23,29 +23,14 @@ class Client:
     ja4: str
     tls_version: str
     """The highest that is offered; "" of a hello that was cut before it told."""
-    sni: str
-    alpn: tuple[str, ...]
-    raw_ciphers: str
-    raw_extensions: str
-    resumption: tuple[str, ...]
+    offer: Fields
+    """sni to resumption, as hello and session tell them."""
     ech: bool
     pq: str | None
     raw: tuple[tuple[str, str], ...]
     """ja4_r, ja4_o and ja4_ro if they are wanted."""
     malformed: bool
     """Some extension's body is not what it should be, or bytes stand behind the last one."""
-
-    def offer_fields(self) -> Fields:
-        """sni to resumption, as hello and session tell them."""
-        fields: Fields = [
-            ("sni", self.sni),
-            ("alpn", self.alpn),
-            ("raw_ciphers", self.raw_ciphers),
-            ("raw_extensions", self.raw_extensions),
-        ]
-        if self.resumption:
-            fields.append(("resumption", self.resumption))
-        return fields
 
 
 def describe(hello: ClientHello, choices: Choices) -> Client:
@@ -62,11 +47,7 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
         ja3="" if hello.cut else ja3.ja3(hello),
         ja4="" if hello.cut else (decnet.ja4(hello) if choices.decnet else ja4.ja4(hello)),
         tls_version="" if _version_is_missing(hello) else version_name(offered_version(hello)),
-        sni=wire_text(hello.server_name or b""),
-        alpn=tuple([wire_text(protocol) for protocol in hello.alpn]),
-        raw_ciphers=_decimal(hello.cipher_suites),
-        raw_extensions=_decimal([kind for kind, _ in hello.extensions]),
-        resumption=_resumption(hello),
+        offer=_offer(hello),
         ech=hello.has_encrypted_client_hello,
         pq=group_name(post_quantum[0]) if post_quantum else None,
         raw=raw,
@@ -84,6 +65,19 @@ def offered_version(hello: ClientHello) -> int:
 def wire_text(wire: bytes) -> str:
     """Bytes that are not UTF-8 stand as surrogates: the formats write them as ``\\xNN``."""
     return wire.decode("utf-8", "surrogateescape")
+
+
+def _offer(hello: ClientHello) -> Fields:
+    fields: Fields = [
+        ("sni", wire_text(hello.server_name or b"")),
+        ("alpn", tuple([wire_text(protocol) for protocol in hello.alpn])),
+        ("raw_ciphers", _decimal(hello.cipher_suites)),
+        ("raw_extensions", _decimal([kind for kind, _ in hello.extensions])),
+    ]
+    resumption = _resumption(hello)
+    if resumption:
+        fields.append(("resumption", resumption))
+    return fields
 
 
 def _version_is_missing(hello: ClientHello) -> bool:

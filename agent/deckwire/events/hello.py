@@ -38,7 +38,7 @@ def hello_event(
         ("ja4", client.ja4),
         ("tls_version", client.tls_version),
     ]
-    fields += client.offer_fields()
+    fields += client.offer
     fields += kept_fields(handshake)
     fields += client.raw
     fields.append(("quality", "malformed" if client.malformed else quality))

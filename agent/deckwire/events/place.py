@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deckwire.community_id import community_id
 from deckwire.deckies import Registry
@@ -23,17 +23,13 @@ class Place:
     """inbound, outbound or lateral."""
     source: str
     destination: str
-    _conn_id: str = ""
+    _tail: Fields = field(default_factory=list)
 
     @property
     def conn_id(self) -> str:
-        """Community ID v1 of the 4-tuple; a hash that only events that are told need."""
-        if not self._conn_id:
-            ends = self.ends
-            self._conn_id = community_id(
-                ends.client, ends.server, ends.client_port, ends.server_port
-            )
-        return self._conn_id
+        """Community ID v1 of the 4-tuple."""
+        ends = self.ends
+        return community_id(ends.client, ends.server, ends.client_port, ends.server_port)
 
     def addresses(self) -> Fields:
         """The four fields that every event of a connection begins with."""
@@ -46,7 +42,10 @@ class Place:
 
     def tail(self) -> Fields:
         """The fields that every event of a connection ends with."""
-        return [("direction", self.direction), ("conn_id", self.conn_id)]
+        if not self._tail:
+            # Not before: only events that are told need the hash.
+            self._tail = [("direction", self.direction), ("conn_id", self.conn_id)]
+        return self._tail
 
 
 def locate(registry: Registry, ends: Ends) -> Place | None:

@@ -40,7 +40,7 @@ def session_event(
     fields += [("ja3s", server.ja3s), ("ja4s", server.ja4s), ("tls_version", server.tls_version)]
     if client is not None:
         fields += [("ja3", client.ja3), ("ja4", client.ja4)]
-        fields += client.offer_fields()
+        fields += client.offer
     fields += kept_fields(handshake)
     fields += server.choice_fields
     if resumed is not None:

@@ -9,7 +9,6 @@ They run in user space only; no BPF program contains any of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 
 from deckwire.fingerprints.ja4 import (
@@ -21,7 +20,7 @@ from deckwire.fingerprints.ja4 import (
     without_grease,
 )
 from deckwire.fingerprints.tcp_options import TcpOptions
-from deckwire.limits import LATENCIES, OPTION_WALKS
+from deckwire.limits import JA4X_CACHE, LATENCIES, OPTION_WALKS
 from deckwire.tls.messages import ServerHello
 
 
@@ -35,7 +34,9 @@ def ja4s_r(hello: ServerHello) -> str:
     return _ja4s(hello, _server_extensions(hello))
 
 
-def ja4x(issuer: Iterable[str], subject: Iterable[str], extensions: Iterable[str]) -> str:
+# Servers send the same few certificates all the time.
+@lru_cache(maxsize=JA4X_CACHE)
+def ja4x(issuer: tuple[str, ...], subject: tuple[str, ...], extensions: tuple[str, ...]) -> str:
     """JA4X of one certificate, from its OIDs in order of appearance.
 
     Each OID is the lower-case hex of its DER content, e.g. ``550403`` for commonName.
