@@ -21,7 +21,7 @@ from deckwire.tls.records import (
     RecordReader,
     State,
     looks_like_hello,
-    whole_message,
+    whole_messages,
 )
 from deckwire.tls.resumption import is_resumed
 
@@ -182,13 +182,13 @@ class _Direction:
     def _begin(self, start_seq: int, sample: SegmentSample) -> list[_Message]:
         self.start_seq = start_seq
         if not self._early and sample.seq == start_seq:
-            whole = whole_message(sample.payload)
-            if whole is not None:
+            whole = whole_messages(sample.payload)
+            if whole:
                 # The usual direction ends with its first segment: what puts segments and records
                 # together is made when another comes, and comes to the same.
                 self._first = sample
                 self.held = len(sample.payload)
-                return [(whole, "complete")]
+                return [(message, "complete") for message in whole]
         stream, reader = self._opened(start_seq)
         for early in self._early:
             if early is not sample:

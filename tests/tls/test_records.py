@@ -20,7 +20,7 @@ from deckwire.tls.records import (
     State,
     UnfinishedMessage,
     looks_like_hello,
-    whole_message,
+    whole_messages,
 )
 
 HELLO = client_hello((0, b""), (23, b""))
@@ -84,24 +84,38 @@ def test_a_message_over_several_records(cuts: list[int]) -> None:
 
 
 @given(st.data())
-def test_a_whole_message_is_what_a_reader_gives(data: st.DataObject) -> None:
-    """And is told only where a reader would have nothing left."""
-    assert whole_message(record(message(1, HELLO))) == HandshakeMessage(1, HELLO, 1)
-    text = bytearray(
-        data.draw(
-            st.sampled_from([record(message(1, HELLO)), TLS13.client, TLS13.server, TLS12.server])
-        )
-    )
+def test_whole_messages_are_what_a_reader_gives(data: st.DataObject) -> None:
+    """And are told only where a reader would have nothing left."""
+    hello = record(message(1, HELLO))
+    flights = [hello, hello + record(message(2, server_hello())) * 2, TLS13.server, TLS12.server]
+    text = bytearray(data.draw(st.sampled_from(flights)))
     size = 5 + int.from_bytes(text[3:5], "big")
     text = text[: data.draw(st.sampled_from([size, size, size - 1, size + 1, 8, len(text)]))]
     if data.draw(st.booleans()):
         at = data.draw(st.integers(0, 8) | st.integers(0, len(text) - 1))
         text[at % len(text)] = data.draw(st.integers(0, 255))
-    found = whole_message(bytes(text))
-    messages, reader = read(bytes(text))
-    if found is not None:
-        assert messages == [found]
+    found = whole_messages(bytes(text))
+    if found:
+        messages, reader = read(bytes(text))
+        assert messages == found
         assert (reader.state, reader.pending, reader.unfinished()) == (State.NEED_MORE, False, None)
+
+
+def test_whole_messages() -> None:
+    one, two = record(message(1, HELLO)), record(message(14, b""))
+    expected = [HandshakeMessage(1, HELLO, 1), HandshakeMessage(14, b"", 1)]
+    assert whole_messages(one + two) == expected
+    assert whole_messages(two * HANDSHAKE_MESSAGES) == expected[1:] * HANDSHAKE_MESSAGES
+    for other in (
+        b"",
+        one[:-1],
+        one + two[:-1],
+        one + CCS,
+        ALERT + one,
+        record(message(1, HELLO) + message(14, b"")),
+        two * (HANDSHAKE_MESSAGES + 1),
+    ):
+        assert whole_messages(other) == []
 
 
 def test_byte_by_byte() -> None:

@@ -97,21 +97,25 @@ def looks_like_hello(
     return prefix[5] in types
 
 
-def whole_message(data: bytes) -> HandshakeMessage | None:
-    """The message of bytes that are one record with one message; None of any others.
+def whole_messages(data: bytes) -> list[HandshakeMessage]:
+    """The messages of bytes that are whole records with one message each; none of any others.
 
-    It is what a RecordReader gives out that is fed with them first.
+    They are what a RecordReader gives out that is fed with the bytes first.
     """
-    if len(data) < RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES:
-        return None
-    kind, major, _, length = _RECORD_HEADER.unpack_from(data)
-    if kind != ContentType.HANDSHAKE or major != 3 or length > RECORD_BYTES:
-        return None
-    message_type, body_length = _message_header(data, RECORD_HEADER_BYTES)
-    body = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES
-    if len(data) != RECORD_HEADER_BYTES + length or len(data) != body + body_length:
-        return None
-    return HandshakeMessage(message_type, data[body:], 1)
+    messages: list[HandshakeMessage] = []
+    at, end = 0, len(data)
+    headers = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES
+    while at + headers <= end and len(messages) < HANDSHAKE_MESSAGES:
+        kind, major, _, record_length = _RECORD_HEADER.unpack_from(data, at)
+        message_type, length = _message_header(data, at + RECORD_HEADER_BYTES)
+        body = at + headers
+        at = body + length
+        if kind != ContentType.HANDSHAKE or major != 3 or record_length > RECORD_BYTES:
+            return []
+        if record_length != HANDSHAKE_HEADER_BYTES + length or at > end:
+            return []
+        messages.append(HandshakeMessage(message_type, data[body:at], 1))
+    return messages if at == end else []
 
 
 class RecordReader:
