@@ -224,7 +224,6 @@ SCHEMAS = {
 }
 """By the struct's name in bpf/sample.h; uncompiled, for the test of the ABI."""
 
-SAMPLE_HEAD = Flat("SampleHead", _sample_head)
 SEEN = Flat("Seen", _seen)
 SETTINGS = _settings.compile()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from deckwire import abi
 from deckwire.deckies import Decky, parse_address
+from deckwire.flat import Flat
 from deckwire.kernel.loading import Loaded
 from deckwire.sample import (
     EndSample,
@@ -51,6 +52,7 @@ TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_STRAYS": 256}
 """Small enough to be filled."""
 
 ZERO = bytes(4)
+SAMPLE_HEAD = Flat("SampleHead", abi.SCHEMAS["sample_head"])
 HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
 CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "strays")
 ZEROED = ("syn_seen", "service_seen", "sources", "scans", "syn_budget")
@@ -178,7 +180,7 @@ class Kernel:
         self._frames.clear()
 
     def _check_sample(self, sample: Sample, data: bytes) -> None:
-        head = abi.SAMPLE_HEAD.parse(data)
+        head = SAMPLE_HEAD.parse(data)
         frames = self._frames[head.time_ns]
         assert head.sender in (0, 1)
         assert head.client in (0, 1, abi.CLIENT_UNKNOWN)

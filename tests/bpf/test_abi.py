@@ -15,7 +15,8 @@ from typing import Any
 import construct
 import pytest
 
-from deckwire import abi, limits
+from deckwire import abi, limits, suppression
+from deckwire.events.flow import PROBE_NS, PROBE_PACKETS
 from deckwire.flow import ends
 from deckwire.kernel.loading import LoadRequest, bpf_directory, load
 from deckwire.tables import OpenFlow
@@ -37,6 +38,10 @@ CONSTANTS = {
     "RTT_UNKNOWN": abi.RTT_UNKNOWN,
     "FLOW_STRAY": abi.FLOW_STRAY,
     "FLOW_TOLD": abi.FLOW_TOLD,
+    "SERVICE_HANDSHAKE": suppression.SERVICE_HANDSHAKE,
+    "SERVICE_FLOW": suppression.SERVICE_FLOW,
+    "PROBE_PACKETS": PROBE_PACKETS,
+    "PROBE_NS": PROBE_NS,
     "CLOSE_NONE": abi.CLOSE_NONE,
     "CLOSE_FIN": abi.CLOSES.index("fin"),
     "CLOSE_RST": abi.CLOSES.index("rst"),

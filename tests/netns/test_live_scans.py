@@ -24,6 +24,7 @@ pytestmark = pytest.mark.root
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SCANS = 4
+"""At most, until one is named: see the test."""
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 CONNECT = """
 import socket, sys

@@ -8,17 +8,18 @@ from deckwire.events.place import Place
 from deckwire.fingerprints.scanners import Tool
 from deckwire.flow import FlowRecord
 
-_PROBE_PACKETS = 4
-_PROBE_NS = 1_000_000_000
+PROBE_PACKETS = 4
+PROBE_NS = 1_000_000_000
+"""Fewer packets within less time are a probe; bpf/limits.h has the same."""
 
 
 def is_probe(record: FlowRecord) -> bool:
     """A scanner's touch: too little for figures, counted but not told."""
     first, second = record.sides
     return (
-        first.packets + second.packets < _PROBE_PACKETS
+        first.packets + second.packets < PROBE_PACKETS
         and first.retransmits + second.retransmits == 0
-        and record.last_ns - record.first_ns < _PROBE_NS
+        and record.last_ns - record.first_ns < PROBE_NS
     )
 
 
