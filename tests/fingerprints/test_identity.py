@@ -2,10 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier, Identity
 from deckwire.fingerprints.os_guess import os_guess
 from deckwire.fingerprints.p0f_db import Label
+from deckwire.fingerprints.scanners import recognise
 from deckwire.opening import ACK, SYN, Opening
 from fingerprints.corpus import CORPUS, labelled_packets, needs_corpus
 from fingerprints.frames import MACOS, MSS, WINDOWS, openings, syn, syn6
@@ -125,3 +129,40 @@ def test_what_is_remembered_is_what_would_be_found() -> None:
             else:
                 found = fresh.identify_answer(sent.opening, None)
                 assert OWN.identify_answer(sent.opening, None) == found, path.name
+
+
+_IDS = st.sampled_from([0, 1, 2, 54321, 0x1234, (0xC0000201 ^ 443 ^ 7) & 0xFFFF])
+_WINDOWS = st.sampled_from([1, 512, 1024, 4128, 8192, 64240, 65160, 65535])
+_TIMED = b"\x08\x0a\x00\x00\x00\x05\x00\x00\x00\x09"
+
+
+@given(
+    st.builds(
+        syn,
+        ttl=st.sampled_from([37, 64, 128, 255]),
+        window=_WINDOWS,
+        ip_id=_IDS,
+        df=st.booleans(),
+        seq=st.sampled_from([0, 7, 0xC0000201]),
+        ack=st.sampled_from([0, 5]),
+        flags=st.sampled_from([SYN, SYN | ACK]),
+        options=st.sampled_from([b"", MSS, WINDOWS, MACOS, _TIMED, MSS + _TIMED]),
+        payload_len=st.sampled_from([0, 3]),
+    )
+)
+def test_who_is_known_is_told_as_when_met_first(opening: Opening) -> None:
+    """OWN has seen many by now; one that has seen nobody says the same."""
+    assert identify(opening) == Identifier(OWN_FILE).identify(opening, DECKY, 443)
+    assert identify(opening).tool == _tool_by(opening)
+
+
+def _tool_by(opening: Opening) -> str | None:
+    tool = recognise(opening, DECKY, 443)
+    return None if tool is None else tool.name
+
+
+def test_openings_alike_share_their_identity() -> None:
+    first = identify(syn(seq=1, ip_id=5, options=MSS + _TIMED))
+    later = _TIMED.replace(b"\x05", b"\x77")
+    assert identify(syn(seq=2, ip_id=6, options=MSS + later)) is first
+    assert identify(syn(seq=0, ip_id=6, options=MSS + later)) is not first

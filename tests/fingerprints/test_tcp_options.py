@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.fingerprints.tcp_options import options_sig, walk
+from deckwire.fingerprints.tcp_options import alike, options_sig, read, walk
 
 LINUX = bytes.fromhex("020405b4 0402 080a 01020304 00000000 01 030307")
 MACOS = bytes.fromhex("020405b4 01 030306 01 01 080a 0a0b0c0d 00000000 0402 00 00")
@@ -111,3 +111,39 @@ def test_well_formed_options_keep_their_order(options):
     assert not value.malformed
     assert value.layout == tuple(int(option[:2], 16) for option in options)
     assert value.mss == (1460 if "020405b4" in options else None)
+
+
+OPTIONS = st.one_of(
+    st.just(b"\x01"),
+    st.just(b"\x00"),
+    st.binary(max_size=3),
+    st.just(LINUX),
+    st.just(b"\x08\x0a"),
+    st.builds(
+        lambda own, echoed: b"\x08\x0a" + own.to_bytes(4, "big") + echoed.to_bytes(4, "big"),
+        st.sampled_from([0, 1, 0x080A, 0x080A080A, 1 << 31]),
+        st.sampled_from([0, 1, 0x080A0000, 1 << 31]),
+    ),
+    st.builds(lambda mss: b"\x02\x04" + mss.to_bytes(2, "big"), st.sampled_from([0x080A, 1460])),
+)
+
+
+@given(st.lists(OPTIONS, max_size=8).map(b"".join), st.integers(0, 40))
+def test_reading_is_walking_but_for_the_times(raw: bytes, length: int) -> None:
+    raw = raw[:length]
+    walked, seen = walk(raw), read(raw)
+    assert seen._replace(timestamp=None) == walked._replace(timestamp=None)
+    assert (seen.timestamp is None) == (walked.timestamp is None)
+    if seen.timestamp is not None and walked.timestamp is not None:
+        assert [bool(time) for time in seen.timestamp] == [bool(time) for time in walked.timestamp]
+    assert len(alike(raw)) == len(raw)
+    assert alike(alike(raw)) == alike(raw)
+
+
+def test_options_of_one_stack_are_alike_whatever_the_time() -> None:
+    later = LINUX.replace(bytes.fromhex("01020304"), bytes.fromhex("0a0b0c0d"))
+    assert alike(later) == alike(LINUX)
+    unset = LINUX.replace(bytes.fromhex("01020304"), bytes(4))
+    assert alike(unset) == unset
+    echoing = LINUX.replace(bytes.fromhex("01020304 00000000"), bytes.fromhex("01020304 00000009"))
+    assert len({alike(LINUX), alike(unset), alike(echoing)}) == 3

@@ -35,7 +35,7 @@ def handshake_event(
     """
     fields = place.addresses()
     if choices.ja4plus and handshake.synack is not None:
-        options = tcp_options.walk(handshake.synack.options)
+        options = tcp_options.read(handshake.synack.options)
         fields.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
     fields += reversed(rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us))
     if choices.ja4plus:

@@ -51,7 +51,7 @@ def session_event(
         fields.append(("ja4s_r", server.ja4s_r))
         fields += ja4l_fields(handshake)
         if handshake.synack is not None:
-            options = tcp_options.walk(handshake.synack.options)
+            options = tcp_options.read(handshake.synack.options)
             fields.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
     fields += place.tail()
     return told.event(fields)

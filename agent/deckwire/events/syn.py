@@ -12,7 +12,7 @@ from deckwire.opening import Opening
 
 def headline(place: Place, time_ns: int, syn: Opening, identity: Identity) -> Headline:
     """What it is deduplicated by."""
-    options = tcp_options.walk(syn.options)
+    options = tcp_options.read(syn.options)
     return Headline(
         "tcp_syn_fingerprint",
         time_ns,
@@ -26,7 +26,7 @@ def syn_event(
     told: Headline, place: Place, syn: Opening, identity: Identity, choices: Choices
 ) -> Event:
     """One SYN; `told` has its wall-clock time."""
-    options = tcp_options.walk(syn.options)
+    options = tcp_options.read(syn.options)
     fields = place.addresses()
     fields += [
         ("ttl", syn.ttl),

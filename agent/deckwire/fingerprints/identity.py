@@ -10,6 +10,7 @@ from deckwire.fingerprints.link import link
 from deckwire.fingerprints.os_guess import os_guess
 from deckwire.fingerprints.p0f_db import Label, SignatureFile
 from deckwire.fingerprints.p0f_match import SignatureIndex
+from deckwire.fingerprints.scanners import TELLING_IDS, Tool
 from deckwire.limits import SYSTEMS
 from deckwire.opening import Opening
 
@@ -37,13 +38,13 @@ class Answer(NamedTuple):
 
 
 class _System(NamedTuple):
-    """What a signature says of an opening."""
+    """What is told of openings that differ in nothing but what their kind leaves open."""
 
-    p0f_sig: str
-    label: Label | None
-    link: str | None
+    identity: Identity
     answer: Answer
-    """What is told of it if it sent a SYN-ACK."""
+    has_relations: bool
+    """What it leaves open may still show a tool."""
+    label: Label | None
 
 
 class Identifier:
@@ -59,54 +60,78 @@ class Identifier:
     ) -> Identity:
         """The sender of an opening; `destination` is the packed address it was sent to.
 
-        `syn_mss` is the MSS of the SYN that a SYN-ACK answers.
+        `syn_mss` is the MSS of the SYN that a SYN-ACK answers. Openings that share the object
+        returned are alike in all that their event tells, but for the IP identification.
         """
-        signature, label, medium, _ = self._system(opening, syn_mss)
-        tool = scanners.recognise(opening, destination, dport)
-        if tool is None and label is not None and label.is_tool:
-            tool = scanners.Tool(label.name.lower(), f"signature {label}")
-        system = label if tool is None else None
-        return Identity(
-            p0f_sig=signature,
-            os=str(system) if system is not None else None,
-            os_class=system.os_class if system is not None else None,
-            os_guess=os_guess(system, tool.name if tool is not None else None),
-            link=medium,
-            tool=tool.name if tool is not None else None,
-            tool_evidence=tool.evidence if tool is not None else None,
-        )
+        system = self._system(opening, syn_mss)
+        if system.has_relations:
+            tool = scanners.by_relations(opening, destination, dport)
+            if tool is not None:
+                return _identity(system.identity.p0f_sig, system.label, system.identity.link, tool)
+        return system.identity
 
     def identify_answer(self, synack: Opening, syn: Opening | None) -> Answer:
         """The system that answered; its window may count in the MSS of the SYN."""
-        syn_mss = tcp_options.walk(syn.options).mss if syn is not None else None
+        syn_mss = tcp_options.read(syn.options).mss if syn is not None else None
         return self._system(synack, syn_mss).answer
 
     def _system(self, opening: Opening, syn_mss: int | None) -> _System:
-        """Openings differ most in what no signature looks at, so most cost a look-up."""
-        options = tcp_options.walk(opening.options)
-        own, echoed = options.timestamp or (0, 0)
+        """Openings differ most in what nobody looks at, so most cost a look-up."""
         key = (
-            (opening.ip_version, opening.ttl, opening.tos, opening.window, opening.flags, syn_mss),
-            (opening.df, opening.ip_reserved, opening.ip_options_len, opening.ip_id != 0),
-            (opening.flow_label != 0, opening.seq != 0, opening.ack != 0, opening.urgent != 0),
-            (opening.payload_len != 0, own != 0, echoed != 0, len(opening.options)),
-            (options.layout, options.mss, options.wscale, options.sack_permitted),
-            (options.padding, options.padding_zeros, options.malformed, options.timestamp is None),
+            opening.ip_version,
+            opening.ttl,
+            opening.tos,
+            opening.window,
+            opening.flags,
+            opening.df,
+            opening.ip_reserved,
+            opening.ip_options_len,
+            opening.ip_id if opening.ip_id in TELLING_IDS else None,
+            opening.flow_label != 0,
+            opening.seq != 0,
+            opening.ack != 0,
+            opening.urgent != 0,
+            opening.payload_len != 0,
+            tcp_options.alike(opening.options),
+            syn_mss,
         )
         system = self._systems.get(key)
         if system is None:
-            observation = p0f.observe(opening, syn_mss)
-            match = self._index.match(observation)
-            label = match.label if match is not None else None
-            system = _System(
-                observation.signature,
-                label,
-                link(observation, self._links),
-                Answer(observation.signature, None, None)
-                if label is None or label.is_tool
-                else Answer(observation.signature, str(label), label.os_class),
-            )
             if len(self._systems) >= SYSTEMS:
                 self._systems.clear()
-            self._systems[key] = system
+            system = self._systems[key] = self._recognise(opening, syn_mss)
         return system
+
+    def _recognise(self, opening: Opening, syn_mss: int | None) -> _System:
+        observation = p0f.observe(opening, syn_mss)
+        match = self._index.match(observation)
+        label = match.label if match is not None else None
+        signature, medium = observation.signature, link(observation, self._links)
+        system = None if label is None or label.is_tool else label
+        return _System(
+            _identity(signature, label, medium, scanners.by_traits(opening)),
+            Answer(
+                signature,
+                str(system) if system is not None else None,
+                system.os_class if system is not None else None,
+            ),
+            scanners.has_relations(opening),
+            label,
+        )
+
+
+def _identity(
+    signature: str, label: Label | None, medium: str | None, tool: Tool | None
+) -> Identity:
+    if tool is None and label is not None and label.is_tool:
+        tool = Tool(label.name.lower(), f"signature {label}")
+    system = label if tool is None else None
+    return Identity(
+        p0f_sig=signature,
+        os=str(system) if system is not None else None,
+        os_class=system.os_class if system is not None else None,
+        os_guess=os_guess(system, tool.name if tool is not None else None),
+        link=medium,
+        tool=tool.name if tool is not None else None,
+        tool_evidence=tool.evidence if tool is not None else None,
+    )

@@ -129,7 +129,7 @@ def observe(opening: Opening, syn_mss: int | None = None) -> Observation:
 
     `syn_mss` is the MSS of the SYN that a SYN-ACK answers: some systems count their window in it.
     """
-    options = tcp_options.walk(opening.options)
+    options = tcp_options.read(opening.options)
     mss = options.mss or 0
     return Observation(
         direction=Direction.RESPONSE if opening.flags & ACK else Direction.REQUEST,

@@ -32,6 +32,8 @@ class Tool(NamedTuple):
     """Traits joined with ``; ``."""
 
 
+_BARE_LAYOUTS = ((), (MSS,))
+"""Of the tools that compute a field from others."""
 _ZMAP_ID = 54321
 _ZMAP_WINDOW = 65535
 _ETHERNET_MSS = 1460
@@ -66,20 +68,47 @@ _UNICORNSCAN_WINDOW = 4128
 _SCAPY_WINDOW = 8192
 _SCAPY_ID = 1
 
+TELLING_IDS = frozenset({0, _SCAPY_ID, _ZMAP_ID})
+"""IP identifications that `by_traits` looks for; any other is like the next."""
+
 
 def recognise(opening: Opening, destination: bytes, dport: int) -> Tool | None:
     """The tool that built a SYN, or None: a kernel, or a tool that leaves no trace.
 
     `destination` is the packed address (4 or 16 bytes) that the SYN was sent to.
     """
-    if not opening.flags & SYN or opening.flags & ACK:
-        return None
-    options = tcp_options.walk(opening.options)
     # Relations between fields come first: they are the stronger evidence.
+    return by_relations(opening, destination, dport) or by_traits(opening)
+
+
+def has_relations(opening: Opening) -> bool:
+    """Whether `by_relations` can find any: not in the SYNs of kernels."""
     return (
-        _mirai(opening, options, destination)
-        or _masscan(opening, options, destination, dport)
-        or _zmap(opening, options)
+        opening.ip_version == 4
+        and _is_syn(opening)
+        and tcp_options.read(opening.options).layout in _BARE_LAYOUTS
+    )
+
+
+def by_relations(opening: Opening, destination: bytes, dport: int) -> Tool | None:
+    """The tool that computed one field of a SYN from others; parameters as of `recognise`."""
+    if not has_relations(opening):
+        return None
+    options = tcp_options.read(opening.options)
+    return _mirai(opening, options, destination) or _masscan(opening, options, destination, dport)
+
+
+def by_traits(opening: Opening) -> Tool | None:
+    """The tool that gave a SYN fields which no kernel has together.
+
+    The IP identification counts as far as TELLING_IDS go, the sequence number not at all, of the
+    acknowledgment number whether it is 0.
+    """
+    if not _is_syn(opening):
+        return None
+    options = tcp_options.read(opening.options)
+    return (
+        _zmap(opening, options)
         or _nmap_os_probe(opening, options)
         or _nmap_scan(opening, options)
         or _hping(opening, options)
@@ -88,8 +117,12 @@ def recognise(opening: Opening, destination: bytes, dport: int) -> Tool | None:
     )
 
 
+def _is_syn(opening: Opening) -> bool:
+    return bool(opening.flags & SYN) and not opening.flags & ACK
+
+
 def _mirai(opening: Opening, options: TcpOptions, destination: bytes) -> Tool | None:
-    if opening.ip_version != 4 or options.layout:
+    if options.layout:
         return None
     if opening.seq != int.from_bytes(destination, "big"):
         return None
@@ -97,7 +130,7 @@ def _mirai(opening: Opening, options: TcpOptions, destination: bytes) -> Tool | 
 
 
 def _masscan(opening: Opening, options: TcpOptions, destination: bytes, dport: int) -> Tool | None:
-    if opening.ip_version != 4 or opening.df or options.layout not in ((), (MSS,)):
+    if opening.df:
         return None
     if opening.ip_id != (int.from_bytes(destination, "big") ^ dport ^ opening.seq) & 0xFFFF:
         return None

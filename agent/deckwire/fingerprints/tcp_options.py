@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from struct import Struct
 from typing import NamedTuple
 
 from deckwire.limits import OPTION_WALKS
@@ -13,6 +14,14 @@ TIMESTAMPS = 8
 ALTERNATE_CHECKSUM_REQUEST, ALTERNATE_CHECKSUM_DATA = 14, 15
 USER_TIMEOUT = 28
 
+_TIMESTAMPS_BYTES = 10
+_TIMESTAMPS_HEADER = bytes((TIMESTAMPS, _TIMESTAMPS_BYTES))
+_TIMES = Struct(">II")
+_MASKED_TIMES = {
+    (own, echoed): _TIMESTAMPS_HEADER + _TIMES.pack(own, echoed)
+    for own in (False, True)
+    for echoed in (False, True)
+}
 _FIXED_LENGTH = {MSS: 4, WSCALE: 3, SACK_PERMITTED: 2, TIMESTAMPS: 10}
 _SACK_LENGTHS = range(10, 35, 8)  # one to four blocks (RFC 2018, 3)
 
@@ -62,8 +71,26 @@ class TcpOptions(NamedTuple):
         return self.padding is not None and self.padding > self.padding_zeros
 
 
+def alike(raw: bytes) -> bytes:
+    """The option bytes with a 1 for each time in them that is not 0.
+
+    The times are all that differs from one SYN of a stack to its next, and no fingerprint looks at
+    more of them. Of timestamps that are given twice the first are masked.
+    """
+    at = raw.find(_TIMESTAMPS_HEADER)
+    end = at + _TIMESTAMPS_BYTES
+    if at < 0 or end > len(raw) or not _is_whole(raw[:at]):
+        return raw
+    own, echoed = _TIMES.unpack_from(raw, at + 2)
+    return raw[:at] + _MASKED_TIMES[own != 0, echoed != 0] + raw[end:]
+
+
 # Each event of a connection reads those of its openings again.
-@lru_cache(maxsize=OPTION_WALKS)
+def read(raw: bytes) -> TcpOptions:
+    """As `walk`, but of times that are not 0 it may tell no more than that: see `alike`."""
+    return _read(alike(raw))
+
+
 def walk(raw: bytes) -> TcpOptions:
     """Read the option bytes of one TCP header (RFC 9293, 3.1); any bytes give a value.
 
@@ -131,6 +158,26 @@ def options_sig(options: TcpOptions) -> str:
     last), A alternate checksum, U user timeout, ? anything else.
     """
     return _letters(options.layout)
+
+
+@lru_cache(maxsize=OPTION_WALKS)
+def _read(raw: bytes) -> TcpOptions:
+    return walk(raw)
+
+
+@lru_cache(maxsize=OPTION_WALKS)
+def _is_whole(raw: bytes) -> bool:
+    """Whether the walk comes to the end of these bytes, and so to the option behind them."""
+    at = 0
+    while at < len(raw):
+        if raw[at] == NOP:
+            at += 1
+            continue
+        length = raw[at + 1] if at + 1 < len(raw) else 0
+        if raw[at] == EOL or length < 2:
+            return False
+        at += length
+    return at == len(raw)
 
 
 # Of far fewer kinds than options, which hold the time.
