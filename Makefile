@@ -39,7 +39,8 @@ fuzz: setup
 # Our JA3 and JA3S against tshark's, on generated hellos and on those of real TLS libraries.
 CASES ?= 5000
 differential: setup
-	$(APTGET) install -y -qq --no-install-recommends tshark gnutls-bin libnss3-tools
+	$(APTGET) install -y -qq --no-install-recommends tshark gnutls-bin libnss3-tools golang-go
+	$(BIN)/python -m pip install -q --disable-pip-version-check rtls==2026.9.21
 	$(BIN)/python tests/differential/run.py --cases $(CASES)
 
 # What it costs, against no agent and a no-op program (docs/performance.md); needs a quiet machine.

@@ -1,11 +1,13 @@
 """Hellos by real TLS libraries, against an OpenSSL server that keeps what passes.
 
-OpenSSL runs in memory; the others are programs that connect to a socket of this host.
+OpenSSL and rustls run in memory; the others are programs that connect to a socket of this host.
+What is not installed gives no exchanges.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import shutil
 import socket
@@ -17,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from differential.wire import Exchange
 from tls.flights import context, identity
@@ -49,6 +52,39 @@ NSS_OPTIONS = (
     ("-J", "ecdsa_secp256r1_sha256,rsa_pss_rsae_sha256"),
     ("-H",),
 )
+GO_SOURCE = Path(__file__).with_name("gopeer.go")
+GO_VERSIONS = (("1.0", "1.0"), ("1.0", "1.1"), ("1.0", "1.2"), ("1.2", "1.3"), ("1.3", "1.3"))
+GO_OPTIONS = (
+    (),
+    ("-name=",),
+    ("-alpn=h2,http/1.1",),
+    ("-tickets=false",),
+    ("-resume",),
+    ("-curves=29",),
+    ("-curves=25,24,23", "-alpn=http/1.1"),
+    ("-suites=all",),
+    ("-suites=TLS_RSA_WITH_AES_128_CBC_SHA,TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA", "-name="),
+)
+RUSTLS_CIPHERS = (
+    "DEFAULT",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256:ECDHE-ECDSA-CHACHA20-POLY1305",
+)
+
+
+class Peer(Protocol):
+    """One side of a handshake in memory: an SSLObject, OpenSSL's or rustls's."""
+
+    def do_handshake(self) -> None:
+        """Goes as far as what is there to read allows; SSLError beyond it or for good."""
+
+
+class Side(NamedTuple):
+    """A peer between its two BIOs, which are of its library's own kind."""
+
+    peer: Peer
+    incoming: Any
+    outgoing: Any
 
 
 def openssl() -> list[Exchange]:
@@ -73,7 +109,58 @@ def openssl() -> list[Exchange]:
         server = _server(version)
         server.set_ecdh_curve(curve)
         what = f"OpenSSL {version.name} {alpn} {cipher} {option} {curve} {name}"
-        found.append(_in_memory(what, client, server, name))
+        found.append(_in_memory(what, _side(ssl, client, server_hostname=name), server))
+    return found
+
+
+def rtls() -> Any:
+    """The module rtls; None if it is not installed."""
+    if importlib.util.find_spec("rtls") is None:
+        return None
+    return importlib.import_module("rtls")
+
+
+def rustls() -> list[Exchange]:
+    """The package rtls, which is rustls behind the interface of Python's ssl."""
+    if (library := rtls()) is None:
+        return []
+    found = []
+    for version, alpn, ciphers, curve, name in itertools.product(
+        ("TLSv1_2", "TLSv1_3"),
+        ([], ["h2", "http/1.1"], ["x"]),
+        RUSTLS_CIPHERS,
+        ("prime256v1", "secp384r1"),
+        ("decoy.example", None),
+    ):
+        client = library.SSLContext(library.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.verify_mode = library.CERT_NONE
+        client.maximum_version = library.TLSVersion[version]
+        client.set_ciphers(ciphers)
+        if alpn:
+            client.set_alpn_protocols(alpn)
+        server = _server()
+        server.set_ecdh_curve(curve)  # of a group without a key share: the server asks again
+        what = f"rustls {version} {alpn} {ciphers} {curve} {name}"
+        # Twice, for the order of its extensions is random.
+        for _ in range(2):
+            found.append(_in_memory(what, _side(library, client, server_hostname=name), server))
+    return found
+
+
+def rustls_server() -> list[Exchange]:
+    """The same package answering OpenSSL in memory."""
+    if (library := rtls()) is None:
+        return []
+    found = []
+    with _identity_file() as pem:
+        for (what, client), alpn in itertools.product(_client_ways(), ([], ["http/1.1"])):
+            server = library.SSLContext(library.PROTOCOL_TLS_SERVER)
+            server.load_cert_chain(str(pem))
+            if alpn:
+                server.set_alpn_protocols(alpn)
+            side = _side(library, server, server_side=True)
+            found.append(_in_memory(f"rustls's {alpn} answer to {what}", _side(ssl, client), side))
     return found
 
 
@@ -96,36 +183,55 @@ def curl_cffi() -> list[Exchange]:
 
 def gnutls() -> list[Exchange]:
     """gnutls-cli, if it is installed."""
+    if shutil.which("gnutls-cli") is None:
+        return []
     base = ["gnutls-cli", "--insecure", "--no-ca-verification"]
     runs = [(*base, f"--priority={text}") for text in GNUTLS_PRIORITIES]
     runs += [(*base, "--alpn=h2", "--alpn=http/1.1"), (*base, "--disable-sni"), (*base, "--ocsp")]
-    runs += [(*base, "--recordsize=1024"), (*base, "--disable-extensions")]
+    runs += [(*base, "--recordsize=1024"), (*base, "--disable-extensions"), (*base, "--resume")]
     return _programs("GnuTLS", [(*run, "-p", "PORT", "localhost") for run in runs])
 
 
 def nss() -> list[Exchange]:
     """NSS's tstclnt, if it is installed."""
+    if shutil.which("tstclnt") is None:
+        return []
     base = ("tstclnt", "-4", "-h", "localhost", "-p", "PORT", "-D", "-o", "-Q")
     return _programs("NSS", [(*base, *options) for options in NSS_OPTIONS])
+
+
+def go() -> list[Exchange]:
+    """Go's crypto/tls, if there is a Go to build our client with."""
+    with _go_peer() as peer:
+        if peer is None:
+            return []
+        base = (peer, "-port=PORT", "-name=decoy.example")
+        runs = [
+            (*base, f"-min={lowest}", f"-max={highest}", *options)
+            for (lowest, highest), options in itertools.product(GO_VERSIONS, GO_OPTIONS)
+        ]
+        return _programs("Go", runs)
 
 
 def gnutls_server() -> list[Exchange]:
     """gnutls-serv, if it is installed, answering OpenSSL in memory."""
     if shutil.which("gnutls-serv") is None:
         return []
-    with tempfile.TemporaryDirectory() as folder:
-        pem = Path(folder) / "identity.pem"
-        pem.write_bytes(identity()[0])
-        port = _free_port()
-        command = ["gnutls-serv", "-q", "-p", str(port), "--http", "--alpn=h2"]
-        command += [f"--x509keyfile={pem}", f"--x509certfile={pem}"]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as server:
-            try:
-                return [_ask(port, *how) for how in _client_ways()]
-            finally:
-                server.kill()
+    command = ["gnutls-serv", "-q", "-p", "PORT", "--http", "--alpn=h2"]
+    command += ["--x509keyfile=IDENTITY", "--x509certfile=IDENTITY"]
+    return _answers("GnuTLS", command)
+
+
+def go_server() -> list[Exchange]:
+    """The same for Go's crypto/tls."""
+    with _go_peer() as peer:
+        if peer is None:
+            return []
+        found = []
+        for highest, alpn in itertools.product(("1.2", "1.3"), ("", "h2")):
+            command = [peer, "-port=PORT", "-identity=IDENTITY", f"-max={highest}", f"-alpn={alpn}"]
+            found += _answers(f"Go {highest} {alpn}", command)
+        return found
 
 
 ALL = {
@@ -134,7 +240,49 @@ ALL = {
     "GnuTLS": gnutls,
     "GnuTLS server": gnutls_server,
     "NSS": nss,
+    "Go": go,
+    "Go server": go_server,
+    "rustls": rustls,
+    "rustls server": rustls_server,
 }
+
+
+@contextlib.contextmanager
+def _go_peer() -> Iterator[str | None]:
+    """Path of our program in Go, built; None if there is no Go."""
+    if shutil.which("go") is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        peer = f"{folder}/gopeer"
+        subprocess.run(["go", "build", "-o", peer, GO_SOURCE], check=True)
+        yield peer
+
+
+@contextlib.contextmanager
+def _identity_file() -> Iterator[Path]:
+    """A PEM file of a server's key and certificate."""
+    with tempfile.TemporaryDirectory() as folder:
+        pem = Path(folder) / "identity.pem"
+        pem.write_bytes(identity()[0])
+        yield pem
+
+
+def _answers(stack: str, command: list[str]) -> list[Exchange]:
+    """What a server that listens at PORT with the file IDENTITY answers to OpenSSL's hellos."""
+    port = _free_port()
+    with _identity_file() as pem:
+        words = [word.replace("PORT", str(port)).replace("IDENTITY", str(pem)) for word in command]
+        with subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as server:
+            try:
+                return [
+                    _ask(port, f"{stack}'s answer to {what}", client)
+                    for what, client in _client_ways()
+                ]
+            finally:
+                server.kill()
 
 
 def _client_ways() -> Iterator[tuple[str, ssl.SSLContext]]:
@@ -150,7 +298,7 @@ def _client_ways() -> Iterator[tuple[str, ssl.SSLContext]]:
         client.set_ciphers(cipher)
         if alpn:
             client.set_alpn_protocols(alpn)
-        yield f"GnuTLS's answer to {version.name} {cipher} {alpn}", client
+        yield f"{version.name} {cipher} {alpn}", client
 
 
 def _free_port() -> int:
@@ -198,28 +346,28 @@ def _server(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
     return made
 
 
-def _in_memory(
-    what: str, client: ssl.SSLContext, server: ssl.SSLContext, name: str | None
-) -> Exchange:
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    sides = (
-        (client.wrap_bio(to_client, to_server, server_hostname=name), to_server),
-        (server.wrap_bio(to_server, to_client, server_side=True), to_client),
-    )
+def _side(library: Any, context: Any, **how: Any) -> Side:
+    """A peer of the module `ssl` or of one with its interface."""
+    incoming, outgoing = library.MemoryBIO(), library.MemoryBIO()
+    return Side(context.wrap_bio(incoming, outgoing, **how), incoming, outgoing)
+
+
+def _in_memory(what: str, client: Side, server: ssl.SSLContext | Side) -> Exchange:
+    """A first flight each, and a second: it is in the second that a client asked again answers."""
+    if isinstance(server, ssl.SSLContext):
+        server = _side(ssl, server, server_side=True)
     sent = [b"", b""]
-    for side, (peer, outgoing) in ((0, sides[0]), (1, sides[1])):
-        # A refusal is an answer too; a first flight each is all that is wanted.
+    for index, side, other in ((0, client, server), (1, server, client)) * 2:
+        # A refusal is an answer too.
         with contextlib.suppress(ssl.SSLError):
-            peer.do_handshake()
-        sent[side] = outgoing.read()
-        outgoing.write(sent[side])
+            side.peer.do_handshake()
+        flight = side.outgoing.read()
+        sent[index] += flight
+        other.incoming.write(flight)
     return Exchange(what, *sent)
 
 
 def _programs(stack: str, commands: list[tuple[str, ...]]) -> list[Exchange]:
-    if shutil.which(commands[0][0]) is None:
-        return []
-
     def run(command: tuple[str, ...]) -> Callable[[int], None]:
         def connect(port: int) -> None:
             words = [word.replace("PORT", str(port)) for word in command]
@@ -240,40 +388,54 @@ def _against_socket(clients: list[tuple[str, Callable[[int], None]]]) -> list[Ex
         port = listener.getsockname()[1]
         for what, connect in clients:
             kept: list[Exchange] = []
-            thread = threading.Thread(target=_answer, args=(what, listener, kept), daemon=True)
+            done = threading.Event()
+            thread = threading.Thread(target=_serve, args=(what, listener, done, kept), daemon=True)
             thread.start()
             # What the client thinks of the handshake does not matter, only what it sent.
             with contextlib.suppress(Exception):
                 connect(port)
+            done.set()
+            _connected(port).close()  # so that accept() returns
             thread.join(_WAIT_S * 2)
             found += kept
     return found
 
 
-def _answer(what: str, listener: socket.socket, kept: list[Exchange]) -> None:
+def _serve(what: str, listener: socket.socket, done: threading.Event, kept: list[Exchange]) -> None:
+    """Answers one client's connections, of which the later may resume the session of the first."""
+    server = _server()
+    while True:
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            if done.is_set():
+                return
+            connection.settimeout(_WAIT_S)
+            _answer(what, connection, server, kept)
+
+
+def _answer(
+    what: str, connection: socket.socket, context: ssl.SSLContext, kept: list[Exchange]
+) -> None:
     """One handshake of an OpenSSL server; what both sides sent goes into `kept`."""
-    with contextlib.suppress(OSError), listener.accept()[0] as connection:
-        connection.settimeout(_WAIT_S)
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        server = _server().wrap_bio(incoming, outgoing, server_side=True)
-        sent, received = b"", b""
-        for chunk in _chunks(connection):
-            received += chunk
-            incoming.write(chunk)
-            try:
-                server.do_handshake()
-                finished = True
-            except ssl.SSLWantReadError:
-                finished = False
-            except ssl.SSLError:
-                finished = True
-            answer = outgoing.read()
-            sent += answer
-            connection.sendall(answer)
-            if finished:
-                break
-        if received:
-            kept.append(Exchange(what, received, sent))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(incoming, outgoing, server_side=True)
+    sent, received = b"", b""
+    for chunk in _chunks(connection):
+        received += chunk
+        incoming.write(chunk)
+        try:
+            server.do_handshake()
+            finished = True
+        except ssl.SSLWantReadError:
+            finished = False
+        except ssl.SSLError:
+            finished = True
+        answer = outgoing.read()
+        sent += answer
+        connection.sendall(answer)
+        if finished:
+            break
+    if received:
+        kept.append(Exchange(what, received, sent))
 
 
 def _chunks(connection: socket.socket) -> Iterator[bytes]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from differential import comparison, wire
+from differential import comparison, stacks, wire
 from differential.generated import generated
 from differential.wire import Exchange
 from tls.flights import client_hello, handshake, message, record
@@ -17,6 +18,8 @@ from tls.flights import client_hello, handshake, message, record
 CASES = 120
 
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark not installed")
+needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="Go not installed")
+needs_rtls = pytest.mark.skipif(stacks.rtls() is None, reason="rtls not installed")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loads BPF programs")
 
 
@@ -73,3 +76,19 @@ def test_only_repeated_lists_of_ja3_are_left_out(kind: int, body: bytes, left_ou
 
     assert bool(comparison.exclusion(exchange((kind, body), (kind, body)))) is left_out
     assert not comparison.exclusion(exchange((kind, body)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(stacks.go_server, marks=needs_go),
+        pytest.param(stacks.rustls, marks=needs_rtls),
+        pytest.param(stacks.rustls_server, marks=needs_rtls),
+    ],
+)
+def test_both_sides_of_a_stacks_handshakes_are_kept(make: Callable[[], list[Exchange]]) -> None:
+    pairs = [comparison.ours(exchange) for exchange in make()]
+    assert pairs
+    assert all(client for client, _ in pairs)
+    # A server may refuse what it is offered, but not most of it.
+    assert sum(bool(server) for _, server in pairs) > len(pairs) * 0.8
