@@ -90,6 +90,11 @@ def test_the_agent_stays_small(tmp_path: Path) -> None:
     assert int(rss) < 24_000
 
 
+@pytest.fixture(autouse=True)
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGS_DIRECTORY", str(tmp_path))
+
+
 def broken(text: str, tmp_path: Path) -> Path:
     path = tmp_path / "broken.c"
     path.write_text(text)
@@ -98,7 +103,7 @@ def broken(text: str, tmp_path: Path) -> Path:
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("source", "line", "details"),
+    ("source", "line", "logged"),
     [
         pytest.param(
             "int tc_ingress(void *ctx) { return nonsense; }",
@@ -109,7 +114,7 @@ def broken(text: str, tmp_path: Path) -> Path:
         pytest.param(
             "BPF_PERF_OUTPUT(samples);\n"
             "int tc_ingress(struct __sk_buff *skb) { return *(int *)(long)skb->len; }",
-            r"^the kernel refused the program tc_ingress on Linux .*: .*R\d invalid mem access",
+            r"^the kernel refused the program tc_ingress on Linux .*: EACCES, R\d invalid mem ",
             "processed",
             id="verifier",
         ),
@@ -129,14 +134,76 @@ def broken(text: str, tmp_path: Path) -> Path:
     ],
 )
 def test_a_program_that_fails_is_told_in_one_line(
-    source: str, line: str, details: str, tmp_path: Path
+    source: str, line: str, logged: str, tmp_path: Path
 ) -> None:
     request = LoadRequest(source=broken(source, tmp_path), programs=("tc_ingress",), jumps=())
     with pytest.raises(LoadError) as caught:
         load(request)
     assert re.search(line, str(caught.value))
     assert "\n" not in str(caught.value)
-    assert details in caught.value.details
+    if logged:
+        log = caught.value.log
+        assert log is not None
+        assert str(caught.value).endswith(f"; the whole log is in {log}")
+        assert logged in log.read_text()
+
+
+REFUSED_TWICE = (
+    "BPF_PERF_OUTPUT(samples);\nBPF_HASH(table, u32, u32, 16);\n"
+    "int tc_ingress(struct __sk_buff *skb) { return *(int *)(long)skb->len; }\n"
+    "int tc_egress(struct __sk_buff *skb) {\n"
+    "u32 key = skb->len; u32 *value = table.lookup(&key); return *value; }\n"
+    "int sound(struct __sk_buff *skb) { return -1; }\n"
+)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("programs", "line"),
+    [
+        (("sound", "tc_ingress", "tc_egress"), r"program tc_ingress .*access '(scalar|inv)'"),
+        (("sound", "tc_egress", "tc_ingress"), r"program tc_egress .*'map_value_or_null'"),
+    ],
+)
+def test_of_two_that_are_refused_the_first_is_told_with_its_own_cause(
+    programs: tuple[str, ...], line: str, tmp_path: Path
+) -> None:
+    request = LoadRequest(source=broken(REFUSED_TWICE, tmp_path), programs=programs, jumps=())
+    with pytest.raises(LoadError, match=line):
+        load(request)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        (REFUSED_TWICE, "EACCES, R1 invalid mem access"),
+        ("int tc_ingress(void *ctx) { return nonsense; }", "error: use of undeclared"),
+    ],
+)
+def test_nothing_of_the_logs_comes_to_a_console(source: str, line: str, tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from deckwire.kernel.loading import LoadRequest\n"
+        "from deckwire.loader.errors import LoaderError\n"
+        "from deckwire.loader.module import compile_module, load_programs\n"
+        "try:\n"
+        "    module = compile_module(LoadRequest(source=Path(sys.argv[1])).body())\n"
+        "    load_programs(module, {'tc_ingress': 'SCHED_CLS'})\n"
+        "except LoaderError as error:\n"
+        "    print(error)\n"
+        "print('still there', file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(broken(source, tmp_path))],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert line in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == "still there\n"
 
 
 @pytest.mark.root
@@ -172,7 +239,8 @@ def test_missing_headers_are_told() -> None:
 def test_a_loader_that_crashes_is_told_with_its_traceback() -> None:
     with pytest.raises(LoadError, match=r"^the loader ended without an answer") as caught:
         load(LoadRequest(source=SOURCE, jumps=(), table_sizes={"MAX_NUMBERS": "x"}))
-    assert "ValueError" in caught.value.details
+    assert caught.value.log is not None
+    assert "ValueError" in caught.value.log.read_text()
 
 
 @pytest.mark.root

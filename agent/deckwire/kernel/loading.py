@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from deckwire.kernel import handover
+from deckwire.kernel import handover, loader_log
 from deckwire.kernel.link_watch import LinkWatch
 from deckwire.kernel.maps import Map
 from deckwire.kernel.programs import Program
@@ -29,8 +29,6 @@ from deckwire.limits import RING_BYTES
 
 LOADER_SECONDS = 120.0
 """Longest that a loader may take, on a machine under load."""
-DETAILS_BYTES = 65_536
-"""The end of the compiler's and the verifier's messages that is kept."""
 
 PROGRAMS = ("tc_ingress", "tc_egress")
 JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_attempt")
@@ -50,10 +48,10 @@ def bpf_directory() -> Path:
 class LoadError(Exception):
     """The program could not be loaded or attached: one line of what, where and what to do."""
 
-    def __init__(self, line: str, details: str = "") -> None:
-        super().__init__(line)
-        self.details = details
-        """Messages of the compiler, the verifier or the loader, as they came; may be empty."""
+    def __init__(self, line: str, log: Path | None = None) -> None:
+        super().__init__(f"{line}; the whole log is in {log}" if log else line)
+        self.log = log
+        """File of all that compiler, verifier and loader printed, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +243,12 @@ class Loader:
         # Its own way out, freeing all that clang made, would take longer.
         self._process.kill()
         if "error" in answer:
-            raise LoadError(answer["error"], _details(self._messages))
+            raise LoadError(answer["error"], loader_log.keep(self._messages))
         return answer, fds
 
     def _ended(self, error: Exception) -> LoadError:
         self._process.kill()
-        return LoadError(_ending(self._process.wait(), error), _details(self._messages))
+        return LoadError(_ending(self._process.wait(), error), loader_log.keep(self._messages))
 
 
 def _loaded(request: LoadRequest, answer: dict[str, Any], fds: list[int], load_ms: int) -> Loaded:
@@ -359,9 +357,3 @@ def _ending(status: int, error: Exception) -> str:
     if status < 0 and status != -signal.SIGKILL:
         return f"the loader was ended by {signal.Signals(-status).name}"
     return f"the loader ended without an answer ({error})"
-
-
-def _details(messages: int) -> str:
-    size = os.fstat(messages).st_size
-    kept = os.pread(messages, DETAILS_BYTES, max(0, size - DETAILS_BYTES))
-    return kept.decode(errors="replace")

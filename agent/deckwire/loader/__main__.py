@@ -2,7 +2,7 @@
 
 Requests are the dictionaries that kernel/loading.py makes, over the socket pair of
 kernel/handover.py; ``do`` is load, attach or detach. An answer with ``error`` is one line for the
-user; what the compiler and the verifier printed to standard error goes with it as it is.
+user; what the compiler and the verifier printed to standard error the agent keeps in a file.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import resource
@@ -17,6 +18,7 @@ from deckwire.kernel.maps import Map
 from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import open_ring
 from deckwire.loader.errors import LoaderError
+from deckwire.loader.printed import Printed
 
 SAMPLES, SETTINGS = "samples", "settings"
 """Maps that are written here."""
@@ -24,6 +26,9 @@ SAMPLES, SETTINGS = "samples", "settings"
 CFLAGS = ("-Wno-macro-redefined", "-Xclang", "-disable-llvm-passes")
 """BCC optimises what clang gives it. That clang did so before would cost 0.3 s of each start and
 gain no packet anything."""
+
+CAUSE_CHARACTERS = 300
+"""Most of a printed line that is told."""
 
 _U32 = Struct("=I")
 
@@ -51,10 +56,12 @@ def compile_module(request: Mapping[str, Any]) -> Any:
     flags += [f"-D{name}={int(value)}" for name, value in request["table_sizes"].items()]
     if request["replay_clock"]:
         flags.append("-DDECKWIRE_REPLAY_CLOCK")
-    try:
-        return BPF(src_file=source, cflags=flags)
-    except Exception as error:  # bcc raises bare Exception for everything
-        raise LoaderError(_explain(f"{Path(source).name} does not compile")) from error
+    with Printed() as printed:
+        try:
+            return BPF(src_file=source, cflags=flags)
+        except Exception as error:  # bcc raises bare Exception for everything
+            what = f"{Path(source).name} does not compile"
+            raise LoaderError(_explain(what, printed.text())) from error
 
 
 def load_programs(module: Any, kinds: Mapping[str, str]) -> dict[str, Program]:
@@ -63,24 +70,31 @@ def load_programs(module: Any, kinds: Mapping[str, str]) -> dict[str, Program]:
     Each by a thread of its own: verifying the two largest takes half of the time that way.
     """
     loaded: dict[str, Program] = {}
-    refused: dict[str, Exception] = {}
 
-    def load(name: str, kind: str) -> None:
-        try:
-            function = module.load_func(name, getattr(module, kind))
-        except Exception as error:  # bcc raises bare Exception for everything
-            refused[name] = error
-        else:
-            loaded[name] = Program(name, function.fd)
+    def load(name: str) -> None:
+        function = module.load_func(name, getattr(module, kinds[name]))
+        loaded[name] = Program(name, function.fd)
 
-    threads = [Thread(target=load, args=item) for item in kinds.items()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    # Of several the last: what is printed last is its log.
-    for name, error in reversed(refused.items()):
-        raise LoaderError(_explain(f"the kernel refused the program {name}")) from error
+    def try_to_load(name: str) -> None:
+        with contextlib.suppress(Exception):  # it is told below
+            load(name)
+
+    threads = [Thread(target=try_to_load, args=(name,)) for name in kinds]
+    with Printed():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for name in [name for name in kinds if name not in loaded]:
+        # Once more alone: so what is printed is its log, not mixed with another program's.
+        with Printed() as printed:
+            ctypes.set_errno(0)
+            try:
+                load(name)
+            except Exception as error:  # bcc raises bare Exception for everything
+                what = f"the kernel refused the program {name}"
+                told = printed.text() or str(error)
+                raise LoaderError(_explain(what, told, ctypes.get_errno())) from error
     return {name: loaded[name] for name in kinds}
 
 
@@ -124,11 +138,8 @@ def open_rings(maps: Mapping[str, Map], online: Iterable[int], size: int) -> lis
     return rings
 
 
-def _explain(what: str) -> str:
-    """`what` with its cause, picked from what bcc, clang and the kernel printed."""
-    printed = ""
-    with contextlib.suppress(OSError):  # standard error is a file only under the agent
-        printed = os.pread(2, 1 << 24, 0).decode(errors="replace")
+def _explain(what: str, printed: str, number: int = 0) -> str:
+    """`what` with its cause, picked from what bcc, clang and the kernel printed, and an errno."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if "Operation not permitted" in printed and soft != resource.RLIM_INFINITY:
         return (
@@ -143,5 +154,7 @@ def _explain(what: str) -> str:
         return f"{what}: no kernel headers are installed, use the shim (the default)"
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     last = [line for line in lines if not line.startswith(("processed ", "HINT", "Exception"))]
-    cause = last[-1] if last else "no message"
+    cause = last[-1][:CAUSE_CHARACTERS] if last else "no message"
+    if number:
+        cause = f"{errno.errorcode.get(number, number)}, {cause}"
     return f"{what} on Linux {os.uname().release} (5.10 or newer is needed): {cause}"
