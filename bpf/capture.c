@@ -731,6 +731,37 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 }
 
 /*
+ * The segment of a known connection that is nothing but accounted: most of all
+ * there are. 0 if it may be more than that; nothing has been touched then.
+ */
+static __always_inline int flow_bulk(struct __sk_buff *skb, struct work *w,
+				     struct counters *c, const struct packet *p,
+				     struct flow *flow)
+{
+	struct flow_side *side = &flow->totals.side[w->sender & 1];
+	struct flow_side *peer = &flow->totals.side[!(w->sender & 1)];
+
+	if (flow->totals.close != CLOSE_NONE ||
+	    flow->totals.flags & FLOW_PENDING || peer->flags & SIDE_FIN ||
+	    (side->flags & (SIDE_SEEN | SIDE_FIN)) != SIDE_SEEN)
+		return 0;
+	if (p->payload_len && side->tls_state != TLS_DONE &&
+	    (side->tls_state != TLS_WATCH || side->tls_orphans ||
+	     seq_diff(p->seq, side->next_seq) > 0 ||
+	     may_begin_record(skb, p->l4_off + p->tcp_len)))
+		return 0;
+	c->frames_flow++;
+	note_interval(w->now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
+		      &flow->totals.max_iat_ns);
+	side->packets += packets_of(skb, p);
+	side->bytes += p->payload_len;
+	side_account(side, p);
+	side->last_ack = p->ack;
+	side->flags |= SIDE_ACKED;
+	return 1;
+}
+
+/*
  * The decky tables decide, the sketch only spares most frames the look-ups:
  * a flow in the tables is of a decky anyway.
  */
@@ -797,10 +828,29 @@ static __always_inline void count_ignored(struct counters *c,
 		c->ignored_not_tcp++;
 }
 
+/* Spares the segments of bulk data the jump. */
+static __always_inline int known_bulk(struct __sk_buff *skb, struct work *w,
+				      struct counters *c, int ingress)
+{
+	struct settings *set;
+	struct flow *flow;
+	__u32 zero = 0;
+
+	if ((w->packet.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) !=
+	    TCP_ACK)
+		return 0;
+	set = settings.lookup(&zero);
+	if (!set || (ingress && set->vepa))
+		return 0;
+	flow = flows.lookup(&w->key);
+	return flow && flow_bulk(skb, w, c, &w->packet, flow);
+}
+
 /*
- * The first step, at each hook: frames that are of no decky leave here. What
- * is behind it is a program of its own, so that it is compiled and verified
- * once; without the agent, which holds the table of jumps, there is none.
+ * The first step, at each hook: frames that are of no decky leave here, and
+ * those that are only accounted. What is behind it is a program of its own, so
+ * that it is compiled and verified once; without the agent, which holds the
+ * table of jumps, there is none.
  */
 static __always_inline int enter(struct __sk_buff *skb, int ingress)
 {
@@ -858,7 +908,15 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	}
 	w->proto = proto;
 	w->ingress = ingress;
+	w->parsed = 0;
 	w->attempted = 0;
+	if (proto == PROTO_TCP && parse_tcp(skb, &w->packet) >= 0) {
+		w->parsed = 1;
+		w->now = frame_time(skb);
+		w->sender = make_key(&w->packet, &w->key);
+		if (known_bulk(skb, w, c, ingress))
+			return TC_NEXT;
+	}
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -915,12 +973,14 @@ int decky_packet(struct __sk_buff *skb)
 			step.counters->ignored_vepa_echo++;
 			return TC_NEXT;
 		}
-		if (proto != PROTO_TCP || parse_tcp(skb, p) < 0) {
-			count_ignored(step.counters, p, proto);
-			return TC_NEXT;
+		if (!step.work->parsed) {
+			if (proto != PROTO_TCP || parse_tcp(skb, p) < 0) {
+				count_ignored(step.counters, p, proto);
+				return TC_NEXT;
+			}
+			step.work->now = frame_time(skb);
+			step.work->sender = make_key(p, &step.work->key);
 		}
-		step.work->now = frame_time(skb);
-		step.work->sender = make_key(p, &step.work->key);
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
 			if (!is_ours(p))
 				step.counters->foreign_no_decky++;

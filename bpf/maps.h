@@ -53,6 +53,7 @@ struct work {
 	__u64 now;
 	__s32 proto; /* or a negative verdict of the parsers */
 	__u8 ingress;
+	__u8 parsed;	/* the TCP header; time and key are there too */
 	__u8 attempted; /* decky_attempt has done what it could */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, 1);
