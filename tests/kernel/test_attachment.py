@@ -5,11 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from struct import pack, unpack
 
 import pytest
 from pyroute2 import IPRoute
 
+from deckwire.kernel import loading
 from deckwire.kernel.loading import Loaded, LoadError, LoadRequest, detach, load, reattach
 from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS
 
@@ -321,6 +324,70 @@ def test_detaching_from_a_namespace_that_is_gone_is_quiet(
     namespace.delete()
     detach(loaded)
     assert loaded.attachments == []
+
+
+class FailingLoaders:
+    """start_loader() of which the first ones are killed before they are asked, or do not start."""
+
+    def __init__(self, count: int, *, killed: bool) -> None:
+        self.count, self.killed = count, killed
+        self.started = 0
+        self._start = loading.start_loader
+
+    @contextmanager
+    def __call__(self, seconds: float | None = None) -> Iterator[loading.Loader]:
+        self.started += 1
+        fails = self.started <= self.count
+        if fails and not self.killed:
+            raise OSError(12, "Cannot allocate memory")
+        with self._start(seconds) as loader:
+            if fails:
+                loader._process.kill()
+            yield loader
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_detaching_is_tried_again_where_the_loader_fails(
+    killed: bool, namespace: Namespace, start: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
+    loaders = FailingLoaders(1, killed=killed)
+    monkeypatch.setattr(loading, "start_loader", loaders)
+    detach(loaded)
+    assert loaders.started == 2
+    assert ours(namespace) == NOTHING
+
+
+def test_filters_that_stay_are_told_and_replaced_by_the_next_start(
+    namespace: Namespace, start: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
+    loaders = FailingLoaders(100, killed=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(loading, "start_loader", loaders)
+        with pytest.raises(LoadError, match=r"^clsact filters of Deckwire stay on dw0, ") as caught:
+            detach(loaded)
+    assert "\n" not in str(caught.value)
+    assert loaders.started == loading.DETACH_ATTEMPTS
+    assert loaded.attachments == []
+    assert ours(namespace) == BY_WAY["clsact"]
+    again = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
+    assert ours(namespace) == BY_WAY["clsact"]
+    namespace.send(5)
+    assert (ingress_hits(again), ingress_hits(loaded)) == (5, 0)
+
+
+def test_a_loader_that_hangs_ends_the_detaching_in_time(
+    namespace: Namespace, start: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
+    loaders = FailingLoaders(0, killed=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(loading, "DETACH_SECONDS", 0.01)
+        patched.setattr(loading, "start_loader", loaders)
+        with pytest.raises(LoadError, match=r"stay on dw0, .*did not answer within"):
+            detach(loaded)
+    assert loaders.started == 1
 
 
 @WAYS

@@ -29,6 +29,9 @@ from deckwire.limits import RING_BYTES
 
 LOADER_SECONDS = 120.0
 """Longest that a loader may take, on a machine under load."""
+DETACH_SECONDS = 15.0
+"""Longest for all that detach() tries: systemd waits 20 s for the agent's end."""
+DETACH_ATTEMPTS = 2
 
 PROGRAMS = ("tc_ingress", "tc_egress")
 JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_attempt")
@@ -158,8 +161,11 @@ def load(request: LoadRequest) -> Loaded:
 
 
 @contextmanager
-def start_loader() -> Iterator[Loader]:
+def start_loader(seconds: float | None = None) -> Iterator[Loader]:
     """A loader that comes up while the caller still makes up its mind; gone when the block ends.
+
+    Args:
+        seconds: longest that it may take for an answer; LOADER_SECONDS if None.
 
     Raises:
         OSError: it could not be started.
@@ -180,7 +186,7 @@ def start_loader() -> Iterator[Loader]:
                     stderr=messages,
                     pass_fds=[theirs.fileno()],
                 )
-            ours.settimeout(LOADER_SECONDS)
+            ours.settimeout(LOADER_SECONDS if seconds is None else seconds)
             try:
                 yield Loader(process, ours, messages, started)
             finally:
@@ -224,7 +230,7 @@ class Loader:
         """The answer to any other request.
 
         Raises:
-            LoadError: the loader told an error, crashed, or took longer than LOADER_SECONDS.
+            LoadError: the loader told an error, crashed, or took too long.
         """
         self._send(body, fds)
         return self._receive()
@@ -248,7 +254,8 @@ class Loader:
 
     def _ended(self, error: Exception) -> LoadError:
         self._process.kill()
-        return LoadError(_ending(self._process.wait(), error), loader_log.keep(self._messages))
+        line = _ending(self._process.wait(), error, self._channel.gettimeout())
+        return LoadError(line, loader_log.keep(self._messages))
 
 
 def _loaded(request: LoadRequest, answer: dict[str, Any], fds: list[int], load_ms: int) -> Loaded:
@@ -315,17 +322,39 @@ def detach(loaded: Loaded) -> None:
     """Takes the programs off every interface; the maps stay readable.
 
     Raises:
-        LoadError: the clsact filters could not be deleted; TCX links are gone all the same.
+        LoadError: the clsact filters could not be deleted, not at the second attempt either; TCX
+            links are gone all the same.
     """
-    filtered = [entry.ifindex for entry in loaded.attachments if entry.way == "clsact"]
+    filtered = [entry for entry in loaded.attachments if entry.way == "clsact"]
     try:
         if filtered:
-            with start_loader() as loader:
-                loader.ask({"do": "detach", "netns": loaded.netns, "ifindexes": filtered}, [])
+            _delete_filters(loaded.netns, filtered)
     finally:
         for entry in loaded.attachments:
             entry.close()
         loaded.attachments.clear()
+
+
+def _delete_filters(netns: str | None, attachments: list[Attachment]) -> None:
+    body = {"do": "detach", "netns": netns, "ifindexes": [entry.ifindex for entry in attachments]}
+    deadline = time.monotonic() + DETACH_SECONDS
+    for _ in range(DETACH_ATTEMPTS):
+        # One that was killed or found no memory leaves time for another, one that hung does not.
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            break
+        try:
+            with start_loader(seconds) as loader:
+                loader.ask(body, [])
+        except (LoadError, OSError) as error:
+            failure = error
+        else:
+            return
+    where = ", ".join(entry.target for entry in attachments)
+    raise LoadError(
+        f"clsact filters of Deckwire stay on {where}, without effect on the traffic ({failure}): "
+        "the next start replaces them"
+    ) from failure
 
 
 def _attachment(entry: dict[str, Any], supply: Iterator[int]) -> Attachment:
@@ -351,9 +380,9 @@ def _raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _ending(status: int, error: Exception) -> str:
+def _ending(status: int, error: Exception, seconds: float | None) -> str:
     if isinstance(error, TimeoutError):
-        return f"the loader did not answer within {LOADER_SECONDS:.0f} s"
+        return f"the loader did not answer within {seconds:.0f} s"
     if status < 0 and status != -signal.SIGKILL:
         return f"the loader was ended by {signal.Signals(-status).name}"
     return f"the loader ended without an answer ({error})"
