@@ -24,7 +24,7 @@ shown = Escape({"\\": "\\"})
 
 def event(*fields: tuple[str, object], **more: object) -> Event:
     given_ = {"name": "tls_client_hello", "time_ns": TIME_NS, "host": "decky-01"} | more
-    return Event(fields=fields, **given_)  # type: ignore[arg-type]
+    return Event(parts=fields, **given_)  # type: ignore[arg-type]
 
 
 def test_the_whole_line() -> None:

@@ -44,6 +44,6 @@ class BudgetWatch:
             name="capture_budget",
             time_ns=now_ns,
             host=self._host,
-            fields=(("budget", budget), ("state", state), ("suppressed", suppressed)),
+            parts=(("budget", budget), ("state", state), ("suppressed", suppressed)),
             severity=WARNING,
         )

@@ -129,6 +129,11 @@ def describe(certificate: bytes) -> Certificate:
     )
 
 
+def is_kept(certificate: Certificate) -> bool:
+    """Whether its texts are short enough to be kept: CERTIFICATE_CACHED_BYTES."""
+    return _memory(certificate) <= CERTIFICATE_CACHED_BYTES
+
+
 class CertificateCache:
     """`describe`, remembering the certificates described last by their SHA-256.
 
@@ -151,7 +156,7 @@ class CertificateCache:
             self._known.move_to_end(digest)
             return known
         described = describe(certificate)
-        if _memory(described) <= CERTIFICATE_CACHED_BYTES:
+        if is_kept(described):
             self._known[digest] = described
             if len(self._known) > self._entries:
                 self._known.popitem(last=False)

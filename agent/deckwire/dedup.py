@@ -38,7 +38,7 @@ class Summary:
             name="dedup_summary",
             time_ns=now_ns,
             host=host,
-            fields=(
+            parts=(
                 ("event", self.event),
                 ("src_ip", self.source),
                 ("key", self.key),

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 WARNING = 4
 INFORMATIONAL = 6
 
 Value = str | int | float | bool | tuple[str, ...]
 """Text stands as it is; numbers, booleans and lists keep their type so that JSON can."""
+Field = tuple[str, Value]
+"""Name and value. Text may come from the wire and be hostile: escaping is the formatter's work."""
+
+
+@final
+class Block:
+    """Fields that many events tell alike, and how they are written."""
+
+    __slots__ = ("fields", "text", "writer")
+
+    def __init__(self, fields: Iterable[Field]) -> None:
+        self.fields = tuple(fields)
+        self.writer: object = None
+        """The format that has written them last."""
+        self.text = ""
+        """What it wrote."""
+
+    def __repr__(self) -> str:
+        return f"Block({self.fields!r})"
+
+
+Part = Field | Block
 
 
 class Event(NamedTuple):
-    """One event of docs/events.md, complete but not yet formatted.
-
-    Text in `fields` may come from the wire and be hostile: escaping is the formatter's work.
-    """
+    """One event of docs/events.md, complete but not yet formatted."""
 
     name: str
     """The RFC 5424 MSGID, e.g. ``tls_client_hello``."""
@@ -24,13 +43,22 @@ class Event(NamedTuple):
     """Wall-clock nanoseconds since the epoch, taken in the kernel at the completing packet."""
     host: str
     """The decky's name, or the host's for summaries."""
-    fields: tuple[tuple[str, Value], ...]
-    """Name and value in contract order; a field that has nothing to say is absent."""
+    parts: tuple[Part, ...]
+    """Its fields in contract order; a field that has nothing to say is absent."""
     severity: int = INFORMATIONAL
     source: str = ""
     """The src_ip of the event: first part of the dedup key."""
     fingerprint: str | None = None
     """Last part of the dedup key; None for events that are never deduplicated."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """All fields, one by one."""
+        return tuple(
+            field
+            for part in self.parts
+            for field in (part.fields if isinstance(part, Block) else (part,))
+        )
 
 
 class Headline(NamedTuple):
@@ -43,13 +71,13 @@ class Headline(NamedTuple):
     fingerprint: str | None
     severity: int = INFORMATIONAL
 
-    def event(self, fields: Iterable[tuple[str, Value]]) -> Event:
+    def event(self, parts: Iterable[Part]) -> Event:
         """The event with its fields."""
         return Event(
             self.name,
             self.time_ns,
             self.host,
-            tuple(fields),
+            tuple(parts),
             self.severity,
             self.source,
             self.fingerprint,

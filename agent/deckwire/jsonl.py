@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 
 from deckwire.escape import Escape, fitting, text
-from deckwire.event import Event, Value
+from deckwire.event import Block, Event, Field, Value
 from deckwire.limits import LINE_BYTES, VALUE_BYTES
 from deckwire.timestamp import timestamp
 
@@ -31,12 +31,30 @@ class JsonFormat:
             f'{{"ts": "{timestamp(event.time_ns)}", "host": {_text(event.host)},'
             f' "event": {_text(event.name)}, "severity": {event.severity}, "fields": {{'
         )
-        members = (
-            f'{", " if at else ""}"{name}": {_value(value)}'
-            for at, (name, value) in enumerate(event.fields)
+        members = [
+            (part.text if part.writer is self else self._written(part))
+            if type(part) is Block
+            else _member(part)
+            for part in event.parts
+        ]
+        line = f"{head}{', '.join(filter(None, members))}{_TAIL}".encode()
+        if len(line) <= LINE_BYTES:
+            return line
+        one_by_one = (
+            f"{', ' if at else ''}{_member(field)}" for at, field in enumerate(event.fields)
         )
         room = LINE_BYTES - len(head.encode()) - len(_TAIL)
-        return f"{head}{fitting(members, room, _CUT)}{_TAIL}".encode()
+        return f"{head}{fitting(one_by_one, room, _CUT)}{_TAIL}".encode()
+
+    def _written(self, block: Block) -> str:
+        block.text = ", ".join(map(_member, block.fields))
+        block.writer = self
+        return block.text
+
+
+def _member(field: Field) -> str:
+    name, value = field
+    return f'"{name}": {_value(value)}'
 
 
 _escape = Escape(_SPECIAL)

@@ -22,14 +22,14 @@ RECENT_HANDSHAKES = 8_192
 """Openings kept from a handshake's end to its first TLS segment; older ones are read back."""
 PLACES = 4_096
 """Places of connections kept between the events of one."""
-IDENTITIES = 4_096
-"""Identities of SYNs kept by the kernel's signature."""
+STACKS = 4_096
+"""Fields of SYNs kept by the kernel's signature."""
 SYSTEMS = 4_096
 """Systems of SYNs and SYN-ACKs kept by all that a signature looks at."""
 OPTION_WALKS = 1_024
 """Options of SYNs and SYN-ACKs whose reading is kept."""
 LATENCIES = 1_024
-"""Texts of round trips kept between the events of a connection."""
+"""Round trips whose fields are kept between the events of a connection, of each kind."""
 TEXT_CACHE = 16_384
 """Addresses whose text is kept."""
 
@@ -66,7 +66,8 @@ HELLO_CACHED_BYTES = 4_096
 """Longest hello that is kept."""
 
 DESCRIBED_CACHE = 512
-"""Hellos of each side whose finished fields are kept, none longer than HELLO_CACHED_BYTES."""
+"""Things of each kind whose finished fields are kept: hellos of each side, none longer than
+HELLO_CACHED_BYTES, certificates within CERTIFICATE_CACHED_BYTES, stacks of SYNs and SYN-ACKs."""
 
 # --- X.509 ----------------------------------------------------------------------------------
 CERTIFICATE_CACHE = 2_048

@@ -34,7 +34,7 @@ class LossReport:
                 name="capture_loss",
                 time_ns=now_ns,
                 host=self._host,
-                fields=(("cause", cause), ("count", lost - self._told[cause])),
+                parts=(("cause", cause), ("count", lost - self._told[cause])),
                 severity=WARNING,
             )
             for cause, lost in sums.items()

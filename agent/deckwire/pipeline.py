@@ -6,17 +6,23 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from heapq import nsmallest
+from typing import TypeVar
 
 from deckwire import abi
 from deckwire.certificate import CertificateCache
+from deckwire.certificate import is_kept as certificate_is_kept
 from deckwire.clock import Clock
 from deckwire.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
 from deckwire.connections import Connections
 from deckwire.deckies import Registry
 from deckwire.event import Event, Headline
+from deckwire.events import answer as answer_fields
+from deckwire.events import certificate as certificate_fields
 from deckwire.events import client as client_fields
 from deckwire.events import server as server_fields
+from deckwire.events import stack as stack_fields
+from deckwire.events.answer import Answerer
 from deckwire.events.certificate import certificate_event
 from deckwire.events.certificate import headline as certificate_headline
 from deckwire.events.choices import Choices
@@ -31,13 +37,14 @@ from deckwire.events.hello import hello_event
 from deckwire.events.place import Place, locate
 from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
+from deckwire.events.stack import Stack
 from deckwire.events.syn import headline as syn_headline
 from deckwire.events.syn import syn_event
 from deckwire.fingerprints.identity import Answer, Identifier, Identity
 from deckwire.fingerprints.scanners import Tool
 from deckwire.flow import FlowRecord, ends
 from deckwire.handshake import Handshake
-from deckwire.limits import IDENTITIES, PLACES
+from deckwire.limits import PLACES, STACKS
 from deckwire.opening import Opening
 from deckwire.sample import (
     EndSample,
@@ -50,6 +57,10 @@ from deckwire.sample import (
 from deckwire.suppression import SERVICE_FLOW, SERVICE_HANDSHAKE, Hidden, service_signature
 from deckwire.tables import OpenFlow, Tables
 from deckwire.teller import Fate, Teller
+from deckwire.tls.hello_cache import is_short
+
+_K = TypeVar("_K")
+_D = TypeVar("_D")
 
 _LINGER_NS = 10_000_000_000
 """A closed entry stays so long, so that late segments make no ghost."""
@@ -81,12 +92,19 @@ class Pipeline:
         self._identifier = identifier
         self._choices = choices
         self._idle_ns = idle_ns
-        self._describe_client = Described(partial(client_fields.describe, choices=choices))
-        self._describe_server = Described(partial(server_fields.describe, choices=choices))
+        self._describe_client = _described(client_fields.describe, choices, is_short)
+        self._describe_server = _described(server_fields.describe, choices, is_short)
+        self._describe_stack: Described[Identity, Stack] = _described(
+            stack_fields.describe, choices
+        )
+        self._describe_answerer: Described[Answer, Answerer] = _described(
+            answer_fields.describe, choices
+        )
+        self._describe_leaf = _described(certificate_fields.describe, choices, certificate_is_kept)
         self._certificates = CertificateCache()
         self._scans = ConnectScans(self.counts)
         self._places: dict[tuple[bytes, int], Place] = {}
-        self._identities: dict[int, Identity] = {}
+        self._stacks: dict[int, Stack] = {}
 
     def take(self, sample: Sample) -> None:
         """Take one sample."""
@@ -168,7 +186,7 @@ class Pipeline:
                 sample.time_ns,
                 headline,
                 lambda: handshake_event(
-                    headline, place, handshake, self._choices, self._answer(handshake)
+                    headline, place, handshake, self._choices, self._answerer(handshake)
                 ),
             )
 
@@ -261,14 +279,12 @@ class Pipeline:
         place = self._place(key, client)
         if place is None:
             return
-        identity = self._identity(place, syn, signature)
+        stack = self._stack(place, syn, signature)
         time_ns = self._clock.wall_ns(syn.time_ns)
-        headline = syn_headline(place, time_ns, syn, identity)
+        headline = syn_headline(place, time_ns, stack)
         # Before the window closes: its summary tells them.
         self._add_hidden(self._tables.syns.close(signature))
-        fate = self._teller.tell_new(
-            headline, lambda: syn_event(headline, place, syn, identity, self._choices)
-        )
+        fate = self._teller.tell_new(headline, lambda: syn_event(headline, place, syn, stack))
         if fate is Fate.DROPPED or not signature:
             return
         opened = self._teller.window(headline)
@@ -326,21 +342,24 @@ class Pipeline:
             until_ns = time_ns + end_ns - headline.time_ns
             self._add_hidden(services.open(signature, window, until_ns))
 
-    def _answer(self, handshake: Handshake) -> Answer | None:
+    def _answerer(self, handshake: Handshake) -> Answerer | None:
         if handshake.synack is None:
             return None
-        return self._identifier.identify_answer(handshake.synack, handshake.syn)
+        answer = self._identifier.identify_answer(handshake.synack, handshake.syn)
+        return self._describe_answerer(answer, handshake.synack)
 
-    def _identity(self, place: Place, syn: Opening, signature: int) -> Identity:
+    def _stack(self, place: Place, syn: Opening, signature: int) -> Stack:
         """Equal signatures of the kernel's mean equal systems, links and tools."""
-        identity = self._identities.get(signature)
-        if identity is None:
-            identity = self._identifier.identify(syn, place.ends.server, place.ends.server_port)
-            if len(self._identities) >= IDENTITIES:
-                self._identities.clear()
+        stack = self._stacks.get(signature)
+        if stack is None:
+            ends = place.ends
+            identity = self._identifier.identify(syn, ends.server, ends.server_port)
+            stack = self._describe_stack(identity, syn)
+            if len(self._stacks) >= STACKS:
+                self._stacks.clear()
             if signature:
-                self._identities[signature] = identity
-        return identity
+                self._stacks[signature] = stack
+        return stack
 
     def _tell_observations(self, connection: Connection, seen: list[Observation]) -> None:
         if not seen:
@@ -398,6 +417,7 @@ class Pipeline:
             lambda: certificate_event(
                 headline,
                 place,
+                self._describe_leaf(leaf),
                 (leaf, *[self._certificates.describe(der) for der in seen.chain[1:]]),
                 chain_length=seen.chain_length,
                 from_client=seen.from_client,
@@ -428,3 +448,9 @@ class Pipeline:
         """
         low, high = key[:16] in self.registry, key[16:32] in self.registry
         return 0 if high and not low else 1
+
+
+def _described(
+    describe: Callable[..., _D], choices: Choices, keeps: Callable[[_K], bool] = lambda _: True
+) -> Described[_K, _D]:
+    return Described(partial(describe, choices=choices), keeps)

@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 
 from deckwire.escape import Escape, fitting, text
-from deckwire.event import Event
-from deckwire.limits import LINE_BYTES, VALUE_BYTES
+from deckwire.event import Block, Event, Field
+from deckwire.limits import LINE_BYTES
 from deckwire.timestamp import timestamp
 
 APP_NAME = "sniffer"
@@ -19,12 +19,6 @@ _CUT = ' cut="true"'
 _SPECIAL = {'"': '\\"', "\\": "\\\\", "]": "\\]"}
 # The relay's collector ends structured data at any bracket, escaped or not.
 _RELAY_SPECIAL = _SPECIAL | {"]": "\\\\x5d"}
-
-_SPELLED = (bool, tuple)
-"""Types whose text is not str()'s."""
-
-_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\]'))
-"""Printable ASCII without what is escaped."""
 
 _PRINTABLE = re.compile(r"[!-~]+")
 _NOT_PRINTABLE = re.compile(r"[^!-~]")
@@ -59,23 +53,28 @@ class SyslogFormat:
             f"<{_LOCAL0 * 8 + event.severity}>1 {timestamp(event.time_ns)}"
             f" {_header(event.host, 255)} {self._origin} {_header(event.name, 32)} [{self._sd_id}"
         )
-        params = "".join(
-            [
-                f' {name}="{text(value) if type(value) in _SPELLED else value}"'
-                for name, value in event.fields
-            ]
-        )
-        # Nearly all events are plain throughout: one look at all is cheaper than one at each.
-        # Without what is plain nothing is left of them but the quotes around their values.
-        if (
-            len(head) + len(params) < LINE_BYTES
-            and params.isascii()
-            and params.encode().translate(None, _PLAIN) == b'"' * (2 * len(event.fields))
-            and (len(params) <= VALUE_BYTES or max(map(len, params.split('" '))) <= VALUE_BYTES)
-        ):
-            return f"{head}{params}]".encode()
-        escaped = (f' {name}="{self._escape(text(value))}"' for name, value in event.fields)
-        return f"{head}{fitting(escaped, LINE_BYTES - len(head) - 1, _CUT)}]".encode()
+        params = [
+            (part.text if part.writer is self else self._written(part))
+            if type(part) is Block
+            else self._param(part)
+            for part in event.parts
+        ]
+        line = f"{head}{''.join(params)}]".encode()
+        if len(line) <= LINE_BYTES:
+            return line
+        room = LINE_BYTES - len(head) - 1
+        return f"{head}{fitting(map(self._param, event.fields), room, _CUT)}]".encode()
+
+    def _written(self, block: Block) -> str:
+        block.text = "".join(map(self._param, block.fields))
+        block.writer = self
+        return block.text
+
+    def _param(self, field: Field) -> str:
+        name, value = field
+        if type(value) is int:
+            return f' {name}="{value}"'
+        return f' {name}="{self._escape(text(value))}"'
 
 
 def _check(what: str, name: str, longest: int) -> None:

@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from deckwire.certificate import Certificate, describe
 from deckwire.event import INFORMATIONAL, Event
 from deckwire.events.certificate import certificate_event, headline
+from deckwire.events.certificate import describe as describe_leaf
 from deckwire.events.choices import Choices
 from deckwire.jsonl import JsonFormat
 from deckwire.syslog import SyslogFormat
@@ -43,6 +44,7 @@ def tell(
     return certificate_event(
         headline(place(), TIME_NS, chain[0]),
         place(),
+        describe_leaf(chain[0], choices),
         chain,
         chain_length=chain_length,
         from_client=from_client,

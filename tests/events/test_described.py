@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from deckwire.events.described import Described
 from deckwire.limits import HELLO_CACHED_BYTES
+from deckwire.tls.hello_cache import is_short
 from deckwire.tls.messages import ClientHello, parse_client_hello
 from tls.flights import client_hello, u16
 
@@ -37,7 +38,7 @@ def test_an_id_that_was_used_before_tells_of_no_dead_object() -> None:
     assert len(described) == 1
 
 
-def test_long_hellos_are_not_kept() -> None:
-    described = Described(Counted())
+def test_what_is_refused_is_not_kept() -> None:
+    described = Described(Counted(), keeps=is_short)
     assert described(hello(7, padding=HELLO_CACHED_BYTES)) == (7,)
     assert len(described) == 0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from deckwire.event import INFORMATIONAL
+from deckwire.event import INFORMATIONAL, Event
+from deckwire.events.answer import describe
+from deckwire.events.choices import Choices
 from deckwire.events.handshake import handshake_event, headline
 from deckwire.fingerprints.identity import Answer
+from deckwire.handshake import Handshake
 
 from .made import ADDRESSES, CHOICES, PLAIN, TAIL, handshake, names, params, place
 
@@ -14,11 +17,19 @@ OWN = [
 ]
 
 HEADLINE = headline(place(), 7)
+KNOWN = Answer("4:64+0:0:1460:…", "Linux 5.x-6.x", "unix")
+ANSWER = ["server_p0f_sig", "server_os", "server_os_class"]
+
+
+def tell(known: Handshake, choices: Choices = CHOICES, answer: Answer = KNOWN) -> Event:
+    assert known.synack is not None
+    answerer = describe(answer, known.synack, choices)
+    return handshake_event(HEADLINE, place(), known, choices, answerer)
 
 
 def test_fields_in_order() -> None:
-    event = handshake_event(HEADLINE, place(), handshake(), CHOICES)
-    assert names(event) == [*ADDRESSES, *OWN, *TAIL]
+    event = tell(handshake())
+    assert names(event) == [*ADDRESSES, *OWN, *ANSWER, *TAIL]
     assert (event.name, event.severity, event.host) == ("tcp_handshake", INFORMATIONAL, "web-1")
     assert (event.time_ns, event.source, event.fingerprint) == (
         7,
@@ -28,7 +39,7 @@ def test_fields_in_order() -> None:
 
 
 def test_texts() -> None:
-    told = params(handshake_event(HEADLINE, place(), handshake(), CHOICES))
+    told = params(tell(handshake()))
     assert [told[name] for name in OWN] == [
         *("65160_2-4-8-1-3_1460_7", "2400", "30100", "1200_128", "15050_52"),
         *("52", "128", "1", "2"),
@@ -36,26 +47,21 @@ def test_texts() -> None:
 
 
 def test_what_was_not_seen_is_left_out() -> None:
-    without_syn = handshake_event(HEADLINE, place(), handshake(syn=None), CHOICES)
-    assert names(without_syn) == [
+    assert names(tell(handshake(syn=None))) == [
         *ADDRESSES,
         *("ja4ts", "rtt_client_us", "server_ttl", "synack_retransmits"),
-        *TAIL,
+        *(*ANSWER, *TAIL),
     ]
+    without_synack = handshake_event(HEADLINE, place(), handshake(synack=None), CHOICES)
+    assert names(without_synack) == [*ADDRESSES, "client_ttl", "syn_retransmits", *TAIL]
 
 
 def test_without_ja4plus() -> None:
-    event = handshake_event(HEADLINE, place(), handshake(), PLAIN)
-    assert names(event) == [*ADDRESSES, *(n for n in OWN if not n.startswith("ja4")), *TAIL]
+    event = tell(handshake(), PLAIN)
+    kept = [name for name in OWN if not name.startswith("ja4")]
+    assert names(event) == [*ADDRESSES, *kept, *ANSWER, *TAIL]
 
 
-def test_who_answered_stands_behind_the_rest() -> None:
-    known = Answer("4:64+0:0:1460:…", "Linux 5.x-6.x", "unix")
-    event = handshake_event(HEADLINE, place(), handshake(), CHOICES, known)
-    assert names(event) == [
-        *(*ADDRESSES, *OWN),
-        *("server_p0f_sig", "server_os", "server_os_class"),
-        *TAIL,
-    ]
-    unknown = handshake_event(HEADLINE, place(), handshake(), CHOICES, Answer("sig", None, None))
+def test_what_is_not_known_of_who_answered_is_left_out() -> None:
+    unknown = tell(handshake(), answer=Answer("sig", None, None))
     assert names(unknown) == [*ADDRESSES, *OWN, "server_p0f_sig", *TAIL]

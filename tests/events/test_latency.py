@@ -23,21 +23,24 @@ from .made import handshake, synack
     ],
 )
 def test_ja4l_rtt_ms_is_the_text_of_a_rounded_float(delay_ns: int, text: str) -> None:
-    (name, rtt), (ttl_name, ttl) = kept_fields(handshake(synack=synack(time_ns=delay_ns)))
+    (name, rtt), (ttl_name, ttl) = kept_fields(handshake(synack=synack(time_ns=delay_ns))).fields
     assert (name, str(rtt)) == ("ja4l_rtt_ms", text)
     assert (ttl_name, ttl) == ("ja4l_client_ttl", 52)
 
 
 def test_half_a_handshake_has_no_kept_fields() -> None:
-    assert kept_fields(handshake(syn=None)) == []
-    assert kept_fields(handshake(synack=None)) == []
-    assert kept_fields(Handshake()) == []
+    assert kept_fields(handshake(syn=None)).fields == ()
+    assert kept_fields(handshake(synack=None)).fields == ()
+    assert kept_fields(Handshake()).fields == ()
 
 
 def test_each_half_is_told_where_it_is_known() -> None:
-    assert rtt_fields(None, None) == []
-    assert rtt_fields(1, None) == [("rtt_client_us", 1)]
-    assert rtt_fields(None, 0) == [("rtt_server_us", 0)]
-    assert ja4l_fields(handshake()) == [("ja4l_c", "15050_52"), ("ja4l_s", "1200_128")]
-    assert ja4l_fields(handshake(established_ns=None)) == [("ja4l_s", "1200_128")]
-    assert ja4l_fields(handshake(syn=None)) == []
+    assert rtt_fields(None, None).fields == ()
+    assert rtt_fields(1, None).fields == (("rtt_client_us", 1),)
+    assert rtt_fields(None, 0).fields == (("rtt_server_us", 0),)
+    assert ja4l_fields(handshake()).fields == (
+        ("ja4l_c", "15050_52"),
+        ("ja4l_s", "1200_128"),
+    )
+    assert ja4l_fields(handshake(established_ns=None)).fields == (("ja4l_s", "1200_128"),)
+    assert ja4l_fields(handshake(syn=None)).fields == ()

@@ -24,12 +24,12 @@ from .made import CLIENT, CLIENT6, DECKY, DECKY6, OTHER_DECKY, REGISTRY, packed,
 def test_host_and_direction(client: str, server: str, host: str, direction: str) -> None:
     found = place(client, server)
     assert (found.host, found.direction) == (host, direction)
-    assert found.addresses() == [
+    assert found.addresses().fields == (
         ("src_ip", client),
         ("src_port", 40_000),
         ("dst_ip", server),
         ("dst_port", 443),
-    ]
+    )
 
 
 def test_no_decky_has_no_place() -> None:
@@ -39,7 +39,7 @@ def test_no_decky_has_no_place() -> None:
 def test_conn_id_is_the_community_id_of_both_directions() -> None:
     ends = place().ends
     expected = community_id(ends.client, ends.server, ends.client_port, ends.server_port)
-    assert place().tail() == [("direction", "inbound"), ("conn_id", expected)]
+    assert place().tail().fields == (("direction", "inbound"), ("conn_id", expected))
     back = locate(REGISTRY, Ends(ends.server, 443, ends.client, 40_000))
     assert back is not None
     assert back.conn_id == expected

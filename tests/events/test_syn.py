@@ -8,6 +8,7 @@ import pytest
 
 from deckwire.event import INFORMATIONAL, Event
 from deckwire.events.choices import Choices
+from deckwire.events.stack import describe
 from deckwire.events.syn import headline, syn_event
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
@@ -32,7 +33,8 @@ def tell() -> Tell:
     def make(opening: Opening, choices: Choices = CHOICES) -> Event:
         where = place(CLIENT6, DECKY6) if opening.ip_version == 6 else place()
         identity = identifier.identify(opening, where.ends.server, where.ends.server_port)
-        return syn_event(headline(where, 5, opening, identity), where, opening, identity, choices)
+        stack = describe(identity, opening, choices)
+        return syn_event(headline(where, 5, stack), where, opening, stack)
 
     return make
 

@@ -13,5 +13,5 @@ def stats_event(host: str, time_ns: int, sums: Mapping[str, int]) -> Event:
         name="capture_stats",
         time_ns=time_ns,
         host=host,
-        fields=tuple(sums.items()),
+        parts=tuple(sums.items()),
     )

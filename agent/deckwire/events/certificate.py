@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from deckwire.certificate import Certificate
-from deckwire.event import Event, Headline
+from deckwire.event import Block, Event, Headline
 from deckwire.events.choices import Choices
-from deckwire.events.place import Fields, Place
+from deckwire.events.place import Fields, Parts, Place
 from deckwire.fingerprints import ja4plus
+
+
+class Leaf(NamedTuple):
+    """A certificate in the fields of events: computed once for all messages that it leads."""
+
+    ja4x: str
+    """"" without the methods of JA4+."""
+    before_sni: Block
+    after_sni: Block
+    details: Block
+
+
+def describe(leaf: Certificate, choices: Choices) -> Leaf:
+    """Pure: equal certificates give equal fields."""
+    before_sni: Fields = [
+        ("subject_cn", leaf.subject_cn),
+        ("issuer", leaf.issuer),
+        ("self_signed", leaf.self_signed),
+        ("not_before", leaf.not_before),
+        ("not_after", leaf.not_after),
+    ]
+    if leaf.sans:
+        before_sni.append(("sans", leaf.sans))
+    after_sni: Fields = []
+    if leaf.subject:
+        after_sni.append(("subject", leaf.subject))
+    ja4x = ""
+    if choices.ja4plus:
+        ja4x = _ja4x(leaf)
+        after_sni.append(("ja4x", ja4x))
+    details: Fields = [("cert_sha256", leaf.sha256), *_readable(leaf)]
+    return Leaf(ja4x, Block(before_sni), Block(after_sni), Block(details))
 
 
 def headline(place: Place, time_ns: int, leaf: Certificate) -> Headline:
@@ -23,6 +57,7 @@ def headline(place: Place, time_ns: int, leaf: Certificate) -> Headline:
 def certificate_event(
     told: Headline,
     place: Place,
+    leaf: Leaf,
     chain: tuple[Certificate, ...],
     *,
     chain_length: int | None,
@@ -31,43 +66,32 @@ def certificate_event(
     sni: str,
     choices: Choices,
 ) -> Event:
-    """One Certificate message, leaf first.
+    """One Certificate message, its leaf first; `leaf` describes it.
 
     `chain_length` may be more than was kept; it is None of a message that was cut, of which only
     the certificates that came whole are known.
     """
-    leaf = chain[0]
-    fields = place.addresses()
-    fields += [
-        ("subject_cn", leaf.subject_cn),
-        ("issuer", leaf.issuer),
-        ("self_signed", leaf.self_signed),
-        ("not_before", leaf.not_before),
-        ("not_after", leaf.not_after),
-    ]
-    if leaf.sans:
-        fields.append(("sans", leaf.sans))
+    parts: Parts = [place.addresses(), leaf.before_sni]
     if sni:
-        fields.append(("sni", sni))
-    if leaf.subject:
-        fields.append(("subject", leaf.subject))
-    if choices.ja4plus:
-        prints = tuple(
-            [ja4plus.ja4x(c.issuer_oids, c.subject_oids, c.extension_oids) for c in chain]
-        )
-        fields.append(("ja4x", prints[0]))
-        if chain_length is not None:
-            fields.append(("ja4x_chain", prints))
-    fields.append(("cert_sha256", leaf.sha256))
-    fields += _readable(leaf)
+        parts.append(("sni", sni))
+    parts.append(leaf.after_sni)
+    if choices.ja4plus and chain_length is not None:
+        parts.append(("ja4x_chain", (leaf.ja4x, *map(_ja4x, chain[1:]))))
+    parts.append(leaf.details)
     if chain_length is not None:
-        fields.append(("chain_length", chain_length))
-    fields += [
+        parts.append(("chain_length", chain_length))
+    parts += [
         ("side", "client" if from_client else "server"),
-        ("quality", "malformed" if leaf.malformed else quality),
+        ("quality", "malformed" if chain[0].malformed else quality),
+        place.tail(),
     ]
-    fields += place.tail()
-    return told.event(fields)
+    return told.event(parts)
+
+
+def _ja4x(certificate: Certificate) -> str:
+    return ja4plus.ja4x(
+        certificate.issuer_oids, certificate.subject_oids, certificate.extension_oids
+    )
 
 
 def _readable(leaf: Certificate) -> Fields:

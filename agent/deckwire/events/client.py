@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deckwire.event import Block
 from deckwire.events.choices import Choices
 from deckwire.events.place import Fields
 from deckwire.fingerprints import decnet, ja3, ja4
@@ -21,14 +22,14 @@ class Client:
     ja3: str
     """"" of a hello that was cut: half a list has no fingerprint."""
     ja4: str
-    tls_version: str
-    """The highest that is offered; "" of a hello that was cut before it told."""
-    offer: Fields
-    """sni to resumption, as hello and session tell them."""
-    ech: bool
-    pq: str | None
-    raw: tuple[tuple[str, str], ...]
+    hello: Block
+    """As the hello's event tells it: ja3 to resumption, tls_version among them."""
+    session: Block
+    """The same as the session's event tells it: without tls_version, which is the server's."""
+    raw: Block
     """ja4_r, ja4_o and ja4_ro if they are wanted."""
+    marks: Block
+    """ech and pq, if they are offered."""
     malformed: bool
     """Some extension's body is not what it should be, or bytes stand behind the last one."""
 
@@ -42,15 +43,19 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
             ("ja4_o", ja4.ja4_o(hello)),
             ("ja4_ro", ja4.ja4_ro(hello)),
         )
-    post_quantum = [g for g in hello.supported_groups if is_post_quantum(g)]
+    hello_ja3 = "" if hello.cut else ja3.ja3(hello)
+    hello_ja4 = "" if hello.cut else (decnet.ja4(hello) if choices.decnet else ja4.ja4(hello))
+    # "" of a hello that was cut before it told.
+    version = "" if _version_is_missing(hello) else version_name(offered_version(hello))
+    prints: Fields = [("ja3", hello_ja3), ("ja4", hello_ja4)]
+    offer = _offer(hello)
     return Client(
-        ja3="" if hello.cut else ja3.ja3(hello),
-        ja4="" if hello.cut else (decnet.ja4(hello) if choices.decnet else ja4.ja4(hello)),
-        tls_version="" if _version_is_missing(hello) else version_name(offered_version(hello)),
-        offer=_offer(hello),
-        ech=hello.has_encrypted_client_hello,
-        pq=group_name(post_quantum[0]) if post_quantum else None,
-        raw=raw,
+        ja3=hello_ja3,
+        ja4=hello_ja4,
+        hello=Block([*prints, ("tls_version", version), *offer]),
+        session=Block(prints + offer),
+        raw=Block(raw),
+        marks=Block(_marks(hello)),
         malformed=_is_malformed(hello),
     )
 
@@ -77,6 +82,14 @@ def _offer(hello: ClientHello) -> Fields:
     resumption = _resumption(hello)
     if resumption:
         fields.append(("resumption", resumption))
+    return fields
+
+
+def _marks(hello: ClientHello) -> Fields:
+    fields: Fields = [("ech", True)] if hello.has_encrypted_client_hello else []
+    post_quantum = [group for group in hello.supported_groups if is_post_quantum(group)]
+    if post_quantum:
+        fields.append(("pq", group_name(post_quantum[0])))
     return fields
 
 

@@ -1,44 +1,49 @@
-"""What was described before, by the very object: hellos that are alike are one object."""
+"""What was described before, by the very object: things that are alike are one object here."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from deckwire.limits import DESCRIBED_CACHE, HELLO_CACHED_BYTES
-from deckwire.tls.messages import Hello
+from deckwire.limits import DESCRIBED_CACHE
 
-H = TypeVar("H", bound=Hello)
+K = TypeVar("K")
 D = TypeVar("D")
 
 
-class Described(Generic[H, D]):
-    """`describe`, remembering its last results as long as their hellos live here.
+class Described(Generic[K, D]):
+    """`describe`, remembering its last results as long as what they describe lives here.
 
-    By identity, for tls/hello_cache.py gives one object for all hellos of a kind: a look-up costs
-    nothing, and can never confuse two. Bounded by DESCRIBED_CACHE entries, none of which is longer
-    than HELLO_CACHED_BYTES.
+    By identity: tls/hello_cache.py gives one object for all hellos of a kind, as fingerprints and
+    the cache of certificates do. So a look-up costs nothing, and can never confuse two. Bounded by
+    DESCRIBED_CACHE entries, none of a thing that `keeps` refuses.
     """
 
-    def __init__(self, describe: Callable[[H], D], entries: int = DESCRIBED_CACHE) -> None:
+    def __init__(
+        self,
+        describe: Callable[..., D],
+        keeps: Callable[[K], bool] = lambda _: True,
+        entries: int = DESCRIBED_CACHE,
+    ) -> None:
         self._describe = describe
+        self._keeps = keeps
         self._entries = entries
-        self._known: OrderedDict[int, tuple[H, D]] = OrderedDict()
+        self._known: OrderedDict[int, tuple[K, D]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def __call__(self, hello: H) -> D:
-        """The description of a hello."""
-        known = self._known.get(id(hello))
+    def __call__(self, thing: K, *more: Any) -> D:
+        """`describe(thing, *more)`; of a thing that is known `more` may say nothing new."""
+        known = self._known.get(id(thing))
         # An id is unique among living objects only, and what is kept here lives.
         if known is not None:
-            self._known.move_to_end(id(hello))
+            self._known.move_to_end(id(thing))
             return known[1]
-        described = self._describe(hello)
-        if hello.size <= HELLO_CACHED_BYTES:
-            self._known[id(hello)] = hello, described
+        described = self._describe(thing, *more)
+        if self._keeps(thing):
+            self._known[id(thing)] = thing, described
             if len(self._known) > self._entries:
                 self._known.popitem(last=False)
         return described

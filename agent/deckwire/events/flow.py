@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deckwire.event import Event, Headline
 from deckwire.events.latency import rtt_fields
-from deckwire.events.place import Place
+from deckwire.events.place import Parts, Place
 from deckwire.fingerprints.scanners import Tool
 from deckwire.flow import FlowRecord
 
@@ -51,8 +51,8 @@ def flow_event(
     duration_ns = max(record.last_ns - record.first_ns, 0)
     single = packets < 2
     min_ns = 0 if single or record.min_iat_ns > record.max_iat_ns else record.min_iat_ns
-    fields = place.addresses()
-    fields += [
+    parts: Parts = [
+        place.addresses(),
         ("packets", packets),
         ("bytes", sent.bytes + answered.bytes),
         ("duration_s", round(duration_ns / 1e9, 3)),
@@ -66,9 +66,9 @@ def flow_event(
         ("packets_client", sent.packets),
         ("packets_server", answered.packets),
         ("close", close),
+        rtt_fields(record.rtt_client_us, record.rtt_server_us),
     ]
-    fields += rtt_fields(record.rtt_client_us, record.rtt_server_us)
     if tool is not None:
-        fields += [("tool", tool.name), ("tool_evidence", tool.evidence)]
-    fields += place.tail()
-    return told.event(fields)
+        parts += [("tool", tool.name), ("tool_evidence", tool.evidence)]
+    parts.append(place.tail())
+    return told.event(parts)

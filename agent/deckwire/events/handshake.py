@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from deckwire.event import Event, Headline
+from deckwire.events.answer import Answerer
 from deckwire.events.choices import Choices
 from deckwire.events.latency import ja4l_fields, rtt_fields
-from deckwire.events.place import Place
-from deckwire.fingerprints import ja4plus, tcp_options
-from deckwire.fingerprints.identity import Answer
+from deckwire.events.place import Parts, Place
 from deckwire.handshake import Handshake
 
 
@@ -27,32 +26,27 @@ def handshake_event(
     place: Place,
     handshake: Handshake,
     choices: Choices,
-    answer: Answer | None = None,
+    answerer: Answerer | None = None,
 ) -> Event:
     """One connection that was opened; `told` has the final ACK's wall-clock time.
 
-    `answer` is who sent the SYN-ACK, if one was seen.
+    `answerer` is who sent the SYN-ACK, if one was seen.
     """
-    fields = place.addresses()
-    if choices.ja4plus and handshake.synack is not None:
-        options = tcp_options.read(handshake.synack.options)
-        fields.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
-    fields += reversed(rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us))
+    parts: Parts = [place.addresses()]
+    if answerer is not None:
+        parts.append(answerer.ja4ts)
+    parts += reversed(rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us).fields)
     if choices.ja4plus:
-        fields += reversed(ja4l_fields(handshake))
+        parts += reversed(ja4l_fields(handshake).fields)
     if handshake.syn is not None:
-        fields.append(("client_ttl", handshake.syn.ttl))
+        parts.append(("client_ttl", handshake.syn.ttl))
     if handshake.synack is not None:
-        fields.append(("server_ttl", handshake.synack.ttl))
+        parts.append(("server_ttl", handshake.synack.ttl))
     if handshake.syn is not None:
-        fields.append(("syn_retransmits", handshake.syn_retransmits))
+        parts.append(("syn_retransmits", handshake.syn_retransmits))
     if handshake.synack is not None:
-        fields.append(("synack_retransmits", handshake.synack_retransmits))
-    if answer is not None:
-        fields.append(("server_p0f_sig", answer.p0f_sig))
-        if answer.os is not None:
-            fields.append(("server_os", answer.os))
-        if answer.os_class is not None:
-            fields.append(("server_os_class", answer.os_class))
-    fields += place.tail()
-    return told.event(fields)
+        parts.append(("synack_retransmits", handshake.synack_retransmits))
+    if answerer is not None:
+        parts.append(answerer.system)
+    parts.append(place.tail())
+    return told.event(parts)

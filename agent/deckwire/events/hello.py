@@ -6,7 +6,7 @@ from deckwire.event import Event, Headline
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
 from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
-from deckwire.events.place import Place
+from deckwire.events.place import Parts, Place
 from deckwire.handshake import Handshake
 
 
@@ -32,24 +32,18 @@ def hello_event(
     choices: Choices,
 ) -> Event:
     """One ClientHello; `offset` is the number of bytes the client sent before it, if known."""
-    fields = place.addresses()
-    fields += [
-        ("ja3", client.ja3),
-        ("ja4", client.ja4),
-        ("tls_version", client.tls_version),
+    parts: Parts = [
+        place.addresses(),
+        client.hello,
+        kept_fields(handshake),
+        client.raw,
+        ("quality", "malformed" if client.malformed else quality),
+        client.marks,
+        rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us),
     ]
-    fields += client.offer
-    fields += kept_fields(handshake)
-    fields += client.raw
-    fields.append(("quality", "malformed" if client.malformed else quality))
-    if client.ech:
-        fields.append(("ech", True))
-    if client.pq is not None:
-        fields.append(("pq", client.pq))
-    fields += rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us)
     if choices.ja4plus:
-        fields += ja4l_fields(handshake)
+        parts.append(ja4l_fields(handshake))
     if offset:
-        fields.append(("starttls", True))
-    fields += place.tail()
-    return told.event(fields)
+        parts.append(("starttls", True))
+    parts.append(place.tail())
+    return told.event(parts)

@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
-from deckwire.events.place import Fields
+from functools import lru_cache
+
+from deckwire.event import Block
 from deckwire.fingerprints import ja4plus
 from deckwire.handshake import Handshake
+from deckwire.limits import LATENCIES
+
+_NOTHING = Block(())
 
 
-def kept_fields(handshake: Handshake) -> Fields:
+def kept_fields(handshake: Handshake) -> Block:
     """ja4l_rtt_ms and ja4l_client_ttl, where the handshake was seen."""
     if handshake.syn is None or handshake.synack is None:
-        return []
+        return _NOTHING
     rtt_ms = max(handshake.synack.time_ns - handshake.syn.time_ns, 0) / 1e6
-    return [
-        ("ja4l_rtt_ms", round(rtt_ms, 2)),
-        ("ja4l_client_ttl", handshake.syn.ttl),
-    ]
+    return _kept(round(rtt_ms, 2), handshake.syn.ttl)
 
 
-def rtt_fields(client_us: int | None, server_us: int | None) -> Fields:
+# Two or three events of a connection tell the same, and with them those from places as near.
+
+
+@lru_cache(maxsize=LATENCIES)
+def _kept(rtt_ms: float, ttl: int) -> Block:
+    return Block((("ja4l_rtt_ms", rtt_ms), ("ja4l_client_ttl", ttl)))
+
+
+@lru_cache(maxsize=LATENCIES)
+def rtt_fields(client_us: int | None, server_us: int | None) -> Block:
     """rtt_client_us and rtt_server_us, each where it is known."""
-    fields: Fields = []
-    if client_us is not None:
-        fields.append(("rtt_client_us", client_us))
-    if server_us is not None:
-        fields.append(("rtt_server_us", server_us))
-    return fields
+    named = (("rtt_client_us", client_us), ("rtt_server_us", server_us))
+    return Block([(name, rtt_us) for name, rtt_us in named if rtt_us is not None])
 
 
-def ja4l_fields(handshake: Handshake) -> Fields:
+def ja4l_fields(handshake: Handshake) -> Block:
     """ja4l_c and ja4l_s, each where it is known (a JA4+ method)."""
-    fields: Fields = []
-    if handshake.rtt_client_us is not None and handshake.syn is not None:
-        fields.append(("ja4l_c", ja4plus.ja4l(handshake.rtt_client_us, handshake.syn.ttl)))
-    if handshake.rtt_server_us is not None and handshake.synack is not None:
-        fields.append(("ja4l_s", ja4plus.ja4l(handshake.rtt_server_us, handshake.synack.ttl)))
-    return fields
+    return _ja4l(
+        handshake.rtt_client_us,
+        handshake.syn.ttl if handshake.syn is not None else None,
+        handshake.rtt_server_us,
+        handshake.synack.ttl if handshake.synack is not None else None,
+    )
+
+
+@lru_cache(maxsize=LATENCIES)
+def _ja4l(
+    client_us: int | None, client_ttl: int | None, server_us: int | None, server_ttl: int | None
+) -> Block:
+    named = (("ja4l_c", client_us, client_ttl), ("ja4l_s", server_us, server_ttl))
+    return Block(
+        [
+            (name, ja4plus.ja4l(rtt_us, ttl))
+            for name, rtt_us, ttl in named
+            if rtt_us is not None and ttl is not None
+        ]
+    )

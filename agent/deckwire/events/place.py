@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from deckwire.community_id import community_id
 from deckwire.deckies import Registry
-from deckwire.event import Value
+from deckwire.event import Block, Field, Part
 from deckwire.flow import Ends, address_text
 
-Fields = list[tuple[str, Value]]
+Fields = list[Field]
+Parts = list[Part]
 
 
 @dataclass(slots=True)
@@ -23,7 +24,8 @@ class Place:
     """inbound, outbound or lateral."""
     source: str
     destination: str
-    _tail: Fields = field(default_factory=list)
+    _addresses: Block | None = None
+    _tail: Block | None = None
 
     @property
     def conn_id(self) -> str:
@@ -31,20 +33,25 @@ class Place:
         ends = self.ends
         return community_id(ends.client, ends.server, ends.client_port, ends.server_port)
 
-    def addresses(self) -> Fields:
-        """The four fields that every event of a connection begins with."""
-        return [
-            ("src_ip", self.source),
-            ("src_port", self.ends.client_port),
-            ("dst_ip", self.destination),
-            ("dst_port", self.ends.server_port),
-        ]
+    # Both not before they are asked for: only events that are told need them.
 
-    def tail(self) -> Fields:
+    def addresses(self) -> Block:
+        """The four fields that every event of a connection begins with."""
+        if self._addresses is None:
+            self._addresses = Block(
+                (
+                    ("src_ip", self.source),
+                    ("src_port", self.ends.client_port),
+                    ("dst_ip", self.destination),
+                    ("dst_port", self.ends.server_port),
+                )
+            )
+        return self._addresses
+
+    def tail(self) -> Block:
         """The fields that every event of a connection ends with."""
-        if not self._tail:
-            # Not before: only events that are told need the hash.
-            self._tail = [("direction", self.direction), ("conn_id", self.conn_id)]
+        if self._tail is None:
+            self._tail = Block((("direction", self.direction), ("conn_id", self.conn_id)))
         return self._tail
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deckwire.event import Block
 from deckwire.events.choices import Choices
 from deckwire.events.client import wire_text
 from deckwire.events.place import Fields
-from deckwire.fingerprints import decnet, ja3, ja4plus
+from deckwire.fingerprints import decnet, ja4plus
+from deckwire.fingerprints.ja3 import ja3s as ja3s_of
 from deckwire.tls.messages import ServerHello
 from deckwire.tls.registry import cipher_suite_name, version_name
 
@@ -19,9 +21,9 @@ class Server:
     ja3s: str
     ja4s: str
     ja4s_r: str
-    tls_version: str
-    """The one chosen."""
-    choice_fields: Fields
+    prints: Block
+    """ja3s, ja4s and tls_version, the one chosen."""
+    choice: Block
     """cipher, and alpn_selected where it is in the clear."""
     hrr: bool
 
@@ -35,11 +37,13 @@ def describe(hello: ServerHello, choices: Choices) -> Server:
     fields: Fields = [("cipher", cipher_suite_name(hello.cipher_suite))]
     if hello.alpn is not None:
         fields.append(("alpn_selected", wire_text(hello.alpn)))
+    ja3s = ja3s_of(hello)
+    version = version_name(hello.selected_version or hello.legacy_version)
     return Server(
-        ja3s=ja3.ja3s(hello),
+        ja3s=ja3s,
         ja4s=ja4s,
         ja4s_r=ja4s_r,
-        tls_version=version_name(hello.selected_version or hello.legacy_version),
-        choice_fields=fields,
+        prints=Block((("ja3s", ja3s), ("ja4s", ja4s), ("tls_version", version))),
+        choice=Block(fields),
         hrr=hello.is_hello_retry_request,
     )

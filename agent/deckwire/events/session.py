@@ -6,7 +6,7 @@ from deckwire.event import WARNING, Event, Headline
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
 from deckwire.events.latency import ja4l_fields, kept_fields
-from deckwire.events.place import Place
+from deckwire.events.place import Parts, Place
 from deckwire.events.server import Server
 from deckwire.fingerprints import ja4plus, tcp_options
 from deckwire.handshake import Handshake
@@ -36,22 +36,18 @@ def session_event(
     choices: Choices,
 ) -> Event:
     """The first ServerHello or HelloRetryRequest, and the hello it answers if that is known."""
-    fields = place.addresses()
-    fields += [("ja3s", server.ja3s), ("ja4s", server.ja4s), ("tls_version", server.tls_version)]
+    parts: Parts = [place.addresses(), server.prints]
     if client is not None:
-        fields += [("ja3", client.ja3), ("ja4", client.ja4)]
-        fields += client.offer
-    fields += kept_fields(handshake)
-    fields += server.choice_fields
+        parts.append(client.session)
+    parts += [kept_fields(handshake), server.choice]
     if resumed is not None:
-        fields.append(("resumed", resumed))
+        parts.append(("resumed", resumed))
     if server.hrr:
-        fields.append(("hrr", True))
+        parts.append(("hrr", True))
     if choices.ja4plus:
-        fields.append(("ja4s_r", server.ja4s_r))
-        fields += ja4l_fields(handshake)
+        parts += [("ja4s_r", server.ja4s_r), ja4l_fields(handshake)]
         if handshake.synack is not None:
             options = tcp_options.read(handshake.synack.options)
-            fields.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
-    fields += place.tail()
-    return told.event(fields)
+            parts.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
+    parts.append(place.tail())
+    return told.event(parts)

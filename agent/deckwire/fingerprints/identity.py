@@ -71,7 +71,10 @@ class Identifier:
         return system.identity
 
     def identify_answer(self, synack: Opening, syn: Opening | None) -> Answer:
-        """The system that answered; its window may count in the MSS of the SYN."""
+        """The system that answered; its window may count in the MSS of the SYN.
+
+        Answers that are one object are alike in all that their event tells.
+        """
         syn_mss = tcp_options.read(syn.options).mss if syn is not None else None
         return self._system(synack, syn_mss).answer
 

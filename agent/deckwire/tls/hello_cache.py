@@ -18,6 +18,7 @@ from deckwire.tls.messages import (
     SESSION_ID_BYTES,
     ClientHello,
     ExtensionType,
+    Hello,
     ServerHello,
     is_early_draft,
     parse_client_hello,
@@ -44,6 +45,11 @@ _NOT_COMPARED_WHOLE = (
     _OPAQUE | GREASE | {int(ExtensionType.KEY_SHARE), int(ExtensionType.SESSION_TICKET)}
 )
 """GREASE among them is not told at all."""
+
+
+def is_short(hello: Hello) -> bool:
+    """Whether a hello is short enough to be kept."""
+    return hello.size <= HELLO_CACHED_BYTES
 
 
 class Bearing(NamedTuple):

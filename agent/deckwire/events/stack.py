@@ -1,0 +1,59 @@
+"""A SYN in the fields of events: computed once for all that its stack sends."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deckwire.event import Block
+from deckwire.events.choices import Choices
+from deckwire.events.place import Fields
+from deckwire.fingerprints import ja4plus, p0f, tcp_options
+from deckwire.fingerprints.identity import Identity
+from deckwire.opening import Opening
+
+
+class Stack(NamedTuple):
+    """The finished fields of all SYNs that share an identity, but for the IP identification."""
+
+    fingerprint: str
+    """What the event is deduplicated by."""
+    before_id: Block
+    after_id: Block
+
+
+def describe(identity: Identity, syn: Opening, choices: Choices) -> Stack:
+    """Pure: any SYN of an identity gives the same (see Identifier.identify)."""
+    options = tcp_options.read(syn.options)
+    options_sig = tcp_options.options_sig(options)
+    fields: Fields = [
+        ("ttl", syn.ttl),
+        ("initial_ttl", p0f.initial_ttl(syn.ttl)),
+        ("hop_distance", p0f.hop_distance(syn.ttl)),
+        ("window", syn.window),
+        ("mss", options.mss or 0),
+        ("wscale", "" if options.wscale is None else options.wscale),
+        ("options_sig", options_sig),
+        ("has_sack", options.sack_permitted),
+        ("has_timestamps", options.timestamp is not None),
+        ("os_guess", identity.os_guess),
+    ]
+    if choices.ja4plus:
+        fields.append(("ja4t", ja4plus.ja4t(syn.window, options)))
+    fields.append(("p0f_sig", identity.p0f_sig))
+    fields += _known(identity)
+    fields.append(("ip_version", syn.ip_version))
+    after_id: Fields = [("df", syn.df)] if syn.ip_version == 4 else []
+    after_id += [("dscp", syn.tos >> 2), ("ecn", syn.tos & 3)]
+    return Stack(f"{identity.os_guess}|{options_sig}", Block(fields), Block(after_id))
+
+
+def _known(identity: Identity) -> Fields:
+    """What was recognised: a field that has nothing to say is left out."""
+    named = (
+        ("os", identity.os),
+        ("os_class", identity.os_class),
+        ("link", identity.link),
+        ("tool", identity.tool),
+        ("tool_evidence", identity.tool_evidence),
+    )
+    return [(name, value) for name, value in named if value is not None]
