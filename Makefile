@@ -33,7 +33,6 @@ lint: setup
 # Coverage-guided fuzzing of every parser (docs/fuzzing.md); TARGET=records runs one harness alone.
 SECONDS ?= 600
 fuzz: setup
-	$(BIN)/python -m pip install -q --disable-pip-version-check atheris==3.0.0
 	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
 
 # Our JA3 and JA3S against tshark's, on generated hellos and on those of real TLS libraries.
