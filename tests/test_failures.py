@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from deckwire.failures import UsageError, failing
@@ -12,7 +14,8 @@ from deckwire.kernel.loading import LoadError
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (LoadError("no interface nosuch0", "verifier log\nof many lines"), "no interface nosuch0"),
+        (LoadError("no interface nosuch0"), "no interface nosuch0"),
+        (LoadError("refused", Path("/logs/x.log")), "refused; the whole log is in /logs/x.log"),
         (SignatureError("own.fp:3: what"), "own.fp:3: what"),
         (ValueError("output 'x': no such"), "output 'x': no such"),
         (FileNotFoundError(2, "No such file or directory", "/x"), "/x: No such file or directory"),
