@@ -48,10 +48,12 @@ def test_each_part_of_the_key_counts_and_the_decky_does_not() -> None:
 def test_an_event_that_no_output_took_opens_no_window() -> None:
     dedup = Dedup()
     assert dedup.admit(event())
-    assert dedup.ends_ns(event()) is None
+    assert dedup.window(event()) is None
     assert dedup.admit(event(1))
     dedup.told(event(1))
-    assert dedup.ends_ns(event()) == T0 + 301 * S
+    found = dedup.window(event())
+    assert found is not None
+    assert found[1] == T0 + 301 * S
     assert not dedup.admit(event(2))
 
 

@@ -38,3 +38,12 @@ def test_every_address_can_be_had_back(packed: bytes) -> None:
     address = ipaddress.ip_address(address_text(packed))
     mapped = bytes(10) + b"\xff\xff" if address.version == 4 else b""
     assert mapped + address.packed == packed
+
+
+@given(
+    st.lists(st.sampled_from([b"\0\0", b"\xff\xff", b"\0\1", b"\xc0\0"]), min_size=8, max_size=8)
+)
+def test_texts_are_those_of_the_standard_library(groups: list[bytes]) -> None:
+    packed = b"".join(groups)
+    address = ipaddress.IPv6Address(packed)
+    assert address_text(packed) == str(address.ipv4_mapped or address)

@@ -113,10 +113,10 @@ class Dedup:
             self._close(next(iter(self._windows)))
         self._windows[key] = _Window(event.time_ns)
 
-    def window(self, event: Event | Headline) -> Key | None:
-        """The key of the open window that the event belongs to; None if there is none."""
+    def window(self, event: Event | Headline) -> tuple[Key, int] | None:
+        """The open window that the event belongs to and when it ends; None if there is none."""
         found = self._find(event)
-        return None if found is None else found[0]
+        return None if found is None else (found[0], found[1].opened_ns + self._ttl_ns)
 
     def add_suppressed(
         self, key: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
@@ -130,11 +130,6 @@ class Dedup:
             return
         window.suppress(count, first_ns, last_ns)
         window.sketch |= deckies
-
-    def ends_ns(self, event: Event | Headline) -> int | None:
-        """When the open window of the event's key ends; None if there is none."""
-        found = self._find(event)
-        return None if found is None else found[1].opened_ns + self._ttl_ns
 
     def expired(self, now_ns: int) -> list[Summary]:
         """Close the windows that are over at `now_ns`; all summaries since the last call.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv6Address
+from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct
 from typing import NamedTuple
 
+from deckwire.deckies import MAPPED_PREFIX
 from deckwire.limits import TEXT_CACHE
 
 _KEY = Struct(">16s16sHH")
@@ -66,5 +68,8 @@ def ends(key: bytes, client: int) -> Ends:
 @lru_cache(maxsize=TEXT_CACHE)
 def address_text(packed: bytes) -> str:
     """The usual text of a 16-byte address; IPv4 where it is v4-mapped."""
-    address = IPv6Address(packed)
-    return str(address.ipv4_mapped or address)
+    if packed.startswith(MAPPED_PREFIX):
+        return inet_ntop(AF_INET, packed[len(MAPPED_PREFIX) :])
+    text = inet_ntop(AF_INET6, packed)
+    # The C library writes ::192.0.2.1 where RFC 5952 and Python want ::c000:201.
+    return text if "." not in text else str(IPv6Address(packed))

@@ -283,7 +283,9 @@ class Pipeline:
         time_ns = self._clock.wall_ns(syn.time_ns)
         headline = syn_headline(place, time_ns, stack)
         # Before the window closes: its summary tells them.
-        self._add_hidden(self._tables.syns.close(signature))
+        hidden = self._tables.syns.close(signature)
+        if hidden:
+            self._add_hidden(hidden)
         fate = self._teller.tell_new(headline, lambda: syn_event(headline, place, syn, stack))
         if fate is Fate.DROPPED or not signature:
             return
@@ -293,7 +295,9 @@ class Pipeline:
         window, end_ns = opened
         until_ns = syn.time_ns + end_ns - time_ns
         # And what the kernel hid by itself until it was decided here.
-        self._add_hidden(self._tables.syns.open(signature, window, until_ns))
+        hidden = self._tables.syns.open(signature, window, until_ns)
+        if hidden:
+            self._add_hidden(hidden)
 
     def _tell_all_touches(self) -> None:
         now_ns = self._clock.now_ns()

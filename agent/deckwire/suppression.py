@@ -7,7 +7,7 @@ takes over hides nothing any more, and what comes then is deduplicated by the ag
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 _SLOT = Struct("<I")
 _WORDS = Struct("<4I")
 _NOTHING = abi.SEEN.parse(bytes(abi.SEEN.size))
+_NOTHING_HIDDEN = (0, 0, 0, 0)
+"""suppressed, first_ns, last_ns and deckies."""
 
 
 class Hidden(NamedTuple):
@@ -51,29 +53,30 @@ class Suppression:
         until = self._open.get(signature)
         return until is not None and time_ns < until[0]
 
-    def open(self, signature: int, window: Key, until_ns: int) -> Iterator[Hidden]:
+    def open(self, signature: int, window: Key, until_ns: int) -> Sequence[Hidden]:
         """Have the kernel hide `signature` until `until_ns`, because `window` has told it.
 
-        Yields what it hid on its own before, and that of windows which make room for this one.
+        What it hid on its own before, and that of windows which make room for this one.
         """
         slot = self._slot(signature)
         before = self._read(slot)
-        if before.signature == signature:
-            yield from _hidden(before, window)
-        elif before.signature in self._open:
-            yield from _hidden(before, self._open[before.signature][1])
-        seen = _NOTHING._replace(signature=signature, expires_ns=until_ns, decided=1)
-        self._table.update(slot, abi.SEEN.build(seen))
+        hidden: Sequence[Hidden] = ()
+        if before.suppressed:
+            if before.signature == signature:
+                hidden = _hidden(before, window)
+            elif before.signature in self._open:
+                hidden = _hidden(before, self._open[before.signature][1])
+        self._table.update(slot, abi.SEEN.build((signature, until_ns, 1, *_NOTHING_HIDDEN)))
         self._open[signature] = until_ns, window
         if len(self._open) > self._table.max_entries:
             # Most of them were overwritten there.
-            yield from self.close(next(iter(self._open)))
+            return [*hidden, *self.close(next(iter(self._open)))]
+        return hidden
 
-    def close(self, signature: int) -> Iterator[Hidden]:
-        """Forget a window, if it is open; yields what was hidden because of it."""
+    def close(self, signature: int) -> Sequence[Hidden]:
+        """Forget a window, if it is open; what was hidden because of it."""
         opened = self._open.pop(signature, None)
-        if opened is not None:
-            yield from self._take(signature, opened[1])
+        return () if opened is None else self._take(signature, opened[1])
 
     def over(self, now_ns: int | None) -> Iterator[Hidden]:
         """Close the windows that are over; None: all of them."""
@@ -83,12 +86,13 @@ class Suppression:
                 return
             yield from self.close(signature)
 
-    def _take(self, signature: int, window: Key) -> Iterator[Hidden]:
+    def _take(self, signature: int, window: Key) -> Sequence[Hidden]:
         slot = self._slot(signature)
         seen = self._read(slot)
-        if seen.signature == signature and seen.suppressed:
-            self._table.update(slot, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
-            yield from _hidden(seen, window)
+        if seen.signature != signature or not seen.suppressed:
+            return ()
+        self._table.update(slot, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
+        return _hidden(seen, window)
 
     def _read(self, slot: bytes) -> Any:
         value = self._table.lookup(slot)
@@ -110,6 +114,5 @@ def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
     return mix(value, port << 8 | event)
 
 
-def _hidden(seen: Any, window: Key) -> Iterator[Hidden]:
-    if seen.suppressed:
-        yield Hidden(window, seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies)
+def _hidden(seen: Any, window: Key) -> Sequence[Hidden]:
+    return (Hidden(window, seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies),)

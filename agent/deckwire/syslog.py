@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from deckwire.escape import Escape, fitting, text
 from deckwire.event import Block, Event, Field
-from deckwire.limits import LINE_BYTES
+from deckwire.limits import HEADERS, LINE_BYTES
 from deckwire.timestamp import timestamp
 
 APP_NAME = "sniffer"
@@ -43,16 +43,17 @@ class SyslogFormat:
         self._origin = f"{app_name} {procid}"
         self._sd_id = sd_id
         self._escape = Escape(_RELAY_SPECIAL if sd_id == RELAY_SD_ID else _SPECIAL)
+        self._is_plain = self._escape.is_plain
+        # The same few deckies and events all the time.
+        self._header = lru_cache(maxsize=HEADERS)(self._headers)
 
     def line(self, event: Event) -> bytes:
         """The event in at most LINE_BYTES bytes of UTF-8, without control characters or newline.
 
         Whole fields are dropped from the end of a longer one, and `cut` is then the last.
         """
-        head = (
-            f"<{_LOCAL0 * 8 + event.severity}>1 {timestamp(event.time_ns)}"
-            f" {_header(event.host, 255)} {self._origin} {_header(event.name, 32)} [{self._sd_id}"
-        )
+        before, behind = self._header(event.severity, event.host, event.name)
+        head = f"{before}{timestamp(event.time_ns)}{behind}"
         params = [
             (part.text if part.writer is self else self._written(part))
             if type(part) is Block
@@ -72,9 +73,17 @@ class SyslogFormat:
 
     def _param(self, field: Field) -> str:
         name, value = field
+        if type(value) is str:
+            return f' {name}="{value if self._is_plain(value) else self._escape(value)}"'
         if type(value) is int:
             return f' {name}="{value}"'
         return f' {name}="{self._escape(text(value))}"'
+
+    def _headers(self, severity: int, host: str, name: str) -> tuple[str, str]:
+        """A line's head before and behind its time."""
+        before = f"<{_LOCAL0 * 8 + severity}>1 "
+        behind = f" {_header(host, 255)} {self._origin} {_header(name, 32)} [{self._sd_id}"
+        return before, behind
 
 
 def _check(what: str, name: str, longest: int) -> None:
@@ -85,8 +94,6 @@ def _check(what: str, name: str, longest: int) -> None:
         )
 
 
-# The same few deckies and events all the time.
-@lru_cache(maxsize=1_024)
 def _header(name: str, longest: int) -> str:
     """A header field (RFC 5424, 6): printable ASCII without spaces, ``-`` if empty."""
     if not _PRINTABLE.fullmatch(name):

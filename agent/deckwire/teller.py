@@ -49,8 +49,7 @@ class Teller:
 
     def window(self, event: Event | Headline) -> tuple[Key, int] | None:
         """The event's dedup window and its end, in wall-clock time; None if none is open."""
-        key, end_ns = self._dedup.window(event), self._dedup.ends_ns(event)
-        return None if key is None or end_ns is None else (key, end_ns)
+        return self._dedup.window(event)
 
     def add_suppressed(
         self, window: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
