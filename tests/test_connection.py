@@ -16,6 +16,7 @@ from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observa
 from deckwire.handshake import Handshake
 from deckwire.limits import EARLY_PIECES, HANDSHAKE_BYTES, STREAM_BYTES
 from deckwire.sample import SegmentSample
+from deckwire.tls.hello_cache import HelloCache
 from fingerprints.frames import syn
 from tls.flights import (
     Flight,
@@ -34,6 +35,7 @@ CLIENT, SERVER = 1, 0
 """The ends: that the client is end 1 catches mix-ups with "the sender"."""
 ISS = {CLIENT: 0xFFFF_FF00, SERVER: 77}
 """The client's sequence numbers wrap inside the hello."""
+OPENING = Handshake(syn(seq=ISS[CLIENT]))
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -48,8 +50,7 @@ class Part(NamedTuple):
 
 
 def connection(client: int = CLIENT, *, opened: bool = True) -> Connection:
-    opening = Handshake(syn(seq=ISS[CLIENT])) if opened else Handshake()
-    return Connection(KEY, 1, client, opening)
+    return Connection(KEY, 1, client, OPENING if opened else Handshake(), HelloCache())
 
 
 class Feed:
@@ -137,7 +138,7 @@ def without_quality(seen: Iterable[Observation]) -> list[Any]:
         if isinstance(one, SessionSeen):
             shown.append(("session", one.hello, one.client))
         elif isinstance(one, HelloSeen):
-            shown.append(("hello", one.hello, one.offset))
+            shown.append(("hello", one.hello, one.offset(OPENING)))
         else:
             shown.append(("certificates", one.chain, one.chain_length, one.from_client, one.client))
     return shown
@@ -154,7 +155,7 @@ def test_tls12_tells_hello_session_and_certificate() -> None:
     assert isinstance(session, SessionSeen)
     assert isinstance(certificates, CertificatesSeen)
     assert hello.hello.server_name == b"decoy.example"
-    assert (hello.quality, hello.offset, hello.time_ns) == ("complete", 0, 1_000)
+    assert (hello.quality, hello.offset(OPENING), hello.time_ns) == ("complete", 0, 1_000)
     assert session.client is hello.hello
     assert certificates.chain == (identity()[1],)
     assert (certificates.chain_length, certificates.from_client) == (1, False)
@@ -230,12 +231,12 @@ def test_tls_may_begin_behind_other_bytes() -> None:
     starts = {CLIENT: 24, SERVER: 300}
     seen = run([Part(CLIENT, 24, HELLO), Part(SERVER, 290, bytes(10) + ANSWER)], starts=starts)
     assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
-    assert [one.offset for one in seen if isinstance(one, HelloSeen)] == [24]
+    assert [one.offset(OPENING) for one in seen if isinstance(one, HelloSeen)] == [24]
 
 
 def test_without_the_syn_the_offset_is_unknown() -> None:
     seen = run([Part(CLIENT, 24, HELLO)], connection(opened=False), starts={CLIENT: 24})
-    assert [one.offset for one in seen if isinstance(one, HelloSeen)] == [None]
+    assert [one.offset(Handshake()) for one in seen if isinstance(one, HelloSeen)] == [None]
 
 
 def test_server_only() -> None:
@@ -312,7 +313,7 @@ def test_a_hello_behind_bytes_that_never_came_is_told_at_the_end() -> None:
     seen = run([Part(CLIENT, 50, HELLO[:90]), Part(CLIENT, 140, HELLO[90:])], watched, starts={})
     hello = seen[0]
     assert isinstance(hello, HelloSeen)
-    assert (hello.quality, hello.offset) == ("reassembled", 50)
+    assert (hello.quality, hello.offset(OPENING)) == ("reassembled", 50)
     assert hello.hello.server_name == b"decoy.example"
 
 
@@ -455,7 +456,7 @@ def test_a_false_record_does_not_hide_the_hello_behind_it(decoy: bytes) -> None:
     assert watched.malformed == 1
     hello = seen[0]
     assert isinstance(hello, HelloSeen)
-    assert hello.offset == len(decoy)
+    assert hello.offset(OPENING) == len(decoy)
 
 
 def test_garbage_behind_the_hello_closes_the_direction() -> None:

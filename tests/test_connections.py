@@ -178,9 +178,20 @@ def test_openings_remembered_are_bounded(
     monkeypatch.setattr(module, "RECENT_HANDSHAKES", 2)
     for number in (1, 2, 3):
         connections.opened(key(number), 1, OPENING)
-    for number in (1, 2, 3):
-        connections.add(segment(number, FLIGHT.client))
+    found = [connections.add(segment(number, FLIGHT.client)) for number in (1, 2, 3)]
+    known = [one[0].handshake == OPENING for one in found if one is not None]
+    assert known == [False, True, True]
     assert [one[0] for one in asked] == [key(1)]
+
+
+def test_an_opening_is_read_back_once_and_only_if_it_is_wanted(
+    connections: Connections, asked: list[tuple[bytes, int, bool]]
+) -> None:
+    found = connections.add(segment(1, FLIGHT.client))
+    assert found is not None
+    assert asked == []
+    assert found[0].handshake is found[0].handshake
+    assert asked == [(key(1), 1, False)]
 
 
 def test_an_opening_that_completes_behind_the_first_data_is_taken(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import IntEnum
+from collections.abc import Callable
 from typing import NamedTuple
 
 from deckwire import abi
@@ -29,8 +28,11 @@ TLS13 = 0x0304
 _SEQ_MASK = 0xFFFF_FFFF
 
 
-class _Type(IntEnum):
-    """Handshake messages that decide how a connection goes on (RFC 5246, 7.4)."""
+class _Type:
+    """Handshake messages that decide how a connection goes on (RFC 5246, 7.4).
+
+    No IntEnum: every message is compared with most of them.
+    """
 
     CLIENT_HELLO = 1
     SERVER_HELLO = 2
@@ -47,8 +49,14 @@ class HelloSeen(NamedTuple):
     hello: ClientHello
     quality: str
     """complete, reassembled, overlap, truncated or gap."""
-    offset: int | None
-    """Bytes that the client sent before TLS began; None if its SYN was not seen."""
+    start_seq: int | None
+    """Sequence number at which the client's TLS began."""
+
+    def offset(self, handshake: Handshake) -> int | None:
+        """Bytes that the client sent before TLS began; None if its SYN was not seen."""
+        if handshake.syn is None or self.start_seq is None:
+            return None
+        return (self.start_seq - handshake.syn.seq - 1) & _SEQ_MASK
 
 
 class SessionSeen(NamedTuple):
@@ -77,6 +85,7 @@ class CertificatesSeen(NamedTuple):
 
 Observation = HelloSeen | SessionSeen | CertificatesSeen
 
+_CLOSED, _MALFORMED = State.CLOSED, State.MALFORMED
 _CUT = ("truncated", "gap")
 """Qualities of messages that lack their end."""
 _TOLD_CUT = (_Type.CLIENT_HELLO, _Type.CERTIFICATE)
@@ -89,32 +98,26 @@ _Message = tuple[HandshakeMessage, str]
 class _Direction:
     """What one end sent: finds where its TLS begins and reads messages from there."""
 
-    __slots__ = (
-        "_early",
-        "_first",
-        "_pending",
-        "_reader",
-        "_stream",
-        "closed",
-        "held",
-        "last_ns",
-        "start_seq",
-    )
-
-    def __init__(self) -> None:
-        self.last_ns = 0
-        self.restart()
+    # Defaults of the class: most directions tell all with one segment and set few of them.
+    _early: tuple[SegmentSample, ...] = ()
+    """Segments before the start is known."""
+    _first: SegmentSample | None = None
+    """It told all so far: nothing is opened for it."""
+    _pending = False
+    """Bytes of a message not complete yet were fed."""
+    _reader: RecordReader | None = None
+    _stream: Stream | None = None
+    last_ns = 0
+    start_seq: int | None = None
+    closed = False
+    held = 0
+    """Payload bytes taken in: what is in memory is never more."""
 
     def restart(self) -> None:
         """What was read was not TLS: forget it, the kernel tells if a record begins again."""
-        self._early: list[SegmentSample] = []  # segments before the start is known
-        self._first: SegmentSample | None = None  # it told all so far: nothing is opened for it
-        self._pending = False  # bytes of a message not complete yet were fed
-        self._reader: RecordReader | None = None
-        self._stream: Stream | None = None
-        self.start_seq: int | None = None
-        self.closed = False
-        self.held = 0  # payload bytes taken in: what is in memory is never more
+        last_ns = self.last_ns
+        self.__dict__.clear()
+        self.last_ns = last_ns
 
     def add(self, sample: SegmentSample) -> list[_Message]:
         """Take a segment; the messages that it completes, each with its quality."""
@@ -132,7 +135,7 @@ class _Direction:
     def close(self) -> None:
         """Nothing more is wanted of this direction: frees what it holds."""
         self.closed = True
-        self._early = []
+        self._early = ()
         self._first = None
         self._stream = None
         self.held = 0
@@ -176,7 +179,7 @@ class _Direction:
     def _keep(self, sample: SegmentSample) -> None:
         size = len(sample.payload)
         if len(self._early) < EARLY_PIECES and self.held + size <= STREAM_BYTES:
-            self._early.append(sample)
+            self._early += (sample,)
             self.held += size
 
     def _begin(self, start_seq: int, sample: SegmentSample) -> list[_Message]:
@@ -193,7 +196,7 @@ class _Direction:
         for early in self._early:
             if early is not sample:
                 stream.add(early.seq, early.payload, early.claimed)
-        self._early = []
+        self._early = ()
         return self._feed(stream, reader, sample)
 
     def _opened(self, start_seq: int) -> tuple[Stream, RecordReader]:
@@ -226,34 +229,52 @@ class _Direction:
         return told
 
 
-@dataclass(slots=True)
 class Connection:
     """One connection from its first TLS sample until all that is clear has been told."""
 
-    key: bytes
-    born_ns: int
-    client: int
-    """0, 1 or abi.CLIENT_UNKNOWN until a hello tells."""
-    handshake: Handshake
-    hellos: HelloCache = field(default_factory=HelloCache)
     hello: ClientHello | None = None
-    misplaced: int = 0
+    misplaced = 0
     """Messages where none of their kind can be: told to nobody."""
-    malformed: int = 0
+    malformed = 0
     """Messages whose bodies, and streams whose records, are not what they should be."""
-    _sides: tuple[_Direction, _Direction] = field(
-        default_factory=lambda: (_Direction(), _Direction())
-    )
-    _session_id: bytes = b""
+    _session_id = b""
     """The client's: its hello may be another's of the same kind."""
     _server: ServerHello | None = None
-    _server_session_id: bytes = b""
+    _server_session_id = b""
     _session: SessionSeen | None = None
     """Told as soon as the ClientHello is, or cannot come any more."""
-    _later: list[CertificatesSeen] = field(default_factory=list)
+    _later: tuple[CertificatesSeen, ...] = ()
     """Certificates behind that session."""
-    _chain_told: bool = False
-    _client_certificate_due: bool = False
+    _chain_told = False
+    _client_certificate_due = False
+
+    def __init__(
+        self,
+        key: bytes,
+        born_ns: int,
+        client: int,
+        handshake: Handshake | Callable[[], Handshake],
+        hellos: HelloCache,
+    ) -> None:
+        """`handshake` may be what finds it: it is asked once, when somebody wants to know."""
+        self.key = key
+        self.born_ns = born_ns
+        self.client = client
+        """0, 1 or abi.CLIENT_UNKNOWN until a hello tells."""
+        self._handshake = handshake
+        self._hellos = hellos
+        self._sides = _Direction(), _Direction()
+
+    @property
+    def handshake(self) -> Handshake:
+        """How it was opened, as far as that is known."""
+        if not isinstance(self._handshake, Handshake):
+            self._handshake = self._handshake()
+        return self._handshake
+
+    @handshake.setter
+    def handshake(self, handshake: Handshake) -> None:
+        self._handshake = handshake
 
     @property
     def held(self) -> int:
@@ -276,13 +297,14 @@ class Connection:
         seen: list[Observation] = []
         for message, quality in side.add(sample):
             self._take(sample.sender, message, quality, seen)
-        if side.state is State.CLOSED or (sample.ends and not side.behind_hole):
+        state = side.state
+        if state is _CLOSED or (sample.ends and not side.behind_hole):
             side.close()
-        elif side.state is State.MALFORMED:
+        elif state is _MALFORMED:
             self._give_up(sample.sender)
         self._close_client_side()
-        if self.hello is not None or not self._client_side_waits():
-            self._release(seen)
+        if self._session is not None and (self.hello is not None or not self._client_side_waits()):
+            self._release(self._session, seen)
         return seen
 
     def finish(self) -> list[Observation]:
@@ -295,7 +317,8 @@ class Connection:
             unfinished = side.unfinished()
             if unfinished is not None and unfinished[0].type in _TOLD_CUT:
                 self._take(sender, *unfinished, seen)
-        self._release(seen)
+        if self._session is not None:
+            self._release(self._session, seen)
         for side in self._sides:
             side.close()
         return seen
@@ -337,21 +360,20 @@ class Connection:
     ) -> None:
         cut = quality in _CUT
         try:
-            hello = messages.parse_client_hello(body, cut=True) if cut else self.hellos.client(body)
+            hello = (
+                messages.parse_client_hello(body, cut=True) if cut else self._hellos.client(body)
+            )
         except Malformed:
             self.malformed += not cut
             side.restart()
             return
         self.hello = hello
         self._session_id = session_id(body)
-        offset = None
-        if self.handshake.syn is not None and side.start_seq is not None:
-            offset = (side.start_seq - self.handshake.syn.seq - 1) & _SEQ_MASK
-        seen.append(HelloSeen(side.last_ns, hello, quality, offset))
+        seen.append(HelloSeen(side.last_ns, hello, quality, side.start_seq))
 
     def _take_server_hello(self, side: _Direction, body: bytes) -> None:
         try:
-            server = self.hellos.server(body)
+            server = self._hellos.server(body)
             if server.trailing:
                 # Random bytes pass easily for one: its lengths must agree to the byte.
                 raise Malformed("bytes behind the extensions")
@@ -392,7 +414,7 @@ class Connection:
             self.hello,
         )
         if self._session is not None:
-            self._later.append(certificates)
+            self._later += (certificates,)
         else:
             seen.append(certificates)
 
@@ -419,14 +441,12 @@ class Connection:
             return False
         return self._sides[self.client].waiting
 
-    def _release(self, seen: list[Observation]) -> None:
+    def _release(self, session: SessionSeen, seen: list[Observation]) -> None:
         """Tell the session that waited for its ClientHello, and the certificates behind it."""
-        if self._session is None:
-            return
-        server = self._session.hello
+        server = session.hello
         client_session_id = self._session_id if self.hello is not None else None
         resumed = is_resumed(server, self._server_session_id, client_session_id)
-        seen.append(SessionSeen(self._session.time_ns, server, self.hello, resumed))
+        seen.append(SessionSeen(session.time_ns, server, self.hello, resumed))
         seen += [late._replace(client=self.hello) for late in self._later]
         self._session = None
-        self._later = []
+        self._later = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from deckwire.connection import Connection, Observation
 from deckwire.handshake import Handshake
@@ -35,7 +36,11 @@ class Connections:
     """TLS under way, by connection; the one silent for longest makes room."""
 
     def __init__(self, find_handshake: Callable[[bytes, int, bool], Handshake | None]) -> None:
-        """`find_handshake` reads an opening back from the kernel: (key, born_ns, stray)."""
+        """`find_handshake` reads an opening back from the kernel: (key, born_ns, stray).
+
+        It is asked when an event is to tell of it: most connections of a client that comes again
+        and again tell nothing.
+        """
         self.counters = Counters()
         self._find_handshake = find_handshake
         self._hellos = HelloCache()
@@ -107,15 +112,16 @@ class Connections:
 
     def _begin(self, sample: SegmentSample) -> Connection:
         identity = sample.key, sample.born_ns
-        handshake = self._recent.pop(identity, None)
+        handshake: Handshake | Callable[[], Handshake] | None = self._recent.pop(identity, None)
         if handshake is None:
-            handshake = self._find_handshake(sample.key, sample.born_ns, sample.stray)
-        connection = Connection(
-            sample.key, sample.born_ns, sample.client, handshake or Handshake(), self._hellos
-        )
+            handshake = partial(self._found_handshake, sample.key, sample.born_ns, sample.stray)
+        connection = Connection(sample.key, sample.born_ns, sample.client, handshake, self._hellos)
         self._open[identity] = connection
         self.counters.opened += 1
         return connection
+
+    def _found_handshake(self, key: bytes, born_ns: int, stray: bool) -> Handshake:
+        return self._find_handshake(key, born_ns, stray) or Handshake()
 
     def _finish(self, connection: Connection) -> tuple[Connection, list[Observation]]:
         held = connection.held

@@ -27,6 +27,12 @@ class Block:
         self.text = ""
         """What it wrote."""
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Block) and self.fields == other.fields
+
+    def __hash__(self) -> int:
+        return hash(self.fields)
+
     def __repr__(self) -> str:
         return f"Block({self.fields!r})"
 

@@ -374,13 +374,13 @@ class Pipeline:
         for observation in seen:
             match observation:
                 case HelloSeen():
-                    self._tell_hello(connection.handshake, place, observation)
+                    self._tell_hello(connection, place, observation)
                 case SessionSeen():
-                    self._tell_session(connection.handshake, place, observation)
+                    self._tell_session(connection, place, observation)
                 case CertificatesSeen():
                     self._tell_certificates(place, observation)
 
-    def _tell_hello(self, handshake: Handshake, place: Place, seen: HelloSeen) -> None:
+    def _tell_hello(self, connection: Connection, place: Place, seen: HelloSeen) -> None:
         client = self._describe_client(seen.hello)
         headline = hello_headline(place, self._clock.wall_ns(seen.time_ns), client)
         self._teller.tell_new(
@@ -390,13 +390,13 @@ class Pipeline:
                 place,
                 client,
                 quality=seen.quality,
-                offset=seen.offset,
-                handshake=handshake,
+                offset=seen.offset(connection.handshake),
+                handshake=connection.handshake,
                 choices=self._choices,
             ),
         )
 
-    def _tell_session(self, handshake: Handshake, place: Place, seen: SessionSeen) -> None:
+    def _tell_session(self, connection: Connection, place: Place, seen: SessionSeen) -> None:
         server = self._describe_server(seen.hello)
         client = self._describe_client(seen.client) if seen.client is not None else None
         headline = session_headline(place, self._clock.wall_ns(seen.time_ns), server, client)
@@ -408,7 +408,7 @@ class Pipeline:
                 server,
                 client=client,
                 resumed=seen.resumed,
-                handshake=handshake,
+                handshake=connection.handshake,
                 choices=self._choices,
             ),
         )

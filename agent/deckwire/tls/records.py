@@ -15,6 +15,7 @@ HANDSHAKE_HEADER_BYTES = 4
 _RECORD_HEADER = Struct(">BBBH")
 """RFC 8446, 5.1: type, version major and minor, length."""
 _MESSAGE_HEADER = Struct(">I")
+_BOTH_HEADERS = Struct(">BBBHI")
 HELLO_PREFIX_BYTES = RECORD_HEADER_BYTES + 1
 """Bytes after which looks_like_hello always knows."""
 
@@ -27,6 +28,10 @@ class ContentType(IntEnum):
     HANDSHAKE = 22
     APPLICATION_DATA = 23
     HEARTBEAT = 24
+
+
+_HANDSHAKE = int(ContentType.HANDSHAKE)
+"""To compare with: an IntEnum's member costs as much as the rest of the comparison."""
 
 
 class HandshakeType(IntEnum):
@@ -104,17 +109,15 @@ def whole_messages(data: bytes) -> list[HandshakeMessage]:
     """
     messages: list[HandshakeMessage] = []
     at, end = 0, len(data)
-    headers = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES
-    while at + headers <= end and len(messages) < HANDSHAKE_MESSAGES:
-        kind, major, _, record_length = _RECORD_HEADER.unpack_from(data, at)
-        message_type, length = _message_header(data, at + RECORD_HEADER_BYTES)
-        body = at + headers
-        at = body + length
-        if kind != ContentType.HANDSHAKE or major != 3 or record_length > RECORD_BYTES:
+    while at + _BOTH_HEADERS.size <= end and len(messages) < HANDSHAKE_MESSAGES:
+        kind, major, _, record_length, word = _BOTH_HEADERS.unpack_from(data, at)
+        body = at + _BOTH_HEADERS.size
+        at += RECORD_HEADER_BYTES + record_length
+        if kind != _HANDSHAKE or major != 3 or record_length > RECORD_BYTES or at > end:
             return []
-        if record_length != HANDSHAKE_HEADER_BYTES + length or at > end:
+        if record_length != HANDSHAKE_HEADER_BYTES + (word & 0xFF_FFFF):
             return []
-        messages.append(HandshakeMessage(message_type, data[body:at], 1))
+        messages.append(HandshakeMessage(word >> 24, data[body:at], 1))
     return messages if at == end else []
 
 

@@ -7,6 +7,7 @@ from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observa
 from deckwire.handshake import Handshake
 from deckwire.limits import CERTIFICATES
 from deckwire.sample import SegmentSample
+from deckwire.tls.hello_cache import HelloCache
 from fuzz.feed import Feed
 from fuzz.material import KEY, flights
 
@@ -37,7 +38,7 @@ def check(data: bytes) -> None:
     feed = Feed(data)
     flight = _FLIGHTS[feed.number(1) % len(_FLIGHTS)]
     client = feed.number(1) % 3
-    connection = Connection(KEY, 1, client, Handshake())
+    connection = Connection(KEY, 1, client, Handshake(), HelloCache())
     seen: list[Observation] = []
     fed = 0
     for now in range(64):
