@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from heapq import nsmallest
+from operator import itemgetter
 from typing import TypeVar
 
 from deckwire import abi
@@ -61,6 +62,9 @@ from deckwire.tls.hello_cache import is_short
 
 _K = TypeVar("_K")
 _D = TypeVar("_D")
+
+_source_slot = itemgetter(3)
+"""Of what FlowBatch.states gives."""
 
 _LINGER_NS = 10_000_000_000
 """A closed entry stays so long, so that late segments make no ghost."""
@@ -122,11 +126,13 @@ class Pipeline:
         """End what has idled by the samples' clock, tell what the rings had no room for."""
         sources: Counter[int] = Counter()
         for batch in self._tables.flow_batches():
-            for number, (last_ns, close, flags, source_slot) in enumerate(batch.states()):
-                if self._is_over(now_ns - last_ns, close, flags):
-                    self._end_open(batch.flow(number), "idle")
-                elif not batch.stray:
-                    sources[source_slot] += 1
+            states = batch.states()
+            over = self._over(states, now_ns)
+            if not batch.stray:
+                sources.update(map(_source_slot, states))
+                sources.subtract(states[number][3] for number in over)
+            for number in over:
+                self._end_open(batch.flow(number), "idle")
         self._tell_touches(self._scans.due(now_ns, self._attempts))
         self._evict(sources)
         self._tables.recount_sources(sources)
@@ -218,13 +224,17 @@ class Pipeline:
 
     # --- tables ---
 
-    def _is_over(self, quiet_ns: int, close: int, flags: int) -> bool:
-        """Whether a sweep is to end or forget the connection."""
-        if quiet_ns < _SETTLE_NS:
-            return False
-        if close == abi.CLOSE_NONE:
-            return quiet_ns >= self._idle_ns
-        return quiet_ns >= _LINGER_NS or not flags & abi.FLOW_TOLD
+    def _over(self, states: list[tuple[int, int, int, int]], now_ns: int) -> list[int]:
+        """The entries that a sweep is to end or forget."""
+        settled, lingered, idle = now_ns - _SETTLE_NS, now_ns - _LINGER_NS, now_ns - self._idle_ns
+        open_, told = abi.CLOSE_NONE, abi.FLOW_TOLD
+        # In one expression: thousands that only linger are looked at each second.
+        return [
+            number
+            for number, (last_ns, close, flags, _) in enumerate(states)
+            if last_ns <= settled
+            and (last_ns <= idle if close == open_ else last_ns <= lingered or not flags & told)
+        ]
 
     def _end_open(self, flow: OpenFlow, close: str) -> None:
         """End a connection that the kernel has in a table, unless it has told it already."""

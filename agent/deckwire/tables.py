@@ -76,9 +76,9 @@ class FlowBatch(NamedTuple):
     entries: Batch
     stray: bool
 
-    def states(self) -> Iterator[tuple[int, int, int, int]]:
+    def states(self) -> list[tuple[int, int, int, int]]:
         """The members of FlowState, of each."""
-        return _FLOW_STATE.iter_unpack(self.entries.values)
+        return list(_FLOW_STATE.iter_unpack(self.entries.values))
 
     def flow(self, number: int) -> OpenFlow:
         """One of them."""
