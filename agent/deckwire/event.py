@@ -79,12 +79,5 @@ class Headline(NamedTuple):
 
     def event(self, parts: Iterable[Part]) -> Event:
         """The event with its fields."""
-        return Event(
-            self.name,
-            self.time_ns,
-            self.host,
-            tuple(parts),
-            self.severity,
-            self.source,
-            self.fingerprint,
-        )
+        name, time_ns, host, source, fingerprint, severity = self
+        return Event(name, time_ns, host, tuple(parts), severity, source, fingerprint)

@@ -93,7 +93,7 @@ LINE_BYTES = 8_000
 """Longest syslog line; fields behind the cut are dropped and the line says so."""
 VALUE_BYTES = 2_048
 """Longest value of one field, after escaping; a cut value ends in ``...``."""
-HEADERS = 1_024
+HEADERS = 4_096
 """Heads of syslog lines kept, by decky and event."""
 ESCAPE_CACHE = 4_096
 """Characters whose escaped form is remembered."""

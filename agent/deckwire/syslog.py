@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from deckwire.escape import Escape, fitting, text
 from deckwire.event import Block, Event, Field
-from deckwire.limits import HEADERS, LINE_BYTES
+from deckwire.limits import HEADERS, LINE_BYTES, VALUE_BYTES
 from deckwire.timestamp import timestamp
 
 APP_NAME = "sniffer"
@@ -19,6 +19,14 @@ _CUT = ' cut="true"'
 _SPECIAL = {'"': '\\"', "\\": "\\\\", "]": "\\]"}
 # The relay's collector ends structured data at any bracket, escaped or not.
 _RELAY_SPECIAL = _SPECIAL | {"]": "\\\\x5d"}
+
+_NUMBERS = frozenset((int, float))
+"""Types whose text is str()'s and plain."""
+_AS_THEY_STAND = _NUMBERS | {str}
+"""Types whose text is str()'s."""
+
+_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\]'))
+"""Printable ASCII without what is escaped."""
 
 _PRINTABLE = re.compile(r"[!-~]+")
 _NOT_PRINTABLE = re.compile(r"[^!-~]")
@@ -43,7 +51,6 @@ class SyslogFormat:
         self._origin = f"{app_name} {procid}"
         self._sd_id = sd_id
         self._escape = Escape(_RELAY_SPECIAL if sd_id == RELAY_SD_ID else _SPECIAL)
-        self._is_plain = self._escape.is_plain
         # The same few deckies and events all the time.
         self._header = lru_cache(maxsize=HEADERS)(self._headers)
 
@@ -57,6 +64,8 @@ class SyslogFormat:
         params = [
             (part.text if part.writer is self else self._written(part))
             if type(part) is Block
+            else f' {part[0]}="{part[1]}"'
+            if type(part[1]) in _NUMBERS
             else self._param(part)
             for part in event.parts
         ]
@@ -67,15 +76,26 @@ class SyslogFormat:
         return f"{head}{fitting(map(self._param, event.fields), room, _CUT)}]".encode()
 
     def _written(self, block: Block) -> str:
-        block.text = "".join(map(self._param, block.fields))
-        block.writer = self
-        return block.text
+        params = "".join(
+            [
+                f' {name}="{value if type(value) in _AS_THEY_STAND else text(value)}"'
+                for name, value in block.fields
+            ]
+        )
+        # Nearly all are plain throughout: one look at all is cheaper than one at each.
+        # Without what is plain nothing is left of them but the quotes around their values.
+        if (
+            len(params) > VALUE_BYTES
+            or not params.isascii()
+            or params.encode().translate(None, _PLAIN) != b'"' * (2 * len(block.fields))
+        ):
+            params = "".join(map(self._param, block.fields))
+        block.text, block.writer = params, self
+        return params
 
     def _param(self, field: Field) -> str:
         name, value = field
-        if type(value) is str:
-            return f' {name}="{value if self._is_plain(value) else self._escape(value)}"'
-        if type(value) is int:
+        if type(value) in _NUMBERS:
             return f' {name}="{value}"'
         return f' {name}="{self._escape(text(value))}"'
 

@@ -26,25 +26,34 @@ class Teller:
         self._dedup = dedup
         self._offer = offer
         self._host = host
-        self.counts = dict.fromkeys(Fate, 0)
+        self._told = self._deduplicated = self._dropped = 0
+
+    @property
+    def counts(self) -> dict[Fate, int]:
+        """Events by what became of them."""
+        return {
+            Fate.TOLD: self._told,
+            Fate.DEDUPLICATED: self._deduplicated,
+            Fate.DROPPED: self._dropped,
+        }
 
     @property
     def made(self) -> int:
         """Events that came here."""
-        return sum(self.counts.values())
+        return self._told + self._deduplicated + self._dropped
 
     def tell(self, event: Event) -> Fate:
         """Tell an event unless its window has told one like it."""
         if self._dedup.admit(event):
             return self._admitted(event)
-        self.counts[Fate.DEDUPLICATED] += 1
+        self._deduplicated += 1
         return Fate.DEDUPLICATED
 
     def tell_new(self, headline: Headline, make: Callable[[], Event]) -> Fate:
         """As `tell`, but the event is made only if its window has told none like it."""
         if self._dedup.admit(headline):
             return self._admitted(make())
-        self.counts[Fate.DEDUPLICATED] += 1
+        self._deduplicated += 1
         return Fate.DEDUPLICATED
 
     def window(self, event: Event | Headline) -> tuple[Key, int] | None:
@@ -66,9 +75,9 @@ class Teller:
             self.tell(summary.told(self._host, now_ns))
 
     def _admitted(self, event: Event) -> Fate:
-        fate = Fate.DROPPED
-        if self._offer(event):
-            self._dedup.told(event)
-            fate = Fate.TOLD
-        self.counts[fate] += 1
-        return fate
+        if not self._offer(event):
+            self._dropped += 1
+            return Fate.DROPPED
+        self._dedup.told(event)
+        self._told += 1
+        return Fate.TOLD
