@@ -24,6 +24,8 @@ from deckwire.teller import Fate
 
 _ROUND_S = 1.0
 """Seconds between two looks at interfaces, deckies and losses, and at least between two sweeps."""
+_TOGETHER = 128
+"""Samples taken between two writings of their events."""
 _FLUSH_S = 5.0
 """Longest that outputs get at the end."""
 
@@ -78,7 +80,9 @@ class Agent:
             self._pass()
             now = time.monotonic()
             if now >= next_sweep:
+                self._parts.outputs.hold()
                 self._parts.pipeline.sweep(self._clock.now_ns())
+                self._flush()
                 took = time.monotonic() - now
                 # A full table takes long to sweep: never more than a twentieth of a CPU.
                 next_sweep = now + max(_ROUND_S, 20 * took)
@@ -99,22 +103,40 @@ class Agent:
         """One pass over the rings: what is older than the previous pass goes on, in order."""
         start_ns = self._clock.now_ns()
         self._drain()
-        for sample in self._ordering.release(start_ns):
-            self._take(sample)
+        samples = self._ordering.release(start_ns)
+        for at in range(0, len(samples), _TOGETHER):
+            self._parts.outputs.hold()
+            for sample in samples[at : at + _TOGETHER]:
+                self._take(sample)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the events held: one that cannot be written is counted with its sample."""
+        while True:
+            try:
+                self._parts.outputs.flush()
+            except Exception as error:
+                # As in _take. One event less is held now.
+                self._failed(error)
+            else:
+                return
 
     def _take(self, sample: Sample) -> None:
         try:
             self._parts.pipeline.take(sample)
         except Exception as error:
             # Whatever a peer made us trip over must not end the capture of all others.
-            counts = self._parts.pipeline.counts
-            counts["samples_failed"] += 1
-            if counts["samples_failed"] == 1:
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                report(
-                    f"a sample was dropped, please report it: {type(error).__name__}: {error}"
-                    f" ({Path(place.filename).name}:{place.lineno}); further ones are only counted"
-                )
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        counts = self._parts.pipeline.counts
+        counts["samples_failed"] += 1
+        if counts["samples_failed"] == 1:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            report(
+                f"a sample was dropped, please report it: {type(error).__name__}: {error}"
+                f" ({Path(place.filename).name}:{place.lineno}); further ones are only counted"
+            )
 
     def _drain(self) -> None:
         for _, data in self._loaded.rings.drain():

@@ -3,6 +3,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rsyslog_server import wait_until
 
 from deckwire.event import Event
@@ -85,3 +88,65 @@ def test_a_dead_receiver_does_not_keep_a_live_one_waiting(tmp_path: Path) -> Non
         assert fanout.offer(event(number))
     wait_until(lambda: fanout.counters()[2][1].written == 50, "the file has all lines")
     fanout.close(0)
+
+
+def test_what_is_held_is_written_in_order_with_the_flush(tmp_path: Path) -> None:
+    form = CountingFormat()
+    fanout = Fanout(form, [FileSink(str(tmp_path / "a"), capacity=9)])
+    fanout.offer(event(0))
+    fanout.hold()
+    assert fanout.offer(event(1))
+    assert fanout.offer(event(2))
+    assert (form.made, fanout.told) == (1, 3)
+    fanout.flush()
+    assert form.made == 3
+    fanout.offer(event(3))
+    fanout.hold()
+    fanout.offer(event(4))
+    fanout.start()
+    fanout.close(20)
+    expected = b"".join(SyslogFormat().line(event(number)) + b"\n" for number in range(5))
+    assert (tmp_path / "a").read_bytes() == expected
+
+
+@given(st.lists(st.sampled_from(["event", "hold", "flush"]), max_size=30), st.data())
+def test_held_or_not_the_same_is_told_and_lost(steps: list[str], data: st.DataObject) -> None:
+    """No sink is started: what is taken stays."""
+    capacities = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3))
+    plain, holding = (
+        Fanout(SyslogFormat(), [UnixSink(f"/absent/{size}", capacity=size) for size in capacities])
+        for _ in range(2)
+    )
+    for number, step in enumerate(steps):
+        if step == "event":
+            assert plain.offer(event(number)) == holding.offer(event(number))
+        elif step == "hold":
+            holding.hold()
+        else:
+            holding.flush()
+    holding.flush()
+    assert (plain.told, plain.refused) == (holding.told, holding.refused)
+    assert plain.losses() == holding.losses()
+    assert plain.counters() == holding.counters()
+    for fanout in (plain, holding):
+        fanout.close(0)
+
+
+def test_an_event_that_cannot_be_written_is_the_only_one_lost(tmp_path: Path) -> None:
+    class Failing(SyslogFormat):
+        def line(self, event: Event) -> bytes:
+            if event.time_ns == 1:
+                raise ValueError("odd")
+            return super().line(event)
+
+    fanout = Fanout(Failing(), [FileSink(str(tmp_path / "a"))])
+    fanout.hold()
+    for number in range(3):
+        fanout.offer(event(number))
+    with pytest.raises(ValueError, match="odd"):
+        fanout.flush()
+    fanout.flush()
+    fanout.start()
+    fanout.close(20)
+    lines = (tmp_path / "a").read_bytes().splitlines()
+    assert lines == [SyslogFormat().line(event(number)) for number in (0, 2)]

@@ -85,18 +85,31 @@ class Sink(ABC):
     @final
     def offer(self, line: bytes) -> bool:
         """Queue a line; False if it was dropped (and counted). Never blocks."""
+        return self.offer_all((line,)) == 1
+
+    @final
+    def offer_all(self, lines: Sequence[bytes]) -> int:
+        """Queue lines; how many, the others were dropped (and counted). Never blocks."""
         with self._change:
-            self._offered += 1
+            self._offered += len(lines)
             if self._closing:
-                self._dropped["closed"] += 1
-                return False
-            if len(self._lines) >= self._capacity:
-                self._dropped[self._trouble or "queue_full"] += 1
-                return False
-            self._lines.append(line)
-            if self._idle:
+                self._dropped["closed"] += len(lines)
+                return 0
+            room = self._capacity - len(self._lines)
+            if room < len(lines):
+                self._dropped[self._trouble or "queue_full"] += len(lines) - room
+                lines = lines[:room]
+            self._lines += lines
+            if self._idle and lines:
                 self._change.notify()
-            return True
+            return len(lines)
+
+    @property
+    @final
+    def room(self) -> int:
+        """Lines that would be taken now, at least as long as nobody else offers any."""
+        with self._change:
+            return 0 if self._closing else self._capacity - len(self._lines)
 
     @final
     def reopen(self) -> None:
