@@ -27,7 +27,7 @@ def community_id(src: bytes, dst: bytes, sport: int, dport: int) -> str:
         raise ValueError(f"addresses of {len(src)} and {len(dst)} bytes, not both 4 or both 16")
     if len(src) == 16 and src.startswith(MAPPED_PREFIX) and dst.startswith(MAPPED_PREFIX):
         src, dst = src[-4:], dst[-4:]
-    if (src, sport) > (dst, dport):
+    if src > dst or (src == dst and sport > dport):
         src, dst, sport, dport = dst, src, dport, sport
     tuple_bytes = SEED + src + dst + TCP_AND_PADDING + PORTS.pack(sport, dport)
     digest = hashlib.sha1(tuple_bytes, usedforsecurity=False).digest()

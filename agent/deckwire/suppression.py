@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from deckwire import abi
 from deckwire.dedup import Key
+from deckwire.flat import members
 from deckwire.kernel.maps import Map
 from deckwire.seeded_hash import mix
 
@@ -21,7 +22,8 @@ SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 
 _SLOT = Struct("<I")
 _WORDS = Struct("<4I")
-_NOTHING = abi.SEEN.parse(bytes(abi.SEEN.size))
+_EMPTY = bytes(abi.SEEN.size)
+_COUNT = members(abi.SCHEMAS["seen"], "signature", "suppressed")
 _NOTHING_HIDDEN = (0, 0, 0, 0)
 """suppressed, first_ns, last_ns and deckies."""
 
@@ -59,13 +61,14 @@ class Suppression:
         What it hid on its own before, and that of windows which make room for this one.
         """
         slot = self._slot(signature)
-        before = self._read(slot)
+        before = self._table.lookup(slot) or _EMPTY
+        known, suppressed = _COUNT.unpack_from(before)
         hidden: Sequence[Hidden] = ()
-        if before.suppressed:
-            if before.signature == signature:
-                hidden = _hidden(before, window)
-            elif before.signature in self._open:
-                hidden = _hidden(before, self._open[before.signature][1])
+        if suppressed:
+            if known == signature:
+                hidden = _hidden(abi.SEEN.parse(before), window)
+            elif known in self._open:
+                hidden = _hidden(abi.SEEN.parse(before), self._open[known][1])
         self._table.update(slot, abi.SEEN.build((signature, until_ns, 1, *_NOTHING_HIDDEN)))
         self._open[signature] = until_ns, window
         if len(self._open) > self._table.max_entries:
@@ -88,15 +91,11 @@ class Suppression:
 
     def _take(self, signature: int, window: Key) -> Sequence[Hidden]:
         slot = self._slot(signature)
-        seen = self._read(slot)
+        seen = abi.SEEN.parse(self._table.lookup(slot) or _EMPTY)
         if seen.signature != signature or not seen.suppressed:
             return ()
         self._table.update(slot, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
         return _hidden(seen, window)
-
-    def _read(self, slot: bytes) -> Any:
-        value = self._table.lookup(slot)
-        return _NOTHING if value is None else abi.SEEN.parse(value)
 
     def _slot(self, signature: int) -> bytes:
         return _SLOT.pack(signature >> 32 & self._table.max_entries - 1)

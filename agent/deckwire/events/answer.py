@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from deckwire.event import Block
@@ -9,6 +10,7 @@ from deckwire.events.choices import Choices
 from deckwire.events.place import Fields
 from deckwire.fingerprints import ja4plus, tcp_options
 from deckwire.fingerprints.identity import Answer
+from deckwire.limits import OPTION_WALKS
 from deckwire.opening import Opening
 
 
@@ -23,13 +25,20 @@ class Answerer(NamedTuple):
 
 def describe(answer: Answer, synack: Opening, choices: Choices) -> Answerer:
     """Pure: any SYN-ACK of an answer gives the same (see Identifier.identify_answer)."""
-    ja4ts: Fields = []
-    if choices.ja4plus:
-        options = tcp_options.read(synack.options)
-        ja4ts.append(("ja4ts", ja4plus.ja4t(synack.window, options)))
     system: Fields = [("server_p0f_sig", answer.p0f_sig)]
     if answer.os is not None:
         system.append(("server_os", answer.os))
     if answer.os_class is not None:
         system.append(("server_os_class", answer.os_class))
-    return Answerer(Block(ja4ts), Block(system))
+    return Answerer(ja4ts_field(synack) if choices.ja4plus else Block(()), Block(system))
+
+
+def ja4ts_field(synack: Opening) -> Block:
+    """ja4ts, as handshake and session tell it (a JA4+ method)."""
+    return _ja4ts(synack.window, tcp_options.alike(synack.options))
+
+
+# Of far fewer kinds than connections: a decky's stack answers with one or two.
+@lru_cache(maxsize=OPTION_WALKS)
+def _ja4ts(window: int, options: bytes) -> Block:
+    return Block((("ja4ts", ja4plus.ja4t(window, tcp_options.walk(options))),))

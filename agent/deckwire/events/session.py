@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from deckwire.event import WARNING, Event, Headline
+from deckwire.events.answer import ja4ts_field
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
 from deckwire.events.latency import ja4l_fields, kept_fields
 from deckwire.events.place import Parts, Place
 from deckwire.events.server import Server
-from deckwire.fingerprints import ja4plus, tcp_options
 from deckwire.handshake import Handshake
 
 
@@ -47,7 +47,6 @@ def session_event(
     if choices.ja4plus:
         parts += [("ja4s_r", server.ja4s_r), ja4l_fields(handshake)]
         if handshake.synack is not None:
-            options = tcp_options.read(handshake.synack.options)
-            parts.append(("ja4ts", ja4plus.ja4t(handshake.synack.window, options)))
+            parts.append(ja4ts_field(handshake.synack))
     parts.append(place.tail())
     return told.event(parts)

@@ -63,7 +63,10 @@ class Hello:
 
     def has_extension(self, extension: int) -> bool:
         """Tell whether an extension of this type is there, whatever its body."""
-        return any(extension == there for there, _ in self.extensions)
+        for there, _ in self.extensions:  # noqa: SIM110 # any() costs three times as much
+            if there == extension:
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
