@@ -101,17 +101,23 @@ class Dedup:
         self._remember(window, event.host)
         return False
 
-    def told(self, event: Event) -> None:
-        """Open the window of an event that was admitted and that an output accepted."""
+    def told(self, event: Event) -> tuple[Key, int] | None:
+        """Open the window of an event that was admitted and that an output accepted.
+
+        It and its end, as `window` tells them.
+        """
         if not self._ttl_ns:
-            return
+            return None
         key = _key(event)
-        if key is None or key in self._windows:
-            return
-        if len(self._windows) >= self._entries:
-            self.counters.evicted += 1
-            self._close(next(iter(self._windows)))
-        self._windows[key] = _Window(event.time_ns)
+        if key is None:
+            return None
+        window = self._windows.get(key)
+        if window is None:
+            if len(self._windows) >= self._entries:
+                self.counters.evicted += 1
+                self._close(next(iter(self._windows)))
+            window = self._windows[key] = _Window(event.time_ns)
+        return key, window.opened_ns + self._ttl_ns
 
     def window(self, event: Event | Headline) -> tuple[Key, int] | None:
         """The open window that the event belongs to and when it ends; None if there is none."""

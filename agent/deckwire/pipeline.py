@@ -299,7 +299,7 @@ class Pipeline:
         fate = self._teller.tell_new(headline, lambda: syn_event(headline, place, syn, stack))
         if fate is Fate.DROPPED or not signature:
             return
-        opened = self._teller.window(headline)
+        opened = self._teller.opened if fate is Fate.TOLD else self._teller.window(headline)
         if opened is None:
             return
         window, end_ns = opened
@@ -350,7 +350,7 @@ class Pipeline:
         if not services.hides(signature, time_ns):
             self._add_hidden(services.close(signature))
         fate = self._teller.tell_new(headline, make)
-        opened = self._teller.window(headline) if fate is Fate.TOLD else None
+        opened = self._teller.opened if fate is Fate.TOLD else None
         if opened is not None:
             window, end_ns = opened
             until_ns = time_ns + end_ns - headline.time_ns

@@ -27,6 +27,8 @@ class Teller:
         self._offer = offer
         self._host = host
         self._told = self._deduplicated = self._dropped = 0
+        self.opened: tuple[Key, int] | None = None
+        """The dedup window of the event told last and its end: see `window`."""
 
     @property
     def counts(self) -> dict[Fate, int]:
@@ -78,6 +80,6 @@ class Teller:
         if not self._offer(event):
             self._dropped += 1
             return Fate.DROPPED
-        self._dedup.told(event)
+        self.opened = self._dedup.told(event)
         self._told += 1
         return Fate.TOLD
