@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deckwire.event import INFORMATIONAL, Event
+from deckwire.events.answer import describe as describe_answer
 from deckwire.events.choices import Choices
 from deckwire.events.stack import describe
 from deckwire.events.syn import headline, syn_event
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
-from deckwire.opening import ECE, SYN, Opening
+from deckwire.opening import ACK, ECE, SYN, Opening
 from fingerprints.frames import MACOS, WINDOWS, syn, syn6
 
 from .made import ADDRESSES, CHOICES, CLIENT6, DECKY6, PLAIN, TAIL, names, params, place, value
@@ -141,3 +144,33 @@ def test_a_tool_is_no_system(tell: Tell) -> None:
 def test_without_ja4plus_its_added_field_vanishes(tell: Tell) -> None:
     with_it, without = names(tell(syn())), names(tell(syn(), PLAIN))
     assert [name for name in with_it if name not in without] == ["ja4t"]
+
+
+OPENINGS = st.builds(
+    syn,
+    ttl=st.sampled_from([37, 64, 200]),
+    tos=st.sampled_from([0, 3, 0xB8]),
+    window=st.sampled_from([1024, 64240, 65535]),
+    ip_id=st.sampled_from([0, 1, 7, 8, 54321]),
+    df=st.booleans(),
+    seq=st.sampled_from([0, 1, 2]),
+    flags=st.sampled_from([SYN, SYN | ECE, SYN | ACK]),
+    options=st.sampled_from(
+        [b"", MACOS, MACOS[:-1], WINDOWS, MACOS.replace(b"\x10\x01", b"\x99\x99")]
+    ),
+)
+IDENTIFIER = Identifier(p0f_db.load_own())
+
+
+@given(OPENINGS, OPENINGS, st.sampled_from([CHOICES, PLAIN]))
+def test_what_shares_an_identity_or_answer_is_told_alike(
+    one: Opening, other: Opening, choices: Choices
+) -> None:
+    """The cache of finished fields relies on it."""
+    first, second = (IDENTIFIER.identify(opening, bytes(16), 443) for opening in (one, other))
+    if first is second:
+        assert describe(first, one, choices) == describe(second, other, choices)
+    asked, again = (IDENTIFIER.identify_answer(opening, syn()) for opening in (one, other))
+    if asked is again:
+        answers = describe_answer(asked, one, choices), describe_answer(again, other, choices)
+        assert answers[0] == answers[1]
