@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ctypes
+import os
+from collections.abc import Iterator
 from errno import E2BIG, EEXIST
 from struct import Struct
 
@@ -7,7 +10,8 @@ import pytest
 
 from deckwire.kernel import cpus, maps
 from deckwire.kernel.loading import Loaded
-from deckwire.kernel.maps import UPDATE_NOEXIST, Map
+from deckwire.kernel.maps import ARRAY, MMAPABLE, UPDATE_NOEXIST, Map
+from deckwire.kernel.syscalls import bpf
 
 U32, U64 = Struct("=I"), Struct("=Q")
 
@@ -123,3 +127,61 @@ def test_a_per_cpu_value_has_a_part_for_each_cpu(loaded: Loaded) -> None:
 def test_what_is_no_map_is_refused() -> None:
     with open("/dev/null", "rb") as file, pytest.raises(OSError, match="is no map"):
         Map(file.fileno())
+
+
+# --- arrays in place ---
+
+_MAP_CREATE = 0
+ENTRIES, VALUE_BYTES = 700, 12
+"""Neither fills pages, nor is a value a multiple of eight bytes."""
+
+
+def array(flags: int) -> int:
+    """A new array's file descriptor."""
+    layout = Struct("5I")
+    attr = ctypes.create_string_buffer(layout.size)
+    layout.pack_into(attr, 0, ARRAY, 4, VALUE_BYTES, ENTRIES, flags)
+    return bpf(_MAP_CREATE, attr, "no new array")
+
+
+@pytest.fixture
+def in_place() -> Iterator[Map]:
+    with Map(array(MMAPABLE)) as table:
+        yield table
+
+
+@pytest.fixture
+def by_calls(in_place: Map, monkeypatch: pytest.MonkeyPatch) -> Iterator[Map]:
+    """The same map, of which this object does not know that it could be mapped."""
+    monkeypatch.setattr(maps, "MMAPABLE", 0)
+    with Map(os.dup(in_place.fd)) as table:
+        yield table
+
+
+def test_in_place_is_what_the_kernel_has(in_place: Map, by_calls: Map) -> None:
+    for index in (0, 1, 341, 342, ENTRIES - 1):
+        key = U32.pack(index)
+        in_place.update(key, bytes([1 + index % 250]) * VALUE_BYTES)
+        assert (
+            by_calls.lookup(key) == in_place.lookup(key) == bytes([1 + index % 250]) * VALUE_BYTES
+        )
+        by_calls.update(key, bytes([2 + index % 250]) * VALUE_BYTES)
+        assert (
+            in_place.lookup(key) == by_calls.lookup(key) == bytes([2 + index % 250]) * VALUE_BYTES
+        )
+    assert dict(in_place.items()) == dict(by_calls.items())
+
+
+def test_in_place_has_the_same_bounds(in_place: Map, by_calls: Map) -> None:
+    for table in (in_place, by_calls):
+        beyond = U32.pack(ENTRIES)
+        assert table.lookup(beyond) is None
+        with pytest.raises(OSError, match="update of map") as caught:
+            table.update(beyond, bytes(VALUE_BYTES))
+        assert caught.value.errno == E2BIG
+        with pytest.raises(FileExistsError):
+            table.update(U32.pack(0), bytes(VALUE_BYTES), UPDATE_NOEXIST)
+        with pytest.raises(ValueError, match="4 bytes"):
+            table.lookup(b"")
+        with pytest.raises(ValueError, match="12 bytes"):
+            table.update(U32.pack(0), b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from collections.abc import Iterator
 from errno import EINTR, EINVAL, ENOENT, ENOSPC
@@ -15,6 +16,11 @@ from deckwire.kernel.syscalls import Buffer, Command, bpf, call_bpf, failure
 
 UPDATE_ANY, UPDATE_NOEXIST, UPDATE_EXIST = 0, 1, 2
 """Flags of Map.update: create or replace, create only, replace only."""
+
+ARRAY = 2
+"""A type of enum bpf_map_type."""
+MMAPABLE = 1 << 10
+"""BPF_F_MMAPABLE: of an array whose values can be mapped into memory."""
 
 PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH = 5, 6, 10
 """Types of enum bpf_map_type with one value a CPU behind each key."""
@@ -58,13 +64,16 @@ class Map:
 
     Of a per-CPU map a value is the values of all possible CPUs, each padded to 8 bytes:
     `value_size` bytes in all, `cpu_value_size` each.
+
+    An array with BPF_F_MMAPABLE is read and written in place, without system calls; the copy of a
+    value is no more atomic than the kernel's own.
     """
 
     def __init__(self, fd: int) -> None:
         info = ctypes.create_string_buffer(_INFO.size)
         attr = _pack(_INFO_ATTR, fd, len(info), ctypes.addressof(info))
         bpf(Command.OBJ_GET_INFO_BY_FD, attr, f"file descriptor {fd} is no map")
-        kind, _, key_size, value_size, max_entries, _, name = _INFO.unpack(info)
+        kind, _, key_size, value_size, max_entries, flags, name = _INFO.unpack(info)
         self.fd = fd
         self.name: str = name.rstrip(b"\0").decode()
         self.key_size: int = key_size
@@ -74,6 +83,10 @@ class Map:
         if kind in (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH):
             self.cpu_value_size = (value_size + 7) & ~7
             self.value_size = self.cpu_value_size * cpus.possible()
+        self._step = (value_size + 7) & ~7
+        self._values: mmap.mmap | None = None
+        if kind == ARRAY and flags & MMAPABLE:
+            self._values = mmap.mmap(fd, _whole_pages(self._step * max_entries))
         self._key = ctypes.create_string_buffer(self.key_size)
         self._value = ctypes.create_string_buffer(self.value_size)
         addresses = ctypes.addressof(self._key), ctypes.addressof(self._value)
@@ -88,6 +101,9 @@ class Map:
             OSError: the kernel refused, for instance an unprivileged caller.
             ValueError: the key has another size than the map's.
         """
+        if self._values is not None:
+            at = self._place(key)
+            return None if at is None else self._values[at : at + self.value_size]
         self._set_key(key)
         result = call_bpf(Command.MAP_LOOKUP, self._attr)
         if result == -ENOENT:
@@ -114,6 +130,11 @@ class Map:
         """
         if len(value) != self.value_size:
             raise ValueError(f"map {self.name}: a value has {self.value_size} bytes")
+        if self._values is not None and flags == UPDATE_ANY:
+            at = self._place(key)
+            if at is not None:
+                self._values[at : at + self.value_size] = value
+                return
         self._set_key(key)
         self._value.raw = value
         if flags:
@@ -167,6 +188,9 @@ class Map:
 
     def close(self) -> None:
         """Closes the file descriptor; the kernel frees the map with its last user."""
+        if self._values is not None:
+            self._values.close()
+            self._values = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -183,9 +207,18 @@ class Map:
         self.close()
 
     def _set_key(self, key: bytes) -> None:
+        self._check_key(key)
+        self._key.raw = key
+
+    def _place(self, key: bytes) -> int | None:
+        """Where the value of an array's index begins; None if it has no such index."""
+        self._check_key(key)
+        index = int.from_bytes(key, "little")
+        return index * self._step if index < self.max_entries else None
+
+    def _check_key(self, key: bytes) -> None:
         if len(key) != self.key_size:
             raise ValueError(f"map {self.name}: a key has {self.key_size} bytes")
-        self._key.raw = key
 
     def _batches(self) -> Iterator[Batch]:
         """At least one batch; none at all where the map type knows no batches."""
@@ -260,6 +293,10 @@ class Map:
         if result < 0:
             raise failure(-result, f"walk of map {self.name}")
         return following.raw
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _pack(layout: Struct, *values: int) -> Buffer:
