@@ -7,6 +7,7 @@
  *   decky_packet            TCP of a known connection
  *   decky_syn, _synack      a handshake's beginning
  *   decky_attempt           its completion, or a connection met in the middle
+ *   decky_hello             a ClientHello: was it told before?
  *   xdp_ingress             optional: notes SYNs before TC sees them
  *
  * BCC rewrites map calls in this file only, so all of them stand here.
@@ -21,6 +22,7 @@
 #include "flow.h"
 #include "sequence.h"
 #include "tls_walk.h"
+#include "hello.h"
 
 /* TC_ACT_OK would end the chain for the programs behind ours. */
 #define TC_NEXT (-1)
@@ -113,7 +115,7 @@ static __always_inline __u64 options_hash(const struct opening *o, __u64 seed)
 			walk->hash = mix(walk->hash, kind);
 		walk->at = at + 1;
 	}
-	return mix(walk->hash, (walk->own ? 2 : 0) | (walk->echo ? 1 : 0));
+	return absorb(walk->hash, (walk->own ? 2 : 0) | (walk->echo ? 1 : 0));
 }
 
 /*
@@ -144,13 +146,15 @@ static __always_inline __u64 syn_signature(const struct packet *p,
 		traits |= 128;
 	if (p->payload_len)
 		traits |= 256;
-	hash = mix(hash, (__u64)p->window << 48 | (__u64)p->ttl << 40 |
-				 (__u64)p->tos << 32 | (__u64)p->flags << 16 |
-				 traits);
-	hash = mix(hash, (__u64)p->ip_options_len << 16 | p->ip_version << 8 |
-				 p->ip_flags);
-	hash = mix(hash, (__u64)p->saddr[0] << 32 | p->saddr[1]);
-	return mix(hash, (__u64)p->saddr[2] << 32 | p->saddr[3]);
+	if (p->ip_id == 1)
+		traits |= 512;
+	hash = absorb(hash, (__u64)p->window << 48 | (__u64)p->ttl << 40 |
+				    (__u64)p->tos << 32 |
+				    (__u64)p->flags << 16 | traits);
+	hash = absorb(hash, (__u64)p->ip_options_len << 16 |
+				    p->ip_version << 8 | p->ip_flags);
+	hash = absorb(hash, (__u64)p->saddr[0] << 32 | p->saddr[1]);
+	return absorb(hash, (__u64)p->saddr[2] << 32 | p->saddr[3]);
 }
 
 /* The bit of the decky that this client addressed in a sketch of 64. */
@@ -602,6 +606,26 @@ static __always_inline void begin_stray(struct work *w, struct counters *c,
 		c->stray_inserts++;
 }
 
+/*
+ * Has the agent told this ClientHello of this client within its window? The
+ * server's answer is told none the less, so the connection remembers it.
+ */
+static __always_inline int hello_hidden(struct work *w, const struct packet *p,
+					struct flow *flow)
+{
+	struct seen *seen;
+	__u32 slot = (flow->hello >> 32) & (HELLO_SEEN_SLOTS - 1);
+
+	if (!flow->hello)
+		return 0;
+	seen = hello_seen.lookup(&slot);
+	if (!seen || !hidden(seen, flow->hello, w, w->sender))
+		return 0;
+	flow->totals.flags |= FLOW_HELLO_HIDDEN;
+	flow->hello_end = p->seq + p->payload_len;
+	return 1;
+}
+
 /* Handshake bytes of this segment, if it may carry any. */
 static __always_inline void
 sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
@@ -636,6 +660,20 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 	cut = walk->cut;
 	if (!cut)
 		return;
+	if (w->sender == flow->totals.client) {
+		if (flow->totals.flags & FLOW_HELLO_HIDDEN) {
+			/* the hello sent again */
+			if (seq_diff(p->seq + p->payload_len,
+				     flow->hello_end) <= 0)
+				return;
+		} else if (w->hashed && !ahead &&
+			   walk->flags == SAMPLE_TLS_STARTS &&
+			   walk->start_seq == p->seq && cut == p->payload_len &&
+			   hello_hidden(w, p, flow)) {
+			c->hellos_suppressed++;
+			return;
+		}
+	}
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
 	limit = w->sender == flow->totals.client ? TLS_CLIENT_BYTES
@@ -673,6 +711,10 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 	head.flags = walk->flags;
 	if (flow->totals.flags & FLOW_STRAY)
 		head.flags |= SAMPLE_FLOW_STRAY;
+	if (flow->totals.flags & FLOW_HELLO_HIDDEN)
+		head.flags |= SAMPLE_HELLO_HIDDEN;
+	if (w->hashed)
+		head.hello = flow->hello;
 	head.payload_off = payload_off;
 	head.copied = cut;
 	frame_len = payload_off + cut;
@@ -910,6 +952,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->ingress = ingress;
 	w->parsed = 0;
 	w->attempted = 0;
+	w->hashed = 0;
 	if (proto == PROTO_TCP && parse_tcp(skb, &w->packet) >= 0) {
 		w->parsed = 1;
 		w->now = frame_time(skb);
@@ -951,6 +994,18 @@ static __always_inline int step_begin(struct step *step)
 		return 0;
 	step->work = works.lookup(&zero);
 	return step->work != 0;
+}
+
+/* Is this the first that a client sends of a connection seen from its start? */
+static __always_inline int may_be_hello(const struct work *w,
+					const struct packet *p,
+					const struct flow *flow)
+{
+	const struct flow_side *side = &flow->totals.side[w->sender & 1];
+
+	return w->sender == flow->totals.client && p->payload_len &&
+	       side->tls_state == TLS_START && !side->tls_samples &&
+	       !(flow->totals.flags & FLOW_STRAY);
 }
 
 /* A decky's packet: known connections end here, others take one jump more. */
@@ -1005,11 +1060,16 @@ int decky_packet(struct __sk_buff *skb)
 		jumps.call(skb, JUMP_ATTEMPT);
 		return TC_NEXT;
 	}
-	if (flow)
-		flow_segment(skb, step.work, step.counters, p, step.settings,
-			     flow);
-	else
+	if (!flow) {
 		step.counters->frames_unattached++;
+		return TC_NEXT;
+	}
+	if (!step.work->hashed && step.settings->dedup &&
+	    may_be_hello(step.work, p, flow)) {
+		jumps.call(skb, JUMP_HELLO);
+		return TC_NEXT;
+	}
+	flow_segment(skb, step.work, step.counters, p, step.settings, flow);
 	return TC_NEXT;
 }
 
@@ -1058,6 +1118,58 @@ int decky_attempt(struct __sk_buff *skb)
 		begin_stray(step.work, step.counters, &step.work->packet, half);
 	}
 	step.work->attempted = 1;
+	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
+/*
+ * Hashes the ClientHello that this segment may hold, and nothing but it, and
+ * goes back. The walk's state lives in a map value and is read back at each
+ * step: states that the verifier compares stay equal.
+ */
+int decky_hello(struct __sk_buff *skb)
+{
+	struct hello_walk *walk;
+	const __be32 *addr;
+	struct packet *p;
+	struct step step;
+	struct flow *flow;
+	__u64 hash, last;
+	__u32 zero = 0;
+	int more = 1;
+
+	if (!step_begin(&step))
+		return TC_NEXT;
+	walk = hello_walks.lookup(&zero);
+	if (!walk)
+		return TC_NEXT;
+	flow = flows.lookup(&step.work->key);
+	if (!flow)
+		return TC_NEXT;
+	p = &step.work->packet;
+	last = p->payload_len - 1;
+	/* clang would drop a bound it can prove */
+	asm volatile("" : "+r"(last));
+	flow->hello = 0;
+	if (last < HELLO_BYTES &&
+	    !bpf_skb_load_bytes(skb, p->l4_off + p->tcp_len, walk->bytes,
+				last + 1) &&
+	    hello_begin(walk, last + 1, step.settings->seed)) {
+#pragma clang loop unroll(disable)
+		for (int i = 0; i < HELLO_STEPS; i++) {
+			more = hello_step(walk, walk);
+			if (more <= 0)
+				break;
+		}
+	}
+	if (!more) {
+		addr = step.work->key.addr[step.work->sender & 1];
+		hash = absorb(walk->hash, (__u64)addr[0] << 32 | addr[1]);
+		hash = absorb(hash, (__u64)addr[2] << 32 | addr[3]);
+		flow->hello = hash;
+		flow->session_id = walk->session_id;
+	}
+	step.work->hashed = 1;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * A seeded hash, good enough that nobody outside can aim at a slot.
+ * Seeded hashes, so that nobody outside can aim at a slot or make two things
+ * look alike, and a plain one for what needs neither.
  */
 #ifndef DECKWIRE_HASH_H
 #define DECKWIRE_HASH_H
@@ -11,6 +12,19 @@ static __always_inline __u64 mix(__u64 hash, __u64 word)
 {
 	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
 	return hash ^ hash >> 29;
+}
+
+/*
+ * Takes a word into a seeded hash. A flipped top bit of one word would pass
+ * mix() as the same two bits whatever the seed is, for the next word to undo:
+ * the product makes that depend on bits that nobody outside knows. Bytes have
+ * no such bit: mix() does for them.
+ */
+static __always_inline __u64 absorb(__u64 hash, __u64 word)
+{
+	__u64 both = hash ^ word;
+
+	return mix(hash, word) ^ (both & 0xffffffff) * (both >> 32);
 }
 
 /* Where a decky's bit stands in the sketch; Tables in the agent sets it. */
@@ -40,9 +54,9 @@ static __always_inline __u64 source_hash(const struct flow_key *key, __u8 end,
 	__u64 hash;
 
 	end &= 1;
-	hash = mix(seed, (__u64)key->addr[end][0] << 32 | key->addr[end][1]);
+	hash = absorb(seed, (__u64)key->addr[end][0] << 32 | key->addr[end][1]);
 	if (!key->addr[end][0] && !key->addr[end][1])
-		hash = mix(hash, key->addr[end][3]);
+		hash = absorb(hash, key->addr[end][3]);
 	return hash;
 }
 
@@ -64,11 +78,11 @@ static __always_inline __u64 service_signature(const struct flow_key *key,
 	const __be32 *dst = key->addr[!(client & 1)];
 	__u64 hash;
 
-	hash = mix(seed, (__u64)src[0] << 32 | src[1]);
-	hash = mix(hash, (__u64)src[2] << 32 | src[3]);
-	hash = mix(hash, (__u64)dst[0] << 32 | dst[1]);
-	hash = mix(hash, (__u64)dst[2] << 32 | dst[3]);
-	return mix(hash, (__u64)key->port[!(client & 1)] << 8 | event);
+	hash = absorb(seed, (__u64)src[0] << 32 | src[1]);
+	hash = absorb(hash, (__u64)src[2] << 32 | src[3]);
+	hash = absorb(hash, (__u64)dst[0] << 32 | dst[1]);
+	hash = absorb(hash, (__u64)dst[2] << 32 | dst[3]);
+	return absorb(hash, (__u64)key->port[!(client & 1)] << 8 | event);
 }
 
 #endif

@@ -37,6 +37,9 @@
 #ifndef SERVICE_SEEN_SLOTS
 #define SERVICE_SEEN_SLOTS 16384
 #endif
+#ifndef HELLO_SEEN_SLOTS
+#define HELLO_SEEN_SLOTS 16384
+#endif
 #ifndef SCAN_SLOTS
 #define SCAN_SLOTS 16384
 #endif
@@ -60,6 +63,11 @@
 #define TLS_DIRECTION_SAMPLES 4096
 #define TLS_SEGMENT_BYTES 32768
 #define TLS_HEADERS 8
+
+/* Longest ClientHello, with its record header, that is compared with those
+ * told before: a power of two; and steps of eight bytes or a header each. */
+#define HELLO_BYTES 1024
+#define HELLO_STEPS 160
 
 /* Orphans sampled after a hole, and holes that earn them in a connection. */
 #define TLS_ORPHANS 2

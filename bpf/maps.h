@@ -25,9 +25,16 @@ BPF_F_TABLE("hash", struct flow_key, struct flow, flows, MAX_FLOWS,
 	    BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct flow_key, struct flow, strays, MAX_STRAYS);
 
-/* Direct-mapped by a seeded hash: an overwrite is seen and counted. */
-BPF_TABLE("array", __u32, struct seen, syn_seen, SYN_SEEN_SLOTS);
-BPF_TABLE("array", __u32, struct seen, service_seen, SERVICE_SEEN_SLOTS);
+/*
+ * Direct-mapped by a seeded hash: an overwrite is seen and counted. The agent
+ * reads and writes them in place.
+ */
+BPF_F_TABLE("array", __u32, struct seen, syn_seen, SYN_SEEN_SLOTS,
+	    BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct seen, service_seen, SERVICE_SEEN_SLOTS,
+	    BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct seen, hello_seen, HELLO_SEEN_SLOTS,
+	    BPF_F_MMAPABLE);
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
 BPF_TABLE("array", __u32, struct scan, scans, SCAN_SLOTS);
 BPF_TABLE("array", __u32, struct budget, syn_budget, 1);
@@ -44,6 +51,7 @@ BPF_TABLE("percpu_array", __u32, struct flow, flow_scratch, 1);
 
 BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, 1);
 BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, 1);
+BPF_TABLE("percpu_array", __u32, struct hello_walk, hello_walks, 1);
 
 /* One frame on its way through the programs. */
 struct work {
@@ -55,6 +63,7 @@ struct work {
 	__u8 ingress;
 	__u8 parsed;	/* the TCP header; time and key are there too */
 	__u8 attempted; /* decky_attempt has done what it could */
+	__u8 hashed;	/* and decky_hello */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, 1);
 
@@ -63,6 +72,7 @@ enum jump {
 	JUMP_SYN,
 	JUMP_SYNACK,
 	JUMP_ATTEMPT,
+	JUMP_HELLO,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

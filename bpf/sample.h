@@ -115,6 +115,7 @@ enum flow_close {
 #define FLOW_STRAY 0x4	  /* begun before we watched */
 #define FLOW_TOLD 0x8	  /* its end reached the ring, or need not be told */
 #define FLOW_TLS_CUT 0x10 /* handshake bytes are missing among the samples */
+#define FLOW_HELLO_HIDDEN 0x20 /* no sample of its ClientHello: hello_seen */
 
 #define RTT_UNKNOWN 0xffffffff
 
@@ -141,6 +142,10 @@ struct flow {
 	struct flow_totals totals;
 	struct opening syn;
 	struct opening synack;
+	__u64 hello; /* seeded hash of the ClientHello and who sent it, or 0 */
+	__u64 session_id; /* seeded hash of the one in it; 0: none */
+	__u32 hello_end;  /* seq of the byte behind it */
+	__u32 pad;
 };
 
 enum sample_kind {
@@ -150,13 +155,15 @@ enum sample_kind {
 	SAMPLE_END,	  /* head, flow_totals */
 };
 
-#define SAMPLE_TLS_STARTS 0x1 /* a TLS record begins at start_seq */
-#define SAMPLE_TLS_ENDS 0x4   /* nothing in the clear follows it */
-#define SAMPLE_FLOW_STRAY 0x2 /* look it up among the strays */
+#define SAMPLE_TLS_STARTS 0x1	/* a TLS record begins at start_seq */
+#define SAMPLE_TLS_ENDS 0x4	/* nothing in the clear follows it */
+#define SAMPLE_FLOW_STRAY 0x2	/* look it up among the strays */
+#define SAMPLE_HELLO_HIDDEN 0x8 /* of this connection: see struct flow */
 
 struct sample_head {
 	__u64 time_ns;
 	__u64 born_ns;
+	__u64 hello; /* of the segment that is one: as in struct flow */
 	struct flow_key key;
 	__u32 seq;
 	__u32 start_seq;
@@ -181,8 +188,8 @@ struct end_sample {
 };
 
 /*
- * One slot of syn_seen or service_seen: events of this signature need no
- * sample until it expires. The agent writes it when it has told one.
+ * One slot of syn_seen, service_seen or hello_seen: events of this signature
+ * need no sample until it expires. The agent writes it when it has told one.
  */
 struct seen {
 	__u64 signature;
@@ -267,6 +274,17 @@ struct record_walk {
 	__u32 flags;
 };
 
+/* Where the hash of a ClientHello stands, and the hello. */
+struct hello_walk {
+	__u64 hash;
+	__u64 session_id; /* hash of it; 0: none */
+	__u32 at;	  /* the byte under the cursor */
+	__u32 content;	  /* bytes from there on that are hashed whole */
+	__u32 keys_end;	  /* in key_share: the byte behind it */
+	__u32 end;	  /* of the hello */
+	__u8 bytes[HELLO_BYTES + 8];
+};
+
 /*
  * Conservation: each frame raises exactly one counter of the first group, so
  * their sum is the number of frames that the hooks saw.
@@ -320,6 +338,7 @@ struct counters {
 	/* samples not wanted: the agent had told the same of the service */
 	__u64 handshakes_suppressed;
 	__u64 ends_suppressed;
+	__u64 hellos_suppressed;
 
 	/* handshake bytes */
 	__u64 tls_not_admitted;

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from replaying import ReplayLab
+
+# How long an example takes says how busy the machine is, and is no property.
+hypothesis.settings.register_profile("deckwire", deadline=None)
+hypothesis.settings.load_profile("deckwire")
 
 
 @pytest.fixture(scope="module")

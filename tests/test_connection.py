@@ -501,7 +501,7 @@ FLIGHTS = [
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data())
 def test_cutting_and_shuffling_changes_no_observation(data: st.DataObject) -> None:
     """Each turn of the conversation is cut anywhere, shuffled, and parts of it repeated."""
@@ -527,7 +527,7 @@ def test_cutting_and_shuffling_changes_no_observation(data: st.DataObject) -> No
     assert without_quality(run(parts, starts=starts)) == expected
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data())
 def test_no_bytes_raise_or_hold_more_than_the_bound(data: st.DataObject) -> None:
     """Flights with bytes changed, from either side, in any order, with any start."""
@@ -554,7 +554,7 @@ def test_no_bytes_raise_or_hold_more_than_the_bound(data: st.DataObject) -> None
     assert watched.done
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_messages_that_come_whole_are_as_if_put_together(data: st.DataObject) -> None:
     """The usual first segment opens no stream: nothing that follows may tell."""

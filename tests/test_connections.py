@@ -64,7 +64,7 @@ def connections(asked: list[tuple[bytes, int, bool]]) -> Connections:
         asked.append((key, born_ns, stray))
         return None if key[-1] % 2 else OPENING
 
-    return Connections(find)
+    return Connections(find, lambda connection: None)
 
 
 def test_a_connection_is_its_key_and_its_birth(connections: Connections) -> None:
@@ -234,7 +234,7 @@ class Accounting(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.connections = Connections(lambda key, born_ns, stray: None)
+        self.connections = Connections(lambda key, born_ns, stray: None, lambda connection: None)
         self.limits = pytest.MonkeyPatch()
         self.limits.setattr(module, "CONNECTIONS", 3)
         self.limits.setattr(module, "CONNECTIONS_BYTES", 2_000)
@@ -276,4 +276,4 @@ class Accounting(RuleBasedStateMachine):
 
 
 TestAccounting = Accounting.TestCase
-TestAccounting.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAccounting.settings = settings(max_examples=60, stateful_step_count=40)

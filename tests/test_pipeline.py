@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from conversation import (
     CLIENT,
@@ -22,13 +24,13 @@ from conversation import (
     Conversation,
     in_time,
 )
-from deckwire import abi
+from deckwire import abi, hidden_hello
 from deckwire.captures import Frame
 from deckwire.config import Budgets, Settings
 from deckwire.deckies import Decky, Registry, parse_address
 from deckwire.preparation import kernel_settings
 from replaying import SETTINGS, ReplayLab
-from tls.flights import handshake
+from tls.flights import Flight, handshake
 from told import names, of, one
 
 pytestmark = pytest.mark.root
@@ -39,14 +41,14 @@ DEDUP = Settings(dedup_ttl=300.0)
 
 
 @contextmanager
-def kernel(lab: ReplayLab, settings: Settings) -> Iterator[None]:
+def kernel(lab: ReplayLab, how: Settings) -> Iterator[None]:
     """The programs run by other settings than the lab's, from empty SYN tables."""
     table = lab.loaded.maps["settings"]
     before = table.lookup(bytes(4))
     assert before is not None
-    changed = {**abi.SETTINGS.parse(before), **kernel_settings(settings)}
+    changed = {**abi.SETTINGS.parse(before), **kernel_settings(how)}
     table.update(bytes(4), abi.SETTINGS.build(changed))
-    for name in ("syn_seen", "service_seen", "syn_budget"):
+    for name in ("syn_seen", "service_seen", "hello_seen", "syn_budget"):
         slots = lab.loaded.maps[name]
         for key, value in slots.items():
             if any(value):
@@ -375,6 +377,100 @@ def test_what_the_kernel_hides_is_what_the_agent_would_have_deduplicated(
     assert lab.last is not None
     assert lab.last.tables.counters()["handshakes_suppressed"] == 4
     assert sorted(map(repr, events)) == sorted(map(repr, plain))
+
+
+FLIGHTS = [
+    TLS12,
+    TLS13,
+    handshake(ssl.TLSVersion.TLSv1_2, resumed=True),
+    handshake(ssl.TLSVersion.TLSv1_3, resumed=True),
+    handshake(ssl.TLSVersion.TLSv1_2, mutual=True),
+    handshake(ssl.TLSVersion.TLSv1_3, retry=True),
+]
+
+
+def apart(talk: Conversation, client: bytes, server: bytes, *, again: bool) -> Conversation:
+    """The ClientHello in a segment of its own, perhaps twice, the rest behind the answer."""
+    end = 5 + int.from_bytes(client[3:5], "big")
+    talk.open().send(client[:end])
+    if again:
+        talk.add(0, "PA", 1, 1, client[:end])
+    return talk.answer(server).send(client[end:]).close()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(FLIGHTS),
+            st.sampled_from(FLIGHTS),
+            st.sampled_from([CLIENT, CLIENT, STRANGER]),
+            st.sampled_from([DECKY, DECKY_B]),
+            st.booleans(),
+            st.sampled_from([1, 2, 40, 290]),
+        ),
+        min_size=2,
+        max_size=7,
+    )
+)
+def test_hellos_that_the_kernel_hides_change_no_event(
+    lab: ReplayLab, sent: list[tuple[Flight, Flight, str, str, bool, int]]
+) -> None:
+    """Any hellos and answers, within windows and beyond their ends."""
+    talks, start_ns = [], START_NS
+    for n, (client, server, source, decky, again, later_s) in enumerate(sent):
+        talk = Conversation(source, decky, client_port=40_000 + n, start_ns=start_ns)
+        talks.append(apart(talk, client.client, server.server, again=again))
+        start_ns += later_s * SECOND
+    frames = in_time(*talks)
+    plain = lab.frames(frames, [DECKY, DECKY_B], DEDUP)
+    with kernel(lab, DEDUP):
+        events = lab.frames(frames, [DECKY, DECKY_B], DEDUP)
+    assert sorted(map(repr, events)) == sorted(map(repr, plain))
+
+
+def test_the_tenth_hello_of_a_client_costs_no_sample(lab: ReplayLab) -> None:
+    talks = [
+        apart(
+            Conversation(client_port=40_000 + n, start_ns=START_NS + n * SECOND),
+            TLS13.client,
+            TLS13.server,
+            again=False,
+        )
+        for n in range(10)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    assert lab.last is not None
+    assert lab.last.tables.counters()["hellos_suppressed"] == 9
+    counts = {summary["event"]: summary["count"] for summary in of(events, "dedup_summary")}
+    assert counts["tls_client_hello"] == counts["tls_session"] == 9
+
+
+def test_a_forgotten_hello_is_not_hidden_any_more(
+    lab: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden_hello, "TOLD_HELLOS", 1)
+    sent = [(TLS12, TLS12), (TLS13, TLS13), (TLS12, TLS13), (TLS12, FLIGHTS[3])]
+    talks = [
+        apart(
+            Conversation(client_port=40_000 + n, start_ns=START_NS + 2 * n * SECOND),
+            client.client,
+            server.server,
+            again=False,
+        )
+        for n, (client, server) in enumerate(sent)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    assert lab.last is not None
+    assert lab.last.tables.counters()["hellos_suppressed"] == 1
+    assert lab.last.pipeline.counts["hellos_forgotten"] == 1
+    sessions = {session["src_port"]: session for session in of(events, "tls_session")}
+    assert "ja3" not in sessions[40_002]
+    assert sessions[40_003]["ja3"] == sessions[40_000]["ja3"]
+    counts = {summary["event"]: summary["count"] for summary in of(events, "dedup_summary")}
+    assert counts["tls_client_hello"] == 2
 
 
 def test_a_scan_that_goes_on_loses_no_count_where_a_window_ends(lab: ReplayLab) -> None:

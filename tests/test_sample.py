@@ -179,12 +179,13 @@ def test_an_end() -> None:
 def test_an_entry_of_the_flows_table() -> None:
     value = build("flow_totals", **TOTALS)
     value += build("opening", ip_version=4, seq=1, retransmits=3) + ABSENT
+    value += bytes(abi.FLOW_BYTES - len(value))
     assert flow_record(value) == flow_record(value[: abi.FLOW_TOTALS_BYTES])
     handshake = flow_handshake(value)
     assert handshake.syn is not None
     assert (handshake.syn.seq, handshake.syn_retransmits) == (1, 3)
     assert (handshake.synack, handshake.established_ns) == (None, 60)
-    begun_before = build("flow_totals") + ABSENT + ABSENT
+    begun_before = (build("flow_totals") + ABSENT + ABSENT).ljust(abi.FLOW_BYTES, b"\0")
     assert flow_handshake(begun_before).established_ns is None
 
 

@@ -109,3 +109,38 @@ def test_windows_stay_within_the_table(table: Map) -> None:
     found = [hidden for other in others for hidden in suppression.open(other, LATER, 600)]
     assert found == [Hidden(WINDOW, 1, 110, 110, 0)]
     assert len(suppression) == table.max_entries
+
+
+def test_windows_close_at_their_ends_whenever_they_were_opened(table: Map) -> None:
+    suppression = Suppression(table)
+    other, third = SIGNATURE + (1 << 32), SIGNATURE + (2 << 32)
+    suppression.open(SIGNATURE, WINDOW, 700)
+    suppression.open(other, LATER, 500)
+    suppression.open(third, LATER, 600)
+    hide(table, other, suppressed=1, first_ns=110, last_ns=110)
+    assert list(suppression.over(500)) == [Hidden(LATER, 1, 110, 110, 0)]
+    suppression.open(third, LATER, 800)
+    hide(table, third, suppressed=1, first_ns=120, last_ns=120)
+    assert list(suppression.over(700)) == []
+    assert len(suppression) == 1
+    assert list(suppression.over(None)) == [Hidden(LATER, 1, 120, 120, 0)]
+
+
+def test_what_is_remembered_of_ends_is_bounded(table: Map) -> None:
+    suppression = Suppression(table)
+    for n in range(3 * table.max_entries):
+        suppression.open(SIGNATURE, WINDOW, 500 + n)
+    assert list(suppression.over(499 + n)) == []
+    hide(table, suppressed=1, first_ns=110, last_ns=110)
+    assert list(suppression.over(500 + n)) == [Hidden(WINDOW, 1, 110, 110, 0)]
+
+
+def test_what_is_withdrawn_is_hidden_no_longer(table: Map) -> None:
+    suppression = Suppression(table)
+    suppression.open(SIGNATURE, WINDOW, 500)
+    hide(table, suppressed=2, first_ns=110, last_ns=120)
+    assert list(suppression.withdraw(SIGNATURE ^ 1)) == []
+    assert entry(table)["suppressed"] == 2
+    assert list(suppression.withdraw(SIGNATURE)) == [Hidden(WINDOW, 2, 110, 120, 0)]
+    assert set(entry(table).values()) == {0}
+    assert len(suppression) == 0

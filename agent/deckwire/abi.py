@@ -17,7 +17,7 @@ TCP_OPTIONS_BYTES = 40
 OPENING_DF, OPENING_RESERVED = 0x1, 0x2
 
 SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
-SAMPLE_TLS_STARTS, SAMPLE_FLOW_STRAY, SAMPLE_TLS_ENDS = 0x1, 0x2, 0x4
+SAMPLE_TLS_STARTS, SAMPLE_FLOW_STRAY, SAMPLE_TLS_ENDS, SAMPLE_HELLO_HIDDEN = 0x1, 0x2, 0x4, 0x8
 
 CLIENT_UNKNOWN = 2
 RTT_UNKNOWN = 0xFFFF_FFFF
@@ -103,10 +103,15 @@ _flow = Struct(
     "totals" / _flow_totals,
     "syn" / _opening,
     "synack" / _opening,
+    "hello" / Int64ul,
+    "session_id" / Int64ul,
+    "hello_end" / Int32ul,
+    "pad" / Int32ul,
 )
 _sample_head = Struct(
     "time_ns" / Int64ul,
     "born_ns" / Int64ul,
+    "hello" / Int64ul,
     "key" / Bytes(FLOW_KEY_BYTES),
     "seq" / Int32ul,
     "start_seq" / Int32ul,
@@ -196,6 +201,7 @@ COUNTERS = (
     "stray_failed",
     "handshakes_suppressed",
     "ends_suppressed",
+    "hellos_suppressed",
     "tls_not_admitted",
     "tls_over_budget",
 )
@@ -242,8 +248,8 @@ ATTEMPT_BYTES: int = _attempt.sizeof()
 # What of each struct the agent reads, in one unpack: sample.py names the values the same.
 SEGMENT = members(
     _sample_head,
-    *("time_ns", "born_ns", "key", "seq", "start_seq", "payload_len", "payload_off", "copied"),
-    *("sender", "client", "flags"),
+    *("time_ns", "born_ns", "hello", "key", "seq", "start_seq", "payload_len", "payload_off"),
+    *("copied", "sender", "client", "flags"),
 )
 ATTEMPT = members(
     _attempt,
@@ -264,6 +270,7 @@ FLOW_TOTALS = members(
     *("side.0.packets", "side.0.bytes", "side.0.retransmits"),
     *("side.1.packets", "side.1.bytes", "side.1.retransmits"),
 )
+FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
 ESTABLISHED = members(_flow_totals, "established_ns")
 
 # Where some of it begins.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from deckwire import abi
 from deckwire.handshake import Handshake
+from deckwire.hidden_hello import HiddenHello
 from deckwire.limits import EARLY_PIECES, STREAM_BYTES
 from deckwire.reassembly import Stream
 from deckwire.sample import SegmentSample
@@ -51,6 +52,8 @@ class HelloSeen(NamedTuple):
     """complete, reassembled, overlap, truncated or gap."""
     start_seq: int | None
     """Sequence number at which the client's TLS began."""
+    signature: int
+    """The kernel's, of it and its sender; 0 if it made none."""
 
     def offset(self, handshake: Handshake) -> int | None:
         """Bytes that the client sent before TLS began; None if its SYN was not seen."""
@@ -118,6 +121,11 @@ class _Direction:
         last_ns = self.last_ns
         self.__dict__.clear()
         self.last_ns = last_ns
+
+    def begin(self, seq: int) -> None:
+        """A record begins at this sequence number; what was before is known."""
+        self.restart()
+        self.start_seq = seq
 
     def add(self, sample: SegmentSample) -> list[_Message]:
         """Take a segment; the messages that it completes, each with its quality."""
@@ -239,6 +247,10 @@ class Connection:
     """Messages whose bodies, and streams whose records, are not what they should be."""
     _session_id = b""
     """The client's: its hello may be another's of the same kind."""
+    _hidden: HiddenHello | None = None
+    """Of the ClientHello, if there was no sample of it."""
+    _signature: int = 0
+    """Of the sample that is being taken."""
     _server: ServerHello | None = None
     _server_session_id = b""
     _session: SessionSeen | None = None
@@ -286,8 +298,15 @@ class Connection:
         """All that can be told has been told."""
         return self._sides[0].closed and self._sides[1].closed
 
+    def recall(self, hidden: HiddenHello, hello: ClientHello | None) -> None:
+        """The kernel hid the ClientHello; `hello` is an equal one, or None if it was forgotten."""
+        self.hello = hello
+        self._hidden = hidden
+        self._sides[self.client & 1].begin(hidden.end_seq)
+
     def add(self, sample: SegmentSample) -> list[Observation]:
         """Take a segment of either direction."""
+        self._signature = sample.hello
         if self.client == abi.CLIENT_UNKNOWN:
             self.client = sample.client
         side = self._sides[sample.sender]
@@ -369,7 +388,7 @@ class Connection:
             return
         self.hello = hello
         self._session_id = session_id(body)
-        seen.append(HelloSeen(side.last_ns, hello, quality, side.start_seq))
+        seen.append(HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature))
 
     def _take_server_hello(self, side: _Direction, body: bytes) -> None:
         try:
@@ -444,9 +463,17 @@ class Connection:
     def _release(self, session: SessionSeen, seen: list[Observation]) -> None:
         """Tell the session that waited for its ClientHello, and the certificates behind it."""
         server = session.hello
-        client_session_id = self._session_id if self.hello is not None else None
-        resumed = is_resumed(server, self._server_session_id, client_session_id)
+        resumed = is_resumed(server, self._echoed())
         seen.append(SessionSeen(session.time_ns, server, self.hello, resumed))
         seen += [late._replace(client=self.hello) for late in self._later]
         self._session = None
         self._later = ()
+
+    def _echoed(self) -> bool | None:
+        """Whether the server's session id is the client's; None if that is not known."""
+        session_id = self._server_session_id
+        if self._hidden is not None:
+            return self._hidden.has_session_id(session_id)
+        if self.hello is None:
+            return None
+        return bool(session_id) and session_id == self._session_id

@@ -35,13 +35,19 @@ class Counters:
 class Connections:
     """TLS under way, by connection; the one silent for longest makes room."""
 
-    def __init__(self, find_handshake: Callable[[bytes, int, bool], Handshake | None]) -> None:
+    def __init__(
+        self,
+        find_handshake: Callable[[bytes, int, bool], Handshake | None],
+        recall_hello: Callable[[Connection], None],
+    ) -> None:
         """`find_handshake` reads an opening back from the kernel: (key, born_ns, stray).
 
         It is asked when an event is to tell of it: most connections of a client that comes again
-        and again tell nothing.
+        and again tell nothing. `recall_hello` makes the ClientHello known to a connection of
+        which the kernel hid it.
         """
         self.counters = Counters()
+        self._recall_hello = recall_hello
         self._find_handshake = find_handshake
         self._hellos = HelloCache()
         self._open: OrderedDict[Identity, Connection] = OrderedDict()
@@ -116,6 +122,8 @@ class Connections:
         if handshake is None:
             handshake = partial(self._found_handshake, sample.key, sample.born_ns, sample.stray)
         connection = Connection(sample.key, sample.born_ns, sample.client, handshake, self._hellos)
+        if sample.hello_hidden:
+            self._recall_hello(connection)
         self._open[identity] = connection
         self.counters.opened += 1
         return connection

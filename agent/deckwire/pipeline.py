@@ -45,6 +45,7 @@ from deckwire.fingerprints.identity import Answer, Identifier, Identity
 from deckwire.fingerprints.scanners import Tool
 from deckwire.flow import FlowRecord, ends
 from deckwire.handshake import Handshake
+from deckwire.hidden_hello import ToldHellos
 from deckwire.limits import PLACES, STACKS
 from deckwire.opening import Opening
 from deckwire.sample import (
@@ -89,7 +90,7 @@ class Pipeline:
         self.registry = registry
         self.counts: Counter[str] = Counter()
         """What was dropped on purpose, by cause."""
-        self.connections = Connections(tables.handshake)
+        self.connections = Connections(tables.handshake, self._recall_hello)
         self._tables = tables
         self._teller = teller
         self._clock = clock
@@ -106,6 +107,7 @@ class Pipeline:
         )
         self._describe_leaf = _described(certificate_fields.describe, choices, certificate_is_kept)
         self._certificates = CertificateCache()
+        self._told_hellos = ToldHellos()
         self._scans = ConnectScans(self.counts)
         self._places: dict[tuple[bytes, int], Place] = {}
         self._stacks: dict[int, Stack] = {}
@@ -272,6 +274,7 @@ class Pipeline:
         """What the kernel hid for windows that are over now; None: for all of them."""
         self._add_hidden(self._tables.syns.over(now_ns))
         self._add_hidden(self._tables.services.over(now_ns))
+        self._add_hidden(self._tables.hellos.over(now_ns))
 
     def _add_hidden(self, found: Iterable[Hidden]) -> None:
         for hidden in found:
@@ -390,10 +393,24 @@ class Pipeline:
                 case CertificatesSeen():
                     self._tell_certificates(place, observation)
 
+    def _recall_hello(self, connection: Connection) -> None:
+        """The kernel hid the ClientHello of a connection: the agent had told an equal one."""
+        hidden = self._tables.hidden_hello(connection.key, connection.born_ns)
+        hello = None if hidden is None else self._told_hellos.recall(hidden.signature)
+        if hello is None:
+            self.counts["hellos_forgotten"] += 1
+        if hidden is not None:
+            if hello is None:
+                self._add_hidden(self._tables.hellos.withdraw(hidden.signature))
+            connection.recall(hidden, hello)
+
     def _tell_hello(self, connection: Connection, place: Place, seen: HelloSeen) -> None:
         client = self._describe_client(seen.hello)
         headline = hello_headline(place, self._clock.wall_ns(seen.time_ns), client)
-        self._teller.tell_new(
+        if seen.signature:
+            # Before the window closes: its summary tells them.
+            self._add_hidden(self._tables.hellos.over(seen.time_ns))
+        fate = self._teller.tell_new(
             headline,
             lambda: hello_event(
                 headline,
@@ -405,6 +422,14 @@ class Pipeline:
                 choices=self._choices,
             ),
         )
+        if fate is Fate.DROPPED or not seen.signature:
+            return
+        opened = self._teller.window(headline)
+        if opened is not None:
+            window, end_ns = opened
+            until_ns = seen.time_ns + end_ns - headline.time_ns
+            self._told_hellos.remember(seen.signature, seen.hello)
+            self._add_hidden(self._tables.hellos.open(seen.signature, window, until_ns))
 
     def _tell_session(self, connection: Connection, place: Place, seen: SessionSeen) -> None:
         server = self._describe_server(seen.hello)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from deckwire import abi
 from deckwire.flow import FlowRecord, SideRecord
 from deckwire.handshake import Handshake
+from deckwire.hidden_hello import HiddenHello
 from deckwire.opening import Opening
 
 _ENDS = (0, 1)
@@ -63,6 +64,10 @@ class SegmentSample(NamedTuple):
     """Payload bytes of the segment by its headers: more than are here if they were cut."""
     ends: bool = False
     """Behind this payload the direction is encrypted."""
+    hello: int = 0
+    """The kernel's hash of the ClientHello that this is, and its sender; 0 if it made none."""
+    hello_hidden: bool = False
+    """The kernel sent no sample of the connection's ClientHello: the agent had told it."""
 
 
 class EndSample(NamedTuple):
@@ -108,6 +113,18 @@ def flow_handshake(value: bytes) -> Handshake:
     syn, syn_retransmits = _opening(value, abi.FLOW_SYN)
     synack, synack_retransmits = _opening(value, abi.FLOW_SYNACK)
     return Handshake(syn, synack, established_ns or None, syn_retransmits, synack_retransmits)
+
+
+def flow_hidden_hello(value: bytes, seed: int) -> HiddenHello:
+    """What a value of the flows map keeps of the ClientHello, made with the kernel's seed.
+
+    Raises:
+        MalformedSample: the value is too short.
+    """
+    if len(value) < abi.FLOW_BYTES:
+        raise MalformedSample("flow_short")
+    signature, session_id, end_seq = abi.FLOW_HELLO.unpack_from(value)
+    return HiddenHello(signature, session_id, end_seq, seed)
 
 
 def flow_record(value: bytes, at: int = 0) -> FlowRecord:
@@ -161,6 +178,7 @@ def _segment(data: bytes) -> SegmentSample:
     (
         time_ns,
         born_ns,
+        hello,
         key,
         seq,
         start_seq,
@@ -187,6 +205,8 @@ def _segment(data: bytes) -> SegmentSample:
         data[start:end],
         payload_len,
         flags & abi.SAMPLE_TLS_ENDS != 0,
+        hello,
+        flags & abi.SAMPLE_HELLO_HIDDEN != 0,
     )
 
 

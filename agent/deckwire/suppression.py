@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from deckwire import abi
 from deckwire.dedup import Key
 from deckwire.flat import members
 from deckwire.kernel.maps import Map
-from deckwire.seeded_hash import mix
+from deckwire.seeded_hash import absorb
 
 SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 """enum service_event: completed handshakes, ends of connections."""
@@ -46,6 +47,9 @@ class Suppression:
     def __init__(self, table: Map) -> None:
         self._table = table
         self._open: OrderedDict[int, tuple[int, Key]] = OrderedDict()
+        self._due: list[tuple[int, int]] = []
+        """A heap of ends and signatures: windows of the dedup that told first end first, but a
+        signature can join one late. Of those that were closed or opened anew, old ends remain."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -71,6 +75,10 @@ class Suppression:
                 hidden = _hidden(abi.SEEN.parse(before), self._open[known][1])
         self._table.update(slot, abi.SEEN.build((signature, until_ns, 1, *_NOTHING_HIDDEN)))
         self._open[signature] = until_ns, window
+        heappush(self._due, (until_ns, signature))
+        if len(self._due) > 2 * self._table.max_entries:
+            self._due = [(until, opened) for opened, (until, _) in self._open.items()]
+            heapify(self._due)
         if len(self._open) > self._table.max_entries:
             # Most of them were overwritten there.
             return [*hidden, *self.close(next(iter(self._open)))]
@@ -81,13 +89,23 @@ class Suppression:
         opened = self._open.pop(signature, None)
         return () if opened is None else self._take(signature, opened[1])
 
+    def withdraw(self, signature: int) -> Sequence[Hidden]:
+        """Have the kernel hide it no longer; what was hidden because of its window."""
+        opened = self._open.pop(signature, None)
+        slot = self._slot(signature)
+        seen = abi.SEEN.parse(self._table.lookup(slot) or _EMPTY)
+        if seen.signature != signature:
+            return ()
+        self._table.update(slot, _EMPTY)
+        return _hidden(seen, opened[1]) if opened is not None and seen.suppressed else ()
+
     def over(self, now_ns: int | None) -> Iterator[Hidden]:
         """Close the windows that are over; None: all of them."""
-        while self._open:
-            signature, (until_ns, _) = next(iter(self._open.items()))
-            if now_ns is not None and now_ns < until_ns:
-                return
-            yield from self.close(signature)
+        while self._due and (now_ns is None or self._due[0][0] <= now_ns):
+            until_ns, signature = heappop(self._due)
+            opened = self._open.get(signature)
+            if opened is not None and opened[0] == until_ns:
+                yield from self.close(signature)
 
     def _take(self, signature: int, window: Key) -> Sequence[Hidden]:
         slot = self._slot(signature)
@@ -107,10 +125,10 @@ def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
     value = seed
     for end in (client, 1 - client):
         first, second, third, fourth = _WORDS.unpack_from(key, 16 * end)
-        value = mix(mix(value, first << 32 | second), third << 32 | fourth)
+        value = absorb(absorb(value, first << 32 | second), third << 32 | fourth)
     at = 32 + 2 * (1 - client)
     port = int.from_bytes(key[at : at + 2], "little")
-    return mix(value, port << 8 | event)
+    return absorb(value, port << 8 | event)
 
 
 def _hidden(seen: Any, window: Key) -> Sequence[Hidden]:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from deckwire import abi
 from deckwire.deckies import MAPPED_PREFIX, Decky
 from deckwire.handshake import Handshake
+from deckwire.hidden_hello import HiddenHello
 from deckwire.kernel.maps import Batch, Map
-from deckwire.sample import MalformedSample, flow_handshake
+from deckwire.sample import MalformedSample, flow_handshake, flow_hidden_hello
 from deckwire.sketch import Sketch
 from deckwire.suppression import Suppression
 
@@ -107,6 +108,8 @@ class Tables:
         """By the kernel's signature of a SYN."""
         self.services = Suppression(maps["service_seen"])
         """By service_signature()."""
+        self.hellos = Suppression(maps["hello_seen"])
+        """By the kernel's signature of a ClientHello."""
         self._strays_deleted = 0
         self._left: set[int] = set()
         """Slots of sources that connections were deleted of since the last recount."""
@@ -136,6 +139,16 @@ class Tables:
             return None
         try:
             return flow_handshake(value)
+        except MalformedSample:
+            return None
+
+    def hidden_hello(self, key: bytes, born_ns: int) -> HiddenHello | None:
+        """The hello of an open connection that the kernel hid; None if the connection is gone."""
+        value = self._flows.lookup(key)
+        if value is None or int.from_bytes(value[:8], "little") != born_ns:
+            return None
+        try:
+            return flow_hidden_hello(value, self.seed)
         except MalformedSample:
             return None
 

@@ -44,6 +44,7 @@ SMALL_TABLES = {
     "MAX_STRAYS": 1_024,
     "SYN_SEEN_SLOTS": 1_024,
     "SERVICE_SEEN_SLOTS": 64,
+    "HELLO_SEEN_SLOTS": 64,
     "SOURCE_SLOTS": 64,
     "SCAN_SLOTS": 64,
 }
@@ -55,7 +56,7 @@ ZERO = bytes(4)
 SAMPLE_HEAD = Flat("SampleHead", abi.SCHEMAS["sample_head"])
 HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
 CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "strays")
-ZEROED = ("syn_seen", "service_seen", "sources", "scans", "syn_budget")
+ZEROED = ("syn_seen", "service_seen", "hello_seen", "sources", "scans", "syn_budget")
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def test_mutations_hold_every_property(name: str) -> None:
 def test_arbitrary_bytes_hold_every_property(name: str) -> None:
     check = load(name).check
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.binary(max_size=300))
     def holds(data: bytes) -> None:
         check(data)

@@ -160,7 +160,7 @@ def test_close_of_a_sink_that_never_started() -> None:
     assert sink.released == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.integers(0, 12), max_size=6),
     st.lists(st.sampled_from([errno.EMSGSIZE, errno.EPIPE]), max_size=3),

@@ -72,7 +72,7 @@ def outcome(parse: Callable[[bytes], Any], told: Callable[[Any], Any], data: byt
         return "malformed"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_a_cache_never_tells_the_fields_of_another_hello(data: st.DataObject) -> None:
     """Hellos that differ from real ones in a place or two, all through one cache."""
@@ -91,7 +91,7 @@ def test_a_cache_never_tells_the_fields_of_another_hello(data: st.DataObject) ->
             assert outcome(cached, told, wire) == outcome(parse, told, wire)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_a_kind_recognised_by_the_last_of_its_length_is_its_own(data: st.DataObject) -> None:
     """Also where bytes change that the layout stands in: lengths, kinds, a retry's random."""

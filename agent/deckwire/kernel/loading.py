@@ -34,7 +34,7 @@ DETACH_SECONDS = 15.0
 DETACH_ATTEMPTS = 2
 
 PROGRAMS = ("tc_ingress", "tc_egress")
-JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_attempt")
+JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_attempt", "decky_hello")
 """Programs behind the tail calls of the attached ones, in the order of enum jump in bpf/maps.h."""
 XDP_PROGRAM = "xdp_ingress"
 VEPA_PARENTS = "vepa_parents"

@@ -1,0 +1,64 @@
+"""ClientHellos that the kernel hid because the agent had told them: which they were."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from struct import Struct
+from typing import NamedTuple
+
+from deckwire.limits import TOLD_HELLOS
+from deckwire.seeded_hash import absorb
+from deckwire.tls.messages import SESSION_ID_BYTES, ClientHello
+
+_WORDS = Struct(f"<{SESSION_ID_BYTES // 8}Q")
+
+
+class HiddenHello(NamedTuple):
+    """What the kernel keeps of a ClientHello that it sent no sample of."""
+
+    signature: int
+    """The seeded hash of it and its sender."""
+    session_id: int
+    """The seeded hash of its session id; 0 if it has none."""
+    end_seq: int
+    """Sequence number of the byte behind it."""
+    seed: int
+
+    def has_session_id(self, session_id: bytes) -> bool:
+        """Whether that is its session id, not an empty one."""
+        return bool(session_id) and session_id_hash(session_id, self.seed) == self.session_id
+
+
+class ToldHellos:
+    """ClientHellos by the kernel's signature, as the agent told them last; the oldest makes room.
+
+    Bounded by TOLD_HELLOS. A value is as large as its hello, at most limits of the kernel's hash.
+    """
+
+    def __init__(self) -> None:
+        self._hellos: OrderedDict[int, ClientHello] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._hellos)
+
+    def remember(self, signature: int, hello: ClientHello) -> None:
+        """Keep what a signature stands for."""
+        self._hellos[signature] = hello
+        self._hellos.move_to_end(signature)
+        if len(self._hellos) > TOLD_HELLOS:
+            self._hellos.popitem(last=False)
+
+    def recall(self, signature: int) -> ClientHello | None:
+        """An equal hello in all that is told of one; None if it made room for others."""
+        hello = self._hellos.get(signature)
+        if hello is not None:
+            self._hellos.move_to_end(signature)
+        return hello
+
+
+def session_id_hash(session_id: bytes, seed: int) -> int:
+    """session_id_hash() of bpf/hello.h, for at most SESSION_ID_BYTES."""
+    value = absorb(seed, len(session_id))
+    for word in _WORDS.unpack(session_id.ljust(SESSION_ID_BYTES, b"\0")):
+        value = absorb(value, word)
+    return value

@@ -1,0 +1,294 @@
+"""Which ClientHellos the kernel takes for one that was told, and what it hides of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deckwire import abi
+from deckwire.hidden_hello import session_id_hash
+from deckwire.sample import SegmentSample, flow_hidden_hello
+from deckwire.suppression import Suppression
+from deckwire.tls.hello_cache import client_bearing
+from tls.flights import client_hello, u16, vector
+
+from .frames import (
+    APPLICATION_DATA,
+    CHANGE_CIPHER_SPEC,
+    DECKY,
+    DECKY_B,
+    SERVER_HELLO,
+    TALK6,
+    Talk,
+    record,
+)
+from .harness import SECOND, SETTINGS, Kernel, Wait
+
+pytestmark = pytest.mark.root
+
+MSS = 1_400
+WINDOW = ("source", "event", "fingerprint")
+SESSION_ID = bytes(range(32))
+CERTIFICATE = record(22, b"\x0b" + bytes(2_000))
+SNI = (0, vector(2, b"\0" + vector(2, b"decoy.example")))
+GROUPS = (10, vector(2, u16(29, 23)))
+ALGORITHMS = (13, vector(2, u16(0x0403, 0x0804)))
+ALPN = (16, vector(2, vector(1, b"h2")))
+TICKET = (35, b"")
+VERSIONS = (43, vector(1, u16(0x0304, 0x0303)))
+
+
+def key_share(*keys: tuple[int, bytes]) -> tuple[int, bytes]:
+    return 51, vector(2, b"".join(u16(group) + vector(2, key) for group, key in keys))
+
+
+SHARES = key_share((29, b"a" * 32), (23, b"b" * 65))
+EXTENSIONS = (SNI, GROUPS, ALGORITHMS, ALPN, TICKET, VERSIONS, SHARES)
+
+
+def wire(body: bytes) -> bytes:
+    """A ClientHello's body in one message in one record."""
+    return record(22, b"\x01" + len(body).to_bytes(3, "big") + body, 0x0301)
+
+
+def hello(*extensions: tuple[int, bytes], **fields: bytes | int) -> bytes:
+    fields.setdefault("session_id", SESSION_ID)
+    return wire(client_hello(*(extensions or EXTENSIONS), **fields))  # type: ignore[arg-type]
+
+
+HELLO = hello()
+
+
+def segments(kernel: Kernel) -> list[SegmentSample]:
+    return [sample for sample in kernel.samples() if isinstance(sample, SegmentSample)]
+
+
+def sent(kernel: Kernel, talk: Talk, *payloads: bytes) -> list[SegmentSample]:
+    """The samples of what a client sends first in a new connection."""
+    frames, seq = list(talk.opened()), 1
+    for payload in payloads:
+        frames.append(talk.c("PA", seq, 1, payload))
+        seq += len(payload)
+    kernel.feed(Wait(2 * SECOND), *frames)
+    return segments(kernel)
+
+
+def signature(kernel: Kernel, talk: Talk, payload: bytes) -> int:
+    (sample,) = sent(kernel, talk, payload)
+    assert not sample.hello_hidden
+    return sample.hello
+
+
+def tell(kernel: Kernel, talk: Talk, payload: bytes = HELLO, seconds: int = 300) -> None:
+    """Send a hello and hide those like it, as the agent does."""
+    suppression = Suppression(kernel.loaded.maps["hello_seen"])
+    known = signature(kernel, talk, payload)
+    assert known
+    suppression.open(known, WINDOW, kernel.now_ns + seconds * SECOND)
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6, Talk(client_port=443, server_port=40_000)])
+def test_a_hello_that_was_told_is_hidden(kernel: Kernel, talk: Talk) -> None:
+    tell(kernel, talk)
+    again = replace(talk, client_port=talk.client_port + 1)
+    assert sent(kernel, again, HELLO) == []
+    assert kernel.raised()["hellos_suppressed"] == 1
+
+
+def test_on_another_decky_too(kernel: Kernel) -> None:
+    tell(kernel, Talk(server=DECKY))
+    assert sent(kernel, Talk(server=DECKY_B, server_port=8_443), HELLO) == []
+
+
+def test_what_is_hidden_is_counted(kernel: Kernel) -> None:
+    tell(kernel, Talk())
+    for port in (41_000, 41_001, 41_002):
+        assert sent(kernel, Talk(client_port=port), HELLO) == []
+    (seen,) = (
+        abi.SEEN.parse(value) for _, value in kernel.loaded.maps["hello_seen"].items() if any(value)
+    )
+    assert seen.suppressed == 3
+    assert seen.last_ns - seen.first_ns == 2 * (2 * SECOND + 3_000_000)
+    assert seen.deckies.bit_count() == 1
+
+
+def test_another_clients_is_told(kernel: Kernel) -> None:
+    tell(kernel, Talk())
+    assert len(sent(kernel, Talk(client="192.0.2.77"), HELLO)) == 1
+
+
+def test_a_window_ends(kernel: Kernel) -> None:
+    tell(kernel, Talk(), seconds=2)
+    assert len(sent(kernel, Talk(client_port=41_000), HELLO)) == 1
+
+
+def test_without_dedup_none_is_hidden_nor_hashed(kernel: Kernel) -> None:
+    tell(kernel, Talk())
+    kernel.settings(dedup=0)
+    assert signature(kernel, Talk(client_port=41_000), HELLO) == 0
+
+
+ALIKE = {
+    "random": wire(HELLO[9:11] + bytes(32) + HELLO[43:]),
+    "session id": hello(session_id=bytes(32)),
+    "keys": hello(*EXTENSIONS[:-1], key_share((29, b"c" * 32), (23, b"d" * 65))),
+}
+
+
+@pytest.mark.parametrize("other", ALIKE.values(), ids=ALIKE)
+def test_what_is_told_of_nobody_does_not_count(kernel: Kernel, other: bytes) -> None:
+    assert other != HELLO
+    tell(kernel, Talk())
+    assert sent(kernel, Talk(client_port=41_000), other) == []
+
+
+def changed(at: int, extension: tuple[int, bytes]) -> bytes:
+    return hello(*EXTENSIONS[:at], extension, *EXTENSIONS[at + 1 :])
+
+
+OTHERS = {
+    "version": hello(version=0x0302),
+    "suites": hello(suites=u16(0x1301, 0xC030)),
+    "compression": hello(compression=b"\1\0"),
+    "no session id": hello(session_id=b""),
+    "order": hello(*reversed(EXTENSIONS)),
+    "one less": hello(*EXTENSIONS[:-1]),
+    "one more": hello(*EXTENSIONS, (23, b"")),
+    "name": changed(0, (0, vector(2, b"\0" + vector(2, b"decoy.exampla")))),
+    "groups": changed(1, (10, vector(2, u16(29, 24)))),
+    "algorithms": changed(2, (13, vector(2, u16(0x0403, 0x0805)))),
+    "protocol": changed(3, (16, vector(2, vector(1, b"h3")))),
+    "ticket": changed(4, (35, b"ticket")),
+    "versions": changed(5, (43, vector(1, u16(0x0304, 0x0302)))),
+    "key's group": changed(6, key_share((29, b"a" * 32), (24, b"b" * 65))),
+    "one key": changed(6, key_share((29, b"a" * 32))),
+    "psk": hello(*EXTENSIONS, (41, bytes(60))),
+    "early data": hello(*EXTENSIONS, (42, b"")),
+    "ECH": hello(*EXTENSIONS, (0xFE0D, bytes(60))),
+    "unknown extension": hello(*EXTENSIONS, (0x5A5B, b"1")),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_what_is_told_counts(kernel: Kernel, other: bytes) -> None:
+    tell(kernel, Talk())
+    assert signature(kernel, Talk(client_port=41_000), other)
+
+
+def test_no_two_words_undo_each_other(kernel: Kernel) -> None:
+    """Flipped bits that a hash by multiplication alone takes for nothing, whatever its seed."""
+    suites = bytearray(u16(*range(0x1301, 0x1311)))
+    one = hello(suites=bytes(suites))
+    # Words of eight bytes begin with the list's length.
+    suites[5] ^= 0x80
+    suites[13] ^= 0x80
+    suites[10] ^= 0x04
+    tell(kernel, Talk(), one)
+    assert signature(kernel, Talk(client_port=41_000), hello(suites=bytes(suites)))
+
+
+UNUSUAL = {
+    "cut off": HELLO[:-1],
+    "a byte behind": HELLO + b"\0",
+    "no extensions": wire(client_hello(session_id=SESSION_ID)),
+    "two messages": record(22, HELLO[5:] * 2),
+    "two records": record(22, HELLO[5:100]) + record(22, HELLO[100:]),
+    "a ServerHello's type": record(22, b"\x02" + HELLO[6:]),
+    "session id of 33": hello(session_id=bytes(33)),
+    "too long": hello(*EXTENSIONS, (0x1234, bytes(1_024))),
+    "too many steps": hello(*[(n, b"") for n in range(100, 300)]),
+    "an extension's length": changed(0, SNI).replace(b"\0\x12\0\x10", b"\1\x12\0\x10"),
+    "key list's length": changed(6, (51, u16(99) + SHARES[1][2:])),
+    "a key's length": changed(6, (51, SHARES[1][:4] + b"\xff\xff" + SHARES[1][6:])),
+}
+
+
+@pytest.mark.parametrize("other", UNUSUAL.values(), ids=UNUSUAL)
+def test_what_does_not_fit_is_always_told(kernel: Kernel, other: bytes) -> None:
+    assert sum(len(sample.payload) for sample in sent(kernel, Talk(), other)) == len(other)
+    kernel.feed(Wait(SECOND))
+    assert signature(kernel, Talk(client_port=41_000), other) == 0
+
+
+def test_in_two_segments_or_behind_other_bytes_it_is_told(kernel: Kernel) -> None:
+    tell(kernel, Talk())
+    halves = HELLO[:100], HELLO[100:]
+    assert [s.payload for s in sent(kernel, Talk(client_port=41_000), *halves)] == [*halves]
+    assert len(sent(kernel, Talk(client_port=41_001), b"STARTTLS\r\n", HELLO)) == 1
+
+
+def after_hidden(kernel: Kernel, *more: Sequence[bytes]) -> tuple[Talk, list[SegmentSample]]:
+    tell(kernel, Talk())
+    talk = Talk(client_port=41_000)
+    assert sent(kernel, talk, HELLO) == []
+    kernel.feed(*(frame for frames in more for frame in frames))
+    return talk, segments(kernel)
+
+
+def test_the_servers_answer_is_told_with_what_the_connection_keeps(kernel: Kernel) -> None:
+    talk = Talk(client_port=41_000)
+    answer = talk.s("PA", 1, 1 + len(HELLO), SERVER_HELLO + CHANGE_CIPHER_SPEC + APPLICATION_DATA)
+    _, (sample,) = after_hidden(kernel, [answer])
+    assert (sample.payload, sample.hello_hidden, sample.hello) == (SERVER_HELLO, True, 0)
+    (value,) = (
+        value
+        for _, value in kernel.loaded.maps["flows"].items()
+        if int.from_bytes(value[:8], "little") == sample.born_ns
+    )
+    hidden = flow_hidden_hello(value, SETTINGS["seed"])
+    assert hidden.end_seq == talk.client_iss + 1 + len(HELLO)
+    assert hidden.has_session_id(SESSION_ID)
+    assert not hidden.has_session_id(SESSION_ID[:-1])
+    assert not hidden.has_session_id(b"")
+
+
+def test_a_hidden_hello_that_is_sent_again_stays_hidden(kernel: Kernel) -> None:
+    talk = Talk(client_port=41_000)
+    again = [talk.c("PA", 1, 1, HELLO), talk.c("PA", 51, 1, HELLO[50:])]
+    assert after_hidden(kernel, again)[1] == []
+
+
+def test_a_clients_certificate_behind_it_is_told(kernel: Kernel) -> None:
+    talk, at = Talk(client_port=41_000), 1 + len(HELLO)
+    frames = [
+        talk.s("PA", 1, at, SERVER_HELLO),
+        talk.c("A", at, 1 + len(SERVER_HELLO), CERTIFICATE[:MSS]),
+        talk.c("PA", at + MSS, 1 + len(SERVER_HELLO), CERTIFICATE[MSS:]),
+    ]
+    _, samples = after_hidden(kernel, frames)
+    told = b"".join(sample.payload for sample in samples if sample.sender == samples[1].sender)
+    assert told == CERTIFICATE
+    assert all(sample.hello_hidden for sample in samples)
+
+
+@pytest.mark.parametrize("size", range(34))
+def test_session_ids_are_hashed_as_the_agent_does(kernel: Kernel, size: int) -> None:
+    value = bytes(range(200, 200 + size))
+    sent(kernel, Talk(), hello(session_id=value))
+    ((_, flow),) = kernel.loaded.maps["flows"].items()
+    hidden = flow_hidden_hello(flow, SETTINGS["seed"])
+    known = 0 < size <= 32
+    assert hidden.session_id == (session_id_hash(value, SETTINGS["seed"]) if known else 0)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_hellos_of_one_signature_are_told_alike(kernel: Kernel, data: st.DataObject) -> None:
+    """Whatever differs, and wherever: also where lengths and kinds stand."""
+    kernel.reset()
+    found: dict[int, bytes] = {}
+    original = data.draw(st.sampled_from([HELLO, *ALIKE.values(), *OTHERS.values()]))
+    for port in range(40_000, 40_008):
+        body = bytearray(original[9:])
+        for at in data.draw(st.lists(st.integers(0, len(body) - 1), max_size=3)):
+            body[at] = data.draw(st.integers(0, 3) | st.integers(0, 255))
+        known = signature(kernel, Talk(client_port=port), wire(bytes(body)))
+        if not known:
+            continue
+        bearing = client_bearing(bytes(body))
+        assert bearing is not None
+        assert found.setdefault(known, bearing.told) == bearing.told
