@@ -713,7 +713,7 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 		head.flags |= SAMPLE_FLOW_STRAY;
 	if (flow->totals.flags & FLOW_HELLO_HIDDEN)
 		head.flags |= SAMPLE_HELLO_HIDDEN;
-	if (w->hashed)
+	if (w->hashed || flow->totals.flags & FLOW_HELLO_HIDDEN)
 		head.hello = flow->hello;
 	head.payload_off = payload_off;
 	head.copied = cut;

@@ -158,12 +158,13 @@ enum sample_kind {
 #define SAMPLE_TLS_STARTS 0x1	/* a TLS record begins at start_seq */
 #define SAMPLE_TLS_ENDS 0x4	/* nothing in the clear follows it */
 #define SAMPLE_FLOW_STRAY 0x2	/* look it up among the strays */
-#define SAMPLE_HELLO_HIDDEN 0x8 /* of this connection: see struct flow */
+#define SAMPLE_HELLO_HIDDEN 0x8 /* there is no sample of it: see struct flow   \
+				 */
 
 struct sample_head {
 	__u64 time_ns;
 	__u64 born_ns;
-	__u64 hello; /* of the segment that is one: as in struct flow */
+	__u64 hello; /* of a segment that is one, or of the hidden one */
 	struct flow_key key;
 	__u32 seq;
 	__u32 start_seq;

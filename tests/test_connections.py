@@ -64,7 +64,7 @@ def connections(asked: list[tuple[bytes, int, bool]]) -> Connections:
         asked.append((key, born_ns, stray))
         return None if key[-1] % 2 else OPENING
 
-    return Connections(find, lambda connection: None)
+    return Connections(find, lambda connection, signature: None)
 
 
 def test_a_connection_is_its_key_and_its_birth(connections: Connections) -> None:
@@ -234,7 +234,9 @@ class Accounting(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.connections = Connections(lambda key, born_ns, stray: None, lambda connection: None)
+        self.connections = Connections(
+            lambda key, born_ns, stray: None, lambda connection, signature: None
+        )
         self.limits = pytest.MonkeyPatch()
         self.limits.setattr(module, "CONNECTIONS", 3)
         self.limits.setattr(module, "CONNECTIONS_BYTES", 2_000)

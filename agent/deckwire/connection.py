@@ -122,9 +122,13 @@ class _Direction:
         self.__dict__.clear()
         self.last_ns = last_ns
 
+    @property
+    def is_new(self) -> bool:
+        """Nothing of it has come yet."""
+        return not self.last_ns
+
     def begin(self, seq: int) -> None:
-        """A record begins at this sequence number; what was before is known."""
-        self.restart()
+        """A record begins at this sequence number; what was before is known. While it is new."""
         self.start_seq = seq
 
     def add(self, sample: SegmentSample) -> list[_Message]:
@@ -247,8 +251,8 @@ class Connection:
     """Messages whose bodies, and streams whose records, are not what they should be."""
     _session_id = b""
     """The client's: its hello may be another's of the same kind."""
-    _hidden: HiddenHello | None = None
-    """Of the ClientHello, if there was no sample of it."""
+    _find_hidden: Callable[[], HiddenHello | None] | None = None
+    """Asks what is kept of the ClientHello, if there was no sample of it."""
     _signature: int = 0
     """Of the sample that is being taken."""
     _server: ServerHello | None = None
@@ -298,18 +302,27 @@ class Connection:
         """All that can be told has been told."""
         return self._sides[0].closed and self._sides[1].closed
 
-    def recall(self, hidden: HiddenHello, hello: ClientHello | None) -> None:
-        """The kernel hid the ClientHello; `hello` is an equal one, or None if it was forgotten."""
+    def recall(
+        self, hello: ClientHello | None, find_hidden: Callable[[], HiddenHello | None]
+    ) -> None:
+        """The kernel hid the ClientHello; `hello` is an equal one, or None if it was forgotten.
+
+        `find_hidden` is asked for what nearly no connection needs: to know a session id again, or
+        where the client's bytes behind the hello begin. It may find nothing.
+        """
         self.hello = hello
-        self._hidden = hidden
-        self._sides[self.client & 1].begin(hidden.end_seq)
+        self._find_hidden = find_hidden
 
     def add(self, sample: SegmentSample) -> list[Observation]:
         """Take a segment of either direction."""
-        self._signature = sample.hello
+        self._signature = 0 if sample.hello_hidden else sample.hello
         if self.client == abi.CLIENT_UNKNOWN:
             self.client = sample.client
         side = self._sides[sample.sender]
+        if self._find_hidden is not None and sample.sender == self.client and side.is_new:
+            hidden = self._find_hidden()
+            if hidden is not None:
+                side.begin(hidden.end_seq)
         if side.start_seq is not None and sample.start_seq not in (None, side.start_seq):
             # The kernel has seen that what began before was no TLS.
             self._give_up(sample.sender)
@@ -463,7 +476,7 @@ class Connection:
     def _release(self, session: SessionSeen, seen: list[Observation]) -> None:
         """Tell the session that waited for its ClientHello, and the certificates behind it."""
         server = session.hello
-        resumed = is_resumed(server, self._echoed())
+        resumed = is_resumed(server, self._echoed)
         seen.append(SessionSeen(session.time_ns, server, self.hello, resumed))
         seen += [late._replace(client=self.hello) for late in self._later]
         self._session = None
@@ -471,9 +484,10 @@ class Connection:
 
     def _echoed(self) -> bool | None:
         """Whether the server's session id is the client's; None if that is not known."""
-        session_id = self._server_session_id
-        if self._hidden is not None:
-            return self._hidden.has_session_id(session_id)
         if self.hello is None:
             return None
-        return bool(session_id) and session_id == self._session_id
+        session_id = self._server_session_id
+        if self._find_hidden is None:
+            return bool(session_id) and session_id == self._session_id
+        hidden = self._find_hidden()
+        return None if hidden is None else hidden.has_session_id(session_id)

@@ -38,13 +38,13 @@ class Connections:
     def __init__(
         self,
         find_handshake: Callable[[bytes, int, bool], Handshake | None],
-        recall_hello: Callable[[Connection], None],
+        recall_hello: Callable[[Connection, int], None],
     ) -> None:
         """`find_handshake` reads an opening back from the kernel: (key, born_ns, stray).
 
         It is asked when an event is to tell of it: most connections of a client that comes again
-        and again tell nothing. `recall_hello` makes the ClientHello known to a connection of
-        which the kernel hid it.
+        and again tell nothing. `recall_hello` makes the ClientHello of a signature known to a
+        connection of which the kernel hid it.
         """
         self.counters = Counters()
         self._recall_hello = recall_hello
@@ -123,7 +123,7 @@ class Connections:
             handshake = partial(self._found_handshake, sample.key, sample.born_ns, sample.stray)
         connection = Connection(sample.key, sample.born_ns, sample.client, handshake, self._hellos)
         if sample.hello_hidden:
-            self._recall_hello(connection)
+            self._recall_hello(connection, sample.hello)
         self._open[identity] = connection
         self.counters.opened += 1
         return connection

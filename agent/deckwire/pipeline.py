@@ -393,16 +393,15 @@ class Pipeline:
                 case CertificatesSeen():
                     self._tell_certificates(place, observation)
 
-    def _recall_hello(self, connection: Connection) -> None:
+    def _recall_hello(self, connection: Connection, signature: int) -> None:
         """The kernel hid the ClientHello of a connection: the agent had told an equal one."""
-        hidden = self._tables.hidden_hello(connection.key, connection.born_ns)
-        hello = None if hidden is None else self._told_hellos.recall(hidden.signature)
+        hello = self._told_hellos.recall(signature)
         if hello is None:
             self.counts["hellos_forgotten"] += 1
-        if hidden is not None:
-            if hello is None:
-                self._add_hidden(self._tables.hellos.withdraw(hidden.signature))
-            connection.recall(hidden, hello)
+            self._add_hidden(self._tables.hellos.withdraw(signature))
+        connection.recall(
+            hello, partial(self._tables.hidden_hello, connection.key, connection.born_ns)
+        )
 
     def _tell_hello(self, connection: Connection, place: Place, seen: HelloSeen) -> None:
         client = self._describe_client(seen.hello)

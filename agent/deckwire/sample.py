@@ -65,7 +65,7 @@ class SegmentSample(NamedTuple):
     ends: bool = False
     """Behind this payload the direction is encrypted."""
     hello: int = 0
-    """The kernel's hash of the ClientHello that this is, and its sender; 0 if it made none."""
+    """The kernel's hash of the ClientHello that this is, or that it hid, and its sender; or 0."""
     hello_hidden: bool = False
     """The kernel sent no sample of the connection's ClientHello: the agent had told it."""
 

@@ -43,7 +43,7 @@ def tell(
         place(),
         chosen,
         client=offered,
-        resumed=is_resumed(server, hello and server.session_id == hello.session_id != b""),
+        resumed=is_resumed(server, lambda: hello and server.session_id == hello.session_id != b""),
         handshake=opening or handshake(),
         choices=choices,
     )
