@@ -155,11 +155,12 @@ enum sample_kind {
 	SAMPLE_END,	  /* head, flow_totals */
 };
 
-#define SAMPLE_TLS_STARTS 0x1	/* a TLS record begins at start_seq */
-#define SAMPLE_TLS_ENDS 0x4	/* nothing in the clear follows it */
-#define SAMPLE_FLOW_STRAY 0x2	/* look it up among the strays */
-#define SAMPLE_HELLO_HIDDEN 0x8 /* there is no sample of it: see struct flow   \
-				 */
+#define SAMPLE_TLS_STARTS 0x1 /* a TLS record begins at start_seq */
+#define SAMPLE_TLS_ENDS 0x4   /* nothing in the clear follows it */
+#define SAMPLE_FLOW_STRAY 0x2 /* look it up among the strays */
+#define SAMPLE_HELLO_HIDDEN                                                    \
+	0x8 /* there is no sample of it: see struct flow                       \
+	     */
 
 struct sample_head {
 	__u64 time_ns;

@@ -65,6 +65,15 @@ static __always_inline int prefix_is(__u64 prefix, __u8 message)
 	       prefix_byte(prefix, 5) == message;
 }
 
+/*
+ * A ServerHelloDone (RFC 5246, 7.4.5) that fills its record, by the first eight
+ * of nine bytes: behind it a server has nothing in the clear that is told.
+ */
+static __always_inline int is_server_hello_done(__u64 bytes)
+{
+	return (bytes & 0xffffffffff00ffffULL) == 0x00000e0400000316ULL;
+}
+
 enum record_verdict {
 	RECORD_CLEAR,	 /* handshake or alert: sampled */
 	RECORD_CIPHERED, /* nothing in the clear from here on */

@@ -53,7 +53,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 {
 	__u32 want, got, matched, start, pos;
 	__u64 header, bytes, last;
-	int open;
+	int open, done;
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < TLS_HEADERS; i++) {
@@ -64,12 +64,12 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		matched = side->tls_matched & 7;
 		want = (open ? TLS_HEADER_LEN : TLS_PREFIX_LEN) - matched;
 		last = walk->avail - pos;
-		if (last > want)
-			last = want;
+		if (last > sizeof(bytes) - matched)
+			last = sizeof(bytes) - matched;
 		last--;
 		bytes = 0;
 		asm volatile("" : "+r"(last));
-		if (last >= TLS_PREFIX_LEN ||
+		if (last >= sizeof(bytes) ||
 		    bpf_skb_load_bytes(skb, payload_off + pos, &bytes,
 				       last + 1))
 			return;
@@ -101,9 +101,11 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		start = pos - matched;
 		side->tls_matched = 0;
 		side->tls_header = 0;
-		if (open && judge_header(header) != RECORD_CLEAR) {
+		done = open && sender == !flow->totals.client &&
+		       is_server_hello_done(header);
+		if (open && (done || judge_header(header) != RECORD_CLEAR)) {
 			side->tls_state =
-				judge_header(header) == RECORD_CIPHERED
+				done || judge_header(header) == RECORD_CIPHERED
 					? TLS_DONE
 					: TLS_WATCH;
 			side->flags &= ~SIDE_TLS_FRESH;

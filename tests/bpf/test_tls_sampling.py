@@ -60,6 +60,9 @@ def cut(data: bytes, size: int) -> list[bytes]:
 BIG = hello(1, 2_000)
 CHAIN = SERVER_HELLO + record(22, b"\x0b" + bytes(3_000))
 
+HELLO_DONE = record(22, b"\x0e\0\0\0")
+SHARED_DONE = record(22, b"\x0e\0\0\0\x0e\0\0\0")
+
 CASES = [
     # --- where a hello begins ---
     Case("a ClientHello", lambda t: client(t, CLIENT_HELLO, MSS), [CLIENT_HELLO], [1]),
@@ -281,6 +284,23 @@ CASES = [
             t, CLIENT_HELLO + record(22, b"\x10" + bytes(60)) + CHANGE_CIPHER_SPEC + hello(1), MSS
         ),
         [CLIENT_HELLO + record(22, b"\x10" + bytes(60))],
+    ),
+    Case(
+        "behind a ServerHelloDone",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO + HELLO_DONE + hello(2), MSS),
+            *server(t, record(22, b"\x04" + bytes(60)), MSS, 1 + 409),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO],
+    ),
+    Case(
+        "not behind a client's, nor behind one that shares its record",
+        lambda t: [
+            *client(t, CLIENT_HELLO + HELLO_DONE + hello(1), MSS),
+            *server(t, SERVER_HELLO + SHARED_DONE + hello(2), MSS),
+        ],
+        [CLIENT_HELLO + HELLO_DONE + hello(1), SERVER_HELLO + SHARED_DONE + hello(2)],
     ),
     Case(
         "the ciphered record's header split over two segments",
