@@ -152,7 +152,9 @@ def _explain(what: str, printed: str, number: int = 0) -> str:
     # The second is what BCC says where the kernel's modules are installed, as they usually are.
     if re.search(r"Unable to find kernel headers|chdir\(/lib/modules/.*No such file", printed):
         return f"{what}: no kernel headers are installed, use the shim (the default)"
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    # Behind its last word Linux 7 explains that at length, which the log is for.
+    said = printed.partition("\nVerification failed: ")[0]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = [line for line in lines if not line.startswith(("processed ", "HINT", "Exception"))]
     cause = last[-1][:CAUSE_CHARACTERS] if last else "no message"
     if number:
