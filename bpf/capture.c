@@ -764,6 +764,8 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 		}
 		if (p->payload_len && side->tls_state != TLS_DONE)
 			sample_tls(skb, w, c, p, set, flow, side, peer, ahead);
+		if (p->payload_len)
+			note_run(side, peer, p);
 		if (side_close(side, peer, p))
 			flow->totals.close = CLOSE_FIN;
 	}
@@ -790,8 +792,11 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct work *w,
 	if (p->payload_len && side->tls_state != TLS_DONE &&
 	    (side->tls_state != TLS_WATCH || side->tls_orphans ||
 	     seq_diff(p->seq, side->next_seq) > 0 ||
-	     may_begin_record(skb, p->l4_off + p->tcp_len)))
+	     (!continues_run(side, p) &&
+	      may_begin_record(skb, p->l4_off + p->tcp_len))))
 		return 0;
+	if (p->payload_len)
+		note_run(side, peer, p);
 	c->frames_flow++;
 	note_interval(w->now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
 		      &flow->totals.max_iat_ns);

@@ -56,12 +56,18 @@
 
 /* Handshake bytes of one direction: sampled in all, of a server more, for
  * chains of hundreds of KB exist; past a hole or before the first byte;
- * samples; clear-text record headers walked in a segment. */
+ * samples; bytes of one. */
 #define TLS_CLIENT_BYTES 65536
 #define TLS_SERVER_BYTES 524288
 #define TLS_UNDECIDED_BYTES 16384
 #define TLS_DIRECTION_SAMPLES 4096
 #define TLS_SEGMENT_BYTES 32768
+
+/* From so many bytes on a direction's segment is not looked into if it goes on
+ * with what the one before it began. */
+#define TLS_RUN_BYTES 65536
+
+/* Clear-text record headers walked in a segment. */
 #define TLS_HEADERS 8
 
 /* Longest ClientHello, with its record header, that is compared with those

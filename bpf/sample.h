@@ -75,6 +75,7 @@ enum tls_state {
 #define SIDE_HOLE 0x8
 #define SIDE_ACKED 0x20	    /* last_ack is there */
 #define SIDE_TLS_FRESH 0x10 /* the next record header starts TLS */
+#define SIDE_PUSHED 0x40    /* its last payload was the end of a write */
 
 /* What one end of a connection sent; one cache line. */
 struct flow_side {
@@ -95,7 +96,7 @@ struct flow_side {
 	__u8 tls_orphans;
 	__u8 tls_holes;
 	__u8 flags;
-	__u8 pad;
+	__u8 answered; /* the other end sent payload since */
 };
 
 enum flow_close {

@@ -81,7 +81,7 @@ _flow_side = Struct(
     "tls_orphans" / Int8ul,
     "tls_holes" / Int8ul,
     "flags" / Int8ul,
-    "pad" / Int8ul,
+    "answered" / Int8ul,
 )
 _flow_totals = Struct(
     "born_ns" / Int64ul,

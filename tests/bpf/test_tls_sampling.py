@@ -63,6 +63,21 @@ CHAIN = SERVER_HELLO + record(22, b"\x0b" + bytes(3_000))
 HELLO_DONE = record(22, b"\x0e\0\0\0")
 SHARED_DONE = record(22, b"\x0e\0\0\0\x0e\0\0\0")
 
+RUN = bytes(3_000)
+"""Bulk data: 22 segments of it are more than TLS_RUN_BYTES."""
+
+
+def run(talk: Talk, segments: int, last: str = "A") -> Steps:
+    """A write of that many segments, the last with other flags."""
+    frames = [talk.c("A", 1 + n * len(RUN), 1, RUN) for n in range(segments - 1)]
+    return [*frames, talk.c(last, 1 + (segments - 1) * len(RUN), 1, RUN)]
+
+
+def behind(talk: Talk, segments: int) -> Steps:
+    """A hello behind a run."""
+    return client(talk, CLIENT_HELLO, MSS, 1 + segments * len(RUN))
+
+
 CASES = [
     # --- where a hello begins ---
     Case("a ClientHello", lambda t: client(t, CLIENT_HELLO, MSS), [CLIENT_HELLO], [1]),
@@ -125,6 +140,36 @@ CASES = [
         lambda t: [*client(t, PLAIN, MSS), *client(t, CLIENT_HELLO, 1, 1 + len(PLAIN))],
         cut(CLIENT_HELLO, 1),
         [*[None] * 5, 1 + len(PLAIN), *[None] * 194],
+    ),
+    Case(
+        "in the middle of a long write: nobody begins there",
+        lambda t: [*run(t, 22), *behind(t, 22)],
+        [],
+    ),
+    Case(
+        "in the middle of one that is not so long",
+        lambda t: [*run(t, 21), *behind(t, 21)],
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "behind a long write",
+        lambda t: [*run(t, 22, "PA"), *behind(t, 22)],
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "behind a long write that was answered",
+        lambda t: [*run(t, 22), t.s("A", 1, 1, b"go ahead"), *behind(t, 22)],
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "behind a long write that was answered before its last segment",
+        lambda t: [*run(t, 21), t.s("A", 1, 1, b"go ahead"), run(t, 22)[-1], *behind(t, 22)],
+        [],
+    ),
+    Case(
+        "behind a long write whose last segment is missing",
+        lambda t: [*run(t, 22), *behind(t, 23)],
+        [CLIENT_HELLO],
     ),
     Case(
         "right behind a byte that could have begun one",
