@@ -32,7 +32,7 @@ class HiddenHello(NamedTuple):
 class ToldHellos:
     """ClientHellos by the kernel's signature, as the agent told them last; the oldest makes room.
 
-    Bounded by TOLD_HELLOS. A value is as large as its hello, at most limits of the kernel's hash.
+    Bounded by TOLD_HELLOS; the kernel hashes no hello of more than HELLO_BYTES (bpf/limits.h).
     """
 
     def __init__(self) -> None:

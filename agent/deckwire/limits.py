@@ -58,7 +58,7 @@ HANDSHAKE_MESSAGES = 64
 CERTIFICATES = 16
 """Certificates read of one Certificate message; the rest of a longer chain is counted."""
 
-TOLD_HELLOS = 16_384
+TOLD_HELLOS = 4_096
 """ClientHellos that the kernel may hide and the agent still knows; values are shared with the
 cache of parsed ones while that has them."""
 HELLO_CACHE = 2_048
