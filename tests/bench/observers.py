@@ -25,7 +25,8 @@ TCPDUMP_128, TCPDUMP, P0F = "tcpdump -s128", "tcpdump", "p0f"
 _SNIFFERS = {
     TCPDUMP_128: ("tcpdump", "-s", "128", "-w", "/dev/null", "-n", "-Z", "root", "-i", PARENT),
     TCPDUMP: ("tcpdump", "-w", "/dev/null", "-n", "-Z", "root", "-i", PARENT),
-    P0F: ("p0f", "-o", "/dev/null", "-i", PARENT),
+    # It writes to a regular file or not at all.
+    P0F: ("p0f", "-o", "p0f.log", "-i", PARENT),
 }
 
 _EVENT = re.compile(r"^<\d+>1 (\S+) \S+ \S+ - (\S+) \[")
@@ -135,6 +136,8 @@ def watching(lab: Lab, name: str, options: Sequence[str] = ()) -> Iterator[Agent
         process = sniffer(lab, name)
         try:
             yield None
+            if process.poll() is not None:
+                raise LabError(f"{name} ended with {process.returncode} while it was measured")
         finally:
             process.terminate()
             process.wait()
@@ -149,7 +152,11 @@ def watching(lab: Lab, name: str, options: Sequence[str] = ()) -> Iterator[Agent
 def sniffer(lab: Lab, name: str) -> subprocess.Popen[bytes]:
     """One of the others, with its packet socket open on the parent."""
     process = lab.popen(
-        lab.host, _SNIFFERS[name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        lab.host,
+        _SNIFFERS[name],
+        cwd=lab.directory,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     sockets = Path(f"/proc/{process.pid}/net/packet")
     wait_until(lambda: len(sockets.read_text().splitlines()) > 1, f"{name} captures")
