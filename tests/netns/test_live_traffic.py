@@ -29,6 +29,7 @@ from .watching import (
     conn_id,
     counted,
     fetch,
+    final_sums,
     time_ns,
 )
 from .wire import ACK, SYN, Flow, Segment, Tap, retransmits
@@ -240,10 +241,14 @@ def test_attackers_are_told_apart_and_repetitions_once(lab: Lab) -> None:
     openssl_server(lab, web, make_certificate(lab.directory, "www.example.test"))
     agent = AgentProcess(lab)
     for source in lab.client.ipv4:
-        for _ in range(5):
+        fetch(lab.client, web.v4, source=source)
+        agent.expect("tls_session", src_ip=source)
+        for _ in range(4):
             fetch(lab.client, web.v4, source=source)
     agent.stop()
     assert_nothing_lost(agent)
+    # From then on the kernel sends no sample of the hello, but of the answer.
+    assert final_sums(agent)["hellos_suppressed"] == 4 * len(lab.client.ipv4)
     for source in lab.client.ipv4:
         once = counted(agent, src_ip=source, direction="inbound")
         assert once == Counter(
