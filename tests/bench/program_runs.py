@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
+from ssl import TLSVersion
 from struct import Struct
 from typing import NamedTuple
 
@@ -45,7 +46,9 @@ from deckwire.deckies import Decky
 from deckwire.kernel.loading import Loaded, LoadRequest, load
 from deckwire.kernel.programs import Program
 from deckwire.kernel.syscalls import Command, bpf
+from deckwire.sample import SegmentSample, decode
 from deckwire.tables import Tables
+from tls.flights import handshake
 
 from . import cpu
 from .figures import Goal, Line, Spread, ratio
@@ -67,6 +70,7 @@ _SETTINGS = {
 _TEST_RUN = Struct("=IIIIQQII")
 """prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration."""
 _ZERO = bytes(4)
+_NEVER_NS = 1 << 62
 _XDP = "xdp_ingress"
 _OPTIONS = b"\x01\x01" + TIMESTAMP
 """What Linux has in every segment: two NOPs, timestamps."""
@@ -289,13 +293,29 @@ def _varied(side: _Side, noop: Program, rounds: int) -> Iterator[Line]:
         [talk.c("A", 1, 1, options=_OPTIONS) for talk in talks],
         lambda n: [talks[n].c("S", options=LINUX_OPTIONS), talks[n].s("SA", 0, 1)],
     )
-    hello = CLIENT_HELLO + bytes(300)
+    hello = handshake(TLSVersion.TLSv1_3).client
+    hello = hello[: 5 + int.from_bytes(hello[3:5], "big")]
+    what = f"segment with a ClientHello of {len(hello)} bytes"
+    told, alike = talks[: len(talks) // 2], talks[len(talks) // 2 :]
     yield _once_each(
         side,
         noop,
-        "segment with a ClientHello, sampled",
+        f"{what}, sampled",
         "samples_wanted",
-        [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in talks],
+        [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in told],
+    )
+    side.loaded.rings.drain()
+    side.loaded.programs["tc_ingress"].test_run(alike.pop().c("PA", 1, 1, hello, _OPTIONS))
+    (sample,) = (decode(data) for _, data in side.loaded.rings.drain())
+    if not isinstance(sample, SegmentSample):
+        raise TypeError(f"the hello is a {type(sample).__name__}")
+    side.tables.hellos.open(sample.hello, ("", "", ""), _NEVER_NS)
+    yield _once_each(
+        side,
+        noop,
+        f"{what}, told before",
+        "hellos_suppressed",
+        [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in alike],
     )
 
 
