@@ -608,22 +608,38 @@ static __always_inline void begin_stray(struct work *w, struct counters *c,
 
 /*
  * Has the agent told this ClientHello of this client within its window? The
- * server's answer is told none the less, so the connection remembers it.
+ * server's answer is told none the less, so the connection remembers it, and
+ * both directions stand as behind a hello that was sampled.
  */
-static __always_inline int hello_hidden(struct work *w, const struct packet *p,
-					struct flow *flow)
+static __always_inline int hide_hello(struct work *w, const struct packet *p,
+				      struct flow *flow)
 {
+	struct flow_side *side = &flow->totals.side[w->sender & 1];
+	struct flow_side *peer = &flow->totals.side[!(w->sender & 1)];
 	struct seen *seen;
 	__u32 slot = (flow->hello >> 32) & (HELLO_SEEN_SLOTS - 1);
 
-	if (!flow->hello)
+	if (p->seq != side->next_seq || p->seq != side->tls_seq)
 		return 0;
 	seen = hello_seen.lookup(&slot);
 	if (!seen || !hidden(seen, flow->hello, w, w->sender))
 		return 0;
 	flow->totals.flags |= FLOW_HELLO_HIDDEN;
 	flow->hello_end = p->seq + p->payload_len;
+	side->tls_state = TLS_OPEN;
+	side->tls_seq = flow->hello_end;
+	open_peer(peer, p);
 	return 1;
+}
+
+/* The hidden hello, or a part of it sent again. */
+static __always_inline int is_hidden_hello(const struct work *w,
+					   const struct packet *p,
+					   const struct flow *flow)
+{
+	return flow->totals.flags & FLOW_HELLO_HIDDEN &&
+	       w->sender == flow->totals.client &&
+	       seq_diff(p->seq + p->payload_len, flow->hello_end) <= 0;
 }
 
 /* Handshake bytes of this segment, if it may carry any. */
@@ -660,20 +676,6 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 	cut = walk->cut;
 	if (!cut)
 		return;
-	if (w->sender == flow->totals.client) {
-		if (flow->totals.flags & FLOW_HELLO_HIDDEN) {
-			/* the hello sent again */
-			if (seq_diff(p->seq + p->payload_len,
-				     flow->hello_end) <= 0)
-				return;
-		} else if (w->hashed && !ahead &&
-			   walk->flags == SAMPLE_TLS_STARTS &&
-			   walk->start_seq == p->seq && cut == p->payload_len &&
-			   hello_hidden(w, p, flow)) {
-			c->hellos_suppressed++;
-			return;
-		}
-	}
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
 	limit = w->sender == flow->totals.client ? TLS_CLIENT_BYTES
@@ -762,7 +764,8 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 			side->last_ack = p->ack;
 			side->flags |= SIDE_ACKED;
 		}
-		if (p->payload_len && side->tls_state != TLS_DONE)
+		if (p->payload_len && side->tls_state != TLS_DONE &&
+		    !is_hidden_hello(w, p, flow))
 			sample_tls(skb, w, c, p, set, flow, side, peer, ahead);
 		if (p->payload_len)
 			note_run(side, peer, p);
@@ -1009,6 +1012,7 @@ static __always_inline int may_be_hello(const struct work *w,
 	const struct flow_side *side = &flow->totals.side[w->sender & 1];
 
 	return w->sender == flow->totals.client && p->payload_len &&
+	       !(p->flags & TCP_RST) && flow->totals.close == CLOSE_NONE &&
 	       side->tls_state == TLS_START && !side->tls_samples &&
 	       !(flow->totals.flags & FLOW_STRAY);
 }
@@ -1074,6 +1078,8 @@ int decky_packet(struct __sk_buff *skb)
 		jumps.call(skb, JUMP_HELLO);
 		return TC_NEXT;
 	}
+	/* what was just learned need not be followed through all that comes */
+	asm volatile("" : : : "memory");
 	flow_segment(skb, step.work, step.counters, p, step.settings, flow);
 	return TC_NEXT;
 }
@@ -1173,6 +1179,8 @@ int decky_hello(struct __sk_buff *skb)
 		hash = absorb(hash, (__u64)addr[2] << 32 | addr[3]);
 		flow->hello = hash;
 		flow->session_id = walk->session_id;
+		if (hide_hello(step.work, p, flow))
+			step.counters->hellos_suppressed++;
 	}
 	step.work->hashed = 1;
 	jumps.call(skb, JUMP_PACKET);
