@@ -215,6 +215,13 @@ def test_what_does_not_fit_is_always_told(kernel: Kernel, other: bytes) -> None:
     assert signature(kernel, Talk(client_port=41_000), other) == 0
 
 
+@pytest.mark.parametrize("version", [0x0203, 0x0305])
+def test_what_is_no_tls_is_no_hello(kernel: Kernel, version: int) -> None:
+    tell(kernel, Talk())
+    assert sent(kernel, Talk(client_port=41_000), record(22, HELLO[5:], version)) == []
+    assert "hellos_suppressed" not in kernel.raised()
+
+
 def test_in_two_segments_or_behind_other_bytes_it_is_told(kernel: Kernel) -> None:
     tell(kernel, Talk())
     halves = HELLO[:100], HELLO[100:]
