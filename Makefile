@@ -16,6 +16,7 @@ $(VENV)/.installed: pyproject.toml Makefile
 	if [ -n "$$missing" ]; then $(APTGET) update -qq && $(APTGET) install -y -qq --no-install-recommends $$missing; fi
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m compileall -q agent
 	@touch $@
 
 demo: setup
@@ -46,6 +47,7 @@ differential: setup
 # JSON=file keeps the results, PARTS="programs rtt" measures these alone. The sniffers that it
 # compares with (tcpdump, p0f) are used where they are installed.
 bench: setup
+	$(BIN)/python -m compileall -q agent
 	$(BIN)/python tests/bench/run.py $(addprefix --json ,$(JSON)) $(addprefix --only ,$(PARTS))
 
 # The same under floods, with 100,000 connections, and for MINUTES of mixed traffic.

@@ -501,10 +501,10 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 				   struct half_open *half, struct flow *old)
 {
 	struct attempt_sample *sample;
+	struct flow *fresh, *stray, *older = old;
 	struct source *source;
-	struct flow *fresh;
-	struct flow *stray;
 	__u32 zero = 0, slot;
+	int met;
 
 	/* one by one: clang would OR the pointers, the verifier forbids it */
 	slot = source_slot(&w->key, half->client, set->seed);
@@ -517,10 +517,7 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 	fresh = flow_scratch.lookup(&zero);
 	if (!fresh)
 		return 0;
-	if (old) {
-		end_older(skb, w, c, p, set, old);
-		c->flow_reopened++;
-	} else if (source->flows >= set->flows_per_source) {
+	if (!old && source->flows >= set->flows_per_source) {
 		c->flow_source_capped++;
 		return 0;
 	}
@@ -530,15 +527,21 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 	sample->head.client = half->client;
 
 	stray = strays.lookup(&w->key);
-	if (stray && stray->synack.seq == half->synack.seq &&
-	    stray->synack.ip_version) {
+	met = stray && stray->synack.seq == half->synack.seq &&
+	      stray->synack.ip_version;
+	if (met) {
 		__builtin_memcpy(fresh, stray, sizeof(*stray));
 		fresh->totals.flags &= ~FLOW_STRAY;
 	} else {
-		if (stray)
-			end_older(skb, w, c, p, set, stray);
 		flow_begin(fresh, half);
+		/* there is no stray beside a flow: see begin_stray() */
+		if (!older)
+			older = stray;
 	}
+	if (older)
+		end_older(skb, w, c, p, set, older);
+	if (old)
+		c->flow_reopened++;
 	fresh->totals.established_ns = w->now;
 	fresh->totals.source_slot = slot;
 	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, w->now);
@@ -904,6 +907,7 @@ static __always_inline int known_bulk(struct __sk_buff *skb, struct work *w,
  */
 static __always_inline int enter(struct __sk_buff *skb, int ingress)
 {
+	const struct tcp_header *tcp;
 	struct decky_sketch *sketch;
 	struct ipv4_header *ip4;
 	struct ipv6_header *ip6;
@@ -961,7 +965,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->parsed = 0;
 	w->attempted = 0;
 	w->hashed = 0;
-	if (proto == PROTO_TCP && parse_tcp(skb, &w->packet) >= 0) {
+	tcp = proto == PROTO_TCP ? linear_tcp(skb, &w->packet) : 0;
+	if (tcp && fill_tcp(tcp, &w->packet) >= 0) {
 		w->parsed = 1;
 		w->now = frame_time(skb);
 		w->sender = make_key(&w->packet, &w->key);
@@ -1187,6 +1192,7 @@ int decky_hello(struct __sk_buff *skb)
 	return TC_NEXT;
 }
 
+#ifdef DECKWIRE_XDP
 /*
  * The assist at the driver: notes a SYN's time and options as early as there
  * is a frame. TC counts it and tells it; whatever is no plain SYN to a decky
@@ -1270,3 +1276,4 @@ int xdp_ingress(struct xdp_md *xdp)
 	c->syn_noted++;
 	return XDP_PASS;
 }
+#endif

@@ -305,17 +305,27 @@ static __always_inline int fill_tcp(const struct tcp_header *tcp,
 	return 0;
 }
 
-/* The TCP header at p->l4_off, which is linear as a rule but need not be. */
-static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p)
+/* The TCP header at p->l4_off where it is linear, as it is as a rule; or 0. */
+static __always_inline const struct tcp_header *
+linear_tcp(struct __sk_buff *skb, const struct packet *p)
 {
-	struct tcp_header *linear, copy;
+	const struct tcp_header *tcp;
 	__u64 off = p->l4_off;
 
-	if (off <= MAX_LINEAR_OFFSET) {
-		linear = (void *)(long)skb->data + off;
-		if ((void *)(linear + 1) <= (void *)(long)skb->data_end)
-			return fill_tcp(linear, p);
-	}
+	if (off > MAX_LINEAR_OFFSET)
+		return 0;
+	tcp = (void *)(long)skb->data + off;
+	return (void *)(tcp + 1) <= (void *)(long)skb->data_end ? tcp : 0;
+}
+
+/* The TCP header wherever it is. */
+static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p)
+{
+	const struct tcp_header *linear = linear_tcp(skb, p);
+	struct tcp_header copy;
+
+	if (linear)
+		return fill_tcp(linear, p);
 	if (bpf_skb_load_bytes(skb, p->l4_off, &copy, sizeof(copy)))
 		return PARSE_MALFORMED;
 	return fill_tcp(&copy, p);

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from deckwire.clock import KernelClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesFile
 from deckwire.failures import failing
 from deckwire.kernel.loading import LoadRequest, start_loader
-from deckwire.preparation import identifier, kernel_settings, open_outputs
 
 
 def run_live(settings: Settings) -> int:
@@ -21,6 +19,12 @@ def run_live(settings: Settings) -> int:
     registry = settings.deckies
     with failing(), start_loader() as loader:
         # Its interpreter starts beside this; it loads nothing before it is asked to.
+        from deckwire.preparation import (  # noqa: PLC0415
+            identifier,
+            kernel_settings,
+            open_outputs,
+        )
+
         if settings.deckies_file is not None:
             deckies_file = DeckiesFile(settings.deckies_file, settings.deckies)
             registry = deckies_file.read()
@@ -37,6 +41,7 @@ def run_live(settings: Settings) -> int:
         # While it compiles: parsers and cryptography take a tenth of a second to import.
         from deckwire.agent import Agent  # noqa: PLC0415
         from deckwire.assembly import assemble, expect_echoes  # noqa: PLC0415
+        from deckwire.clock import KernelClock  # noqa: PLC0415
 
         loaded = loader.finish()
         expect_echoes(loaded)

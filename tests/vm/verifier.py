@@ -65,7 +65,7 @@ def main() -> None:
     with contextlib.suppress(ValueError):  # only Linux 5.10 counts maps against it
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
-    request = LoadRequest()
+    request = LoadRequest(xdp="generic")
     kinds = dict.fromkeys((*request.programs, *request.jumps), "SCHED_CLS")
     module = compile_module(request.body())
     for name, kind in (kinds | {XDP_PROGRAM: "XDP"}).items():

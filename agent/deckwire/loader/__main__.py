@@ -86,7 +86,12 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     if request["xdp"] != "off":
         kinds[XDP_PROGRAM] = "XDP"
     module = compile_module(request)
-    loaded = load_programs(module, kinds)
+    try:
+        loaded = load_programs(module, kinds)
+    except LoaderError:
+        # Once more with the lines of the source, for the log.
+        load_programs(compile_module(request, lines=True), kinds)
+        raise
     maps = maps_of(module)
     for slot, name in enumerate(request["jumps"]):
         maps[JUMPS].update(slot.to_bytes(4, "little"), loaded[name].fd.to_bytes(4, "little"))
