@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import time
@@ -23,7 +24,9 @@ from deckwire.sample import Sample
 from deckwire.teller import Fate
 
 _ROUND_S = 1.0
-"""Seconds between two looks at interfaces, deckies and losses, and at least between two sweeps."""
+"""Seconds between two looks at interfaces, deckies and losses."""
+_SWEEP_S = 2.0
+"""Least between two sweeps."""
 _TOGETHER = 128
 """Samples taken between two writings of their events."""
 _FLUSH_S = 5.0
@@ -64,6 +67,9 @@ class Agent:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
+        # What is there now stays there: the collector would look through it again and again.
+        gc.collect()
+        gc.freeze()
         self._announce()
         try:
             self._loop()
@@ -85,7 +91,7 @@ class Agent:
                 self._flush()
                 took = time.monotonic() - now
                 # A full table takes long to sweep: never more than a twentieth of a CPU.
-                next_sweep = now + max(_ROUND_S, 20 * took)
+                next_sweep = now + max(_SWEEP_S, 20 * took)
             if now >= next_round:
                 next_round = now + _ROUND_S
                 self._housekeeping()

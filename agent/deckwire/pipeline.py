@@ -133,8 +133,11 @@ class Pipeline:
             if not batch.stray:
                 sources.update(map(_source_slot, states))
                 sources.subtract(states[number][3] for number in over)
+            told = [number for number in over if _is_told(states[number])]
+            self._tables.forget(batch, told, (states[number][3] for number in told))
             for number in over:
-                self._end_open(batch.flow(number), "idle")
+                if not _is_told(states[number]):
+                    self._end_open(batch.flow(number), "idle")
         self._tell_touches(self._scans.due(now_ns, self._attempts))
         self._evict(sources)
         self._tables.recount_sources(sources)
@@ -492,3 +495,9 @@ def _described(
     describe: Callable[..., _D], choices: Choices, keeps: Callable[[_K], bool] = lambda _: True
 ) -> Described[_K, _D]:
     return Described(partial(describe, choices=choices), keeps)
+
+
+def _is_told(state: tuple[int, int, int, int]) -> bool:
+    """Whether there is nothing left to tell of what FlowBatch.states gives."""
+    _, close, flags, _ = state
+    return close != abi.CLOSE_NONE and bool(flags & abi.FLOW_TOLD)

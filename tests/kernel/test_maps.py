@@ -96,6 +96,22 @@ def test_a_sweep_may_delete_what_it_gets(numbers: Map) -> None:
     assert list(numbers.items()) == []
 
 
+def test_a_batch_of_keys_is_deleted_but_those_that_are_gone(numbers: Map) -> None:
+    for n in range(100):
+        numbers.update(U32.pack(n), U64.pack(n))
+    wanted = [0, 1, 500, 501, 2, 99, 2, 502]
+    assert numbers.delete_batch(b"".join(map(U32.pack, wanted))) == 4
+    assert {U32.unpack(key)[0] for key, _ in numbers.items()} == set(range(3, 99))
+    assert numbers.delete_batch(b"") == 0
+    with pytest.raises(ValueError, match="4 bytes"):
+        numbers.delete_batch(b"abcde")
+
+
+def test_an_array_cannot_lose_entries(loaded: Loaded) -> None:
+    with pytest.raises(OSError, match="deletion from map"):
+        loaded.maps["settings"].delete_batch(bytes(4))
+
+
 def test_a_walk_without_batches_tells_the_same(
     numbers: Map, monkeypatch: pytest.MonkeyPatch
 ) -> None:
