@@ -22,6 +22,8 @@ COST, TOLD = "CPU of the agent per TLS handshake", "handshakes told"
 
 _EVERYTHING = ("--dedup-ttl", "0")
 _DRAIN_SECONDS = 10.0
+_LINGER_SECONDS = 10
+"""So long the agent keeps a connection that has ended."""
 
 
 class _Run(NamedTuple):
@@ -81,9 +83,12 @@ def _cost(
     seconds: int,
 ) -> Line:
     runs = []
-    for _ in range(rounds):
-        with watching(lab, "deckwire", agent_options) as agent:
-            assert agent is not None
+    with watching(lab, "deckwire", agent_options) as agent:
+        assert agent is not None
+        # A connection is forgotten ten seconds after its end: that is work too.
+        for _ in range(0, _LINGER_SECONDS if rounds > 1 else 0, seconds):
+            shake_hands(lab, decky, seconds, client_options)
+        for _ in range(rounds):
             runs.append(_run(lab, decky, agent, seconds, client_options))
     costs = Spread.of(1_000 * run.agent_seconds / run.connections for run in runs)
     others = Spread.of(1_000 * run.others_seconds / run.connections for run in runs).median
