@@ -179,7 +179,8 @@ class Tables:
                 if answered or time_ns < since_ns:
                     continue
                 at = number * size + 16 * (client & 1)
-                if batch.keys[at : at + 16] in sources or batch.keys[at : at + 8] in sources:
+                address = bytes(batch.keys[at : at + 16])
+                if address in sources or address[:8] in sources:
                     yield batch.entry(number)[0], client & 1, time_ns
 
     def take(self, flow: OpenFlow) -> OpenFlow | None:

@@ -44,24 +44,21 @@ _BATCH_COUNT = Struct("32xI")
 
 
 class Batch(NamedTuple):
-    """Entries of a map, one behind the other."""
+    """Entries of a map, one behind the other, in memory that the next batch is read into."""
 
     size: int
-    keys: bytes
-    values: bytes
+    keys: memoryview
+    values: memoryview
 
     def key(self, number: int) -> bytes:
         """Key of one of them."""
         size = len(self.keys) // self.size
-        return self.keys[number * size : (number + 1) * size]
+        return bytes(self.keys[number * size : (number + 1) * size])
 
     def entry(self, number: int) -> tuple[bytes, bytes]:
         """Key and value of one of them."""
-        keys, values = len(self.keys) // self.size, len(self.values) // self.size
-        return (
-            self.keys[number * keys : (number + 1) * keys],
-            self.values[number * values : (number + 1) * values],
-        )
+        size = len(self.values) // self.size
+        return self.key(number), bytes(self.values[number * size : (number + 1) * size])
 
 
 class Map:
@@ -95,6 +92,8 @@ class Map:
         self._key = ctypes.create_string_buffer(self.key_size)
         self._value = ctypes.create_string_buffer(self.value_size)
         addresses = ctypes.addressof(self._key), ctypes.addressof(self._value)
+        self._batch: tuple[Buffer, Buffer] | None = None
+        """What the last sweep read into: new memory costs more than the reading."""
         self._attr = _pack(_ELEMENT, fd, *addresses, 0)
         # A deletion with a value's address is refused.
         self._delete_attr = _pack(_ELEMENT, fd, addresses[0], 0, 0)
@@ -205,7 +204,7 @@ class Map:
     def batches(self) -> Iterator[Batch]:
         """All entries, read in batches where the kernel can (0.2 us an entry), else one by one.
 
-        Entries that come or go meanwhile may be told or not.
+        Entries that come or go meanwhile may be told or not. A batch is good until the next one.
 
         Raises:
             OSError: the kernel refused.
@@ -257,7 +256,9 @@ class Map:
         size = min(BATCH, self.max_entries)
         # A hash counts buckets in four bytes, other maps write a key.
         position = ctypes.create_string_buffer(max(self.key_size, 4))
-        keys, values = self._batch_buffers(size)
+        buffers, self._batch = self._batch, None
+        keys, values = buffers or self._batch_buffers(size)
+        size = len(keys) // self.key_size
         started = False
         restarts = 0
         while True:
@@ -289,10 +290,11 @@ class Map:
             count: int = _BATCH_COUNT.unpack_from(attr)[0]
             yield Batch(
                 count,
-                ctypes.string_at(keys, count * self.key_size),
-                ctypes.string_at(values, count * self.value_size),
+                memoryview(keys).cast("B")[: count * self.key_size],
+                memoryview(values).cast("B")[: count * self.value_size],
             )
             if result:
+                self._batch = keys, values
                 return
 
     def _batch_buffers(self, size: int) -> tuple[Buffer, Buffer]:
@@ -310,7 +312,7 @@ class Map:
             following = self._next_key(key)
             value = self.lookup(key)
             if value is not None:
-                yield Batch(1, key, value)
+                yield Batch(1, memoryview(key), memoryview(value))
             key = following
 
     def _next_key(self, key: bytes | None) -> bytes | None:
