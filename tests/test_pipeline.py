@@ -29,6 +29,7 @@ from deckwire.captures import Frame
 from deckwire.config import Budgets, Settings
 from deckwire.deckies import Decky, Registry, parse_address
 from deckwire.preparation import kernel_settings
+from deckwire.tables import Tables
 from replaying import SETTINGS, ReplayLab
 from tls.flights import Flight, handshake
 from told import names, of, one
@@ -190,6 +191,18 @@ def test_late_segments_make_no_ghost(lab: ReplayLab) -> None:
     conversation.wait(3).add(1, "A", 2, 7).wait(3).add(1, "R", 2, None)
     flows = of(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
     assert [flow["packets"] for flow in flows] == [7]
+
+
+@pytest.mark.parametrize(("seconds", "late", "strays"), [(5, 2, 0), (15, 0, 1)])
+def test_what_is_told_is_kept_for_late_segments_and_then_forgotten(
+    lab: ReplayLab, seconds: float, late: int, strays: int
+) -> None:
+    ended = Conversation().open().send(b"hello").close()
+    between = Conversation(client_port=40_001, start_ns=ended.now_ns).wait(seconds - 1).syn()
+    later = Conversation(start_ns=between.now_ns).wait(1).send(b"again").ack(1)
+    lab.frames(in_time(ended, between, later), [DECKY])
+    counters = Tables(lab.loaded.maps).counters()
+    assert (counters["frames_late"], counters["stray_inserts"]) == (late, strays)
 
 
 def test_scan_probes_are_counted_not_told(lab: ReplayLab) -> None:

@@ -133,6 +133,30 @@ def test_both_tables_are_swept_and_evictions_derived(lab: ReplayLab, tables: Tab
 
 
 @NEEDS_ROOT
+def test_those_that_are_forgotten_are_gone_and_their_sources_recounted(
+    lab: ReplayLab, tables: Tables
+) -> None:
+    names = ("flows", "strays")
+    keys = [bytes([n]) * 36 for n in range(1, 4)]
+    for name in names:
+        for key in keys:
+            lab.loaded.maps[name].update(key, flow(slot=4))
+    sources, slot = lab.loaded.maps["sources"], (4).to_bytes(4, "little")
+    sources.update(slot, b"budget of the s." + (9).to_bytes(8, "little"))
+    stays = keys[0]
+    for batch in tables.flow_batches():
+        chosen = [n for n in range(batch.entries.size) if batch.entries.key(n) != stays]
+        tables.forget(batch, chosen, [batch.states()[n][3] for n in chosen])
+        tables.forget(batch, [], [])
+    assert [(one.key, one.stray) for one in tables.open_flows()] == [(stays, False), (stays, True)]
+    tables.recount_sources({4: 1})
+    assert sources.lookup(slot) == b"budget of the s." + (1).to_bytes(8, "little")
+    counters = {**tables.counters(), "stray_inserts": 5, "stray_deletes": 1}
+    assert tables.evictions(counters)["stray_evicted"] == 1
+    sources.update(slot, bytes(24))
+
+
+@NEEDS_ROOT
 def test_sources_are_recounted_and_keep_their_budget(lab: ReplayLab, tables: Tables) -> None:
     sources, flows = lab.loaded.maps["sources"], lab.loaded.maps["flows"]
     slots = [slot.to_bytes(4, "little") for slot in (3, 4, 5)]
