@@ -86,7 +86,19 @@ def test_a_sweep_grows_its_batch_for_a_full_bucket(
     for n in range(5_000):
         numbers.update(U32.pack(n), U64.pack(n))
     monkeypatch.setattr(maps, "BATCH", 1)
-    assert len(dict(numbers.items())) == 5_000
+    with Map(os.dup(numbers.fd)) as fresh:  # which has no memory of an earlier sweep
+        assert len(dict(fresh.items())) == 5_000
+
+
+def test_a_sweep_inside_another_does_not_disturb_it(numbers: Map) -> None:
+    for n in range(3_000):
+        numbers.update(U32.pack(n), U64.pack(n))
+    once = list(numbers.items())
+    nested = []
+    for batch in numbers.batches():
+        assert list(numbers.items()) == once
+        nested += [batch.entry(n) for n in range(batch.size)]
+    assert nested == once
 
 
 def test_a_sweep_may_delete_what_it_gets(numbers: Map) -> None:

@@ -253,11 +253,10 @@ class Map:
 
     def _batches(self) -> Iterator[Batch]:
         """At least one batch; none at all where the map type knows no batches."""
-        size = min(BATCH, self.max_entries)
         # A hash counts buckets in four bytes, other maps write a key.
         position = ctypes.create_string_buffer(max(self.key_size, 4))
-        buffers, self._batch = self._batch, None
-        keys, values = buffers or self._batch_buffers(size)
+        keys, values = self._batch or self._batch_buffers(min(BATCH, self.max_entries))
+        self._batch = None  # a sweep inside this one reads into memory of its own
         size = len(keys) // self.key_size
         started = False
         restarts = 0

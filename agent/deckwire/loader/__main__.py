@@ -7,6 +7,7 @@ user; what the compiler and the verifier printed to standard error the agent kee
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -90,7 +91,8 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         loaded = load_programs(module, kinds)
     except LoaderError:
         # Once more with the lines of the source, for the log.
-        load_programs(compile_module(request, lines=True), kinds)
+        with contextlib.suppress(LoaderError):
+            load_programs(compile_module(request, lines=True), kinds)
         raise
     maps = maps_of(module)
     for slot, name in enumerate(request["jumps"]):
