@@ -771,7 +771,9 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 		    !is_hidden_hello(w, p, flow))
 			sample_tls(skb, w, c, p, set, flow, side, peer, ahead);
 		if (p->payload_len)
-			note_run(side, peer, p);
+			note_run(&flow->totals, p, w->sender);
+		if (p->flags & TCP_FIN)
+			flow->totals.fin = 1;
 		if (side_close(side, peer, p))
 			flow->totals.close = CLOSE_FIN;
 	}
@@ -789,20 +791,18 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct work *w,
 				     struct flow *flow)
 {
 	struct flow_side *side = &flow->totals.side[w->sender & 1];
-	struct flow_side *peer = &flow->totals.side[!(w->sender & 1)];
 
-	if (flow->totals.close != CLOSE_NONE ||
-	    flow->totals.flags & FLOW_PENDING || peer->flags & SIDE_FIN ||
-	    (side->flags & (SIDE_SEEN | SIDE_FIN)) != SIDE_SEEN)
+	if (flow->totals.close != CLOSE_NONE || flow->totals.fin ||
+	    flow->totals.flags & FLOW_PENDING || !(side->flags & SIDE_SEEN))
 		return 0;
 	if (p->payload_len && side->tls_state != TLS_DONE &&
 	    (side->tls_state != TLS_WATCH || side->tls_orphans ||
 	     seq_diff(p->seq, side->next_seq) > 0 ||
-	     (!continues_run(side, p) &&
+	     (!continues_run(&flow->totals, p, w->sender) &&
 	      may_begin_record(skb, p->l4_off + p->tcp_len))))
 		return 0;
 	if (p->payload_len)
-		note_run(side, peer, p);
+		note_run(&flow->totals, p, w->sender);
 	c->frames_flow++;
 	note_interval(w->now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
 		      &flow->totals.max_iat_ns);

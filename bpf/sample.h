@@ -96,7 +96,7 @@ struct flow_side {
 	__u8 tls_orphans;
 	__u8 tls_holes;
 	__u8 flags;
-	__u8 answered; /* the other end sent payload since */
+	__u8 pad;
 };
 
 enum flow_close {
@@ -120,21 +120,31 @@ enum flow_close {
 
 #define RTT_UNKNOWN 0xffffffff
 
-/* What is told of a connection at its end. */
+/*
+ * What is told of a connection at its end. The directions come in on different
+ * CPUs, and what both write costs each a transfer of its cache line: it stands
+ * in one, each side in its own. Lines begin 32 bytes into the value, for that
+ * is where Linux 6.1 and newer put it (struct htab_elem and a flow_key before
+ * it).
+ */
 struct flow_totals {
 	__u64 born_ns; /* with the key it identifies the connection for ever */
 	__u64 first_ns;
-	__u64 last_ns;
-	__u64 min_iat_ns;
-	__u64 max_iat_ns;
 	__u64 established_ns; /* the final ACK, 0 if not seen */
 	__u32 rtt_server_us;  /* SYN to SYN-ACK, or RTT_UNKNOWN */
 	__u32 rtt_client_us;  /* SYN-ACK to the final ACK */
+	/* of both directions */
+	__u64 last_ns;
+	__u64 min_iat_ns;
+	__u64 max_iat_ns;
 	__u8 client;
 	__u8 close;
 	__u8 flags;
-	__u8 pad;
+	__u8 fin;	   /* of any side; alone, for it is stored, not ORed */
 	__u32 source_slot; /* where sources counts it; strays: 0 */
+	__u8 talker;	   /* the end that sent payload last */
+	__u8 pad[31];
+	/* of each */
 	struct flow_side side[2];
 };
 

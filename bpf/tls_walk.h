@@ -30,26 +30,26 @@ static __always_inline void open_peer(struct flow_side *peer,
  * in the middle of a write, nor without a word of the other end after 64 KB:
  * to look for it would read each segment of bulk data, which is in fragments.
  */
-static __always_inline int continues_run(const struct flow_side *side,
-					 const struct packet *p)
+static __always_inline int continues_run(const struct flow_totals *totals,
+					 const struct packet *p, __u32 sender)
 {
+	const struct flow_side *side = &totals->side[sender & 1];
+
 	return side->bytes >= TLS_RUN_BYTES && !(side->flags & SIDE_PUSHED) &&
-	       !side->answered && p->seq == side->next_seq;
+	       totals->talker == (sender & 1) && p->seq == side->next_seq;
 }
 
 /* What continues_run() goes by, of a segment with payload. */
-static __always_inline void
-note_run(struct flow_side *side, struct flow_side *peer, const struct packet *p)
+static __always_inline void note_run(struct flow_totals *totals,
+				     const struct packet *p, __u32 sender)
 {
+	struct flow_side *side = &totals->side[sender & 1];
+
 	if (p->flags & TCP_PSH)
 		side->flags |= SIDE_PUSHED;
 	else
 		side->flags &= ~SIDE_PUSHED;
-	side->answered = 0;
-	/* a byte of its own, and left alone if it is set: the other CPU's line
-	 */
-	if (!peer->answered)
-		peer->answered = 1;
+	totals->talker = sender & 1;
 }
 
 /* Could a hello's record begin here? Bulk data shows at one linear byte. */

@@ -81,22 +81,24 @@ _flow_side = Struct(
     "tls_orphans" / Int8ul,
     "tls_holes" / Int8ul,
     "flags" / Int8ul,
-    "answered" / Int8ul,
+    "pad" / Int8ul,
 )
 _flow_totals = Struct(
     "born_ns" / Int64ul,
     "first_ns" / Int64ul,
-    "last_ns" / Int64ul,
-    "min_iat_ns" / Int64ul,
-    "max_iat_ns" / Int64ul,
     "established_ns" / Int64ul,
     "rtt_server_us" / Int32ul,
     "rtt_client_us" / Int32ul,
+    "last_ns" / Int64ul,
+    "min_iat_ns" / Int64ul,
+    "max_iat_ns" / Int64ul,
     "client" / Int8ul,
     "close" / Int8ul,
     "flags" / Int8ul,
-    "pad" / Int8ul,
+    "fin" / Int8ul,
     "source_slot" / Int32ul,
+    "talker" / Int8ul,
+    "pad" / Bytes(31),
     "side" / Array(2, _flow_side),
 )
 _flow = Struct(
@@ -265,8 +267,8 @@ OPENING = members(
 )
 FLOW_TOTALS = members(
     _flow_totals,
-    *("born_ns", "first_ns", "last_ns", "min_iat_ns", "max_iat_ns"),
-    *("rtt_server_us", "rtt_client_us", "client", "close", "flags"),
+    *("born_ns", "first_ns", "rtt_server_us", "rtt_client_us"),
+    *("last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
     *("side.0.packets", "side.0.bytes", "side.0.retransmits"),
     *("side.1.packets", "side.1.bytes", "side.1.retransmits"),
 )

@@ -140,11 +140,11 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
     (
         born_ns,
         first_ns,
+        rtt_server_us,
+        rtt_client_us,
         last_ns,
         min_iat_ns,
         max_iat_ns,
-        rtt_server_us,
-        rtt_client_us,
         client,
         close,
         flags,

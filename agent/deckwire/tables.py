@@ -19,7 +19,7 @@ _SLOT = Struct("<I")
 _ZERO = _SLOT.pack(0)
 _PRESENT = b"\1"
 _COUNTERS = Struct(f"<{len(abi.COUNTERS)}Q")
-_STATE = "<16xQ33xBBxI"
+_STATE = "<32xQ17xBBxI"
 _FLOW_STATE = Struct(f"{_STATE}{abi.FLOW_BYTES - calcsize(_STATE)}x")
 """last_ns, close, flags and source_slot of struct flow: a sweep looks at every entry, and to
 decode each would cost 30 us. A test holds it against abi.FLOW_TOTALS."""

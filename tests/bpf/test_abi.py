@@ -80,8 +80,9 @@ OFFSETS = {
     ("end_sample", "totals"): abi.SAMPLE_HEAD_BYTES,
     ("flow", "totals"): 0,
     ("flow", "totals.born_ns"): 0,
-    ("flow_totals", "side"): 64,  # each side is a cache line
-    ("flow_totals", "side[1]"): 128,
+    ("flow_totals", "last_ns"): 32,  # cache lines: of both directions,
+    ("flow_totals", "side"): 32 + 64,  # and of each
+    ("flow_totals", "side[1]"): 32 + 128,
     ("flow_key", "addr[1]"): 16,
     ("flow_key", "port"): 32,
     ("flow_key", "port[1]"): 34,
