@@ -107,8 +107,9 @@ def test_a_full_table_of_connections_pushes_out_the_greedy_alone(lab: Lab, web: 
     assert len(evicted) == sums["flows_evicted"]
     assert {event["fields"]["src_ip"] for event in evicted} == {greedy}
     # And those for whom there was no place are met as connections without a beginning.
-    ports = [event["fields"]["src_port"] for event in agent.find("tcp_flow_timing")]
-    assert len(ports) == len(set(ports))
+    flows = [event["fields"] for event in agent.find("tcp_flow_timing")]
+    ends = [(flow["src_ip"], flow["src_port"]) for flow in flows]
+    assert len(ends) == len(set(ends))
 
 
 def hold(held: ExitStack, lab: Lab, web: Node, source: str) -> socket.socket:
