@@ -11,6 +11,7 @@ APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 setup: $(VENV)/.installed
 
 # The venv is Debian's own Python with its site packages, because BCC's bindings are a Debian package.
+# Byte code is made here, as pip does for what it copies: a service cannot write it beside the sources.
 $(VENV)/.installed: pyproject.toml Makefile
 	@for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then $(APTGET) update -qq && $(APTGET) install -y -qq --no-install-recommends $$missing; fi
@@ -45,7 +46,8 @@ differential: setup
 
 # What it costs, against no agent and a no-op program (docs/performance.md); needs a quiet machine.
 # JSON=file keeps the results, PARTS="programs rtt" measures these alone. The sniffers that it
-# compares with (tcpdump, p0f) are used where they are installed.
+# compares with (tcpdump, p0f) are used where they are installed. Byte code anew: a source that was
+# edited since would be compiled at each measured start.
 bench: setup
 	$(BIN)/python -m compileall -q agent
 	$(BIN)/python tests/bench/run.py $(addprefix --json ,$(JSON)) $(addprefix --only ,$(PARTS))

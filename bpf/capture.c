@@ -534,7 +534,7 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 		fresh->totals.flags &= ~FLOW_STRAY;
 	} else {
 		flow_begin(fresh, half);
-		/* there is no stray beside a flow: see begin_stray() */
+		/* both only if two CPUs race: see begin_stray() */
 		if (!older)
 			older = stray;
 	}
