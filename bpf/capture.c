@@ -27,6 +27,8 @@
 /* TC_ACT_OK would end the chain for the programs behind ours. */
 #define TC_NEXT (-1)
 
+#define likely(x) __builtin_expect(!!(x), 1)
+
 /* Linear bytes that the address look-ups want. */
 #define LINEAR_LEN                                                             \
 	(sizeof(struct eth_header) +                                           \
@@ -786,11 +788,11 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
  * The segment of a known connection that is nothing but accounted: most of all
  * there are. 0 if it may be more than that; nothing has been touched then.
  */
-static __always_inline int flow_bulk(struct __sk_buff *skb, struct work *w,
-				     struct counters *c, const struct packet *p,
-				     struct flow *flow)
+static __always_inline int flow_bulk(struct __sk_buff *skb, __u32 sender,
+				     __u64 now, struct counters *c,
+				     const struct packet *p, struct flow *flow)
 {
-	struct flow_side *side = &flow->totals.side[w->sender & 1];
+	struct flow_side *side = &flow->totals.side[sender & 1];
 
 	if (flow->totals.close != CLOSE_NONE || flow->totals.fin ||
 	    flow->totals.flags & FLOW_PENDING || !(side->flags & SIDE_SEEN))
@@ -798,13 +800,13 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct work *w,
 	if (p->payload_len && side->tls_state != TLS_DONE &&
 	    (side->tls_state != TLS_WATCH || side->tls_orphans ||
 	     seq_diff(p->seq, side->next_seq) > 0 ||
-	     (!continues_run(&flow->totals, p, w->sender) &&
+	     (!continues_run(&flow->totals, p, sender) &&
 	      may_begin_record(skb, p->l4_off + p->tcp_len))))
 		return 0;
 	if (p->payload_len)
-		note_run(&flow->totals, p, w->sender);
+		note_run(&flow->totals, p, sender);
 	c->frames_flow++;
-	note_interval(w->now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
+	note_interval(now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
 		      &flow->totals.max_iat_ns);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
@@ -831,16 +833,18 @@ static __always_inline int is_decky6(const __be32 *addr)
 	return deckies6.lookup(&key) != 0;
 }
 
-/* IPv4 addresses as v4-mapped ones: both families share one path. */
 static __always_inline void fill_mapped(struct packet *p,
 					const struct ipv4_header *ip)
 {
-	__builtin_memset(p->saddr, 0, 2 * sizeof(__be32));
-	__builtin_memset(p->daddr, 0, 2 * sizeof(__be32));
-	p->saddr[2] = __builtin_bswap32(0xffff);
-	p->daddr[2] = __builtin_bswap32(0xffff);
-	p->saddr[3] = ip->saddr;
-	p->daddr[3] = ip->daddr;
+	map_address(p->saddr, ip->saddr);
+	map_address(p->daddr, ip->daddr);
+}
+
+static __always_inline void fill_addresses(struct packet *p,
+					   const struct ipv6_header *ip)
+{
+	__builtin_memcpy(p->saddr, ip->saddr, sizeof(p->saddr));
+	__builtin_memcpy(p->daddr, ip->daddr, sizeof(p->daddr));
 }
 
 static __always_inline int is_ours(const struct packet *p)
@@ -881,22 +885,49 @@ static __always_inline void count_ignored(struct counters *c,
 		c->ignored_not_tcp++;
 }
 
-/* Spares the segments of bulk data the jump. */
-static __always_inline int known_bulk(struct __sk_buff *skb, struct work *w,
+/*
+ * Spares the segments of bulk data the jump, and all that only other frames
+ * need: caches are small where the traffic is.
+ */
+static __always_inline int known_bulk(struct __sk_buff *skb,
+				      const struct packet *p,
+				      const struct flow_key *key, __u32 sender,
 				      struct counters *c, int ingress)
 {
 	struct settings *set;
 	struct flow *flow;
 	__u32 zero = 0;
+	__u64 now;
 
-	if ((w->packet.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) !=
-	    TCP_ACK)
+	if ((p->flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) != TCP_ACK)
 		return 0;
 	set = settings.lookup(&zero);
 	if (!set || (ingress && set->vepa))
 		return 0;
-	flow = flows.lookup(&w->key);
-	return flow && flow_bulk(skb, w, c, &w->packet, flow);
+	now = frame_time(skb);
+	flow = flows.lookup(key);
+	return flow && flow_bulk(skb, sender, now, c, p, flow);
+}
+
+/* What is in registers now is not worth a place on the stack. */
+static __always_inline void barrier(void)
+{
+	asm volatile("" : : : "memory");
+}
+
+/* None of the sketch's deckies, at neither end. */
+static __always_inline int foreign4(const struct decky_sketch *sketch,
+				    const struct ipv4_header *ip)
+{
+	return !sketch_has(sketch, sketch_bit4(ip->daddr)) &&
+	       !sketch_has(sketch, sketch_bit4(ip->saddr));
+}
+
+static __always_inline int foreign6(const struct decky_sketch *sketch,
+				    const struct ipv6_header *ip)
+{
+	return !sketch_has(sketch, sketch_bit6(ip->daddr)) &&
+	       !sketch_has(sketch, sketch_bit6(ip->saddr));
 }
 
 /*
@@ -907,21 +938,21 @@ static __always_inline int known_bulk(struct __sk_buff *skb, struct work *w,
  */
 static __always_inline int enter(struct __sk_buff *skb, int ingress)
 {
-	const struct tcp_header *tcp;
+	const struct tcp_header *tcp = 0;
+	__be32 saddr[4], daddr[4];
 	struct decky_sketch *sketch;
 	struct ipv4_header *ip4;
 	struct ipv6_header *ip6;
+	struct flow_key key;
 	struct counters *c;
 	struct cursor cur;
+	struct packet p;
 	struct work *w;
-	__u32 zero = 0;
+	__u32 zero = 0, sender = 0;
 	int proto;
 
 	c = counters.lookup(&zero);
 	if (!c)
-		return TC_NEXT;
-	w = works.lookup(&zero);
-	if (!w)
 		return TC_NEXT;
 	sketch = decky_sketch.lookup(&zero);
 	if (!sketch)
@@ -933,46 +964,50 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 							     : LINEAR_LEN);
 	cur.pos = (void *)(long)skb->data;
 	cur.end = (void *)(long)skb->data_end;
-	proto = parse_ethernet(&cur);
-	w->packet.l3_off = cur.pos - (void *)(long)skb->data;
+	proto = ethertype(&cur);
+	p.l3_off = sizeof(struct eth_header);
 	ip4 = cur.pos;
 	ip6 = cur.pos;
-	if (proto == ETH_P_IPV4 && (void *)(ip4 + 1) <= cur.end) {
-		if (!sketch_has(sketch, sketch_bit4(ip4->daddr)) &&
-		    !sketch_has(sketch, sketch_bit4(ip4->saddr))) {
+	if (likely(proto == ETH_P_IPV4) && (void *)(ip4 + 1) <= cur.end) {
+		if (foreign4(sketch, ip4)) {
 			c->foreign_no_decky++;
 			return TC_NEXT;
 		}
-		fill_mapped(&w->packet, ip4);
-		proto = parse_ipv4(&cur, &w->packet, skb->len);
+		barrier();
+		tcp = plain_tcp4(&cur, &p, skb->len);
+		if (tcp) {
+			map_address(saddr, ip4->saddr);
+			map_address(daddr, ip4->daddr);
+			sender = make_key(saddr, daddr, tcp->source, tcp->dest,
+					  &key);
+			barrier();
+		}
 	} else if (proto == ETH_P_IPV6 && (void *)(ip6 + 1) <= cur.end) {
-		if (!sketch_has(sketch, sketch_bit6(ip6->daddr)) &&
-		    !sketch_has(sketch, sketch_bit6(ip6->saddr))) {
+		if (foreign6(sketch, ip6)) {
 			c->foreign_no_decky++;
 			return TC_NEXT;
 		}
-		__builtin_memcpy(w->packet.saddr, ip6->saddr,
-				 sizeof(w->packet.saddr));
-		__builtin_memcpy(w->packet.daddr, ip6->daddr,
-				 sizeof(w->packet.daddr));
-		proto = parse_ipv6(&cur, &w->packet, skb->len);
-	} else {
+		barrier();
+		tcp = plain_tcp6(&cur, &p, skb->len);
+		if (tcp) {
+			sender = make_key(ip6->saddr, ip6->daddr, tcp->source,
+					  tcp->dest, &key);
+			barrier();
+		}
+	} else if (!is_vlan(proto)) {
 		c->foreign_not_ip++;
 		return TC_NEXT;
 	}
-	w->proto = proto;
+	if (tcp && fill_tcp(tcp, &p) >= 0 &&
+	    known_bulk(skb, &p, &key, sender, c, ingress))
+		return TC_NEXT;
+	w = works.lookup(&zero);
+	if (!w)
+		return TC_NEXT;
 	w->ingress = ingress;
 	w->parsed = 0;
 	w->attempted = 0;
 	w->hashed = 0;
-	tcp = proto == PROTO_TCP ? linear_tcp(skb, &w->packet) : 0;
-	if (tcp && fill_tcp(tcp, &w->packet) >= 0) {
-		w->parsed = 1;
-		w->now = frame_time(skb);
-		w->sender = make_key(&w->packet, &w->key);
-		if (known_bulk(skb, w, c, ingress))
-			return TC_NEXT;
-	}
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -1022,6 +1057,52 @@ static __always_inline int may_be_hello(const struct work *w,
 	       !(flow->totals.flags & FLOW_STRAY);
 }
 
+/*
+ * Reads the frame's headers, all but those that take a walk: the next protocol
+ * or a verdict is in w->proto. 0: none of a decky, which is counted.
+ */
+static __always_inline int parse_headers(struct __sk_buff *skb, struct work *w,
+					 struct counters *c)
+{
+	struct decky_sketch *sketch;
+	struct packet *p = &w->packet;
+	struct ipv4_header *ip4;
+	struct ipv6_header *ip6;
+	struct cursor cur;
+	__u32 zero = 0;
+	int proto;
+
+	sketch = decky_sketch.lookup(&zero);
+	if (!sketch)
+		return 0;
+	cur.pos = (void *)(long)skb->data;
+	cur.end = (void *)(long)skb->data_end;
+	proto = parse_ethernet(&cur);
+	p->l3_off = cur.pos - (void *)(long)skb->data;
+	ip4 = cur.pos;
+	ip6 = cur.pos;
+	if (proto == ETH_P_IPV4 && (void *)(ip4 + 1) <= cur.end) {
+		/* asked before, but not of a frame with a tag */
+		if (foreign4(sketch, ip4)) {
+			c->foreign_no_decky++;
+			return 0;
+		}
+		fill_mapped(p, ip4);
+		w->proto = parse_ipv4(&cur, p, skb->len);
+	} else if (proto == ETH_P_IPV6 && (void *)(ip6 + 1) <= cur.end) {
+		if (foreign6(sketch, ip6)) {
+			c->foreign_no_decky++;
+			return 0;
+		}
+		fill_addresses(p, ip6);
+		w->proto = parse_ipv6(&cur, p, skb->len);
+	} else {
+		c->foreign_not_ip++;
+		return 0;
+	}
+	return 1;
+}
+
 /* A decky's packet: known connections end here, others take one jump more. */
 int decky_packet(struct __sk_buff *skb)
 {
@@ -1033,7 +1114,11 @@ int decky_packet(struct __sk_buff *skb)
 	if (!step_begin(&step))
 		return TC_NEXT;
 	p = &step.work->packet;
-	if (!step.work->attempted) {
+	if (!step.work->parsed) {
+		if (!parse_headers(skb, step.work, step.counters))
+			return TC_NEXT;
+		/* not to be followed with each of them: as below */
+		asm volatile("" : : : "memory");
 		proto = step.work->proto;
 		if (p->ip_version == 6 && proto >= 0)
 			proto = parse_extensions(skb, p, proto);
@@ -1042,14 +1127,14 @@ int decky_packet(struct __sk_buff *skb)
 			step.counters->ignored_vepa_echo++;
 			return TC_NEXT;
 		}
-		if (!step.work->parsed) {
-			if (proto != PROTO_TCP || parse_tcp(skb, p) < 0) {
-				count_ignored(step.counters, p, proto);
-				return TC_NEXT;
-			}
-			step.work->now = frame_time(skb);
-			step.work->sender = make_key(p, &step.work->key);
+		if (proto != PROTO_TCP || parse_tcp(skb, p) < 0) {
+			count_ignored(step.counters, p, proto);
+			return TC_NEXT;
 		}
+		step.work->now = frame_time(skb);
+		step.work->sender = make_key(p->saddr, p->daddr, p->sport,
+					     p->dport, &step.work->key);
+		step.work->parsed = 1;
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
 			if (!is_ours(p))
 				step.counters->foreign_no_decky++;
@@ -1248,14 +1333,13 @@ int xdp_ingress(struct xdp_md *xdp)
 	} else {
 		if (!is_decky6(ip6->daddr))
 			return XDP_PASS;
-		__builtin_memcpy(p->saddr, ip6->saddr, sizeof(p->saddr));
-		__builtin_memcpy(p->daddr, ip6->daddr, sizeof(p->daddr));
+		fill_addresses(p, ip6);
 		proto = parse_ipv6(&cur, p, xdp->data_end - xdp->data);
 	}
 	if (proto != PROTO_TCP || fill_tcp(tcp, p) < 0)
 		return XDP_PASS;
 	w->now = bpf_ktime_get_ns();
-	w->sender = make_key(p, &w->key);
+	w->sender = make_key(p->saddr, p->daddr, p->sport, p->dport, &w->key);
 	half = half_open.lookup(&w->key);
 	if (half && is_attempt(half, w))
 		return XDP_PASS;

@@ -136,22 +136,32 @@ static __always_inline __u32 be32(__be32 v)
 	return __builtin_bswap32(v);
 }
 
-/* The EtherType behind all in-band tags; offloaded tags are not in the data. */
-static __always_inline int parse_ethernet(struct cursor *c)
+static __always_inline int is_vlan(int proto)
+{
+	return proto == ETH_P_8021Q || proto == ETH_P_8021AD ||
+	       proto == ETH_P_QINQ_OLD;
+}
+
+/* The EtherType, of the first in-band tag if there is one. */
+static __always_inline int ethertype(struct cursor *c)
 {
 	struct eth_header *eth = c->pos;
-	struct vlan_header *tag;
-	__u16 proto;
 
 	if ((void *)(eth + 1) > c->end)
 		return PARSE_MALFORMED;
 	c->pos = eth + 1;
-	proto = be16(eth->proto);
+	return be16(eth->proto);
+}
+
+/* The EtherType behind all in-band tags; offloaded tags are not in the data. */
+static __always_inline int parse_ethernet(struct cursor *c)
+{
+	int proto = ethertype(c);
+	struct vlan_header *tag;
 
 #pragma unroll
 	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
-		if (proto != ETH_P_8021Q && proto != ETH_P_8021AD &&
-		    proto != ETH_P_QINQ_OLD)
+		if (!is_vlan(proto))
 			break;
 		tag = c->pos;
 		if ((void *)(tag + 1) > c->end)
@@ -332,42 +342,94 @@ static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p)
 }
 
 /*
+ * The TCP header directly behind a whole IPv4 header without options, or 0;
+ * p learns of the IP header no more than fill_tcp() has to know.
+ */
+static __always_inline const struct tcp_header *
+plain_tcp4(const struct cursor *c, struct packet *p, __u32 frame_len)
+{
+	const struct ipv4_header *ip = c->pos;
+	const struct tcp_header *tcp = (void *)(ip + 1);
+
+	if ((void *)(tcp + 1) > c->end || ip->version_ihl != 0x45 ||
+	    ip->protocol != PROTO_TCP ||
+	    ip->frag_off & __builtin_bswap16(IP_MF | IP_OFFSET))
+		return 0;
+	p->l3_len = be16(ip->tot_len);
+	if (!p->l3_len)
+		p->l3_len = frame_len - p->l3_off;
+	p->l4_off = p->l3_off + sizeof(*ip);
+	return tcp;
+}
+
+/* The same behind an IPv6 header. */
+static __always_inline const struct tcp_header *
+plain_tcp6(const struct cursor *c, struct packet *p, __u32 frame_len)
+{
+	const struct ipv6_header *ip = c->pos;
+	const struct tcp_header *tcp = (void *)(ip + 1);
+
+	if ((void *)(tcp + 1) > c->end ||
+	    be32(ip->version_class_label) >> 28 != 6 ||
+	    ip->next_header != PROTO_TCP)
+		return 0;
+	p->l3_len = be16(ip->payload_len);
+	if (p->l3_len)
+		p->l3_len += sizeof(*ip);
+	else
+		p->l3_len = frame_len - p->l3_off;
+	p->l4_off = p->l3_off + sizeof(*ip);
+	return tcp;
+}
+
+/* All members of IPv4 addresses as v4-mapped ones: both families share a key.
+ */
+static __always_inline void map_address(__be32 mapped[4], __be32 addr)
+{
+	mapped[0] = 0;
+	mapped[1] = 0;
+	mapped[2] = __builtin_bswap32(0xffff);
+	mapped[3] = addr;
+}
+
+/*
  * Fills the key of both directions and returns the sender's end: the lower
  * port is end 0; of equal ports any total order of addresses does.
  */
-static __always_inline __u8 make_key(const struct packet *p,
-				     struct flow_key *key)
+static __always_inline __u8 make_key(const __be32 saddr[4],
+				     const __be32 daddr[4], __be16 sport,
+				     __be16 dport, struct flow_key *key)
 {
 	__u8 sender;
 	int i;
 
-	if (p->sport != p->dport)
-		sender = be16(p->sport) > be16(p->dport);
-	else if (p->saddr[3] != p->daddr[3])
-		sender = p->saddr[3] > p->daddr[3];
-	else if (p->saddr[2] != p->daddr[2])
-		sender = p->saddr[2] > p->daddr[2];
-	else if (p->saddr[1] != p->daddr[1])
-		sender = p->saddr[1] > p->daddr[1];
+	if (sport != dport)
+		sender = be16(sport) > be16(dport);
+	else if (saddr[3] != daddr[3])
+		sender = saddr[3] > daddr[3];
+	else if (saddr[2] != daddr[2])
+		sender = saddr[2] > daddr[2];
+	else if (saddr[1] != daddr[1])
+		sender = saddr[1] > daddr[1];
 	else
-		sender = p->saddr[0] > p->daddr[0];
+		sender = saddr[0] > daddr[0];
 
 	if (sender) {
 #pragma unroll
 		for (i = 0; i < 4; i++) {
-			key->addr[1][i] = p->saddr[i];
-			key->addr[0][i] = p->daddr[i];
+			key->addr[1][i] = saddr[i];
+			key->addr[0][i] = daddr[i];
 		}
-		key->port[1] = p->sport;
-		key->port[0] = p->dport;
+		key->port[1] = sport;
+		key->port[0] = dport;
 	} else {
 #pragma unroll
 		for (i = 0; i < 4; i++) {
-			key->addr[0][i] = p->saddr[i];
-			key->addr[1][i] = p->daddr[i];
+			key->addr[0][i] = saddr[i];
+			key->addr[1][i] = daddr[i];
 		}
-		key->port[0] = p->sport;
-		key->port[1] = p->dport;
+		key->port[0] = sport;
+		key->port[1] = dport;
 	}
 	return sender;
 }

@@ -21,9 +21,14 @@ from .frames import (
     CHANGE_CIPHER_SPEC,
     DECKY,
     DECKY_B,
+    DSTOPTS,
     SERVER_HELLO,
     TALK6,
+    TCP,
     Talk,
+    ethernet,
+    extension,
+    ipv6,
     record,
 )
 from .harness import SECOND, SETTINGS, Kernel, Wait
@@ -103,6 +108,22 @@ def test_a_hello_that_was_told_is_hidden(kernel: Kernel, talk: Talk) -> None:
 def test_on_another_decky_too(kernel: Kernel) -> None:
     tell(kernel, Talk(server=DECKY))
     assert sent(kernel, Talk(server=DECKY_B, server_port=8_443), HELLO) == []
+
+
+def behind_an_extension(frame: bytes) -> bytes:
+    """A frame of TALK6 with destination options in front of its TCP header."""
+    packet = extension(DSTOPTS, TCP, frame[54:])
+    return ethernet(ipv6(packet, TALK6.client, TALK6.server, next_header=DSTOPTS))
+
+
+def test_behind_extension_headers_too(kernel: Kernel) -> None:
+    tell(kernel, TALK6)
+    for payload, told in ((HELLO, 0), (hello(SNI), 1)):
+        talk = replace(TALK6, client_port=41_000 + told)
+        segment = behind_an_extension(talk.c("PA", 1, 1, payload))
+        kernel.feed(Wait(2 * SECOND), *talk.opened(), segment)
+        assert [sample.payload for sample in segments(kernel)] == [payload] * told
+    assert kernel.raised()["hellos_suppressed"] == 1
 
 
 def test_what_is_hidden_is_counted(kernel: Kernel) -> None:
