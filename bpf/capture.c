@@ -356,7 +356,7 @@ static __always_inline void on_synack(struct __sk_buff *skb, struct work *w,
 	__u32 zero = 0, acked;
 
 	c->frames_synack++;
-	flow = flows.lookup(&w->key);
+	flow = flows.lookup(&w->id);
 	if (flow && flow->totals.close == CLOSE_NONE &&
 	    flow->synack.ip_version && flow->synack.seq == p->seq) {
 		flow_retransmit(w, flow);
@@ -544,12 +544,13 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 		end_older(skb, w, c, p, set, older);
 	if (old)
 		c->flow_reopened++;
+	fresh->key = w->key;
 	fresh->totals.established_ns = w->now;
 	fresh->totals.source_slot = slot;
 	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, w->now);
 	sample->head.born_ns = fresh->totals.born_ns;
 
-	if (flows.update(&w->key, fresh)) {
+	if (flows.update(&w->id, fresh)) {
 		c->flow_insert_failed++;
 		return 0;
 	}
@@ -604,6 +605,7 @@ static __always_inline void begin_stray(struct work *w, struct counters *c,
 		side_begin_unseen(&fresh->totals.side[0]);
 		side_begin_unseen(&fresh->totals.side[1]);
 	}
+	fresh->key = w->key;
 	fresh->totals.flags = FLOW_STRAY;
 	if (strays.insert(&w->key, fresh))
 		c->stray_failed++;
@@ -891,21 +893,13 @@ static __always_inline void count_ignored(struct counters *c,
  */
 static __always_inline int known_bulk(struct __sk_buff *skb,
 				      const struct packet *p,
-				      const struct flow_key *key, __u32 sender,
-				      struct counters *c, int ingress)
+				      const struct flow_id *id, __u32 sender,
+				      struct counters *c)
 {
-	struct settings *set;
+	__u64 now = frame_time(skb);
 	struct flow *flow;
-	__u32 zero = 0;
-	__u64 now;
 
-	if ((p->flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) != TCP_ACK)
-		return 0;
-	set = settings.lookup(&zero);
-	if (!set || (ingress && set->vepa))
-		return 0;
-	now = frame_time(skb);
-	flow = flows.lookup(key);
+	flow = flows.lookup(id);
 	return flow && flow_bulk(skb, sender, now, c, p, flow);
 }
 
@@ -930,6 +924,33 @@ static __always_inline int foreign6(const struct decky_sketch *sketch,
 	       !sketch_has(sketch, sketch_bit6(ip->saddr));
 }
 
+/* The id of a plain segment's connection; returns the sender's end. */
+static __always_inline __u32 entry_id4(struct flow_id *id,
+				       const struct ipv4_header *ip,
+				       const struct tcp_header *tcp)
+{
+	if (be16(tcp->source) > be16(tcp->dest) ||
+	    (tcp->source == tcp->dest && ip->saddr > ip->daddr)) {
+		make_id4(id, ip->daddr, ip->saddr, tcp->dest, tcp->source);
+		return 1;
+	}
+	make_id4(id, ip->saddr, ip->daddr, tcp->source, tcp->dest);
+	return 0;
+}
+
+static __always_inline __u32 entry_id6(struct flow_id *id,
+				       const struct ipv6_header *ip,
+				       const struct tcp_header *tcp, __u64 seed)
+{
+	if (sender_end(ip->saddr, ip->daddr, tcp->source, tcp->dest)) {
+		make_id6(id, ip->daddr, ip->saddr, tcp->dest, tcp->source,
+			 seed);
+		return 1;
+	}
+	make_id6(id, ip->saddr, ip->daddr, tcp->source, tcp->dest, seed);
+	return 0;
+}
+
 /*
  * The first step, at each hook: frames that are of no decky leave here, and
  * those that are only accounted. What is behind it is a program of its own, so
@@ -939,13 +960,13 @@ static __always_inline int foreign6(const struct decky_sketch *sketch,
 static __always_inline int enter(struct __sk_buff *skb, int ingress)
 {
 	const struct tcp_header *tcp = 0;
-	__be32 saddr[4], daddr[4];
 	struct decky_sketch *sketch;
+	struct settings *set;
 	struct ipv4_header *ip4;
 	struct ipv6_header *ip6;
-	struct flow_key key;
 	struct counters *c;
 	struct cursor cur;
+	struct flow_id id;
 	struct packet p;
 	struct work *w;
 	__u32 zero = 0, sender = 0;
@@ -956,6 +977,9 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		return TC_NEXT;
 	sketch = decky_sketch.lookup(&zero);
 	if (!sketch)
+		return TC_NEXT;
+	set = settings.lookup(&zero);
+	if (!set)
 		return TC_NEXT;
 	/* drivers and tunnels may leave headers in fragments */
 	if ((__u32)(skb->data_end - skb->data) < LINEAR_LEN &&
@@ -976,10 +1000,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		barrier();
 		tcp = plain_tcp4(&cur, &p, skb->len);
 		if (tcp) {
-			map_address(saddr, ip4->saddr);
-			map_address(daddr, ip4->daddr);
-			sender = make_key(saddr, daddr, tcp->source, tcp->dest,
-					  &key);
+			sender = entry_id4(&id, ip4, tcp);
 			barrier();
 		}
 	} else if (proto == ETH_P_IPV6 && (void *)(ip6 + 1) <= cur.end) {
@@ -990,16 +1011,17 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		barrier();
 		tcp = plain_tcp6(&cur, &p, skb->len);
 		if (tcp) {
-			sender = make_key(ip6->saddr, ip6->daddr, tcp->source,
-					  tcp->dest, &key);
+			sender = entry_id6(&id, ip6, tcp, set->seed);
 			barrier();
 		}
 	} else if (!is_vlan(proto)) {
 		c->foreign_not_ip++;
 		return TC_NEXT;
 	}
+	/* a VEPA switch's echo must be looked into */
 	if (tcp && fill_tcp(tcp, &p) >= 0 &&
-	    known_bulk(skb, &p, &key, sender, c, ingress))
+	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_ACK &&
+	    !(ingress && set->vepa) && known_bulk(skb, &p, &id, sender, c))
 		return TC_NEXT;
 	w = works.lookup(&zero);
 	if (!w)
@@ -1132,8 +1154,9 @@ int decky_packet(struct __sk_buff *skb)
 			return TC_NEXT;
 		}
 		step.work->now = frame_time(skb);
-		step.work->sender = make_key(p->saddr, p->daddr, p->sport,
-					     p->dport, &step.work->key);
+		step.work->sender = make_key(p, &step.work->key);
+		make_id(&step.work->id, &step.work->key, p->ip_version,
+			step.settings->seed);
 		step.work->parsed = 1;
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
 			if (!is_ours(p))
@@ -1146,7 +1169,7 @@ int decky_packet(struct __sk_buff *skb)
 		}
 	}
 
-	flow = flows.lookup(&step.work->key);
+	flow = flows.lookup(&step.work->id);
 	if (!flow)
 		flow = strays.lookup(&step.work->key);
 	/* a handshake may be completing, over an older connection even */
@@ -1207,7 +1230,7 @@ int decky_attempt(struct __sk_buff *skb)
 
 	if (!step_begin(&step))
 		return TC_NEXT;
-	flow = flows.lookup(&step.work->key);
+	flow = flows.lookup(&step.work->id);
 	half = half_open.lookup(&step.work->key);
 	if (half && completes(step.work, &step.work->packet, half)) {
 		if (!promote(skb, step.work, step.counters, &step.work->packet,
@@ -1244,7 +1267,7 @@ int decky_hello(struct __sk_buff *skb)
 	walk = hello_walks.lookup(&zero);
 	if (!walk)
 		return TC_NEXT;
-	flow = flows.lookup(&step.work->key);
+	flow = flows.lookup(&step.work->id);
 	if (!flow)
 		return TC_NEXT;
 	p = &step.work->packet;
@@ -1339,7 +1362,7 @@ int xdp_ingress(struct xdp_md *xdp)
 	if (proto != PROTO_TCP || fill_tcp(tcp, p) < 0)
 		return XDP_PASS;
 	w->now = bpf_ktime_get_ns();
-	w->sender = make_key(p->saddr, p->daddr, p->sport, p->dport, &w->key);
+	w->sender = make_key(p, &w->key);
 	half = half_open.lookup(&w->key);
 	if (half && is_attempt(half, w))
 		return XDP_PASS;

@@ -6,6 +6,7 @@
 #ifndef DECKWIRE_HASH_H
 #define DECKWIRE_HASH_H
 
+#include "parsing.h"
 #include "sample.h"
 
 static __always_inline __u64 mix(__u64 hash, __u64 word)
@@ -45,6 +46,46 @@ static __always_inline int sketch_has(const struct decky_sketch *sketch,
 {
 	bit &= DECKY_BITS - 1;
 	return sketch->word[bit / 64] >> (bit & 63) & 1;
+}
+
+/* The id of an IPv4 connection; addresses and ports are those of end 0 and 1.
+ */
+static __always_inline void make_id4(struct flow_id *id, __be32 addr0,
+				     __be32 addr1, __be16 port0, __be16 port1)
+{
+	id->ends = (__u64)addr0 << 32 | addr1;
+	id->port[0] = port0;
+	id->port[1] = port1;
+	id->version = 4;
+}
+
+static __always_inline void make_id6(struct flow_id *id, const __be32 *addr0,
+				     const __be32 *addr1, __be16 port0,
+				     __be16 port1, __u64 seed)
+{
+	__u64 hash;
+
+	hash = absorb(seed, (__u64)addr0[0] << 32 | addr0[1]);
+	hash = absorb(hash, (__u64)addr0[2] << 32 | addr0[3]);
+	hash = absorb(hash, (__u64)addr1[0] << 32 | addr1[1]);
+	hash = absorb(hash, (__u64)addr1[2] << 32 | addr1[3]);
+	id->ends = hash;
+	id->port[0] = port0;
+	id->port[1] = port1;
+	id->version = 6;
+}
+
+/* Either; agent/deckwire/flow.py computes the same. */
+static __always_inline void make_id(struct flow_id *id,
+				    const struct flow_key *key, __u8 version,
+				    __u64 seed)
+{
+	if (version == 4)
+		make_id4(id, key->addr[0][3], key->addr[1][3], key->port[0],
+			 key->port[1]);
+	else
+		make_id6(id, key->addr[0], key->addr[1], key->port[0],
+			 key->port[1], seed);
 }
 
 /* The hash of a source: an IPv6 attacker owns at least a /64. */

@@ -21,7 +21,7 @@ BPF_TABLE("hash", __u32, __u8, vepa_parents, MAX_VEPA_PARENTS);
 /* Spoofed SYNs stay in here; nothing but a real handshake leaves it. */
 BPF_TABLE("lru_hash", struct flow_key, struct half_open, half_open,
 	  MAX_HALF_OPEN);
-BPF_F_TABLE("hash", struct flow_key, struct flow, flows, MAX_FLOWS,
+BPF_F_TABLE("hash", struct flow_id, struct flow, flows, MAX_FLOWS,
 	    BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct flow_key, struct flow, strays, MAX_STRAYS);
 
@@ -57,6 +57,7 @@ BPF_TABLE("percpu_array", __u32, struct hello_walk, hello_walks, 1);
 struct work {
 	struct packet packet;
 	struct flow_key key;
+	struct flow_id id;
 	__u32 sender;
 	__u64 now;
 	__s32 proto; /* or a negative verdict of the parsers */

@@ -393,43 +393,47 @@ static __always_inline void map_address(__be32 mapped[4], __be32 addr)
 }
 
 /*
- * Fills the key of both directions and returns the sender's end: the lower
- * port is end 0; of equal ports any total order of addresses does.
+ * The sender's end of a connection: the lower port is end 0; of equal ports
+ * any total order of addresses does.
  */
-static __always_inline __u8 make_key(const __be32 saddr[4],
-				     const __be32 daddr[4], __be16 sport,
-				     __be16 dport, struct flow_key *key)
+static __always_inline __u8 sender_end(const __be32 saddr[4],
+				       const __be32 daddr[4], __be16 sport,
+				       __be16 dport)
 {
-	__u8 sender;
-	int i;
-
 	if (sport != dport)
-		sender = be16(sport) > be16(dport);
-	else if (saddr[3] != daddr[3])
-		sender = saddr[3] > daddr[3];
-	else if (saddr[2] != daddr[2])
-		sender = saddr[2] > daddr[2];
-	else if (saddr[1] != daddr[1])
-		sender = saddr[1] > daddr[1];
-	else
-		sender = saddr[0] > daddr[0];
+		return be16(sport) > be16(dport);
+	if (saddr[3] != daddr[3])
+		return saddr[3] > daddr[3];
+	if (saddr[2] != daddr[2])
+		return saddr[2] > daddr[2];
+	if (saddr[1] != daddr[1])
+		return saddr[1] > daddr[1];
+	return saddr[0] > daddr[0];
+}
+
+/* Fills the key of both directions and returns the sender's end. */
+static __always_inline __u8 make_key(const struct packet *p,
+				     struct flow_key *key)
+{
+	__u8 sender = sender_end(p->saddr, p->daddr, p->sport, p->dport);
+	int i;
 
 	if (sender) {
 #pragma unroll
 		for (i = 0; i < 4; i++) {
-			key->addr[1][i] = saddr[i];
-			key->addr[0][i] = daddr[i];
+			key->addr[1][i] = p->saddr[i];
+			key->addr[0][i] = p->daddr[i];
 		}
-		key->port[1] = sport;
-		key->port[0] = dport;
+		key->port[1] = p->sport;
+		key->port[0] = p->dport;
 	} else {
 #pragma unroll
 		for (i = 0; i < 4; i++) {
-			key->addr[0][i] = saddr[i];
-			key->addr[1][i] = daddr[i];
+			key->addr[0][i] = p->saddr[i];
+			key->addr[1][i] = p->daddr[i];
 		}
-		key->port[0] = sport;
-		key->port[1] = dport;
+		key->port[0] = p->sport;
+		key->port[1] = p->dport;
 	}
 	return sender;
 }

@@ -21,6 +21,18 @@ struct flow_key {
 	__be16 port[2];
 };
 
+/*
+ * What the table of connections goes by: with its head an entry of so short a
+ * key begins in one cache line, and it hashes in half the time. IPv4: the
+ * addresses themselves. IPv6: a seeded hash of them, so two connections pass
+ * for one if they share both ports and 64 bits that nobody outside can aim at.
+ */
+struct flow_id {
+	__u64 ends;
+	__be16 port[2];
+	__u32 version;
+};
+
 #define OPENING_DF 0x1
 #define OPENING_RESERVED 0x2
 #define MAX_TCP_OPTIONS 40
@@ -123,16 +135,12 @@ enum flow_close {
 /*
  * What is told of a connection at its end. The directions come in on different
  * CPUs, and what both write costs each a transfer of its cache line: it stands
- * in one, each side in its own. Lines begin 32 bytes into the value, for that
- * is where Linux 6.1 and newer put it (struct htab_elem and a flow_key before
- * it).
+ * in one, behind the end of the key, each side in its own. Lines begin 56 bytes
+ * into the value, for that is where Linux 6.1 and newer put it (a word of the
+ * allocator, struct htab_elem and a flow_id before it).
  */
 struct flow_totals {
 	__u64 born_ns; /* with the key it identifies the connection for ever */
-	__u64 first_ns;
-	__u64 established_ns; /* the final ACK, 0 if not seen */
-	__u32 rtt_server_us;  /* SYN to SYN-ACK, or RTT_UNKNOWN */
-	__u32 rtt_client_us;  /* SYN-ACK to the final ACK */
 	/* of both directions */
 	__u64 last_ns;
 	__u64 min_iat_ns;
@@ -143,9 +151,14 @@ struct flow_totals {
 	__u8 fin;	   /* of any side; alone, for it is stored, not ORed */
 	__u32 source_slot; /* where sources counts it; strays: 0 */
 	__u8 talker;	   /* the end that sent payload last */
-	__u8 pad[31];
+	__u8 pad[15];
 	/* of each */
 	struct flow_side side[2];
+	/* of the beginning */
+	__u64 first_ns;
+	__u64 established_ns; /* the final ACK, 0 if not seen */
+	__u32 rtt_server_us;  /* SYN to SYN-ACK, or RTT_UNKNOWN */
+	__u32 rtt_client_us;  /* SYN-ACK to the final ACK */
 };
 
 /* A connection, with the openings that it began with. */
@@ -156,7 +169,7 @@ struct flow {
 	__u64 hello; /* seeded hash of the ClientHello and who sent it, or 0 */
 	__u64 session_id; /* seeded hash of the one in it; 0: none */
 	__u32 hello_end;  /* seq of the byte behind it */
-	__u32 pad;
+	struct flow_key key;
 };
 
 enum sample_kind {

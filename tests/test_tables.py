@@ -11,20 +11,26 @@ from hypothesis import strategies as st
 
 from deckwire import abi
 from deckwire.deckies import Decky, parse_address
+from deckwire.flow import flow_id
 from deckwire.sample import flow_record
 from deckwire.tables import OpenFlow, Tables
 from replaying import ReplayLab
 
 NEEDS_ROOT = pytest.mark.root
 KEY = bytes(range(36))
+ENTRY = flow_id(KEY, 0)
+"""What a table finds it by; any seed will do where only sweeps look."""
 DECKY = Decky("web-1", parse_address("198.51.100.7"))
 DECKY6 = Decky("web-6", parse_address("2001:db8::7"))
 
 
-def flow(born_ns: int = 1, *, last_ns: int = 5, slot: int = 3, close: int = 0) -> bytes:
+def flow(
+    born_ns: int = 1, *, last_ns: int = 5, slot: int = 3, close: int = 0, key: bytes = KEY
+) -> bytes:
     """A struct flow."""
     schema = abi.SCHEMAS["flow"]
     value = schema.parse(bytes(schema.sizeof()))
+    value.key = key
     value.totals.update(
         {"born_ns": born_ns, "last_ns": last_ns, "source_slot": slot, "close": close}
     )
@@ -41,7 +47,7 @@ def tables(lab: ReplayLab) -> Iterator[Tables]:
 
 @given(st.binary(min_size=abi.FLOW_BYTES, max_size=abi.FLOW_BYTES))
 def test_what_a_sweep_looks_at_is_what_the_schema_says(value: bytes) -> None:
-    state = OpenFlow(KEY, value, stray=False).state
+    state = OpenFlow(ENTRY, value, stray=False).state
     record = flow_record(value)
     totals = abi.SCHEMAS["flow"].parse(value).totals
     assert state.last_ns == record.last_ns
@@ -89,7 +95,7 @@ def test_deckies_of_both_families(lab: ReplayLab, tables: Tables) -> None:
 
 @NEEDS_ROOT
 def test_an_opening_is_read_back_of_the_very_connection(lab: ReplayLab, tables: Tables) -> None:
-    lab.loaded.maps["flows"].update(KEY, flow(born_ns=7))
+    lab.loaded.maps["flows"].update(flow_id(KEY, tables.seed), flow(born_ns=7))
     assert tables.handshake(KEY, 7, stray=False) is not None
     assert tables.handshake(KEY, 8, stray=False) is None
     assert tables.handshake(KEY, 7, stray=True) is None
@@ -99,9 +105,9 @@ def test_an_opening_is_read_back_of_the_very_connection(lab: ReplayLab, tables: 
 @NEEDS_ROOT
 def test_taking_gives_the_last_figures_and_only_once(lab: ReplayLab, tables: Tables) -> None:
     flows = lab.loaded.maps["flows"]
-    flows.update(KEY, flow())
+    flows.update(ENTRY, flow())
     (seen,) = tables.open_flows()
-    flows.update(KEY, flow(last_ns=99))
+    flows.update(ENTRY, flow(last_ns=99))
     taken = tables.take(seen)
     assert taken is not None
     assert taken.state.last_ns == 99
@@ -112,16 +118,16 @@ def test_taking_gives_the_last_figures_and_only_once(lab: ReplayLab, tables: Tab
 @NEEDS_ROOT
 def test_another_connection_in_its_place_is_not_taken(lab: ReplayLab, tables: Tables) -> None:
     flows = lab.loaded.maps["flows"]
-    flows.update(KEY, flow(born_ns=1))
+    flows.update(ENTRY, flow(born_ns=1))
     (seen,) = tables.open_flows()
-    flows.update(KEY, flow(born_ns=2))
+    flows.update(ENTRY, flow(born_ns=2))
     assert tables.take(seen) is None
-    assert flows.lookup(KEY) == flow(born_ns=2)
+    assert flows.lookup(ENTRY) == flow(born_ns=2)
 
 
 @NEEDS_ROOT
 def test_both_tables_are_swept_and_evictions_derived(lab: ReplayLab, tables: Tables) -> None:
-    lab.loaded.maps["flows"].update(KEY, flow())
+    lab.loaded.maps["flows"].update(ENTRY, flow())
     lab.loaded.maps["strays"].update(KEY, flow())
     found = list(tables.open_flows())
     assert sorted(one.stray for one in found) == [False, True]
@@ -136,16 +142,15 @@ def test_both_tables_are_swept_and_evictions_derived(lab: ReplayLab, tables: Tab
 def test_those_that_are_forgotten_are_gone_and_their_sources_recounted(
     lab: ReplayLab, tables: Tables
 ) -> None:
-    names = ("flows", "strays")
     keys = [bytes([n]) * 36 for n in range(1, 4)]
-    for name in names:
-        for key in keys:
-            lab.loaded.maps[name].update(key, flow(slot=4))
+    for key in keys:
+        lab.loaded.maps["flows"].update(flow_id(key, 0), flow(slot=4, key=key))
+        lab.loaded.maps["strays"].update(key, flow(slot=4, key=key))
     sources, slot = lab.loaded.maps["sources"], (4).to_bytes(4, "little")
     sources.update(slot, b"budget of the s." + (9).to_bytes(8, "little"))
     stays = keys[0]
     for batch in tables.flow_batches():
-        chosen = [n for n in range(batch.entries.size) if batch.entries.key(n) != stays]
+        chosen = [n for n in range(batch.entries.size) if batch.flow(n).key != stays]
         tables.forget(batch, chosen, [batch.states()[n][3] for n in chosen])
         tables.forget(batch, [], [])
     assert [(one.key, one.stray) for one in tables.open_flows()] == [(stays, False), (stays, True)]
@@ -162,7 +167,7 @@ def test_sources_are_recounted_and_keep_their_budget(lab: ReplayLab, tables: Tab
     slots = [slot.to_bytes(4, "little") for slot in (3, 4, 5)]
     for slot in slots:
         sources.update(slot, b"budget of the s." + (9).to_bytes(8, "little"))
-    flows.update(KEY, flow(slot=4))
+    flows.update(ENTRY, flow(slot=4))
     for one in tables.open_flows():
         tables.take(one)
     tables.recount_sources({3: 2})

@@ -31,6 +31,11 @@ _flow_key = Struct(
     "addr" / Bytes(32),
     "port" / Bytes(4),
 )
+_flow_id = Struct(
+    "ends" / Int64ul,
+    "port" / Bytes(4),
+    "version" / Int32ul,
+)
 _opening = Struct(
     "time_ns" / Int64ul,
     "seq" / Int32ul,
@@ -85,10 +90,6 @@ _flow_side = Struct(
 )
 _flow_totals = Struct(
     "born_ns" / Int64ul,
-    "first_ns" / Int64ul,
-    "established_ns" / Int64ul,
-    "rtt_server_us" / Int32ul,
-    "rtt_client_us" / Int32ul,
     "last_ns" / Int64ul,
     "min_iat_ns" / Int64ul,
     "max_iat_ns" / Int64ul,
@@ -98,8 +99,12 @@ _flow_totals = Struct(
     "fin" / Int8ul,
     "source_slot" / Int32ul,
     "talker" / Int8ul,
-    "pad" / Bytes(31),
+    "pad" / Bytes(15),
     "side" / Array(2, _flow_side),
+    "first_ns" / Int64ul,
+    "established_ns" / Int64ul,
+    "rtt_server_us" / Int32ul,
+    "rtt_client_us" / Int32ul,
 )
 _flow = Struct(
     "totals" / _flow_totals,
@@ -108,7 +113,7 @@ _flow = Struct(
     "hello" / Int64ul,
     "session_id" / Int64ul,
     "hello_end" / Int32ul,
-    "pad" / Int32ul,
+    "key" / Bytes(FLOW_KEY_BYTES),
 )
 _sample_head = Struct(
     "time_ns" / Int64ul,
@@ -216,6 +221,7 @@ _counters = Struct(*(name / Int64ul for name in COUNTERS))
 
 SCHEMAS = {
     "flow_key": _flow_key,
+    "flow_id": _flow_id,
     "opening": _opening,
     "half_open": _half_open,
     "flow_side": _flow_side,
@@ -267,10 +273,10 @@ OPENING = members(
 )
 FLOW_TOTALS = members(
     _flow_totals,
-    *("born_ns", "first_ns", "rtt_server_us", "rtt_client_us"),
-    *("last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
+    *("born_ns", "last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
     *("side.0.packets", "side.0.bytes", "side.0.retransmits"),
     *("side.1.packets", "side.1.bytes", "side.1.retransmits"),
+    *("first_ns", "rtt_server_us", "rtt_client_us"),
 )
 FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
 ESTABLISHED = members(_flow_totals, "established_ns")
@@ -281,5 +287,6 @@ ATTEMPT_SYN = offset(_attempt, "half_open.syn")
 ATTEMPT_SYNACK = offset(_attempt, "half_open.synack")
 FLOW_SYN = offset(_flow, "syn")
 FLOW_SYNACK = offset(_flow, "synack")
+FLOW_KEY = offset(_flow, "key")
 OPENING_IP_VERSION = offset(_opening, "ip_version")
 """Where an opening says whether it is there, and of which IP version."""

@@ -10,9 +10,13 @@ from typing import NamedTuple
 
 from deckwire.deckies import MAPPED_PREFIX
 from deckwire.limits import TEXT_CACHE
+from deckwire.seeded_hash import absorb
 
 _KEY = Struct(">16s16sHH")
 """struct flow_key: both addresses, both ports as they stand on the wire."""
+_WORDS = Struct("<8I")
+_ID = Struct("<Q4sI")
+"""struct flow_id."""
 
 
 class Ends(NamedTuple):
@@ -63,6 +67,18 @@ def ends(key: bytes, client: int) -> Ends:
     if client:
         return Ends(high, high_port, low, low_port)
     return Ends(low, low_port, high, high_port)
+
+
+def flow_id(key: bytes, seed: int) -> bytes:
+    """What the kernel's table of connections goes by: make_id() of bpf/hash.h."""
+    a0, a1, a2, a3, b0, b1, b2, b3 = _WORDS.unpack_from(key)
+    ports = key[_WORDS.size :]
+    if key.startswith(MAPPED_PREFIX):
+        return _ID.pack(a3 << 32 | b3, ports, 4)
+    ends = seed
+    for word in (a0 << 32 | a1, a2 << 32 | a3, b0 << 32 | b1, b2 << 32 | b3):
+        ends = absorb(ends, word)
+    return _ID.pack(ends, ports, 6)
 
 
 @lru_cache(maxsize=TEXT_CACHE)

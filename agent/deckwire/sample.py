@@ -139,9 +139,6 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         raise MalformedSample("flow_short")
     (
         born_ns,
-        first_ns,
-        rtt_server_us,
-        rtt_client_us,
         last_ns,
         min_iat_ns,
         max_iat_ns,
@@ -154,6 +151,9 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         packets_1,
         bytes_1,
         retransmits_1,
+        first_ns,
+        rtt_server_us,
+        rtt_client_us,
     ) = abi.FLOW_TOTALS.unpack_from(value, at)
     return FlowRecord(
         born_ns,

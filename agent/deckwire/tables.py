@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from deckwire import abi
 from deckwire.deckies import MAPPED_PREFIX, Decky
+from deckwire.flow import flow_id
 from deckwire.handshake import Handshake
 from deckwire.hidden_hello import HiddenHello
 from deckwire.kernel.maps import Batch, Map
@@ -19,7 +20,7 @@ _SLOT = Struct("<I")
 _ZERO = _SLOT.pack(0)
 _PRESENT = b"\1"
 _COUNTERS = Struct(f"<{len(abi.COUNTERS)}Q")
-_STATE = "<32xQ17xBBxI"
+_STATE = "<8xQ17xBBxI"
 _FLOW_STATE = Struct(f"{_STATE}{abi.FLOW_BYTES - calcsize(_STATE)}x")
 """last_ns, close, flags and source_slot of struct flow: a sweep looks at every entry, and to
 decode each would cost 30 us. A test holds it against abi.FLOW_TOTALS."""
@@ -39,10 +40,16 @@ _CROWDED = 0.9
 class OpenFlow(NamedTuple):
     """One entry of the flows or strays table."""
 
-    key: bytes
+    entry: bytes
+    """What the table finds it by."""
     value: bytes
     """struct flow."""
     stray: bool
+
+    @property
+    def key(self) -> bytes:
+        """Its 4-tuple (struct flow_key)."""
+        return self.value[abi.FLOW_KEY : abi.FLOW_KEY + abi.FLOW_KEY_BYTES]
 
     @property
     def state(self) -> FlowState:
@@ -134,7 +141,7 @@ class Tables:
 
     def handshake(self, key: bytes, born_ns: int, stray: bool) -> Handshake | None:
         """The handshake of an open connection; None if it is gone or another took its place."""
-        value = (self._strays if stray else self._flows).lookup(key)
+        value = self._strays.lookup(key) if stray else self._flow(key)
         if value is None or int.from_bytes(value[:8], "little") != born_ns:
             return None
         try:
@@ -144,7 +151,7 @@ class Tables:
 
     def hidden_hello(self, key: bytes, born_ns: int) -> HiddenHello | None:
         """The hello of an open connection that the kernel hid; None if the connection is gone."""
-        value = self._flows.lookup(key)
+        value = self._flow(key)
         if value is None or int.from_bytes(value[:8], "little") != born_ns:
             return None
         try:
@@ -189,8 +196,8 @@ class Tables:
         Of one that is gone the kernel has told the end.
         """
         table = self._strays if flow.stray else self._flows
-        value = table.lookup(flow.key)
-        if value is None or value[:8] != flow.value[:8] or not table.delete(flow.key):
+        value = table.lookup(flow.entry)
+        if value is None or value[:8] != flow.value[:8] or not table.delete(flow.entry):
             return None
         taken = flow._replace(value=value)
         if flow.stray:
@@ -256,6 +263,9 @@ class Tables:
                 0,
             ),
         }
+
+    def _flow(self, key: bytes) -> bytes | None:
+        return self._flows.lookup(flow_id(key, self.seed))
 
     def _decky_entry(self, decky: Decky) -> tuple[Map, bytes]:
         packed = decky.packed

@@ -17,7 +17,7 @@ import pytest
 
 from deckwire import abi, limits, suppression
 from deckwire.events.flow import PROBE_NS, PROBE_PACKETS
-from deckwire.flow import ends
+from deckwire.flow import ends, flow_id
 from deckwire.kernel.loading import LoadRequest, bpf_directory, load
 from deckwire.tables import OpenFlow
 
@@ -60,6 +60,7 @@ CONSTANTS = {
 
 SIZES = {
     "flow_key": abi.FLOW_KEY_BYTES,
+    "flow_id": len(flow_id(bytes(abi.FLOW_KEY_BYTES), 0)),
     "opening": abi.OPENING_BYTES,
     "half_open": abi.HALF_OPEN_BYTES,
     "flow_totals": abi.FLOW_TOTALS_BYTES,
@@ -80,9 +81,8 @@ OFFSETS = {
     ("end_sample", "totals"): abi.SAMPLE_HEAD_BYTES,
     ("flow", "totals"): 0,
     ("flow", "totals.born_ns"): 0,
-    ("flow_totals", "last_ns"): 32,  # cache lines: of both directions,
-    ("flow_totals", "side"): 32 + 64,  # and of each
-    ("flow_totals", "side[1]"): 32 + 128,
+    ("flow_totals", "side"): 56,  # a cache line each
+    ("flow_totals", "side[1]"): 56 + 64,
     ("flow_key", "addr[1]"): 16,
     ("flow_key", "port"): 32,
     ("flow_key", "port[1]"): 34,

@@ -10,11 +10,25 @@ from typing import NamedTuple
 import pytest
 
 from deckwire import abi
+from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.maps import UPDATE_EXIST
-from deckwire.sample import EndSample
+from deckwire.sample import EndSample, HandshakeSample
+from deckwire.tables import Tables
 
-from .frames import DECKY, DECKY6, DECKY6_B, DECKY_B, TALK6, Talk, ethernet, ipv4, tcp
-from .harness import MS, SECOND, START_NS, Kernel, Wait
+from .frames import (
+    CLIENT,
+    CLIENT6,
+    DECKY,
+    DECKY6,
+    DECKY6_B,
+    DECKY_B,
+    TALK6,
+    Talk,
+    ethernet,
+    ipv4,
+    tcp,
+)
+from .harness import MS, SECOND, START_NS, ZERO, Kernel, Wait
 
 pytestmark = pytest.mark.root
 
@@ -27,6 +41,22 @@ TALKS = {
     "sequence numbers that wrap": Talk(client_iss=0xFFFF_FFFD, server_iss=0xFFFF_FFFD),
 }
 EITHER_TALK = pytest.mark.parametrize("talk", TALKS.values(), ids=TALKS)
+
+
+ANY_TALK = pytest.mark.parametrize(
+    "talk",
+    [
+        *TALKS.values(),
+        Talk(client_port=443),
+        Talk(CLIENT, "10.0.0.7", 443, 443),
+        replace(TALK6, client_port=443),
+        Talk(CLIENT6, "2001:db8:1::7", 443, 443),
+        Talk(CLIENT6, "2001:db8::9", 443, 443),
+        Talk("2001:db8:2::9", "2001:db8:1::9", 443, 443),
+    ],
+    ids=str,
+)
+"""With each order of ports and addresses."""
 
 
 class Ending(NamedTuple):
@@ -468,6 +498,35 @@ def test_a_full_table_of_connections_counts_and_keeps_what_it_has(tiny: Kernel) 
     for talk in talks[:4]:
         tiny.feed(talk.c("PA", 1, 1, b"x"), *talk.closed(2))
     assert tiny.told().count("end:fin") == 4
+
+
+@ANY_TALK
+def test_the_agent_finds_a_connection_by_its_ends(kernel: Kernel, talk: Talk) -> None:
+    tables = Tables(kernel.loaded.maps)
+    tables.watch(Decky("decky", parse_address(talk.server)))
+    kernel.feed(*talk.opened())
+    sample = next(one for one in kernel.samples() if isinstance(one, HandshakeSample))
+    (flow,) = tables.open_flows()
+    assert flow.key == sample.key
+    assert tables.handshake(sample.key, sample.born_ns, stray=False) == sample.handshake
+
+
+@ANY_TALK
+def test_what_is_only_accounted_needs_no_jump(kernel: Kernel, talk: Talk) -> None:
+    Tables(kernel.loaded.maps).watch(Decky("decky", parse_address(talk.server)))
+    works = kernel.loaded.maps["works"]
+    kernel.feed(*talk.opened())
+    assert any(map(any, works.lookup_cpus(ZERO)))
+    works.update(ZERO, bytes(works.value_size))
+    kernel.feed(talk.c("A", 1, 1), talk.s("PA", 1, 1, b"220 ready\r\n"), talk.s("A", 12, 1))
+    assert kernel.raised()["frames_flow"] == 4
+    assert kernel.server_side().bytes == 11
+    assert any(map(any, works.lookup_cpus(ZERO)))  # the first data may be TLS
+    works.update(ZERO, bytes(works.value_size))
+    kernel.feed(talk.c("A", 1, 12), talk.s("PA", 12, 1, b"250 ok\r\n"), talk.s("A", 20, 1))
+    assert kernel.raised()["frames_flow"] == 7
+    assert kernel.server_side().bytes == 19
+    assert not any(map(any, works.lookup_cpus(ZERO)))
 
 
 def test_a_place_in_the_table_lets_an_attempt_in(tiny: Kernel) -> None:

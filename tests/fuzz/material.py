@@ -223,7 +223,7 @@ def flow_values() -> list[bytes]:
         "close": 1,
         "side": [_parsed("flow_side", packets=6, bytes=600, retransmits=1) for _ in range(2)],
     }
-    return [struct_bytes("flow", totals=_parsed("flow_totals", **totals), **openings())]
+    return [struct_bytes("flow", totals=_parsed("flow_totals", **totals), key=KEY, **openings())]
 
 
 def overlong_message() -> bytes:

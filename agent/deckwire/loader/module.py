@@ -23,7 +23,12 @@ from deckwire.loader.printed import Printed
 SAMPLES, SETTINGS = "samples", "settings"
 """Maps that are written here."""
 
-CFLAGS = ("-Wno-macro-redefined", "-Xclang", "-disable-llvm-passes")
+CFLAGS = (
+    "-Wno-macro-redefined",
+    "-Werror=implicit-function-declaration",
+    "-Xclang",
+    "-disable-llvm-passes",
+)
 """BCC optimises what clang gives it. That clang did so before would cost 0.3 s of each start and
 gain no packet anything."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deckwire import abi
+from deckwire.flow import flow_id
 from deckwire.jsonl import JsonFormat
 from deckwire.sample import MalformedSample, decode
 from deckwire.syslog import SyslogFormat
@@ -37,7 +38,7 @@ def check(data: bytes) -> None:
         elif which == 6:
             # The openings behind the totals are what half_open held: decode has refused bad ones.
             totals = _patched(_FLOW[:_TOTALS], at, patch)[:_TOTALS]
-            recorder.maps["flows"].update(KEY, totals + _FLOW[_TOTALS:])
+            recorder.maps["flows"].update(flow_id(KEY, 0), totals + _FLOW[_TOTALS:])
         else:
             recorder.pipeline.sweep(at << 40)
     recorder.pipeline.finish()
