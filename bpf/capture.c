@@ -3,7 +3,7 @@
  * The programs on the interface that carries the deckies' traffic. Every path
  * passes the frame on. The way of a frame:
  *
- *   tc_ingress, tc_egress   is a decky involved?
+ *   tc_ingress, tc_egress   is a decky involved? bulk data is accounted here
  *   decky_packet            TCP of a known connection
  *   decky_syn, _synack      a handshake's beginning
  *   decky_attempt           its completion, or a connection met in the middle
@@ -28,6 +28,12 @@
 #define TC_NEXT (-1)
 
 #define likely(x) __builtin_expect(!!(x), 1)
+
+/*
+ * Memory is read anew behind it: the compiler need not keep what was read
+ * before, and the verifier need not follow what was learned of it.
+ */
+#define barrier() asm volatile("" : : : "memory")
 
 /* Linear bytes that the address look-ups want. */
 #define LINEAR_LEN                                                             \
@@ -903,12 +909,6 @@ static __always_inline int known_bulk(struct __sk_buff *skb,
 	return flow && flow_bulk(skb, sender, now, c, p, flow);
 }
 
-/* What is in registers now is not worth a place on the stack. */
-static __always_inline void barrier(void)
-{
-	asm volatile("" : : : "memory");
-}
-
 /* None of the sketch's deckies, at neither end. */
 static __always_inline int foreign4(const struct decky_sketch *sketch,
 				    const struct ipv4_header *ip)
@@ -929,26 +929,27 @@ static __always_inline __u32 entry_id4(struct flow_id *id,
 				       const struct ipv4_header *ip,
 				       const struct tcp_header *tcp)
 {
-	if (be16(tcp->source) > be16(tcp->dest) ||
-	    (tcp->source == tcp->dest && ip->saddr > ip->daddr)) {
-		make_id4(id, ip->daddr, ip->saddr, tcp->dest, tcp->source);
-		return 1;
-	}
-	make_id4(id, ip->saddr, ip->daddr, tcp->source, tcp->dest);
-	return 0;
+	__u32 sender = be16(tcp->source) > be16(tcp->dest) ||
+		       (tcp->source == tcp->dest && ip->saddr > ip->daddr);
+
+	make_id4(id, sender ? ip->daddr : ip->saddr,
+		 sender ? ip->saddr : ip->daddr,
+		 sender ? tcp->dest : tcp->source,
+		 sender ? tcp->source : tcp->dest);
+	return sender;
 }
 
 static __always_inline __u32 entry_id6(struct flow_id *id,
 				       const struct ipv6_header *ip,
 				       const struct tcp_header *tcp, __u64 seed)
 {
-	if (sender_end(ip->saddr, ip->daddr, tcp->source, tcp->dest)) {
-		make_id6(id, ip->daddr, ip->saddr, tcp->dest, tcp->source,
-			 seed);
-		return 1;
-	}
-	make_id6(id, ip->saddr, ip->daddr, tcp->source, tcp->dest, seed);
-	return 0;
+	__u32 sender = sender_end(ip->saddr, ip->daddr, tcp->source, tcp->dest);
+
+	make_id6(id, sender ? ip->daddr : ip->saddr,
+		 sender ? ip->saddr : ip->daddr,
+		 sender ? tcp->dest : tcp->source,
+		 sender ? tcp->source : tcp->dest, seed);
+	return sender;
 }
 
 /*
@@ -1139,8 +1140,7 @@ int decky_packet(struct __sk_buff *skb)
 	if (!step.work->parsed) {
 		if (!parse_headers(skb, step.work, step.counters))
 			return TC_NEXT;
-		/* not to be followed with each of them: as below */
-		asm volatile("" : : : "memory");
+		barrier();
 		proto = step.work->proto;
 		if (p->ip_version == 6 && proto >= 0)
 			proto = parse_extensions(skb, p, proto);
@@ -1191,8 +1191,7 @@ int decky_packet(struct __sk_buff *skb)
 		jumps.call(skb, JUMP_HELLO);
 		return TC_NEXT;
 	}
-	/* what was just learned need not be followed through all that comes */
-	asm volatile("" : : : "memory");
+	barrier();
 	flow_segment(skb, step.work, step.counters, p, step.settings, flow);
 	return TC_NEXT;
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deckwire.fingerprints.p0f_db import SignatureError
 from deckwire.kernel.loading import LoadError
 
 
@@ -22,7 +21,7 @@ def failing() -> Iterator[None]:
     """
     try:
         yield
-    except (LoadError, SignatureError, ValueError) as error:
+    except (LoadError, ValueError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""

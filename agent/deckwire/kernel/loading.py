@@ -179,8 +179,10 @@ def start_loader(seconds: float | None = None) -> Iterator[Loader]:
         with ours:
             with theirs:
                 process = subprocess.Popen(
-                    # -P: never from the directory that the agent happens to be started in.
-                    [sys.executable, "-P", "-m", "deckwire.loader", str(theirs.fileno())],
+                    # -P: never from the directory that the agent happens to be started in. -S:
+                    # the path is known, and what else packages do at every start takes time.
+                    [sys.executable, "-P", "-S", "-m", "deckwire.loader", str(theirs.fileno())],
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                     stdin=subprocess.DEVNULL,
                     stdout=messages,
                     stderr=messages,
