@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import pack
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.loading import Loaded
 from deckwire.tables import Tables
 
-from .frames import ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, DECKY, TALK6, Talk, hello
+from .frames import ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, DECKY, TALK6, VLAN, Talk, hello
 from .harness import MS, SECOND, Kernel, Wait, word
 
 pytestmark = pytest.mark.root
@@ -53,6 +55,29 @@ def test_any_conversation_is_accounted_for(
         kernel.feed(Wait(wait_ns), side(flags, seq, ack, data), egress=egress)
     kernel.check()
     assert_tables_sound(kernel)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.sampled_from(TALKS), st.lists(steps, max_size=40))
+def test_what_the_entry_accounts_is_what_would_be_behind_the_jump(
+    kernel: Kernel,
+    talk: Talk,
+    conversation: list[tuple[Talk, bool, str, int, int, bytes, int, bool]],
+) -> None:
+    """Frames with a tag always take it."""
+    outcomes = []
+    for tag in (b"", pack("!HH", VLAN, 5)):
+        kernel.reset()
+        kernel.feed(*(frame[:12] + tag + frame[12:] for frame in talk.opened()))
+        for _, by_client, flags, seq, ack, data, wait_ns, egress in conversation:
+            frame = (talk.c if by_client else talk.s)(flags, seq, ack, data)
+            kernel.feed(Wait(wait_ns), frame[:12] + tag + frame[12:], egress=egress)
+        outcomes.append((kernel.told(), kernel.counters(), kernel.table("flows")))
+    assert outcomes[0] == outcomes[1]
 
 
 @settings(
