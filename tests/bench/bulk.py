@@ -66,7 +66,7 @@ def interleaved(
             name = names[(number + at) % len(names)]
             observer, _, given = name.partition(" --")
             with watching(lab, observer, [f"--{given}"] if given else []):
-                found[name].append(_transfer(lab, lab.deckies[0], options))
+                found[name].append(transfer(lab, lab.deckies[0], options))
     return found
 
 
@@ -131,7 +131,8 @@ def _cpu_lines(found: dict[str, list[Transfer]], offloads: bool) -> list[Line]:
     return lines
 
 
-def _transfer(lab: Lab, decky: Node, options: Sequence[str]) -> Transfer:
+def transfer(lab: Lab, decky: Node, options: Sequence[str]) -> Transfer:
+    """One by iperf3 with these options, from the client to the decky."""
     server = lab.popen(
         decky, ["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

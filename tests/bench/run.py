@@ -18,6 +18,7 @@ sys.path.insert(0, str(TESTS))
 from bench import (  # noqa: E402
     bulk,
     handshakes,
+    live_runs,
     machine,
     observers,
     program_runs,
@@ -76,6 +77,8 @@ def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
     lines = []
     for offloads in (True, False):
         lines += bulk.measure(lab, rounds, seconds, gigabytes, offloads=offloads)
+    # The lab sends MTU-size frames now.
+    lines += live_runs.measure(lab, rounds, seconds, gigabytes / 2)
     lab.set_offloads(True)
     return lines
 

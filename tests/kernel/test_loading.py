@@ -246,6 +246,15 @@ def test_a_loader_that_crashes_is_told_with_its_traceback() -> None:
 
 
 @pytest.mark.root
+def test_the_loader_runs_nothing_that_other_packages_want_at_each_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(3)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    load(LoadRequest(source=SOURCE, jumps=(), ring_bytes=1 << 17)).close()
+
+
+@pytest.mark.root
 def test_a_loader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "LOADER_SECONDS", 0.01)
     before = children()
