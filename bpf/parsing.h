@@ -382,8 +382,7 @@ plain_tcp6(const struct cursor *c, struct packet *p, __u32 frame_len)
 	return tcp;
 }
 
-/* All members of IPv4 addresses as v4-mapped ones: both families share a key.
- */
+/* IPv4 addresses as v4-mapped ones: both families share one key. */
 static __always_inline void map_address(__be32 mapped[4], __be32 addr)
 {
 	mapped[0] = 0;
