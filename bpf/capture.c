@@ -607,6 +607,7 @@ static __always_inline void begin_stray(struct work *w, struct counters *c,
 		fresh->totals.min_iat_ns = -1;
 		fresh->totals.rtt_server_us = RTT_UNKNOWN;
 		fresh->totals.rtt_client_us = RTT_UNKNOWN;
+		fresh->totals.rtt_min_us = RTT_UNKNOWN;
 		fresh->totals.client = CLIENT_UNKNOWN;
 		side_begin_unseen(&fresh->totals.side[0]);
 		side_begin_unseen(&fresh->totals.side[1]);
@@ -660,7 +661,7 @@ static __always_inline void
 sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 	   const struct packet *p, const struct settings *set,
 	   struct flow *flow, struct flow_side *side, struct flow_side *peer,
-	   __s32 ahead)
+	   __s32 ahead, int continues)
 {
 	__u32 payload_off = p->l4_off + p->tcp_len, avail, cut, limit,
 	      frame_len;
@@ -672,7 +673,7 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 
 	if (skb->len <= payload_off ||
 	    (side->tls_state == TLS_WATCH && ahead <= 0 && !side->tls_orphans &&
-	     !may_begin_record(skb, payload_off)))
+	     (continues || !may_begin_record(skb, payload_off))))
 		return;
 	walk = record_walks.lookup(&zero);
 	if (!walk)
@@ -748,6 +749,7 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 {
 	struct flow_side *side, *peer;
 	__s32 ahead;
+	int continues;
 
 	if (flow->totals.close != CLOSE_NONE) {
 		c->frames_late++;
@@ -764,6 +766,7 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 		note_interval(w->now, &flow->totals.last_ns,
 			      &flow->totals.min_iat_ns,
 			      &flow->totals.max_iat_ns);
+	continues = continues_run(&flow->totals, p, w->sender);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
 	ahead = side->flags & SIDE_SEEN ? seq_diff(p->seq, side->next_seq) : 1;
@@ -772,6 +775,7 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 		if (rst_acceptable(side, peer, p->seq))
 			flow->totals.close = CLOSE_RST;
 	} else {
+		time_segment(&flow->totals, p, w->sender, w->now, ahead);
 		side_account(side, p);
 		if (p->flags & TCP_ACK) {
 			side->last_ack = p->ack;
@@ -779,7 +783,8 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 		}
 		if (p->payload_len && side->tls_state != TLS_DONE &&
 		    !is_hidden_hello(w, p, flow))
-			sample_tls(skb, w, c, p, set, flow, side, peer, ahead);
+			sample_tls(skb, w, c, p, set, flow, side, peer, ahead,
+				   continues);
 		if (p->payload_len)
 			note_run(&flow->totals, p, w->sender);
 		if (p->flags & TCP_FIN)
@@ -802,8 +807,11 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, __u32 sender,
 {
 	struct flow_side *side = &flow->totals.side[sender & 1];
 
-	if (flow->totals.close != CLOSE_NONE || flow->totals.fin ||
-	    flow->totals.flags & FLOW_PENDING || !(side->flags & SIDE_SEEN))
+	if (flow->totals.close | flow->totals.fin | flow->totals.timed |
+	    (flow->totals.flags & FLOW_PENDING))
+		return 0;
+	if (!(side->flags & SIDE_SEEN) ||
+	    (__s64)(now - flow->totals.last_ns) > (__s64)RTT_PAUSE_NS)
 		return 0;
 	if (p->payload_len && side->tls_state != TLS_DONE &&
 	    (side->tls_state != TLS_WATCH || side->tls_orphans ||

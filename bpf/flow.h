@@ -10,6 +10,7 @@
 #include "opening.h"
 #include "parsing.h"
 #include "sample.h"
+#include "sequence.h"
 
 /* The intervals between any two packets of one connection, held to >= 0. */
 static __always_inline void note_interval(__u64 now, __u64 *last, __u64 *min,
@@ -65,6 +66,7 @@ static __always_inline void flow_begin(struct flow *flow,
 	flow->totals.first_ns = flow->totals.born_ns;
 	flow->totals.rtt_server_us = RTT_UNKNOWN;
 	flow->totals.rtt_client_us = RTT_UNKNOWN;
+	flow->totals.rtt_min_us = RTT_UNKNOWN;
 	if (half->syn.ip_version && half->synack.ip_version)
 		flow->totals.rtt_server_us =
 			rtt_us(half->syn.time_ns, half->synack.time_ns);
@@ -86,6 +88,41 @@ static __always_inline void flow_begin(struct flow *flow,
 	} else {
 		side_begin_unseen(&flow->totals.side[!client]);
 	}
+}
+
+/*
+ * Round trips while the connection lives: from data of the server to the
+ * client's ACK of it, one at a time. Bytes that are sent again time nothing
+ * (Karn, RFC 6298, 3). Only what needs more than an account comes here, and
+ * what follows a silence: bulk data does not pay for it.
+ */
+static __always_inline void time_segment(struct flow_totals *totals,
+					 const struct packet *p, __u32 sender,
+					 __u64 now, __s32 ahead)
+{
+	__u32 us;
+
+	if (totals->client == CLIENT_UNKNOWN)
+		return;
+	if (sender != totals->client) {
+		if (!p->payload_len)
+			return;
+		if (ahead < 0) {
+			totals->timed = 0;
+		} else if (!ahead && !totals->timed) {
+			totals->timed_end = p->seq + p->payload_len;
+			totals->timed_ns = now;
+			totals->timed = 1;
+		}
+		return;
+	}
+	if (!totals->timed || !(p->flags & TCP_ACK) ||
+	    seq_diff(p->ack, totals->timed_end) < 0)
+		return;
+	us = rtt_us(totals->timed_ns, now);
+	if (us < totals->rtt_min_us)
+		totals->rtt_min_us = us;
+	totals->timed = 0;
 }
 
 /* Super-packets count as the packets they stand for. */

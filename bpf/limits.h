@@ -79,6 +79,9 @@
 #define TLS_ORPHANS 2
 #define TLS_HOLES 4
 
+/* After so long a silence a segment's way and back is measured. */
+#define RTT_PAUSE_NS 1000000000ULL
+
 /* Fewer packets within less time are a scanner's probe. */
 #define PROBE_PACKETS 4
 #define PROBE_NS 1000000000ULL

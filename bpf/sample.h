@@ -151,7 +151,10 @@ struct flow_totals {
 	__u8 fin;	   /* of any side; alone, for it is stored, not ORed */
 	__u32 source_slot; /* where sources counts it; strays: 0 */
 	__u8 talker;	   /* the end that sent payload last */
-	__u8 pad[15];
+	__u8 timed;	   /* a segment of the server's waits for its ACK: */
+	__u8 pad[2];
+	__u32 timed_end; /* seq behind it */
+	__u64 timed_ns;	 /* when it was sent */
 	/* of each */
 	struct flow_side side[2];
 	/* of the beginning */
@@ -159,6 +162,8 @@ struct flow_totals {
 	__u64 established_ns; /* the final ACK, 0 if not seen */
 	__u32 rtt_server_us;  /* SYN to SYN-ACK, or RTT_UNKNOWN */
 	__u32 rtt_client_us;  /* SYN-ACK to the final ACK */
+	__u32 rtt_min_us;     /* least of the segments timed, or RTT_UNKNOWN */
+	__u32 pad2;
 };
 
 /* A connection, with the openings that it began with. */

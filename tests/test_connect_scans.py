@@ -44,6 +44,7 @@ def record(after_ns: int = 0, **changes: Any) -> FlowRecord:
         sides=(SideRecord(3, 0, 0), SideRecord(1, 0, 0)),
         rtt_client_us=40_000,
         rtt_server_us=10_000,
+        rtt_min_us=None,
     )
     return whole._replace(**changes)
 

@@ -119,6 +119,7 @@ def test_figures_are_exact(lab: ReplayLab) -> None:
         "close": "fin",
         "rtt_client_us": 30_000,
         "rtt_server_us": 10_000,
+        "rtt_min_us": 1_000_000,
     }
     assert {name: flow[name] for name in expected} == expected
 

@@ -57,6 +57,7 @@ TOTALS: dict[str, Any] = {
     "max_iat_ns": 9,
     "rtt_server_us": 3,
     "rtt_client_us": abi.RTT_UNKNOWN,
+    "rtt_min_us": 2,
     "client": 1,
     "close": 2,
     "flags": abi.FLOW_STRAY | abi.FLOW_TOLD,
@@ -173,7 +174,7 @@ def test_an_end() -> None:
     assert (record.min_iat_ns, record.max_iat_ns) == (1, 9)
     assert (record.close, record.stray, record.told, record.client) == ("rst", True, True, 1)
     assert record.sides == ((2**40, 2**50, 7), (1, 2, 3))
-    assert (record.rtt_client_us, record.rtt_server_us) == (None, 3)
+    assert (record.rtt_client_us, record.rtt_server_us, record.rtt_min_us) == (None, 3, 2)
 
 
 def test_an_entry_of_the_flows_table() -> None:

@@ -99,12 +99,17 @@ _flow_totals = Struct(
     "fin" / Int8ul,
     "source_slot" / Int32ul,
     "talker" / Int8ul,
-    "pad" / Bytes(15),
+    "timed" / Int8ul,
+    "pad" / Bytes(2),
+    "timed_end" / Int32ul,
+    "timed_ns" / Int64ul,
     "side" / Array(2, _flow_side),
     "first_ns" / Int64ul,
     "established_ns" / Int64ul,
     "rtt_server_us" / Int32ul,
     "rtt_client_us" / Int32ul,
+    "rtt_min_us" / Int32ul,
+    "pad2" / Bytes(4),
 )
 _flow = Struct(
     "totals" / _flow_totals,
@@ -276,7 +281,7 @@ FLOW_TOTALS = members(
     *("born_ns", "last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
     *("side.0.packets", "side.0.bytes", "side.0.retransmits"),
     *("side.1.packets", "side.1.bytes", "side.1.retransmits"),
-    *("first_ns", "rtt_server_us", "rtt_client_us"),
+    *("first_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
 )
 FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
 ESTABLISHED = members(_flow_totals, "established_ns")

@@ -59,6 +59,8 @@ class FlowRecord(NamedTuple):
     """SYN-ACK to the final ACK; None if either was not seen."""
     rtt_server_us: int | None
     """SYN to SYN-ACK; None if either was not seen."""
+    rtt_min_us: int | None
+    """Least from data of the server to the client's ACK of it; None if none was measured."""
 
 
 def ends(key: bytes, client: int) -> Ends:

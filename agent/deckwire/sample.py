@@ -154,6 +154,7 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         first_ns,
         rtt_server_us,
         rtt_client_us,
+        rtt_min_us,
     ) = abi.FLOW_TOTALS.unpack_from(value, at)
     return FlowRecord(
         born_ns,
@@ -171,6 +172,7 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         ),
         None if rtt_client_us == abi.RTT_UNKNOWN else rtt_client_us,
         None if rtt_server_us == abi.RTT_UNKNOWN else rtt_server_us,
+        None if rtt_min_us == abi.RTT_UNKNOWN else rtt_min_us,
     )
 
 

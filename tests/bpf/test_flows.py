@@ -22,9 +22,11 @@ from .frames import (
     DECKY6,
     DECKY6_B,
     DECKY_B,
+    SERVER_HELLO,
     TALK6,
     Talk,
     ethernet,
+    hello,
     ipv4,
     tcp,
 )
@@ -179,6 +181,84 @@ def test_the_end_is_told_with_all_counts(kernel: Kernel) -> None:
     assert record.sides[record.client] == (6, 7, 0)
     assert record.sides[1 - record.client] == (6, 2_000, 1)
     assert (record.rtt_server_us, record.rtt_client_us) == (1_000, 1_000)
+
+
+class Timing(NamedTuple):
+    about: str
+    steps: Callable[[Talk], Steps]
+    """After the handshake, each a millisecond after the one before."""
+    rtt_min_us: int | None
+
+
+TIMINGS = [
+    Timing("nothing sent", lambda t: [t.s("A", 1, 1), t.c("A", 1, 1)], None),
+    Timing("data and its ACK", lambda t: [data(t, 1), Wait(5 * MS), ack(t, 11)], 5_000),
+    Timing("an ACK that is data too", lambda t: [data(t, 1), t.c("PA", 1, 11, b"x")], 1_000),
+    Timing("an ACK of a part", lambda t: [data(t, 1), ack(t, 10), ack(t, 11)], 2_000),
+    Timing("an ACK of more", lambda t: [data(t, 1), data(t, 11), ack(t, 21)], 2_000),
+    Timing("no ACK", lambda t: [data(t, 1), t.c("", 1)], None),
+    Timing("not acknowledged", lambda t: [data(t, 1), ack(t, 1)], None),
+    Timing("sent again", lambda t: [data(t, 1), data(t, 1), ack(t, 11)], None),
+    Timing("a part sent again", lambda t: [data(t, 1), data(t, 6), ack(t, 16)], None),
+    Timing("behind a hole", lambda t: [data(t, 2), ack(t, 12)], None),
+    Timing("the client's data", lambda t: [t.c("PA", 1, 1, b"x"), t.s("A", 1, 2)], None),
+    Timing(
+        "bulk behind it is not timed",
+        lambda t: [data(t, 1), Wait(5 * MS), ack(t, 11), data(t, 11), ack(t, 21)],
+        5_000,
+    ),
+    Timing(
+        "what follows a silence is",
+        lambda t: [
+            *(data(t, 1), Wait(5 * MS), ack(t, 11)),
+            *(Wait(SECOND + 1), data(t, 11), Wait(2 * MS), ack(t, 21)),
+            *(Wait(SECOND + 1), data(t, 21), Wait(7 * MS), ack(t, 31)),
+        ],
+        2_000,
+    ),
+    Timing(
+        "sent again, then new data after a silence",
+        lambda t: [
+            *(data(t, 1), data(t, 1), ack(t, 11)),
+            *(Wait(2 * SECOND), data(t, 11), Wait(3 * MS), ack(t, 21)),
+        ],
+        3_000,
+    ),
+    Timing(
+        "handshake bytes",
+        lambda t: [
+            *(t.c("PA", 1, 1, hello(1)), t.s("PA", 1, 1 + len(hello(1)), SERVER_HELLO)),
+            *(Wait(4 * MS), t.c("A", 1 + len(hello(1)), 1 + len(SERVER_HELLO))),
+        ],
+        4_000,
+    ),
+]
+
+
+def data(talk: Talk, seq: int) -> bytes:
+    """Ten bytes of the server's."""
+    return talk.s("PA", seq, 1, b"220 ready\n")
+
+
+def ack(talk: Talk, number: int) -> bytes:
+    return talk.c("A", 1, number)
+
+
+@EITHER_TALK
+@pytest.mark.parametrize("timing", TIMINGS, ids=lambda timing: timing.about)
+def test_the_least_round_trip_of_the_servers_data(
+    kernel: Kernel, talk: Talk, timing: Timing
+) -> None:
+    kernel.feed(*talk.opened(), *timing.steps(talk), talk.c("RA", 1, 1), talk.s("RA", 1, 1))
+    found = kernel.flow().totals.rtt_min_us
+    assert found == (abi.RTT_UNKNOWN if timing.rtt_min_us is None else timing.rtt_min_us)
+
+
+def test_of_a_connection_met_in_the_middle_none_is_measured(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(data(talk, 1), ack(talk, 11))
+    (stray,) = kernel.table("strays")
+    assert stray.totals.rtt_min_us == abi.RTT_UNKNOWN
 
 
 def test_late_frames_change_nothing(kernel: Kernel) -> None:
@@ -518,14 +598,14 @@ def test_what_is_only_accounted_needs_no_jump(kernel: Kernel, talk: Talk) -> Non
     kernel.feed(*talk.opened())
     assert any(map(any, works.lookup_cpus(ZERO)))
     works.update(ZERO, bytes(works.value_size))
-    kernel.feed(talk.c("A", 1, 1), talk.s("PA", 1, 1, b"220 ready\r\n"), talk.s("A", 12, 1))
+    kernel.feed(talk.c("A", 1, 1), data(talk, 1), ack(talk, 11))
     assert kernel.raised()["frames_flow"] == 4
-    assert kernel.server_side().bytes == 11
-    assert any(map(any, works.lookup_cpus(ZERO)))  # the first data may be TLS
+    assert kernel.server_side().bytes == 10
+    assert any(map(any, works.lookup_cpus(ZERO)))  # the first data may be TLS, and is timed
     works.update(ZERO, bytes(works.value_size))
-    kernel.feed(talk.c("A", 1, 12), talk.s("PA", 12, 1, b"250 ok\r\n"), talk.s("A", 20, 1))
+    kernel.feed(data(talk, 11), ack(talk, 21), talk.s("A", 21, 1))
     assert kernel.raised()["frames_flow"] == 7
-    assert kernel.server_side().bytes == 19
+    assert kernel.server_side().bytes == 20
     assert not any(map(any, works.lookup_cpus(ZERO)))
 
 

@@ -40,6 +40,7 @@ def record(**changes: Any) -> FlowRecord:
         sides=(SideRecord(3, 2_000, 2), SideRecord(4, 517, 1)),
         rtt_client_us=30_100,
         rtt_server_us=2_400,
+        rtt_min_us=None,
     )
     return whole._replace(**changes)
 
@@ -102,6 +103,12 @@ def test_unknown_round_trips_are_left_out() -> None:
     assert names(event) == [*KEPT, *ADDED, *TAIL]
     half = flow_event(HEADLINE, place(), record(rtt_client_us=None), 1, "idle")
     assert names(half) == [*KEPT, *ADDED, "rtt_server_us", *TAIL]
+
+
+def test_the_least_round_trip_is_told_where_one_was_measured() -> None:
+    event = flow_event(HEADLINE, place(), record(rtt_min_us=0), 1, "fin")
+    assert names(event) == [*KEPT, *ADDED, "rtt_client_us", "rtt_server_us", "rtt_min_us", *TAIL]
+    assert params(event)["rtt_min_us"] == "0"
 
 
 @pytest.mark.parametrize(

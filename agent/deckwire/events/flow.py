@@ -68,6 +68,8 @@ def flow_event(
         ("close", close),
         rtt_fields(record.rtt_client_us, record.rtt_server_us),
     ]
+    if record.rtt_min_us is not None:
+        parts.append(("rtt_min_us", record.rtt_min_us))
     if tool is not None:
         parts += [("tool", tool.name), ("tool_evidence", tool.evidence)]
     parts.append(place.tail())
