@@ -907,7 +907,7 @@ static __always_inline void count_ignored(struct counters *c,
  */
 static __always_inline int known_bulk(struct __sk_buff *skb,
 				      const struct packet *p,
-				      const struct flow_id *id, __u32 sender,
+				      struct flow_id *id, __u32 sender,
 				      struct counters *c)
 {
 	__u64 now = frame_time(skb);
