@@ -908,9 +908,8 @@ static __always_inline void count_ignored(struct counters *c,
 static __always_inline int known_bulk(struct __sk_buff *skb,
 				      const struct packet *p,
 				      struct flow_id *id, __u32 sender,
-				      struct counters *c)
+				      __u64 now, struct counters *c)
 {
-	__u64 now = frame_time(skb);
 	struct flow *flow;
 
 	flow = flows.lookup(id);
@@ -979,6 +978,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	struct packet p;
 	struct work *w;
 	__u32 zero = 0, sender = 0;
+	__u64 now;
 	int proto;
 
 	c = counters.lookup(&zero);
@@ -1027,14 +1027,17 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		c->foreign_not_ip++;
 		return TC_NEXT;
 	}
+	/* before anything that may have to be fetched into the caches */
+	now = frame_time(skb);
 	/* a VEPA switch's echo must be looked into */
 	if (tcp && fill_tcp(tcp, &p) >= 0 &&
 	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_ACK &&
-	    !(ingress && set->vepa) && known_bulk(skb, &p, &id, sender, c))
+	    !(ingress && set->vepa) && known_bulk(skb, &p, &id, sender, now, c))
 		return TC_NEXT;
 	w = works.lookup(&zero);
 	if (!w)
 		return TC_NEXT;
+	w->now = now;
 	w->ingress = ingress;
 	w->parsed = 0;
 	w->attempted = 0;
@@ -1161,7 +1164,6 @@ int decky_packet(struct __sk_buff *skb)
 			count_ignored(step.counters, p, proto);
 			return TC_NEXT;
 		}
-		step.work->now = frame_time(skb);
 		step.work->sender = make_key(p, &step.work->key);
 		make_id(&step.work->id, &step.work->key, p->ip_version,
 			step.settings->seed);
