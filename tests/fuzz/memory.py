@@ -26,6 +26,10 @@ class MemoryMap:
     def delete(self, key: bytes) -> bool:
         return self.entries.pop(key, None) is not None
 
+    def delete_batch(self, keys: bytes) -> int:
+        size = len(next(iter(self.entries), keys))
+        return sum(self.delete(keys[at : at + size]) for at in range(0, len(keys), size))
+
     def batches(self) -> Iterator[Batch]:
         return iter([Batch(1, key, value) for key, value in self.entries.items()])
 

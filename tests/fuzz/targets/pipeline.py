@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deckwire import abi
+from deckwire.flat import offset
 from deckwire.flow import flow_id
 from deckwire.jsonl import JsonFormat
 from deckwire.sample import MalformedSample, decode
@@ -16,6 +17,7 @@ _SYSLOG, _JSON = SyslogFormat(), JsonFormat()
 _RECORDS = ring_records()
 _FLOW = flow_values()[0]
 _HEAD, _TOTALS = abi.SAMPLE_HEAD_BYTES, abi.FLOW_TOTALS_BYTES
+_FLAGS = offset(abi.SCHEMAS["flow_totals"], "flags")
 
 
 def seeds() -> list[bytes]:
@@ -23,7 +25,8 @@ def seeds() -> list[bytes]:
     one_of_each = b"".join(bytes([n]) + bytes(3) for n in range(len(_RECORDS)))
     changed = bytes([2, 0, _HEAD + 43, 5]) + b"\n\x1b[2J" + bytes([3, 0, _HEAD, 0])
     swept = bytes([6, 0, 10, 8]) + b"\xff" * 8 + bytes([7, 0, 0, 0])
-    return [one_of_each, one_of_each[::-1], changed, swept, one_of_each + swept]
+    told = bytes([6, 0, _FLAGS, 1, abi.FLOW_TOLD]) + bytes([7, 0xFF, 0xFF, 0])
+    return [one_of_each, one_of_each[::-1], changed, swept, told, one_of_each + swept]
 
 
 def check(data: bytes) -> None:
