@@ -6,7 +6,6 @@
 #ifndef DECKWIRE_HASH_H
 #define DECKWIRE_HASH_H
 
-#include "parsing.h"
 #include "sample.h"
 
 static __always_inline __u64 mix(__u64 hash, __u64 word)
@@ -48,8 +47,7 @@ static __always_inline int sketch_has(const struct decky_sketch *sketch,
 	return sketch->word[bit / 64] >> (bit & 63) & 1;
 }
 
-/* The id of an IPv4 connection; addresses and ports are those of end 0 and 1.
- */
+/* The id of an IPv4 connection, whose ends 0 and 1 these are. */
 static __always_inline void make_id4(struct flow_id *id, __be32 addr0,
 				     __be32 addr1, __be16 port0, __be16 port1)
 {

@@ -62,7 +62,7 @@ struct work {
 	__u64 now;
 	__s32 proto; /* or a negative verdict of the parsers */
 	__u8 ingress;
-	__u8 parsed;	/* the TCP header; time and key are there too */
+	__u8 parsed;	/* all headers; time, key and id are there too */
 	__u8 attempted; /* decky_attempt has done what it could */
 	__u8 hashed;	/* and decky_hello */
 };

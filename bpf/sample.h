@@ -22,10 +22,11 @@ struct flow_key {
 };
 
 /*
- * What the table of connections goes by: with its head an entry of so short a
- * key begins in one cache line, and it hashes in half the time. IPv4: the
- * addresses themselves. IPv6: a seeded hash of them, so two connections pass
- * for one if they share both ports and 64 bits that nobody outside can aim at.
+ * What the table of connections goes by: it hashes in half the time of a
+ * flow_key, and takes no cache line between the entry's head and its value.
+ * IPv4: the addresses themselves. IPv6: a seeded hash of them, so two
+ * connections pass for one if they share both ports and 64 bits that nobody
+ * outside can aim at.
  */
 struct flow_id {
 	__u64 ends;
