@@ -978,7 +978,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	struct packet p;
 	struct work *w;
 	__u32 zero = 0, sender = 0;
-	__u64 now;
+	__u64 now = 0;
 	int proto;
 
 	c = counters.lookup(&zero);
@@ -1028,7 +1028,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		return TC_NEXT;
 	}
 	/* before anything that may have to be fetched into the caches */
-	now = frame_time(skb);
+	if (tcp)
+		now = frame_time(skb);
 	/* a VEPA switch's echo must be looked into */
 	if (tcp && fill_tcp(tcp, &p) >= 0 &&
 	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_ACK &&
@@ -1164,6 +1165,8 @@ int decky_packet(struct __sk_buff *skb)
 			count_ignored(step.counters, p, proto);
 			return TC_NEXT;
 		}
+		if (!step.work->now)
+			step.work->now = frame_time(skb);
 		step.work->sender = make_key(p, &step.work->key);
 		make_id(&step.work->id, &step.work->key, p->ip_version,
 			step.settings->seed);
