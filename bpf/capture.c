@@ -959,6 +959,16 @@ static __always_inline __u32 entry_id6(struct flow_id *id,
 	return sender;
 }
 
+/* Foreign frames ask for no settings. */
+static __always_inline int in_vepa(void)
+{
+	struct settings *set;
+	__u32 zero = 0;
+
+	set = settings.lookup(&zero);
+	return !set || set->vepa;
+}
+
 /*
  * The first step, at each hook: frames that are of no decky leave here, and
  * those that are only accounted. What is behind it is a program of its own, so
@@ -986,9 +996,6 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		return TC_NEXT;
 	sketch = decky_sketch.lookup(&zero);
 	if (!sketch)
-		return TC_NEXT;
-	set = settings.lookup(&zero);
-	if (!set)
 		return TC_NEXT;
 	/* drivers and tunnels may leave headers in fragments */
 	if ((__u32)(skb->data_end - skb->data) < LINEAR_LEN &&
@@ -1020,6 +1027,9 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		barrier();
 		tcp = plain_tcp6(&cur, &p, skb->len);
 		if (tcp) {
+			set = settings.lookup(&zero);
+			if (!set)
+				return TC_NEXT;
 			sender = entry_id6(&id, ip6, tcp, set->seed);
 			barrier();
 		}
@@ -1033,7 +1043,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	/* a VEPA switch's echo must be looked into */
 	if (tcp && fill_tcp(tcp, &p) >= 0 &&
 	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_ACK &&
-	    !(ingress && set->vepa) && known_bulk(skb, &p, &id, sender, now, c))
+	    !(ingress && in_vepa()) && known_bulk(skb, &p, &id, sender, now, c))
 		return TC_NEXT;
 	w = works.lookup(&zero);
 	if (!w)

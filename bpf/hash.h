@@ -6,11 +6,15 @@
 #ifndef DECKWIRE_HASH_H
 #define DECKWIRE_HASH_H
 
+#include "parsing.h"
 #include "sample.h"
+
+/* 2^64 by the golden ratio, odd (Knuth, TAOCP 3, 6.4). */
+#define HASH_FACTOR 0x9e3779b97f4a7c15ULL
 
 static __always_inline __u64 mix(__u64 hash, __u64 word)
 {
-	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	hash = (hash ^ word) * HASH_FACTOR;
 	return hash ^ hash >> 29;
 }
 
@@ -27,10 +31,13 @@ static __always_inline __u64 absorb(__u64 hash, __u64 word)
 	return mix(hash, word) ^ (both & 0xffffffff) * (both >> 32);
 }
 
-/* Where a decky's bit stands in the sketch; Tables in the agent sets it. */
+/*
+ * Where a decky's bit stands in the sketch; Tables in the agent sets it. In
+ * host order neighbours follow each other, which one product spreads best.
+ */
 static __always_inline __u32 sketch_bit4(__be32 addr)
 {
-	return mix(mix(0, addr), addr) >> 48;
+	return be32(addr) * HASH_FACTOR >> 48;
 }
 
 static __always_inline __u32 sketch_bit6(const __be32 *addr)

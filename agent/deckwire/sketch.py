@@ -6,9 +6,9 @@ from struct import Struct
 
 from deckwire.deckies import MAPPED_PREFIX
 from deckwire.limits import DECKY_BITS
-from deckwire.seeded_hash import mix
+from deckwire.seeded_hash import HASH_FACTOR, mix
 
-_WORDS4 = Struct("<I")
+_WORD4 = Struct(">I")
 _WORDS6 = Struct("<IIII")
 
 
@@ -41,7 +41,7 @@ class Sketch:
 def bit_of(packed: bytes) -> int:
     """sketch_bit4() of a v4-mapped address, sketch_bit6() of any other; 0 to DECKY_BITS - 1."""
     if packed.startswith(MAPPED_PREFIX):
-        (word,) = _WORDS4.unpack(packed[len(MAPPED_PREFIX) :])
-        return mix(mix(0, word), word) >> 48
+        (word,) = _WORD4.unpack(packed[len(MAPPED_PREFIX) :])
+        return word * HASH_FACTOR % 2**64 >> 48
     first, second, third, fourth = _WORDS6.unpack(packed)
     return mix(mix(0, first << 32 | second), third << 32 | fourth) >> 48
