@@ -51,7 +51,7 @@ static __always_inline int sketch_has(const struct decky_sketch *sketch,
 				      __u32 bit)
 {
 	bit &= DECKY_BITS - 1;
-	return sketch->word[bit / 64] >> (bit & 63) & 1;
+	return sketch->bits[bit / 8] >> (bit & 7) & 1;
 }
 
 /* The id of an IPv4 connection, whose ends 0 and 1 these are. */

@@ -290,10 +290,11 @@ struct option_walk {
 
 /*
  * A bit for each decky, by a hash: a frame both of whose addresses have none
- * is of no decky, without a look-up.
+ * is of no decky, without a look-up. Bytes, which BCC takes for one text: for
+ * each element of another array it compiles code that prints it.
  */
 struct decky_sketch {
-	__u64 word[DECKY_BITS / 64];
+	__u8 bits[DECKY_BITS / 8];
 };
 
 /* Where the walk over a segment's record headers stands. */

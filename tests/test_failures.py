@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deckwire.failures import UsageError, failing
+from deckwire.failures import failing
 from deckwire.fingerprints.p0f_db import SignatureError
-from deckwire.kernel.loading import LoadError
+from deckwire.kernel.loader_process import LoadError
+from deckwire.usage import UsageError
 
 
 @pytest.mark.parametrize(

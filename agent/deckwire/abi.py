@@ -162,7 +162,7 @@ _scan = Struct(
     "addr" / Bytes(16),
 )
 _decky_sketch = Struct(
-    "word" / Array(DECKY_BITS // 64, Int64ul),
+    "bits" / Bytes(DECKY_BITS // 8),
 )
 _settings = Struct(
     "seed" / Int64ul,

@@ -17,7 +17,8 @@ from deckwire.config import Settings
 from deckwire.deckies import DeckiesError, DeckiesFile
 from deckwire.events.capture import stats_event
 from deckwire.kernel.link_watch import LinkOverrunError
-from deckwire.kernel.loading import Loaded, LoadError, detach, reattach
+from deckwire.kernel.loader_process import LoadError
+from deckwire.kernel.loading import Loaded, detach, reattach
 from deckwire.loss import LossReport
 from deckwire.ordering import Ordering
 from deckwire.sample import Sample
@@ -67,10 +68,10 @@ class Agent:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
+        self._announce()
         # What is there now stays there: the collector would look through it again and again.
         gc.collect()
         gc.freeze()
-        self._announce()
         try:
             self._loop()
         finally:

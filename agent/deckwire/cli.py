@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from deckwire import __version__
-from deckwire.config import ConfigError, Settings, merge, read_config
-from deckwire.deckies import DeckiesError
-from deckwire.failures import UsageError
+from deckwire.usage import UsageError
+
+if TYPE_CHECKING:
+    from deckwire.config import Settings
 
 _F = Callable[..., Any]
 
@@ -70,13 +70,9 @@ def cli() -> None:
 @_shared_options
 def run(config: str | None, **options: Any) -> None:
     """Capture live traffic until SIGTERM or SIGINT."""
-    settings = _settings(config, options)
-    if not settings.interfaces:
-        raise UsageError("no interface: name the MACVLAN or its parent with -i")
-    _need_deckies(settings)
     from deckwire.live import run_live  # noqa: PLC0415 - replay and --help need none of it
 
-    sys.exit(run_live(settings))
+    sys.exit(run_live(lambda: _live_settings(config, options)))
 
 
 @cli.command()
@@ -85,10 +81,11 @@ def run(config: str | None, **options: Any) -> None:
 @_shared_options
 def replay(files: tuple[str, ...], config: str | None, **options: Any) -> None:
     """Tell what live capture would have told of pcap and pcapng FILEs."""
-    settings = replace(_settings(config, options), outputs=Settings().outputs)
-    _need_deckies(settings)
     from deckwire.offline import replay_files  # noqa: PLC0415 - the same
 
+    # The outputs of a configuration are those of `run`.
+    settings = _settings(config, {**options, "output": ("stdout",)})
+    _need_deckies(settings)
     sys.exit(replay_files(settings, files))
 
 
@@ -121,7 +118,7 @@ def main() -> NoReturn:
         sys.exit(0)
     except click.ClickException as error:
         _fail(error.format_message())
-    except (UsageError, ConfigError, DeckiesError) as error:
+    except UsageError as error:
         _fail(str(error))
     except BrokenPipeError:
         # Whoever read stdout is gone; flushing again at exit would only raise again.
@@ -136,7 +133,17 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def _live_settings(config: str | None, options: dict[str, Any]) -> Settings:
+    settings = _settings(config, options)
+    if not settings.interfaces:
+        raise UsageError("no interface: name the MACVLAN or its parent with -i")
+    _need_deckies(settings)
+    return settings
+
+
 def _settings(config: str | None, options: dict[str, Any]) -> Settings:
+    from deckwire.config import merge, read_config  # noqa: PLC0415 - see run_live
+
     values = read_config(config) if config is not None else {}
     given = {name: value for name, value in options.items() if value not in (None, ())}
     return merge(values, given)

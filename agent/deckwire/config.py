@@ -13,6 +13,7 @@ from deckwire.limits import CONFIG_FILE_BYTES
 from deckwire.shown import plain, shown
 from deckwire.sinks.spec import parse_output
 from deckwire.syslog import APP_NAME, SD_ID
+from deckwire.usage import UsageError
 
 FORMATS = ("syslog", "json")
 XDP_MODES = ("off", "generic", "native")
@@ -36,7 +37,7 @@ APP_NAME_FORM = re.compile(r"[!-~]{1,48}")
 """RFC 5424, 6.2.5."""
 
 
-class ConfigError(Exception):
+class ConfigError(UsageError):
     """A setting that cannot be used; one line: where, which key, what, and what is allowed."""
 
 

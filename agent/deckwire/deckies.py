@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from deckwire.limits import DECKIES, DECKIES_FILE_BYTES
 from deckwire.shown import plain, shown
+from deckwire.usage import UsageError
 
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 """IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2) hold IPv4 in the 16-byte keys."""
@@ -25,7 +26,7 @@ ADDRESS_LENGTH = 45
 """Longest text of an address (an IPv6 one that ends as IPv4): more of a key is not repeated."""
 
 
-class DeckiesError(Exception):
+class DeckiesError(UsageError):
     """A registry that cannot be taken as given; its text is one line, ``PATH:LINE: what``."""
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deckwire.kernel.loading import LoadError
-
-
-class UsageError(Exception):
-    """What the user asked for cannot be done; the text is one line: what, where, what to do."""
+from deckwire.kernel.loader_process import LoadError
+from deckwire.usage import UsageError
 
 
 @contextmanager

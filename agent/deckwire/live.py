@@ -2,48 +2,56 @@
 
 from __future__ import annotations
 
-from deckwire.config import Settings
-from deckwire.deckies import DeckiesFile
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from deckwire.failures import failing
-from deckwire.kernel.loading import LoadRequest, start_loader
+from deckwire.kernel.loader_process import start_loader
+
+if TYPE_CHECKING:
+    from deckwire.config import Settings
 
 
-def run_live(settings: Settings) -> int:
+def run_live(read_settings: Callable[[], Settings]) -> int:
     """Capture until a signal; the exit status.
+
+    Args:
+        read_settings: called when the loader is coming up: a start waits for that.
 
     Raises:
         UsageError: the settings cannot work on this host; nothing stays attached.
-        DeckiesError: the deckies file cannot be used; the same.
     """
     deckies_file = None
-    registry = settings.deckies
-    with failing(), start_loader() as loader:
-        # Its interpreter starts beside this; it loads nothing before it is asked to.
+    with failing(), start_loader(compiles=True) as loader:
+        # It gets the compiler ready beside all this, and loads nothing before it is asked to.
+        settings = read_settings()
+        from deckwire.deckies import DeckiesFile  # noqa: PLC0415
+        from deckwire.kernel.loading import LoadRequest, begin, finish  # noqa: PLC0415
         from deckwire.preparation import (  # noqa: PLC0415
             identifier,
             kernel_settings,
             open_outputs,
         )
 
+        registry = settings.deckies
         if settings.deckies_file is not None:
             deckies_file = DeckiesFile(settings.deckies_file, settings.deckies)
             registry = deckies_file.read()
         identify = identifier(settings)
         outputs = open_outputs(settings)
-        loader.begin(
-            LoadRequest(
-                interfaces=settings.interfaces,
-                netns=settings.netns,
-                xdp=settings.xdp,
-                settings=kernel_settings(settings),
-            )
+        request = LoadRequest(
+            interfaces=settings.interfaces,
+            netns=settings.netns,
+            xdp=settings.xdp,
+            settings=kernel_settings(settings),
         )
+        begin(loader, request)
         # While it compiles: parsers and cryptography take a tenth of a second to import.
         from deckwire.agent import Agent  # noqa: PLC0415
         from deckwire.assembly import assemble, expect_echoes  # noqa: PLC0415
         from deckwire.clock import KernelClock  # noqa: PLC0415
 
-        loaded = loader.finish()
+        loaded = finish(loader, request)
         expect_echoes(loaded)
         clock = KernelClock()
         parts = assemble(settings, loaded, registry, clock, outputs, identify)

@@ -19,13 +19,14 @@ from deckwire.config import Settings
 from deckwire.deckies import DeckiesFile
 from deckwire.event import Event
 from deckwire.events.capture import stats_event
-from deckwire.failures import UsageError, failing
+from deckwire.failures import failing
 from deckwire.kernel.loading import LoadRequest, load
 from deckwire.limits import SINK_QUEUE
 from deckwire.preparation import identifier, kernel_settings, line_format, open_sinks
 from deckwire.replay import RING_BYTES, Replay
 from deckwire.shown import plain
 from deckwire.sinks.fanout import Fanout
+from deckwire.usage import UsageError
 
 _FLUSH_S = 2.0
 """Longest that outputs get at the end which fail; slow ones have had all the time they needed."""

@@ -8,7 +8,6 @@ from deckwire.deckies import MAPPED_PREFIX
 from deckwire.limits import DECKY_BITS
 from deckwire.seeded_hash import HASH_FACTOR, mix
 
-_WORD4 = Struct(">I")
 _WORDS6 = Struct("<IIII")
 
 
@@ -41,7 +40,7 @@ class Sketch:
 def bit_of(packed: bytes) -> int:
     """sketch_bit4() of a v4-mapped address, sketch_bit6() of any other; 0 to DECKY_BITS - 1."""
     if packed.startswith(MAPPED_PREFIX):
-        (word,) = _WORD4.unpack(packed[len(MAPPED_PREFIX) :])
-        return word * HASH_FACTOR % 2**64 >> 48
+        address = int.from_bytes(packed[len(MAPPED_PREFIX) :], "big")
+        return address * HASH_FACTOR % 2**64 >> 48
     first, second, third, fourth = _WORDS6.unpack(packed)
     return mix(mix(0, first << 32 | second), third << 32 | fourth) >> 48

@@ -13,7 +13,8 @@ import pytest
 from pyroute2 import IPRoute
 
 from deckwire.kernel import loading
-from deckwire.kernel.loading import Loaded, LoadError, LoadRequest, detach, load, reattach
+from deckwire.kernel.loader_process import Loader, LoadError
+from deckwire.kernel.loading import Loaded, LoadRequest, detach, load, reattach
 from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS
 
 from .conftest import HERE, Load
@@ -335,7 +336,7 @@ class FailingLoaders:
         self._start = loading.start_loader
 
     @contextmanager
-    def __call__(self, seconds: float | None = None) -> Iterator[loading.Loader]:
+    def __call__(self, seconds: float | None = None) -> Iterator[Loader]:
         self.started += 1
         fails = self.started <= self.count
         if fails and not self.killed:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from deckwire.kernel import cpus, loading
-from deckwire.kernel.loading import LoadError, LoadRequest, bpf_directory, load, start_loader
+from deckwire.kernel import cpus
+from deckwire.kernel.loader_process import LoadError
+from deckwire.kernel.loading import LoadRequest, bpf_directory, load
 
 from .conftest import HERE, Load
 
@@ -41,13 +42,6 @@ def test_everything_works_after_the_loaders_exit(start: Load) -> None:
     assert children() == before
     loaded.programs["submit"].test_run(bytes(100), tstamp=9)
     assert [data[:8] for _, data in loaded.rings.drain()] == [pack("=Q", 9)]
-
-
-def test_a_loader_that_is_asked_nothing_is_gone_with_its_block() -> None:
-    before = children(), set(os.listdir("/proc/self/fd"))
-    with start_loader():
-        assert children() != before[0]
-    assert (children(), set(os.listdir("/proc/self/fd"))) == before
 
 
 @pytest.mark.root
@@ -238,32 +232,6 @@ def test_missing_headers_are_told() -> None:
 
 
 @pytest.mark.root
-def test_a_loader_that_crashes_is_told_with_its_traceback() -> None:
-    with pytest.raises(LoadError, match=r"^the loader ended without an answer") as caught:
-        load(LoadRequest(source=SOURCE, jumps=(), table_sizes={"MAX_NUMBERS": "x"}))
-    assert caught.value.log is not None
-    assert "ValueError" in caught.value.log.read_text()
-
-
-@pytest.mark.root
-def test_the_loader_runs_nothing_that_other_packages_want_at_each_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(3)")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    load(LoadRequest(source=SOURCE, jumps=(), ring_bytes=1 << 17)).close()
-
-
-@pytest.mark.root
-def test_a_loader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "LOADER_SECONDS", 0.01)
-    before = children()
-    with pytest.raises(LoadError, match="did not answer within"):
-        load(LoadRequest(source=SOURCE, jumps=()))
-    assert children() == before
-
-
-@pytest.mark.root
 @pytest.mark.parametrize(
     ("dropped", "line"),
     [
@@ -275,7 +243,8 @@ def test_a_loader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_capabilities_are_named(dropped: str, line: str) -> None:
     script = (
         "from pathlib import Path\n"
-        "from deckwire.kernel.loading import LoadRequest, LoadError, load\n"
+        "from deckwire.kernel.loader_process import LoadError\n"
+        "from deckwire.kernel.loading import LoadRequest, load\n"
         "try:\n"
         f"    load(LoadRequest(source=Path({str(SOURCE)!r}), jumps=()))\n"
         "except LoadError as error:\n"

@@ -9,10 +9,10 @@ from rich.console import Console
 from deckwire.demo.attacks import Attack, attacks, start_servers
 from deckwire.demo.display import heading, show_event
 from deckwire.demo.summary import Summary
-from deckwire.failures import UsageError
 from deckwire.lab import Lab, LabError, remove_stale
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.network import HOST_INTERFACE
+from deckwire.usage import UsageError
 
 CLIENTS = 8
 """Each attacker has an address of its own, else its events would be deduplicated."""

@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from deckwire.doctor.finding import Finding
-from deckwire.kernel.loading import LoadError, LoadRequest, load
+from deckwire.kernel.loader_process import LoadError
+from deckwire.kernel.loading import LoadRequest, load
 from deckwire.kernel.programs import TCX_INGRESS
 
 _BCC_SECONDS = 30.0

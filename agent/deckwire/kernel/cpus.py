@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-_SYSFS = Path("/sys/devices/system/cpu")
+_SYSFS = "/sys/devices/system/cpu"
 
 
 def parse_list(text: str) -> list[int]:
@@ -22,9 +20,14 @@ def parse_list(text: str) -> list[int]:
 
 def online() -> list[int]:
     """CPUs that run programs now: each has a ring."""
-    return parse_list((_SYSFS / "online").read_text())
+    return _listed("online")
 
 
 def possible() -> int:
     """CPUs there may ever be: the number of values behind one key of a per-CPU map."""
-    return len(parse_list((_SYSFS / "possible").read_text()))
+    return len(_listed("possible"))
+
+
+def _listed(name: str) -> list[int]:
+    with open(f"{_SYSFS}/{name}") as file:
+        return parse_list(file.read())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 NAME = "deckwire-loader.log"
@@ -22,6 +21,8 @@ def keep(printed: int) -> Path | None:
     size = os.fstat(printed).st_size
     if not size:
         return None
+    import tempfile  # noqa: PLC0415 - every start would wait for it
+
     with contextlib.suppress(OSError):
         logs = os.environ.get("LOGS_DIRECTORY", "").split(":")[0]  # systemd.exec(5): a list
         path = Path(logs or tempfile.gettempdir()) / NAME

@@ -1,34 +1,25 @@
-"""Starting the loader and taking over what it made: the agent's side.
+"""Asking the loader for the kernel side, and taking over what it made.
 
-The loader (deckwire/loader.py) is a process of its own because compiling with BCC takes 130 MB
-that the agent would never give back. It is gone before load() returns; what it loaded lives on in
-the file descriptors that it handed over, and dies with them.
+What was loaded lives on in the file descriptors that the loader handed over, and dies with them.
 """
 
 from __future__ import annotations
 
 import os
-import resource
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from deckwire.kernel import handover, loader_log
 from deckwire.kernel.link_watch import LinkWatch
+from deckwire.kernel.loader_process import Loader, LoadError, start_loader
 from deckwire.kernel.maps import Map
 from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import Rings
 from deckwire.limits import RING_BYTES
 
-LOADER_SECONDS = 120.0
-"""Longest that a loader may take, on a machine under load."""
 DETACH_SECONDS = 15.0
 """Longest for all that detach() tries: systemd waits 20 s for the agent's end."""
 DETACH_ATTEMPTS = 2
@@ -46,15 +37,6 @@ Way = Literal["auto", "tcx", "clsact"]
 def bpf_directory() -> Path:
     """Where the C sources stand: in the package, installed or not."""
     return Path(__file__).parent.parent / "bpf"
-
-
-class LoadError(Exception):
-    """The program could not be loaded or attached: one line of what, where and what to do."""
-
-    def __init__(self, line: str, log: Path | None = None) -> None:
-        super().__init__(f"{line}; the whole log is in {log}" if log else line)
-        self.log = log
-        """File of all that compiler, verifier and loader printed, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,109 +137,29 @@ def load(request: LoadRequest) -> Loaded:
     Raises:
         LoadError: with one line for the user.
     """
-    with start_loader() as loader:
-        loader.begin(request)
-        return loader.finish()
+    with start_loader(compiles=True) as loader:
+        begin(loader, request)
+        return finish(loader, request)
 
 
-@contextmanager
-def start_loader(seconds: float | None = None) -> Iterator[Loader]:
-    """A loader that comes up while the caller still makes up its mind; gone when the block ends.
-
-    Args:
-        seconds: longest that it may take for an answer; LOADER_SECONDS if None.
+def begin(loader: Loader, request: LoadRequest) -> None:
+    """Asks for what load() does, and returns at once; finish() tells what came of it.
 
     Raises:
-        OSError: it could not be started.
+        LoadError: the loader is gone.
     """
-    _raise_open_files()
-    ours, theirs = handover.pair()
-    # What bcc, clang and the kernel print: the loader reads it back from its standard error.
-    messages = os.memfd_create("deckwire-loader")
-    started = time.monotonic_ns()
-    try:
-        with ours:
-            with theirs:
-                process = subprocess.Popen(
-                    # -P: never from the directory that the agent happens to be started in. -S:
-                    # the path is known, and what else packages do at every start takes time.
-                    [sys.executable, "-P", "-S", "-m", "deckwire.loader", str(theirs.fileno())],
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                    stdin=subprocess.DEVNULL,
-                    stdout=messages,
-                    stderr=messages,
-                    pass_fds=[theirs.fileno()],
-                )
-            ours.settimeout(LOADER_SECONDS if seconds is None else seconds)
-            try:
-                yield Loader(process, ours, messages, started)
-            finally:
-                process.kill()
-                process.wait()
-    finally:
-        os.close(messages)
+    loader.tell({"do": "load", **request.body()}, [])
 
 
-class Loader:
-    """The agent's end of one loader process, which serves one request."""
+def finish(loader: Loader, request: LoadRequest) -> Loaded:
+    """Waits for what begin() asked for.
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], channel: socket.socket, messages: int, started: int
-    ) -> None:
-        self._process = process
-        self._channel = channel
-        self._messages = messages
-        self._started = started
-
-    def begin(self, request: LoadRequest) -> None:
-        """Asks for what load() does, and returns at once; finish() tells what came of it.
-
-        Raises:
-            LoadError: the loader is gone.
-        """
-        self._send({"do": "load", **request.body()}, [])
-        self._request = request
-
-    def finish(self) -> Loaded:
-        """Waits for what begin() asked for.
-
-        Raises:
-            LoadError: with one line for the user.
-        """
-        answer, fds = self._receive()
-        load_ms = (time.monotonic_ns() - self._started) // 1_000_000
-        return _loaded(self._request, answer, fds, load_ms)
-
-    def ask(self, body: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-        """The answer to any other request.
-
-        Raises:
-            LoadError: the loader told an error, crashed, or took too long.
-        """
-        self._send(body, fds)
-        return self._receive()
-
-    def _send(self, body: dict[str, Any], fds: list[int]) -> None:
-        try:
-            handover.send(self._channel, body, fds)
-        except OSError as error:
-            raise self._ended(error) from error
-
-    def _receive(self) -> tuple[dict[str, Any], list[int]]:
-        try:
-            answer, fds = handover.receive(self._channel)
-        except (handover.HandoverError, OSError) as error:
-            raise self._ended(error) from error
-        # Its own way out, freeing all that clang made, would take longer.
-        self._process.kill()
-        if "error" in answer:
-            raise LoadError(answer["error"], loader_log.keep(self._messages))
-        return answer, fds
-
-    def _ended(self, error: Exception) -> LoadError:
-        self._process.kill()
-        line = _ending(self._process.wait(), error, self._channel.gettimeout())
-        return LoadError(line, loader_log.keep(self._messages))
+    Raises:
+        LoadError: with one line for the user.
+    """
+    answer, fds = loader.hear()
+    load_ms = (time.monotonic_ns() - loader.started_ns) // 1_000_000
+    return _loaded(request, answer, fds, load_ms)
 
 
 def _loaded(request: LoadRequest, answer: dict[str, Any], fds: list[int], load_ms: int) -> Loaded:
@@ -374,17 +276,3 @@ def _attachment(entry: dict[str, Any], supply: Iterator[int]) -> Attachment:
         tuple(entry["notes"]),
         (lock, *links),
     )
-
-
-def _raise_open_files() -> None:
-    """A ring for each CPU, a descriptor for each map: the soft limit of 1,024 is soon met."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _ending(status: int, error: Exception, seconds: float | None) -> str:
-    if isinstance(error, TimeoutError):
-        return f"the loader did not answer within {seconds:.0f} s"
-    if status < 0 and status != -signal.SIGKILL:
-        return f"the loader was ended by {signal.Signals(-status).name}"
-    return f"the loader ended without an answer ({error})"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from deckwire.kernel.syscalls import failure
 from deckwire.limits import NETLINK_ATTRIBUTES, NETLINK_DATAGRAM_BYTES
@@ -43,8 +43,7 @@ _TCMSG = Struct("=B3xiIII")
 _GENMSG = Struct("=Bxxx")
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(NamedTuple):
     """One network interface, or what a message about it said."""
 
     ifindex: int

@@ -6,7 +6,6 @@ import glob
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from deckwire.kernel import rtnetlink
 from deckwire.kernel.rtnetlink import Interface
@@ -20,15 +19,16 @@ MACVLAN = ("macvlan", "macvtap")
 IPVLAN = ("ipvlan", "ipvtap")
 
 
-@dataclass(slots=True)
 class Target:
     """Where the programs go, resolved from one or more interfaces of the user's."""
 
-    interface: str
-    name: str
-    ifindex: int
-    vepa: bool
-    notes: list[str] = field(default_factory=list)
+    # No dataclass: to import those takes 8 ms, and each start waits for it.
+    def __init__(self, interface: str, name: str, ifindex: int) -> None:
+        self.interface = interface
+        self.name = name
+        self.ifindex = ifindex
+        self.vepa = False
+        self.notes: list[str] = []
 
 
 def enter(netns: str, path: str) -> None:
@@ -58,7 +58,7 @@ def resolve(names: Sequence[str]) -> list[Target]:
         target = _parent(present, interface)
         known = targets.get(target.ifindex)
         if known is None:
-            known = Target(name, target.name, target.ifindex, False)
+            known = Target(name, target.name, target.ifindex)
             targets[target.ifindex] = known
         if target is not interface:
             known.notes.append(f"{interface.kind} {name} -> parent {target.name}")

@@ -1,4 +1,4 @@
-"""Serves one request of the agent's.
+"""Serves one request of the agent's, in a process of its own.
 
 Requests are the dictionaries that kernel/loading.py makes, over the socket pair of
 kernel/handover.py; ``do`` is load, attach or detach. An answer with ``error`` is one line for the
@@ -12,7 +12,6 @@ import os
 import re
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 from deckwire.kernel import cpus, handover, rtnetlink
@@ -26,6 +25,7 @@ from deckwire.loader.module import (
     load_programs,
     maps_of,
     open_rings,
+    prepare,
     raise_memlock,
     write_settings,
 )
@@ -39,17 +39,20 @@ CAP_SYS_ADMIN = 21
 VEPA_PARENTS, JUMPS, XDP_PROGRAM = "vepa_parents", "jumps", "xdp_ingress"
 
 
-def main() -> int:
-    """Serves one request; the exit status tells nothing that the answer does not."""
+def serve() -> None:
+    """Serves the request that comes over the descriptor of the first argument.
+
+    A second argument ``compile`` says that it will be one to load.
+    """
     channel = socket.socket(fileno=int(sys.argv[1]))
+    if "compile" in sys.argv[2:]:
+        prepare()
     request, fds = handover.receive(channel)
     try:
         answer, results = _serve(request, fds)
     except LoaderError as error:
-        handover.send(channel, {"error": str(error)}, [])
-        return 1
+        answer, results = {"error": str(error)}, []
     handover.send(channel, answer, results)
-    return 0
 
 
 def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
@@ -125,7 +128,8 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
 
 
 def _check_capabilities(request: dict[str, Any]) -> None:
-    status = Path("/proc/self/status").read_text()
+    with open("/proc/self/status") as file:
+        status = file.read()
     (effective,) = re.findall(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
     held = int(effective, 16)
     wanted = ["CAP_NET_ADMIN"]
@@ -134,7 +138,3 @@ def _check_capabilities(request: dict[str, Any]) -> None:
     missing = [name for name in wanted if not held >> CAPABILITIES[name] & 1]
     if missing:
         raise LoaderError(f"{' and '.join(missing)} missing: run as root or grant the capability")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deckwire.kernel import loader_process
+from deckwire.kernel.loader_process import LoadError, start_loader
+from deckwire.kernel.loading import LoadRequest, load
+from deckwire.lab.namespaces import wait_until
+
+from .conftest import HERE
+
+SOURCE = HERE / "programs.c"
+SLOW = {"dataclasses", "inspect", "pathlib", "tempfile", "ipaddress"}
+"""Modules of Python's that take milliseconds each, and that no start has to wait for."""
+
+
+@pytest.fixture(autouse=True)
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGS_DIRECTORY", str(tmp_path))
+
+
+def test_a_loader_that_is_asked_nothing_is_gone_with_its_block() -> None:
+    before = children(), set(os.listdir("/proc/self/fd"))
+    with start_loader():
+        assert children() != before[0]
+    assert (children(), set(os.listdir("/proc/self/fd"))) == before
+
+
+@pytest.mark.root
+def test_a_loader_that_crashes_is_told_with_its_traceback() -> None:
+    with pytest.raises(LoadError, match=r"^the loader ended without an answer") as caught:
+        load(LoadRequest(source=SOURCE, jumps=(), table_sizes={"MAX_NUMBERS": "x"}))
+    assert caught.value.log is not None
+    assert "ValueError" in caught.value.log.read_text()
+
+
+@pytest.mark.root
+def test_the_loader_runs_nothing_that_other_packages_want_at_each_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os._exit(3)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    load(LoadRequest(source=SOURCE, jumps=(), ring_bytes=1 << 17)).close()
+
+
+@pytest.mark.root
+def test_a_loader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_process, "LOADER_SECONDS", 0.01)
+    before = children()
+    with pytest.raises(LoadError, match="did not answer within"):
+        load(LoadRequest(source=SOURCE, jumps=()))
+    assert children() == before
+
+
+def test_one_that_will_compile_gets_the_compiler_ready_unasked() -> None:
+    with start_loader(compiles=True):
+        (loader,) = children()
+        maps = Path("/proc", loader, "maps")
+        wait_until(lambda: "libbcc.so" in maps.read_text(), "the loader has bcc", 30)
+
+
+def test_the_loader_imports_nothing_slow_but_the_compiler() -> None:
+    script = "import sys, deckwire.loader.service; print(*sys.modules)"
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, "-P", "-S", "-c", script],
+        env=os.environ | {"PYTHONPATH": path},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert not SLOW & set(done.stdout.split())
+
+
+def children() -> list[str]:
+    return (Path("/proc/thread-self") / "children").read_text().split()
