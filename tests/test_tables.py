@@ -179,8 +179,9 @@ def test_sources_are_recounted_and_keep_their_budget(lab: ReplayLab, tables: Tab
 
 
 @NEEDS_ROOT
-def test_crowd(tables: Tables, lab: ReplayLab) -> None:
+def test_crowd_and_fill(tables: Tables, lab: ReplayLab) -> None:
     room = lab.loaded.maps["flows"].max_entries
+    assert (tables.fill(0), tables.fill(room // 2), tables.fill(room)) == (0.0, 0.5, 1.0)
     assert tables.crowd(0) == tables.crowd(room // 2) == 0
     assert tables.crowd(room) == room - int(0.9 * room)
 

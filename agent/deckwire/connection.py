@@ -256,7 +256,8 @@ class Connection:
     _signature: int = 0
     """Of the sample that is being taken."""
     _server: ServerHello | None = None
-    _server_session_id = b""
+    _server_body = b""
+    """Its ServerHello as it came: `_server` may be another of the same kind."""
     _session: SessionSeen | None = None
     """Told as soon as the ClientHello is, or cannot come any more."""
     _later: tuple[CertificatesSeen, ...] = ()
@@ -414,7 +415,7 @@ class Connection:
             side.restart()
             return
         self._server = server
-        self._server_session_id = session_id(body)
+        self._server_body = body
         self._session = SessionSeen(side.last_ns, server, None, None)
         version = server.selected_version or server.legacy_version
         if server.is_hello_retry_request or version >= TLS13:
@@ -486,8 +487,8 @@ class Connection:
         """Whether the server's session id is the client's; None if that is not known."""
         if self.hello is None:
             return None
-        session_id = self._server_session_id
+        echoed = session_id(self._server_body)
         if self._find_hidden is None:
-            return bool(session_id) and session_id == self._session_id
+            return bool(echoed) and echoed == self._session_id
         hidden = self._find_hidden()
-        return None if hidden is None else hidden.has_session_id(session_id)
+        return None if hidden is None else hidden.has_session_id(echoed)

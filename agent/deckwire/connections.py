@@ -78,21 +78,29 @@ class Connections:
         """Take a segment; None if all of its connection was told before."""
         identity = sample.key, sample.born_ns
         connection = self._open.get(identity)
-        if connection is None:
-            if identity in self._done:
-                self.counters.after_done += 1
-                return None
-            connection = self._begin(sample)
-        else:
+        is_new = connection is None
+        held = 0
+        if connection is not None:
+            held = connection.held
             self._open.move_to_end(identity)
-        before = connection.held
+        elif identity in self._done:
+            self.counters.after_done += 1
+            return None
+        else:
+            connection = self._begin(identity, sample)
         seen = connection.add(sample)
-        self._held += connection.held - before
-        if connection.done:
-            self._drop(connection)
-            self._done[identity] = None
-            if len(self._done) > CONNECTIONS:
-                self._done.popitem(last=False)
+        if not connection.done:
+            self._held += connection.held - held
+            self._open[identity] = connection
+            return connection, seen
+        # Most connections are done with their first sample: they never stand among the open ones.
+        self._held -= held
+        if not is_new:
+            del self._open[identity]
+        self._count(connection)
+        self._done[identity] = None
+        if len(self._done) > CONNECTIONS:
+            self._done.popitem(last=False)
         return connection, seen
 
     def over_bounds(self) -> tuple[Connection, list[Observation]] | None:
@@ -116,15 +124,13 @@ class Connections:
             return self._finish(connection)
         return None
 
-    def _begin(self, sample: SegmentSample) -> Connection:
-        identity = sample.key, sample.born_ns
+    def _begin(self, identity: Identity, sample: SegmentSample) -> Connection:
         handshake: Handshake | Callable[[], Handshake] | None = self._recent.pop(identity, None)
         if handshake is None:
             handshake = partial(self._found_handshake, sample.key, sample.born_ns, sample.stray)
         connection = Connection(sample.key, sample.born_ns, sample.client, handshake, self._hellos)
         if sample.hello_hidden:
             self._recall_hello(connection, sample.hello)
-        self._open[identity] = connection
         self.counters.opened += 1
         return connection
 
@@ -134,12 +140,12 @@ class Connections:
     def _finish(self, connection: Connection) -> tuple[Connection, list[Observation]]:
         held = connection.held
         seen = connection.finish()
-        self._held -= held - connection.held
-        self._drop(connection)
+        # What is finished holds nothing more.
+        self._held -= held
+        del self._open[connection.key, connection.born_ns]
+        self._count(connection)
         return connection, seen
 
-    def _drop(self, connection: Connection) -> None:
-        self._held -= connection.held
+    def _count(self, connection: Connection) -> None:
         self.counters.misplaced += connection.misplaced
         self.counters.malformed += connection.malformed
-        del self._open[connection.key, connection.born_ns]

@@ -124,8 +124,11 @@ class Pipeline:
             case EndSample():
                 self._end(sample.key, sample.record, "")
 
-    def sweep(self, now_ns: int) -> None:
-        """End what has idled by the samples' clock, tell what the rings had no room for."""
+    def sweep(self, now_ns: int) -> float:
+        """End what has idled by the samples' clock, tell what the rings had no room for.
+
+        Returns how full the table of connections is then, from 0 to 1.
+        """
         sources: Counter[int] = Counter()
         for batch in self._tables.flow_batches():
             states = batch.states()
@@ -138,9 +141,13 @@ class Pipeline:
             for number in over:
                 if not _is_told(states[number]):
                     self._end_open(batch.flow(number), "idle")
-        self._tell_touches(self._scans.due(now_ns, self._attempts))
         self._evict(sources)
         self._tables.recount_sources(sources)
+        return self._tables.fill(sources.total())
+
+    def tell_due(self, now_ns: int) -> None:
+        """Tell what waited for its time: verdicts about scans, windows that are over."""
+        self._tell_touches(self._scans.due(now_ns, self._attempts))
         self._collect_hidden(now_ns)
         self._teller.close_windows(self._clock.wall_ns(now_ns))
 

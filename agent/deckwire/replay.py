@@ -69,6 +69,7 @@ class Replay:
         elif now_ns - self._swept_ns >= SWEEP_NS:
             self._drain()
             self._pipeline.sweep(now_ns)
+            self._pipeline.tell_due(now_ns)
             self._swept_ns = now_ns
         for data in self._runnable(frame):
             self._program.test_run(data, tstamp=frame.time_ns)

@@ -222,6 +222,10 @@ class Tables:
         else:
             self._left.update(slots)
 
+    def fill(self, flows: int) -> float:
+        """What part of the flows table so many take."""
+        return flows / self._flows.max_entries
+
     def crowd(self, flows: int) -> int:
         """How many of `flows` connections in the flows table are too many."""
         return max(flows - int(_CROWDED * self._flows.max_entries), 0)

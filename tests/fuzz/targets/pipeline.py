@@ -44,6 +44,7 @@ def check(data: bytes) -> None:
             recorder.maps["flows"].update(flow_id(KEY, 0), totals + _FLOW[_TOTALS:])
         else:
             recorder.pipeline.sweep(at << 40)
+            recorder.pipeline.tell_due(at << 40)
     recorder.pipeline.finish()
     assert len(recorder.pipeline.connections) == 0
     assert recorder.pipeline.connections.held == 0
