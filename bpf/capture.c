@@ -369,6 +369,9 @@ static __always_inline void on_synack(struct __sk_buff *skb, struct work *w,
 		return;
 	}
 	half = half_open.lookup(&w->key);
+	/* it leaves when we are done: by then what was cold is past */
+	if (!w->ingress)
+		w->now = frame_time(skb);
 	if (half) {
 		/* TCP Fast Open: data of the SYN may be acknowledged too */
 		acked = p->ack - half->syn.seq - 1;
