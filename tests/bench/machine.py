@@ -16,10 +16,9 @@ QUIET = 0.5
 
 def describe() -> dict[str, object]:
     """What a reader must know to judge the figures."""
-    cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return {
-        "cpu": cpu[1] if cpu else platform.processor(),
+        "cpu": _processor(),
         "cpus": os.cpu_count(),
         "virtual": _first_line(["systemd-detect-virt"]),
         "memory_mb": int(memory[1]) // 1024 if memory else 0,
@@ -39,6 +38,16 @@ def warnings() -> list[str]:
     return (
         [f"the load is {load:.2f}: no figure of this run is to be quoted"] if load > QUIET else []
     )
+
+
+def _processor() -> str:
+    """A virtual machine's name of it may be the vendor's alone: family and model tell which."""
+    found = dict(
+        re.findall(r"^([^\t:]+)\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    )
+    name = found.get("model name", platform.processor())
+    more = [f"{key} {found[key]}" for key in ("cpu family", "model", "cpu MHz") if key in found]
+    return f"{name} ({', '.join(more)})" if more else name
 
 
 def _mitigations() -> str:
