@@ -13,7 +13,7 @@ from deckwire.reassembly import Stream
 from deckwire.sample import SegmentSample
 from deckwire.tls import messages
 from deckwire.tls.errors import Malformed
-from deckwire.tls.hello_cache import HelloCache, session_id
+from deckwire.tls.hello_cache import HEAD_BYTES, HelloCache, session_id
 from deckwire.tls.messages import ClientHello, ServerHello
 from deckwire.tls.records import (
     HELLO_PREFIX_BYTES,
@@ -256,8 +256,8 @@ class Connection:
     _signature: int = 0
     """Of the sample that is being taken."""
     _server: ServerHello | None = None
-    _server_body = b""
-    """Its ServerHello as it came: `_server` may be another of the same kind."""
+    _server_head = b""
+    """Of the ServerHello as it came: `_server` may be another of the same kind."""
     _session: SessionSeen | None = None
     """Told as soon as the ClientHello is, or cannot come any more."""
     _later: tuple[CertificatesSeen, ...] = ()
@@ -415,7 +415,7 @@ class Connection:
             side.restart()
             return
         self._server = server
-        self._server_body = body
+        self._server_head = body[:HEAD_BYTES]
         self._session = SessionSeen(side.last_ns, server, None, None)
         version = server.selected_version or server.legacy_version
         if server.is_hello_retry_request or version >= TLS13:
@@ -487,7 +487,7 @@ class Connection:
         """Whether the server's session id is the client's; None if that is not known."""
         if self.hello is None:
             return None
-        echoed = session_id(self._server_body)
+        echoed = session_id(self._server_head)
         if self._find_hidden is None:
             return bool(echoed) and echoed == self._session_id
         hidden = self._find_hidden()

@@ -31,6 +31,8 @@ _HEADER = Struct(">HH")
 _U16 = Struct(">H")
 _RANDOM_END = 34
 """Two bytes of version and the random value."""
+HEAD_BYTES = _RANDOM_END + 1 + SESSION_ID_BYTES
+"""All of a hello that session_id() looks at."""
 _COOKIE, _PADDING = 44, 21
 _OPAQUE = frozenset(
     {
