@@ -68,8 +68,8 @@ class Burst:
         self._socket.close()
 
 
-def spoofed_syns(lab: Lab, decky: Node, count: int) -> list[bytes]:
-    """SYNs to one decky's port, each from another source, with checksums that hold."""
+def spoofed_syns(lab: Lab, decky: Node, count: int, sources: int | None = None) -> list[bytes]:
+    """SYNs to one decky's port from so many sources (None: each from another), checksums right."""
     head = link_address(lab, decky) + link_address(lab, lab.client) + b"\x08\x00"
     address = socket.inet_aton(decky.v4)
     tcp_bytes = 20 + len(_OPTIONS)
@@ -77,7 +77,7 @@ def spoofed_syns(lab: Lab, decky: Node, count: int) -> list[bytes]:
     ip_fixed = 0x4500 + 20 + tcp_bytes + 0x4000 + 0x4006 + _sum(address)
     frames = []
     for number in range(count):
-        source = _SOURCES + number + 1
+        source = _SOURCES + number % (sources or count) + 1
         source_words = (source >> 16) + (source & 0xFFFF)
         sport, seq = 1_024 + number % 60_000, number * 2_654_435_761 & 0xFFFF_FFFF
         check = _fold(fixed + source_words + sport + (seq >> 16) + (seq & 0xFFFF))

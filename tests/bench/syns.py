@@ -1,4 +1,4 @@
-"""SYNs from spoofed sources: what each costs, whether all are counted, what they take of memory."""
+"""Floods of SYNs: what each costs, whether all are counted, what they take of memory."""
 
 from __future__ import annotations
 
@@ -20,20 +20,33 @@ Memory = list[tuple[int, int]]
 
 
 def measure(lab: Lab, rounds: int, count: int) -> list[Line]:
-    """`count` SYNs a round past each observer, to a decky that has no way back to their sources."""
+    """`count` SYNs a round past each observer, to a decky that has no way back to their sources.
+
+    From as many sources, which no table and no budget knows, and from one, of which the agent
+    tells the first: the kernel hides the others.
+    """
     names = [NONE, NOOP, DECKWIRE]
-    burst = Burst(lab, spoofed_syns(lab, lab.deckies[0], count))
-    cpu.pin(0, cpu.CLIENTS)
-    try:
-        burst.send()
-        busy, counted, resident, kernel = _interleaved(lab, burst, names, rounds)
-    finally:
-        cpu.pin(0, cpu.ALL)
-        burst.close()
-    return [*_added_lines(busy, count), _counted_line(counted, count), *_memory(resident, kernel)]
+    lines: list[Line] = []
+    for sources, where in ((count, "from as many sources"), (1, "from one source")):
+        burst = Burst(lab, spoofed_syns(lab, lab.deckies[0], count, sources))
+        cpu.pin(0, cpu.CLIENTS)
+        try:
+            burst.send()
+            busy, counted, resident, kernel = _interleaved(lab, burst, names, rounds)
+        finally:
+            cpu.pin(0, cpu.ALL)
+            burst.close()
+        what = f"{count:,} SYNs {where}"
+        goal = Goal("≤", 0.8) if sources == count else None
+        lines += [*_added_lines(busy, count, what, goal), _counted_line(counted, count, where)]
+        if sources == count:
+            lines += _memory(resident, kernel)
+    return lines
 
 
-def _added_lines(busy: dict[str, list[float]], count: int) -> list[Line]:
+def _added_lines(
+    busy: dict[str, list[float]], count: int, what: str, goal: Goal | None
+) -> list[Line]:
     """The CPU time that each observer adds to a SYN's, within a round."""
     none = busy[NONE]
     base = 1e6 * Spread.of(none).median / count
@@ -44,17 +57,16 @@ def _added_lines(busy: dict[str, list[float]], count: int) -> list[Line]:
         added = Spread.of(
             1e6 * (seconds - before) / count for seconds, before in zip(watched, none, strict=True)
         )
-        goal = Goal("≤", 0.8) if name == DECKWIRE else None
         lines.append(
             Line(
                 SECTION,
-                f"{count:,} SYNs from as many sources: {name}",
+                f"{what}: {name}",
                 added,
                 "µs",
                 f"no agent {base:.2f} µs a SYN, sending included",
                 base,
                 ratio(base + added.median, base),
-                goal,
+                goal if name == DECKWIRE else None,
             )
         )
     return lines
@@ -88,11 +100,11 @@ def _interleaved(
     return busy, counted, resident, kernel
 
 
-def _counted_line(counted: Sequence[int], count: int) -> Line:
+def _counted_line(counted: Sequence[int], count: int, where: str) -> Line:
     shares = Spread.of(100 * min(number / count, 1.0) for number in counted)
     return Line(
         SECTION,
-        "SYNs counted",
+        f"SYNs counted, {where}",
         shares,
         "%",
         f"{count:,} sent",
