@@ -33,8 +33,9 @@ PROGRAM = (sys.executable, "-P", "-m", "deckwire")
 
 _WITH_REQUEST = """
 import functools, json, sys
-from deckwire import live
-live.LoadRequest = functools.partial(live.LoadRequest, **json.loads(sys.argv.pop(1)))
+from deckwire.kernel import loading
+fields = json.loads(sys.argv.pop(1))
+loading.LoadRequest = functools.partial(loading.LoadRequest, **fields)
 from deckwire.cli import main
 main()
 """
