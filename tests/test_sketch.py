@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from deckwire.deckies import MAPPED_PREFIX
 from deckwire.limits import DECKY_BITS
-from deckwire.sketch import Sketch, bit_of
+from deckwire.sketch import bit_of, sketch_of, union
 
 ADDRESSES = st.one_of(
     st.binary(min_size=16, max_size=16),
@@ -15,8 +15,8 @@ ADDRESSES = st.one_of(
 )
 
 
-def bits(sketch: Sketch) -> set[int]:
-    return {n for n in range(DECKY_BITS) if sketch.value[n // 8] >> n % 8 & 1}
+def bits(sketch: bytes) -> set[int]:
+    return {n for n in range(DECKY_BITS) if sketch[n // 8] >> n % 8 & 1}
 
 
 @given(ADDRESSES)
@@ -25,27 +25,17 @@ def test_a_bit_is_in_range_and_stays_the_same(packed: bytes) -> None:
     assert bit_of(packed) == bit_of(packed)
 
 
-def test_added_deckies_have_their_bits_and_removed_ones_have_not() -> None:
-    sketch = Sketch()
-    assert bits(sketch) == set()
+def test_deckies_have_their_bits_and_nobody_else_has() -> None:
+    assert bits(sketch_of([])) == set()
     addresses = [MAPPED_PREFIX + ip_address(f"192.0.2.{n}").packed for n in range(200)]
-    for packed in addresses:
-        sketch.add(packed)
-    assert bits(sketch) == {bit_of(packed) for packed in addresses}
-    for packed in addresses[1:]:
-        sketch.remove(packed)
-    assert bits(sketch) == {bit_of(addresses[0])}
+    addresses += [ip_address(f"2001:db8::{n}").packed for n in range(200)]
+    assert bits(sketch_of(addresses)) == {bit_of(packed) for packed in addresses}
 
 
-def test_a_bit_that_two_deckies_share_stays_until_both_are_gone() -> None:
-    sketch = Sketch()
-    packed = MAPPED_PREFIX + ip_address("192.0.2.1").packed
-    sketch.add(packed)
-    sketch.add(packed)
-    sketch.remove(packed)
-    assert bits(sketch) == {bit_of(packed)}
-    sketch.remove(packed)
-    assert bits(sketch) == set()
+def test_a_union_has_the_bits_of_both() -> None:
+    one, other = sketch_of([bytes(16)]), sketch_of([bytes(range(16)), b"\xff" * 16])
+    assert bits(union(one, other)) == bits(one) | bits(other)
+    assert union(one, one) == union(one, sketch_of([])) == one
 
 
 def test_neighbours_spread() -> None:

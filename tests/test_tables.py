@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire import abi
-from deckwire.deckies import Decky, parse_address
 from deckwire.flow import flow_id
 from deckwire.sample import flow_record
 from deckwire.tables import OpenFlow, Tables
@@ -20,8 +18,6 @@ NEEDS_ROOT = pytest.mark.root
 KEY = bytes(range(36))
 ENTRY = flow_id(KEY, 0)
 """What a table finds it by; any seed will do where only sweeps look."""
-DECKY = Decky("web-1", parse_address("198.51.100.7"))
-DECKY6 = Decky("web-6", parse_address("2001:db8::7"))
 
 
 def flow(
@@ -77,20 +73,6 @@ def test_unanswered_attempts_are_those_without_a_synack(lab: ReplayLab, tables: 
     assert list(tables.unanswered({KEY[16:24]}, 0)) == found  # a subnet
     assert list(tables.unanswered({KEY[16:32]}, (1 << 40) + 1)) == []
     assert list(tables.unanswered({KEY[:16], KEY[:8]}, 0)) == []
-
-
-@NEEDS_ROOT
-def test_deckies_of_both_families(lab: ReplayLab, tables: Tables) -> None:
-    four, six = lab.loaded.maps["deckies4"], lab.loaded.maps["deckies6"]
-    for decky in (DECKY, DECKY6):
-        tables.watch(decky)
-    assert four.lookup(DECKY.address.packed) == b"\1"
-    assert six.lookup(DECKY6.address.packed) == b"\1"
-    for decky in (DECKY, DECKY6):
-        tables.unwatch(decky)
-        tables.unwatch(replace(decky, name="again"))
-    assert four.lookup(DECKY.address.packed) is None
-    assert six.lookup(DECKY6.address.packed) is None
 
 
 @NEEDS_ROOT

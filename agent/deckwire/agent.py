@@ -15,6 +15,7 @@ from deckwire.budget_watch import BudgetWatch
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesError, DeckiesFile
+from deckwire.decky_tables import DeckiesRefused
 from deckwire.events.capture import stats_event
 from deckwire.kernel.link_watch import LinkOverrunError
 from deckwire.kernel.loader_process import LoadError
@@ -22,6 +23,7 @@ from deckwire.kernel.loading import Loaded, detach, reattach
 from deckwire.loss import LossReport
 from deckwire.ordering import Ordering
 from deckwire.sample import Sample
+from deckwire.shown import plain
 from deckwire.teller import Fate
 
 _ROUND_S = 1.0
@@ -185,8 +187,16 @@ class Agent:
         except DeckiesError as error:
             report(f"{error}; the {len(self._parts.pipeline.registry)} deckies before stay")
             return
+        before = len(self._parts.pipeline.registry)
         try:
             self._parts.pipeline.replace_registry(registry)
+        except DeckiesRefused as error:
+            stay = f"the {before} deckies before stay"
+            if error.missing:
+                stay = f"{error.missing} of the {before} deckies before are not watched any more"
+            path = plain(self._deckies_file.path)
+            report(f"{path}: {error.strerror}; {stay}: send SIGHUP to try again")
+            return
         except OSError as error:
             report(f"deckies: {error.strerror or error}")
             return

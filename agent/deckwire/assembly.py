@@ -58,7 +58,7 @@ def assemble(
     """Everything behind the rings; the kernel watches the registry's deckies afterwards.
 
     Raises:
-        OSError: the kernel refused a decky.
+        DeckiesRefused: the kernel refused the registry's deckies.
     """
     host = socket.gethostname()
     tables = Tables(loaded.maps)

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -83,14 +83,10 @@ class Registry:
         """The decky with this 16-byte address, None for any other host."""
         return self._by_address.get(packed)
 
-    def difference(self, old: Registry) -> tuple[tuple[Decky, ...], tuple[Decky, ...]]:
-        """The deckies added since `old` and those removed, by address.
-
-        A decky that only got another name is in neither: its connections go on.
-        """
-        added = tuple(d for key, d in self._by_address.items() if key not in old)
-        removed = tuple(d for key, d in old._by_address.items() if key not in self)
-        return added, removed
+    @property
+    def addresses(self) -> KeysView[bytes]:
+        """The address of each decky, in 16 bytes: a set that takes no memory of its own."""
+        return self._by_address.keys()
 
     def merged(self, other: Registry) -> Registry:
         """The deckies of both; ValueError where they contradict each other."""

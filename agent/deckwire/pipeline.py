@@ -17,6 +17,7 @@ from deckwire.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
 from deckwire.connections import Connections
 from deckwire.deckies import Registry
+from deckwire.decky_tables import DeckiesRefused
 from deckwire.event import Event, Headline
 from deckwire.events import answer as answer_fields
 from deckwire.events import certificate as certificate_fields
@@ -152,22 +153,22 @@ class Pipeline:
         self._teller.close_windows(self._clock.wall_ns(now_ns))
 
     def replace_registry(self, registry: Registry) -> None:
-        """Watch other deckies; connections of those that left end with ``removed``."""
-        added, removed = registry.difference(self.registry)
-        for decky in added:
-            self._tables.watch(decky)
-        for decky in removed:
-            self._tables.unwatch(decky)
-        if removed:
-            self._tell_all_touches()
-            gone = {decky.packed for decky in removed}
-            for flow in self._tables.open_flows():
-                low, high = flow.key[:16], flow.key[16:32]
-                others = {low, high} - gone
-                if len(others) < 2 and not any(end in registry for end in others):
-                    self._end_open(flow, "removed")
-        self.registry = registry
-        self._places.clear()
+        """Watch other deckies; connections of those that left end with ``removed``.
+
+        Raises:
+            DeckiesRefused: the kernel refused; the registry before stays in force.
+        """
+        try:
+            self._tables.deckies.replace(registry.addresses)
+        except DeckiesRefused:
+            self.counts["reloads_failed"] += 1
+            raise
+        try:
+            self._end_removed(registry)
+        finally:
+            # From the kernel's change on, whatever came of the connections.
+            self.registry = registry
+            self._places.clear()
 
     def finish(self) -> None:
         """The end: every connection is told."""
@@ -256,6 +257,18 @@ class Pipeline:
         state = taken.state
         if not (state.closed and state.told):
             self._end(taken.key, flow_record(taken.value), close)
+
+    def _end_removed(self, registry: Registry) -> None:
+        """End the connections of which no end is in the new registry, under their old names."""
+        gone = self.registry.addresses - registry.addresses
+        if not gone:
+            return
+        self._tell_all_touches()
+        for flow in self._tables.open_flows():
+            low, high = flow.key[:16], flow.key[16:32]
+            others = {low, high} - gone
+            if len(others) < 2 and not any(end in registry for end in others):
+                self._end_open(flow, "removed")
 
     def _evict(self, sources: Counter[int]) -> None:
         """Make room before the table is full: ended ones first, then the biggest source's idlest.

@@ -1,7 +1,8 @@
-"""The bit a decky has in the kernel's sketch of all deckies: a mirror of bpf/hash.h."""
+"""The kernel's Bloom filter of all deckies, one bit a decky: a mirror of bpf/hash.h."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from struct import Struct
 
 from deckwire.deckies import MAPPED_PREFIX
@@ -11,30 +12,19 @@ from deckwire.seeded_hash import HASH_FACTOR, mix
 _WORDS6 = Struct("<IIII")
 
 
-class Sketch:
-    """Which bits are set, and by how many deckies each."""
-
-    def __init__(self) -> None:
-        self._deckies = [0] * DECKY_BITS
-        self._bits = bytearray(DECKY_BITS // 8)
-
-    def add(self, packed: bytes) -> None:
-        """A decky by its 16-byte address."""
+def sketch_of(addresses: Iterable[bytes]) -> bytes:
+    """The struct decky_sketch that has the bits of these 16-byte addresses and no others."""
+    bits = bytearray(DECKY_BITS // 8)
+    for packed in addresses:
         bit = bit_of(packed)
-        self._deckies[bit] += 1
-        self._bits[bit // 8] |= 1 << bit % 8
+        bits[bit >> 3] |= 1 << (bit & 7)
+    return bytes(bits)
 
-    def remove(self, packed: bytes) -> None:
-        """A decky that was added; its bit stays for others that have it too."""
-        bit = bit_of(packed)
-        self._deckies[bit] -= 1
-        if not self._deckies[bit]:
-            self._bits[bit // 8] &= ~(1 << bit % 8)
 
-    @property
-    def value(self) -> bytes:
-        """struct decky_sketch."""
-        return bytes(self._bits)
+def union(one: bytes, other: bytes) -> bytes:
+    """The struct decky_sketch that has the bits of both."""
+    bits = int.from_bytes(one, "little") | int.from_bytes(other, "little")
+    return bits.to_bytes(DECKY_BITS // 8, "little")
 
 
 def bit_of(packed: bytes) -> int:

@@ -7,18 +7,16 @@ from struct import Struct, calcsize
 from typing import NamedTuple
 
 from deckwire import abi
-from deckwire.deckies import MAPPED_PREFIX, Decky
+from deckwire.decky_tables import DeckyTables
 from deckwire.flow import flow_id
 from deckwire.handshake import Handshake
 from deckwire.hidden_hello import HiddenHello
 from deckwire.kernel.maps import Batch, Map
 from deckwire.sample import MalformedSample, flow_handshake, flow_hidden_hello
-from deckwire.sketch import Sketch
 from deckwire.suppression import Suppression
 
 _SLOT = Struct("<I")
 _ZERO = _SLOT.pack(0)
-_PRESENT = b"\1"
 _COUNTERS = Struct(f"<{len(abi.COUNTERS)}Q")
 _STATE = "<8xQ17xBBxI"
 _FLOW_STATE = Struct(f"{_STATE}{abi.FLOW_BYTES - calcsize(_STATE)}x")
@@ -97,10 +95,8 @@ class Tables:
     """Reads and writes the maps; owns none of them. For one thread."""
 
     def __init__(self, maps: Mapping[str, Map]) -> None:
-        self._deckies4 = maps["deckies4"]
-        self._deckies6 = maps["deckies6"]
-        self._decky_sketch = maps["decky_sketch"]
-        self._sketch = Sketch()
+        self.deckies = DeckyTables(maps)
+        """Who is watched."""
         self._half_open = maps["half_open"]
         self._flows = maps["flows"]
         self._strays = maps["strays"]
@@ -120,24 +116,6 @@ class Tables:
         self._strays_deleted = 0
         self._left: set[int] = set()
         """Slots of sources that connections were deleted of since the last recount."""
-
-    def watch(self, decky: Decky) -> None:
-        """Traffic of this decky is captured from now on.
-
-        Raises:
-            OSError: the kernel refused.
-        """
-        table, key = self._decky_entry(decky)
-        table.update(key, _PRESENT)
-        self._sketch.add(decky.packed)
-        self._decky_sketch.update(_ZERO, self._sketch.value)
-
-    def unwatch(self, decky: Decky) -> None:
-        """Traffic of this decky passes untouched from now on."""
-        table, key = self._decky_entry(decky)
-        table.delete(key)
-        self._sketch.remove(decky.packed)
-        self._decky_sketch.update(_ZERO, self._sketch.value)
 
     def handshake(self, key: bytes, born_ns: int, stray: bool) -> Handshake | None:
         """The handshake of an open connection; None if it is gone or another took its place."""
@@ -270,9 +248,3 @@ class Tables:
 
     def _flow(self, key: bytes) -> bytes | None:
         return self._flows.lookup(flow_id(key, self.seed))
-
-    def _decky_entry(self, decky: Decky) -> tuple[Map, bytes]:
-        packed = decky.packed
-        if packed.startswith(MAPPED_PREFIX):
-            return self._deckies4, packed[len(MAPPED_PREFIX) :]
-        return self._deckies6, packed

@@ -199,8 +199,8 @@ def _tls_connection(talk: Talk) -> tuple[list[bytes], int, int]:
 
 
 def _watch_deckies(tables: Tables) -> None:
-    for address in (DECKY, DECKY6):
-        tables.watch(Decky("decky", ip_address(address)))
+    deckies = [Decky("decky", ip_address(address)) for address in (DECKY, DECKY6)]
+    tables.deckies.replace([decky.packed for decky in deckies])
 
 
 def _clock(noop: Program, rounds: int, repeat: int) -> Line:

@@ -94,8 +94,8 @@ class Kernel:
                     maps[name].update(key, empty)
         maps["counters"].update(ZERO, bytes(maps["counters"].value_size))
         tables = Tables(maps)
-        for address in (DECKY, DECKY_B, DECKY6, DECKY6_B):
-            tables.watch(Decky("decky", parse_address(address)))
+        addresses = [parse_address(one) for one in (DECKY, DECKY_B, DECKY6, DECKY6_B)]
+        tables.deckies.replace([Decky("decky", one).packed for one in addresses])
         self.settings(**settings)
         self.loaded.rings.drain()
         self.now_ns, self.run, self.received = START_NS, 0, 0

@@ -155,9 +155,9 @@ def test_a_decky_that_leaves_is_foreign_from_then_on(kernel: Kernel, replaying: 
     tables = Tables(replaying.maps)
     decky = Decky("web-01", parse_address(DECKY))
     kernel.feed(Talk().c("S"))
-    tables.unwatch(decky)
+    tables.deckies.replace([])
     kernel.feed(Talk().c("S"))
     assert kernel.raised()["foreign_no_decky"] == 1
-    tables.watch(decky)
+    tables.deckies.replace([decky.packed])
     kernel.feed(Talk().c("S"))
     assert kernel.raised()["frames_syn"] == 2

@@ -52,8 +52,7 @@ def test_every_decky_is_found(kernel: Kernel, address: Callable[[int], Address])
     """Its bit in the sketch is where the kernel looks for it."""
     tables = Tables(kernel.loaded.maps)
     addresses = usable(address, 1, 300)
-    for one in addresses:
-        tables.watch(decky(one))
+    tables.deckies.replace([decky(one).packed for one in addresses])
     for n, one in enumerate(addresses):
         kernel.feed(syn_to(one, 1_024 + n))
     kernel.samples()
@@ -89,12 +88,11 @@ def test_a_decky_that_leaves_does_not_take_the_others_along(
         for other in (decky(address(base + n)) for n in range(1, 1 << 22))
         if bit_of(other.packed) == bit_of(first.packed)
     )
-    tables.watch(first)
-    tables.watch(second)
-    tables.unwatch(first)
+    tables.deckies.replace([first.packed, second.packed])
+    tables.deckies.replace([second.packed])
     kernel.feed(syn_to(first.address), syn_to(second.address))
     raised = kernel.raised()
     assert (raised["foreign_no_decky"], raised["frames_syn"]) == (1, 1)
-    tables.unwatch(second)
+    tables.deckies.replace([])
     kernel.feed(syn_to(second.address, 50_000))
     assert kernel.raised()["foreign_no_decky"] == 2

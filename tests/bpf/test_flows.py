@@ -583,7 +583,7 @@ def test_a_full_table_of_connections_counts_and_keeps_what_it_has(tiny: Kernel) 
 @ANY_TALK
 def test_the_agent_finds_a_connection_by_its_ends(kernel: Kernel, talk: Talk) -> None:
     tables = Tables(kernel.loaded.maps)
-    tables.watch(Decky("decky", parse_address(talk.server)))
+    tables.deckies.replace([Decky("decky", parse_address(talk.server)).packed])
     kernel.feed(*talk.opened())
     sample = next(one for one in kernel.samples() if isinstance(one, HandshakeSample))
     (flow,) = tables.open_flows()
@@ -593,7 +593,8 @@ def test_the_agent_finds_a_connection_by_its_ends(kernel: Kernel, talk: Talk) ->
 
 @ANY_TALK
 def test_what_is_only_accounted_needs_no_jump(kernel: Kernel, talk: Talk) -> None:
-    Tables(kernel.loaded.maps).watch(Decky("decky", parse_address(talk.server)))
+    decky = Decky("decky", parse_address(talk.server))
+    Tables(kernel.loaded.maps).deckies.replace([decky.packed])
     works = kernel.loaded.maps["works"]
     kernel.feed(*talk.opened())
     assert any(map(any, works.lookup_cpus(ZERO)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from deckwire import abi
 from deckwire.kernel.maps import Batch
@@ -22,6 +22,9 @@ class MemoryMap:
 
     def update(self, key: bytes, value: bytes) -> None:
         self.entries[key] = value
+
+    def update_batch(self, keys: Sequence[bytes], value: bytes) -> None:
+        self.entries.update(dict.fromkeys(keys, value))
 
     def delete(self, key: bytes) -> bool:
         return self.entries.pop(key, None) is not None

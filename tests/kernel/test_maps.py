@@ -13,7 +13,7 @@ import pytest
 from deckwire.kernel import cpus, maps
 from deckwire.kernel.loading import Loaded
 from deckwire.kernel.maps import ARRAY, MMAPABLE, UPDATE_NOEXIST, Map
-from deckwire.kernel.syscalls import bpf
+from deckwire.kernel.syscalls import Buffer, Command, bpf, call_bpf
 
 U32, U64 = Struct("=I"), Struct("=Q")
 
@@ -117,6 +117,41 @@ def test_a_batch_of_keys_is_deleted_but_those_that_are_gone(numbers: Map) -> Non
     assert numbers.delete_batch(b"") == 0
     with pytest.raises(ValueError, match="4 bytes"):
         numbers.delete_batch(b"abcde")
+
+
+def older_kernel(command: int, attr: Buffer) -> int:
+    """As a kernel that has never heard of batches."""
+    batches = (Command.MAP_LOOKUP_BATCH, Command.MAP_UPDATE_BATCH, Command.MAP_DELETE_BATCH)
+    return call_bpf(0xFFFF if command in batches else command, attr)
+
+
+@pytest.fixture(params=["batches", "one by one"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "one by one":
+        monkeypatch.setattr(maps, "call_bpf", older_kernel)
+
+
+@pytest.mark.usefixtures("_both_ways")
+def test_many_keys_are_written_at_once(numbers: Map) -> None:
+    keys = [U32.pack(n) for n in range(5_000)]
+    numbers.update(keys[7], U64.pack(1))
+    numbers.update_batch(keys, U64.pack(2))
+    numbers.update_batch([], U64.pack(3))
+    assert dict(numbers.items()) == dict.fromkeys(keys, U64.pack(2))
+    assert numbers.delete_batch(b"".join([*keys[:10], U32.pack(9_999), keys[10]])) == 11
+    assert {key for key, _ in numbers.items()} == set(keys[11:])
+    with pytest.raises(ValueError, match="4 bytes"):
+        numbers.update_batch([keys[0], b"abc", b"abcde"], U64.pack(1))
+    with pytest.raises(ValueError, match="8 bytes"):
+        numbers.update_batch(keys, b"")
+
+
+@pytest.mark.usefixtures("_both_ways")
+def test_keys_beyond_a_maps_room_are_refused(numbers: Map) -> None:
+    keys = [U32.pack(n) for n in range(numbers.max_entries + 1)]
+    with pytest.raises(OSError, match="map numbers is full") as caught:
+        numbers.update_batch(keys, U64.pack(1))
+    assert caught.value.errno == E2BIG
 
 
 def test_an_array_cannot_lose_entries(loaded: Loaded) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.servers import http_server
+from deckwire.limits import DECKIES
 
-from .watching import EVERYTHING, assert_nothing_lost, fetch_plain
+from .watching import EVERYTHING, agent_with, assert_nothing_lost, fetch_plain
 
 pytestmark = pytest.mark.root
 
@@ -105,3 +107,78 @@ def test_the_file_is_followed_while_the_agent_runs(lab: Lab, tmp_path: Path) -> 
     assert not agent.find("tcp_flow_timing", dst_ip=files.v4, close="fin")
     assert said(agent, "198.18.1.999") == 2
     assert said(agent, "No such file") == 1
+
+
+def spare(first: int, count: int) -> list[str]:
+    """Lines of deckies that nobody speaks to."""
+    addresses = (IPv4Address(0x0A00_0000 + n) for n in range(first, first + count))
+    return [f"{address} spare-{int(address)}" for address in addresses]
+
+
+def test_a_full_registry_can_change(lab: Lab, tmp_path: Path) -> None:
+    """Half of 65,536 deckies and more are replaced, and those that stay are always watched."""
+    web, mail, files = lab.deckies
+    for decky in lab.deckies:
+        http_server(lab, decky)
+    registry = DeckiesFile(tmp_path / "deckies")
+    registry.write(f"{web.v4} {web.name}", f"{mail.v4} {mail.name}", *spare(0, DECKIES - 2))
+    agent = AgentProcess(lab, options=["--deckies", str(registry.path), *EVERYTHING])
+    assert said(agent, f"watching {DECKIES} deckies") == 1
+    with lab.client.connect(web.v4, 80) as across:
+        across.sendall(b"GET / HTTP/1.0\r\n")
+        fetch_plain(lab.client, mail.v4)
+        agent.expect("tcp_flow_timing", dst_ip=mail.v4)
+        registry.write(
+            f"{web.v4} {web.name}", f"{files.v4} {files.name}", *spare(40_000, DECKIES - 2)
+        )
+        agent.wait(lambda: said(agent, f"read again: {DECKIES}"), "the file is read again", 30)
+        across.sendall(b"\r\n")
+        while across.recv(4_096):
+            pass
+    fetch_plain(lab.client, mail.v4)
+    fetch_plain(lab.client, files.v4)
+    agent.expect("tcp_flow_timing", dst_ip=web.v4, close="fin", bytes_client=18)
+    agent.expect("tcp_flow_timing", dst_ip=files.v4)
+    # And as a whole.
+    registry.write(f"{mail.v4} {mail.name}", *spare(200_000, DECKIES - 1))
+    agent.wait(lambda: said(agent, f"read again: {DECKIES}") == 2, "and once more", 30)
+    fetch_plain(lab.client, mail.v4)
+    agent.wait(lambda: len(hosts(agent)) == 4, "the last one is told")
+    assert agent.stop() == 0
+    sums = assert_nothing_lost(agent)
+    assert "reloads_failed" not in sums
+    assert sorted(hosts(agent)) == sorted([web.name, mail.name, files.name, mail.name])
+
+
+def test_a_registry_that_the_kernel_refuses_leaves_the_one_before(lab: Lab, tmp_path: Path) -> None:
+    web, mail, _ = lab.deckies
+    for decky in (web, mail):
+        http_server(lab, decky)
+    registry = DeckiesFile(tmp_path / "deckies")
+    registry.write(f"{web.v4} {web.name}", *spare(0, 7))
+    agent = agent_with(
+        {"table_sizes": {"MAX_DECKIES": 8}},
+        lab,
+        options=["--deckies", str(registry.path), *EVERYTHING],
+    )
+    registry.write(f"{mail.v4} {mail.name}", f"{mail.v6} {mail.name}", *spare(100, 8))
+    refusal = (
+        f"deckwire: {registry.path}: the kernel refused the deckies: map deckies4 is full; "
+        "the 8 deckies before stay: send SIGHUP to try again"
+    )
+    wait_said(agent, refusal)
+    fetch_plain(lab.client, mail.v4)
+    fetch_plain(lab.client, web.v4)
+    agent.expect("tcp_flow_timing", dst_ip=web.v4)
+    assert hosts(agent) == [web.name]
+    agent.process.send_signal(signal.SIGHUP)
+    wait_said(agent, refusal, 2)
+    registry.write(f"{mail.v4} {mail.name}", f"{mail.v6} {mail.name}", *spare(100, 7))
+    wait_said(agent, "deckies read again: 9")
+    fetch_plain(lab.client, web.v4)
+    fetch_plain(lab.client, mail.v4)
+    fetch_plain(lab.client, mail.v6)
+    agent.wait(lambda: len(hosts(agent)) == 3, "both addresses are told")
+    assert agent.stop() == 0
+    assert hosts(agent) == [web.name, mail.name, mail.name]
+    assert assert_nothing_lost(agent)["reloads_failed"] == 2

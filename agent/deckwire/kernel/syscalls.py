@@ -27,6 +27,7 @@ class Command(IntEnum):
     PROG_TEST_RUN = 10
     OBJ_GET_INFO_BY_FD = 15
     MAP_LOOKUP_BATCH = 24
+    MAP_UPDATE_BATCH = 26
     MAP_DELETE_BATCH = 27
     LINK_CREATE = 28
 
