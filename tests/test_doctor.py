@@ -138,6 +138,45 @@ def test_a_parent_is_known_by_its_macvlans(lab: Lab) -> None:
 
 
 @pytest.mark.root
+def test_macvlans_in_other_namespaces_are_searched_for(lab: Lab) -> None:
+    found = facts("parent0", lab)["namespaces"]
+    assert found.state == "ok"
+    # One of the host itself, one of a decky.
+    assert found.text.endswith(" searched, 2 macvlans on parent0, 0 in VEPA mode")
+
+
+@pytest.mark.root
+def test_namespaces_that_cannot_be_searched_are_told(lab: Lab) -> None:
+    """As without CAP_SYS_PTRACE, of a container whose namespace has no name."""
+    wait = ["unshare", "--net", "sh", "-c", "echo; exec sleep 600"]
+    with subprocess.Popen(wait, stdout=subprocess.PIPE) as nameless:
+        assert nameless.stdout is not None
+        nameless.stdout.readline()
+        prefix = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all"]
+        try:
+            status, states, text = doctor("-i", "parent0", "--netns", lab.host.netns, prefix=prefix)
+        finally:
+            nameless.kill()
+    assert (status, states["namespaces"]) == (0, "note")
+    assert re.search(r"\(\d+ could not be opened, the first: /proc/\d+/ns/net: Permission", text)
+    assert "grant CAP_SYS_ADMIN and CAP_SYS_PTRACE" in text
+
+
+@pytest.mark.root
+def test_a_parent_of_an_ipvlan_elsewhere_cannot_be_watched(lab: Lab) -> None:
+    made = ["ip", "link", "add", "ipv0", "link", "client0", "type", "ipvlan", "mode", "l2"]
+    if lab.run(lab.client, made).returncode:
+        pytest.skip("this kernel has no ipvlan")
+    lab.run(lab.client, ["ip", "link", "set", "ipv0", "netns", lab.deckies[0].netns])
+    try:
+        found = facts("client0", lab, lab.client.netns)["namespaces"]
+    finally:
+        lab.run(lab.deckies[0], ["ip", "link", "del", "ipv0"])
+    assert (found.state, found.advice) == ("missing", "only macvlan networks are supported")
+    assert "ipvlan ipv0 in another network namespace" in found.text
+
+
+@pytest.mark.root
 def test_a_macvlan_whose_parent_is_elsewhere_cannot_be_watched_from_here(lab: Lab) -> None:
     found = facts("eth0", lab, lab.deckies[0].netns)
     assert found.keys() == {"interface"}

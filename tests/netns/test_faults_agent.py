@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,3 +108,34 @@ def told_near(lab: Lab, web: Node, agent: AgentProcess, expected_ns: int) -> Jso
 
     wait_until(visited, "a handshake is told by the new clock", 20)
     return found[0]
+
+
+def test_namespaces_that_cannot_be_searched_are_one_clear_line(lab: Lab, web: Node) -> None:
+    """As a service without CAP_SYS_PTRACE meets containers whose namespace has no name."""
+    nameless = lab.popen(
+        None,
+        ["unshare", "--net", "sh", "-c", "echo; exec sleep 600"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert nameless.stdout is not None
+    nameless.stdout.readline()
+    ptrace = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all"]
+    agent = AgentProcess(lab, program=[*ptrace, *PROGRAM])
+    told = [line for line in agent.messages if "network namespaces were searched" in line]
+    assert len(told) == 1
+    assert re.fullmatch(
+        r"deckwire: not all network namespaces were searched for macvlans "
+        r"\(\d+ could not be opened, the first: /proc/\d+/ns/net: Permission denied\): "
+        r"VEPA mode or an ipvlan there goes unnoticed; grant CAP_SYS_ADMIN and CAP_SYS_PTRACE .*",
+        told[0],
+    )
+    fetch_plain(lab.client, web.v4)
+    agent.expect("tcp_handshake", dst_ip=web.v4)
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+    nameless.kill()
+    # With it there is nothing to be said.
+    agent = AgentProcess(lab)
+    assert not [line for line in agent.messages if "network namespaces were searched" in line]
+    assert agent.stop() == 0

@@ -12,12 +12,11 @@ from pathlib import Path
 from deckwire.doctor.finding import Finding
 from deckwire.doctor.netdev import XDP_BASIC, xdp_features
 from deckwire.kernel import rtnetlink
+from deckwire.kernel.macvlans import ADVICE, IPVLANS, MACVLANS, Search
 from deckwire.kernel.rtnetlink import Interface
 from deckwire.kernel.syscalls import enter_network_namespace
 
 _IFF_UP = 0x1
-_MACVLANS = ("macvlan", "macvtap")
-_IPVLANS = ("ipvlan", "ipvtap")
 _MODES = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
 """MACVLAN_MODE_ of <linux/if_link.h>."""
 _NAMES_TOLD = 20
@@ -52,6 +51,7 @@ def _examine(name: str) -> Iterator[Finding]:
         yield Finding("ok", "link", f"{target.name} is up")
     else:
         yield Finding("note", "link", f"{target.name} is down", f"ip link set {target.name} up")
+    yield _elsewhere(target)
     yield _xdp(target)
     if f"@deckwire-{target.ifindex}" in _unix_sockets():
         yield Finding(
@@ -67,10 +67,10 @@ def _target(interface: Interface, present: list[Interface]) -> tuple[Interface |
     if refusal := _refusal(interface, present):
         return None, Finding("missing", "interface", *refusal)
     name, kind = interface.name, interface.kind
-    if kind in _MACVLANS:
+    if kind in MACVLANS:
         return _parent(interface, present)
     what = f"a {kind}" if kind else "hardware"
-    macvlans = [entry.name for entry in _on(interface, present) if entry.kind in _MACVLANS]
+    macvlans = [entry.name for entry in _on(interface, present) if entry.kind in MACVLANS]
     if macvlans:
         told = ", ".join(macvlans[:_NAMES_TOLD])
         return interface, Finding("ok", "interface", f"{name} is {what}, parent of {told}")
@@ -86,9 +86,9 @@ def _refusal(interface: Interface, present: list[Interface]) -> tuple[str, str] 
     name, kind = interface.name, interface.kind
     if interface.flags & rtnetlink.IFF_LOOPBACK:
         return f"{name} is the loopback, which no decoy is on", "name the parent of the MACVLAN"
-    if kind in _IPVLANS:
+    if kind in IPVLANS:
         return f"{name} is an {kind}", "only macvlan networks are supported"
-    if any(entry.kind in _IPVLANS for entry in _on(interface, present)):
+    if any(entry.kind in IPVLANS for entry in _on(interface, present)):
         return f"{name} is the parent of an ipvlan", "only macvlan networks are supported"
     if interface.hardware != rtnetlink.ARPHRD_ETHER:
         return f"{name} is no Ethernet interface", "name the parent of the MACVLAN"
@@ -118,6 +118,28 @@ def _on(parent: Interface, present: list[Interface]) -> list[Interface]:
     return [
         entry for entry in present if entry.parent == parent.ifindex and entry.parent_nsid is None
     ]
+
+
+def _elsewhere(target: Interface) -> Finding:
+    """What a search of all network namespaces finds on it, and where it could not look."""
+    search = Search((target.ifindex,))
+    ipvlan = next((entry.name for entry in search.found if entry.kind in IPVLANS), None)
+    if ipvlan is not None:
+        return Finding(
+            "missing",
+            "namespaces",
+            f"{target.name} is the parent of the ipvlan {ipvlan} in another network namespace",
+            "only macvlan networks are supported",
+        )
+    if search.gaps is not None:
+        return Finding("note", "namespaces", search.gaps, ADVICE)
+    vepa = sum(entry.macvlan_mode == rtnetlink.MACVLAN_MODE_VEPA for entry in search.found)
+    return Finding(
+        "ok",
+        "namespaces",
+        f"{search.searched} searched, {len(search.found)} macvlans on {target.name}, "
+        f"{vepa} in VEPA mode",
+    )
 
 
 def _xdp(target: Interface) -> Finding:

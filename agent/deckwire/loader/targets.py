@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import glob
-import itertools
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from deckwire.kernel import rtnetlink
+from deckwire.kernel.macvlans import ADVICE, IPVLANS, MACVLANS, Search
 from deckwire.kernel.rtnetlink import Interface
 from deckwire.kernel.syscalls import enter_network_namespace
-from deckwire.limits import NETWORK_NAMESPACES
 from deckwire.loader.errors import LoaderError
-
-OWN_NAMESPACE = "/proc/thread-self/ns/net"
-NAMESPACE_DIRECTORIES = ("/run/netns", "/run/docker/netns")
-MACVLAN = ("macvlan", "macvtap")
-IPVLAN = ("ipvlan", "ipvtap")
 
 
 class Target:
@@ -62,7 +54,7 @@ def resolve(names: Sequence[str]) -> list[Target]:
             targets[target.ifindex] = known
         if target is not interface:
             known.notes.append(f"{interface.kind} {name} -> parent {target.name}")
-        elif interface.kind in MACVLAN:
+        elif interface.kind in MACVLANS:
             known.notes.append(
                 f"the parent of {interface.kind} {name} is in another network namespace: "
                 f"attached to {name} itself, which carries its own traffic alone"
@@ -84,11 +76,11 @@ def _parent(present: Iterable[Interface], interface: Interface) -> Interface:
     name = interface.name
     if interface.flags & rtnetlink.IFF_LOOPBACK:
         raise LoaderError(f"{name} is the loopback: no decoy's traffic passes it")
-    if interface.kind in IPVLAN:
+    if interface.kind in IPVLANS:
         raise LoaderError(f"{name} is an {interface.kind}: only macvlan networks are supported")
     if interface.hardware != rtnetlink.ARPHRD_ETHER:
         raise LoaderError(f"{name} is no Ethernet interface (ARPHRD {interface.hardware})")
-    if interface.kind in MACVLAN and interface.parent_nsid is None:
+    if interface.kind in MACVLANS and interface.parent_nsid is None:
         for candidate in present:
             if candidate.ifindex == interface.parent:
                 return candidate
@@ -96,41 +88,11 @@ def _parent(present: Iterable[Interface], interface: Interface) -> Interface:
 
 
 def _survey(targets: Mapping[int, Target]) -> None:
-    """Looks at what stands on the targets, in every namespace: VEPA mode, ipvlan.
-
-    Docker moves a container's macvlan into the container's namespace, where only a search of all
-    of them finds it.
-    """
-    with open(OWN_NAMESPACE, "rb") as own, rtnetlink.open_socket() as channel:
-        _survey_namespace(targets, rtnetlink.list_interfaces(channel), None)
-        for namespace in _namespaces():
-            try:
-                enter_network_namespace(namespace)
-            except PermissionError:  # so we are still where we were
-                for target in targets.values():
-                    target.notes.append(
-                        f"{target.name}: macvlans in other namespaces are not looked at, "
-                        "CAP_SYS_ADMIN is missing"
-                    )
-                return
-            except OSError:  # a file left behind under /run/netns is no namespace
-                continue
-            with rtnetlink.open_socket() as there:
-                nsid = rtnetlink.namespace_id(there, own.fileno())
-                if nsid is not None:
-                    _survey_namespace(targets, rtnetlink.list_interfaces(there), nsid)
-        enter_network_namespace(own.fileno())
-
-
-def _survey_namespace(
-    targets: Mapping[int, Target], interfaces: Iterable[Interface], nsid: int | None
-) -> None:
-    """The same for one namespace, which knows that of the targets by `nsid` (None: it is it)."""
-    for interface in interfaces:
-        target = targets.get(interface.parent or 0)
-        if target is None or interface.parent_nsid != nsid:
-            continue
-        if interface.kind in IPVLAN:
+    """Looks at what stands on the targets, in every namespace: VEPA mode, ipvlan."""
+    search = Search(targets)
+    for interface in search.found:
+        target = targets[interface.parent or 0]
+        if interface.kind in IPVLANS:
             raise LoaderError(
                 f"{target.name} is the parent of {interface.kind} {interface.name}: only "
                 "macvlan networks are supported"
@@ -138,24 +100,6 @@ def _survey_namespace(
         if interface.macvlan_mode == rtnetlink.MACVLAN_MODE_VEPA and not target.vepa:
             target.vepa = True
             target.notes.append(f"{target.name} carries a macvlan in VEPA mode")
-
-
-def _namespaces() -> Iterator[int]:
-    """Open descriptors of the network namespaces that can be found, each once."""
-    seen: set[tuple[int, int]] = set()
-    for path in itertools.chain(
-        *(glob.iglob(f"{directory}/*") for directory in NAMESPACE_DIRECTORIES),
-        (f"/proc/{name}/ns/net" for name in os.listdir("/proc") if name.isdigit()),
-    ):
-        try:
-            namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # a process that has ended, or that we may not look at
-            continue
-        try:
-            status = os.fstat(namespace)
-            identity = status.st_dev, status.st_ino
-            if identity not in seen and len(seen) < NETWORK_NAMESPACES:
-                seen.add(identity)
-                yield namespace
-        finally:
-            os.close(namespace)
+    if search.gaps is not None:
+        # It is the same for all of them, and said once.
+        next(iter(targets.values())).notes.append(f"{search.gaps}; {ADVICE}")
