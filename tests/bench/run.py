@@ -22,6 +22,7 @@ from bench import (  # noqa: E402
     machine,
     observers,
     program_runs,
+    registry,
     rtt,
     startup,
     syns,
@@ -67,6 +68,7 @@ def _parts(lab: Lab, *, quick: bool) -> dict[str, Part]:
         "syns": lambda: syns.measure(lab, 1 if quick else 7, 20_000 if quick else 200_000),
         "rtt": lambda: rtt.measure(lab, rounds, 100 if quick else 2_000),
         "start": lambda: startup.measure(lab, 1 if quick else 9),
+        "registry": lambda: registry.measure(1 if quick else 9),
         "xdp": lambda: xdp_modes.measure(
             lab, rounds, seconds, 20_000 if quick else 200_000, 100 if quick else 1_000
         ),
@@ -84,7 +86,7 @@ def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
 
 
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    names = ("programs", "bulk", "handshakes", "syns", "rtt", "start", "xdp")
+    names = ("programs", "bulk", "handshakes", "syns", "rtt", "start", "registry", "xdp")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="results for programs")
     parser.add_argument("--only", action="append", choices=names, help="only this part")

@@ -18,8 +18,8 @@ from deckwire.limits import NETWORK_NAMESPACES
 NAMESPACE_DIRECTORIES = ("/run/netns", "/run/docker/netns")
 
 ADVICE = (
-    "grant CAP_SYS_ADMIN and CAP_SYS_PTRACE (systemd: with ProtectProc=default), or see for "
-    "yourself in each container that ip -d link says macvlan mode bridge"
+    "grant CAP_SYS_ADMIN and CAP_SYS_PTRACE (with systemd also ProtectProc=default and "
+    "RestrictNamespaces=net), or check in each container that ip -d link shows macvlan mode bridge"
 )
 """What to do about a search that could not look everywhere."""
 
