@@ -30,7 +30,7 @@ class MemoryMap:
         return self.entries.pop(key, None) is not None
 
     def delete_batch(self, keys: bytes) -> int:
-        size = len(next(iter(self.entries), keys))
+        size = len(next(iter(self.entries), keys)) or 1
         return sum(self.delete(keys[at : at + size]) for at in range(0, len(keys), size))
 
     def batches(self) -> Iterator[Batch]:
