@@ -108,6 +108,8 @@ DEDUP_HOSTS = 262_144
 """Deckies remembered over all open windows together; beyond it their counts are lower bounds."""
 SINK_QUEUE = 8_192
 """Lines waiting in front of one sink; beyond that they are dropped and counted."""
+SINK_UNCONFIRMED = 65_536
+"""Lines written to one receiver that it may not have yet; beyond that, more wait in the queue."""
 
 # --- registry -------------------------------------------------------------------------------
 DECKIES = 65_536

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.sinks.sink import Sink
+
 # Debian puts it where only root's PATH looks.
 RSYSLOGD = shutil.which("rsyslogd", path="/usr/sbin:/sbin:/usr/bin")
 DEADLINE_S = 20.0
@@ -34,6 +36,12 @@ template(name="parsed" type="string"
 action(type="omfile" File="{folder}/raw.log" Template="raw" FlushOnTXEnd="on")
 action(type="omfile" File="{folder}/parsed.log" Template="parsed" FlushOnTXEnd="on")
 """
+
+
+def is_settled(sink: Sink) -> bool:
+    """Whether all that was offered is sure to have been read."""
+    counters = sink.counters()
+    return not counters.queued and not sink._unsettled_lines()
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -63,9 +71,9 @@ class Rsyslog:
             )
         wait_until(self._is_ready, f"rsyslogd is ready: {(self.folder / 'stderr').read_text()}")
 
-    def stop(self) -> None:
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(how)
             try:
                 self._process.wait(DEADLINE_S)
             except subprocess.TimeoutExpired:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from rsyslog_server import Rsyslog, wait_until
+from rsyslog_server import Rsyslog, is_settled, wait_until
 
 from deckwire.event import WARNING, Event
 from deckwire.jsonl import JsonFormat
@@ -99,6 +104,7 @@ def test_lines_wait_for_a_restarted_rsyslog(rsyslog: Rsyslog, spec: str) -> None
     fanout = opened(rsyslog, spec, form)
     assert all(fanout.offer(one) for one in sent[:30])
     wait_until(lambda: len(rsyslog.raw()) >= 30, "rsyslog wrote the first lines")
+    wait_until(lambda: is_settled(fanout._sinks[0]), "the sink is sure of them")
     rsyslog.stop()
     assert all(fanout.offer(one) for one in sent[30:60])
     wait_until(lambda: fanout.counters()[0][1].errors, "the sink noticed")
@@ -140,3 +146,68 @@ def test_udp_counts_what_a_stopped_rsyslog_refused(rsyslog: Rsyslog) -> None:
     ((_, counters),) = fanout.counters()
     wait_until(lambda: len(rsyslog.raw()) >= counters.written, "rsyslog wrote the rest")
     assert len(rsyslog.raw()) == counters.written == 40 - counters.dropped["refused"]
+
+
+@contextmanager
+def steady_lines(fanout: Fanout, sent: list[Event]) -> Iterator[None]:
+    """About 2,000 lines a second while the body runs, fewer than the queue holds."""
+    done = threading.Event()
+
+    def feed() -> None:
+        while not done.is_set() and len(sent) < 8_000:
+            for one in events(20, len(sent)):
+                assert fanout.offer(one)
+                sent.append(one)
+            time.sleep(0.01)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        yield
+    finally:
+        done.set()
+        feeder.join()
+
+
+@pytest.mark.parametrize(
+    ("spec", "how"),
+    [
+        (SPECS[0], signal.SIGTERM),
+        (SPECS[1], signal.SIGTERM),
+        (SPECS[3], signal.SIGTERM),
+        (SPECS[3], signal.SIGKILL),
+    ],
+)
+def test_no_restart_loses_a_line_without_counting_it(
+    rsyslog: Rsyslog, spec: str, how: signal.Signals
+) -> None:
+    """Received or in doubt or both is every line; none is received twice."""
+    form = SyslogFormat()
+    sent: list[Event] = []
+    fanout = opened(rsyslog, spec, form)
+    with steady_lines(fanout, sent):
+        for restart in range(3):
+            before = len(rsyslog.raw())
+            wait_until(lambda n=before: len(rsyslog.raw()) > n + 300, "lines arrive")
+            rsyslog.stop(how)
+            wait_until(
+                lambda n=restart: fanout.counters()[0][1].errors.get("connect_error", 0) > n,
+                "the sink noticed",
+            )
+            rsyslog.start()
+    wait_until(lambda: not fanout.counters()[0][1].queued, "the queue is empty")
+    fanout.close(20)
+    wait_until(lambda: rsyslog.raw()[-1:] == [form.line(sent[-1])], "the last line arrived")
+    lines = [form.line(one) for one in sent]
+    place = {line: number for number, line in enumerate(lines)}
+    # A frame that a connection's end cut short is no line.
+    received = [place[line] for line in rsyslog.raw() if line in place]
+    assert received == sorted(set(received))
+    ((_, counters),) = fanout.counters()
+    assert set(counters.dropped) <= {"in_doubt"}
+    assert counters.offered == len(lines) == counters.written + counters.dropped.get("in_doubt", 0)
+    assert len(lines) - len(received) <= counters.dropped.get("in_doubt", 0)
+    print(
+        f"{spec} {how.name}: {len(lines)} offered, {len(lines) - len(received)} not received, "
+        f"{counters.dropped} counted"
+    )

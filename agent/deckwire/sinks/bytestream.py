@@ -17,6 +17,8 @@ class ByteStream:
     def __init__(self, write: Callable[[memoryview], int]) -> None:
         self._write = write
         self._begun = 0
+        self.taken = 0
+        """Bytes that `write` took, of whole frames and of the one begun."""
 
     def send(self, frames: Sequence[bytes]) -> int:
         """Write frames in order and return how many went whole; the others must come again.
@@ -34,6 +36,7 @@ class ByteStream:
             pass
         except OSError as error:
             failure = error
+        self.taken += position - self._begun
         whole = bisect_right(ends, position)
         self._begun = position - (ends[whole - 1] if whole else 0)
         if failure is not None and not whole:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import sys
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import final
@@ -19,6 +22,15 @@ _PAUSE_FIRST = 0.1
 _PAUSE_LONGEST = 5.0
 _PAUSE_CLOSING = 0.2
 """Seconds between two tries: doubled from the first to the longest, and short while closing."""
+_LOOK_FIRST = 0.02
+_LOOK_LAST = 0.5
+"""Seconds between two looks at what became of the last lines, doubled while no others come."""
+_GOODBYE_S = 0.5
+"""Seconds that the end of a connection may take while lines wait for the next one."""
+_CONCLUDE_S = 0.2
+"""Seconds that a thread gets to count what is in doubt, after its time for closing is over."""
+_QUIET_S = 60.0
+"""Seconds without a failure after which the same failure is reported again."""
 
 
 class ReceiverGoneError(OSError):
@@ -32,12 +44,13 @@ class Counters:
     Causes of `dropped`: ``queue_full``, or while the receiver fails ``connect_error`` and
     ``write_error``; ``too_large`` (for a datagram); ``refused`` (UDP: the receiver's host said that
     nobody listens); ``closed`` (offered after the end, or the reader of stdout is gone);
-    ``unsent`` (still queued when closing took too long).
+    ``unsent`` (still queued when closing took too long); ``in_doubt`` (the kernel took the line,
+    and when the receiver went away it was not sure whether it had it: it may have).
     """
 
     offered: int
     written: int
-    """Lines that the kernel took; what becomes of them in its buffers is not known here."""
+    """Lines that the kernel took and that did not turn out to be in doubt."""
     queued: int
     dropped: dict[str, int]
     """Lines lost by cause."""
@@ -57,6 +70,8 @@ class Sink(ABC):
 
     scheme: str
     """The output's kind, as the user writes it."""
+    remedy = "start the receiver, or correct the output"
+    """What the operator should do about a failure, if the error does not say it."""
 
     def __init__(self, name: str, capacity: int = SINK_QUEUE) -> None:
         self.name = name
@@ -66,6 +81,7 @@ class Sink(ABC):
         self._idle = False
         self._closing = False
         self._abandoned = False
+        self._concluded = False
         self._reopening = False
         self._trouble: str | None = None
         self._offered = 0
@@ -73,6 +89,10 @@ class Sink(ABC):
         self._dropped: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._last_error = ""
+        self._unconfirmed = 0
+        self._reported: set[tuple[str, str]] = set()
+        self._failed_at = 0.0
+        self._down = False
         self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
 
     # --- for the capture's thread ---
@@ -127,7 +147,7 @@ class Sink(ABC):
 
     @final
     def close(self, timeout: float) -> None:
-        """Finish within `timeout` seconds; what is queued then is dropped and counted.
+        """Finish within `timeout` seconds; what is queued or not confirmed then is counted.
 
         A thread still in a system call is left behind: it does nothing more when that returns.
         """
@@ -140,6 +160,9 @@ class Sink(ABC):
             self._change.notify()
         if self._thread.ident is None:
             self._release()
+        else:
+            self._thread.join(_CONCLUDE_S)
+        self._conclude()
 
     @final
     def counters(self) -> Counters:
@@ -173,9 +196,25 @@ class Sink(ABC):
         ends the sink.
         """
 
-    def _recover(self) -> None:
-        """After a failed delivery: let go of what is of no use any more."""
+    def _recover(self, error: OSError) -> None:
+        """After a failed delivery: close what is of no use any more, and count what is in doubt."""
         return
+
+    def _advice(self, error: OSError) -> str:
+        """What the operator should do about this failure."""
+        return self.remedy
+
+    def _look(self) -> None:
+        """Find out what became of lines that are not settled."""
+        return
+
+    def _unsettled_lines(self) -> int:
+        """Lines counted as written that may turn out to be in doubt: `_look` is called again."""
+        return 0
+
+    def _unconfirmed_lines(self) -> int:
+        """Lines counted as written that are in doubt if nothing more is heard of the receiver."""
+        return 0
 
     def _reopen(self) -> None:
         """What `reopen` asks for. Raises OSError: a ``reopen_error``, things stay as they are."""
@@ -186,18 +225,34 @@ class Sink(ABC):
         """Close what is open; called at the end too."""
 
     @final
-    def _recount_as_refused(self) -> None:
-        """A line counted as written turned out not to have been received."""
+    def _recount(self, cause: str, lines: int) -> None:
+        """Lines counted as written were not received, or may not have been."""
         with self._change:
-            self._written -= 1
-            self._dropped["refused"] += 1
+            if lines and not self._concluded:
+                self._written -= lines
+                self._dropped[cause] += lines
+
+    @final
+    def _patience(self) -> Callable[[float], bool]:
+        """For the end of a connection: waits so many seconds; True if no more time is left."""
+        deadline = time.monotonic() + _GOODBYE_S
+
+        def is_over(seconds: float) -> bool:
+            with self._change:
+                self._unconfirmed = self._unconfirmed_lines()
+                self._change.wait_for(lambda: self._abandoned, seconds)
+                return self._abandoned or (not self._closing and time.monotonic() >= deadline)
+
+        return is_over
 
     # --- the thread ---
 
     @final
     def _run(self) -> None:
         pause = _PAUSE_FIRST
-        while self._await_work():
+        look_s = _LOOK_FIRST
+        while self._await_work(look_s):
+            look_s = _LOOK_FIRST if self._lines else min(look_s * 2, _LOOK_LAST)
             if self._progress():
                 pause = _PAUSE_FIRST
             else:
@@ -205,16 +260,19 @@ class Sink(ABC):
                 pause = min(pause * 2, _PAUSE_LONGEST)
         self._release()
 
-    def _await_work(self) -> bool:
-        """Wait for lines or a wish to reopen; False when all is done."""
+    def _await_work(self, look_s: float) -> bool:
+        """Wait for lines, a wish to reopen or the time to look; False when all is done."""
+        timeout = look_s if self._unsettled_lines() else None
         with self._change:
             self._idle = True
-            self._change.wait_for(lambda: self._lines or self._closing or self._reopening)
+            self._change.wait_for(lambda: self._lines or self._closing or self._reopening, timeout)
             self._idle = False
-            return not self._abandoned and bool(self._lines or self._reopening)
+            if self._abandoned:
+                return False
+            return bool(self._lines or self._reopening) or not self._closing
 
     def _progress(self) -> bool:
-        """One try to reopen and deliver; False if it failed."""
+        """One try to reopen and deliver, or one look; False if it failed."""
         with self._change:
             reopening, self._reopening = self._reopening, False
             lines = list(islice(self._lines, _BATCH))
@@ -227,6 +285,8 @@ class Sink(ABC):
                 self._connect()
                 doing = "write_error"
                 self._took(self._deliver(lines))
+            elif not reopening:
+                self._look()
         except ReceiverGoneError as error:
             self._failed(doing, error)
             self._give_up()
@@ -237,7 +297,7 @@ class Sink(ABC):
             self._failed(doing, error)
             if doing == "reopen_error":
                 return True
-            self._recover()
+            self._recover(error)
             return False
         return True
 
@@ -251,19 +311,44 @@ class Sink(ABC):
     def _took(self, count: int) -> None:
         with self._change:
             if self._abandoned:
+                # These lines were counted as unsent already.
+                self._conclude()
                 return
             for _ in range(count):
                 self._lines.popleft()
             self._written += count
-            if count:
-                self._trouble = None
+            self._unconfirmed = self._unconfirmed_lines()
+            if not count:
+                return
+            self._trouble = None
+            works_again, self._down = self._down, False
+        if works_again:
+            _report(f"output {self.name}: works again")
+
+    def _conclude(self) -> None:
+        """Nothing more will be heard of the receiver."""
+        with self._change:
+            if self._thread.is_alive():
+                self._recount("in_doubt", self._unconfirmed)
+            self._concluded = True
 
     def _failed(self, kind: str, error: OSError) -> None:
         with self._change:
             self._errors[kind] += 1
-            self._last_error = f"{self.name}: {error.strerror or error}"
+            problem = f"{self.name}: {error.strerror or error}"
+            self._last_error = problem
             if kind != "reopen_error":
                 self._trouble = kind
+            now = time.monotonic()
+            if now - self._failed_at > _QUIET_S:
+                self._reported.clear()
+            self._failed_at = now
+            if (kind, problem) in self._reported or isinstance(error, ReceiverGoneError):
+                return
+            self._reported.add((kind, problem))
+            self._down = self._down or kind != "reopen_error"
+        what = "not opened again" if kind == "reopen_error" else "its lines wait"
+        _report(f"output {problem}; {self._advice(error)}; {what}")
 
     def _drop_first(self, cause: str) -> None:
         with self._change:
@@ -280,6 +365,13 @@ class Sink(ABC):
         if self._lines:
             self._dropped[cause] += len(self._lines)
             self._lines.clear()
+
+
+def _report(line: str) -> None:
+    """One line for the operator. Nobody may be there to read it: that ends no output."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(f"deckwire: {line}", file=sys.stderr, flush=True)
 
 
 def endpoint(host: str, port: int) -> str:

@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 import errno
-import os
-import select
 from collections.abc import Sequence
 
 from deckwire.limits import SINK_QUEUE
-from deckwire.sinks.bytestream import LineStream
+from deckwire.sinks.pipe import Pipe
 from deckwire.sinks.sink import ReceiverGoneError, Sink
 
 _STDOUT = 1
-_STALL_MS = 500
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EBADF})
 
 
 class StdoutSink(Sink):
     """Writes to file descriptor 1, where nothing else may write; ends when its reader is gone."""
 
     scheme = "stdout"
+    remedy = "let its reader go on"
 
     def __init__(self, fd: int = _STDOUT, capacity: int = SINK_QUEUE) -> None:
         super().__init__("stdout", capacity)
-        self._fd = fd
-        self._writable = select.poll()
-        self._writable.register(fd, select.POLLOUT)
-        self._stream = LineStream(self._write)
-
-    def _write(self, data: memoryview) -> int:
-        # What is "writable" takes PIPE_BUF bytes at once, pipe(7): so this never hangs in write().
-        if not self._writable.poll(_STALL_MS):
-            raise TimeoutError
-        return os.write(self._fd, data[: select.PIPE_BUF])
+        self._pipe = Pipe(fd)
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
         try:
-            return self._stream.send(lines)
+            return self._pipe.send(lines)
         except OSError as error:
-            if error.errno in (errno.EPIPE, errno.EBADF):
+            if error.errno in _GONE:
                 raise ReceiverGoneError(error.errno, error.strerror) from error
             raise
 
+    def _reopen(self) -> None:
+        """Standard output cannot be opened again."""
+
     def _release(self) -> None:
         """Standard output is not ours to close."""
+        self._recount("in_doubt", self._pipe.in_doubt())

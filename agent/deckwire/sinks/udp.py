@@ -41,10 +41,10 @@ class UdpSink(Sink):
             return self._datagrams.send(lines)
         except ConnectionRefusedError:
             # The answer to a datagram sent before: this call sent nothing.
-            self._recount_as_refused()
+            self._recount("refused", 1)
             raise
 
-    def _recover(self) -> None:
+    def _recover(self, error: OSError) -> None:
         self._turn += 1
         self._release()
 
@@ -52,6 +52,6 @@ class UdpSink(Sink):
         if self._socket is None:
             return
         if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED:
-            self._recount_as_refused()
+            self._recount("refused", 1)
         self._socket.close()
         self._socket = None

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from deckwire.limits import SINK_QUEUE
-from deckwire.sinks.bytestream import LineStream
-from deckwire.sinks.datagrams import Datagrams
+from deckwire.sinks.connection import Connection
 from deckwire.sinks.sink import Sink
-from deckwire.sinks.tcp import STALL_S, is_closed
+from deckwire.sinks.tcp import STALL_S
+from deckwire.sinks.unix_datagrams import UnixDatagrams
 
 
 class UnixSink(Sink):
     """One line a datagram; where the socket is a stream, as syslog(3) allows, one line a line.
 
-    Connects when there is something to say and again when the receiver has been restarted.
+    Connects when there is something to say and again when the receiver has been restarted. What a
+    receiver that went away had not read is in doubt.
     """
 
     scheme = "unix"
@@ -24,40 +25,42 @@ class UnixSink(Sink):
     def __init__(self, path: str, capacity: int = SINK_QUEUE) -> None:
         super().__init__(f"unix:{path}", capacity)
         self._path = path
-        self._socket: socket.socket | None = None
-        self._send: Callable[[Sequence[bytes]], int]
+        self._receiver: Connection | UnixDatagrams | None = None
 
     def _connect(self) -> None:
-        if self._socket is not None and self._socket.type == socket.SOCK_STREAM:
-            if not is_closed(self._socket):
-                return
-            self._release()
-        if self._socket is None:
-            self._socket = _connected(self._path)
-            if self._socket.type == socket.SOCK_DGRAM:
-                self._send = Datagrams(self._socket.send).send
-            else:
-                self._send = LineStream(self._socket.send).send
+        # The next datagram finds out by itself.
+        if isinstance(self._receiver, Connection):
+            self._look()
+        if self._receiver is None:
+            self._receiver = _connected(self._path)
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
-        return self._send(lines)
+        return self._receiver.send(lines) if self._receiver is not None else 0
 
-    def _recover(self) -> None:
+    def _recover(self, error: OSError) -> None:
         self._release()
 
+    def _look(self) -> None:
+        if self._receiver is not None and self._receiver.is_over():
+            self._release()
+
+    def _unsettled_lines(self) -> int:
+        return self._receiver.unsettled if self._receiver is not None else 0
+
     def _release(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._receiver is not None:
+            in_doubt = self._receiver.close(self._patience())
+            self._receiver = None
+            self._recount("in_doubt", in_doubt)
 
 
-def _connected(path: str) -> socket.socket:
+def _connected(path: str) -> Connection | UnixDatagrams:
     try:
-        return _connected_as(socket.SOCK_DGRAM, path)
+        return UnixDatagrams(_connected_as(socket.SOCK_DGRAM, path), path)
     except OSError as error:
         if error.errno != errno.EPROTOTYPE:
             raise
-    return _connected_as(socket.SOCK_STREAM, path)
+    return Connection(_connected_as(socket.SOCK_STREAM, path), lambda line: line + b"\n")
 
 
 def _connected_as(kind: socket.SocketKind, path: str) -> socket.socket:
