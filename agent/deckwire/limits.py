@@ -109,6 +109,12 @@ DEDUP_HOSTS = 262_144
 SINK_QUEUE = 8_192
 """Lines waiting in front of one sink; beyond that they are dropped and counted."""
 
+# --- mistakes of ours that a peer may have found ------------------------------------------------
+FAILURE_KINDS = 64
+"""Kinds of them that are reported, a line each; all are counted."""
+FAILURE_TEXT = 200
+"""Characters of an exception's text that the line repeats."""
+
 # --- registry -------------------------------------------------------------------------------
 DECKIES = 65_536
 """Deckies in the registry, IPv4 and IPv6 together."""
