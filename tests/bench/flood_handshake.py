@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections import defaultdict
 
 from bpf.frames import LINUX_OPTIONS, Talk
+from deckwire.containment import Where
 from deckwire.lab import Lab, Node
 
 from .figures import Goal, Line, Spread, ratio
@@ -48,25 +48,25 @@ def measure(lab: Lab, sources: int, rate: int, seconds: int, sessions: int) -> l
         resident = agent.resident_bytes() if alive else 0
         share = (agent.seconds() - own) / took if alive else 0.0
         addresses = _visit(lab, lab.deckies[1], sessions)
-        agent.wait_for(lambda _: _complete(agent, addresses) == len(addresses), _DRAIN_SECONDS)
+        agent.wait_for(lambda _: _whole(_reported(agent, addresses)) == sessions, _DRAIN_SECONDS)
     finally:
         for burst in bursts:
             burst.close()
     died = agent.status() is not None
     status = agent.end(_STOP_SECONDS)
-    complete = _complete(agent, addresses)
+    reported = _reported(agent, addresses)
+    each = ", ".join(f"{name} {len(reported[name])}" for name in _REPORTED)
     sums = agent.last_sums()
-    failures = sum(count for name, count in sums.items() if name.endswith("_failures"))
-    failures += sums.get("samples_failed", 0)
+    failures = sum(sums.get(where, 0) for where in Where)
     counted = ("flow_inserts", "flows_evicted", "flow_insert_failed", "flow_source_capped")
     lost = ", ".join(f"{name} {sums.get(name, 0):,}" for name in counted)
     note = f"died: {agent.last_words()}" if died else f"resident {resident / 1e6:.1f} MB"
     return [
-        _line(f"sessions reported whole, after {what}", complete, len(addresses), "", lost),
+        _line(f"sessions reported whole, after {what}", _whole(reported), sessions, "", each),
         _line(f"exit status, after {what}", status, 0, "at most", note),
         _line(f"failures of its own counted, {what}", failures, 0, "at most", ""),
         Line(SECTION, f"handshakes a second, {what}", Spread.of([rate * seconds / took]), "",
-             f"{rate:,} wanted", rate, ratio(seconds, took)),
+             f"{rate:,} wanted", rate, ratio(seconds, took), None, lost),
         Line(SECTION, f"CPU of the agent, {what}", Spread.of([share]), "CPUs",
              f"resident before {before / 1e6:.1f} MB", before / 1e6, ratio(resident, before)),
     ]  # fmt: skip
@@ -126,10 +126,15 @@ def _visit(lab: Lab, decky: Node, sessions: int) -> list[str]:
     return addresses
 
 
-def _complete(agent: Agent, addresses: list[str]) -> int:
-    """Of how many of these sources each of the events was emitted."""
-    found: dict[str, set[str]] = defaultdict(set)
+def _reported(agent: Agent, addresses: list[str]) -> dict[str, set[str]]:
+    """Of which of these sources each of the events was emitted."""
+    found: dict[str, set[str]] = {name: set() for name in _REPORTED}
     for name, fields in agent.events():
-        if name in _REPORTED:
-            found[fields["src_ip"]].add(name)
-    return sum(len(found[source]) == len(_REPORTED) for source in addresses)
+        if name in found:
+            found[name].add(fields["src_ip"])
+    return {name: sources & set(addresses) for name, sources in found.items()}
+
+
+def _whole(reported: dict[str, set[str]]) -> int:
+    """Sources of which all of them were."""
+    return len(set.intersection(*reported.values()))
