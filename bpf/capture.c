@@ -1246,24 +1246,29 @@ int decky_synack(struct __sk_buff *skb)
 /*
  * A segment of no connection, or of one on whose 4-tuple a SYN-ACK was seen:
  * opens one if it completes a handshake or carries payload, then goes back.
+ * Where there is no place for the connection, payload is met in the middle.
  */
 int decky_attempt(struct __sk_buff *skb)
 {
 	struct step step;
 	struct half_open *half;
 	struct flow *flow;
+	int promoted = 0;
 
 	if (!step_begin(&step))
 		return TC_NEXT;
 	flow = flows.lookup(&step.work->id);
 	half = half_open.lookup(&step.work->key);
 	if (half && completes(step.work, &step.work->packet, half)) {
-		if (!promote(skb, step.work, step.counters, &step.work->packet,
-			     step.settings, half, flow)) {
+		promoted =
+			promote(skb, step.work, step.counters,
+				&step.work->packet, step.settings, half, flow);
+		if (!promoted && flow) {
 			step.counters->frames_unattached++;
 			return TC_NEXT;
 		}
-	} else if (!flow) {
+	}
+	if (!promoted && !flow) {
 		begin_stray(step.work, step.counters, &step.work->packet, half);
 	}
 	step.work->attempted = 1;

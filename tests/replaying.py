@@ -14,6 +14,7 @@ from deckwire.assembly import Parts, assemble
 from deckwire.captures import CaptureError, CaptureFile, Frame
 from deckwire.clock import CaptureClock
 from deckwire.config import Settings
+from deckwire.containment import Containment
 from deckwire.deckies import Decky, Registry, parse_address
 from deckwire.event import Event
 from deckwire.jsonl import JsonFormat
@@ -21,6 +22,7 @@ from deckwire.kernel.loading import LoadRequest, load
 from deckwire.preparation import identifier, kernel_settings
 from deckwire.replay import RING_BYTES, Replay
 from deckwire.sinks.fanout import Fanout
+from uncontained import Uncontained
 
 SETTINGS = Settings(dedup_ttl=0.0, raw_fingerprints=True)
 
@@ -51,6 +53,8 @@ class ReplayLab:
         )
         self._identify = identifier(SETTINGS)
         self.last: Parts | None = None
+        self.containment: Containment = Uncontained()
+        """A test of what is survived puts another here."""
 
     def __enter__(self) -> Self:
         return self
@@ -84,9 +88,11 @@ class ReplayLab:
         registry = Registry(Decky(f"d-{n}", parse_address(a)) for n, a in enumerate(deckies))
         clock = CaptureClock()
         collector = _Collector()
-        parts = assemble(settings, self.loaded, registry, clock, collector, self._identify)
+        parts = assemble(
+            *(settings, self.loaded, registry, clock, collector, self._identify), self.containment
+        )
         self.last = parts
-        replay = Replay(self.loaded, parts.pipeline, parts.intake, clock)
+        replay = Replay(self.loaded, parts.pipeline, parts.intake, clock, self.containment)
         with suppress(CaptureError):
             replay.run_frames(frames)
         parts.pipeline.finish()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deckwire import connections as module
-from deckwire.connection import HelloSeen, SessionSeen
+from deckwire.connection import Connection, HelloSeen, Observation, SessionSeen
 from deckwire.connections import Connections
 from deckwire.handshake import Handshake
 from deckwire.sample import SegmentSample
@@ -97,6 +97,48 @@ def test_tombstones_are_bounded(connections: Connections, monkeypatch: pytest.Mo
     assert [connections.add(segment(n, SHORT.client)) is None for n in range(5)] == [
         *(False, False, True, True, True)
     ]
+
+
+def test_a_mistake_leaves_the_sum_of_bytes_right(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else CONNECTIONS_BYTES would bound less with each of them."""
+    half = FLIGHT.client[:100]
+    add = Connection.add
+
+    def fails_behind(connection: Connection, sample: SegmentSample) -> list[Observation]:
+        add(connection, sample)
+        raise IndexError
+
+    connections.add(segment(1, half))
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "add", fails_behind)
+        for number in (1, 2):
+            with pytest.raises(IndexError):
+                connections.add(segment(number, FLIGHT.client[100:150], seq=200, start=False))
+    assert len(connections) == 1
+    assert connections.held == 150
+    connections.end(key(1), 1)
+    assert (len(connections), connections.held) == (0, 0)
+
+
+def test_one_that_cannot_be_finished_is_not_met_again(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Connection) -> list[Observation]:
+        raise IndexError
+
+    monkeypatch.setattr(module, "CONNECTIONS", 1)
+    monkeypatch.setattr(Connection, "finish", fails)
+    for number in (1, 2):
+        connections.add(segment(number, FLIGHT.client[:100]))
+    with pytest.raises(IndexError):
+        connections.over_bounds()
+    assert (len(connections), connections.held) == (1, 100)
+    assert connections.over_bounds() is None
+    with pytest.raises(IndexError):
+        connections.end_any()
+    assert (len(connections), connections.held) == (0, 0)
 
 
 def test_the_one_silent_for_longest_makes_room(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -24,12 +24,15 @@ from conversation import (
     Conversation,
     in_time,
 )
-from deckwire import abi, hidden_hello
+from deckwire import abi, hidden_hello, pipeline
 from deckwire.captures import Frame
 from deckwire.config import Budgets, Settings
+from deckwire.connection import Connection, Observation
+from deckwire.containment import Containment
 from deckwire.deckies import Decky, Registry, parse_address
+from deckwire.flow import FlowRecord, ends
 from deckwire.preparation import kernel_settings
-from deckwire.tables import Tables
+from deckwire.tables import FlowBatch, OpenFlow, Tables
 from replaying import SETTINGS, ReplayLab
 from tls.flights import Flight, handshake
 from told import names, of, one
@@ -605,7 +608,7 @@ def test_before_the_table_is_full_the_idlest_of_the_biggest_source_give_way(
     flows = of(events, "tcp_flow_timing")
     evicted = [flow for flow in flows if flow["close"] == "evicted"]
     # 60 of 64 are three more than nine tenths.
-    assert [(flow["src_ip"], flow["src_port"]) for flow in evicted] == [
+    assert sorted((flow["src_ip"], flow["src_port"]) for flow in evicted) == [
         (CLIENT, 40_000),
         (CLIENT, 40_001),
         (CLIENT, 40_002),
@@ -625,6 +628,235 @@ def test_ended_connections_give_way_first(small: ReplayLab) -> None:
     events = small.frames(in_time(*ended, *open_now, later(1.5)), [DECKY])
     closes = [flow["close"] for flow in of(events, "tcp_flow_timing")]
     assert sorted(closes) == ["fin"] * 40 + ["shutdown"] * 22
+
+
+def full(count: int) -> list[Conversation]:
+    """Connections of as many sources that stay open."""
+    return [
+        Conversation(f"203.0.113.{n}", start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(1, count + 1)
+    ]
+
+
+@pytest.mark.parametrize("server", [DECKY, DECKY6])
+def test_who_finds_no_place_in_the_table_is_met_in_the_middle(
+    small: ReplayLab, server: str
+) -> None:
+    """With the ClientHello, which the client's first segment carries, and all that follows."""
+    client = CLIENT6 if server == DECKY6 else CLIENT
+    late = (
+        Conversation(client, server, start_ns=START_NS + 500 * MS)
+        .open()
+        .send(TLS12.client)
+        .answer(TLS12.server)
+        .close()
+    )
+    events = small.frames(in_time(*full(64), late), [DECKY, DECKY6])
+    assert small.last is not None
+    assert small.last.tables.counters()["flow_insert_failed"] > 0
+    for name in ("tls_client_hello", "tls_session", "tls_certificate"):
+        assert [event["src_ip"] for event in of(events, name)] == [client]
+    (flow,) = (flow for flow in of(events, "tcp_flow_timing") if flow["src_ip"] == client)
+    # All but the handshake's last ACK, which carried nothing.
+    assert flow["packets"] == len(late.frames) - 1
+    assert flow["close"] == "fin"
+
+
+def counted_sources(lab: ReplayLab) -> int:
+    """Connections that the kernel counts for all sources together."""
+    return sum(
+        int.from_bytes(value[16:], "little") for _, value in lab.loaded.maps["sources"].items()
+    )
+
+
+def forget_sources(lab: ReplayLab) -> None:
+    sources = lab.loaded.maps["sources"]
+    for key, value in sources.items():
+        if any(value):
+            sources.update(key, bytes(sources.value_size))
+
+
+def then(frames: list[Frame], act: Callable[[], None], more: list[Frame]) -> Iterator[Frame]:
+    """`act` is called between frames, when the pipeline is there."""
+    yield from frames
+    act()
+    yield from more
+
+
+def entry(number: int, slot: int, close: int = 1) -> tuple[bytes, bytes]:
+    """A connection as the kernel enters it, of a source with this slot."""
+    schema = abi.SCHEMAS["flow"]
+    value = schema.parse(bytes(schema.sizeof()))
+    value.key = bytes([number]) * 36
+    value.totals.update(
+        {"born_ns": number, "source_slot": slot, "close": close, "flags": abi.FLOW_TOLD}
+    )
+    return bytes([number]) * 16, schema.build(value)
+
+
+def held(count: int) -> list[Frame]:
+    """So many connections of as many sources, all open."""
+    return in_time(*full(count))
+
+
+def test_connections_that_come_while_others_are_evicted_are_not_subtracted(
+    small: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended ones of sources that had none when the sweep counted: they give way first."""
+    forget_sources(small)
+    crowd = Tables.crowd
+
+    def busy(tables: Tables, flows: int) -> int:
+        for number in range(1, 4):
+            small.loaded.maps["flows"].update(*entry(number, 16_000 + number))
+        return crowd(tables, flows)
+
+    def act() -> None:
+        monkeypatch.setattr(Tables, "crowd", busy)
+
+    small.frames(then(held(60), act, later(1.5).frames), [DECKY])
+    assert small.last is not None
+    # All three that were too many came meanwhile; the others are all counted, and none twice.
+    assert small.last.pipeline.counts["flows_evicted"] == 0
+    slots = small.loaded.maps["sources"]
+    counts = [int.from_bytes(value[16:], "little") for _, value in slots.items()]
+    assert max(counts) < 60
+    assert sum(counts) == 60
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(60, 1.5), (10, 121.5)])
+def test_a_connection_that_another_took_the_place_of_stays_counted(
+    small: ReplayLab, monkeypatch: pytest.MonkeyPatch, count: int, seconds: float
+) -> None:
+    """On its way out by eviction, or by idling: between the look and the taking."""
+    forget_sources(small)
+    take = Tables.take
+    replaced: list[bytes] = []
+
+    def late(tables: Tables, flow: OpenFlow) -> OpenFlow | None:
+        if not replaced:
+            replaced.append(flow.entry)
+            table = small.loaded.maps["flows"]
+            table.update(flow.entry, (1).to_bytes(8, "little") + flow.value[8:])
+        return take(tables, flow)
+
+    def act() -> None:
+        monkeypatch.setattr(Tables, "take", late)
+
+    present: list[int] = []
+
+    def look() -> None:
+        present.append(sum(batch.size for batch in small.loaded.maps["flows"].batches()))
+        present.append(counted_sources(small))
+
+    def frames() -> Iterator[Frame]:
+        yield from then(held(count), act, later(seconds).frames)
+        look()
+
+    small.frames(frames(), [DECKY])
+    assert replaced
+    assert small.last is not None
+    assert present == ([58, 58] if count == 60 else [1, 1])
+    assert small.last.pipeline.counts["flows_evicted"] == (2 if count == 60 else 0)
+
+
+def test_of_connections_that_are_gone_already_none_is_subtracted(
+    lab: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A count too high is mended by the next sweep; one too low would lift a source's cap."""
+    forget_sources(lab)
+    forget = Tables.forget
+
+    def late(tables: Tables, batch: FlowBatch, numbers: list[int], slots: Iterable[int]) -> int:
+        for number in numbers[:1]:
+            lab.loaded.maps["flows"].delete(batch.entries.key(number))
+        return forget(tables, batch, numbers, slots)
+
+    counts: list[int] = []
+
+    def frames() -> Iterator[Frame]:
+        talks = [talk(client_port=40_000 + n, start_ns=START_NS + n * MS) for n in range(5)]
+        yield from in_time(*talks)
+        monkeypatch.setattr(Tables, "forget", late)
+        yield later(12).frames[0]
+        counts.append(counted_sources(lab))
+        monkeypatch.undo()
+        yield later(14).frames[0]
+        counts.append(counted_sources(lab))
+
+    lab.frames(frames(), [DECKY])
+    assert counts == [5, 0]
+
+
+# --- mistakes of ours ---
+
+
+@pytest.fixture
+def survived(lab: ReplayLab) -> Iterator[list[str]]:
+    """What is reported of exceptions, which end nothing here."""
+    before, lines = lab.containment, list[str]()
+    lab.containment = Containment(lines.append)
+    yield lines
+    lab.containment = before
+
+
+def test_a_connection_that_cannot_be_ended_costs_no_other_its_events(
+    lab: ReplayLab, survived: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the capture; each of the steps there is one of its own."""
+    talks = [
+        Conversation(client_port=40_000 + n, start_ns=START_NS + n * MS)
+        .open()
+        .send(TLS12.client[:99])
+        for n in range(5)
+    ]
+    touches = Conversation(client_port=50_000).open().reset()
+    flow_of, finish = pipeline.flow_record, Connection.finish
+
+    def bad_record(value: bytes) -> FlowRecord:
+        if ends(OpenFlow(b"", value, stray=False).key, 1).client_port == 40_002:
+            raise IndexError("a mistake in the record")
+        return flow_of(value)
+
+    def bad_finish(connection: Connection) -> list[Observation]:
+        if ends(connection.key, 1).client_port == 40_003:
+            raise KeyError("a mistake in the reader")
+        return finish(connection)
+
+    def no_attempts(*_: object) -> Iterator[tuple[bytes, int, int]]:
+        raise OSError("a mistake in the scans")
+
+    monkeypatch.setattr(pipeline, "flow_record", bad_record)
+    monkeypatch.setattr(Connection, "finish", bad_finish)
+    monkeypatch.setattr(Tables, "unanswered", no_attempts)
+    events = lab.frames(in_time(*talks, touches), [DECKY])
+    ports = {event["src_port"] for event in of(events, "tcp_flow_timing")}
+    assert ports == {40_000, 40_001, 40_003, 40_004, 50_000}
+    assert lab.last is not None
+    assert len(lab.last.pipeline.connections) == lab.last.pipeline.connections.held == 0
+    assert lab.containment.counts == {"failures_end": 2, "failures_due": 1}
+    assert len(survived) == 3
+
+
+def test_a_step_that_fails_ends_no_replay(
+    lab: ReplayLab, survived: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> float:
+        raise ZeroDivisionError("made by the test")
+
+    monkeypatch.setattr(pipeline.Pipeline, "sweep", fails)
+    monkeypatch.setattr(pipeline.Pipeline, "tell_due", fails)
+    monkeypatch.setattr(pipeline.Pipeline, "_handshake", fails)
+    events = lab.frames(in_time(talk(), later(2), later(4)), [DECKY])
+    assert len(of(events, "tcp_flow_timing")) == 1
+    assert of(events, "tcp_handshake") == []
+    counts = lab.containment.counts
+    assert counts["samples_failed"] == 1
+    assert counts["failures_sweep"] == counts["failures_due"] > 1
+    assert lab.last is not None
+    assert lab.last.stats.sums().items() >= counts.items()
+    assert lab.last.stats.losses(lab.last.tables.counters()).items() >= counts.items()
+    assert len(survived) == 3
 
 
 # --- connect scans ---

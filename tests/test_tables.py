@@ -133,8 +133,10 @@ def test_those_that_are_forgotten_are_gone_and_their_sources_recounted(
     stays = keys[0]
     for batch in tables.flow_batches():
         chosen = [n for n in range(batch.entries.size) if batch.flow(n).key != stays]
-        tables.forget(batch, chosen, [batch.states()[n][3] for n in chosen])
-        tables.forget(batch, [], [])
+        slots = [batch.states()[n][3] for n in chosen]
+        assert tables.forget(batch, chosen, slots) == len(chosen)
+        assert tables.forget(batch, chosen, slots) == 0
+        assert tables.forget(batch, [], []) == 0
     assert [(one.key, one.stray) for one in tables.open_flows()] == [(stays, False), (stays, True)]
     tables.recount_sources({4: 1})
     assert sources.lookup(slot) == b"budget of the s." + (1).to_bytes(8, "little")

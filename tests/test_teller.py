@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from deckwire.containment import Containment
 from deckwire.dedup import Dedup
 from deckwire.event import Event
 from deckwire.teller import Fate, Teller
+from uncontained import Uncontained
 
 S = 1_000_000_000
 HELLO = Event("tls_client_hello", 1_000 * S, "web-1", (), source="192.0.2.9", fingerprint="a|b")
@@ -32,7 +34,7 @@ def output() -> Output:
 
 @pytest.fixture
 def teller(output: Output) -> Teller:
-    return Teller(Dedup(300), output.offer, "sensor")
+    return Teller(Dedup(300), output.offer, "sensor", Uncontained())
 
 
 def at(seconds: float) -> Event:
@@ -77,6 +79,23 @@ def test_all_windows_are_closed_at_the_end(teller: Teller, output: Output) -> No
         teller.tell(at(second))
     teller.close_windows(1_011 * S, all_of_them=True)
     assert [event.name for event in output.taken] == ["tls_client_hello", "dedup_summary"]
+
+
+def test_a_summary_that_cannot_be_told_costs_no_other(output: Output) -> None:
+    def offer(event: Event) -> bool:
+        if event.name == "dedup_summary" and event.source == "192.0.2.1":
+            raise IndexError
+        return output.offer(event)
+
+    lines: list[str] = []
+    teller = Teller(Dedup(300), offer, "sensor", Containment(lines.append))
+    for number in range(3):
+        for second in (0, 10):
+            teller.tell(at(second)._replace(source=f"192.0.2.{number}"))
+    teller.close_windows(1_300 * S)
+    summaries = [event.source for event in output.taken if event.name == "dedup_summary"]
+    assert summaries == ["192.0.2.0", "192.0.2.2"]
+    assert "failures_due: IndexError" in lines[0]
 
 
 def test_what_the_kernel_suppressed_belongs_to_the_window(teller: Teller, output: Output) -> None:

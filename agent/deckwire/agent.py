@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gc
 import signal
-import sys
 import time
-import traceback
-from pathlib import Path
 from types import FrameType
 
 from deckwire.assembly import Parts, expect_echoes
 from deckwire.budget_watch import BudgetWatch
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
+from deckwire.containment import Where
 from deckwire.deckies import DeckiesError, DeckiesFile
 from deckwire.decky_tables import DeckiesRefused
 from deckwire.events.capture import stats_event
@@ -22,6 +20,7 @@ from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import Loaded, detach, reattach
 from deckwire.loss import LossReport
 from deckwire.ordering import Ordering
+from deckwire.report import report
 from deckwire.sample import Sample
 from deckwire.shown import plain
 from deckwire.teller import Fate
@@ -34,11 +33,8 @@ _TOGETHER = 128
 """Samples taken between two writings of their events."""
 _FLUSH_S = 5.0
 """Longest that outputs get at the end."""
-
-
-def report(line: str) -> None:
-    """One line for the operator; stdout is for events alone."""
-    print(f"deckwire: {line}", file=sys.stderr, flush=True)
+_REST_S = 0.1
+"""After the rings could not be read: a fault that stays must not take a CPU."""
 
 
 class Agent:
@@ -55,6 +51,7 @@ class Agent:
         self._settings = settings
         self._loaded = loaded
         self._parts = parts
+        self._contained = parts.containment.during
         self._clock = clock
         self._deckies_file = deckies_file
         self._ordering: Ordering[Sample] = Ordering()
@@ -85,33 +82,38 @@ class Agent:
         next_stats = time.monotonic() + interval if interval else float("inf")
         next_sweep = next_round = time.monotonic() + _ROUND_S
         while not self._stopping:
-            self._loaded.rings.wait()
             self._pass()
             now = time.monotonic()
             if now >= next_sweep:
-                self._parts.outputs.hold()
-                fill = self._parts.pipeline.sweep(self._clock.now_ns())
-                self._flush()
+                fill = self._sweep()
                 took = time.monotonic() - now
                 # A full table takes long to sweep: never more than a twentieth of a CPU.
                 next_sweep = now + max(_SWEEP_S * (1 - fill), 20 * took)
             if now >= next_round:
                 next_round = now + _ROUND_S
-                self._parts.outputs.hold()
-                self._parts.pipeline.tell_due(self._clock.now_ns())
-                self._flush()
+                self._tell_due()
                 self._housekeeping()
             if now >= next_stats:
                 next_stats = now + interval
                 self._tell_stats()
             if self._reloading:
                 self._reloading = False
-                self._parts.outputs.reopen()
+                with self._contained(Where.RELOAD):
+                    self._parts.outputs.reopen()
                 self._reload_deckies()
 
     # --- the way in ---
 
     def _pass(self) -> None:
+        """Wait for samples and take them."""
+        try:
+            self._loaded.rings.wait()
+            self._take_all()
+        except Exception as error:
+            self._parts.containment.failed(Where.RINGS, error)
+            time.sleep(_REST_S)
+
+    def _take_all(self) -> None:
         """One pass over the rings: what is older than the previous pass goes on, in order."""
         start_ns = self._clock.now_ns()
         self._drain()
@@ -128,8 +130,8 @@ class Agent:
             try:
                 self._parts.outputs.flush()
             except Exception as error:
-                # As in _take. One event less is held now.
-                self._failed(error)
+                # One event less is held now.
+                self._parts.containment.failed(Where.OUTPUT, error)
             else:
                 return
 
@@ -138,38 +140,56 @@ class Agent:
             self._parts.pipeline.take(sample)
         except Exception as error:
             # Whatever a peer made us trip over must not end the capture of all others.
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        counts = self._parts.pipeline.counts
-        counts["samples_failed"] += 1
-        if counts["samples_failed"] == 1:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            report(
-                f"a sample was dropped, please report it: {type(error).__name__}: {error}"
-                f" ({Path(place.filename).name}:{place.lineno}); further ones are only counted"
-            )
+            self._parts.containment.failed(Where.SAMPLE, error)
 
     def _drain(self) -> None:
         for _, data in self._loaded.rings.drain():
-            sample = self._parts.intake.decode(data)
+            try:
+                sample = self._parts.intake.decode(data)
+            except Exception as error:
+                self._parts.containment.failed(Where.SAMPLE, error)
+                continue
             if sample is not None:
                 self._ordering.add(sample.time_ns, sample)
 
     # --- from time to time ---
 
+    def _sweep(self) -> float:
+        """How full the table of connections is, from 0 to 1; 0 where that could not be found."""
+        fill = 0.0
+        with self._contained(Where.SWEEP):
+            self._parts.outputs.hold()
+            fill = self._parts.pipeline.sweep(self._clock.now_ns())
+        self._flush()
+        return fill
+
+    def _tell_due(self) -> None:
+        with self._contained(Where.DUE):
+            self._parts.outputs.hold()
+            self._parts.pipeline.tell_due(self._clock.now_ns())
+        self._flush()
+
     def _housekeeping(self) -> None:
-        self._clock.measure()
-        self._watch_interfaces()
-        if self._deckies_file is not None and self._deckies_file.changed():
-            self._reload_deckies()
+        with self._contained(Where.STATS):
+            self._clock.measure()
+        with self._contained(Where.INTERFACES):
+            self._watch_interfaces()
+        with self._contained(Where.RELOAD):
+            if self._deckies_file is not None and self._deckies_file.changed():
+                self._reload_deckies()
         self._tell_losses()
 
     def _tell_stats(self) -> None:
-        now_ns = self._clock.wall_ns(self._clock.now_ns())
-        self._parts.teller.tell(stats_event(self._parts.host, now_ns, self._parts.stats.sums()))
+        with self._contained(Where.STATS):
+            now_ns = self._clock.wall_ns(self._clock.now_ns())
+            sums = self._parts.stats.sums()
+            self._parts.teller.tell(stats_event(self._parts.host, now_ns, sums))
 
     def _tell_losses(self, *, at_the_end: bool = False) -> None:
+        with self._contained(Where.STATS):
+            self._tell_all_losses(at_the_end=at_the_end)
+
+    def _tell_all_losses(self, *, at_the_end: bool) -> None:
         now_ns = self._clock.wall_ns(self._clock.now_ns())
         kernel = self._parts.tables.counters()
         lost = self._parts.stats.losses(kernel)
@@ -180,6 +200,10 @@ class Agent:
             self._parts.teller.tell(event)
 
     def _reload_deckies(self) -> None:
+        with self._contained(Where.RELOAD):
+            self._read_deckies()
+
+    def _read_deckies(self) -> None:
         if self._deckies_file is None:
             return
         try:
@@ -257,23 +281,29 @@ class Agent:
         )
 
     def _shut_down(self) -> int:
-        """Detach, tell all that is open, flush the outputs."""
-        status = 0
-        try:
-            detach(self._loaded)
-        except LoadError as error:
-            report(str(error))
-            status = 1
-        self._drain()
+        """Detach, tell all that is open, flush the outputs: each of them whatever came before."""
+        status = 1
+        with self._contained(Where.SHUTDOWN):
+            try:
+                detach(self._loaded)
+                status = 0
+            except LoadError as error:
+                report(str(error))
+        with self._contained(Where.RINGS):
+            self._drain()
         for sample in self._ordering.flush():
             self._take(sample)
-        self._parts.pipeline.finish()
+        with self._contained(Where.SHUTDOWN):
+            self._parts.pipeline.finish()
+        self._flush()
         self._tell_losses(at_the_end=True)
         self._tell_stats()
-        self._parts.outputs.close(_FLUSH_S)
-        for cause, lines in sorted(self._parts.outputs.losses().items()):
-            report(f"lost at the outputs: {lines} lines, {cause}")
-        self._loaded.close()
+        with self._contained(Where.OUTPUT):
+            self._parts.outputs.close(_FLUSH_S)
+            for cause, lines in sorted(self._parts.outputs.losses().items()):
+                report(f"lost at the outputs: {lines} lines, {cause}")
+        with self._contained(Where.SHUTDOWN):
+            self._loaded.close()
         return status
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from deckwire import abi
 from deckwire.clock import Clock
 from deckwire.config import Settings
+from deckwire.containment import Containment
 from deckwire.deckies import Registry
 from deckwire.dedup import Dedup
 from deckwire.events.choices import Choices
 from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
 from deckwire.pipeline import Pipeline
+from deckwire.report import report
 from deckwire.sinks.fanout import Fanout
 from deckwire.stats import Intake, Stats
 from deckwire.tables import Tables
@@ -32,6 +34,7 @@ class Parts:
     teller: Teller
     outputs: Fanout
     stats: Stats
+    containment: Containment
     host: str
 
 
@@ -54,6 +57,7 @@ def assemble(
     clock: Clock,
     outputs: Fanout,
     identify: Identifier,
+    containment: Containment | None = None,
 ) -> Parts:
     """Everything behind the rings; the kernel watches the registry's deckies afterwards.
 
@@ -61,9 +65,10 @@ def assemble(
         DeckiesRefused: the kernel refused the registry's deckies.
     """
     host = socket.gethostname()
+    containment = containment or Containment(report)
     tables = Tables(loaded.maps)
     dedup = Dedup(settings.dedup_ttl)
-    teller = Teller(dedup, outputs.offer, host)
+    teller = Teller(dedup, outputs.offer, host, containment)
     pipeline = Pipeline(
         registry=Registry(),
         tables=tables,
@@ -76,8 +81,9 @@ def assemble(
             decnet=settings.compat == "decnet",
         ),
         idle_ns=round(settings.idle_timeout * _NS),
+        containment=containment,
     )
     pipeline.replace_registry(registry)
     intake = Intake()
-    stats = Stats(tables, intake, pipeline, teller, dedup, outputs)
-    return Parts(tables, intake, pipeline, teller, outputs, stats, host)
+    stats = Stats(tables, intake, pipeline, teller, dedup, outputs, containment)
+    return Parts(tables, intake, pipeline, teller, outputs, stats, containment, host)

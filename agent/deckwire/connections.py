@@ -78,7 +78,6 @@ class Connections:
         """Take a segment; None if all of its connection was told before."""
         identity = sample.key, sample.born_ns
         connection = self._open.get(identity)
-        is_new = connection is None
         held = 0
         if connection is not None:
             held = connection.held
@@ -88,15 +87,19 @@ class Connections:
             return None
         else:
             connection = self._begin(identity, sample)
-        seen = connection.add(sample)
+        try:
+            seen = connection.add(sample)
+        except Exception:
+            # It may hold more or less than before, and goes on if it was there before.
+            if identity in self._open:
+                self._held += connection.held - held
+            raise
         if not connection.done:
             self._held += connection.held - held
             self._open[identity] = connection
             return connection, seen
         # Most connections are done with their first sample: they never stand among the open ones.
-        self._held -= held
-        if not is_new:
-            del self._open[identity]
+        self._drop(identity, held)
         self._count(connection)
         self._done[identity] = None
         if len(self._done) > CONNECTIONS:
@@ -138,13 +141,16 @@ class Connections:
         return self._find_handshake(key, born_ns, stray) or Handshake()
 
     def _finish(self, connection: Connection) -> tuple[Connection, list[Observation]]:
-        held = connection.held
+        # First of all: one that cannot be finished must not be met again and again.
+        self._drop((connection.key, connection.born_ns), connection.held)
         seen = connection.finish()
-        # What is finished holds nothing more.
-        self._held -= held
-        del self._open[connection.key, connection.born_ns]
         self._count(connection)
         return connection, seen
+
+    def _drop(self, identity: Identity, held: int) -> None:
+        """It is open no longer, if it was; `held` is its part of the sum."""
+        self._held -= held
+        self._open.pop(identity, None)
 
     def _count(self, connection: Connection) -> None:
         self.counters.misplaced += connection.misplaced

@@ -111,6 +111,12 @@ SINK_QUEUE = 8_192
 SINK_UNCONFIRMED = 65_536
 """Lines written to one receiver that it may not have yet; beyond that, more wait in the queue."""
 
+# --- mistakes of ours that a peer may have found ------------------------------------------------
+FAILURE_KINDS = 64
+"""Kinds of them that are reported, a line each; all are counted."""
+FAILURE_TEXT = 200
+"""Characters of an exception's text that the line repeats."""
+
 # --- registry -------------------------------------------------------------------------------
 DECKIES = 65_536
 """Deckies in the registry, IPv4 and IPv6 together."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from deckwire.assembly import Parts, assemble
 from deckwire.captures import CaptureError, CaptureFile
 from deckwire.clock import CaptureClock
 from deckwire.config import Settings
+from deckwire.containment import Where
 from deckwire.deckies import DeckiesFile
 from deckwire.event import Event
 from deckwire.events.capture import stats_event
@@ -24,6 +24,7 @@ from deckwire.kernel.loading import LoadRequest, load
 from deckwire.limits import SINK_QUEUE
 from deckwire.preparation import identifier, kernel_settings, line_format, open_sinks
 from deckwire.replay import RING_BYTES, Replay
+from deckwire.report import report
 from deckwire.shown import plain
 from deckwire.sinks.fanout import Fanout
 from deckwire.usage import UsageError
@@ -35,8 +36,8 @@ _PROGRESS_BYTES = 8_388_608
 _PAUSE_S = 0.005
 
 
-class ReaderGoneError(Exception):
-    """Nobody reads the events any more."""
+class ReaderGoneError(BaseException):
+    """Nobody reads the events any more. No Exception: it is to end all, and is no mistake."""
 
 
 class PatientFanout(Fanout):
@@ -67,7 +68,7 @@ class PatientFanout(Fanout):
 
 
 def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
-    """Replay captures one after another; 0, or 1 if one was broken or cut or lines were lost.
+    """Replay captures one after another; 0, or 1 if one was broken or cut or anything was lost.
 
     Raises:
         UsageError: the settings cannot work on this host, or a file cannot be read.
@@ -89,19 +90,22 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
             )
         )
         parts = assemble(settings, loaded, registry, clock, outputs, identify)
-    replay = Replay(loaded, parts.pipeline, parts.intake, clock)
+    replay = Replay(loaded, parts.pipeline, parts.intake, clock, parts.containment)
     outputs.start()
     try:
         status = _replay_all(paths, replay, parts, clock)
         outputs.wait(0)
     except ReaderGoneError:
         status = 1
-    outputs.close(_FLUSH_S)
+    with parts.containment.during(Where.OUTPUT):
+        outputs.close(_FLUSH_S)
     loaded.close()
+    if parts.containment.counts:
+        status = 1
     for cause, lines in sorted(outputs.losses().items()):
         # Whoever stops reading, as `head` does, has seen enough.
         if cause not in ("stdout_closed", "stdout_in_doubt"):
-            _report(f"lost at the outputs: {lines} lines, {cause}")
+            report(f"lost at the outputs: {lines} lines, {cause}")
             status = 1
     return status
 
@@ -110,10 +114,17 @@ def _replay_all(paths: tuple[str, ...], replay: Replay, parts: Parts, clock: Cap
     status = 0
     for path in paths:
         status |= _replay_one(replay, path)
-    parts.pipeline.finish()
+    contained = parts.containment.during
+    with contained(Where.SHUTDOWN):
+        parts.pipeline.finish()
+    with contained(Where.STATS):
+        _tell_sums(replay, parts, clock)
+    return status
+
+
+def _tell_sums(replay: Replay, parts: Parts, clock: CaptureClock) -> None:
     sums = parts.stats.sums() | dict(sorted(replay.counts.items()))
     parts.teller.tell(stats_event(parts.host, clock.now_ns(), sums))
-    return status
 
 
 def _replay_one(replay: Replay, path: str) -> int:
@@ -121,7 +132,7 @@ def _replay_one(replay: Replay, path: str) -> int:
         with CaptureFile(path) as capture, _progress(path, capture.size) as progress:
             replay.run(capture, progress)
     except CaptureError as error:
-        _report(str(error))
+        report(str(error))
         return 1
     return 0
 
@@ -136,10 +147,6 @@ def _need_readable(path: str) -> None:
         raise UsageError(f"{plain(path)}: a directory, not a capture")
     if not os.access(path, os.R_OK):
         raise UsageError(f"{plain(path)}: may not be read")
-
-
-def _report(line: str) -> None:
-    print(f"deckwire: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager

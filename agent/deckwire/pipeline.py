@@ -16,6 +16,7 @@ from deckwire.clock import Clock
 from deckwire.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
 from deckwire.connections import Connections
+from deckwire.containment import Containment, Where
 from deckwire.deckies import Registry
 from deckwire.decky_tables import DeckiesRefused
 from deckwire.event import Event, Headline
@@ -58,7 +59,7 @@ from deckwire.sample import (
     flow_record,
 )
 from deckwire.suppression import SERVICE_FLOW, SERVICE_HANDSHAKE, Hidden, service_signature
-from deckwire.tables import OpenFlow, Tables
+from deckwire.tables import FlowBatch, OpenFlow, Tables
 from deckwire.teller import Fate, Teller
 from deckwire.tls.hello_cache import is_short
 
@@ -87,6 +88,7 @@ class Pipeline:
         identifier: Identifier,
         choices: Choices,
         idle_ns: int,
+        containment: Containment,
     ) -> None:
         self.registry = registry
         self.counts: Counter[str] = Counter()
@@ -98,6 +100,7 @@ class Pipeline:
         self._identifier = identifier
         self._choices = choices
         self._idle_ns = idle_ns
+        self._containment = containment
         self._describe_client = _described(client_fields.describe, choices, is_short)
         self._describe_server = _described(server_fields.describe, choices, is_short)
         self._describe_stack: Described[Identity, Stack] = _described(
@@ -134,21 +137,24 @@ class Pipeline:
         for batch in self._tables.flow_batches():
             states = batch.states()
             over = self._over(states, now_ns)
+            told = [number for number in over if _is_told(states[number])]
+            forgotten = self._tables.forget(batch, told, (states[number][3] for number in told))
+            # Which of them were there is not known if not all were: the next sweep counts anew.
+            gone = list(told) if forgotten == len(told) else []
+            for number in over:
+                if not _is_told(states[number]) and self._end_open(batch.flow(number), "idle"):
+                    gone.append(number)
             if not batch.stray:
                 sources.update(map(_source_slot, states))
-                sources.subtract(states[number][3] for number in over)
-            told = [number for number in over if _is_told(states[number])]
-            self._tables.forget(batch, told, (states[number][3] for number in told))
-            for number in over:
-                if not _is_told(states[number]):
-                    self._end_open(batch.flow(number), "idle")
-        self._evict(sources)
+                sources.subtract(states[number][3] for number in gone)
+        sources = self._evict(sources)
         self._tables.recount_sources(sources)
         return self._tables.fill(sources.total())
 
     def tell_due(self, now_ns: int) -> None:
         """Tell what waited for its time: verdicts about scans, windows that are over."""
-        self._tell_touches(self._scans.due(now_ns, self._attempts))
+        with self._containment.during(Where.DUE):
+            self._tell_touches(self._scans.due(now_ns, self._attempts))
         self._collect_hidden(now_ns)
         self._teller.close_windows(self._clock.wall_ns(now_ns))
 
@@ -171,12 +177,18 @@ class Pipeline:
             self._places.clear()
 
     def finish(self) -> None:
-        """The end: every connection is told."""
-        for flow in self._tables.open_flows():
-            self._end_open(flow, "shutdown")
-        while (ended := self.connections.end_any()) is not None:
-            self._tell_observations(*ended)
-        self._tell_all_touches()
+        """The end: every connection is told, but for one of which a mistake of ours keeps us."""
+        contained = self._containment.during
+        with contained(Where.SHUTDOWN):
+            for flow in self._tables.open_flows():
+                self._end_open(flow, "shutdown")
+        while len(self.connections):
+            with contained(Where.END):
+                ended = self.connections.end_any()
+                if ended is not None:
+                    self._tell_observations(*ended)
+        with contained(Where.DUE):
+            self._tell_all_touches()
         self._collect_hidden(None)
         self._teller.close_windows(self._clock.wall_ns(self._clock.now_ns()), all_of_them=True)
 
@@ -219,11 +231,12 @@ class Pipeline:
     def _end(self, key: bytes, record: FlowRecord, close: str) -> None:
         """`close` says why where the record itself does not."""
         client = record.client
-        ended = self.connections.end(key, record.born_ns)
-        if ended is not None:
-            self._tell_observations(*ended)
-            if client == abi.CLIENT_UNKNOWN:
-                client = ended[0].client
+        with self._containment.during(Where.END):
+            ended = self.connections.end(key, record.born_ns)
+            if ended is not None:
+                if client == abi.CLIENT_UNKNOWN:
+                    client = ended[0].client
+                self._tell_observations(*ended)
         if is_probe(record):
             self.counts["flow_probes"] += 1
             return
@@ -249,14 +262,19 @@ class Pipeline:
             and (last_ns <= idle if close == open_ else last_ns <= lingered or not flags & told)
         ]
 
-    def _end_open(self, flow: OpenFlow, close: str) -> None:
-        """End a connection that the kernel has in a table, unless it has told it already."""
+    def _end_open(self, flow: OpenFlow, close: str) -> OpenFlow | None:
+        """End a connection that the kernel has in a table, unless it has told it already.
+
+        As it was then; None if it is gone or another is in its place.
+        """
         taken = self._tables.take(flow)
         if taken is None:
-            return
+            return None
         state = taken.state
         if not (state.closed and state.told):
-            self._end(taken.key, flow_record(taken.value), close)
+            with self._containment.during(Where.END):
+                self._end(taken.key, flow_record(taken.value), close)
+        return taken
 
     def _end_removed(self, registry: Registry) -> None:
         """End the connections of which no end is in the new registry, under their old names."""
@@ -270,34 +288,52 @@ class Pipeline:
             if len(others) < 2 and not any(end in registry for end in others):
                 self._end_open(flow, "removed")
 
-    def _evict(self, sources: Counter[int]) -> None:
+    def _evict(self, sources: Counter[int]) -> Counter[int]:
         """Make room before the table is full: ended ones first, then the biggest source's idlest.
 
-        `sources` are the connections present by source_slot; those evicted are subtracted.
+        `sources` are the connections present by source_slot. Returns those present afterwards.
         """
         excess = self._tables.crowd(sources.total())
         if not excess:
-            return
+            return sources
 
-        def rank(flow: OpenFlow) -> tuple[bool, int, int]:
-            state = flow.state
-            return not state.closed, -sources[state.source_slot], state.last_ns
+        def rank(state: tuple[int, int, int, int]) -> tuple[bool, int, int]:
+            last_ns, close, _, slot = state
+            return close == abi.CLOSE_NONE, -sources[slot], last_ns
 
-        flows = (flow for flow in self._tables.open_flows() if not flow.stray)
-        for flow in nsmallest(excess, flows, key=rank):
-            self._end_open(flow, "evicted")
-            sources[flow.state.source_slot] -= 1
-            self.counts["flows_evicted"] += not flow.state.closed
+        ranks = (rank(state) for batch in self._kept() for state in batch.states())
+        last = max(nsmallest(excess, ranks), default=None)
+        # Connections come and go between both looks: only what is counted by the second is
+        # evicted, and only what was evicted is subtracted.
+        present: Counter[int] = Counter()
+        for batch in self._kept():
+            states = batch.states()
+            present.update(map(_source_slot, states))
+            for number, state in enumerate(states):
+                if not excess or last is None or rank(state) > last:
+                    continue
+                evicted = self._end_open(batch.flow(number), "evicted")
+                if evicted is not None:
+                    excess -= 1
+                    present[state[3]] -= 1
+                    self.counts["flows_evicted"] += not evicted.state.closed
+        return present
+
+    def _kept(self) -> Iterator[FlowBatch]:
+        """The connections that a source has a share of."""
+        return (batch for batch in self._tables.flow_batches() if not batch.stray)
 
     def _attempts(self, sources: Container[bytes], since_ns: int) -> Iterator[Attempt]:
-        for key, client, time_ns in self._tables.unanswered(sources, since_ns):
-            yield Attempt(ends(key, client), time_ns)
+        # Those that wait are told without them too.
+        with self._containment.during(Where.DUE):
+            for key, client, time_ns in self._tables.unanswered(sources, since_ns):
+                yield Attempt(ends(key, client), time_ns)
 
     def _collect_hidden(self, now_ns: int | None) -> None:
         """What the kernel hid for windows that are over now; None: for all of them."""
-        self._add_hidden(self._tables.syns.over(now_ns))
-        self._add_hidden(self._tables.services.over(now_ns))
-        self._add_hidden(self._tables.hellos.over(now_ns))
+        for table in (self._tables.syns, self._tables.services, self._tables.hellos):
+            with self._containment.during(Where.DUE):
+                self._add_hidden(table.over(now_ns))
 
     def _add_hidden(self, found: Iterable[Hidden]) -> None:
         for hidden in found:
@@ -341,7 +377,8 @@ class Pipeline:
 
     def _tell_touches(self, verdicts: Iterable[Verdict]) -> None:
         for told, tool in verdicts:
-            self._tell_flow(told.key, told.client, told.record, told.record.close, tool)
+            with self._containment.during(Where.END):
+                self._tell_flow(told.key, told.client, told.record, told.record.close, tool)
 
     def _tell_flow(
         self, key: bytes, client: int, record: FlowRecord, close: str, tool: Tool | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from deckwire.captures import CaptureFile, Frame, ethernet, split_segments
 from deckwire.clock import CaptureClock
+from deckwire.containment import Containment, Where
 from deckwire.kernel.loading import Loaded
 from deckwire.pipeline import Pipeline
 from deckwire.stats import Intake
@@ -26,7 +27,12 @@ class Replay:
     """Feeds frames to the kernel side and its samples to the pipeline."""
 
     def __init__(
-        self, loaded: Loaded, pipeline: Pipeline, intake: Intake, clock: CaptureClock
+        self,
+        loaded: Loaded,
+        pipeline: Pipeline,
+        intake: Intake,
+        clock: CaptureClock,
+        containment: Containment,
     ) -> None:
         self.counts: Counter[str] = Counter()
         """Frames by what became of them."""
@@ -35,6 +41,7 @@ class Replay:
         self._rings = loaded.rings
         self._pipeline = pipeline
         self._clock = clock
+        self._containment = containment
         self._undrained = 0
         self._swept_ns: int | None = None
 
@@ -68,8 +75,10 @@ class Replay:
             self._swept_ns = now_ns
         elif now_ns - self._swept_ns >= SWEEP_NS:
             self._drain()
-            self._pipeline.sweep(now_ns)
-            self._pipeline.tell_due(now_ns)
+            with self._containment.during(Where.SWEEP):
+                self._pipeline.sweep(now_ns)
+            with self._containment.during(Where.DUE):
+                self._pipeline.tell_due(now_ns)
             self._swept_ns = now_ns
         for data in self._runnable(frame):
             self._program.test_run(data, tstamp=frame.time_ns)
@@ -96,6 +105,9 @@ class Replay:
     def _drain(self) -> None:
         self._undrained = 0
         for _, data in self._rings.drain():
-            sample = self._intake.decode(data)
-            if sample is not None:
-                self._pipeline.take(sample)
+            try:
+                sample = self._intake.decode(data)
+                if sample is not None:
+                    self._pipeline.take(sample)
+            except Exception as error:
+                self._containment.failed(Where.SAMPLE, error)

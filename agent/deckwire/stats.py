@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from deckwire import abi
+from deckwire.containment import Containment
 from deckwire.dedup import Dedup
 from deckwire.pipeline import Pipeline
 from deckwire.sample import MalformedSample, Sample, decode
@@ -52,6 +53,7 @@ class Stats:
         teller: Teller,
         dedup: Dedup,
         outputs: Fanout,
+        containment: Containment,
     ) -> None:
         self._tables = tables
         self._intake = intake
@@ -59,6 +61,7 @@ class Stats:
         self._teller = teller
         self._dedup = dedup
         self._outputs = outputs
+        self._containment = containment
 
     def sums(self) -> dict[str, int]:
         """Everything, in the order of the data's way."""
@@ -77,6 +80,7 @@ class Stats:
         sums["tls_misplaced"] = connections.counters.misplaced
         sums["tls_malformed"] = connections.counters.malformed
         sums |= dict(sorted(self._pipeline.counts.items()))
+        sums |= dict(sorted(self._containment.counts.items()))
         sums["events_made"] = self._teller.made
         sums |= {f"events_{fate.value}": self._teller.counts[fate] for fate in Fate}
         sums["dedup_evicted"] = self._dedup.counters.evicted
@@ -87,7 +91,7 @@ class Stats:
         """What was lost since the start, by cause; `kernel` is struct counters by name."""
         lost = {name: kernel[name] for name in _KERNEL_LOSSES}
         lost |= {f"sample_{cause}": n for cause, n in self._intake.rejected.items()}
-        lost["samples_failed"] = self._pipeline.counts["samples_failed"]
+        lost |= self._containment.counts
         lost["tls_evicted"] = self._pipeline.connections.counters.evicted
         lost |= {f"output_{cause}": n for cause, n in self._outputs.losses().items()}
         return lost

@@ -115,7 +115,8 @@ class Tables:
         """By the kernel's signature of a ClientHello."""
         self._strays_deleted = 0
         self._left: set[int] = set()
-        """Slots of sources that connections were deleted of since the last recount."""
+        """Slots of sources that had connections at the last recount or were left by one since:
+        theirs may be counted too high."""
 
     def handshake(self, key: bytes, born_ns: int, stray: bool) -> Handshake | None:
         """The handshake of an open connection; None if it is gone or another took its place."""
@@ -184,21 +185,24 @@ class Tables:
             self._left.add(taken.state.source_slot)
         return taken
 
-    def forget(self, batch: FlowBatch, numbers: list[int], slots: Iterable[int]) -> None:
+    def forget(self, batch: FlowBatch, numbers: list[int], slots: Iterable[int]) -> int:
         """Deletes connections of a batch that are ended and told, with the slots of their sources.
+
+        Returns how many were there.
 
         Without a look at each, unlike take(): a client that completes another handshake from the
         same port between the reading of the batch and this, less than a millisecond, is taken
         for one met in the middle.
         """
         if not numbers:
-            return
+            return 0
         table = self._strays if batch.stray else self._flows
         deleted = table.delete_batch(b"".join(map(batch.entries.key, numbers)))
         if batch.stray:
             self._strays_deleted += deleted
         else:
             self._left.update(slots)
+        return deleted
 
     def fill(self, flows: int) -> float:
         """What part of the flows table so many take."""
@@ -219,7 +223,7 @@ class Tables:
             present = flows.get(slot, 0)
             if counted != present:
                 self._sources.update(key, _SOURCE.pack(budget, present))
-        self._left.clear()
+        self._left = {slot for slot, present in flows.items() if present}
 
     def counters(self) -> dict[str, int]:
         """struct counters by name, summed over the CPUs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
+from deckwire.containment import Containment, Where
 from deckwire.dedup import Dedup, Key
 from deckwire.event import Event, Headline
 
@@ -22,10 +23,13 @@ class Fate(StrEnum):
 class Teller:
     """Decides about each event and counts; never blocks."""
 
-    def __init__(self, dedup: Dedup, offer: Callable[[Event], bool], host: str) -> None:
+    def __init__(
+        self, dedup: Dedup, offer: Callable[[Event], bool], host: str, containment: Containment
+    ) -> None:
         self._dedup = dedup
         self._offer = offer
         self._host = host
+        self._containment = containment
         self._told = self._deduplicated = self._dropped = 0
         self.opened: tuple[Key, int] | None = None
         """The dedup window of the event told last and its end: see `window`."""
@@ -74,7 +78,8 @@ class Teller:
         """Tell what the windows that are over have suppressed."""
         summaries = self._dedup.close() if all_of_them else self._dedup.expired(now_ns)
         for summary in summaries:
-            self.tell(summary.told(self._host, now_ns))
+            with self._containment.during(Where.DUE):
+                self.tell(summary.told(self._host, now_ns))
 
     def _admitted(self, event: Event) -> Fate:
         if not self._offer(event):

@@ -14,12 +14,22 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
 
 # The tests are no installed package.
-from bench import crowd, flood_hello, flood_syn, handshakes, machine, soak  # noqa: E402
+from bench import (  # noqa: E402
+    crowd,
+    flood_handshake,
+    flood_hello,
+    flood_syn,
+    handshakes,
+    machine,
+    soak,
+)
 from bench.figures import Line, markdown, write_json  # noqa: E402
 from deckwire.lab import Lab  # noqa: E402
 
 SOURCES = 250
 """Addresses of the client, each a source of its own."""
+HANDSHAKE_SOURCES = 600, 4_000
+"""Of a flood of completed handshakes: each of them far from its share of the table."""
 
 
 def main() -> int:
@@ -39,6 +49,7 @@ def main() -> int:
             "syn": lambda: flood_syn.measure(lab, sessions, 20_000 if quick else 200_000),
             "hello": lambda: flood_hello.measure(lab, sessions),
             "crowd": lambda: crowd.measure(lab, sessions, 2_000 if quick else 100_000, 5_000),
+            "handshake": lambda: _handshakes(lab, quick),
             "soak": lambda: soak.measure(lab, arguments.minutes),
         }
         for name in arguments.only or parts:
@@ -50,11 +61,21 @@ def main() -> int:
     return 0
 
 
+def _handshakes(lab: Lab, quick: bool) -> list[Line]:
+    lines: list[Line] = []
+    for sources in HANDSHAKE_SOURCES:
+        lines += flood_handshake.measure(lab, sources, 9_000, 3 if quick else 60, 20)
+    return lines
+
+
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="results for programs")
     parser.add_argument(
-        "--only", action="append", choices=("syn", "hello", "crowd", "soak"), help="only this part"
+        "--only",
+        action="append",
+        choices=("syn", "hello", "crowd", "handshake", "soak"),
+        help="only this part",
     )
     parser.add_argument("--minutes", type=float, default=10, help="length of the soak")
     parser.add_argument("--quick", action="store_true", help="small: no figures to quote")

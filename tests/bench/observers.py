@@ -103,14 +103,33 @@ class Agent:
             return True
         return False
 
+    def status(self) -> int | None:
+        """Its exit status, if it has ended."""
+        return self._agent.process.poll()
+
+    def end(self, seconds: float = 20.0) -> int:
+        """Ends it by SIGTERM, if it has not ended: its exit status."""
+        return self._agent.stop(seconds=seconds)
+
+    def last_words(self) -> str:
+        """The end of what it wrote to standard error."""
+        return self._agent.last_words()
+
+    def last_sums(self) -> dict[str, int]:
+        """Those of its last capture_stats; empty if it emitted none."""
+        sums: dict[str, int] = {}
+        for name, fields in self.events():
+            if name == "capture_stats":
+                sums = {name: int(text) for name, text in fields.items() if text.isdigit()}
+        return sums
+
     def stop(self) -> dict[str, int]:
         """Ends it, if it has not ended: the sums of its last capture_stats."""
         if self._sums is None:
-            status = self._agent.stop()
+            status = self.end()
             if status:
-                raise LabError(f"the agent ended with {status}: {self._agent.last_words()}")
-            stats = [fields for name, fields in self.events() if name == "capture_stats"]
-            self._sums = {name: int(text) for name, text in stats[-1].items() if text.isdigit()}
+                raise LabError(f"the agent ended with {status}: {self.last_words()}")
+            self._sums = self.last_sums()
         return self._sums
 
 

@@ -16,6 +16,7 @@ from deckwire.sample import decode
 from deckwire.tables import Tables
 from deckwire.teller import Teller
 from fuzz.memory import memory_maps
+from uncontained import Uncontained
 
 _REGISTRY = Registry([Decky("decky-1", parse_address("192.0.2.2"))])
 _IDENTIFIER = Identifier(p0f_db.load_own())
@@ -28,7 +29,8 @@ class Recorder:
         self.events: list[Event] = []
         self.maps: dict[str, Any] = memory_maps(dedup=dedup_ttl > 0)
         self.clock = CaptureClock()
-        self.teller = Teller(Dedup(dedup_ttl), self._offer, "sensor")
+        uncontained = Uncontained()
+        self.teller = Teller(Dedup(dedup_ttl), self._offer, "sensor", uncontained)
         self.pipeline = Pipeline(
             registry=Registry(),
             tables=Tables(self.maps),
@@ -37,6 +39,7 @@ class Recorder:
             identifier=_IDENTIFIER,
             choices=choices or Choices(raw_fingerprints=True),
             idle_ns=120_000_000_000,
+            containment=uncontained,
         )
         self.pipeline.replace_registry(_REGISTRY)
 

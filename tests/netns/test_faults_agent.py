@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from deckwire.lab.network import PARENT
 from deckwire.lab.servers import http_server
 
 from .hooks import tcx
-from .watching import PROGRAM, assert_nothing_lost, fetch_plain, time_ns
+from .watching import PROGRAM, assert_nothing_lost, fetch_plain, final_sums, time_ns
 
 pytestmark = pytest.mark.root
 
@@ -32,6 +33,48 @@ from deckwire.cli import main
 main()
 """
 """The agent under a wall clock that a file moves: the machine's own belongs to everybody."""
+
+MISTAKEN = """
+import sys
+from pathlib import Path
+from deckwire import agent, cli, clock, deckies, pipeline, tables
+from deckwire.loss import LossReport
+from deckwire.sinks.fanout import Fanout
+from deckwire.suppression import Suppression
+bad_ports = Path(sys.argv.pop(1))
+
+def fail(*arguments, **named):
+    raise ZeroDivisionError("made by the test")
+
+def fail_behind(function):
+    def failing(*arguments, **named):
+        function(*arguments, **named)
+        fail()
+    return failing
+
+record = pipeline.flow_record
+def flow_record(value):
+    ends = pipeline.ends(tables.OpenFlow(b"", value, stray=False).key, 1)
+    if str(ends.client_port) in bad_ports.read_text().split():
+        fail()
+    return record(value)
+
+def begin(self):
+    clock.KernelClock.measure = fail
+    tables.Tables.recount_sources = fail  # a sweep's last step
+    Suppression.over = fail  # of what is due
+    LossReport.due = fail
+    deckies.DeckiesFile.changed = fail
+    Fanout.reopen = fail
+    agent.Agent._watch_interfaces = fail
+    pipeline.Pipeline._syn = fail
+    agent.detach = fail_behind(agent.detach)
+    pipeline.flow_record = flow_record
+    announce(self)
+announce, agent.Agent._announce = agent.Agent._announce, begin
+cli.main()
+"""
+"""The agent with a mistake in each of its steps, and in the ends of connections from some ports."""
 
 
 @pytest.fixture
@@ -84,6 +127,49 @@ def test_a_stepped_clock_moves_times_but_no_interval(lab: Lab, web: Node, tmp_pa
     assert len({event["fields"]["src_port"] for event in (first, forth, back)}) == 3
     assert agent.stop() == 0
     assert_nothing_lost(agent)
+
+
+def test_no_mistake_of_ours_ends_the_capture(lab: Lab, web: Node, tmp_path: Path) -> None:
+    """Each is counted by where it happened and reported once; at the end too, and all is left."""
+    bad = tmp_path / "ports"
+    bad.write_text("")
+    program = [sys.executable, "-P", "-c", MISTAKEN, str(bad)]
+    agent = AgentProcess(lab, program=program, options=["--dedup-ttl", "0"])
+    steps = ("sweep", "due", "interfaces", "stats", "reload")
+
+    def reported(where: str) -> list[str]:
+        return [line for line in agent.messages if f"please report it: {where}: Zero" in line]
+
+    agent.wait(lambda: all(reported(f"failures_{step}") for step in steps), "all of them", 20)
+    agent.process.send_signal(signal.SIGHUP)
+    agent.wait(lambda: any("deckies read again" in line for line in agent.messages), "reloaded")
+    _, port, _, _ = fetch_plain(lab.client, web.v4)
+    agent.expect("tcp_handshake", src_port=port)
+    agent.expect("tcp_flow_timing", src_port=port, close="fin")
+    with (
+        lab.client.connect(web.v4, 80) as good,
+        lab.client.connect(web.v4, 80) as worse,
+        lab.client.connect(web.v4, 80) as better,
+    ):
+        ports = [one.getsockname()[1] for one in (good, worse, better)]
+        for one, name in zip((good, worse, better), ports, strict=True):
+            one.sendall(b"GET / HTTP/1.0\r\n")
+            agent.expect("tcp_handshake", src_port=name)
+        bad.write_text(str(ports[1]))
+        # Detaching said that it failed, so that is the status, but nothing stays attached.
+        assert agent.stop() == 1
+    assert tcx(lab.host) == {"ingress": [], "egress": []}
+    told = {
+        event["fields"]["src_port"] for event in agent.find("tcp_flow_timing", close="shutdown")
+    }
+    assert told == {ports[0], ports[2]}
+    sums = final_sums(agent)
+    assert all(sums[f"failures_{step}"] > 0 for step in steps)
+    assert sums["failures_sweep"] > 0
+    assert (sums["failures_end"], sums["failures_shutdown"], sums["samples_failed"]) == (1, 1, 4)
+    for where in ("failures_end", "failures_shutdown", "samples_failed", "failures_sweep"):
+        assert len(reported(where)) == 1
+    assert not any("Traceback" in line for line in agent.messages)
 
 
 def step_to(offset: Path, nanoseconds: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from deckwire import abi
 from deckwire.community_id import community_id
+from deckwire.containment import Where
 from deckwire.deckies import MAPPED_PREFIX
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess, JsonEvent
@@ -185,7 +186,10 @@ def assert_nothing_lost(agent: AgentProcess) -> dict[str, int]:
         name: count
         for name, count in sums.items()
         if count
-        and name.startswith(("samples_lost", "samples_rejected_", "output_", "events_dropped"))
+        and (
+            name in tuple(Where)
+            or name.startswith(("samples_lost", "samples_rejected_", "output_", "events_dropped"))
+        )
     }
     lost |= {
         name: sums[name]
