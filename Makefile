@@ -2,7 +2,7 @@
 PYTHON  := /usr/bin/python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog logrotate iperf3 clang-format
+APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog logrotate iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
 .PHONY: setup demo test lint bench bench-flood clean fuzz differential \

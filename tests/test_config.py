@@ -23,6 +23,7 @@ WHOLE = """
 interface = ["eth0", "macvlan-1"]
 xdp = "generic"
 netns = "lab"
+wait_interface = true
 decky = ["10.0.0.1=web", "fd00::1"]
 deckies = "deckies.txt"
 format = "json"
@@ -65,6 +66,7 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         interfaces=("eth0", "macvlan-1"),
         xdp="generic",
         netns="lab",
+        wait_interface=True,
         deckies=Registry(
             [Decky("web", ip_address("10.0.0.1")), Decky("fd00::1", ip_address("fd00::1"))]
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,23 @@ def test_one_line(error: Exception, line: str) -> None:
         raise error
     assert str(caught.value) == line
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (LoadError("refused"), 2),
+        (LoadError("the loader did not answer", passing=True), 1),
+        (ValueError("output 'x': no such"), 2),
+        (FileNotFoundError(2, "No such file or directory", "/x"), 2),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), 1),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 1),
+    ],
+)
+def test_what_may_pass_by_itself_has_another_status(error: Exception, status: int) -> None:
+    with pytest.raises(UsageError) as caught, failing():
+        raise error
+    assert caught.value.status == status
 
 
 def test_what_is_not_the_users_fault_stays_what_it_is() -> None:

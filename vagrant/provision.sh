@@ -26,6 +26,8 @@ source=("$checkout")
 /opt/deckwire/bin/pip install -q --force-reinstall --no-deps "${source[@]}"
 install -D -m 644 "$here/fleet/deckwire.toml" "$here/fleet/deckies.txt" -t /etc/deckwire
 install -m 644 "$checkout/deploy/deckwire.service" /etc/systemd/system/
+install -D -m 644 "$checkout/deploy/deckwire.sysusers" /etc/sysusers.d/deckwire.conf
+systemd-sysusers
 install -m 644 "$checkout/deploy/deckwire-sysctl.conf" /etc/sysctl.d/60-deckwire.conf
 sysctl -q -p /etc/sysctl.d/60-deckwire.conf
 # The log receiver is on this host.

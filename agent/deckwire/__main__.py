@@ -1,5 +1,5 @@
 """`python -m deckwire`."""
 
-from deckwire.cli import main
+from deckwire.entry import main
 
 main()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import signal
 import time
-from types import FrameType
 
 from deckwire.assembly import Parts, expect_echoes
 from deckwire.budget_watch import BudgetWatch
@@ -23,6 +21,7 @@ from deckwire.ordering import Ordering
 from deckwire.report import report
 from deckwire.sample import Sample
 from deckwire.shown import plain
+from deckwire.signals import Requests
 from deckwire.teller import Fate
 
 _ROUND_S = 1.0
@@ -38,7 +37,7 @@ _REST_S = 0.1
 
 
 class Agent:
-    """Runs what was loaded and assembled; owns the loop and the signals."""
+    """Runs what was loaded and assembled; owns the loop."""
 
     def __init__(
         self,
@@ -47,6 +46,7 @@ class Agent:
         parts: Parts,
         clock: KernelClock,
         deckies_file: DeckiesFile | None,
+        requests: Requests,
     ) -> None:
         self._settings = settings
         self._loaded = loaded
@@ -54,20 +54,21 @@ class Agent:
         self._contained = parts.containment.during
         self._clock = clock
         self._deckies_file = deckies_file
+        self._requests = requests
         self._ordering: Ordering[Sample] = Ordering()
         self._losses = LossReport(parts.host)
         self._budgets = BudgetWatch(parts.host)
-        self._missing: set[str] = set()
-        """Interfaces that have gone and are to be attached again."""
-        self._stopping = False
-        self._reloading = False
+        self._awaited = set(loaded.absent)
+        """Interfaces that have not been there yet."""
+        self._missing: set[str] = set(loaded.absent)
+        """These, and those that have gone and are to be attached again."""
+        self._complaints: dict[str, str] = {}
+        """The last reason why such an interface could not be attached: each is reported once."""
 
     def run(self) -> int:
         """Capture until SIGTERM or SIGINT; returns the exit status."""
-        signal.signal(signal.SIGTERM, self._on_stop)
-        signal.signal(signal.SIGINT, self._on_stop)
-        signal.signal(signal.SIGHUP, self._on_reload)
-        self._announce()
+        if not self._requests.stopping:
+            self._announce()
         # What is there now stays there: the collector would look through it again and again.
         gc.collect()
         gc.freeze()
@@ -81,7 +82,7 @@ class Agent:
         interval = self._settings.stats_interval
         next_stats = time.monotonic() + interval if interval else float("inf")
         next_sweep = next_round = time.monotonic() + _ROUND_S
-        while not self._stopping:
+        while not self._requests.stopping:
             self._pass()
             now = time.monotonic()
             if now >= next_sweep:
@@ -96,8 +97,8 @@ class Agent:
             if now >= next_stats:
                 next_stats = now + interval
                 self._tell_stats()
-            if self._reloading:
-                self._reloading = False
+            if self._requests.reloading:
+                self._requests.reloading = False
                 with self._contained(Where.RELOAD):
                     self._parts.outputs.reopen()
                 self._reload_deckies()
@@ -259,13 +260,22 @@ class Agent:
         try:
             attachment = reattach(self._loaded, interface)
         except LoadError as error:
-            report(f"{interface} is back, but: {error}; trying again")
+            complaint = f"{interface} is there, but: {error}; trying again"
+            if self._complaints.get(interface) != complaint:
+                self._complaints[interface] = complaint
+                report(complaint)
             return
+        self._complaints.pop(interface, None)
         self._missing.discard(interface)
+        again = "" if interface in self._awaited else " again"
+        self._awaited.discard(interface)
+        if attachment is None:
+            report(f"ready: {interface} is there{again}; its parent is watched already")
+            return
         expect_echoes(self._loaded)
         for note in attachment.notes:
             report(note)
-        report(f"ready: {attachment.target} attached again ({attachment.way})")
+        report(f"ready: {attachment.target} attached{again} ({attachment.way})")
 
     # --- beginning and end ---
 
@@ -273,6 +283,10 @@ class Agent:
         for attachment in self._loaded.attachments:
             for note in attachment.notes:
                 report(note)
+        for line in self._loaded.absent.values():
+            report(f"waiting: {line}; it is attached when it comes")
+        if not self._loaded.attachments:
+            return
         where = ", ".join(f"{a.target} ({a.way})" for a in self._loaded.attachments)
         count = len(self._parts.pipeline.registry)
         report(
@@ -305,9 +319,3 @@ class Agent:
         with self._contained(Where.SHUTDOWN):
             self._loaded.close()
         return status
-
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
-
-    def _on_reload(self, number: int, frame: FrameType | None) -> None:
-        self._reloading = True

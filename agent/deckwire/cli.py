@@ -1,4 +1,4 @@
-"""The command line: options in, one clear line and exit status 2 for what cannot be done."""
+"""The command line: options in, one clear line and an exit status for what cannot be done."""
 
 from __future__ import annotations
 
@@ -54,6 +54,11 @@ def cli() -> None:
 @click.option("-c", "--config", metavar="FILE", help="TOML configuration; options win over it.")
 @click.option("-i", "--interface", multiple=True, metavar="IFACE", help="Where to attach.")
 @click.option("--netns", metavar="NAME", help="Network namespace of the interfaces.")
+@click.option(
+    "--wait-interface/--no-wait-interface",
+    default=None,
+    help="Wait for an interface that does not exist yet.",
+)
 @click.option("--xdp", metavar="off|generic|native", help="Note SYNs before TC does.")
 @click.option(
     "--output",
@@ -108,7 +113,7 @@ def doctor(interface: str | None, netns: str | None) -> None:
 
 
 def main() -> NoReturn:
-    """The console script."""
+    """Runs the command of sys.argv, and ends the process."""
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -119,7 +124,7 @@ def main() -> NoReturn:
     except click.ClickException as error:
         _fail(error.format_message())
     except UsageError as error:
-        _fail(str(error))
+        _fail(str(error), error.status)
     except BrokenPipeError:
         # Whoever read stdout is gone; flushing again at exit would only raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,10 +132,10 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = UsageError.status) -> NoReturn:
     text = " ".join(message.split())
     click.echo(f"deckwire: {text}", err=True)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def _live_settings(config: str | None, options: dict[str, Any]) -> Settings:

@@ -59,6 +59,8 @@ class Settings:
     """Note SYNs before TC: off, generic or native."""
     netns: str | None = None
     """Name of the network namespace that has the interfaces; None for the agent's own."""
+    wait_interface: bool = False
+    """Wait for interfaces that do not exist yet."""
     deckies: Registry = field(default_factory=Registry)
     """Those of ``decky`` entries alone."""
     deckies_file: str | None = None
@@ -271,6 +273,7 @@ class Key:
 KEYS = {
     "interface": Key("interfaces", _interfaces),
     "netns": Key("netns", _netns),
+    "wait_interface": Key("wait_interface", _flag),
     "xdp": Key("xdp", _one_of(XDP_MODES)),
     "decky": Key("deckies", _deckies),
     "deckies": Key("deckies_file", _path),

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deckwire.kernel.loader_process import LoadError
-from deckwire.usage import UsageError
+from deckwire.usage import PassingError, UsageError
+
+PASSING = frozenset(
+    {
+        *(errno.EAGAIN, errno.EINTR, errno.EIO, errno.ETIMEDOUT),
+        *(errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT),
+    }
+)
+"""Errors of the system that may be over at the next attempt."""
 
 
 @contextmanager
 def failing() -> Iterator[None]:
-    """Turns the errors of starting into UsageError.
+    """Turns the errors of starting into UsageError, or PassingError where trying again may help.
 
     Raises:
         UsageError: instead of what was raised inside.
     """
     try:
         yield
-    except (LoadError, ValueError) as error:
+    except LoadError as error:
+        raise (PassingError if error.passing else UsageError)(str(error)) from error
+    except ValueError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
-        raise UsageError(f"{what}{error.strerror or error}") from error
+        line = f"{what}{error.strerror or error}"
+        raise (PassingError if error.errno in PASSING else UsageError)(line) from error

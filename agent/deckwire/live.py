@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from deckwire import signals
 from deckwire.failures import failing
 from deckwire.kernel.loader_process import start_loader
 
@@ -21,6 +22,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
     Raises:
         UsageError: the settings cannot work on this host; nothing stays attached.
     """
+    requests = signals.arm()
     deckies_file = None
     with failing(), start_loader(compiles=True) as loader:
         # It gets the compiler ready beside all this, and loads nothing before it is asked to.
@@ -42,18 +44,24 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         request = LoadRequest(
             interfaces=settings.interfaces,
             netns=settings.netns,
+            wait=settings.wait_interface,
             xdp=settings.xdp,
             settings=kernel_settings(settings),
         )
+        if requests.stopping:
+            return 0
         begin(loader, request)
         # While it compiles: parsers and cryptography take a tenth of a second to import.
         from deckwire.agent import Agent  # noqa: PLC0415
         from deckwire.assembly import assemble, expect_echoes  # noqa: PLC0415
         from deckwire.clock import KernelClock  # noqa: PLC0415
 
+        # Also when it is to stop: a loader that ends while it attaches would leave filters behind.
+        if not requests.wait(loader.fileno(), loader.seconds_left()):
+            return 0
         loaded = finish(loader, request)
         expect_echoes(loaded)
         clock = KernelClock()
         parts = assemble(settings, loaded, registry, clock, outputs, identify)
     outputs.start()
-    return Agent(settings, loaded, parts, clock, deckies_file).run()
+    return Agent(settings, loaded, parts, clock, deckies_file, requests).run()

@@ -297,6 +297,33 @@ def test_an_interface_that_came_back_is_watched_again(
 
 
 @WAYS
+def test_what_is_not_there_is_left_for_later(way: str, namespace: Namespace, start: Load) -> None:
+    options = {"netns": namespace.name, "attach": way, "wait": True}
+    loaded = start(interfaces=("dw0", "dw7"), **options)
+    assert [entry.interface for entry in loaded.attachments] == ["dw0"]
+    (line,) = loaded.absent.values()
+    assert list(loaded.absent) == ["dw7"]
+    assert line.startswith("no interface dw7 in this network namespace (there are: ")
+    detach(loaded)
+    loaded = start(interfaces=("dw7",), **options)
+    assert loaded.attachments == []
+    namespace.ip("link", "set", "dw0", "name", "dw7")
+    reattach(loaded, "dw7", way)
+    namespace.ip("link", "set", "dw7", "name", "dw0")
+    assert ours(namespace) == BY_WAY[way]
+    namespace.send(4)
+    assert ingress_hits(loaded) == 4
+
+
+def test_a_macvlan_on_what_is_attached_is_attached(namespace: Namespace, start: Load) -> None:
+    loaded = start(interfaces=("dw0", "deck0"), netns=namespace.name, wait=True)
+    namespace.ip("link", "add", "deck0", "link", "dw0", "type", "macvlan", "mode", "bridge")
+    assert reattach(loaded, "deck0") is None
+    assert ours(namespace) == BY_WAY[BEST]
+    assert [entry.interface for entry in loaded.attachments] == ["dw0"]
+
+
+@WAYS
 def test_reattaching_what_is_still_attached_changes_nothing(
     way: str, namespace: Namespace, start: Load
 ) -> None:

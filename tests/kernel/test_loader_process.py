@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from deckwire.kernel import loader_process
 from deckwire.kernel.loader_process import LoadError, start_loader
-from deckwire.kernel.loading import LoadRequest, load
+from deckwire.kernel.loading import LoadRequest, begin, finish, load
 from deckwire.lab.namespaces import wait_until
 
 from .conftest import HERE
@@ -55,6 +56,29 @@ def test_a_loader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LoadError, match="did not answer within"):
         load(LoadRequest(source=SOURCE, jumps=()))
     assert children() == before
+
+
+@pytest.mark.root
+def test_the_loader_outlives_what_is_meant_for_the_agent() -> None:
+    """From its first moment on, and it answers all the same."""
+    request = LoadRequest(source=SOURCE, jumps=(), ring_bytes=1 << 17)
+    with start_loader(compiles=True) as loader:
+        (pid,) = children()
+        hit(pid)
+        begin(loader, request)
+        hit(pid)
+        finish(loader, request).close()
+
+
+def hit(pid: str) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        os.kill(int(pid), number)
+
+
+def test_starting_a_loader_leaves_the_signals_of_the_caller() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with start_loader():
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_one_that_will_compile_gets_the_compiler_ready_unasked() -> None:

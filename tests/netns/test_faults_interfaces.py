@@ -113,6 +113,59 @@ def test_a_recreated_interface_is_taken_up_again(lab: Lab, web: Node) -> None:
     assert tcx(lab.host, SIDE) == {"ingress": [], "egress": []}
 
 
+def test_one_that_is_not_there_yet_is_waited_for(lab: Lab, web: Node) -> None:
+    """The other one is watched meanwhile. It is said once."""
+    options = ["-i", SIDE, "--wait-interface", *EVERYTHING]
+    agent = AgentProcess(lab, PARENT, [*options, "--decky", f"{DECKY_ADDRESS}={web.name}"])
+    absent = f"waiting: no interface {SIDE} in this network namespace .*"
+    assert said(agent, absent) == 1
+    visit(lab, agent, lab.client, web.v4)
+    lead_aside(lab, web)
+    wait_said(agent, rf"ready: {SIDE} attached \(\S+\)")
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    # From here on it is one like any other.
+    ip(lab, lab.host, "link", "del", SIDE)
+    wait_said(agent, GONE)
+    lead_aside(lab, web, index=2_001)
+    wait_said(agent, BACK)
+    visit(lab, agent, lab.host, DECKY_ADDRESS)
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+    assert said(agent, absent) == 1
+    assert tcx(lab.host, SIDE) == {"ingress": [], "egress": []}
+
+
+def test_a_macvlan_that_comes_later_stands_for_a_parent_that_is_watched(
+    lab: Lab, web: Node
+) -> None:
+    agent = AgentProcess(lab, PARENT, ["-i", "host1", "--wait-interface", *EVERYTHING])
+    before = tcx(lab.host)
+    ip(lab, lab.host, "link", "add", "host1", "link", PARENT, "type", "macvlan")
+    wait_said(agent, "ready: host1 is there; its parent is watched already")
+    assert tcx(lab.host) == before
+    visit(lab, agent, lab.client, web.v4)
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+
+
+def test_one_that_comes_but_cannot_be_watched_is_said_once(lab: Lab, web: Node) -> None:
+    agent = AgentProcess(lab, PARENT, ["-i", "dummy9", "--wait-interface", *EVERYTHING])
+    watcher = AgentProcess(lab, SIDE_PEER, ["--wait-interface"], ready="waiting")
+    lead_aside(lab, web)
+    ip(lab, web, "link", "set", SIDE_PEER, "netns", lab.host.netns)
+    wait_said(watcher, rf"ready: {SIDE_PEER} attached \(\S+\)")
+    ip(lab, lab.host, "link", "set", SIDE_PEER, "down")
+    ip(lab, lab.host, "link", "set", SIDE_PEER, "name", "dummy9")
+    refusal = r"dummy9 is there, but: dummy9 is already watched by process .*; trying again"
+    wait_said(agent, refusal)
+    visit(lab, agent, lab.client, web.v4)
+    assert watcher.stop() == 0
+    wait_said(agent, r"ready: dummy9 attached \(\S+\)")
+    assert said(agent, refusal) == 1
+    assert agent.stop() == 0
+    assert_nothing_lost(agent)
+
+
 def test_an_interface_that_moves_to_another_namespace_is_gone(lab: Lab, web: Node) -> None:
     """It is another's there. Back again it is watched again."""
     agent = watch_side(lab, web)

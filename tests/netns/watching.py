@@ -42,6 +42,11 @@ main()
 """
 
 
+def with_request(request: Mapping[str, Any]) -> tuple[str, ...]:
+    """What stands for `deckwire` if its LoadRequest is to have these fields too."""
+    return (sys.executable, "-P", "-c", _WITH_REQUEST, json.dumps(request))
+
+
 def agent_with(
     request: Mapping[str, Any],
     lab: Lab,
@@ -49,8 +54,7 @@ def agent_with(
     options: Sequence[str] = EVERYTHING,
 ) -> AgentProcess:
     """The agent whose LoadRequest has these fields too: what the command line does not offer."""
-    program = [sys.executable, "-P", "-c", _WITH_REQUEST, json.dumps(request)]
-    return AgentProcess(lab, interface, options, program=program)
+    return AgentProcess(lab, interface, options, program=with_request(request))
 
 
 class SyslogAgent:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deckwire import signals
 from deckwire.kernel import handover, loader_log
 
 LOADER_SECONDS = 120.0
@@ -30,8 +31,10 @@ _PROGRAM = "from deckwire.loader.service import serve; serve()"
 class LoadError(Exception):
     """The program could not be loaded or attached: one line of what, where and what to do."""
 
-    def __init__(self, line: str, log: Path | None = None) -> None:
+    def __init__(self, line: str, log: Path | None = None, *, passing: bool = False) -> None:
         super().__init__(f"{line}; the whole log is in {log}" if log else line)
+        self.passing = passing
+        """The next attempt may succeed although nobody changes anything."""
         self.log = log
         """File of all that compiler, verifier and loader printed, if there is one."""
 
@@ -49,12 +52,13 @@ def start_loader(seconds: float | None = None, *, compiles: bool = False) -> Ite
     """
     _raise_open_files()
     ours, theirs = handover.pair()
+    seconds = LOADER_SECONDS if seconds is None else seconds
     # What bcc, clang and the kernel print: the loader reads it back from its standard error.
     messages = os.memfd_create("deckwire-loader")
     started = time.monotonic_ns()
     try:
         with ours:
-            with theirs:
+            with theirs, _blocked_signals():
                 process = subprocess.Popen(
                     # -P: never from the directory that the agent happens to be started in. -S:
                     # the path is known, and what else packages do at every start takes time.
@@ -68,9 +72,8 @@ def start_loader(seconds: float | None = None, *, compiles: bool = False) -> Ite
                     stderr=messages,
                     pass_fds=[theirs.fileno()],
                 )
-            ours.settimeout(LOADER_SECONDS if seconds is None else seconds)
             try:
-                yield Loader(process, ours, messages, started)
+                yield Loader(process, ours, messages, started, seconds)
             finally:
                 process.kill()
                 process.wait()
@@ -78,17 +81,45 @@ def start_loader(seconds: float | None = None, *, compiles: bool = False) -> Ite
         os.close(messages)
 
 
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """The signals that ask something of the agent are blocked, and so in a process started now.
+
+    Whoever sends one to the whole service or terminal means the agent, which ends the loader or
+    waits for it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ALL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Loader:
     """The agent's end of one loader process, which serves one request."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], channel: socket.socket, messages: int, started: int
+        self,
+        process: subprocess.Popen[bytes],
+        channel: socket.socket,
+        messages: int,
+        started: int,
+        seconds: float,
     ) -> None:
         self._process = process
         self._channel = channel
         self._messages = messages
+        self._seconds = seconds
         self.started_ns = started
         """By the monotonic clock."""
+
+    def fileno(self) -> int:
+        """For poll: readable when hear() need not wait."""
+        return self._channel.fileno()
+
+    def seconds_left(self) -> float:
+        """How long it may still take for its answer."""
+        return max(0.0, self._seconds - (time.monotonic_ns() - self.started_ns) / 1e9)
 
     def ask(self, body: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
         """Its answer to a request; raises as tell() and hear()."""
@@ -112,6 +143,8 @@ class Loader:
         Raises:
             LoadError: the loader told an error, crashed, or took too long.
         """
+        # Zero would mean not to wait at all, which fails with another error.
+        self._channel.settimeout(max(self.seconds_left(), 0.001))
         try:
             answer, fds = handover.receive(self._channel)
         except (handover.HandoverError, OSError) as error:
@@ -119,13 +152,15 @@ class Loader:
         # Its own way out, freeing all that clang made, would take longer.
         self._process.kill()
         if "error" in answer:
-            raise LoadError(answer["error"], loader_log.keep(self._messages))
+            log = loader_log.keep(self._messages)
+            raise LoadError(answer["error"], log, passing=answer["passing"])
         return answer, fds
 
     def _ended(self, error: Exception) -> LoadError:
         self._process.kill()
-        line = _ending(self._process.wait(), error, self._channel.gettimeout())
-        return LoadError(line, loader_log.keep(self._messages))
+        line = _ending(self._process.wait(), error, self._seconds)
+        # It ran out of time or memory, or was killed.
+        return LoadError(line, loader_log.keep(self._messages), passing=True)
 
 
 def _raise_open_files() -> None:
@@ -134,7 +169,7 @@ def _raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _ending(status: int, error: Exception, seconds: float | None) -> str:
+def _ending(status: int, error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
         return f"the loader did not answer within {seconds:.0f} s"
     if status < 0 and status != -signal.SIGKILL:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from errno import ENOMEM
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,8 @@ class LoadRequest:
     """How: TCX where the kernel has it, else clsact filters; or one of them without a choice."""
     xdp: str = "off"
     """``off``, ``generic`` or ``native``: note SYNs before TC, just before it or at the driver."""
+    wait: bool = False
+    """Interfaces that do not exist go into Loaded.absent, and are no error."""
     settings: Mapping[str, int] = field(default_factory=dict)
     """Fields of struct settings by name."""
     table_sizes: Mapping[str, int] = field(default_factory=dict)
@@ -109,6 +112,8 @@ class Loaded:
     programs: dict[str, Program]
     rings: Rings
     attachments: list[Attachment]
+    absent: Mapping[str, str]
+    """The interfaces of the request that were not there, each with a line for the user."""
     watch: LinkWatch
     """Interfaces of the namespace that come and go."""
     netns: str | None
@@ -174,7 +179,8 @@ def _loaded(request: LoadRequest, answer: dict[str, Any], fds: list[int], load_m
             os.close(fd)
         raise LoadError(
             f"{len(ring_fds)} perf rings of {answer['ring_bytes'] // 1024} KB cannot be mapped "
-            f"({error.strerror}): raise kernel.perf_event_mlock_kb or grant CAP_IPC_LOCK"
+            f"({error.strerror}): raise kernel.perf_event_mlock_kb or grant CAP_IPC_LOCK",
+            passing=error.errno == ENOMEM,
         ) from error
     watch = LinkWatch(next(supply))
     attachments = [_attachment(entry, supply) for entry in answer["attachments"]]
@@ -183,6 +189,7 @@ def _loaded(request: LoadRequest, answer: dict[str, Any], fds: list[int], load_m
         programs,
         rings,
         attachments,
+        answer["absent"],
         watch,
         request.netns,
         request.xdp,
@@ -191,8 +198,11 @@ def _loaded(request: LoadRequest, answer: dict[str, Any], fds: list[int], load_m
     )
 
 
-def reattach(loaded: Loaded, interface: str, attach: Way = "auto") -> Attachment:
+def reattach(loaded: Loaded, interface: str, attach: Way = "auto") -> Attachment | None:
     """Attaches the loaded programs to an interface that is back, in place of its old attachment.
+
+    Returns:
+        The attachment, which `loaded` owns; None for a macvlan whose parent has one already.
 
     Raises:
         LoadError: with one line for the user; the old attachment is closed all the same.
@@ -206,6 +216,7 @@ def reattach(loaded: Loaded, interface: str, attach: Way = "auto") -> Attachment
     body = {
         "do": "attach",
         "interfaces": [interface],
+        "watched": [entry.ifindex for entry in loaded.attachments],
         "netns": loaded.netns,
         "attach": attach,
         "xdp": loaded.xdp,
@@ -217,6 +228,8 @@ def reattach(loaded: Loaded, interface: str, attach: Way = "auto") -> Attachment
         fds.append(loaded.maps[VEPA_PARENTS].fd)
     with start_loader() as loader:
         answer, received = loader.ask(body, fds)
+    if not answer["attachments"]:
+        return None
     attachment = _attachment(answer["attachments"][0], iter(received))
     loaded.attachments.append(attachment)
     return attachment

@@ -26,7 +26,7 @@ class AgentProcess:
     """Ready when made, and ended when the lab closes at the latest.
 
     `interface` is one of the lab's host, `options` go behind those that tell the agent where the
-    lab is; `program` is what stands for `deckwire`.
+    lab is; `program` is what stands for `deckwire`. It is ready when it writes a line with `ready`.
 
     Raises:
         LabError: it did not become ready; its last words are in the message.
@@ -39,6 +39,7 @@ class AgentProcess:
         options: Sequence[str | os.PathLike[str]] = (),
         *,
         program: Sequence[str] = (sys.executable, "-P", "-m", "deckwire"),
+        ready: str = _READY,
         seconds: float = 60.0,
     ) -> None:
         self.events: list[JsonEvent] = []
@@ -62,7 +63,9 @@ class AgentProcess:
             (self.process.stderr, self.messages.append),
         ):
             threading.Thread(target=self._read, args=(pipe, take), daemon=True).start()
-        self.wait(self._is_ready, "the agent is ready", seconds)
+        self.wait(
+            lambda: any(ready in line for line in self.messages), "the agent is ready", seconds
+        )
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
         """Returns as soon as `condition`, of events and messages, holds.
@@ -109,9 +112,6 @@ class AgentProcess:
     def last_words(self) -> str:
         """The end of what it wrote to standard error, on one line."""
         return " | ".join(self.messages[-_LINES_TOLD:]) or "it wrote nothing"
-
-    def _is_ready(self) -> bool:
-        return any(_READY in line for line in self.messages)
 
     def _read(self, pipe: IO[str], take: Callable[[str], None]) -> None:
         try:

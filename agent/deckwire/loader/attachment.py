@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from errno import EADDRINUSE, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM
+from errno import EADDRINUSE, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOMEM, EOPNOTSUPP, EPERM
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -102,7 +102,8 @@ def _claim(target: Target) -> socket.socket:
         if error.errno != EADDRINUSE:
             raise
         raise LoaderError(
-            f"{target.name} is already watched by {_holder(address)}: stop that one first"
+            f"{target.name} is already watched by {_holder(address)}: stop that one first",
+            passing=True,
         ) from error
     lock.listen()
     return lock
@@ -133,7 +134,8 @@ def _link(target: Target, programs: Sequence[Program], way: str) -> list[int] | 
                 raise LoaderError(
                     f"Linux {os.uname().release} has no TCX (6.6 or newer): use clsact or auto"
                 ) from error
-            raise LoaderError(f"{target.name}: {error.strerror}") from error
+            passing = error.errno in (ENODEV, ENOMEM)
+            raise LoaderError(f"{target.name}: {error.strerror}", passing=passing) from error
     return links
 
 

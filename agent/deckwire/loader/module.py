@@ -85,7 +85,7 @@ def compile_module(request: Mapping[str, Any], *, lines: bool = False) -> Any:
             return BPF(src_file=source, cflags=flags)
         except Exception as error:  # bcc raises bare Exception for everything
             what = f"{os.path.basename(source)} does not compile"
-            raise LoaderError(_explain(what, printed.text())) from error
+            raise _refusal(what, printed.text()) from error
 
 
 def load_programs(module: Any, kinds: Mapping[str, str]) -> dict[str, Program]:
@@ -118,7 +118,7 @@ def load_programs(module: Any, kinds: Mapping[str, str]) -> dict[str, Program]:
             except Exception as error:  # bcc raises bare Exception for everything
                 what = f"the kernel refused the program {name}"
                 told = printed.text() or str(error)
-                raise LoaderError(_explain(what, told, ctypes.get_errno())) from error
+                raise _refusal(what, told, ctypes.get_errno()) from error
     return {name: loaded[name] for name in kinds}
 
 
@@ -160,6 +160,12 @@ def open_rings(maps: Mapping[str, Map], online: Iterable[int], size: int) -> lis
         maps[SAMPLES].update(_U32.pack(cpu), _U32.pack(fd))
         rings.append(fd)
     return rings
+
+
+def _refusal(what: str, printed: str, number: int = 0) -> LoaderError:
+    """The error of `what` by its cause; memory that is short now is there another time."""
+    short = number in (errno.ENOMEM, errno.EAGAIN) or os.strerror(errno.ENOMEM) in printed
+    return LoaderError(_explain(what, printed, number), passing=short)
 
 
 def _explain(what: str, printed: str, number: int = 0) -> str:

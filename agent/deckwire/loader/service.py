@@ -51,7 +51,7 @@ def serve() -> None:
     try:
         answer, results = _serve(request, fds)
     except LoaderError as error:
-        answer, results = {"error": str(error)}, []
+        answer, results = {"error": str(error), "passing": error.passing}, []
     handover.send(channel, answer, results)
 
 
@@ -61,7 +61,7 @@ def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], lis
         path = netns if "/" in netns else f"/run/netns/{netns}"
         if request["do"] == "detach" and not os.path.exists(path):
             return {}, []
-        enter(netns, path)
+        enter(netns, path, passing=request.get("wait", False))
     if request["do"] == "detach":
         for ifindex in request["ifindexes"]:
             delete_filters(ifindex)
@@ -69,7 +69,8 @@ def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], lis
     _check_capabilities(request)
     if request["do"] == "load":
         return _load(request)
-    targets = resolve(request["interfaces"])
+    watched = request["watched"]
+    targets = [one for one in resolve(request["interfaces"]) if one.ifindex not in watched]
     supply = iter(fds)
     programs = [Program(name, next(supply)) for name in request["programs"]]
     vepa_parents = Map(next(supply)) if request["vepa"] else None
@@ -82,7 +83,8 @@ def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], lis
 
 
 def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    targets = resolve(request["interfaces"])
+    absent: dict[str, str] = {}
+    targets = resolve(request["interfaces"], absent if request["wait"] else None)
     watch = rtnetlink.open_socket(rtnetlink.RTMGRP_LINK)
     raise_memlock()
     hide_symbols()
@@ -120,6 +122,7 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         "cpus": online,
         "ring_bytes": size,
         "attachments": attachments,
+        "absent": absent,
         "headers": request["headers"],
     }
     fds = [program.fd for program in programs.values()]

@@ -11,6 +11,10 @@ from deckwire.kernel.syscalls import enter_network_namespace
 from deckwire.loader.errors import LoaderError
 
 
+class AbsentError(LoaderError):
+    """No interface has this name."""
+
+
 class Target:
     """Where the programs go, resolved from one or more interfaces of the user's."""
 
@@ -23,30 +27,49 @@ class Target:
         self.notes: list[str] = []
 
 
-def enter(netns: str, path: str) -> None:
-    """Moves this process into a network namespace; `netns` is what the user called it."""
+def enter(netns: str, path: str, *, passing: bool) -> None:
+    """Moves this process into a network namespace.
+
+    Args:
+        netns: what the user called it.
+        path: of the file that stands for it.
+        passing: the user expects it to come if it is not there.
+    """
     try:
         with open(path, "rb") as namespace:
             enter_network_namespace(namespace.fileno())
     except FileNotFoundError as error:
-        raise LoaderError(f"no network namespace {netns}: {path} does not exist") from error
+        line = f"no network namespace {netns}: {path} does not exist"
+        raise LoaderError(line, passing=passing) from error
     except PermissionError as error:
         raise LoaderError(
             f"cannot enter the network namespace {netns}: CAP_SYS_ADMIN missing"
         ) from error
     except OSError as error:
-        raise LoaderError(f"{netns} is no network namespace") from error
+        # Also for a moment while it is being made.
+        raise LoaderError(f"{netns} is no network namespace", passing=passing) from error
 
 
-def resolve(names: Sequence[str]) -> list[Target]:
-    """The interfaces that the programs go on, each once."""
+def resolve(names: Sequence[str], absent: dict[str, str] | None = None) -> list[Target]:
+    """The interfaces that the programs go on, each once.
+
+    Args:
+        absent: gets the names that no interface has, each with a line for the user; None: such a
+            name is an error.
+    """
     if not names:
         return []
     with rtnetlink.open_socket() as channel:
         present = rtnetlink.list_interfaces(channel)
     targets: dict[int, Target] = {}
     for name in names:
-        interface = _by_name(present, name)
+        try:
+            interface = _by_name(present, name)
+        except AbsentError as error:
+            if absent is None:
+                raise
+            absent[name] = str(error)
+            continue
         target = _parent(present, interface)
         known = targets.get(target.ifindex)
         if known is None:
@@ -59,7 +82,8 @@ def resolve(names: Sequence[str]) -> list[Target]:
                 f"the parent of {interface.kind} {name} is in another network namespace: "
                 f"attached to {name} itself, which carries its own traffic alone"
             )
-    _survey(targets)
+    if targets:
+        _survey(targets)
     return list(targets.values())
 
 
@@ -68,7 +92,7 @@ def _by_name(present: Iterable[Interface], name: str) -> Interface:
         if interface.name == name:
             return interface
     names = ", ".join(sorted(interface.name for interface in present)[:20])
-    raise LoaderError(f"no interface {name} in this network namespace (there are: {names})")
+    raise AbsentError(f"no interface {name} in this network namespace (there are: {names})")
 
 
 def _parent(present: Iterable[Interface], interface: Interface) -> Interface:

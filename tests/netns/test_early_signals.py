@@ -1,0 +1,171 @@
+"""Signals while the agent starts: at every stage they do what they do later."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from deckwire.lab import Lab
+from deckwire.lab.namespaces import wait_until
+from deckwire.lab.network import PARENT
+
+from .hooks import HAS_TCX, filters, tcx
+from .watching import PROGRAM, with_request
+
+pytestmark = pytest.mark.root
+
+NOTHING: dict[str, list[int]] = {"ingress": [], "egress": []}
+LATER = "later0"
+
+
+@contextmanager
+def blocked(number: signal.Signals) -> Iterator[None]:
+    """A process that is started here has the signal blocked, as by the unit's ``env``."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Starting:
+    """`deckwire run` from its first moment on, in a process group of its own."""
+
+    def __init__(
+        self, lab: Lab, folder: Path, *options: str, program: tuple[str, ...] = PROGRAM
+    ) -> None:
+        self.lab = lab
+        self.messages = folder / "stderr"
+        argv = [*program, "run", "--netns", lab.host.netns, *options]
+        with blocked(signal.SIGHUP), self.messages.open("wb") as stderr:
+            self.process: subprocess.Popen[bytes] = lab.popen(
+                None,
+                [*argv, "--deckies", str(lab.deckies_file())],
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        self.met: set[int] = set()
+        """Its child processes, as far as somebody looked."""
+
+    def said(self) -> str:
+        return self.messages.read_text()
+
+    def children(self) -> set[int]:
+        pid = self.process.pid
+        with suppress(FileNotFoundError):
+            self.met |= set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+        return self.met
+
+    def handles(self) -> bool:
+        """Whether it has set its handlers."""
+        _, _, rest = Path(f"/proc/{self.process.pid}/status").read_text().partition("SigCgt:\t")
+        return bool(rest) and bool(int(rest.split()[0], 16) >> (signal.SIGTERM - 1) & 1)
+
+    def compiles(self) -> bool:
+        """Whether its loader has the compiler."""
+        for pid in self.children():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if "libbcc.so" in Path(f"/proc/{pid}/maps").read_text():
+                    return True
+        return False
+
+    def attached(self) -> bool:
+        shown = filters(self.lab).values()
+        return tcx(self.lab.host) != NOTHING or any("deckwire" in text for text in shown)
+
+    def hit(self, number: signal.Signals) -> None:
+        """The whole group, as ^C and `systemctl kill` do: the loader too."""
+        self.children()
+        os.killpg(self.process.pid, number)
+
+    def assert_clean_end(self) -> None:
+        assert self.process.wait(60) == 0, self.said()
+        assert not [line for line in self.said().splitlines() if not line.startswith("deckwire: ")]
+        assert not self.attached()
+        wait_until(
+            lambda: not [pid for pid in self.met if Path(f"/proc/{pid}").exists()],
+            "its loader is gone",
+        )
+
+
+STAGES: dict[str, Callable[[Starting], object]] = {
+    "handlers": Starting.handles,
+    "loader": Starting.children,
+    "compiler": Starting.compiles,
+    "attached": Starting.attached,
+}
+
+
+def test_a_hangup_from_the_first_moment_on_is_a_reload_later(lab: Lab, tmp_path: Path) -> None:
+    agent = Starting(lab, tmp_path, "-i", PARENT)
+
+    def ready() -> bool:
+        agent.hit(signal.SIGHUP)
+        return "ready" in agent.said() or agent.process.poll() is not None
+
+    wait_until(ready, "it is ready", 60)
+    assert agent.process.poll() is None, agent.said()
+    wait_until(lambda: "deckies read again" in agent.said(), "it has reloaded")
+    assert len(agent.met) == 1
+    agent.hit(signal.SIGTERM)
+    agent.assert_clean_end()
+
+
+def test_one_hangup_as_soon_as_it_is_handled_is_enough(lab: Lab, tmp_path: Path) -> None:
+    agent = Starting(lab, tmp_path, "-i", PARENT)
+    wait_until(agent.handles, "the handlers are set")
+    agent.hit(signal.SIGHUP)
+    wait_until(lambda: "deckies read again" in agent.said(), "it has reloaded", 60)
+    assert agent.said().index("ready") < agent.said().index("deckies read again")
+    agent.hit(signal.SIGTERM)
+    agent.assert_clean_end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_end_at_each_stage_leaves_nothing(
+    lab: Lab, tmp_path: Path, stage: str, number: signal.Signals
+) -> None:
+    agent = Starting(lab, tmp_path, "-i", PARENT)
+    wait_until(lambda: STAGES[stage](agent), stage, 60)
+    agent.hit(number)
+    agent.assert_clean_end()
+
+
+@pytest.mark.parametrize("stage", ["compiler", "attached"])
+def test_filters_are_deleted_again(lab: Lab, tmp_path: Path, stage: str) -> None:
+    """They would outlive the loader: it is not to be ended while it attaches."""
+    agent = Starting(lab, tmp_path, "-i", PARENT, program=with_request({"attach": "clsact"}))
+    wait_until(lambda: STAGES[stage](agent), stage, 60)
+    agent.hit(signal.SIGTERM)
+    agent.hit(signal.SIGHUP)
+    agent.assert_clean_end()
+
+
+def test_waiting_for_an_interface_takes_signals(lab: Lab, tmp_path: Path) -> None:
+    agent = Starting(lab, tmp_path, "-i", LATER, "--wait-interface")
+    wait_until(lambda: f"waiting: no interface {LATER}" in agent.said(), "it waits", 60)
+    agent.hit(signal.SIGHUP)
+    wait_until(lambda: "deckies read again" in agent.said(), "it has reloaded")
+    assert "ready" not in agent.said()
+    agent.hit(signal.SIGINT)
+    agent.assert_clean_end()
+
+
+@pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
+def test_a_hung_loader_does_not_keep_it_from_ending(lab: Lab, tmp_path: Path) -> None:
+    patience = "from deckwire import signals; signals.ENDING_SECONDS = 0.5\n"
+    program = (sys.executable, "-P", "-c", f"{patience}from deckwire.entry import main; main()")
+    agent = Starting(lab, tmp_path, "-i", PARENT, program=program)
+    wait_until(agent.compiles, "the loader has the compiler", 60)
+    (loader,) = agent.children()
+    os.kill(loader, signal.SIGSTOP)
+    agent.hit(signal.SIGTERM)
+    agent.assert_clean_end()

@@ -1,0 +1,144 @@
+"""The unit of deploy/, as an administrator installs it, in a container with its own systemd."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .container import Container, lacking
+
+HERE = Path(__file__).parent
+CHECKOUT = HERE.parents[1]
+PARANOIA = Path("/proc/sys/kernel/perf_event_paranoid")
+
+SECONDS = 60
+"""Longest wait for anything, on a machine under load."""
+PARENT = "parent0"
+DECKY = "192.0.2.10"
+CONFIG = Path("/etc/deckwire/deckwire.toml")
+LOG = Path("/var/log/deckwire/events.log")
+
+INSTALL = f"""
+checkout={shlex.quote(str(CHECKOUT))} venv={shlex.quote(sys.prefix)}
+mkdir -p opt/deckwire opt/source etc/deckwire
+# The unit sees no /home, where a checkout may be.
+mount --bind -o ro "$venv" opt/deckwire
+mount --bind -o ro "$checkout" opt/source
+cat >run/deckwire <<-END
+	#!/opt/deckwire/bin/python
+	import sys
+	sys.path.insert(0, "/opt/source/agent")
+	from deckwire.entry import main
+	main()
+END
+chmod 755 run/deckwire
+mount --bind run/deckwire opt/deckwire/bin/deckwire
+mkdir -p etc/sysusers.d
+cp opt/source/deploy/deckwire.service etc/systemd/system/
+cp opt/source/deploy/deckwire.sysusers etc/sysusers.d/deckwire.conf
+systemd-sysusers --root="$PWD"
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ours = [item for item in items if HERE in item.path.parents]
+    if ours and (reason := lacking() or _too_paranoid()):
+        for item in ours:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _too_paranoid() -> str | None:
+    if int(PARANOIA.read_text()) <= 2:
+        return None
+    return f"needs {PARANOIA} at 2 or less: sysctl -p deploy/deckwire-sysctl.conf"
+
+
+class Service:
+    """deckwire.service in the container."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self._cursor = self._last_entry()["__CURSOR"]
+
+    def configure(self, text: str) -> None:
+        """What the configuration file holds."""
+        path = Path(f"/proc/{self.container.pid}/root{CONFIG}")
+        path.write_text(text)
+
+    def start(self) -> None:
+        """Returns when the process has been started, which is before it is ready."""
+        self.systemctl("start")
+
+    def stop(self) -> None:
+        self.systemctl("stop")
+
+    def systemctl(self, *words: str) -> str:
+        return self.container.run("systemctl", *words, "deckwire.service")
+
+    def show(self, name: str) -> str:
+        """One property of the unit."""
+        return self.systemctl("show", f"--property={name}", "--value").strip()
+
+    def said(self) -> list[str]:
+        """The lines that the program wrote to the journal since this object was made."""
+        entries = self._entries()
+        return [e["MESSAGE"] for e in entries if e.get("_SYSTEMD_UNIT") == "deckwire.service"]
+
+    def wait_said(self, *parts: str, times: int = 1) -> None:
+        """Until so many lines have all of these parts."""
+
+        def is_there() -> bool:
+            return sum(all(part in line for part in parts) for line in self.said()) >= times
+
+        self.wait_for(is_there, f"the service says {parts}")
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        """Returns as soon as `condition` holds."""
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}: {self.said()}"
+            # Each question starts processes, which are not to keep the service from its work.
+            time.sleep(0.1)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        # Without a filter of its own: with one it leaves out the first entry behind the cursor.
+        words = ("--no-pager", "-o", "json", f"--after-cursor={self._cursor}")
+        self.container.run("journalctl", "--sync")
+        printed = self.container.run("journalctl", *words, check=False)
+        return [json.loads(line) for line in printed.splitlines()]
+
+    def _last_entry(self) -> dict[str, Any]:
+        printed = self.container.run("journalctl", "--no-pager", "-n", "1", "-o", "json")
+        return dict(json.loads(printed))
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[Container]:
+    with Container(INSTALL) as made:
+        yield made
+
+
+@pytest.fixture
+def service(container: Container) -> Iterator[Service]:
+    """Configured, not started; PARENT exists."""
+    container.run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "peer0")
+    for name in (PARENT, "peer0"):
+        container.run("ip", "link", "set", name, "up")
+    made = Service(container)
+    made.configure(
+        f'interface = "{PARENT}"\ndecky = "{DECKY}=web"\noutput = "file:{LOG}"\n'
+        "stats_interval = 0.5\n"
+    )
+    yield made
+    made.stop()
+    # It is not even loaded any more if it did not fail.
+    container.status("systemctl", "reset-failed", "deckwire.service")
+    container.run("ip", "link", "del", PARENT, check=False)
+    container.run("rm", "-f", LOG)

@@ -1,0 +1,192 @@
+"""What systemd and the service do together: start, reload, crash, wrong settings, end."""
+
+from __future__ import annotations
+
+import pytest
+
+from netns.hooks import HAS_TCX, tcx
+
+from .conftest import CONFIG, LOG, PARENT, Service
+from .container import Container
+
+pytestmark = pytest.mark.root
+
+NOBODY = 65_534
+CAPABILITIES = 1 << 12 | 1 << 38 | 1 << 39
+"""CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF."""
+
+
+def is_attached(container: Container) -> bool:
+    """Whether programs of ours are on the interface."""
+    if HAS_TCX:
+        return all(tcx(container, PARENT).values())  # type: ignore[arg-type]
+    shown = [
+        container.run("tc", "filter", "show", "dev", PARENT, hook) for hook in ("ingress", "egress")
+    ]
+    return all("deckwire" in text for text in shown)
+
+
+def ready(service: Service) -> str:
+    """Starts it, and waits until it is ready: its process id."""
+    service.start()
+    service.wait_said("ready: watching 1 decky")
+    return service.show("MainPID")
+
+
+def test_it_runs_confined_and_leaves_nothing(service: Service, container: Container) -> None:
+    pid = ready(service)
+    assert is_attached(container)
+    text = container.run("cat", f"/proc/{pid}/status")
+    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    uid = container.run("id", "-u", "deckwire").strip()
+    assert set(status["Uid"].split()) == {uid}
+    assert uid != "0"
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert {int(status[name], 16) for name in ("CapEff", "CapBnd")} == {CAPABILITIES}
+    service.stop()
+    assert service.show("Result") == "success"
+    assert service.show("ExecMainStatus") == "0"
+    assert not is_attached(container)
+    assert container.run("journalctl", "-q", "-u", "deckwire", "-p", "warning") == ""
+    assert "ready" in container.run("journalctl", "-q", "-t", "deckwire", "-n", "1", "-o", "cat")
+
+
+def test_reload_reads_the_deckies_and_opens_the_file_again(
+    service: Service, container: Container
+) -> None:
+    deckies = CONFIG.parent / "deckies.txt"
+    container.run("sh", "-c", f"echo 192.0.2.20 mail >{deckies}")
+    service.configure(f'interface = "{PARENT}"\ndeckies = "{deckies}"\noutput = "file:{LOG}"\n')
+    pid = ready(service)
+    container.run("mv", LOG, f"{LOG}.1")
+    service.systemctl("reload")
+    service.wait_said("deckies read again: 1")
+    service.wait_for(lambda: not container.status("test", "-e", LOG).returncode, "a new file")
+    assert service.show("MainPID") == pid
+
+
+def test_a_hangup_while_it_starts_is_a_reload_later(service: Service, container: Container) -> None:
+    """Also of the loader, which `systemctl kill` reaches as well."""
+    deckies = CONFIG.parent / "deckies.txt"
+    container.run("sh", "-c", f"echo 192.0.2.20 mail >{deckies}")
+    service.configure(f'interface = "{PARENT}"\ndeckies = "{deckies}"\noutput = "file:{LOG}"\n')
+    service.start()
+    pid = service.show("MainPID")
+    sent = 0
+    while not any("ready" in line for line in service.said()):
+        service.systemctl("kill", "--signal=HUP")
+        sent += 1
+        assert service.show("MainPID") == pid
+    assert sent > 2
+    service.wait_said("deckies read again: 1")
+    assert service.show("MainPID") == pid
+    assert service.show("NRestarts") == "0"
+    assert is_attached(container)
+
+
+def test_an_end_while_it_starts_is_a_clean_one(service: Service, container: Container) -> None:
+    service.start()
+    service.systemctl("kill", "--signal=HUP")
+    service.stop()
+    assert service.show("Result") == "success"
+    assert not is_attached(container)
+    assert not any("Traceback" in line for line in service.said())
+
+
+def test_a_crash_is_followed_by_a_restart(service: Service, container: Container) -> None:
+    pid = ready(service)
+    service.systemctl("kill", "--signal=KILL", "--kill-whom=main")
+    service.wait_said("ready: watching 1 decky", times=2)
+    assert service.show("MainPID") not in (pid, "0")
+    assert service.show("NRestarts") == "1"
+    assert is_attached(container)
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ('interface = "parent0"\ndecky = "192.0.2.300"\n', "'192.0.2.300' is not an IPv4"),
+        ('interface = "lo"\ndecky = "192.0.2.10"\n', "lo is the loopback"),
+    ],
+    ids=["address", "interface"],
+)
+def test_a_wrong_setting_is_one_line_and_no_restart(
+    service: Service, config: str, line: str
+) -> None:
+    service.configure(config)
+    service.start()
+    service.wait_for(lambda: service.show("ActiveState") == "failed", "it has given up")
+    assert service.show("SubState") == "failed"
+    assert service.show("ExecMainStatus") == "2"
+    assert service.show("NRestarts") == "0"
+    (said,) = service.said()
+    assert line in said
+
+
+def test_what_may_pass_is_tried_again(service: Service, container: Container) -> None:
+    """Another agent has the interface, until it ends."""
+    ready(service)
+    container.run("cp", "/etc/systemd/system/deckwire.service", "/run/systemd/system/other.service")
+    container.run("systemctl", "daemon-reload")
+    container.run("systemctl", "start", "other.service")
+
+    def restarts() -> str:
+        words = ("show", "--property=NRestarts", "--value", "other.service")
+        return container.run("systemctl", *words).strip()
+
+    try:
+        service.wait_for(lambda: restarts() == "1", "the other is restarted")
+        service.stop()
+        service.wait_for(lambda: is_attached(container), "the other one has attached")
+    finally:
+        container.run("systemctl", "stop", "other.service")
+
+
+def test_a_missing_interface_is_waited_for(service: Service, container: Container) -> None:
+    container.run("ip", "link", "del", PARENT)
+    service.start()
+    service.wait_said("waiting: no interface parent0 in this network namespace")
+    pid = service.show("MainPID")
+    service.systemctl("reload")
+    service.wait_for(lambda: not container.status("test", "-s", LOG).returncode, "statistics")
+    container.run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "peer0")
+    service.wait_said("ready: parent0 attached (")
+    assert is_attached(container)
+    assert service.show("MainPID") == pid
+    said = [line for line in service.said() if "other namespaces are not looked at" not in line]
+    assert len(said) == 2
+
+
+def test_waiting_for_an_interface_ends_cleanly(service: Service, container: Container) -> None:
+    container.run("ip", "link", "del", PARENT)
+    service.start()
+    service.wait_said("waiting: no interface parent0")
+    service.stop()
+    assert service.show("Result") == "success"
+    assert len(service.said()) == 1
+
+
+def test_the_group_reads_the_log_and_nobody_else(service: Service, container: Container) -> None:
+    ready(service)
+    service.wait_for(lambda: not container.status("test", "-s", LOG).returncode, "a line")
+    gid = container.run("id", "-g", "deckwire").strip()
+
+    def reads(groups: str) -> bool:
+        who = (f"--reuid={NOBODY}", f"--regid={NOBODY}", groups)
+        return not container.status("setpriv", *who, "cat", LOG).returncode
+
+    assert reads(f"--groups={gid}")
+    assert not reads("--clear-groups")
+    modes = container.run("stat", "-c", "%A %U %G", LOG.parent, LOG).splitlines()
+    assert modes == ["drwxr-x--- deckwire deckwire", "-rw-r----- deckwire deckwire"]
+
+
+def test_systemd_has_nothing_to_object_to(container: Container) -> None:
+    unit = "/etc/systemd/system/deckwire.service"
+    done = container.status("systemd-analyze", "verify", unit)
+    ours = [line for line in (done.stdout + done.stderr).splitlines() if "deckwire" in line]
+    assert (done.returncode, ours) == (0, [])
+    security = container.status(
+        *("systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=20", unit)
+    )
+    assert security.returncode == 0, security.stdout
