@@ -238,15 +238,18 @@ def test_stdout_closed_early(capture: Path) -> None:
 def test_a_full_disk_is_reported(capture: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full")
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w") as device:
         done = subprocess.run(
             [sys.executable, "-m", "deckwire", "replay", *WATCH, str(capture)],
-            stdout=full,
+            stdout=device,
             stderr=subprocess.PIPE,
             text=True,
             timeout=120,
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr.startswith("deckwire: lost at the outputs: ")
-    assert "Traceback" not in done.stderr
+    full, lost = done.stderr.splitlines()
+    assert full.startswith(
+        "deckwire: output stdout: No space left on device; free space on the disk"
+    )
+    assert lost.startswith("deckwire: lost at the outputs: ")

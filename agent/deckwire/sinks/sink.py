@@ -32,6 +32,8 @@ _CONCLUDE_S = 0.2
 _QUIET_S = 60.0
 """Seconds without a failure after which the same failure is reported again."""
 
+_FULL_ADVICE = "free space on the disk"
+
 
 class ReceiverGoneError(OSError):
     """The receiver is gone for good: trying again is pointless."""
@@ -202,7 +204,7 @@ class Sink(ABC):
 
     def _advice(self, error: OSError) -> str:
         """What the operator should do about this failure."""
-        return self.remedy
+        return _FULL_ADVICE if error.errno in (errno.ENOSPC, errno.EDQUOT) else self.remedy
 
     def _look(self) -> None:
         """Find out what became of lines that are not settled."""
