@@ -78,6 +78,7 @@ def seq(*contents: bytes) -> bytes:
 
 CN = bytes.fromhex("0603550403")
 ECDSA = seq(bytes.fromhex("06082a8648ce3d040302"))
+WITH_SHA256 = (ec.ECDSA(hashes.SHA256()),)
 SHA256 = seq(bytes.fromhex("0609608648016503040201"), b"\5\0")
 # RFC 4055, 3.1: hash, mask generation, and a salt of 32 bytes.
 RSASSA_PSS = seq(
@@ -104,7 +105,7 @@ def by_hand(
     version: int = 2,
     key=EC_KEY,
     algorithm: bytes = ECDSA,
-    how=(ec.ECDSA(hashes.SHA256()),),
+    how=WITH_SHA256,
 ) -> bytes:
     """A certificate out of parts, signed with `key`; `how` is what its sign() wants besides."""
     public_key = key.public_key().public_bytes(
