@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -127,7 +128,7 @@ def main() -> NoReturn:
 
 def _fetch() -> None:
     """Unpack Debian's packages; those of another release are noticed by their versions."""
-    _run("rm", "-rf", str(CACHE))
+    shutil.rmtree(CACHE, ignore_errors=True)
     debs = CACHE / "debs"
     debs.mkdir(parents=True)
     download = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *DEBS)
