@@ -128,6 +128,8 @@ def main() -> NoReturn:
 
 def _fetch() -> None:
     """Unpack Debian's packages; those of another release are noticed by their versions."""
+    if shutil.which("apt-get") is None:
+        _fail("no apt-get: run it on Debian 12, whose packages these are")
     shutil.rmtree(CACHE, ignore_errors=True)
     debs = CACHE / "debs"
     debs.mkdir(parents=True)
@@ -141,10 +143,7 @@ def _fetch() -> None:
 
 
 def _run(*command: str, cwd: Path = CHECKOUT) -> str:
-    try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    except OSError as error:
-        _fail(f"{command[0]}: {error.strerror}: run it on Debian 12")
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["no message"]
         _fail(f"{command[0]} failed: {said[-1]}")
