@@ -5,18 +5,19 @@ BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog logrotate iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: setup demo test lint bench bench-flood clean fuzz differential \
+.PHONY: setup demo test test-oldest lint bench bench-flood clean fuzz differential \
 	vm-test vm-matrix ci-vm vagrant-test
 
 setup: $(VENV)/.installed
 
 # The venv is Debian's own Python with its site packages, because BCC's bindings are a Debian package.
+# All else in it is the newest there is, whatever Debian's packages of it the machine has (test-oldest).
 # Byte code is made here, as pip does for what it copies: a service cannot write it beside the sources.
 $(VENV)/.installed: pyproject.toml Makefile
 	@for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then $(APTGET) update -qq && $(APTGET) install -y -qq --no-install-recommends $$missing; fi
 	$(PYTHON) -m venv --system-site-packages $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -U --upgrade-strategy eager -e '.[dev]'
 	$(BIN)/python -m compileall -q agent
 	@touch $@
 
@@ -25,6 +26,11 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# The tests that need no live traffic, with the oldest packages that pyproject.toml allows: Debian 12's,
+# unpacked into .oldest and installed nowhere. ARGS are pytest's.
+test-oldest: setup
+	$(BIN)/python tests/oldest.py $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check agent tests
@@ -74,4 +80,4 @@ vagrant-test: setup
 	vagrant/vagrant-test.sh
 
 clean:
-	rm -rf $(VENV) build dist agent/*.egg-info
+	rm -rf $(VENV) .oldest build dist agent/*.egg-info

@@ -48,7 +48,6 @@ def make(
     not_after=datetime.datetime(2049, 12, 31),
     sans=(),
     extensions=(),
-    rsa_padding=None,
     serial=0x0ABC,
 ) -> bytes:
     builder = (
@@ -64,7 +63,7 @@ def make(
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
     for extension in extensions:
         builder = builder.add_extension(extension, critical=True)
-    signed = builder.sign(signer or key, algorithm, rsa_padding=rsa_padding)
+    signed = builder.sign(signer or key, algorithm)
     return signed.public_bytes(serialization.Encoding.DER)
 
 
@@ -79,6 +78,17 @@ def seq(*contents: bytes) -> bytes:
 
 CN = bytes.fromhex("0603550403")
 ECDSA = seq(bytes.fromhex("06082a8648ce3d040302"))
+WITH_SHA256 = (ec.ECDSA(hashes.SHA256()),)
+SHA256 = seq(bytes.fromhex("0609608648016503040201"), b"\5\0")
+# RFC 4055, 3.1: hash, mask generation, and a salt of 32 bytes.
+RSASSA_PSS = seq(
+    bytes.fromhex("06092a864886f70d01010a"),
+    seq(
+        tlv(0xA0, SHA256),
+        tlv(0xA1, seq(bytes.fromhex("06092a864886f70d010108"), SHA256)),
+        tlv(0xA2, tlv(0x02, bytes([32]))),
+    ),
+)
 
 
 def rdn(value: bytes, oid: bytes = CN) -> bytes:
@@ -93,23 +103,26 @@ def by_hand(
     times: bytes = tlv(0x17, b"261124025926Z") + tlv(0x18, b"20810827030546Z"),
     serial: bytes = b"\x05",
     version: int = 2,
+    key=EC_KEY,
+    algorithm: bytes = ECDSA,
+    how=WITH_SHA256,
 ) -> bytes:
-    """A certificate out of parts, signed with EC_KEY."""
-    public_key = EC_KEY.public_key().public_bytes(
+    """A certificate out of parts, signed with `key`; `how` is what its sign() wants besides."""
+    public_key = key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     signed = seq(
         tlv(0xA0, tlv(0x02, bytes([version]))) if version else b"",
         tlv(0x02, serial),
-        ECDSA,
+        algorithm,
         seq(subject if issuer is None else issuer),
         seq(times),
         seq(subject),
         public_key,
         tlv(0xA3, seq(extensions)) if extensions else b"",
     )
-    signature = EC_KEY.sign(signed, ec.ECDSA(hashes.SHA256()))
-    return seq(signed, ECDSA, tlv(0x03, b"\0", signature))
+    signature = key.sign(signed, *how)
+    return seq(signed, algorithm, tlv(0x03, b"\0", signature))
 
 
 def san_extension(*names: bytes) -> bytes:
@@ -227,8 +240,9 @@ def test_ml_dsa():
 
 
 def test_rsa_pss():
+    # By hand, because the oldest cryptography that is supported makes none.
     pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
-    said = describe(make(rsa_key(), rsa_padding=pss))
+    said = describe(by_hand(key=rsa_key(), algorithm=RSASSA_PSS, how=(pss, hashes.SHA256())))
     assert (said.key, said.signature_algorithm) == ("rsa2048", "rsassaPss")
     assert said.self_signed
 

@@ -67,7 +67,9 @@ def test_help(command: str, option: str) -> None:
 
 
 def test_no_command_shows_the_help() -> None:
-    assert "Usage: " in deckwire().stdout
+    done = deckwire()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == deckwire("--help").stdout
 
 
 def test_version() -> None:

@@ -149,6 +149,17 @@ def test_one_service_and_unanswered_ones_are_a_scan() -> None:
     assert told == [(443, ANSWERED + "1; unanswered 2")]
 
 
+def test_a_verdict_does_not_depend_on_when_it_is_asked_for() -> None:
+    """A capture may have no frame for an hour after a scan."""
+    scans = ConnectScans(Counter())
+    scans.take(touched(between(443)))
+    scans.take(touched(between(22, "192.0.2.10"), 2 * SECOND))
+    attempts = [Attempt(between(port), START) for port in (80, 81)]
+    attempts += [Attempt(between(port, "192.0.2.10"), START - 56 * SECOND) for port in (80, 81)]
+    told = tools(scans.due(START + 3_600 * SECOND, lambda _sources, _since_ns: attempts))
+    assert told == [(443, ANSWERED + "1; unanswered 2"), (22, None)]
+
+
 @pytest.mark.parametrize("unanswered", [0, 1])
 def test_one_service_is_none(unanswered: int) -> None:
     scans = ConnectScans(Counter())

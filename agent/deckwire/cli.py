@@ -44,10 +44,18 @@ def _shared_options(command: _F) -> _F:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# What click does without a command differs by its version, so the help is shown here.
+@click.group(
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="deckwire")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Watch the deckies of a MACVLAN from inside the kernel and tell what attackers do."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()
@@ -118,9 +126,6 @@ def main() -> NoReturn:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        sys.exit(0)
     except click.ClickException as error:
         _fail(error.format_message())
     except UsageError as error:

@@ -20,13 +20,11 @@ MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 def community_id(src: bytes, dst: bytes, sport: int, dport: int) -> str:
     """The Community ID of a TCP connection, the same for both of its directions.
 
-    Addresses are packed, both 4 or both 16 bytes; two IPv4-mapped ones stand for IPv4.
-    ValueError for other lengths, struct.error for ports beyond 16 bits.
+    Addresses are 16 bytes; two IPv4-mapped ones stand for IPv4. struct.error for ports beyond 16
+    bits.
     """
-    if len(src) != len(dst) or len(src) not in (4, 16):
-        raise ValueError(f"addresses of {len(src)} and {len(dst)} bytes, not both 4 or both 16")
-    if len(src) == 16 and src.startswith(MAPPED_PREFIX) and dst.startswith(MAPPED_PREFIX):
-        src, dst = src[-4:], dst[-4:]
+    if src.startswith(MAPPED_PREFIX) and dst.startswith(MAPPED_PREFIX):
+        src, dst = src[len(MAPPED_PREFIX) :], dst[len(MAPPED_PREFIX) :]
     if src > dst or (src == dst and sport > dport):
         src, dst, sport, dport = dst, src, dport, sport
     tuple_bytes = SEED + src + dst + TCP_AND_PADDING + PORTS.pack(sport, dport)

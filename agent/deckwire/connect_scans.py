@@ -124,16 +124,20 @@ class ConnectScans:
         `attempts` gives those of some sources since a time. It is asked if there is any such
         source, and may give others' too.
         """
-        over = [name for name, end_ns in self._waiting.items() if all_of_them or end_ns <= now_ns]
-        if not over:
+        # Each as of the end of its own wait: a capture may have nothing for long after that.
+        since = {
+            name: min(end_ns, now_ns) - WINDOW_NS
+            for name, end_ns in self._waiting.items()
+            if all_of_them or end_ns <= now_ns
+        }
+        if not since:
             return
-        asked = frozenset(over)
-        for attempt in attempts(asked, now_ns - WINDOW_NS):
+        for attempt in attempts(since.keys(), min(since.values())):
             name = _source_of(attempt.ends)
-            if name in asked:
+            if name in since and attempt.time_ns >= since[name]:
                 self._sources[name].note(attempt.ends, _Seen.UNANSWERED, attempt.time_ns)
-        for name in over:
-            self._sources[name].forget(now_ns - WINDOW_NS)
+        for name, since_ns in since.items():
+            self._sources[name].forget(since_ns)
             yield from self._release(name)
 
     def _release(self, name: bytes) -> list[Verdict]:

@@ -13,10 +13,12 @@ from deckwire.opening import ACK, SYN, Opening
 _ETHERTYPES = {0x0800: 4, 0x86DD: 6}
 _VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")
 _TCP = 6
+MAPPED = bytes(10) + b"\xff\xff"
+"""In front of an IPv4 address (RFC 4291, 2.5.5.2)."""
 
 
 class Sent(NamedTuple):
-    """An opening and its 4-tuple, addresses packed."""
+    """An opening and its 4-tuple; addresses are 16 bytes as in the pipeline."""
 
     opening: Opening
     source: bytes
@@ -61,7 +63,7 @@ def opening_in(frame: bytes, time_ns: int = 0) -> Sent | None:
     if version == 4 and len(packet) >= 20:
         header = (packet[0] & 0x0F) * 4
         _, tos, total, ip_id, fragment, ttl, protocol = struct.unpack_from("!BBHHHBB", packet)
-        source, destination = packet[12:16], packet[16:20]
+        source, destination = MAPPED + packet[12:16], MAPPED + packet[16:20]
         flow_label, options_len = 0, header - 20
     elif version == 6 and len(packet) >= 40:
         first, length, protocol, ttl = struct.unpack_from("!IHBB", packet)

@@ -55,17 +55,16 @@ class Identifier:
         self._links = signature_file.links
         self._systems: dict[object, _System] = {}
 
-    def identify(
-        self, opening: Opening, destination: bytes, dport: int, syn_mss: int | None = None
-    ) -> Identity:
-        """The sender of an opening; `destination` is the packed address it was sent to.
+    def identify(self, syn: Opening, destination: bytes, dport: int) -> Identity:
+        """The sender of a SYN to `destination`, 16 bytes, IPv4 as IPv4-mapped.
 
-        `syn_mss` is the MSS of the SYN that a SYN-ACK answers. Openings that share the object
-        returned are alike in all that their event tells, but for the IP identification.
+        SYNs that share the object returned are alike in all that their event tells, but for the
+        IP identification.
         """
-        system = self._system(opening, syn_mss)
+        system = self._system(syn, None)
         if system.has_relations:
-            tool = scanners.by_relations(opening, destination, dport)
+            # Relations between fields come first: they are the stronger evidence.
+            tool = scanners.by_relations(syn, destination, dport)
             if tool is not None:
                 return _identity(system.identity.p0f_sig, system.label, system.identity.link, tool)
         return system.identity

@@ -72,15 +72,6 @@ TELLING_IDS = frozenset({0, _SCAPY_ID, _ZMAP_ID})
 """IP identifications that `by_traits` looks for; any other is like the next."""
 
 
-def recognise(opening: Opening, destination: bytes, dport: int) -> Tool | None:
-    """The tool that built a SYN, or None: a kernel, or a tool that leaves no trace.
-
-    `destination` is the packed address (4 or 16 bytes) that the SYN was sent to.
-    """
-    # Relations between fields come first: they are the stronger evidence.
-    return by_relations(opening, destination, dport) or by_traits(opening)
-
-
 def has_relations(opening: Opening) -> bool:
     """Whether `by_relations` can find any: not in the SYNs of kernels."""
     return (
@@ -91,11 +82,15 @@ def has_relations(opening: Opening) -> bool:
 
 
 def by_relations(opening: Opening, destination: bytes, dport: int) -> Tool | None:
-    """The tool that computed one field of a SYN from others; parameters as of `recognise`."""
+    """The tool that computed one field of a SYN from others: stronger evidence than `by_traits`.
+
+    `destination` is the address that the SYN was sent to, 16 bytes, IPv4 as IPv4-mapped.
+    """
     if not has_relations(opening):
         return None
     options = tcp_options.read(opening.options)
-    return _mirai(opening, options, destination) or _masscan(opening, options, destination, dport)
+    ipv4 = int.from_bytes(destination[-4:], "big")
+    return _mirai(opening, options, ipv4) or _masscan(opening, options, ipv4, dport)
 
 
 def by_traits(opening: Opening) -> Tool | None:
@@ -121,18 +116,14 @@ def _is_syn(opening: Opening) -> bool:
     return bool(opening.flags & SYN) and not opening.flags & ACK
 
 
-def _mirai(opening: Opening, options: TcpOptions, destination: bytes) -> Tool | None:
-    if options.layout:
-        return None
-    if opening.seq != int.from_bytes(destination, "big"):
+def _mirai(opening: Opening, options: TcpOptions, destination: int) -> Tool | None:
+    if options.layout or opening.seq != destination:
         return None
     return _tool("mirai", "sequence number is the destination address", "no options")
 
 
-def _masscan(opening: Opening, options: TcpOptions, destination: bytes, dport: int) -> Tool | None:
-    if opening.df:
-        return None
-    if opening.ip_id != (int.from_bytes(destination, "big") ^ dport ^ opening.seq) & 0xFFFF:
+def _masscan(opening: Opening, options: TcpOptions, destination: int, dport: int) -> Tool | None:
+    if opening.df or opening.ip_id != (destination ^ dport ^ opening.seq) & 0xFFFF:
         return None
     return _tool(
         "masscan",
