@@ -77,6 +77,10 @@ CERTIFICATE_CACHE = 2_048
 """Parsed certificates kept by SHA-256."""
 VERIFY_KEY_BITS = 8_192
 """Largest key with which a self-signature is verified: verification cost grows with its cube."""
+VERIFY_EXPONENT_BITS = 64
+"""Largest RSA exponent with which one is verified: OpenSSL bounds it so for large keys."""
+CURVE_NUMBER_BYTES = 66
+"""Longest number of an elliptic curve that a key writes out: those of P-521."""
 JA4X_CACHE = 256
 """Lists of object identifiers of certificates whose JA4X is kept."""
 CERTIFICATE_CACHED_BYTES = 16_384
