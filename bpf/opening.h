@@ -62,13 +62,16 @@ static __always_inline void copy_options(struct opening *o, const __u8 *from,
 	}
 }
 
-/* The interval as JA4L counts it: between stamps of whole microseconds. */
+/*
+ * The interval as JA4L counts it: between stamps of whole microseconds. No
+ * reply comes before what it answers: such stamps tell nothing.
+ */
 static __always_inline __u32 rtt_us(__u64 start_ns, __u64 end_ns)
 {
 	__u64 us = end_ns / 1000 - start_ns / 1000;
 
 	if (end_ns < start_ns)
-		return 0;
+		return RTT_UNKNOWN;
 	return us < RTT_UNKNOWN ? us : RTT_UNKNOWN;
 }
 

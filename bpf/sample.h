@@ -132,6 +132,7 @@ enum flow_close {
 #define FLOW_HELLO_HIDDEN 0x20 /* no sample of its ClientHello: hello_seen */
 
 #define RTT_UNKNOWN 0xffffffff
+#define INTERVALS_UNKNOWN 0xffffffffffffffffULL /* in max_iat_ns */
 
 /*
  * What is told of a connection at its end. The directions come in on different

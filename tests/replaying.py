@@ -51,6 +51,7 @@ class ReplayLab:
         )
         self._identify = identifier(SETTINGS)
         self.last: Parts | None = None
+        self.replay: Replay | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +87,7 @@ class ReplayLab:
         collector = _Collector()
         parts = assemble(settings, self.loaded, registry, clock, collector, self._identify)
         self.last = parts
-        replay = Replay(self.loaded, parts.pipeline, parts.intake, clock)
+        self.replay = replay = Replay(self.loaded, parts.pipeline, parts.intake, clock)
         with suppress(CaptureError):
             replay.run_frames(frames)
         parts.pipeline.finish()
@@ -97,5 +98,11 @@ class ReplayLab:
             table = self.loaded.maps[name]
             for key, _ in list(table.items()):
                 table.delete(key)
+        for name in ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget"):
+            table = self.loaded.maps[name]
+            empty = bytes(table.value_size)
+            for key, value in list(table.items()):
+                if value != empty:
+                    table.update(key, empty)
         counters = self.loaded.maps["counters"]
         counters.update(bytes(counters.key_size), bytes(counters.value_size))

@@ -126,6 +126,15 @@ CAPTURE_FRAME_BYTES = 262_144
 """Longest frame taken from a capture: the largest snapshot length libpcap allows on a network."""
 CAPTURE_BLOCK_BYTES = 524_288
 """Longest pcapng block that is held in memory: a frame with room for its options."""
+CAPTURE_REORDER_NS = 1_000_000_000
+"""A frame may be stamped so long before the latest one; further back the clock was set."""
+CAPTURE_AHEAD_NS = 10_000_000_000
+"""A frame stamped so long after the latest one is believed at once; a later one if the next decky's
+frame does not go back."""
+CAPTURE_SILENCE_NS = 30 * 86_400_000_000_000
+"""Longest silence of all deckies that is believed: beyond it the clock was set."""
+CAPTURE_RUNS = 65_536
+"""Jumps of a capture's clock that are kept, to tell frame times by."""
 CAPTURE_INTERFACES = 4_096
 """Interfaces described in one pcapng section."""
 SUPER_PACKET_BYTES = 524_280

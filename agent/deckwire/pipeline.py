@@ -90,7 +90,7 @@ class Pipeline:
         self.registry = registry
         self.counts: Counter[str] = Counter()
         """What was dropped on purpose, by cause."""
-        self.connections = Connections(tables.handshake, self._recall_hello)
+        self.connections = Connections(self._find_handshake, self._recall_hello)
         self._tables = tables
         self._teller = teller
         self._clock = clock
@@ -185,7 +185,7 @@ class Pipeline:
         self._tell_syn(sample.key, sample.client, sample.syn, sample.signature)
 
     def _handshake(self, sample: HandshakeSample) -> None:
-        handshake = sample.handshake
+        handshake = sample.handshake.keep_even(self._clock.even)
         self.connections.opened(sample.key, sample.born_ns, handshake)
         if (
             handshake.syn is not None
@@ -217,6 +217,8 @@ class Pipeline:
 
     def _end(self, key: bytes, record: FlowRecord, close: str) -> None:
         """`close` says why where the record itself does not."""
+        if not self._clock.even(record.first_ns, record.last_ns):
+            record = record.without_times()
         client = record.client
         ended = self.connections.end(key, record.born_ns)
         if ended is not None:
@@ -402,6 +404,11 @@ class Pipeline:
                     self._tell_session(connection, place, observation)
                 case CertificatesSeen():
                     self._tell_certificates(place, observation)
+
+    def _find_handshake(self, key: bytes, born_ns: int, stray: bool) -> Handshake | None:
+        """The opening of a connection in the tables; its times are those of one clock."""
+        handshake = self._tables.handshake(key, born_ns, stray)
+        return None if handshake is None else handshake.keep_even(self._clock.even)
 
     def _recall_hello(self, connection: Connection, signature: int) -> None:
         """The kernel hid the ClientHello of a connection: the agent had told an equal one."""
