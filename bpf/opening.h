@@ -41,9 +41,12 @@ static __always_inline void opening_fill(struct __sk_buff *skb,
 	opening_begin(o, p, now);
 	/* without options it wraps; clang would drop a bound it can prove */
 	asm volatile("" : "+r"(last));
-	if (last < MAX_TCP_OPTIONS &&
-	    !bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
-				o->options, last + 1))
+	if (last >= MAX_TCP_OPTIONS)
+		return;
+	if (bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
+			       o->options, last + 1))
+		o->ip_flags |= OPENING_CUT;
+	else
 		o->options_len = last + 1;
 }
 

@@ -36,6 +36,7 @@ struct flow_id {
 
 #define OPENING_DF 0x1
 #define OPENING_RESERVED 0x2
+#define OPENING_CUT 0x4 /* the frame ends before the options do */
 #define MAX_TCP_OPTIONS 40
 
 /* What one SYN or SYN-ACK said. ip_version 0: none was seen. */

@@ -186,3 +186,22 @@ def test_a_file_gives_what_its_frames_give(lab: ReplayLab, tmp_path: Path) -> No
     path.write_bytes(pcap(frames))
     told = [JsonFormat().line(event) for event in lab.capture(path, [DECKY])]
     assert told == lines(lab, frames)
+
+
+@pytest.mark.parametrize("ends", [(CLIENT, DECKY), (CLIENT6, DECKY6), (DECKY, CLIENT)])
+@pytest.mark.parametrize("cut", ["S", "SA"])
+def test_options_that_a_snapshot_length_cut_are_not_taken_for_none(
+    lab: ReplayLab, ends: tuple[str, str], cut: str
+) -> None:
+    frames = talk(*ends).frames
+    number = 0 if cut == "S" else 1
+    short = frames[number].data[:-4]
+    frames[number] = replace(frames[number], data=short)
+    events = lab.frames(frames, ends)
+    assert ("tcp_syn_fingerprint" in names(events)) is (cut == "SA")
+    fields = {name for event in events for name, _ in event.fields}
+    assert ("ja4ts" in fields, "server_p0f_sig" in fields) == (cut == "S", cut == "S")
+    shook = one(events, "tcp_handshake")
+    assert shook.keys() >= {"rtt_server_us", "client_ttl", "server_ttl"}
+    assert lab.last is not None
+    assert lab.last.pipeline.counts["syn_options_cut"] == (cut == "S")

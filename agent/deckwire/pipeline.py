@@ -301,6 +301,10 @@ class Pipeline:
     # --- telling ---
 
     def _tell_syn(self, key: bytes, client: int, syn: Opening, signature: int) -> None:
+        if syn.options_cut:
+            # Nearly all that a fingerprint is made of is missing.
+            self.counts["syn_options_cut"] += 1
+            return
         place = self._place(key, client)
         if place is None:
             return
@@ -372,7 +376,7 @@ class Pipeline:
             self._add_hidden(services.open(signature, window, until_ns))
 
     def _answerer(self, handshake: Handshake) -> Answerer | None:
-        if handshake.synack is None:
+        if handshake.synack is None or handshake.synack.options_cut:
             return None
         answer = self._identifier.identify_answer(handshake.synack, handshake.syn)
         return self._describe_answerer(answer, handshake.synack)

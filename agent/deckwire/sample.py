@@ -280,5 +280,6 @@ def _opening(data: bytes, at: int) -> tuple[Opening | None, int]:
         urgent,
         options[:options_len],
         payload_len,
+        ip_flags & abi.OPENING_CUT != 0,
     )
     return opening, retransmits
