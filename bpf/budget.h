@@ -14,7 +14,11 @@ static __always_inline int budget_take(struct budget *budget, __u64 now,
 	__s64 tokens = budget->tokens_ns;
 	__s64 elapsed = now - budget->filled_ns;
 
-	if (elapsed > 0) {
+	/* never used: full, whatever the clock stands at */
+	if (!budget->filled_ns) {
+		tokens = burst;
+		budget->filled_ns = now ? now : 1;
+	} else if (elapsed > 0) {
 		if (elapsed > (__s64)burst)
 			elapsed = burst;
 		tokens += elapsed;

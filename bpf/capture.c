@@ -160,7 +160,7 @@ static __always_inline __u64 syn_signature(const struct packet *p,
 				    (__u64)p->tos << 32 |
 				    (__u64)p->flags << 16 | traits);
 	hash = absorb(hash, (__u64)p->ip_options_len << 16 |
-				    p->ip_version << 8 | p->ip_flags);
+				    p->ip_version << 8 | o->ip_flags);
 	hash = absorb(hash, (__u64)p->saddr[0] << 32 | p->saddr[1]);
 	return absorb(hash, (__u64)p->saddr[2] << 32 | p->saddr[3]);
 }

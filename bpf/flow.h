@@ -12,14 +12,22 @@
 #include "sample.h"
 #include "sequence.h"
 
-/* The intervals between any two packets of one connection, held to >= 0. */
+/*
+ * The intervals between any two packets of one connection. Two CPUs may swap
+ * packets that they handle at a time. Stamps further back than that are wrong
+ * in a way that nobody knows, and so are the least and the greatest interval.
+ */
 static __always_inline void note_interval(__u64 now, __u64 *last, __u64 *min,
 					  __u64 *max)
 {
 	__s64 interval = now - *last;
 
+	if (interval < -(__s64)SWAPPED_NS) {
+		*max = INTERVALS_UNKNOWN;
+		return;
+	}
 	if (interval < 0)
-		interval = 0;
+		interval = -interval;
 	else
 		*last = now;
 	if ((__u64)interval < *min)

@@ -82,6 +82,10 @@
 /* After so long a silence a segment's way and back is measured. */
 #define RTT_PAUSE_NS 1000000000ULL
 
+/* Packets of a connection that two CPUs handle at a time are stamped so far
+ * apart at most. */
+#define SWAPPED_NS 1000000ULL
+
 /* Fewer packets within less time are a scanner's probe. */
 #define PROBE_PACKETS 4
 #define PROBE_NS 1000000000ULL

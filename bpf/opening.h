@@ -41,9 +41,12 @@ static __always_inline void opening_fill(struct __sk_buff *skb,
 	opening_begin(o, p, now);
 	/* without options it wraps; clang would drop a bound it can prove */
 	asm volatile("" : "+r"(last));
-	if (last < MAX_TCP_OPTIONS &&
-	    !bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
-				o->options, last + 1))
+	if (last >= MAX_TCP_OPTIONS)
+		return;
+	if (bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
+			       o->options, last + 1))
+		o->ip_flags |= OPENING_CUT;
+	else
 		o->options_len = last + 1;
 }
 
@@ -62,13 +65,16 @@ static __always_inline void copy_options(struct opening *o, const __u8 *from,
 	}
 }
 
-/* The interval as JA4L counts it: between stamps of whole microseconds. */
+/*
+ * The interval as JA4L counts it: between stamps of whole microseconds. No
+ * reply comes before what it answers: such stamps tell nothing.
+ */
 static __always_inline __u32 rtt_us(__u64 start_ns, __u64 end_ns)
 {
 	__u64 us = end_ns / 1000 - start_ns / 1000;
 
 	if (end_ns < start_ns)
-		return 0;
+		return RTT_UNKNOWN;
 	return us < RTT_UNKNOWN ? us : RTT_UNKNOWN;
 }
 

@@ -36,6 +36,7 @@ struct flow_id {
 
 #define OPENING_DF 0x1
 #define OPENING_RESERVED 0x2
+#define OPENING_CUT 0x4 /* the frame ends before the options do */
 #define MAX_TCP_OPTIONS 40
 
 /* What one SYN or SYN-ACK said. ip_version 0: none was seen. */
@@ -132,6 +133,7 @@ enum flow_close {
 #define FLOW_HELLO_HIDDEN 0x20 /* no sample of its ClientHello: hello_seen */
 
 #define RTT_UNKNOWN 0xffffffff
+#define INTERVALS_UNKNOWN 0xffffffffffffffffULL /* in max_iat_ns */
 
 /*
  * What is told of a connection at its end. The directions come in on different

@@ -55,6 +55,7 @@ class ReplayLab:
         self.last: Parts | None = None
         self.containment: Containment = Uncontained()
         """A test of what is survived puts another here."""
+        self.replay: Replay | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +93,9 @@ class ReplayLab:
             *(settings, self.loaded, registry, clock, collector, self._identify), self.containment
         )
         self.last = parts
-        replay = Replay(self.loaded, parts.pipeline, parts.intake, clock, self.containment)
+        self.replay = replay = Replay(
+            self.loaded, parts.pipeline, parts.intake, clock, self.containment
+        )
         with suppress(CaptureError):
             replay.run_frames(frames)
         parts.pipeline.finish()
@@ -103,5 +106,11 @@ class ReplayLab:
             table = self.loaded.maps[name]
             for key, _ in list(table.items()):
                 table.delete(key)
+        for name in ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget"):
+            table = self.loaded.maps[name]
+            empty = bytes(table.value_size)
+            for key, value in list(table.items()):
+                if value != empty:
+                    table.update(key, empty)
         counters = self.loaded.maps["counters"]
         counters.update(bytes(counters.key_size), bytes(counters.value_size))

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire import certificate as subject_under_test
+from deckwire import self_signature
 from deckwire.certificate import CertificateCache, describe
 from deckwire.der import length_octets
 from deckwire.fingerprints.ja4plus import ja4x
@@ -251,7 +252,7 @@ def test_a_key_that_cannot_sign():
     key = x25519.X25519PrivateKey.generate()
     said = describe(make(key, signer=EC_KEY))
     assert said.key == "x25519"
-    assert not said.self_signed
+    assert said.self_signed is False
 
 
 # --- self-signed means verified -------------------------------------------------------------
@@ -260,44 +261,61 @@ def test_a_key_that_cannot_sign():
 def test_self_issued_but_signed_by_another_key():
     said = describe(make(signer=OTHER_KEY))
     assert said.issuer == said.subject
-    assert not said.self_signed
+    assert said.self_signed is False
     assert said.quality == "complete"
 
 
 def test_same_common_name_is_not_the_same_name():
     issuer = name((NameOID.ORGANIZATION_NAME, "Other"), (NameOID.COMMON_NAME, "decoy"))
-    assert not describe(make(issuer=issuer)).self_signed
+    assert describe(make(issuer=issuer)).self_signed is False
 
 
 def test_flipped_signature_bit():
     der = bytearray(make())
     der[-1] ^= 1
-    assert not describe(bytes(der)).self_signed
+    assert describe(bytes(der)).self_signed is False
 
 
-def test_a_huge_key_is_named_but_not_verified(monkeypatch):
-    judge = subject_under_test._judge
+@pytest.mark.parametrize(
+    ("exponent", "bits"), [(65537, 16_384), ((1 << 2_047) | 1, 2_048), ((1 << 64) | 1, 2_048)]
+)
+def test_a_key_that_costs_too_much_is_named_but_not_asked(monkeypatch, exponent, bits):
+    def asked(*_):
+        raise AssertionError
 
-    def judge_without_verifying(der, *, verify):
-        assert not verify
-        return judge(der, verify=verify)
-
-    monkeypatch.setattr(subject_under_test, "_judge", judge_without_verifying)
-    modulus = (1 << 16_383) | 1
-    said = describe(make(FakeKey(rsa.RSAPublicNumbers(65537, modulus)), signer=EC_KEY))
-    assert said.key == "rsa16384"
-    assert not said.self_signed
+    monkeypatch.setattr(self_signature, "load_der_public_key", asked)
+    modulus = (1 << bits - 1) | 1
+    said = describe(own(rsa_public_key(modulus, exponent)))
+    assert said.key == f"rsa{bits}"
     assert said.issuer == said.subject
+    assert said.self_signed is None
 
 
-class FakeKey:
-    """A public key to which there is no private one."""
+def rsa_public_key(modulus: int, exponent: int) -> bytes:
+    """Made by hand: the library refuses some that peers can send."""
+    integers = [
+        tlv(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big"))
+        for number in (modulus, exponent)
+    ]
+    algorithm = seq(bytes.fromhex("06092a864886f70d010101"), bytes.fromhex("0500"))
+    return seq(algorithm, tlv(0x03, b"\0", seq(*integers)))
 
-    def __init__(self, numbers):
-        self._numbers = numbers
 
-    def public_key(self):
-        return self._numbers.public_key()
+def own(public_key: bytes) -> bytes:
+    """A self-issued certificate that claims a SHA-256 signature of this RSA key."""
+    sha256_rsa = seq(bytes.fromhex("06092a864886f70d01010b0500"))
+    decoy = seq(rdn(tlv(0x0C, b"decoy")))
+    times = seq(tlv(0x17, b"261124025926Z"), tlv(0x17, b"361124025926Z"))
+    signed = seq(tlv(0x02, b"\5"), sha256_rsa, decoy, times, decoy, public_key)
+    return seq(signed, sha256_rsa, tlv(0x03, b"\0", bytes(256)))
+
+
+def test_a_cut_certificate_says_nothing_about_its_signature():
+    der = make()
+    assert describe(der[:-1]).self_signed is None
+    assert describe(der[:20]).self_signed is None
+    other = make(issuer=name((NameOID.COMMON_NAME, "another")))
+    assert describe(other[:-1]).self_signed is False
 
 
 # --- names ----------------------------------------------------------------------------------

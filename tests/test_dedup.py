@@ -125,6 +125,16 @@ def test_summaries_that_nobody_takes_do_not_pile_up() -> None:
     assert [s.key for s in dedup.expired(T0)] == ["0", "1"]
 
 
+def test_a_count_of_deckies_that_nobody_kept_is_left_out() -> None:
+    dedup = Dedup(hosts=0)
+    for _ in range(2):
+        tell(dedup, event())
+    (summary,) = dedup.expired(T0 + 300 * S)
+    assert [name for name, _ in summary.told("host", T0).fields] == [
+        *("event", "src_ip", "key", "count", "first_seen", "last_seen")
+    ]
+
+
 def test_remembered_deckies_are_bounded_and_given_back() -> None:
     dedup = Dedup(hosts=5)
     tell(dedup, event())
@@ -133,6 +143,7 @@ def test_remembered_deckies_are_bounded_and_given_back() -> None:
     assert dedup.counters.hosts_ignored == 3
     (summary,) = dedup.expired(T0 + 300 * S)
     assert (summary.count, summary.deckies) == (8, 5)
+    assert ("deckies", 5) in summary.told("host", T0).fields
     tell(dedup, event(400))
     for number in range(5):
         tell(dedup, event(400, host=f"decky-{number}"))

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwire import der
 from deckwire.der import DerError, Element, dotted, elements, length_octets, read, take
 
 
@@ -85,3 +86,14 @@ def test_any_bytes_are_elements_or_an_error(data):
     except DerError:
         pass
     assert at <= len(data)
+
+
+@pytest.mark.parametrize("text", ["1.2.840.113549.1.1.5", "2.5.4.3", "0.0", "2.999.1.0.128"])
+def test_object_identifiers_there_and_back(text: str) -> None:
+    assert der.dotted(der.oid(text)) == text
+
+
+def test_an_element_is_read_as_it_was_written() -> None:
+    for size in (0, 127, 128, 70_000):
+        written = der.element(der.OCTET_STRING, bytes(size))
+        assert der.read(written) == ((der.OCTET_STRING, bytes(size)), len(written))

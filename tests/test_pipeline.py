@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bpf import frames as wire
 from conversation import (
     CLIENT,
     CLIENT6,
@@ -535,8 +536,10 @@ def reloading(
 
 
 def later(seconds: float) -> Conversation:
-    """Something else at that time: with it the replay drains its ring."""
-    return Conversation(STRANGER, CLIENT, start_ns=START_NS + round(seconds * SECOND)).syn()
+    """Something else of a decky at that time: with it the replay drains its ring."""
+    datagram = wire.ipv4(bytes(8), STRANGER, DECKY, protocol=wire.UDP)
+    other = Conversation(start_ns=START_NS + round(seconds * SECOND))
+    return other.frame(wire.ethernet(datagram))
 
 
 def test_connections_of_a_decky_that_leaves_end(lab: ReplayLab) -> None:

@@ -2,7 +2,7 @@
 
 The texts come from a DER walk of our own, which tells what can be read of a broken certificate
 too and keeps the bytes' own order and wording. The cryptography library judges whether the whole
-is a certificate, and verifies self-signatures.
+is a certificate; deckwire/self_signature.py asks its key whether it made the signature.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
 
+from deckwire import curves, self_signature
 from deckwire import der as asn1
 from deckwire.der import DerError
 from deckwire.limits import (
@@ -29,8 +29,10 @@ from deckwire.limits import (
     CERTIFICATE_CACHED_BYTES,
     CERTIFICATE_EXTENSIONS,
     CERTIFICATE_SANS,
+    VERIFY_EXPONENT_BITS,
     VERIFY_KEY_BITS,
 )
+from deckwire.self_signature import DSA, EC, RSA, RSA_PSS
 
 _T = TypeVar("_T")
 
@@ -61,9 +63,10 @@ class Certificate:
     sans: tuple[str, ...]
     """Alternative names: DNS, e-mail, URI and IP as they are; ``DirName:``, ``RID:`` and
     ``OtherName:`` (object identifier, ``=``, value if text) in front of the others."""
-    self_signed: bool
+    self_signed: bool | None
     """Issuer and subject are the same name, encoded alike as RFC 5280, 4.1.2.6 wants, and the
-    signature verifies with the certificate's own key."""
+    signature verifies with the certificate's own key. None if that cannot be found out: the names
+    could not be read, or they are the same and the signature cannot be checked."""
     serial: str
     """Lower-case hex of the two's complement integer, without the sign byte of a positive one."""
     key: str
@@ -71,6 +74,8 @@ class Certificate:
     object identifier."""
     signature_algorithm: str
     """E.g. ``sha256WithRSAEncryption``; else the object identifier."""
+    structured: bool
+    """Names and extensions were all read: the object identifiers below are all there are."""
     issuer_oids: tuple[str, ...]
     """Attribute types in order of appearance, as the hex of their DER content, e.g. ``550403``."""
     subject_oids: tuple[str, ...]
@@ -94,18 +99,18 @@ def describe(certificate: bytes) -> Certificate:
     first_of_kind = dict(reversed(extensions))
     sans, sans_whole = _alternative_names(first_of_kind.get(_SUBJECT_ALT_NAME))
     key = _key(parts.public_key)
-    readable, self_signed = _judge(
-        certificate, verify=parts.issuer == parts.subject and key.verifiable
-    )
+    with warnings.catch_warnings():
+        # What the library deprecates, a peer sends all the same: no reason to tell the operator.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        self_signed = _self_signed(certificate, parts, key)
+        readable = _is_readable(certificate)
 
+    structured = parts.complete and issuer_whole and subject_whole and extensions_whole
     well_formed = (
         readable
-        and parts.complete
-        and issuer_whole
-        and subject_whole
+        and structured
         and times_whole
         and len(times) == 2
-        and extensions_whole
         and sans_whole
         and len(first_of_kind) == len(extensions)
         and all(attribute.clean for attribute in (*issuer, *subject))
@@ -123,6 +128,7 @@ def describe(certificate: bytes) -> Certificate:
         serial=_integer(parts.serial).hex(),
         key=key.name,
         signature_algorithm=_algorithm(parts.signature_algorithm),
+        structured=structured,
         issuer_oids=tuple([each.oid.hex() for each in issuer]),
         subject_oids=tuple([each.oid.hex() for each in subject]),
         extension_oids=tuple([oid.hex() for oid, _ in extensions]),
@@ -179,6 +185,8 @@ class _Parts:
     issuer: bytes = b""
     validity: bytes = b""
     subject: bytes = b""
+    named: bool = False
+    """Issuer and subject were found."""
     public_key: bytes = b""
     extensions: bytes = b""
     complete: bool = False
@@ -202,6 +210,7 @@ def _split(certificate: bytes) -> _Parts:
         parts.issuer = asn1.take(fields, asn1.SEQUENCE)
         parts.validity = asn1.take(fields, asn1.SEQUENCE)
         parts.subject = asn1.take(fields, asn1.SEQUENCE)
+        parts.named = True
         parts.public_key = asn1.take(fields, asn1.SEQUENCE)
         for field in islice(fields, len(_UNIQUE_IDS) + 1):
             if field.tag == _EXTENSIONS:
@@ -433,9 +442,8 @@ def _other_name(content: bytes) -> str:
 
 # --- algorithms -----------------------------------------------------------------------------
 
-_RSA = ("1.2.840.113549.1.1.1", "1.2.840.113549.1.1.10")
-_DSA = "1.2.840.10040.4.1"
-_EC = "1.2.840.10045.2.1"
+_DSA_ORDER_BITS = (160, 224, 256)
+"""Of q (FIPS 186-4, 4.2): the library verifies with no other, and calls every signature wrong."""
 
 _CURVES = {
     "1.3.132.0.33": "p224",
@@ -483,32 +491,68 @@ _SIGNATURES = {
 
 class _Key(NamedTuple):
     name: str
+    algorithm: str
+    """The object identifier in dotted decimal; "" if there is none."""
     verifiable: bool
     """Verifying a signature with it costs no more than we pay."""
+    der: bytes = b""
+    """The SubjectPublicKeyInfo, its curve named if it was written out."""
 
 
 def _key(public_key: bytes) -> _Key:
     """Name a SubjectPublicKeyInfo (RFC 5280, 4.1.2.7)."""
+    der = asn1.element(asn1.SEQUENCE, public_key)
     oid = ""
     try:
         fields = asn1.elements(public_key)
         algorithm = asn1.elements(asn1.take(fields, asn1.SEQUENCE))
         oid = _dotted(asn1.take(algorithm, asn1.OID))
-        if oid in _RSA:
+        if oid in (RSA, RSA_PSS):
             # The bit string's first byte counts its unused bits.
             numbers, _ = asn1.read(asn1.take(fields, asn1.BIT_STRING), 1)
-            bits = _bit_length(asn1.take(asn1.elements(numbers.content), asn1.INTEGER))
-            return _Key(f"rsa{bits}", bits <= VERIFY_KEY_BITS)
-        if oid == _DSA:
+            both = asn1.elements(numbers.content)
+            bits = _bit_length(asn1.take(both, asn1.INTEGER))
+            affordable = bits <= VERIFY_KEY_BITS and _is_small_exponent(both)
+            return _Key(f"rsa{bits}", oid, affordable, der)
+        if oid == DSA:
             parameters = asn1.elements(asn1.take(algorithm, asn1.SEQUENCE))
             bits = _bit_length(asn1.take(parameters, asn1.INTEGER))
-            return _Key(f"dsa{bits}", bits <= VERIFY_KEY_BITS)
-        if oid == _EC:
-            curve = _dotted(asn1.take(algorithm, asn1.OID))
-            return _Key(f"ec-{_CURVES.get(curve, curve)}", True)
+            affordable = bits <= VERIFY_KEY_BITS and _is_usual_order(parameters)
+            return _Key(f"dsa{bits}", oid, affordable, der)
+        if oid == EC:
+            return _ec_key(next(algorithm, None), fields, der)
     except DerError:
-        return _Key(oid, False)
-    return _Key(_KEYS.get(oid, oid), oid in _KEYS)
+        return _Key(oid, oid, False)
+    return _Key(_KEYS.get(oid, oid), oid, oid in _KEYS, der)
+
+
+def _is_small_exponent(numbers: Iterator[asn1.Element]) -> bool:
+    exponent = next(numbers, None)
+    return exponent is not None and _bit_length(exponent.content) <= VERIFY_EXPONENT_BITS
+
+
+def _is_usual_order(parameters: Iterator[asn1.Element]) -> bool:
+    order = next(parameters, None)
+    return order is not None and _bit_length(order.content) in _DSA_ORDER_BITS
+
+
+def _ec_key(curve: asn1.Element | None, fields: Iterator[asn1.Element], der: bytes) -> _Key:
+    """A key on an elliptic curve, which `curve` names or writes out (RFC 3279, 2.3.5)."""
+    if curve is None:
+        raise DerError("no curve")
+    if curve.tag == asn1.OID:
+        oid = _dotted(curve.content)
+    elif curve.tag == asn1.SEQUENCE:
+        found = curves.named(curve.content)
+        if found is None:
+            raise DerError("a curve without a name")
+        oid = found
+        algorithm = asn1.element(asn1.OID, asn1.oid(EC)) + asn1.element(asn1.OID, asn1.oid(oid))
+        point = asn1.element(asn1.BIT_STRING, asn1.take(fields, asn1.BIT_STRING))
+        der = asn1.element(asn1.SEQUENCE, asn1.element(asn1.SEQUENCE, algorithm) + point)
+    else:
+        raise DerError("not a curve")
+    return _Key(f"ec-{_CURVES.get(oid, oid)}", EC, True, der)
 
 
 def _bit_length(integer: bytes) -> int:
@@ -527,22 +571,23 @@ def _algorithm(identifier: bytes) -> str:
 # --- the library's judgement ----------------------------------------------------------------
 
 
-def _judge(certificate: bytes, *, verify: bool) -> tuple[bool, bool]:
-    """Whether the library can read it, and, if asked, whether its key made its signature."""
-    with warnings.catch_warnings():
-        # What the library deprecates, a peer sends all the same: no reason to tell the operator.
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        try:
-            loaded = x509.load_der_x509_certificate(certificate)
-        except (ValueError, x509.InvalidVersion):
-            return False, False
-        if not verify:
-            return True, False
-        try:
-            loaded.verify_directly_issued_by(loaded)
-        except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-            return True, False
-        return True, True
+def _is_readable(certificate: bytes) -> bool:
+    try:
+        x509.load_der_x509_certificate(certificate)
+    except (ValueError, x509.InvalidVersion):
+        return False
+    return True
+
+
+def _self_signed(certificate: bytes, parts: _Parts, key: _Key) -> bool | None:
+    """See Certificate.self_signed."""
+    if not parts.named:
+        return None
+    if parts.issuer != parts.subject:
+        return False
+    if not key.verifiable:
+        return None
+    return self_signature.verifies(certificate, key.der, key.algorithm)
 
 
 def _memory(certificate: Certificate) -> int:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from typing import Protocol
+
+from deckwire.limits import CAPTURE_REORDER_NS, CAPTURE_RUNS, CAPTURE_SILENCE_NS
+
+_START_NS = 1_000_000_000_000
+_MICROSECOND = 1_000
 
 
 class Clock(Protocol):
@@ -15,6 +21,10 @@ class Clock(Protocol):
 
     def wall_ns(self, kernel_ns: int) -> int:
         """A sample's time as nanoseconds since the epoch."""
+        ...
+
+    def even(self, start_ns: int, end_ns: int) -> bool:
+        """Whether the samples' clock ran evenly between two of its times."""
         ...
 
 
@@ -48,21 +58,100 @@ class KernelClock:
         """A kernel time as nanoseconds since the epoch."""
         return kernel_ns + self._offset_ns
 
+    def even(self, start_ns: int, end_ns: int) -> bool:
+        """Always: nothing sets CLOCK_MONOTONIC."""
+        return True
+
 
 class CaptureClock:
-    """A capture's own clock: it stands at the latest frame, and is wall-clock time already."""
+    """A capture's own clock: it follows the frames of deckies, and runs when their stamps do.
+
+    Stamps jump: a clock is set, one frame is stamped wrongly, captures are joined. What the
+    programs and the sweeps go by must not, so it is a count of its own from `_START_NS`, never 0:
+    that is "not seen" there. Between two jumps it is the stamps' time, shifted by a constant; a
+    jump ends such a run and takes next to no time. Frame times are got back by the run.
+
+    A frame is in order from CAPTURE_REORDER_NS before the latest one to CAPTURE_SILENCE_NS after.
+    """
 
     def __init__(self) -> None:
         self._now_ns = 0
-
-    def advance(self, time_ns: int) -> None:
-        """A frame of this time is being replayed; the clock never goes back."""
-        self._now_ns = max(self._now_ns, time_ns)
+        self._started = False
+        self._latest_ns = 0
+        """Latest stamp of this run."""
+        self._earliest_ns = 0
+        """An earlier stamp is not of this run: its time would be found in the one before."""
+        # Kernel times at which the runs begin, and what is to be added to have stamps.
+        self._starts = [0]
+        self._offsets = [0]
 
     def now_ns(self) -> int:
-        """The time of the latest frame."""
+        """The time of the latest frame in order."""
         return self._now_ns
 
     def wall_ns(self, kernel_ns: int) -> int:
-        """The same: frames are stamped with nanoseconds since the epoch."""
+        """The stamp of a frame, nanoseconds since the epoch, that was given this time."""
+        return kernel_ns + self._offsets[max(self._run(kernel_ns), 0)]
+
+    def even(self, start_ns: int, end_ns: int) -> bool:
+        """Whether both are of one run: else nobody knows how long it was between them.
+
+        Two stamps of 0 are none: some tools write captures without times.
+        """
+        run = self._run(start_ns)
+        if run < 0 or run != self._run(end_ns):
+            return False
+        offset_ns = self._offsets[run]
+        return not self._started or bool(start_ns + offset_ns or end_ns + offset_ns)
+
+    def ahead_ns(self, stamp_ns: int) -> int:
+        """How far a stamp is after the latest one; negative before it, 0 for the first."""
+        return stamp_ns - self._latest_ns if self._started else 0
+
+    def in_order(self, stamp_ns: int) -> bool:
+        """Whether a frame of this stamp goes on with the run."""
+        if not self._started:
+            return True
+        earliest_ns = max(self._earliest_ns, self._latest_ns - CAPTURE_REORDER_NS)
+        return earliest_ns <= stamp_ns <= self._latest_ns + CAPTURE_SILENCE_NS
+
+    def advance(self, stamp_ns: int) -> int:
+        """A decky's frame in order; its time for the kernel."""
+        if not self._started:
+            self._begin(stamp_ns, _START_NS)
+            # Frames may be out of order at the beginning too.
+            self._earliest_ns -= CAPTURE_REORDER_NS
+            self._starts[-1] -= CAPTURE_REORDER_NS
+        kernel_ns = stamp_ns - self._offsets[-1]
+        self._now_ns = max(self._now_ns, kernel_ns)
+        self._latest_ns = max(self._latest_ns, stamp_ns)
         return kernel_ns
+
+    def jump(self, stamp_ns: int) -> int:
+        """A decky's frame that is not in order begins another run; its time for the kernel."""
+        self._begin(stamp_ns, self._now_ns + 1)
+        return self.advance(stamp_ns)
+
+    def pass_by(self, stamp_ns: int) -> None:
+        """A foreign frame: before the first one of a decky there is no other time to tell."""
+        if not self._started:
+            self._now_ns = max(self._now_ns, stamp_ns)
+
+    def _begin(self, stamp_ns: int, kernel_ns: int) -> None:
+        # Stamps are compared in whole microseconds: the shift must not change those.
+        kernel_ns += (stamp_ns - kernel_ns) % _MICROSECOND
+        if not self._started:
+            self._started = True
+            self._starts, self._offsets = [], []
+            self._now_ns = kernel_ns
+        self._starts.append(kernel_ns)
+        self._offsets.append(stamp_ns - kernel_ns)
+        self._latest_ns = self._earliest_ns = stamp_ns
+        if len(self._starts) > CAPTURE_RUNS:
+            del self._starts[: CAPTURE_RUNS // 2], self._offsets[: CAPTURE_RUNS // 2]
+
+    def _run(self, kernel_ns: int) -> int:
+        """Which run it is of; -1 of one that is not kept any more."""
+        if kernel_ns >= self._starts[-1]:
+            return len(self._starts) - 1
+        return bisect_right(self._starts, kernel_ns) - 1

@@ -29,6 +29,7 @@ class Summary:
     key: str
     count: int
     deckies: int
+    """0 if none of them could be remembered: see DEDUP_HOSTS."""
     first_seen_ns: int
     last_seen_ns: int
 
@@ -43,7 +44,7 @@ class Summary:
                 ("src_ip", self.source),
                 ("key", self.key),
                 ("count", self.count),
-                ("deckies", self.deckies),
+                *((("deckies", self.deckies),) if self.deckies else ()),
                 ("first_seen", timestamp(self.first_seen_ns)),
                 ("last_seen", timestamp(self.last_seen_ns)),
             ),

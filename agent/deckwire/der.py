@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from deckwire.limits import OID_BYTES
 
-BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x01, 0x02, 0x03, 0x04, 0x06
+BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OID = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
 UTF8_STRING, NUMERIC_STRING, PRINTABLE_STRING, TELETEX_STRING = 0x0C, 0x12, 0x13, 0x14
 IA5_STRING, UTC_TIME, GENERALIZED_TIME, VISIBLE_STRING = 0x16, 0x17, 0x18, 0x1A
 UNIVERSAL_STRING, BMP_STRING = 0x1C, 0x1E
@@ -81,6 +81,21 @@ def length_octets(length: int) -> bytes:
         return bytes([length])
     octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
     return bytes([0x80 | len(octets)]) + octets
+
+
+def element(tag: int, content: bytes) -> bytes:
+    """One element as DER writes it."""
+    return bytes([tag]) + length_octets(len(content)) + content
+
+
+def oid(text: str) -> bytes:
+    """The content of an object identifier in dotted decimal; the inverse of `dotted`."""
+    first, second, *arcs = map(int, text.split("."))
+    octets = bytearray()
+    for arc in (40 * first + second, *arcs):
+        shifts = range(7 * (max(arc.bit_length() - 1, 0) // 7), 0, -7)
+        octets += bytes([0x80 | arc >> shift & 0x7F for shift in shifts]) + bytes([arc & 0x7F])
+    return bytes(octets)
 
 
 def dotted(oid: bytes) -> str:

@@ -43,8 +43,10 @@ class FlowRecord(NamedTuple):
     born_ns: int
     first_ns: int
     last_ns: int
-    min_iat_ns: int
-    max_iat_ns: int
+    min_iat_ns: int | None
+    """Least time between two consecutive packets; None if no such time was measured."""
+    max_iat_ns: int | None
+    """The greatest; None with `min_iat_ns`."""
     close: str
     """fin, rst, idle, evicted, removed or shutdown; "" while it is open."""
     stray: bool
@@ -61,6 +63,19 @@ class FlowRecord(NamedTuple):
     """SYN to SYN-ACK; None if either was not seen."""
     rtt_min_us: int | None
     """Least from data of the server to the client's ACK of it; None if none was measured."""
+    timed: bool = True
+    """Its times are of one clock; False if the clock of a capture jumped while it lived."""
+
+    def without_times(self) -> FlowRecord:
+        """The same, of a connection during which the clock jumped: no interval of it is known."""
+        return self._replace(
+            timed=False,
+            min_iat_ns=None,
+            max_iat_ns=None,
+            rtt_client_us=None,
+            rtt_server_us=None,
+            rtt_min_us=None,
+        )
 
 
 def ends(key: bytes, client: int) -> Ends:

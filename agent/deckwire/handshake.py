@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from deckwire.opening import Opening
@@ -19,20 +20,33 @@ class Handshake:
     syn_retransmits: int = 0
     synack_retransmits: int = 0
 
+    rtt_server_ns: int | None = field(init=False, default=None)
+    """SYN to SYN-ACK; None if one was not seen, or if the second is stamped before the first."""
     rtt_server_us: int | None = field(init=False, default=None)
-    """SYN to SYN-ACK: from the tap to the server and back, in whole microseconds."""
+    """The same, from the tap to the server and back, in whole microseconds."""
     rtt_client_us: int | None = field(init=False, default=None)
     """SYN-ACK to the ACK: from the tap to the client and back, in whole microseconds."""
 
     def __post_init__(self) -> None:
         if self.synack is None:
             return
-        if self.syn is not None:
+        if self.syn is not None and self.syn.time_ns <= self.synack.time_ns:
+            self.rtt_server_ns = self.synack.time_ns - self.syn.time_ns
             self.rtt_server_us = _microseconds(self.syn.time_ns, self.synack.time_ns)
-        if self.established_ns is not None:
+        if self.established_ns is not None and self.synack.time_ns <= self.established_ns:
             self.rtt_client_us = _microseconds(self.synack.time_ns, self.established_ns)
+
+    def keep_even(self, even: Callable[[int, int], bool]) -> Handshake:
+        """Forget the times during which the clock did not run evenly; the handshake itself."""
+        if self.synack is None:
+            return self
+        if self.syn is not None and not even(self.syn.time_ns, self.synack.time_ns):
+            self.rtt_server_ns = self.rtt_server_us = None
+        if self.established_ns is not None and not even(self.synack.time_ns, self.established_ns):
+            self.rtt_client_us = None
+        return self
 
 
 def _microseconds(start_ns: int, end_ns: int) -> int:
     """The interval as every JA4L tool counts it: between stamps of whole microseconds."""
-    return max(end_ns // 1_000 - start_ns // 1_000, 0)
+    return end_ns // 1_000 - start_ns // 1_000

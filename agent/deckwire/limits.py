@@ -77,6 +77,10 @@ CERTIFICATE_CACHE = 2_048
 """Parsed certificates kept by SHA-256."""
 VERIFY_KEY_BITS = 8_192
 """Largest key with which a self-signature is verified: verification cost grows with its cube."""
+VERIFY_EXPONENT_BITS = 64
+"""Largest RSA exponent with which one is verified: OpenSSL bounds it so for large keys."""
+CURVE_NUMBER_BYTES = 66
+"""Longest number of an elliptic curve that a key writes out: those of P-521."""
 JA4X_CACHE = 256
 """Lists of object identifiers of certificates whose JA4X is kept."""
 CERTIFICATE_CACHED_BYTES = 16_384
@@ -130,6 +134,15 @@ CAPTURE_FRAME_BYTES = 262_144
 """Longest frame taken from a capture: the largest snapshot length libpcap allows on a network."""
 CAPTURE_BLOCK_BYTES = 524_288
 """Longest pcapng block that is held in memory: a frame with room for its options."""
+CAPTURE_REORDER_NS = 1_000_000_000
+"""A frame may be stamped so long before the latest one; further back the clock was set."""
+CAPTURE_AHEAD_NS = 10_000_000_000
+"""A frame stamped so long after the latest one is believed at once; a later one if the next decky's
+frame does not go back."""
+CAPTURE_SILENCE_NS = 30 * 86_400_000_000_000
+"""Longest silence of all deckies that is believed: beyond it the clock was set."""
+CAPTURE_RUNS = 65_536
+"""Jumps of a capture's clock that are kept, to tell frame times by."""
 CAPTURE_INTERFACES = 4_096
 """Interfaces described in one pcapng section."""
 SUPER_PACKET_BYTES = 524_280

@@ -23,7 +23,7 @@ from deckwire.failures import failing
 from deckwire.kernel.loading import LoadRequest, load
 from deckwire.limits import SINK_QUEUE
 from deckwire.preparation import identifier, kernel_settings, line_format, open_sinks
-from deckwire.replay import RING_BYTES, Replay
+from deckwire.replay import RING_BYTES, Jump, Replay
 from deckwire.report import report
 from deckwire.shown import plain
 from deckwire.sinks.fanout import Fanout
@@ -128,13 +128,31 @@ def _tell_sums(replay: Replay, parts: Parts, clock: CaptureClock) -> None:
 
 
 def _replay_one(replay: Replay, path: str) -> int:
+    jumps_before = _jumps(replay)
+    status = 0
     try:
         with CaptureFile(path) as capture, _progress(path, capture.size) as progress:
             replay.run(capture, progress)
     except CaptureError as error:
         report(str(error))
-        return 1
-    return 0
+        status = 1
+    if replay.first_jump is not None:
+        report(_jump_warning(path, replay.first_jump, _jumps(replay) - jumps_before))
+    return status
+
+
+def _jumps(replay: Replay) -> int:
+    return replay.counts["time_jumps_forward"] + replay.counts["time_jumps_back"]
+
+
+def _jump_warning(path: str, first: Jump, jumps: int) -> str:
+    distance = f"{abs(first.ahead_ns) / 1e9:.6f} s"
+    direction = "ahead of" if first.ahead_ns > 0 else "behind"
+    return (
+        f"{plain(path)}: frame {first.frame} is stamped {distance} {direction} the frames before it"
+        f" (time jumps in this capture: {jumps}): durations across a jump are unknown and left out;"
+        " if captures were joined, replay them one by one"
+    )
 
 
 def _need_readable(path: str) -> None:

@@ -46,3 +46,5 @@ class Opening:
     """TCP options as they stood on the wire, 0 to 40 bytes."""
     payload_len: int
     """TCP payload carried by the segment, by the IP length."""
+    options_cut: bool = False
+    """A capture holds the frame, but not to the end of its options: nothing is known of them."""

@@ -93,7 +93,7 @@ class Pipeline:
         self.registry = registry
         self.counts: Counter[str] = Counter()
         """What was dropped on purpose, by cause."""
-        self.connections = Connections(tables.handshake, self._recall_hello)
+        self.connections = Connections(self._find_handshake, self._recall_hello)
         self._tables = tables
         self._teller = teller
         self._clock = clock
@@ -198,7 +198,7 @@ class Pipeline:
         self._tell_syn(sample.key, sample.client, sample.syn, sample.signature)
 
     def _handshake(self, sample: HandshakeSample) -> None:
-        handshake = sample.handshake
+        handshake = sample.handshake.keep_even(self._clock.even)
         self.connections.opened(sample.key, sample.born_ns, handshake)
         if (
             handshake.syn is not None
@@ -230,6 +230,8 @@ class Pipeline:
 
     def _end(self, key: bytes, record: FlowRecord, close: str) -> None:
         """`close` says why where the record itself does not."""
+        if not self._clock.even(record.first_ns, record.last_ns):
+            record = record.without_times()
         client = record.client
         with self._containment.during(Where.END):
             ended = self.connections.end(key, record.born_ns)
@@ -348,6 +350,10 @@ class Pipeline:
     # --- telling ---
 
     def _tell_syn(self, key: bytes, client: int, syn: Opening, signature: int) -> None:
+        if syn.options_cut:
+            # Nearly all that a fingerprint is made of is missing.
+            self.counts["syn_options_cut"] += 1
+            return
         place = self._place(key, client)
         if place is None:
             return
@@ -420,7 +426,7 @@ class Pipeline:
             self._add_hidden(services.open(signature, window, until_ns))
 
     def _answerer(self, handshake: Handshake) -> Answerer | None:
-        if handshake.synack is None:
+        if handshake.synack is None or handshake.synack.options_cut:
             return None
         answer = self._identifier.identify_answer(handshake.synack, handshake.syn)
         return self._describe_answerer(answer, handshake.synack)
@@ -452,6 +458,11 @@ class Pipeline:
                     self._tell_session(connection, place, observation)
                 case CertificatesSeen():
                     self._tell_certificates(place, observation)
+
+    def _find_handshake(self, key: bytes, born_ns: int, stray: bool) -> Handshake | None:
+        """The opening of a connection in the tables; its times are those of one clock."""
+        handshake = self._tables.handshake(key, born_ns, stray)
+        return None if handshake is None else handshake.keep_even(self._clock.even)
 
     def _recall_hello(self, connection: Connection, signature: int) -> None:
         """The kernel hid the ClientHello of a connection: the agent had told an equal one."""

@@ -156,12 +156,14 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         rtt_client_us,
         rtt_min_us,
     ) = abi.FLOW_TOTALS.unpack_from(value, at)
+    # The kernel begins with the greatest number there is: a lower one was measured.
+    measured = min_iat_ns <= max_iat_ns != abi.INTERVALS_UNKNOWN
     return FlowRecord(
         born_ns,
         first_ns,
         last_ns,
-        min_iat_ns,
-        max_iat_ns,
+        min_iat_ns if measured else None,
+        max_iat_ns if measured else None,
         abi.CLOSES[close] if close < len(abi.CLOSES) else "",
         flags & abi.FLOW_STRAY != 0,
         flags & abi.FLOW_TOLD != 0,
@@ -278,5 +280,6 @@ def _opening(data: bytes, at: int) -> tuple[Opening | None, int]:
         urgent,
         options[:options_len],
         payload_len,
+        ip_flags & abi.OPENING_CUT != 0,
     )
     return opening, retransmits

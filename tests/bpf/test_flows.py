@@ -12,7 +12,7 @@ import pytest
 from deckwire import abi
 from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.maps import UPDATE_EXIST
-from deckwire.sample import EndSample, HandshakeSample
+from deckwire.sample import EndSample, HandshakeSample, flow_record
 from deckwire.tables import Tables
 
 from .frames import (
@@ -520,12 +520,43 @@ def test_both_directions_are_kept_apart(kernel: Kernel) -> None:
     assert (server.packets, server.bytes, server.retransmits) == (3, 10, 1)
 
 
-def test_a_clock_that_steps_back_gives_no_negative_interval(kernel: Kernel) -> None:
+@pytest.mark.parametrize("back_ns", [1, 300_000, MS])
+def test_packets_that_two_cpus_swapped_are_so_far_apart(kernel: Kernel, back_ns: int) -> None:
     talk = Talk()
-    kernel.feed(*talk.opened(), Wait(-5 * SECOND), talk.c("PA", 1, 1, b"x"))
+    kernel.feed(*talk.opened(), Wait(-back_ns), talk.c("PA", 1, 1, b"x"))
     totals = kernel.flow().totals
-    assert (totals.min_iat_ns, totals.max_iat_ns) == (0, MS)
+    assert (totals.min_iat_ns, totals.max_iat_ns) == (back_ns, MS)
     assert totals.last_ns == START_NS + 3 * MS
+
+
+@pytest.mark.parametrize("back_ns", [MS + 1, 5 * SECOND])
+def test_a_clock_that_steps_back_leaves_intervals_unknown(kernel: Kernel, back_ns: int) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), Wait(-back_ns), talk.c("PA", 1, 1, b"x"), talk.c("FA", 2, 1))
+    totals = kernel.flow().totals
+    assert totals.max_iat_ns == abi.INTERVALS_UNKNOWN
+    ((_, value),) = kernel.loaded.maps["flows"].items()
+    record = flow_record(value)
+    assert (record.min_iat_ns, record.max_iat_ns) == (None, None)
+
+
+def test_a_reply_before_what_it_answers_has_no_round_trip(kernel: Kernel) -> None:
+    talk = Talk()
+    syn, synack, ack = talk.opened()
+    kernel.feed(syn, Wait(-1_000), synack, Wait(2 * MS), ack)
+    totals = kernel.flow().totals
+    assert totals.rtt_server_us == abi.RTT_UNKNOWN
+    assert totals.rtt_client_us == 2_000
+
+
+def test_a_final_ack_before_the_syn_ack_has_no_round_trip(kernel: Kernel) -> None:
+    talk = Talk()
+    syn, synack, ack = talk.opened()
+    kernel.feed(syn, synack, Wait(-1), ack, Wait(2 * MS), talk.s("PA", 1, 1, b"x"))
+    kernel.feed(Wait(-MS), talk.c("A", 1, 2))
+    totals = kernel.flow().totals
+    assert totals.rtt_server_us == 1_000
+    assert totals.rtt_client_us == totals.rtt_min_us == abi.RTT_UNKNOWN
 
 
 # --- VEPA ---

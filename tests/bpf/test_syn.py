@@ -345,6 +345,16 @@ def test_a_flood_is_cut_to_its_burst_and_then_its_rate(
     assert raised["half_open_inserts"] == 1_001
 
 
+@pytest.mark.parametrize("now_ns", [0, 1, MS, 1_000 * SECOND])
+def test_a_budget_starts_full_whatever_the_time(kernel: Kernel, now_ns: int) -> None:
+    kernel.settings(dedup=0, syn_cost_ns=MS, syn_burst_ns=3 * MS)
+    kernel.now_ns = now_ns
+    for port in range(5):
+        kernel.feed(Wait(0), Talk(client_port=40_000 + port).c("S"))
+    assert kernel.told() == "syn syn syn"
+    assert kernel.raised()["syn_over_budget"] == 2
+
+
 def test_the_budget_refills_to_its_burst_and_no_further(kernel: Kernel) -> None:
     kernel.settings(dedup=0, syn_cost_ns=MS, syn_burst_ns=50 * MS)
     frames = flood(400)

@@ -127,10 +127,29 @@ def test_without_ja4plus(leaf: Certificate) -> None:
 def test_malformed_certificates_have_what_could_be_read(leaf: Certificate) -> None:
     event = tell(describe(b"\x30\x03\x02\x01\x05"), quality="reassembled")
     assert value(event, "quality") == "malformed"
-    assert not {"serial", "key", "signature_algorithm", "subject"} & set(names(event))
+    readable = {
+        "self_signed",
+        "ja4x",
+        "ja4x_chain",
+        "serial",
+        "key",
+        "signature_algorithm",
+        "subject",
+    }
+    assert not readable & set(names(event))
     assert [value(event, n) for n in ("subject_cn", "issuer", "not_before")] == ["", "", ""]
-    assert value(event, "self_signed") is False
     assert value(event, "cert_sha256") != value(tell(leaf), "cert_sha256")
+
+
+def test_a_certificate_of_unknown_signature_says_nothing_of_it(leaf: Certificate) -> None:
+    event = tell(replace(leaf, self_signed=None))
+    assert names(event) == [name for name in names(tell(leaf)) if name != "self_signed"]
+
+
+def test_one_unreadable_certificate_leaves_no_chain_of_ja4x(leaf: Certificate) -> None:
+    event = tell(leaf, describe(b"\x30\x03\x02\x01\x05"))
+    assert "ja4x" in names(event)
+    assert "ja4x_chain" not in names(event)
 
 
 def hostile() -> Certificate:

@@ -89,13 +89,53 @@ def test_one_packet_has_no_intervals() -> None:
     single = record(
         first_ns=5,
         last_ns=5,
-        min_iat_ns=2**64 - 1,
-        max_iat_ns=0,
+        min_iat_ns=None,
+        max_iat_ns=None,
         sides=(SideRecord(1, 10, 0), SideRecord(0, 0, 0)),
     )
     told = params(flow_event(HEADLINE, place(), single, 0, "idle"))
     figures = [told[n] for n in ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")]
     assert figures == ["0.0"] * 4
+
+
+TIMES = ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")
+
+
+def without(*left_out: str) -> list[str]:
+    return [name for name in [*KEPT, *ADDED] if name not in left_out]
+
+
+def test_intervals_that_were_not_measured_are_left_out() -> None:
+    stepped = record(min_iat_ns=None, max_iat_ns=None, rtt_client_us=None, rtt_server_us=None)
+    event = flow_event(HEADLINE, place(), stepped, 1, "fin")
+    assert names(event) == [*without("min_iat_ms", "max_iat_ms"), *TAIL]
+    assert params(event)["duration_s"] == "1.234"
+
+
+@pytest.mark.parametrize(
+    "timeless",
+    [
+        record().without_times(),
+        record(rtt_client_us=None, rtt_server_us=None)._replace(last_ns=9 * MS),
+        record(rtt_client_us=None, rtt_server_us=None, min_iat_ns=None)._replace(last_ns=10 * MS),
+    ],
+    ids=["the clock jumped", "the last stamp is the earliest", "no stamp after the first"],
+)
+def test_a_duration_that_nobody_knows_is_left_out(timeless: FlowRecord) -> None:
+    event = flow_event(HEADLINE, place(), timeless, 1, "fin")
+    assert names(event) == [*without(*TIMES), *TAIL]
+
+
+@pytest.mark.parametrize(
+    ("client", "unknown"),
+    [(0, ("retransmits_server", "bytes_server")), (1, ("retransmits", "bytes_client"))],
+)
+def test_what_an_unseen_end_sent_is_left_out(client: int, unknown: tuple[str, ...]) -> None:
+    sides = SideRecord(7, 2_000, 2), SideRecord(0, 0, 0)
+    half = record(sides=sides, rtt_client_us=None, rtt_server_us=None)
+    event = flow_event(HEADLINE, place(), half, client, "idle")
+    assert names(event) == [*without(*unknown), *TAIL]
+    assert sorted(params(event)[f"packets_{end}"] for end in ("client", "server")) == ["0", "7"]
 
 
 def test_unknown_round_trips_are_left_out() -> None:

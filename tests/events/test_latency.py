@@ -19,13 +19,18 @@ from .made import handshake, synack
         (2_400_000, "2.4"),
         (2_456_789, "2.46"),
         (1_250_000_000, "1250.0"),
-        (-1_000, "0.0"),
     ],
 )
 def test_ja4l_rtt_ms_is_the_text_of_a_rounded_float(delay_ns: int, text: str) -> None:
     (name, rtt), (ttl_name, ttl) = kept_fields(handshake(synack=synack(time_ns=delay_ns))).fields
     assert (name, str(rtt)) == ("ja4l_rtt_ms", text)
     assert (ttl_name, ttl) == ("ja4l_client_ttl", 52)
+
+
+def test_an_answer_stamped_before_its_question_has_no_round_trip() -> None:
+    backwards = handshake(synack=synack(time_ns=-1))
+    assert kept_fields(backwards).fields == (("ja4l_client_ttl", 52),)
+    assert backwards.rtt_server_us is None
 
 
 def test_half_a_handshake_has_no_kept_fields() -> None:

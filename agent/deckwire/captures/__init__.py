@@ -1,8 +1,9 @@
 """Capture files as frames: pcap and pcapng in, Ethernet frames of a bounded size out."""
 
+from deckwire.captures.addresses import addresses
 from deckwire.captures.file import CaptureFile
 from deckwire.captures.frame import CaptureError, Frame
 from deckwire.captures.linktypes import ethernet
 from deckwire.captures.segments import split_segments
 
-__all__ = ["CaptureError", "CaptureFile", "Frame", "ethernet", "split_segments"]
+__all__ = ["CaptureError", "CaptureFile", "Frame", "addresses", "ethernet", "split_segments"]

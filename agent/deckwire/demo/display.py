@@ -103,7 +103,7 @@ def _session(fields: Fields) -> Parts:
 
 def _certificate(fields: Fields) -> Parts:
     yield fields["subject_cn"] or "no name", _STRONG
-    yield ("self-signed" if fields["self_signed"] else f"issued by {fields['issuer']}"), _PLAIN
+    yield ("self-signed" if fields.get("self_signed") else f"issued by {fields['issuer']}"), _PLAIN
     if "key" in fields:
         yield fields["key"], _PLAIN
     yield f"until {_date(fields['not_after'])}", _DIM

@@ -15,7 +15,7 @@ class Leaf(NamedTuple):
     """A certificate in the fields of events: computed once for all messages that it leads."""
 
     ja4x: str
-    """"" without the methods of JA4+."""
+    """"" without the methods of JA4+, or if the certificate's structure could not be read."""
     before_sni: Block
     after_sni: Block
     details: Block
@@ -26,17 +26,17 @@ def describe(leaf: Certificate, choices: Choices) -> Leaf:
     before_sni: Fields = [
         ("subject_cn", leaf.subject_cn),
         ("issuer", leaf.issuer),
-        ("self_signed", leaf.self_signed),
-        ("not_before", leaf.not_before),
-        ("not_after", leaf.not_after),
     ]
+    if leaf.self_signed is not None:
+        before_sni.append(("self_signed", leaf.self_signed))
+    before_sni += [("not_before", leaf.not_before), ("not_after", leaf.not_after)]
     if leaf.sans:
         before_sni.append(("sans", leaf.sans))
     after_sni: Fields = []
     if leaf.subject:
         after_sni.append(("subject", leaf.subject))
     ja4x = ""
-    if choices.ja4plus:
+    if choices.ja4plus and leaf.structured:
         ja4x = _ja4x(leaf)
         after_sni.append(("ja4x", ja4x))
     details: Fields = [("cert_sha256", leaf.sha256), *_readable(leaf)]
@@ -75,7 +75,8 @@ def certificate_event(
     if sni:
         parts.append(("sni", sni))
     parts.append(leaf.after_sni)
-    if choices.ja4plus and chain_length is not None:
+    structured = chain_length is not None and all(each.structured for each in chain)
+    if choices.ja4plus and structured:
         parts.append(("ja4x_chain", (leaf.ja4x, *map(_ja4x, chain[1:]))))
     parts.append(leaf.details)
     if chain_length is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deckwire.event import Event, Headline
 from deckwire.events.latency import rtt_fields
-from deckwire.events.place import Parts, Place
+from deckwire.events.place import Fields, Parts, Place
 from deckwire.fingerprints.scanners import Tool
 from deckwire.flow import FlowRecord
 
@@ -47,22 +47,22 @@ def flow_event(
     `tool` made it: known of those that belong to a scan.
     """
     sent, answered = record.sides[client], record.sides[1 - client]
-    packets = sent.packets + answered.packets
-    duration_ns = max(record.last_ns - record.first_ns, 0)
-    single = packets < 2
-    min_ns = 0 if single or record.min_iat_ns > record.max_iat_ns else record.min_iat_ns
     parts: Parts = [
         place.addresses(),
-        ("packets", packets),
+        ("packets", sent.packets + answered.packets),
         ("bytes", sent.bytes + answered.bytes),
-        ("duration_s", round(duration_ns / 1e9, 3)),
-        ("mean_iat_ms", 0.0 if single else round(duration_ns / (packets - 1) / 1e6, 2)),
-        ("min_iat_ms", round(min_ns / 1e6, 2)),
-        ("max_iat_ms", 0.0 if single else round(record.max_iat_ns / 1e6, 2)),
-        ("retransmits", sent.retransmits),
-        ("retransmits_server", answered.retransmits),
-        ("bytes_client", sent.bytes),
-        ("bytes_server", answered.bytes),
+        *_times(record),
+    ]
+    # What an end sent of which no packet was seen is not known.
+    if sent.packets:
+        parts.append(("retransmits", sent.retransmits))
+    if answered.packets:
+        parts.append(("retransmits_server", answered.retransmits))
+    if sent.packets:
+        parts.append(("bytes_client", sent.bytes))
+    if answered.packets:
+        parts.append(("bytes_server", answered.bytes))
+    parts += [
         ("packets_client", sent.packets),
         ("packets_server", answered.packets),
         ("close", close),
@@ -74,3 +74,25 @@ def flow_event(
         parts += [("tool", tool.name), ("tool_evidence", tool.evidence)]
     parts.append(place.tail())
     return told.event(parts)
+
+
+def _times(record: FlowRecord) -> Fields:
+    """duration_s and the inter-arrival times, as far as the packets' stamps tell them."""
+    packets = sum(side.packets for side in record.sides)
+    if packets < 2:
+        return [(name, 0.0) for name in ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")]
+    duration_ns = record.last_ns - record.first_ns
+    least_ns, most_ns = record.min_iat_ns, record.max_iat_ns
+    # If no stamp is later than the first one, there is a duration only if all are the same.
+    if not record.timed or duration_ns < 0 or (not duration_ns and least_ns is None):
+        return []
+    times: Fields = [
+        ("duration_s", round(duration_ns / 1e9, 3)),
+        ("mean_iat_ms", round(duration_ns / (packets - 1) / 1e6, 2)),
+    ]
+    if least_ns is not None and most_ns is not None:
+        times += [
+            ("min_iat_ms", round(least_ns / 1e6, 2)),
+            ("max_iat_ms", round(most_ns / 1e6, 2)),
+        ]
+    return times

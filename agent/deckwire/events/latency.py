@@ -13,19 +13,20 @@ _NOTHING = Block(())
 
 
 def kept_fields(handshake: Handshake) -> Block:
-    """ja4l_rtt_ms and ja4l_client_ttl, where the handshake was seen."""
+    """ja4l_rtt_ms, if it is known, and ja4l_client_ttl, where the handshake was seen."""
     if handshake.syn is None or handshake.synack is None:
         return _NOTHING
-    rtt_ms = max(handshake.synack.time_ns - handshake.syn.time_ns, 0) / 1e6
-    return _kept(round(rtt_ms, 2), handshake.syn.ttl)
+    rtt_ns = handshake.rtt_server_ns
+    return _kept(None if rtt_ns is None else round(rtt_ns / 1e6, 2), handshake.syn.ttl)
 
 
 # Two or three events of a connection tell the same, and with them those from places as near.
 
 
 @lru_cache(maxsize=LATENCIES)
-def _kept(rtt_ms: float, ttl: int) -> Block:
-    return Block((("ja4l_rtt_ms", rtt_ms), ("ja4l_client_ttl", ttl)))
+def _kept(rtt_ms: float | None, ttl: int) -> Block:
+    client_ttl = ("ja4l_client_ttl", ttl)
+    return Block((client_ttl,) if rtt_ms is None else (("ja4l_rtt_ms", rtt_ms), client_ttl))
 
 
 @lru_cache(maxsize=LATENCIES)

@@ -46,7 +46,7 @@ def session_event(
         parts.append(("hrr", True))
     if choices.ja4plus:
         parts += [("ja4s_r", server.ja4s_r), ja4l_fields(handshake)]
-        if handshake.synack is not None:
+        if handshake.synack is not None and not handshake.synack.options_cut:
             parts.append(ja4ts_field(handshake.synack))
     parts.append(place.tail())
     return told.event(parts)
