@@ -14,7 +14,7 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
 
 # The tests are no installed package.
-from bench import crowd, flood_hello, flood_syn, handshakes, machine, soak  # noqa: E402
+from bench import crowd, flood_hello, flood_memory, flood_syn, handshakes, machine, soak  # noqa: E402
 from bench.figures import Line, markdown, write_json  # noqa: E402
 from deckwire.lab import Lab  # noqa: E402
 
@@ -38,6 +38,7 @@ def main() -> int:
         parts = {
             "syn": lambda: flood_syn.measure(lab, sessions, 20_000 if quick else 200_000),
             "hello": lambda: flood_hello.measure(lab, sessions),
+            "memory": lambda: flood_memory.measure(lab, 5 if quick else 75),
             "crowd": lambda: crowd.measure(lab, sessions, 2_000 if quick else 100_000, 5_000),
             "soak": lambda: soak.measure(lab, arguments.minutes),
         }
@@ -54,7 +55,10 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="results for programs")
     parser.add_argument(
-        "--only", action="append", choices=("syn", "hello", "crowd", "soak"), help="only this part"
+        "--only",
+        action="append",
+        choices=("syn", "hello", "memory", "crowd", "soak"),
+        help="only this part",
     )
     parser.add_argument("--minutes", type=float, default=10, help="length of the soak")
     parser.add_argument("--quick", action="store_true", help="small: no figures to quote")
