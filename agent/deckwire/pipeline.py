@@ -150,6 +150,7 @@ class Pipeline:
         self._tell_touches(self._scans.due(now_ns, self._attempts))
         self._collect_hidden(now_ns)
         self._teller.close_windows(self._clock.wall_ns(now_ns))
+        self._make_room(now_ns)
 
     def replace_registry(self, registry: Registry) -> None:
         """Watch other deckies; connections of those that left end with ``removed``."""
@@ -286,6 +287,20 @@ class Pipeline:
         self._add_hidden(self._tables.services.over(now_ns))
         self._add_hidden(self._tables.hellos.over(now_ns))
 
+    def _make_room(self, now_ns: int) -> None:
+        """Evict dedup windows before there are too many, and what the kernel hides by them.
+
+        What it has hidden decides which of them stay, and belongs to their summaries.
+        """
+        end_ns = self._teller.crowded()
+        if end_ns is None:
+            return
+        wall_ns = self._clock.wall_ns(now_ns)
+        until_ns = now_ns + end_ns - wall_ns
+        for table in (self._tables.syns, self._tables.services, self._tables.hellos):
+            self._add_hidden(table.release(until_ns))
+        self._teller.make_room(end_ns, wall_ns)
+
     def _add_hidden(self, found: Iterable[Hidden]) -> None:
         for hidden in found:
             self._teller.add_suppressed(
@@ -364,6 +379,9 @@ class Pipeline:
             self._add_hidden(services.close(signature))
         fate = self._teller.tell_new(headline, make)
         opened = self._teller.opened if fate is Fate.TOLD else None
+        if fate is Fate.DEDUPLICATED and not services.hides(signature, time_ns):
+            # The kernel lost the slot, or hides no longer since other windows made room.
+            opened = self._teller.window(headline)
         if opened is not None:
             window, end_ns = opened
             until_ns = time_ns + end_ns - headline.time_ns
