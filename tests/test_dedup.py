@@ -181,7 +181,9 @@ _LONGEST = {
     "IPv6 and long keys": lambda n: event(
         0, f"{n:0{DEDUP_KEY}}", source=f"2001:db8:ffff:ffff:ffff:ffff:{n >> 8:x}:{n & 255:x}"
     ),
-    "long keys beyond the Basic Multilingual Plane": lambda n: event(0, f"{n}" + 300 * "\U0001f600"),
+    "long keys beyond the Basic Multilingual Plane": lambda n: event(
+        0, f"{n}" + 300 * "\U0001f600"
+    ),
 }
 
 

@@ -97,7 +97,9 @@ def test_a_window_that_loses_its_slot_keeps_its_count(table: Map) -> None:
     suppression = Suppression(table)
     list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN))
     hide(table, suppressed=3, first_ns=110, last_ns=120)
-    assert list(suppression.open(SIGNATURE ^ 1, LATER, 600 * GRAIN)) == [Hidden(WINDOW, 3, 110, 120, 0)]
+    assert list(suppression.open(SIGNATURE ^ 1, LATER, 600 * GRAIN)) == [
+        Hidden(WINDOW, 3, 110, 120, 0)
+    ]
     assert list(suppression.over(None)) == []
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from deckwire import abi
 from deckwire.certificate import CertificateCache
 from deckwire.certificate import is_kept as certificate_is_kept
+from deckwire.certificate import memory as certificate_memory
 from deckwire.clock import Clock
 from deckwire.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
@@ -60,6 +61,7 @@ from deckwire.suppression import SERVICE_FLOW, SERVICE_HANDSHAKE, Hidden, servic
 from deckwire.tables import OpenFlow, Tables
 from deckwire.teller import Fate, Teller
 from deckwire.tls.hello_cache import is_short
+from deckwire.tls.hello_cache import memory as hello_memory
 
 _K = TypeVar("_K")
 _D = TypeVar("_D")
@@ -97,15 +99,19 @@ class Pipeline:
         self._identifier = identifier
         self._choices = choices
         self._idle_ns = idle_ns
-        self._describe_client = _described(client_fields.describe, choices, is_short)
-        self._describe_server = _described(server_fields.describe, choices, is_short)
+        self._describe_client = _described(
+            client_fields.describe, choices, is_short, client_fields.memory
+        )
+        self._describe_server = _described(server_fields.describe, choices, is_short, hello_memory)
         self._describe_stack: Described[Identity, Stack] = _described(
             stack_fields.describe, choices
         )
         self._describe_answerer: Described[Answer, Answerer] = _described(
             answer_fields.describe, choices
         )
-        self._describe_leaf = _described(certificate_fields.describe, choices, certificate_is_kept)
+        self._describe_leaf = _described(
+            certificate_fields.describe, choices, certificate_is_kept, certificate_memory
+        )
         self._certificates = CertificateCache()
         self._told_hellos = ToldHellos()
         self._scans = ConnectScans(self.counts)
@@ -452,10 +458,9 @@ class Pipeline:
         if fate is Fate.DROPPED or not seen.signature:
             return
         opened = self._teller.window(headline)
-        if opened is not None:
+        if opened is not None and self._told_hellos.remember(seen.signature, seen.hello):
             window, end_ns = opened
             until_ns = seen.time_ns + end_ns - headline.time_ns
-            self._told_hellos.remember(seen.signature, seen.hello)
             self._add_hidden(self._tables.hellos.open(seen.signature, window, until_ns))
 
     def _tell_session(self, connection: Connection, place: Place, seen: SessionSeen) -> None:
@@ -517,9 +522,12 @@ class Pipeline:
 
 
 def _described(
-    describe: Callable[..., _D], choices: Choices, keeps: Callable[[_K], bool] = lambda _: True
+    describe: Callable[..., _D],
+    choices: Choices,
+    keeps: Callable[[_K], bool] = lambda _: True,
+    memory: Callable[[_K], int] = lambda _: 0,
 ) -> Described[_K, _D]:
-    return Described(partial(describe, choices=choices), keeps)
+    return Described(partial(describe, choices=choices), keeps, memory)
 
 
 def _is_told(state: tuple[int, int, int, int]) -> bool:

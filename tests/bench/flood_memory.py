@@ -1,7 +1,8 @@
 """What floods from spoofed sources leave in the agent's memory, with its default settings.
 
-Each packet opens a dedup window of its own: this is what all that is kept by source costs. No SYN
-is answered in time and no ClientHello belongs to a connection that anybody has seen the start of.
+Each packet opens a dedup window of its own: this is what all that is kept by source costs. SYNs go
+to a decky that answers them; ClientHellos belong to no connection whose start was seen, and go to
+an address that nobody has, so that no reset ends what the agent keeps of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from socket import AF_INET, AF_INET6, inet_pton
 from struct import pack
 
-from deckwire.lab import Lab, Node
+from deckwire.lab import Lab
 
 from .beside import LOSSES
 from .figures import Goal, Line, Spread, ratio
@@ -27,6 +28,7 @@ RATE = 3_000
 
 _TICK_SECONDS = 0.1
 _DRAIN_SECONDS = 5.0
+_GHOST4, _GHOST6 = "198.18.9.9", "2001:db8::9:9"
 _PORT = 443
 _SYN, _PSH_ACK = 0x02, 0x18
 _ETH_IPV4, _ETH_IPV6, _TCP = 0x0800, 0x86DD, 6
@@ -47,14 +49,20 @@ def measure(lab: Lab, seconds: float) -> list[Line]:
     # Answers to the spoofed sources go to the client, who drops them.
     lab.run(target, ["ip", "-4", "route", "replace", "default", "via", lab.client.v4])
     lab.run(target, ["ip", "-6", "route", "replace", "default", "via", lab.client.v6])
-    return [_line(lab, target, what, make, seconds) for what, make in _KINDS.items()]
+    answering, silent = (target.v4, target.v6), (_GHOST4, _GHOST6)
+    return [
+        _line(lab, what, make, answering if answered else silent, seconds)
+        for what, (make, answered) in _KINDS.items()
+    ]
 
 
-def _line(lab: Lab, target: Node, what: str, make: Callable[[], Segment], seconds: float) -> Line:
-    agent = Agent(lab)
+def _line(
+    lab: Lab, what: str, make: Callable[[], Segment], servers: tuple[str, str], seconds: float
+) -> Line:
+    agent = Agent(lab, ["--decky", f"{_GHOST4}=ghost", "--decky", f"{_GHOST6}=ghost"])
     before = agent.resident_bytes() / 1e6
     sent = 0
-    frames = _frames(lab, target, make)
+    frames = _frames(lab, make, *servers)
     started = due = time.monotonic()
     while due < started + seconds:
         burst = Burst(lab, list(itertools.islice(frames, round(RATE * _TICK_SECONDS))))
@@ -85,10 +93,10 @@ def _line(lab: Lab, target: Node, what: str, make: Callable[[], Segment], second
     )
 
 
-def _frames(lab: Lab, target: Node, make: Callable[[], Segment]) -> Iterator[bytes]:
-    """Without end, checksums right; the same at each run."""
-    link = link_address(lab, target) + link_address(lab, lab.client)
-    server4, server6 = inet_pton(AF_INET, target.v4), inet_pton(AF_INET6, target.v6)
+def _frames(lab: Lab, make: Callable[[], Segment], v4: str, v6: str) -> Iterator[bytes]:
+    """To these two addresses, without end, checksums right; the same at each run."""
+    link = link_address(lab, lab.deckies[0]) + link_address(lab, lab.client)
+    server4, server6 = inet_pton(AF_INET, v4), inet_pton(AF_INET6, v6)
     chosen = random.Random(1)
     while True:
         # 10.0.0.0/8 and 2001:db8:f000::/36: nobody of the lab is there.
@@ -96,9 +104,7 @@ def _frames(lab: Lab, target: Node, make: Callable[[], Segment]) -> Iterator[byt
         segment = _segment(source, server4, chosen.randbytes(10), *make())
         head = pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0x4000, 64, _TCP, 0)
         check = _checksum(head + source + server4)
-        yield b"".join(
-            (link, pack("!H", _ETH_IPV4), head[:10], check, source, server4, segment)
-        )
+        yield b"".join((link, pack("!H", _ETH_IPV4), head[:10], check, source, server4, segment))
         source = b"\x20\x01\x0d\xb8\xf0" + chosen.randbytes(11)
         segment = _segment(source, server6, chosen.randbytes(10), *make())
         head = pack("!IHBB", 6 << 28, len(segment), _TCP, 64)
@@ -173,9 +179,10 @@ def _varied_hellos() -> Callable[[], Segment]:
 
 _LETTERS = bytes(ord("a") + byte % 26 for byte in range(256))
 
-_KINDS: dict[str, Callable[[], Segment]] = {
-    "spoofed SYNs": _equal_syns(),
-    "spoofed SYNs, each with options of its own": _varied_syns(),
-    "spoofed ClientHellos met mid-stream": _equal_hellos(),
-    "spoofed ClientHellos met mid-stream, each another": _varied_hellos(),
+_KINDS: dict[str, tuple[Callable[[], Segment], bool]] = {
+    "spoofed SYNs": (_equal_syns(), True),
+    "spoofed SYNs, each with options of its own,": (_varied_syns(), True),
+    "spoofed ClientHellos met mid-stream": (_equal_hellos(), False),
+    "spoofed ClientHellos met mid-stream, each another,": (_varied_hellos(), False),
 }
+"""What makes the segments, and whether an answer comes."""

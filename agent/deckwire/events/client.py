@@ -9,10 +9,14 @@ from deckwire.events.choices import Choices
 from deckwire.events.place import Fields
 from deckwire.fingerprints import decnet, ja3, ja4
 from deckwire.tls.grease import is_grease
+from deckwire.tls.hello_cache import memory as hello_memory
 from deckwire.tls.messages import ClientHello
 from deckwire.tls.registry import group_name, is_post_quantum, version_name
 
 _TLS13 = 0x0304
+_FIELDS_MEMORY, _DECIMAL_MEMORY, _TEXT_MEMORY = 2_000, 14, 96
+"""Bytes of a hello's fields without its lists, and of what stands in these: a number in decimal, as
+a value and as it is written, and the name of a protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,18 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
         raw=Block(raw),
         marks=Block(_marks(hello)),
         malformed=_is_malformed(hello),
+    )
+
+
+def memory(hello: ClientHello) -> int:
+    """Bytes that a hello takes with its fields, estimated from above."""
+    numbers = len(hello.cipher_suites) + len(hello.extensions)
+    return (
+        hello_memory(hello)
+        + _FIELDS_MEMORY
+        + 2 * hello.size
+        + _DECIMAL_MEMORY * numbers
+        + _TEXT_MEMORY * len(hello.alpn)
     )
 
 

@@ -6,12 +6,12 @@ the random value, the session id beyond being there, the keys and tickets that a
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from struct import Struct, error
 from typing import NamedTuple, TypeVar
 
-from deckwire.limits import HELLO_CACHE, HELLO_CACHED_BYTES, HELLO_LAYOUTS
+from deckwire.bounded import Bounded
+from deckwire.limits import HELLO_CACHE, HELLO_CACHE_BYTES, HELLO_CACHED_BYTES, HELLO_LAYOUTS
 from deckwire.tls.grease import GREASE
 from deckwire.tls.messages import (
     HELLO_RETRY_REQUEST,
@@ -25,7 +25,7 @@ from deckwire.tls.messages import (
     parse_server_hello,
 )
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=Hello)
 
 _HEADER = Struct(">HH")
 _U16 = Struct(">H")
@@ -49,9 +49,32 @@ _NOT_COMPARED_WHOLE = (
 """GREASE among them is not told at all."""
 
 
+_HELLO_MEMORY, _EXTENSION_MEMORY, _BODY_MEMORY, _NUMBER_MEMORY, _NAME_MEMORY = 800, 96, 144, 40, 56
+"""Bytes of a parsed hello without its lists, and of what stands in them: extensions without and
+with a body, numbers, names of protocols."""
+
+
 def is_short(hello: Hello) -> bool:
     """Whether a hello is short enough to be kept."""
     return hello.size <= HELLO_CACHED_BYTES
+
+
+def memory(hello: Hello) -> int:
+    """Bytes that a parsed hello takes with what it is found by, estimated from above.
+
+    The objects of Python are many times as large as the numbers and lists that they stand for.
+    """
+    size = _HELLO_MEMORY + 2 * hello.size
+    for _, body in hello.extensions:
+        size += _BODY_MEMORY if body else _EXTENSION_MEMORY
+    if isinstance(hello, ClientHello):
+        numbers = (
+            *(hello.cipher_suites, hello.compression_methods, hello.supported_versions),
+            *(hello.supported_groups, hello.ec_point_formats, hello.signature_algorithms),
+            hello.key_share_groups,
+        )
+        size += _NUMBER_MEMORY * sum(map(len, numbers)) + _NAME_MEMORY * len(hello.alpn)
+    return size
 
 
 class Bearing(NamedTuple):
@@ -65,16 +88,17 @@ class Bearing(NamedTuple):
 
 
 class HelloCache:
-    """Parses hellos, the ones seen last by a look-up; bounded by HELLO_CACHE entries of each side.
+    """Parses hellos, the ones seen last by a look-up.
+
+    Bounded by HELLO_CACHE entries and HELLO_CACHE_BYTES, of each side.
 
     What it returns may be an earlier hello of the same kind: its random, session id and keys are
     that one's. The session id of the body at hand is `session_id(body)`.
     """
 
-    def __init__(self, entries: int = HELLO_CACHE) -> None:
-        self._entries = entries
-        self._clients: OrderedDict[bytes, ClientHello] = OrderedDict()
-        self._servers: OrderedDict[bytes, ServerHello] = OrderedDict()
+    def __init__(self, entries: int = HELLO_CACHE, held: int = HELLO_CACHE_BYTES) -> None:
+        self._clients: Bounded[bytes, ClientHello] = Bounded(entries, held)
+        self._servers: Bounded[bytes, ServerHello] = Bounded(entries, held)
         self._client_bearing = Recognition(client_bearing)
         self._server_bearing = Recognition(server_bearing)
 
@@ -91,7 +115,7 @@ class HelloCache:
 
     def _known(
         self,
-        known: OrderedDict[bytes, _T],
+        known: Bounded[bytes, _T],
         bearing_of: Callable[[bytes], bytes | None],
         parse: Callable[[bytes], _T],
         body: bytes,
@@ -101,11 +125,8 @@ class HelloCache:
             return parse(body)
         hello = known.get(bearing)
         if hello is None:
-            hello = known[bearing] = parse(body)
-            if len(known) > self._entries:
-                known.popitem(last=False)
-        else:
-            known.move_to_end(bearing)
+            hello = parse(body)
+            known.keep(bearing, hello, memory(hello))
         return hello
 
 
