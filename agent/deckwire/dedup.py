@@ -35,8 +35,8 @@ _NS = 1_000_000_000
 _DIGEST_BYTES = 16
 _WINDOW_BYTES = 136
 """Of a window beside its key: its entries in a dictionary and a queue, and its time."""
-_SUPPRESSED_BYTES = 288
-"""More of one that has suppressed something: _Window and its numbers."""
+_SUPPRESSED_BYTES = 336
+"""More of one that has suppressed something: _Window, its numbers and one decky."""
 
 Key = str
 """Source, event and fingerprint, with a space behind the first two, which have none."""
@@ -138,10 +138,11 @@ class Dedup:
             self._close_up_to(key)
             return True
         self.counters.suppressed += 1
-        window = self._suppress(key, window, 1, time_ns, time_ns)
-        if window.hosts is None or event.host not in window.hosts:
+        if isinstance(window, int):
+            window = self._suppressing(key, window)
+        window.suppress(1, time_ns, time_ns)
+        if event.host not in window.hosts:
             self._remember(window, event.host)
-        self._evict_excess()
         return False
 
     def told(self, event: Event) -> tuple[Key, int] | None:
@@ -176,15 +177,14 @@ class Dedup:
         A window that has closed meanwhile gets another summary. `deckies` is a bit set of hashed
         deckies.
         """
-        known = self._windows.get(key)
-        if known is None:
+        window = self._windows.get(key)
+        if window is None:
             window = _Window(first_ns)
-            window.suppress(count, first_ns, last_ns)
             self._sum_up(key, window)
-        else:
-            window = self._suppress(key, known, count, first_ns, last_ns)
+        elif isinstance(window, int):
+            window = self._suppressing(key, window)
+        window.suppress(count, first_ns, last_ns)
         window.sketch |= deckies
-        self._evict_excess()
 
     def expired(self, now_ns: int) -> Iterator[Summary]:
         """Close the windows that are over at `now_ns`; all summaries since the last call.
@@ -240,26 +240,27 @@ class Dedup:
         window = self._windows.get(key) if key is not None else None
         return None if key is None or window is None else (key, window)
 
-    def _suppress(
-        self, key: Key, window: int | _Window, count: int, first_ns: int, last_ns: int
-    ) -> _Window:
-        if isinstance(window, int):
-            window = self._windows[key] = _Window(window)
-            self._held += _SUPPRESSED_BYTES
-        window.suppress(count, first_ns, last_ns)
+    def _suppressing(self, key: Key, opened_ns: int) -> _Window:
+        """A window that suppresses something for the first time."""
+        window = self._windows[key] = _Window(opened_ns)
+        self._held += _SUPPRESSED_BYTES
+        self._evict_excess()
         return window
 
     def _remember(self, window: _Window, host: str) -> None:
-        if not self._hosts_left:
+        hosts = window.hosts
+        if not hosts:
+            window.hosts = (host,)
+            return
+        more = 1 if isinstance(hosts, set) else 2
+        if more > self._hosts_left:
             self.counters.hosts_ignored += 1
             return
-        self._hosts_left -= 1
-        if window.hosts is None:
-            window.hosts = (host,)
-        elif isinstance(window.hosts, set):
-            window.hosts.add(host)
+        self._hosts_left -= more
+        if isinstance(hosts, set):
+            hosts.add(host)
         else:
-            window.hosts = {*window.hosts, host}
+            window.hosts = {*hosts, host}
 
     def _evict_excess(self) -> None:
         while len(self._windows) > self._entries or self._held > self._bytes:
@@ -294,7 +295,8 @@ class Dedup:
         if isinstance(window, int):
             return
         self._held -= _SUPPRESSED_BYTES
-        self._hosts_left += len(window.hosts or ())
+        if isinstance(window.hosts, set):
+            self._hosts_left += len(window.hosts)
         self._sum_up(key, window)
 
     def _sum_up(self, key: Key, window: _Window) -> None:
@@ -314,7 +316,7 @@ class Dedup:
                 source=source,
                 key=fingerprint,
                 count=window.count,
-                deckies=max(len(window.hosts or ()), window.sketch.bit_count()),
+                deckies=max(len(window.hosts), window.sketch.bit_count()),
                 first_seen_ns=window.first_ns,
                 last_seen_ns=window.last_ns,
             )
@@ -332,12 +334,14 @@ class _Window:
         self.last_ns = 0
         self.sketch = 0  # bits of hashed deckies on which the kernel suppressed SYNs
         # Most have one, and a set would be the window's largest part.
-        self.hosts: set[str] | tuple[str] | None = None
+        self.hosts: set[str] | tuple[str, ...] = ()
         self.kept = False  # in Dedup._kept
 
     def suppress(self, count: int, first_ns: int, last_ns: int) -> None:
-        self.first_ns = min(self.first_ns, first_ns) if self.count else first_ns
-        self.last_ns = max(self.last_ns, last_ns) if self.count else last_ns
+        if not self.count or first_ns < self.first_ns:
+            self.first_ns = first_ns
+        if not self.count or last_ns > self.last_ns:
+            self.last_ns = last_ns
         self.count += count
 
 

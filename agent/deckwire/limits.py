@@ -117,11 +117,12 @@ ESCAPE_CACHE = 4_096
 DEDUP_ENTRIES = 65_536
 """Dedup windows open at once; the oldest of those that have suppressed nothing makes room."""
 DEDUP_BYTES = 16 * 1_048_576
-"""Bytes that open dedup windows take; one of an IPv4 SYN takes 240, or 530 once it suppresses."""
+"""Bytes that open dedup windows take; one of an IPv4 SYN takes 240, or 580 once it suppresses."""
 DEDUP_KEY = 256
 """Characters of a dedup key's fingerprint kept; the rest of a longer one is hashed."""
 DEDUP_HOSTS = 32_768
-"""Deckies remembered over all open windows together; beyond it their counts are lower bounds."""
+"""Deckies remembered over all open windows together, where a window has more than one; beyond it
+their counts are lower bounds."""
 DEDUP_SUMMARIES = 8_192
 """Windows that have closed before their time and wait to be summed up, a second at most."""
 SINK_QUEUE = 8_192
