@@ -73,7 +73,7 @@ class Connections:
 
     @property
     def held(self) -> int:
-        """Payload bytes that all of them hold, at most."""
+        """Bytes that all of them hold, at most: see Connection.held."""
         return self._held
 
     def opened(self, key: bytes, born_ns: int, handshake: Handshake) -> None:

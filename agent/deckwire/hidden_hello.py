@@ -8,7 +8,6 @@ from typing import NamedTuple
 from deckwire.bounded import Bounded
 from deckwire.limits import TOLD_HELLO_BYTES, TOLD_HELLOS, TOLD_HELLOS_BYTES
 from deckwire.seeded_hash import absorb
-from deckwire.tls.hello_cache import memory
 from deckwire.tls.messages import SESSION_ID_BYTES, ClientHello
 
 _WORDS = Struct(f"<{SESSION_ID_BYTES // 8}Q")
@@ -45,7 +44,7 @@ class ToldHellos:
 
     def remember(self, signature: int, hello: ClientHello) -> bool:
         """Keep what a signature stands for; False if it takes more than TOLD_HELLO_BYTES."""
-        size = memory(hello)
+        size = hello.memory
         return size <= TOLD_HELLO_BYTES and self._hellos.keep(signature, hello, size)
 
     def recall(self, signature: int) -> ClientHello | None:

@@ -15,11 +15,11 @@ STREAM_PIECES = 512
 CONNECTIONS = 8_192
 """Connections with TLS under way; the one silent for longest makes room, counted."""
 CONNECTIONS_BYTES = 16 * 1_048_576
-"""Payload bytes that all of them may hold together."""
-STRAY_CONNECTIONS = 2_048
+"""Bytes that all of them may hold together: payload, and hellos as they were read."""
+STRAY_CONNECTIONS = 1_024
 """Those among them that were met in the middle, which any source can forge."""
 STRAY_CONNECTIONS_BYTES = 4 * 1_048_576
-"""Payload bytes that these may hold together."""
+"""The same of these."""
 EARLY_PIECES = 64
 """Segments kept of a direction before it is known where its TLS begins."""
 RECENT_HANDSHAKES = 8_192
@@ -116,7 +116,7 @@ ESCAPE_CACHE = 4_096
 """Characters whose escaped form is remembered."""
 DEDUP_ENTRIES = 65_536
 """Dedup windows open at once; the oldest of those that have suppressed nothing makes room."""
-DEDUP_BYTES = 16 * 1_048_576
+DEDUP_BYTES = 12 * 1_048_576
 """Bytes that open dedup windows take; one of an IPv4 SYN takes 240, or 580 once it suppresses."""
 DEDUP_KEY = 256
 """Characters of a dedup key's fingerprint kept; the rest of a longer one is hashed."""

@@ -61,7 +61,6 @@ from deckwire.suppression import SERVICE_FLOW, SERVICE_HANDSHAKE, Hidden, servic
 from deckwire.tables import OpenFlow, Tables
 from deckwire.teller import Fate, Teller
 from deckwire.tls.hello_cache import is_short
-from deckwire.tls.hello_cache import memory as hello_memory
 
 _K = TypeVar("_K")
 _D = TypeVar("_D")
@@ -102,7 +101,9 @@ class Pipeline:
         self._describe_client = _described(
             client_fields.describe, choices, is_short, client_fields.memory
         )
-        self._describe_server = _described(server_fields.describe, choices, is_short, hello_memory)
+        self._describe_server = _described(
+            server_fields.describe, choices, is_short, server_fields.memory
+        )
         self._describe_stack: Described[Identity, Stack] = _described(
             stack_fields.describe, choices
         )

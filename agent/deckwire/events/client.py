@@ -9,7 +9,6 @@ from deckwire.events.choices import Choices
 from deckwire.events.place import Fields
 from deckwire.fingerprints import decnet, ja3, ja4
 from deckwire.tls.grease import is_grease
-from deckwire.tls.hello_cache import memory as hello_memory
 from deckwire.tls.messages import ClientHello
 from deckwire.tls.registry import group_name, is_post_quantum, version_name
 
@@ -68,7 +67,7 @@ def memory(hello: ClientHello) -> int:
     """Bytes that a hello takes with its fields, estimated from above."""
     numbers = len(hello.cipher_suites) + len(hello.extensions)
     return (
-        hello_memory(hello)
+        hello.memory
         + _FIELDS_MEMORY
         + 2 * hello.size
         + _DECIMAL_MEMORY * numbers

@@ -49,32 +49,9 @@ _NOT_COMPARED_WHOLE = (
 """GREASE among them is not told at all."""
 
 
-_HELLO_MEMORY, _EXTENSION_MEMORY, _BODY_MEMORY, _NUMBER_MEMORY, _NAME_MEMORY = 800, 96, 144, 40, 56
-"""Bytes of a parsed hello without its lists, and of what stands in them: extensions without and
-with a body, numbers, names of protocols."""
-
-
 def is_short(hello: Hello) -> bool:
     """Whether a hello is short enough to be kept."""
     return hello.size <= HELLO_CACHED_BYTES
-
-
-def memory(hello: Hello) -> int:
-    """Bytes that a parsed hello takes with what it is found by, estimated from above.
-
-    The objects of Python are many times as large as the numbers and lists that they stand for.
-    """
-    size = _HELLO_MEMORY + 2 * hello.size
-    for _, body in hello.extensions:
-        size += _BODY_MEMORY if body else _EXTENSION_MEMORY
-    if isinstance(hello, ClientHello):
-        numbers = (
-            *(hello.cipher_suites, hello.compression_methods, hello.supported_versions),
-            *(hello.supported_groups, hello.ec_point_formats, hello.signature_algorithms),
-            hello.key_share_groups,
-        )
-        size += _NUMBER_MEMORY * sum(map(len, numbers)) + _NAME_MEMORY * len(hello.alpn)
-    return size
 
 
 class Bearing(NamedTuple):
@@ -126,7 +103,7 @@ class HelloCache:
         hello = known.get(bearing)
         if hello is None:
             hello = parse(body)
-            known.keep(bearing, hello, memory(hello))
+            known.keep(bearing, hello, hello.memory)
         return hello
 
 
