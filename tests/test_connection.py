@@ -17,6 +17,7 @@ from deckwire.handshake import Handshake
 from deckwire.limits import EARLY_PIECES, HANDSHAKE_BYTES, STREAM_BYTES
 from deckwire.sample import SegmentSample
 from deckwire.tls.hello_cache import HelloCache
+from deckwire.tls.messages import parse_server_hello
 from fingerprints.frames import syn
 from tls.flights import (
     Flight,
@@ -161,6 +162,19 @@ def test_tls12_tells_hello_session_and_certificate() -> None:
     assert (certificates.chain_length, certificates.from_client) == (1, False)
     assert certificates.client is hello.hello
     assert watched.done
+
+
+def test_hellos_count_as_what_they_take_in_memory() -> None:
+    """They are as large as their sender likes, and far larger than on the wire."""
+    suites = bytes(range(1, 201)) * 9
+    body = client_hello(suites=suites)
+    watched = connection()
+    run([Part(CLIENT, 0, record(message(1, body)))], watched, finish=False)
+    assert watched.hello is not None
+    assert watched.held == len(record(message(1, body))) + watched.hello.memory
+    assert watched.hello.memory > 10 * len(body)
+    watched.finish()
+    assert watched.held == 0
 
 
 def test_tls13_is_done_at_the_server_hello() -> None:
@@ -489,7 +503,7 @@ def test_a_huge_message_is_refused() -> None:
     parts[1] = parts[1]._replace(offset=start)
     assert kinds(run(parts, watched, finish=False)) == ["SessionSeen"]
     assert watched.malformed == 1
-    assert watched.held == 0
+    assert watched.held == parse_server_hello(server_hello()).memory
 
 
 FLIGHTS = [

@@ -172,6 +172,56 @@ def test_bytes_are_bounded_too(connections: Connections, monkeypatch: pytest.Mon
     assert connections.held == 200
 
 
+def test_those_met_in_the_middle_make_room_for_each_other(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STRAY_CONNECTIONS", 2)
+    half = FLIGHT.client[:100]
+    connections.add(segment(1, half))
+    for number in (2, 3):
+        connections.add(segment(number, half, stray=True))
+        assert connections.over_bounds() is None
+    connections.add(segment(2, FLIGHT.client[100:120], seq=200, start=False, stray=True))
+    connections.add(segment(4, half, stray=True))
+    evicted = connections.over_bounds()
+    assert evicted is not None
+    assert evicted[0].key == key(3)
+    assert connections.over_bounds() is None
+    assert (len(connections), connections.counters.evicted) == (3, 1)
+    assert connections.held == 320
+
+
+def test_bytes_of_those_met_in_the_middle_are_bounded_apart(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STRAY_CONNECTIONS_BYTES", 250)
+    for number in range(6):
+        connections.add(segment(number, FLIGHT.client[:100], stray=bool(number % 2)))
+    evicted = connections.over_bounds()
+    assert evicted is not None
+    assert evicted[0].key == key(1)
+    assert connections.over_bounds() is None
+    assert connections.end(key(3), 1) is not None
+    connections.add(segment(7, FLIGHT.client[:100], stray=True))
+    assert connections.over_bounds() is None
+
+
+def test_those_met_in_the_middle_make_room_for_all_others(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONNECTIONS", 2)
+    half = FLIGHT.client[:100]
+    for number, stray in enumerate((False, True, False)):
+        connections.add(segment(number, half, stray=stray))
+    evicted = connections.over_bounds()
+    assert evicted is not None
+    assert evicted[0].key == key(1)
+    connections.add(segment(3, half))
+    evicted = connections.over_bounds()
+    assert evicted is not None
+    assert evicted[0].key == key(0)
+
+
 def test_an_end_tells_what_was_cut(connections: Connections) -> None:
     connections.add(segment(1, FLIGHT.client[:150]))
     ended = connections.end(key(1), 1)
@@ -282,6 +332,8 @@ class Accounting(RuleBasedStateMachine):
         self.limits = pytest.MonkeyPatch()
         self.limits.setattr(module, "CONNECTIONS", 3)
         self.limits.setattr(module, "CONNECTIONS_BYTES", 2_000)
+        self.limits.setattr(module, "STRAY_CONNECTIONS", 2)
+        self.limits.setattr(module, "STRAY_CONNECTIONS_BYTES", 700)
 
     def teardown(self) -> None:
         self.limits.undo()
@@ -294,7 +346,10 @@ class Accounting(RuleBasedStateMachine):
         start=st.booleans(),
     )
     def sample(self, number: int, data: bytes, sender: int, seq: int, start: bool) -> None:
-        self.connections.add(segment(number, data, sender=sender, seq=seq, start=start))
+        stray = number > 3
+        self.connections.add(
+            segment(number, data, sender=sender, seq=seq, start=start, stray=stray)
+        )
         while self.connections.over_bounds() is not None:
             pass
 

@@ -6,6 +6,7 @@ import pytest
 
 from deckwire import hidden_hello
 from deckwire.hidden_hello import HiddenHello, ToldHellos, session_id_hash
+from deckwire.limits import TOLD_HELLO_BYTES
 from deckwire.tls.messages import parse_client_hello
 from tls.flights import client_hello
 
@@ -42,3 +43,12 @@ def test_a_session_id_is_known_by_its_hash(size: int) -> None:
 
 def test_no_session_id_is_nobodys() -> None:
     assert not HiddenHello(1, 0, 0, 0x5EED).has_session_id(b"")
+
+
+def test_a_hello_that_takes_much_memory_is_not_remembered() -> None:
+    told = ToldHellos()
+    large = parse_client_hello(client_hello(suites=bytes(900)))
+    assert large.memory > TOLD_HELLO_BYTES
+    assert told.remember(1, HELLO)
+    assert not told.remember(2, large)
+    assert told.recall(2) is None

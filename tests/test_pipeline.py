@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,12 +27,13 @@ from conversation import (
     Conversation,
     in_time,
 )
-from deckwire import abi, hidden_hello, pipeline
+from deckwire import abi, assembly, hidden_hello, pipeline
 from deckwire.captures import Frame
 from deckwire.config import Budgets, Settings
 from deckwire.connection import Connection, Observation
 from deckwire.containment import Containment
 from deckwire.deckies import Decky, Registry, parse_address
+from deckwire.dedup import Dedup
 from deckwire.flow import FlowRecord, ends
 from deckwire.preparation import kernel_settings
 from deckwire.tables import FlowBatch, OpenFlow, Tables
@@ -518,6 +521,58 @@ def test_kernel_suppression_ends_with_the_window(lab: ReplayLab) -> None:
     assert [s["count"] for s in of(events, "dedup_summary")] == [2, 1]
 
 
+def syn_at(seconds: float, source: str, port: int = 40_000) -> Conversation:
+    start_ns = START_NS + round(seconds * SECOND)
+    return Conversation(source, client_port=port, client_iss=port, start_ns=start_ns).syn()
+
+
+@pytest.mark.parametrize("how", [DEDUP, SETTINGS])
+def test_a_flood_from_spoofed_sources_leaves_the_windows_of_who_comes_again(
+    lab: ReplayLab, monkeypatch: pytest.MonkeyPatch, how: Settings
+) -> None:
+    """Whether the kernel or the agent suppressed what came again."""
+    monkeypatch.setattr(assembly, "Dedup", partial(Dedup, entries=64))
+    honest = [syn_at(at, CLIENT, 40_000 + n) for n, at in enumerate((0, 1, 100, 101, 200))]
+    flood = [syn_at(2 + n / 2, f"203.0.113.{n}") for n in range(200)]
+    again = syn_at(150, "203.0.113.0", 41_000)
+    with kernel(lab, how):
+        events = lab.frames(in_time(*honest, *flood, again), [DECKY], DEDUP)
+    assert lab.last is not None
+    sums = lab.last.stats.sums()
+    assert 130 <= sums["dedup_evicted"] <= 150
+    syns = of(events, "tcp_syn_fingerprint")
+    told = Counter(syn["src_ip"] for syn in syns)
+    assert told[CLIENT] == 1
+    # Its window made room for others': the kernel did not hide it any longer.
+    assert told["203.0.113.0"] == 2
+    assert len(syns) == 202
+    (summary,) = of(events, "dedup_summary")
+    assert (summary["src_ip"], summary["count"]) == (CLIENT, 4)
+
+
+def test_what_an_evicted_window_hid_is_summed_up(
+    lab: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every source sends twice: windows that suppress are too many for all of them to stay."""
+    monkeypatch.setattr(assembly, "Dedup", partial(Dedup, entries=32))
+    sent = [
+        syn_at(n / 2 + later, f"203.0.113.{n}", 40_000 + later)
+        for n in range(200)
+        for later in (0, 1)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*sent), [DECKY], DEDUP)
+    assert lab.last is not None
+    sums = lab.last.stats.sums()
+    assert sums["dedup_evicted"] > 100
+    assert sums["syn_suppressed"] > 100
+    assert sums["dedup_summaries_lost"] == 0
+    told = Counter(syn["src_ip"] for syn in of(events, "tcp_syn_fingerprint"))
+    for summary in of(events, "dedup_summary"):
+        told[summary["src_ip"]] += summary["count"]
+    assert told == {f"203.0.113.{n}": 2 for n in range(200)}
+
+
 # --- the registry ---
 
 
@@ -753,7 +808,8 @@ def test_a_connection_that_another_took_the_place_of_stays_counted(
         present.append(counted_sources(small))
 
     def frames() -> Iterator[Frame]:
-        yield from then(held(count), act, later(seconds).frames)
+        # The second frame confirms the first one's stamp, which is far from those before.
+        yield from then(held(count), act, in_time(later(seconds), later(seconds + 0.1)))
         look()
 
     small.frames(frames(), [DECKY])

@@ -14,8 +14,10 @@ from replaying import ReplayLab
 pytestmark = pytest.mark.root
 
 SIGNATURE = 0x0001_2345_6789_ABCD
-WINDOW = ("192.0.2.9", "tcp_handshake", "198.51.100.7|443")
-LATER = ("192.0.2.9", "tcp_handshake", "198.51.100.8|443")
+WINDOW = "192.0.2.9 tcp_handshake 198.51.100.7|443"
+LATER = "192.0.2.9 tcp_handshake 198.51.100.8|443"
+GRAIN = 1 << 28
+"""Ends of windows are multiples of it."""
 
 
 @pytest.fixture
@@ -49,11 +51,11 @@ def hide(table: Map, signature: int = SIGNATURE, **kernel: int) -> None:
 
 def test_a_window_is_written_counted_and_taken_once(table: Map) -> None:
     suppression = Suppression(table)
-    assert list(suppression.open(SIGNATURE, WINDOW, 500)) == []
+    assert list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN)) == []
     opened = entry(table)
     assert opened == {
         "signature": SIGNATURE,
-        "expires_ns": 500,
+        "expires_ns": 500 * GRAIN,
         "decided": 1,
         "suppressed": 0,
         "first_ns": 0,
@@ -61,31 +63,31 @@ def test_a_window_is_written_counted_and_taken_once(table: Map) -> None:
         "deckies": 0,
     }
     hide(table, suppressed=4, first_ns=110, last_ns=190, deckies=0b101)
-    assert list(suppression.over(499)) == []
-    assert list(suppression.over(500)) == [Hidden(WINDOW, 4, 110, 190, 0b101)]
+    assert list(suppression.over(500 * GRAIN - 1)) == []
+    assert list(suppression.over(500 * GRAIN)) == [Hidden(WINDOW, 4, 110, 190, 0b101)]
     assert list(suppression.over(None)) == []
     assert entry(table)["suppressed"] == 0
-    assert entry(table)["expires_ns"] == 500
+    assert entry(table)["expires_ns"] == 500 * GRAIN
 
 
 def test_it_hides_until_the_window_is_over(table: Map) -> None:
     suppression = Suppression(table)
-    assert not suppression.hides(SIGNATURE, 100)
-    list(suppression.open(SIGNATURE, WINDOW, 500))
-    assert suppression.hides(SIGNATURE, 499)
-    assert not suppression.hides(SIGNATURE, 500)
-    assert not suppression.hides(SIGNATURE ^ 1, 499)
+    assert not suppression.hides(SIGNATURE, 100 * GRAIN)
+    list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN))
+    assert suppression.hides(SIGNATURE, 500 * GRAIN - 1)
+    assert not suppression.hides(SIGNATURE, 500 * GRAIN)
+    assert not suppression.hides(SIGNATURE ^ 1, 500 * GRAIN - 1)
 
 
 def test_what_the_kernel_hid_on_its_own_belongs_to_the_window(table: Map) -> None:
     hide(table, suppressed=2, first_ns=10, last_ns=20)
-    opened = Suppression(table).open(SIGNATURE, WINDOW, 500)
+    opened = Suppression(table).open(SIGNATURE, WINDOW, 500 * GRAIN)
     assert list(opened) == [Hidden(WINDOW, 2, 10, 20, 0)]
 
 
 def test_a_slot_that_another_signature_took_over_tells_nothing(table: Map) -> None:
     suppression = Suppression(table)
-    list(suppression.open(SIGNATURE, WINDOW, 500))
+    list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN))
     hide(table, SIGNATURE ^ 1, suppressed=3)
     assert list(suppression.close(SIGNATURE)) == []
     assert entry(table)["suppressed"] == 3
@@ -93,35 +95,67 @@ def test_a_slot_that_another_signature_took_over_tells_nothing(table: Map) -> No
 
 def test_a_window_that_loses_its_slot_keeps_its_count(table: Map) -> None:
     suppression = Suppression(table)
-    list(suppression.open(SIGNATURE, WINDOW, 500))
+    list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN))
     hide(table, suppressed=3, first_ns=110, last_ns=120)
-    assert list(suppression.open(SIGNATURE ^ 1, LATER, 600)) == [Hidden(WINDOW, 3, 110, 120, 0)]
+    assert list(suppression.open(SIGNATURE ^ 1, LATER, 600 * GRAIN)) == [
+        Hidden(WINDOW, 3, 110, 120, 0)
+    ]
     assert list(suppression.over(None)) == []
 
 
-def test_windows_stay_within_the_table(table: Map) -> None:
+def test_a_slot_has_one_window(table: Map) -> None:
     suppression = Suppression(table)
-    list(suppression.open(SIGNATURE, WINDOW, 500))
+    for n in range(table.max_entries):
+        suppression.open(SIGNATURE + (n << 32), WINDOW, 500 * GRAIN)
+    assert len(suppression) == table.max_entries
     hide(table, suppressed=1, first_ns=110, last_ns=110)
-    # One slot is used twice, that of SIGNATURE is left to it.
-    others = [SIGNATURE + (n << 32) for n in range(1, table.max_entries)]
-    others.append(others[0] ^ 1)
-    found = [hidden for other in others for hidden in suppression.open(other, LATER, 600)]
+    found = [
+        hidden
+        for n in range(table.max_entries)
+        for hidden in suppression.open(SIGNATURE + (n << 32) ^ 1, LATER, 600 * GRAIN)
+    ]
     assert found == [Hidden(WINDOW, 1, 110, 110, 0)]
     assert len(suppression) == table.max_entries
+    assert not suppression.hides(SIGNATURE, 100)
+    assert suppression.hides(SIGNATURE ^ 1, 100)
+    assert list(suppression.over(500 * GRAIN)) == []
+    assert len(suppression) == table.max_entries
+    list(suppression.over(600 * GRAIN))
+    assert len(suppression) == 0
+
+
+def test_a_window_ends_in_the_kernel_a_little_before_its_end(table: Map) -> None:
+    suppression = Suppression(table)
+    suppression.open(SIGNATURE, WINDOW, 500 * GRAIN + GRAIN // 2)
+    assert entry(table)["expires_ns"] == 500 * GRAIN
+    assert not suppression.hides(SIGNATURE, 500 * GRAIN)
+
+
+def test_what_makes_room_is_hidden_no_longer(table: Map) -> None:
+    suppression = Suppression(table)
+    other = SIGNATURE + (1 << 32)
+    suppression.open(SIGNATURE, WINDOW, 500 * GRAIN)
+    suppression.open(other, LATER, 600 * GRAIN)
+    hide(table, suppressed=2, first_ns=110, last_ns=120)
+    hide(table, other, suppressed=1, first_ns=110, last_ns=120)
+    assert list(suppression.release(500 * GRAIN)) == [Hidden(WINDOW, 2, 110, 120, 0)]
+    assert set(entry(table).values()) == {0}
+    assert not suppression.hides(SIGNATURE, 100)
+    assert suppression.hides(other, 100)
+    assert entry(table, other)["suppressed"] == 1
 
 
 def test_windows_close_at_their_ends_whenever_they_were_opened(table: Map) -> None:
     suppression = Suppression(table)
     other, third = SIGNATURE + (1 << 32), SIGNATURE + (2 << 32)
-    suppression.open(SIGNATURE, WINDOW, 700)
-    suppression.open(other, LATER, 500)
-    suppression.open(third, LATER, 600)
+    suppression.open(SIGNATURE, WINDOW, 700 * GRAIN)
+    suppression.open(other, LATER, 500 * GRAIN)
+    suppression.open(third, LATER, 600 * GRAIN)
     hide(table, other, suppressed=1, first_ns=110, last_ns=110)
-    assert list(suppression.over(500)) == [Hidden(LATER, 1, 110, 110, 0)]
-    suppression.open(third, LATER, 800)
+    assert list(suppression.over(500 * GRAIN)) == [Hidden(LATER, 1, 110, 110, 0)]
+    suppression.open(third, LATER, 800 * GRAIN)
     hide(table, third, suppressed=1, first_ns=120, last_ns=120)
-    assert list(suppression.over(700)) == []
+    assert list(suppression.over(700 * GRAIN)) == []
     assert len(suppression) == 1
     assert list(suppression.over(None)) == [Hidden(LATER, 1, 120, 120, 0)]
 
@@ -129,15 +163,15 @@ def test_windows_close_at_their_ends_whenever_they_were_opened(table: Map) -> No
 def test_what_is_remembered_of_ends_is_bounded(table: Map) -> None:
     suppression = Suppression(table)
     for n in range(3 * table.max_entries):
-        suppression.open(SIGNATURE, WINDOW, 500 + n)
-    assert list(suppression.over(499 + n)) == []
+        suppression.open(SIGNATURE, WINDOW, (500 + n) * GRAIN)
+    assert list(suppression.over((500 + n) * GRAIN - 1)) == []
     hide(table, suppressed=1, first_ns=110, last_ns=110)
-    assert list(suppression.over(500 + n)) == [Hidden(WINDOW, 1, 110, 110, 0)]
+    assert list(suppression.over((500 + n) * GRAIN)) == [Hidden(WINDOW, 1, 110, 110, 0)]
 
 
 def test_what_is_withdrawn_is_hidden_no_longer(table: Map) -> None:
     suppression = Suppression(table)
-    suppression.open(SIGNATURE, WINDOW, 500)
+    suppression.open(SIGNATURE, WINDOW, 500 * GRAIN)
     hide(table, suppressed=2, first_ns=110, last_ns=120)
     assert list(suppression.withdraw(SIGNATURE ^ 1)) == []
     assert entry(table)["suppressed"] == 2

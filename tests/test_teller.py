@@ -113,11 +113,29 @@ def test_what_the_kernel_suppressed_belongs_to_the_window(teller: Teller, output
     assert teller.counts[Fate.DEDUPLICATED] == 1
 
 
-def test_a_window_that_has_closed_takes_no_more(teller: Teller, output: Output) -> None:
+def test_what_comes_after_a_window_has_closed_has_a_summary_of_its_own(
+    teller: Teller, output: Output
+) -> None:
     teller.tell(at(0))
     opened = teller.window(at(0))
     assert opened is not None
     teller.close_windows(2_000 * S)
     teller.add_suppressed(opened[0], count=7, first_ns=0, last_ns=0, deckies=1)
+    teller.close_windows(2_001 * S)
+    assert dict(output.taken[-1].fields)["count"] == 7
     teller.close_windows(3_000 * S, all_of_them=True)
-    assert len(output.taken) == 1
+    assert len(output.taken) == 2
+
+
+def test_what_makes_room_is_summed_up(output: Output) -> None:
+    teller = Teller(Dedup(300, entries=16), output.offer, "sensor", Uncontained())
+    made = [at(0)._replace(fingerprint=str(number)) for number in range(16)]
+    for event in made:
+        assert teller.tell(event) is Fate.TOLD
+        assert teller.tell(event) is Fate.DEDUPLICATED
+    end_ns = teller.crowded()
+    assert end_ns == 1_300 * S
+    teller.make_room(end_ns, 1_001 * S)
+    assert teller.crowded() is None
+    summaries = [dict(event.fields)["key"] for event in output.taken[16:]]
+    assert summaries == ["0", "1"]

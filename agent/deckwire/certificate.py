@@ -11,7 +11,6 @@ import hashlib
 import ipaddress
 import sys
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from itertools import islice
@@ -22,10 +21,12 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from deckwire import curves, self_signature
 from deckwire import der as asn1
+from deckwire.bounded import Bounded
 from deckwire.der import DerError
 from deckwire.limits import (
     CERTIFICATE_ATTRIBUTES,
     CERTIFICATE_CACHE,
+    CERTIFICATE_CACHE_BYTES,
     CERTIFICATE_CACHED_BYTES,
     CERTIFICATE_EXTENSIONS,
     CERTIFICATE_SANS,
@@ -137,19 +138,20 @@ def describe(certificate: bytes) -> Certificate:
 
 def is_kept(certificate: Certificate) -> bool:
     """Whether its texts are short enough to be kept: CERTIFICATE_CACHED_BYTES."""
-    return _memory(certificate) <= CERTIFICATE_CACHED_BYTES
+    return memory(certificate) <= CERTIFICATE_CACHED_BYTES
 
 
 class CertificateCache:
     """`describe`, remembering the certificates described last by their SHA-256.
 
     Servers send the same few certificates all the time. One whose texts are longer than
-    CERTIFICATE_CACHED_BYTES is not kept, so that the memory has a bound.
+    CERTIFICATE_CACHED_BYTES is not kept, and all together take CERTIFICATE_CACHE_BYTES at most.
     """
 
-    def __init__(self, entries: int = CERTIFICATE_CACHE) -> None:
-        self._entries = entries
-        self._known: OrderedDict[bytes, Certificate] = OrderedDict()
+    def __init__(
+        self, entries: int = CERTIFICATE_CACHE, held: int = CERTIFICATE_CACHE_BYTES
+    ) -> None:
+        self._known: Bounded[bytes, Certificate] = Bounded(entries, held)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -159,13 +161,10 @@ class CertificateCache:
         digest = hashlib.sha256(certificate).digest()
         known = self._known.get(digest)
         if known is not None:
-            self._known.move_to_end(digest)
             return known
         described = describe(certificate)
         if is_kept(described):
-            self._known[digest] = described
-            if len(self._known) > self._entries:
-                self._known.popitem(last=False)
+            self._known.keep(digest, described, memory(described))
         return described
 
 
@@ -590,7 +589,7 @@ def _self_signed(certificate: bytes, parts: _Parts, key: _Key) -> bool | None:
     return self_signature.verifies(certificate, key.der, key.algorithm)
 
 
-def _memory(certificate: Certificate) -> int:
+def memory(certificate: Certificate) -> int:
     """Bytes that the texts of a description take."""
     return sum(
         sum(map(sys.getsizeof, value)) if isinstance(value, tuple) else sys.getsizeof(value)

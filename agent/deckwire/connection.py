@@ -249,6 +249,8 @@ class Connection:
     """Messages where none of their kind can be: told to nobody."""
     malformed = 0
     """Messages whose bodies, and streams whose records, are not what they should be."""
+    _hellos_held = 0
+    """Bytes of both hellos, shared with others or not."""
     _session_id = b""
     """The client's: its hello may be another's of the same kind."""
     _find_hidden: Callable[[], HiddenHello | None] | None = None
@@ -295,8 +297,11 @@ class Connection:
 
     @property
     def held(self) -> int:
-        """Payload bytes that it holds, at most."""
-        return self._sides[0].held + self._sides[1].held
+        """Bytes that it holds, at most: payload and what hellos were read to."""
+        low, high = self._sides
+        if low.closed and high.closed:
+            return 0
+        return low.held + high.held + self._hellos_held
 
     @property
     def done(self) -> bool:
@@ -401,6 +406,7 @@ class Connection:
             side.restart()
             return
         self.hello = hello
+        self._hellos_held += hello.memory
         self._session_id = session_id(body)
         seen.append(HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature))
 
@@ -415,6 +421,7 @@ class Connection:
             side.restart()
             return
         self._server = server
+        self._hellos_held += server.memory
         self._server_head = body[:HEAD_BYTES]
         self._session = SessionSeen(side.last_ns, server, None, None)
         version = server.selected_version or server.legacy_version

@@ -9,7 +9,13 @@ from functools import partial
 
 from deckwire.connection import Connection, Observation
 from deckwire.handshake import Handshake
-from deckwire.limits import CONNECTIONS, CONNECTIONS_BYTES, RECENT_HANDSHAKES
+from deckwire.limits import (
+    CONNECTIONS,
+    CONNECTIONS_BYTES,
+    RECENT_HANDSHAKES,
+    STRAY_CONNECTIONS,
+    STRAY_CONNECTIONS_BYTES,
+)
 from deckwire.sample import SegmentSample
 from deckwire.tls.hello_cache import HelloCache
 
@@ -23,7 +29,7 @@ class Counters:
 
     opened: int = 0
     evicted: int = 0
-    """Connections dropped because of CONNECTIONS or CONNECTIONS_BYTES; told as far as they went."""
+    """Connections dropped because of a bound; told as far as they went."""
     after_done: int = 0
     """Segments of connections of which all was told: expected, they are dropped here."""
     misplaced: int = 0
@@ -33,7 +39,11 @@ class Counters:
 
 
 class Connections:
-    """TLS under way, by connection; the one silent for longest makes room."""
+    """TLS under way, by connection; the one silent for longest makes room.
+
+    Those met in the middle make room for each other first: anybody can forge them from any source,
+    and they must not push out those whose handshake was seen.
+    """
 
     def __init__(
         self,
@@ -53,14 +63,17 @@ class Connections:
         self._open: OrderedDict[Identity, Connection] = OrderedDict()
         self._recent: OrderedDict[Identity, Handshake] = OrderedDict()
         self._done: OrderedDict[Identity, None] = OrderedDict()
+        self._strays: OrderedDict[Identity, Connection] = OrderedDict()
+        """Of those open, the ones met in the middle, in the same order."""
         self._held = 0
+        self._strays_held = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
     @property
     def held(self) -> int:
-        """Payload bytes that all of them hold, at most."""
+        """Bytes that all of them hold, at most: see Connection.held."""
         return self._held
 
     def opened(self, key: bytes, born_ns: int, handshake: Handshake) -> None:
@@ -82,6 +95,8 @@ class Connections:
         if connection is not None:
             held = connection.held
             self._open.move_to_end(identity)
+            if identity in self._strays:
+                self._strays.move_to_end(identity)
         elif identity in self._done:
             self.counters.after_done += 1
             return None
@@ -93,10 +108,15 @@ class Connections:
             # It may hold more or less than before, and goes on if it was there before.
             if identity in self._open:
                 self._held += connection.held - held
+            if identity in self._strays:
+                self._strays_held += connection.held - held
             raise
         if not connection.done:
             self._held += connection.held - held
             self._open[identity] = connection
+            if sample.stray:
+                self._strays_held += connection.held - held
+                self._strays[identity] = connection
             return connection, seen
         # Most connections are done with their first sample: they never stand among the open ones.
         self._drop(identity, held)
@@ -108,10 +128,14 @@ class Connections:
 
     def over_bounds(self) -> tuple[Connection, list[Observation]] | None:
         """Drop the connection silent for longest if there are too many; call until None."""
-        if len(self._open) <= CONNECTIONS and self._held <= CONNECTIONS_BYTES:
+        if len(self._strays) > STRAY_CONNECTIONS or self._strays_held > STRAY_CONNECTIONS_BYTES:
+            crowd = self._strays
+        elif len(self._open) > CONNECTIONS or self._held > CONNECTIONS_BYTES:
+            crowd = self._strays or self._open
+        else:
             return None
         self.counters.evicted += 1
-        return self._finish(next(iter(self._open.values())))
+        return self._finish(next(iter(crowd.values())))
 
     def end(self, key: bytes, born_ns: int) -> tuple[Connection, list[Observation]] | None:
         """A connection is over; None if nothing of it was being read."""
@@ -148,9 +172,11 @@ class Connections:
         return connection, seen
 
     def _drop(self, identity: Identity, held: int) -> None:
-        """It is open no longer, if it was; `held` is its part of the sum."""
+        """It is open no longer, if it was; `held` is its part of the sums."""
         self._held -= held
         self._open.pop(identity, None)
+        if self._strays.pop(identity, None) is not None:
+            self._strays_held -= held
 
     def _count(self, connection: Connection) -> None:
         self.counters.misplaced += connection.misplaced

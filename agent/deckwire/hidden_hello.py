@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from struct import Struct
 from typing import NamedTuple
 
-from deckwire.limits import TOLD_HELLOS
+from deckwire.bounded import Bounded
+from deckwire.limits import TOLD_HELLO_BYTES, TOLD_HELLOS, TOLD_HELLOS_BYTES
 from deckwire.seeded_hash import absorb
 from deckwire.tls.messages import SESSION_ID_BYTES, ClientHello
 
@@ -32,28 +32,24 @@ class HiddenHello(NamedTuple):
 class ToldHellos:
     """ClientHellos by the kernel's signature, as the agent told them last; the oldest makes room.
 
-    Bounded by TOLD_HELLOS; the kernel hashes no hello of more than HELLO_BYTES (bpf/limits.h).
+    Bounded by TOLD_HELLOS and TOLD_HELLOS_BYTES; the kernel hashes no hello of more than
+    HELLO_BYTES (bpf/limits.h).
     """
 
     def __init__(self) -> None:
-        self._hellos: OrderedDict[int, ClientHello] = OrderedDict()
+        self._hellos: Bounded[int, ClientHello] = Bounded(TOLD_HELLOS, TOLD_HELLOS_BYTES)
 
     def __len__(self) -> int:
         return len(self._hellos)
 
-    def remember(self, signature: int, hello: ClientHello) -> None:
-        """Keep what a signature stands for."""
-        self._hellos[signature] = hello
-        self._hellos.move_to_end(signature)
-        if len(self._hellos) > TOLD_HELLOS:
-            self._hellos.popitem(last=False)
+    def remember(self, signature: int, hello: ClientHello) -> bool:
+        """Keep what a signature stands for; False if it takes more than TOLD_HELLO_BYTES."""
+        size = hello.memory
+        return size <= TOLD_HELLO_BYTES and self._hellos.keep(signature, hello, size)
 
     def recall(self, signature: int) -> ClientHello | None:
         """An equal hello in all that is told of one; None if it made room for others."""
-        hello = self._hellos.get(signature)
-        if hello is not None:
-            self._hellos.move_to_end(signature)
-        return hello
+        return self._hellos.get(signature)
 
 
 def session_id_hash(session_id: bytes, seed: int) -> int:

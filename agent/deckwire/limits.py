@@ -14,23 +14,27 @@ STREAM_PIECES = 512
 # --- connections whose handshake bytes are being read -----------------------------------------
 CONNECTIONS = 8_192
 """Connections with TLS under way; the one silent for longest makes room, counted."""
-CONNECTIONS_BYTES = 64 * 1_048_576
-"""Payload bytes that all of them may hold together."""
+CONNECTIONS_BYTES = 16 * 1_048_576
+"""Bytes that all of them may hold together: payload, and hellos as they were read."""
+STRAY_CONNECTIONS = 1_024
+"""Those among them that were met in the middle, which any source can forge."""
+STRAY_CONNECTIONS_BYTES = 4 * 1_048_576
+"""The same of these."""
 EARLY_PIECES = 64
 """Segments kept of a direction before it is known where its TLS begins."""
 RECENT_HANDSHAKES = 8_192
 """Openings kept from a handshake's end to its first TLS segment; older ones are read back."""
-PLACES = 4_096
+PLACES = 2_048
 """Places of connections kept between the events of one."""
-STACKS = 4_096
+STACKS = 1_024
 """Fields of SYNs kept by the kernel's signature."""
-SYSTEMS = 4_096
+SYSTEMS = 1_024
 """Systems of SYNs and SYN-ACKs kept by all that a signature looks at."""
 OPTION_WALKS = 1_024
 """Options of SYNs and SYN-ACKs whose reading is kept."""
 LATENCIES = 1_024
 """Round trips whose fields are kept between the events of a connection, of each kind."""
-TEXT_CACHE = 16_384
+TEXT_CACHE = 4_096
 """Addresses whose text is kept."""
 
 # --- connect scans ----------------------------------------------------------------------------
@@ -61,8 +65,14 @@ CERTIFICATES = 16
 TOLD_HELLOS = 4_096
 """ClientHellos that the kernel may hide and the agent still knows; values are shared with the
 cache of parsed ones while that has them."""
+TOLD_HELLOS_BYTES = 8 * 1_048_576
+"""Bytes that they take, shared or not."""
+TOLD_HELLO_BYTES = 8_192
+"""One that takes more is never hidden: few of them would make room for all others."""
 HELLO_CACHE = 2_048
 """Parsed hellos kept, of clients and of servers each."""
+HELLO_CACHE_BYTES = 4 * 1_048_576
+"""Bytes that they take, of each side: usual ones 2 to 4 KB, one made for it 24 times its length."""
 HELLO_LAYOUTS = 256
 """Lengths of hellos of which the last one's layout is kept, of clients and of servers each."""
 HELLO_CACHED_BYTES = 4_096
@@ -71,10 +81,14 @@ HELLO_CACHED_BYTES = 4_096
 DESCRIBED_CACHE = 512
 """Things of each kind whose finished fields are kept: hellos of each side, none longer than
 HELLO_CACHED_BYTES, certificates within CERTIFICATE_CACHED_BYTES, stacks of SYNs and SYN-ACKs."""
+DESCRIBED_BYTES = 2 * 1_048_576
+"""Bytes that the things of each kind take with their fields."""
 
 # --- X.509 ----------------------------------------------------------------------------------
 CERTIFICATE_CACHE = 2_048
 """Parsed certificates kept by SHA-256."""
+CERTIFICATE_CACHE_BYTES = 4 * 1_048_576
+"""Bytes that their texts take."""
 VERIFY_KEY_BITS = 8_192
 """Largest key with which a self-signature is verified: verification cost grows with its cube."""
 VERIFY_EXPONENT_BITS = 64
@@ -105,11 +119,16 @@ HEADERS = 4_096
 ESCAPE_CACHE = 4_096
 """Characters whose escaped form is remembered."""
 DEDUP_ENTRIES = 65_536
-"""Dedup windows open at once; the oldest is closed (and told) when a new one needs its place."""
+"""Dedup windows open at once; the oldest of those that have suppressed nothing makes room."""
+DEDUP_BYTES = 12 * 1_048_576
+"""Bytes that open dedup windows take; one of an IPv4 SYN takes 240, or 580 once it suppresses."""
 DEDUP_KEY = 256
 """Characters of a dedup key's fingerprint kept; the rest of a longer one is hashed."""
-DEDUP_HOSTS = 262_144
-"""Deckies remembered over all open windows together; beyond it their counts are lower bounds."""
+DEDUP_HOSTS = 32_768
+"""Deckies remembered over all open windows together, where a window has more than one; beyond it
+their counts are lower bounds."""
+DEDUP_SUMMARIES = 8_192
+"""Windows that have closed before their time and wait to be summed up, a second at most."""
 SINK_QUEUE = 8_192
 """Lines waiting in front of one sink; beyond that they are dropped and counted."""
 SINK_UNCONFIRMED = 65_536

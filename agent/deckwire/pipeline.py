@@ -12,6 +12,7 @@ from typing import TypeVar
 from deckwire import abi
 from deckwire.certificate import CertificateCache
 from deckwire.certificate import is_kept as certificate_is_kept
+from deckwire.certificate import memory as certificate_memory
 from deckwire.clock import Clock
 from deckwire.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
@@ -101,15 +102,21 @@ class Pipeline:
         self._choices = choices
         self._idle_ns = idle_ns
         self._containment = containment
-        self._describe_client = _described(client_fields.describe, choices, is_short)
-        self._describe_server = _described(server_fields.describe, choices, is_short)
+        self._describe_client = _described(
+            client_fields.describe, choices, is_short, client_fields.memory
+        )
+        self._describe_server = _described(
+            server_fields.describe, choices, is_short, server_fields.memory
+        )
         self._describe_stack: Described[Identity, Stack] = _described(
             stack_fields.describe, choices
         )
         self._describe_answerer: Described[Answer, Answerer] = _described(
             answer_fields.describe, choices
         )
-        self._describe_leaf = _described(certificate_fields.describe, choices, certificate_is_kept)
+        self._describe_leaf = _described(
+            certificate_fields.describe, choices, certificate_is_kept, certificate_memory
+        )
         self._certificates = CertificateCache()
         self._told_hellos = ToldHellos()
         self._scans = ConnectScans(self.counts)
@@ -157,6 +164,7 @@ class Pipeline:
             self._tell_touches(self._scans.due(now_ns, self._attempts))
         self._collect_hidden(now_ns)
         self._teller.close_windows(self._clock.wall_ns(now_ns))
+        self._make_room(now_ns)
 
     def replace_registry(self, registry: Registry) -> None:
         """Watch other deckies; connections of those that left end with ``removed``.
@@ -337,6 +345,20 @@ class Pipeline:
             with self._containment.during(Where.DUE):
                 self._add_hidden(table.over(now_ns))
 
+    def _make_room(self, now_ns: int) -> None:
+        """Evict dedup windows before there are too many, and what the kernel hides by them.
+
+        What it has hidden decides which of them stay, and belongs to their summaries.
+        """
+        end_ns = self._teller.crowded()
+        if end_ns is None:
+            return
+        wall_ns = self._clock.wall_ns(now_ns)
+        until_ns = now_ns + end_ns - wall_ns
+        for table in (self._tables.syns, self._tables.services, self._tables.hellos):
+            self._add_hidden(table.release(until_ns))
+        self._teller.make_room(end_ns, wall_ns)
+
     def _add_hidden(self, found: Iterable[Hidden]) -> None:
         for hidden in found:
             self._teller.add_suppressed(
@@ -420,6 +442,9 @@ class Pipeline:
             self._add_hidden(services.close(signature))
         fate = self._teller.tell_new(headline, make)
         opened = self._teller.opened if fate is Fate.TOLD else None
+        if fate is Fate.DEDUPLICATED and not services.hides(signature, time_ns):
+            # The kernel lost the slot, or hides no longer since other windows made room.
+            opened = self._teller.window(headline)
         if opened is not None:
             window, end_ns = opened
             until_ns = time_ns + end_ns - headline.time_ns
@@ -495,10 +520,9 @@ class Pipeline:
         if fate is Fate.DROPPED or not seen.signature:
             return
         opened = self._teller.window(headline)
-        if opened is not None:
+        if opened is not None and self._told_hellos.remember(seen.signature, seen.hello):
             window, end_ns = opened
             until_ns = seen.time_ns + end_ns - headline.time_ns
-            self._told_hellos.remember(seen.signature, seen.hello)
             self._add_hidden(self._tables.hellos.open(seen.signature, window, until_ns))
 
     def _tell_session(self, connection: Connection, place: Place, seen: SessionSeen) -> None:
@@ -560,9 +584,12 @@ class Pipeline:
 
 
 def _described(
-    describe: Callable[..., _D], choices: Choices, keeps: Callable[[_K], bool] = lambda _: True
+    describe: Callable[..., _D],
+    choices: Choices,
+    keeps: Callable[[_K], bool] = lambda _: True,
+    memory: Callable[[_K], int] = lambda _: 0,
 ) -> Described[_K, _D]:
-    return Described(partial(describe, choices=choices), keeps)
+    return Described(partial(describe, choices=choices), keeps, memory)
 
 
 def _is_told(state: tuple[int, int, int, int]) -> bool:

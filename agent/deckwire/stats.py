@@ -84,6 +84,8 @@ class Stats:
         sums["events_made"] = self._teller.made
         sums |= {f"events_{fate.value}": self._teller.counts[fate] for fate in Fate}
         sums["dedup_evicted"] = self._dedup.counters.evicted
+        sums["dedup_summaries_lost"] = self._dedup.counters.summaries_lost
+        sums["dedup_hosts_ignored"] = self._dedup.counters.hosts_ignored
         sums |= {f"output_{cause}": n for cause, n in sorted(self._outputs.losses().items())}
         return sums
 

@@ -6,11 +6,12 @@ takes over hides nothing any more, and what comes then is deduplicated by the ag
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from array import array
 from collections.abc import Iterator, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
+from mmap import mmap
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from deckwire import abi
 from deckwire.dedup import Key
@@ -27,6 +28,9 @@ _EMPTY = bytes(abi.SEEN.size)
 _COUNT = members(abi.SCHEMAS["seen"], "signature", "suppressed")
 _NOTHING_HIDDEN = (0, 0, 0, 0)
 """suppressed, first_ns, last_ns and deckies."""
+_U64_BYTES = 8
+_GRAIN_NS = 1 << 28
+"""Ends of windows are multiples of it, 0.27 s: what ends together is noted together."""
 
 
 class Hidden(NamedTuple):
@@ -42,81 +46,133 @@ class Hidden(NamedTuple):
 
 
 class Suppression:
-    """The open windows of one of the kernel's tables (struct seen). For one thread."""
+    """The open windows of one of the kernel's tables (struct seen), by its slots. For one thread.
+
+    A slot has one window, as in the kernel. What is known of it stands in arrays: a flood opens a
+    window in every slot.
+    """
 
     def __init__(self, table: Map) -> None:
         self._table = table
-        self._open: OrderedDict[int, tuple[int, Key]] = OrderedDict()
-        self._due: list[tuple[int, int]] = []
-        """A heap of ends and signatures: windows of the dedup that told first end first, but a
-        signature can join one late. Of those that were closed or opened anew, old ends remain."""
+        slots = table.max_entries
+        self._mask = slots - 1
+        # Anonymous memory: what no window has used is no memory yet.
+        self._signatures = memoryview(mmap(-1, _U64_BYTES * slots)).cast("Q")
+        self._ends = memoryview(mmap(-1, _U64_BYTES * slots)).cast("Q")
+        self._windows: list[Key | None] = [None] * slots
+        """None: no window is open, whatever stands in the others."""
+        self._count = 0
+        self._due: dict[int, array[int]] = {}
+        """Slots by the ends of their windows. Those whose window has another end by now remain."""
+        self._dues: list[int] = []
+        """A heap of those ends."""
+        self._noted = 0
+        """Slots in all of `_due`."""
 
     def __len__(self) -> int:
-        return len(self._open)
+        return self._count
 
     def hides(self, signature: int, time_ns: int) -> bool:
         """Whether the kernel was told to hide this signature at `time_ns`, and has counted it."""
-        until = self._open.get(signature)
-        return until is not None and time_ns < until[0]
+        slot = signature >> 32 & self._mask
+        return (
+            self._signatures[slot] == signature
+            and self._windows[slot] is not None
+            and time_ns < self._ends[slot]
+        )
 
     def open(self, signature: int, window: Key, until_ns: int) -> Sequence[Hidden]:
         """Have the kernel hide `signature` until `until_ns`, because `window` has told it.
 
-        What it hid on its own before, and that of windows which make room for this one.
+        In fact it ceases up to _GRAIN_NS earlier, so that many windows end at once. Returns what
+        it hid on its own before, or for the window whose slot this is to be.
         """
-        slot = self._slot(signature)
-        before = self._table.lookup(slot) or _EMPTY
+        slot = signature >> 32 & self._mask
+        end_ns = until_ns - until_ns % _GRAIN_NS
+        place = _SLOT.pack(slot)
+        before = self._table.lookup(place) or _EMPTY
         known, suppressed = _COUNT.unpack_from(before)
         hidden: Sequence[Hidden] = ()
         if suppressed:
             if known == signature:
-                hidden = _hidden(abi.SEEN.parse(before), window)
-            elif known in self._open:
-                hidden = _hidden(abi.SEEN.parse(before), self._open[known][1])
-        self._table.update(slot, abi.SEEN.build((signature, until_ns, 1, *_NOTHING_HIDDEN)))
-        self._open[signature] = until_ns, window
-        heappush(self._due, (until_ns, signature))
-        if len(self._due) > 2 * self._table.max_entries:
-            self._due = [(until, opened) for opened, (until, _) in self._open.items()]
-            heapify(self._due)
-        if len(self._open) > self._table.max_entries:
-            # Most of them were overwritten there.
-            return [*hidden, *self.close(next(iter(self._open)))]
+                hidden = _hidden(before, window)
+            elif known == self._signatures[slot]:
+                hidden = _hidden(before, self._windows[slot])
+        self._table.update(place, abi.SEEN.build((signature, end_ns, 1, *_NOTHING_HIDDEN)))
+        if self._windows[slot] is None:
+            self._count += 1
+            self._note(slot, end_ns)
+        elif self._ends[slot] != end_ns:
+            self._note(slot, end_ns)
+        self._signatures[slot] = signature
+        self._ends[slot] = end_ns
+        self._windows[slot] = window
         return hidden
 
     def close(self, signature: int) -> Sequence[Hidden]:
         """Forget a window, if it is open; what was hidden because of it."""
-        opened = self._open.pop(signature, None)
-        return () if opened is None else self._take(signature, opened[1])
+        slot = signature >> 32 & self._mask
+        if self._signatures[slot] != signature or self._windows[slot] is None:
+            return ()
+        return self._take(slot)
 
     def withdraw(self, signature: int) -> Sequence[Hidden]:
         """Have the kernel hide it no longer; what was hidden because of its window."""
-        opened = self._open.pop(signature, None)
-        slot = self._slot(signature)
-        seen = abi.SEEN.parse(self._table.lookup(slot) or _EMPTY)
-        if seen.signature != signature:
-            return ()
-        self._table.update(slot, _EMPTY)
-        return _hidden(seen, opened[1]) if opened is not None and seen.suppressed else ()
+        hidden = self.close(signature)
+        place = _SLOT.pack(signature >> 32 & self._mask)
+        if _COUNT.unpack_from(self._table.lookup(place) or _EMPTY)[0] == signature:
+            self._table.update(place, _EMPTY)
+        return hidden
 
     def over(self, now_ns: int | None) -> Iterator[Hidden]:
         """Close the windows that are over; None: all of them."""
-        while self._due and (now_ns is None or self._due[0][0] <= now_ns):
-            until_ns, signature = heappop(self._due)
-            opened = self._open.get(signature)
-            if opened is not None and opened[0] == until_ns:
-                yield from self.close(signature)
+        for slot in self._ended(now_ns):
+            yield from self._take(slot)
 
-    def _take(self, signature: int, window: Key) -> Sequence[Hidden]:
-        slot = self._slot(signature)
-        seen = abi.SEEN.parse(self._table.lookup(slot) or _EMPTY)
-        if seen.signature != signature or not seen.suppressed:
+    def release(self, until_ns: int) -> Iterator[Hidden]:
+        """Withdraw what is hidden because of windows that end by then: they are to make room."""
+        for slot in self._ended(until_ns):
+            yield from self.withdraw(self._signatures[slot])
+
+    def _note(self, slot: int, end_ns: int) -> None:
+        if self._noted >= 2 * len(self._windows):
+            self._note_anew()
+        slots = self._due.get(end_ns)
+        if slots is None:
+            slots = self._due[end_ns] = array("I")
+            heappush(self._dues, end_ns)
+        slots.append(slot)
+        self._noted += 1
+
+    def _note_anew(self) -> None:
+        """Forget the ends that windows had before."""
+        self._due, self._dues, self._noted = {}, [], 0
+        for slot, window in enumerate(self._windows):
+            if window is not None:
+                self._note(slot, self._ends[slot])
+
+    def _ended(self, now_ns: int | None) -> Iterator[int]:
+        """Slots whose windows end by then; None: all."""
+        while self._dues and (now_ns is None or self._dues[0] <= now_ns):
+            end_ns = heappop(self._dues)
+            slots = self._due.pop(end_ns)
+            self._noted -= len(slots)
+            for slot in slots:
+                if self._windows[slot] is not None and self._ends[slot] == end_ns:
+                    yield slot
+
+    def _take(self, slot: int) -> Sequence[Hidden]:
+        """Close an open window."""
+        window, self._windows[slot] = self._windows[slot], None
+        self._count -= 1
+        place = _SLOT.pack(slot)
+        entry = self._table.lookup(place) or _EMPTY
+        signature, suppressed = _COUNT.unpack_from(entry)
+        if signature != self._signatures[slot] or not suppressed:
             return ()
-        self._table.update(slot, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
-        return _hidden(seen, window)
-
-    def _slot(self, signature: int) -> bytes:
-        return _SLOT.pack(signature >> 32 & self._table.max_entries - 1)
+        seen = abi.SEEN.parse(entry)
+        self._table.update(place, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
+        return _hidden(entry, window)
 
 
 def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
@@ -131,5 +187,9 @@ def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
     return absorb(value, port << 8 | event)
 
 
-def _hidden(seen: Any, window: Key) -> Sequence[Hidden]:
+def _hidden(entry: bytes, window: Key | None) -> Sequence[Hidden]:
+    """What a value of the table counts, if its window is open."""
+    if window is None:
+        return ()
+    seen = abi.SEEN.parse(entry)
     return (Hidden(window, seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies),)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from deckwire.containment import Containment, Where
-from deckwire.dedup import Dedup, Key
+from deckwire.dedup import Dedup, Key, Summary
 from deckwire.event import Event, Headline
 
 
@@ -76,7 +76,17 @@ class Teller:
 
     def close_windows(self, now_ns: int, *, all_of_them: bool = False) -> None:
         """Tell what the windows that are over have suppressed."""
-        summaries = self._dedup.close() if all_of_them else self._dedup.expired(now_ns)
+        self._sum_up(self._dedup.close() if all_of_them else self._dedup.expired(now_ns), now_ns)
+
+    def crowded(self) -> int | None:
+        """When the windows end that are to make room: see Dedup.crowded."""
+        return self._dedup.crowded()
+
+    def make_room(self, end_ns: int, now_ns: int) -> None:
+        """Evict windows that end by then; emit what they have suppressed."""
+        self._sum_up(self._dedup.make_room(end_ns), now_ns)
+
+    def _sum_up(self, summaries: Iterable[Summary], now_ns: int) -> None:
         for summary in summaries:
             with self._containment.during(Where.DUE):
                 self.tell(summary.told(self._host, now_ns))

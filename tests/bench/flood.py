@@ -18,6 +18,7 @@ from bench import (  # noqa: E402
     crowd,
     flood_handshake,
     flood_hello,
+    flood_memory,
     flood_syn,
     handshakes,
     machine,
@@ -48,6 +49,7 @@ def main() -> int:
         parts = {
             "syn": lambda: flood_syn.measure(lab, sessions, 20_000 if quick else 200_000),
             "hello": lambda: flood_hello.measure(lab, sessions),
+            "memory": lambda: flood_memory.measure(lab, 5 if quick else 75),
             "crowd": lambda: crowd.measure(lab, sessions, 2_000 if quick else 100_000, 5_000),
             "handshake": lambda: _handshakes(lab, quick),
             "soak": lambda: soak.measure(lab, arguments.minutes),
@@ -74,7 +76,7 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=("syn", "hello", "crowd", "handshake", "soak"),
+        choices=("syn", "hello", "memory", "crowd", "handshake", "soak"),
         help="only this part",
     )
     parser.add_argument("--minutes", type=float, default=10, help="length of the soak")

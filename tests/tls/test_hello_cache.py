@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import random
 import ssl
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -225,6 +227,53 @@ def test_the_one_seen_longest_ago_makes_room() -> None:
     cache.client(three)
     assert len(cache) == 2
     assert cache.client(one) is kept
+
+
+_MADE_FOR_IT: dict[str, Callable[[int], bytes]] = {
+    "usual": lambda n: client_hello((0, vector(2, b"\0" + vector(2, b"%020d" % n)))),
+    "cipher suites": lambda n: client_hello(suites=random.Random(n).randbytes(1_800)),
+    "extensions": lambda n: client_hello(
+        *((kind, b"") for kind in random.Random(n).sample(range(20_000, 60_000), 400))
+    ),
+    "extensions with a body": lambda n: client_hello(
+        *((kind, b"xy") for kind in random.Random(n).sample(range(20_000, 60_000), 300))
+    ),
+    "protocols": lambda n: client_hello(
+        (16, vector(2, b"".join(b"\2" + random.Random(n + i).randbytes(2) for i in range(600))))
+    ),
+    "groups": lambda n: client_hello((10, vector(2, random.Random(n).randbytes(1_800)))),
+}
+
+
+@pytest.mark.parametrize("kind", _MADE_FOR_IT)
+def test_memory_is_what_the_bound_says(kind: str) -> None:
+    """Of hellos that are all different, whatever stands in them."""
+    bodies = [_MADE_FOR_IT[kind](n) for n in range(400)]
+    held = 1_048_576
+    tracemalloc.start()
+    try:
+        cache = HelloCache(held=held)
+        for body in bodies:
+            cache.client(body)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0 < len(cache) <= len(bodies)
+    assert used < 1.1 * held
+
+
+def test_the_estimate_of_memory_is_near_the_truth() -> None:
+    usual = _MADE_FOR_IT["usual"]
+    bodies = [usual(n) for n in range(400)]
+    tracemalloc.start()
+    try:
+        cache = HelloCache()
+        estimates = [cache.client(body).memory for body in bodies]
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(cache) == len(bodies)
+    assert 0.9 * used < sum(estimates) < 3 * used
 
 
 def test_long_hellos_are_not_kept() -> None:

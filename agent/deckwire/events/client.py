@@ -13,6 +13,9 @@ from deckwire.tls.messages import ClientHello
 from deckwire.tls.registry import group_name, is_post_quantum, version_name
 
 _TLS13 = 0x0304
+_FIELDS_MEMORY, _DECIMAL_MEMORY, _TEXT_MEMORY = 2_000, 14, 96
+"""Bytes of a hello's fields without its lists, and of what stands in these: a number in decimal, as
+a value and as it is written, and the name of a protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,18 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
         raw=Block(raw),
         marks=Block(_marks(hello)),
         malformed=_is_malformed(hello),
+    )
+
+
+def memory(hello: ClientHello) -> int:
+    """Bytes that a hello takes with its fields, estimated from above."""
+    numbers = len(hello.cipher_suites) + len(hello.extensions)
+    return (
+        hello.memory
+        + _FIELDS_MEMORY
+        + 2 * hello.size
+        + _DECIMAL_MEMORY * numbers
+        + _TEXT_MEMORY * len(hello.alpn)
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from deckwire.limits import DESCRIBED_CACHE
+from deckwire.bounded import Bounded
+from deckwire.limits import DESCRIBED_BYTES, DESCRIBED_CACHE
 
 K = TypeVar("K")
 D = TypeVar("D")
@@ -17,19 +17,21 @@ class Described(Generic[K, D]):
 
     By identity: tls/hello_cache.py gives one object for all hellos of a kind, as fingerprints and
     the cache of certificates do. So a look-up costs nothing, and can never confuse two. Bounded by
-    DESCRIBED_CACHE entries, none of a thing that `keeps` refuses.
+    DESCRIBED_CACHE entries, none of a thing that `keeps` refuses, and by DESCRIBED_BYTES, of which
+    a thing with its fields takes what `memory` says.
     """
 
     def __init__(
         self,
         describe: Callable[..., D],
         keeps: Callable[[K], bool] = lambda _: True,
+        memory: Callable[[K], int] = lambda _: 0,
         entries: int = DESCRIBED_CACHE,
     ) -> None:
         self._describe = describe
         self._keeps = keeps
-        self._entries = entries
-        self._known: OrderedDict[int, tuple[K, D]] = OrderedDict()
+        self._memory = memory
+        self._known: Bounded[int, tuple[K, D]] = Bounded(entries, DESCRIBED_BYTES)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -39,11 +41,8 @@ class Described(Generic[K, D]):
         known = self._known.get(id(thing))
         # An id is unique among living objects only, and what is kept here lives.
         if known is not None:
-            self._known.move_to_end(id(thing))
             return known[1]
         described = self._describe(thing, *more)
         if self._keeps(thing):
-            self._known[id(thing)] = thing, described
-            if len(self._known) > self._entries:
-                self._known.popitem(last=False)
+            self._known.keep(id(thing), (thing, described), self._memory(thing))
         return described

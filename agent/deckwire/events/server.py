@@ -13,6 +13,9 @@ from deckwire.fingerprints.ja3 import ja3s as ja3s_of
 from deckwire.tls.messages import ServerHello
 from deckwire.tls.registry import cipher_suite_name, version_name
 
+_FIELDS_MEMORY = 3_000
+"""Bytes of a hello's fields without its lists."""
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -47,3 +50,8 @@ def describe(hello: ServerHello, choices: Choices) -> Server:
         choice=Block(fields),
         hrr=hello.is_hello_retry_request,
     )
+
+
+def memory(hello: ServerHello) -> int:
+    """Bytes that a hello takes with its fields, estimated from above."""
+    return hello.memory + _FIELDS_MEMORY + 2 * hello.size

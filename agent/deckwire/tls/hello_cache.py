@@ -6,12 +6,12 @@ the random value, the session id beyond being there, the keys and tickets that a
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from struct import Struct, error
 from typing import NamedTuple, TypeVar
 
-from deckwire.limits import HELLO_CACHE, HELLO_CACHED_BYTES, HELLO_LAYOUTS
+from deckwire.bounded import Bounded
+from deckwire.limits import HELLO_CACHE, HELLO_CACHE_BYTES, HELLO_CACHED_BYTES, HELLO_LAYOUTS
 from deckwire.tls.grease import GREASE
 from deckwire.tls.messages import (
     HELLO_RETRY_REQUEST,
@@ -25,7 +25,7 @@ from deckwire.tls.messages import (
     parse_server_hello,
 )
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=Hello)
 
 _HEADER = Struct(">HH")
 _U16 = Struct(">H")
@@ -65,16 +65,17 @@ class Bearing(NamedTuple):
 
 
 class HelloCache:
-    """Parses hellos, the ones seen last by a look-up; bounded by HELLO_CACHE entries of each side.
+    """Parses hellos, the ones seen last by a look-up.
+
+    Bounded by HELLO_CACHE entries and HELLO_CACHE_BYTES, of each side.
 
     What it returns may be an earlier hello of the same kind: its random, session id and keys are
     that one's. The session id of the body at hand is `session_id(body)`.
     """
 
-    def __init__(self, entries: int = HELLO_CACHE) -> None:
-        self._entries = entries
-        self._clients: OrderedDict[bytes, ClientHello] = OrderedDict()
-        self._servers: OrderedDict[bytes, ServerHello] = OrderedDict()
+    def __init__(self, entries: int = HELLO_CACHE, held: int = HELLO_CACHE_BYTES) -> None:
+        self._clients: Bounded[bytes, ClientHello] = Bounded(entries, held)
+        self._servers: Bounded[bytes, ServerHello] = Bounded(entries, held)
         self._client_bearing = Recognition(client_bearing)
         self._server_bearing = Recognition(server_bearing)
 
@@ -91,7 +92,7 @@ class HelloCache:
 
     def _known(
         self,
-        known: OrderedDict[bytes, _T],
+        known: Bounded[bytes, _T],
         bearing_of: Callable[[bytes], bytes | None],
         parse: Callable[[bytes], _T],
         body: bytes,
@@ -101,11 +102,8 @@ class HelloCache:
             return parse(body)
         hello = known.get(bearing)
         if hello is None:
-            hello = known[bearing] = parse(body)
-            if len(known) > self._entries:
-                known.popitem(last=False)
-        else:
-            known.move_to_end(bearing)
+            hello = parse(body)
+            known.keep(bearing, hello, hello.memory)
         return hello
 
 

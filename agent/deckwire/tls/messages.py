@@ -18,6 +18,10 @@ T = TypeVar("T")
 SESSION_ID_BYTES = 32
 """Longest session id (RFC 5246, 7.4.1.2)."""
 
+_HELLO_MEMORY, _EXTENSION_MEMORY, _NUMBER_MEMORY, _NAME_MEMORY = 800, 144, 40, 56
+"""Bytes of a parsed hello without its lists, and of what stands in them: extensions, numbers,
+names of protocols. Objects of Python are many times as large as what they stand for."""
+
 HELLO_RETRY_REQUEST = bytes.fromhex(
     "cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c"
 )
@@ -61,6 +65,11 @@ class Hello:
     size: int = 0
     """Bytes of the message's body."""
 
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes with its body as a key, estimated from above."""
+        return _HELLO_MEMORY + 2 * self.size + _EXTENSION_MEMORY * len(self.extensions)
+
     def has_extension(self, extension: int) -> bool:
         """Tell whether an extension of this type is there, whatever its body."""
         for there, _ in self.extensions:  # noqa: SIM110 # any() costs three times as much
@@ -88,6 +97,26 @@ class ClientHello(Hello):
     """Body of extension 35: b"" asks for a ticket, more offers one."""
     cut: bool
     """The end of the message is missing; the lists hold what stood before the cut."""
+
+    @property
+    def memory(self) -> int:
+        """As of any Hello."""
+        return (
+            _HELLO_MEMORY
+            + 2 * self.size
+            + _EXTENSION_MEMORY * len(self.extensions)
+            + _NUMBER_MEMORY
+            * (
+                len(self.cipher_suites)
+                + len(self.compression_methods)
+                + len(self.supported_versions)
+                + len(self.supported_groups)
+                + len(self.ec_point_formats)
+                + len(self.signature_algorithms)
+                + len(self.key_share_groups)
+            )
+            + _NAME_MEMORY * len(self.alpn)
+        )
 
     @property
     def has_server_name(self) -> bool:
