@@ -96,7 +96,7 @@ class Connections:
         if connection is not None:
             held = connection.held
             self._open.move_to_end(identity)
-            if identity in self._strays:
+            if sample.stray:
                 self._strays.move_to_end(identity)
         elif identity in self._done:
             self.counters.after_done += 1
@@ -170,7 +170,7 @@ class Connections:
         """Of an open connection that held so much."""
         del self._open[identity]
         self._held -= held
-        if self._strays.pop(identity, None) is not None:
+        if self._strays and self._strays.pop(identity, None) is not None:
             self._strays_held -= held
 
     def _count(self, connection: Connection) -> None:
