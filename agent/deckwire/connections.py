@@ -122,7 +122,9 @@ class Connections:
 
     def over_bounds(self) -> tuple[Connection, list[Observation]] | None:
         """Drop the connection silent for longest if there are too many; call until None."""
-        if len(self._strays) > STRAY_CONNECTIONS or self._strays_held > STRAY_CONNECTIONS_BYTES:
+        if self._strays and (
+            len(self._strays) > STRAY_CONNECTIONS or self._strays_held > STRAY_CONNECTIONS_BYTES
+        ):
             crowd = self._strays
         elif len(self._open) > CONNECTIONS or self._held > CONNECTIONS_BYTES:
             crowd = self._strays or self._open
