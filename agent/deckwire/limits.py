@@ -117,7 +117,7 @@ ESCAPE_CACHE = 4_096
 DEDUP_ENTRIES = 43_690
 """Dedup windows open at once; the oldest of those that have suppressed nothing makes room. A third
 of 131,072: of more, that come and go, Python's dictionary is twice as large."""
-DEDUP_BYTES = 12 * 1_048_576
+DEDUP_BYTES = 10 * 1_048_576
 """Bytes that open dedup windows take; one of an IPv4 SYN takes 240, or 580 once it suppresses."""
 DEDUP_KEY = 256
 """Characters of a dedup key's fingerprint kept; the rest of a longer one is hashed."""
