@@ -213,7 +213,6 @@ def test_memory_is_what_the_bound_says(kind: str, deckies: int) -> None:
     finally:
         tracemalloc.stop()
     assert dedup.counters.evicted
-    print(kind, deckies, len(dedup), used / held)
     # A decky beyond the first takes its share of a set.
     assert 0.5 * held < used < 1.1 * held + 2_000 * 150 * (deckies > 1)
 

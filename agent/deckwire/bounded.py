@@ -32,11 +32,12 @@ class Bounded(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """The value kept for a key."""
-        known = self._known.get(key)
-        if known is None:
+        known = self._known
+        found = known.get(key)
+        if found is None:
             return None
-        self._known.move_to_end(key)
-        return known[0]
+        known.move_to_end(key)
+        return found[0]
 
     def keep(self, key: K, value: V, size: int) -> bool:
         """Keep a value of `size` bytes; False if it is too large, then the key has none."""

@@ -12,8 +12,9 @@ import ipaddress
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from cryptography import x509
@@ -163,8 +164,9 @@ class CertificateCache:
         if known is not None:
             return known
         described = describe(certificate)
-        if is_kept(described):
-            self._known.keep(digest, described, memory(described))
+        size = memory(described)
+        if size <= CERTIFICATE_CACHED_BYTES:
+            self._known.keep(digest, described, size)
         return described
 
 
@@ -589,9 +591,12 @@ def _self_signed(certificate: bytes, parts: _Parts, key: _Key) -> bool | None:
     return self_signature.verifies(certificate, key.der, key.algorithm)
 
 
+_values = attrgetter(*(field.name for field in fields(Certificate)))
+
+
 def memory(certificate: Certificate) -> int:
     """Bytes that the texts of a description take."""
     return sum(
         sum(map(sys.getsizeof, value)) if isinstance(value, tuple) else sys.getsizeof(value)
-        for value in astuple(certificate)
+        for value in _values(certificate)
     )

@@ -95,7 +95,7 @@ class Connections:
         if connection is not None:
             held = connection.held
             self._open.move_to_end(identity)
-            if identity in self._strays:
+            if sample.stray:
                 self._strays.move_to_end(identity)
         elif identity in self._done:
             self.counters.after_done += 1
@@ -128,7 +128,9 @@ class Connections:
 
     def over_bounds(self) -> tuple[Connection, list[Observation]] | None:
         """Drop the connection silent for longest if there are too many; call until None."""
-        if len(self._strays) > STRAY_CONNECTIONS or self._strays_held > STRAY_CONNECTIONS_BYTES:
+        if self._strays and (
+            len(self._strays) > STRAY_CONNECTIONS or self._strays_held > STRAY_CONNECTIONS_BYTES
+        ):
             crowd = self._strays
         elif len(self._open) > CONNECTIONS or self._held > CONNECTIONS_BYTES:
             crowd = self._strays or self._open
@@ -175,7 +177,7 @@ class Connections:
         """It is open no longer, if it was; `held` is its part of the sums."""
         self._held -= held
         self._open.pop(identity, None)
-        if self._strays.pop(identity, None) is not None:
+        if self._strays and self._strays.pop(identity, None) is not None:
             self._strays_held -= held
 
     def _count(self, connection: Connection) -> None:

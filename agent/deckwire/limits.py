@@ -18,7 +18,7 @@ CONNECTIONS_BYTES = 16 * 1_048_576
 """Bytes that all of them may hold together: payload, and hellos as they were read."""
 STRAY_CONNECTIONS = 1_024
 """Those among them that were met in the middle, which any source can forge."""
-STRAY_CONNECTIONS_BYTES = 4 * 1_048_576
+STRAY_CONNECTIONS_BYTES = 2 * 1_048_576
 """The same of these."""
 EARLY_PIECES = 64
 """Segments kept of a direction before it is known where its TLS begins."""
@@ -71,7 +71,7 @@ TOLD_HELLO_BYTES = 8_192
 """One that takes more is never hidden: few of them would make room for all others."""
 HELLO_CACHE = 2_048
 """Parsed hellos kept, of clients and of servers each."""
-HELLO_CACHE_BYTES = 4 * 1_048_576
+HELLO_CACHE_BYTES = 3 * 1_048_576
 """Bytes that they take, of each side: usual ones 2 to 4 KB, one made for it 24 times its length."""
 HELLO_LAYOUTS = 256
 """Lengths of hellos of which the last one's layout is kept, of clients and of servers each."""
@@ -118,9 +118,10 @@ HEADERS = 4_096
 """Heads of syslog lines kept, by decky and event."""
 ESCAPE_CACHE = 4_096
 """Characters whose escaped form is remembered."""
-DEDUP_ENTRIES = 65_536
-"""Dedup windows open at once; the oldest of those that have suppressed nothing makes room."""
-DEDUP_BYTES = 12 * 1_048_576
+DEDUP_ENTRIES = 43_690
+"""Dedup windows open at once; the oldest of those that have suppressed nothing makes room. A third
+of 131,072: of more, that come and go, Python's dictionary is twice as large."""
+DEDUP_BYTES = 10 * 1_048_576
 """Bytes that open dedup windows take; one of an IPv4 SYN takes 240, or 580 once it suppresses."""
 DEDUP_KEY = 256
 """Characters of a dedup key's fingerprint kept; the rest of a longer one is hashed."""

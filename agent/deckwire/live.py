@@ -55,7 +55,9 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         from deckwire.agent import Agent  # noqa: PLC0415
         from deckwire.assembly import assemble, expect_echoes  # noqa: PLC0415
         from deckwire.clock import KernelClock  # noqa: PLC0415
+        from deckwire.kernel.heap import give_back  # noqa: PLC0415
 
+        give_back()
         # Also when it is to stop: a loader that ends while it attaches would leave filters behind.
         if not requests.wait(loader.fileno(), loader.seconds_left()):
             return 0

@@ -438,11 +438,12 @@ class Pipeline:
             return
         services = self._tables.services
         signature = service_signature(key, client, self._tables.seed, what)
-        if not services.hides(signature, time_ns):
+        hides = services.hides(signature, time_ns)
+        if not hides:
             self._add_hidden(services.close(signature))
         fate = self._teller.tell_new(headline, make)
         opened = self._teller.opened if fate is Fate.TOLD else None
-        if fate is Fate.DEDUPLICATED and not services.hides(signature, time_ns):
+        if fate is Fate.DEDUPLICATED and not hides:
             # The kernel lost the slot, or hides no longer since other windows made room.
             opened = self._teller.window(headline)
         if opened is not None:

@@ -25,6 +25,8 @@ class Client:
     ja3: str
     """"" of a hello that was cut: half a list has no fingerprint."""
     ja4: str
+    fingerprint: str
+    """What the hello's event is deduplicated by."""
     hello: Block
     """As the hello's event tells it: ja3 to resumption, tls_version among them."""
     session: Block
@@ -55,6 +57,7 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
     return Client(
         ja3=hello_ja3,
         ja4=hello_ja4,
+        fingerprint=f"{hello_ja3}|{hello_ja4}",
         hello=Block([*prints, ("tls_version", version), *offer]),
         session=Block(prints + offer),
         raw=Block(raw),

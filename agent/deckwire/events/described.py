@@ -32,15 +32,22 @@ class Described(Generic[K, D]):
         self._keeps = keeps
         self._memory = memory
         self._known: Bounded[int, tuple[K, D]] = Bounded(entries, DESCRIBED_BYTES)
+        self._last: tuple[K, D] | None = None
+        """What was found last; it may have made room meanwhile."""
 
     def __len__(self) -> int:
         return len(self._known)
 
     def __call__(self, thing: K, *more: Any) -> D:
         """`describe(thing, *more)`; of a thing that is known `more` may say nothing new."""
+        last = self._last
+        if last is not None and last[0] is thing:
+            # A hello is asked for twice, for its own event and for the session's.
+            return last[1]
         known = self._known.get(id(thing))
         # An id is unique among living objects only, and what is kept here lives.
         if known is not None:
+            self._last = known
             return known[1]
         described = self._describe(thing, *more)
         if self._keeps(thing):

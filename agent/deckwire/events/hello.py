@@ -17,7 +17,7 @@ def headline(place: Place, time_ns: int, client: Client) -> Headline:
         time_ns,
         place.host,
         place.source,
-        f"{client.ja3}|{client.ja4}",
+        client.fingerprint,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeVar
 
@@ -65,10 +65,16 @@ class Hello:
     size: int = 0
     """Bytes of the message's body."""
 
-    @property
-    def memory(self) -> int:
-        """Bytes that it takes with its body as a key, estimated from above."""
-        return _HELLO_MEMORY + 2 * self.size + _EXTENSION_MEMORY * len(self.extensions)
+    memory: int = field(default=0, init=False, compare=False, repr=False)
+    """Bytes that it takes with its body as a key, estimated from above."""
+
+    def __post_init__(self) -> None:
+        self._set_memory(0)
+
+    def _set_memory(self, lists: int) -> None:
+        """Beside extensions it has lists of so many bytes. Reckoned once: it is asked for often."""
+        size = _HELLO_MEMORY + 2 * self.size + _EXTENSION_MEMORY * len(self.extensions) + lists
+        object.__setattr__(self, "memory", size)
 
     def has_extension(self, extension: int) -> bool:
         """Tell whether an extension of this type is there, whatever its body."""
@@ -98,25 +104,13 @@ class ClientHello(Hello):
     cut: bool
     """The end of the message is missing; the lists hold what stood before the cut."""
 
-    @property
-    def memory(self) -> int:
-        """As of any Hello."""
-        return (
-            _HELLO_MEMORY
-            + 2 * self.size
-            + _EXTENSION_MEMORY * len(self.extensions)
-            + _NUMBER_MEMORY
-            * (
-                len(self.cipher_suites)
-                + len(self.compression_methods)
-                + len(self.supported_versions)
-                + len(self.supported_groups)
-                + len(self.ec_point_formats)
-                + len(self.signature_algorithms)
-                + len(self.key_share_groups)
-            )
-            + _NAME_MEMORY * len(self.alpn)
+    def __post_init__(self) -> None:
+        numbers = (
+            *(self.cipher_suites, self.compression_methods, self.supported_versions),
+            *(self.supported_groups, self.ec_point_formats, self.signature_algorithms),
+            self.key_share_groups,
         )
+        self._set_memory(_NUMBER_MEMORY * sum(map(len, numbers)) + _NAME_MEMORY * len(self.alpn))
 
     @property
     def has_server_name(self) -> bool:
