@@ -6,23 +6,23 @@
  *   tc_ingress, tc_egress   is a decky involved? bulk data is accounted here
  *   decky_packet            TCP of a known connection
  *   decky_syn, _synack      a handshake's beginning
- *   decky_attempt           its completion, or a connection met in the middle
+ *   decky_handshake           its completion, or a connection met in the middle
  *   decky_hello             a ClientHello: was it told before?
  *   xdp_ingress             optional: notes SYNs before TC sees them
  *
  * BCC rewrites map calls in this file only, so all of them stand here.
  */
 #include "limits.h"
-#include "sample.h"
+#include "abi.h"
 #include "maps.h"
-#include "parsing.h"
+#include "net.h"
 #include "hash.h"
-#include "budget.h"
-#include "opening.h"
+#include "token_bucket.h"
+#include "syn.h"
 #include "flow.h"
-#include "sequence.h"
-#include "tls_walk.h"
-#include "hello.h"
+#include "seq.h"
+#include "tls_records.h"
+#include "client_hello.h"
 
 /* TC_ACT_OK would end the chain for the programs behind ours. */
 #define TC_NEXT (-1)
@@ -81,7 +81,8 @@ static __always_inline int sample_sent(struct counters *counters, int error)
  * stack hash alike. The walk's state lives in a map value and is read back at
  * each step: states that the verifier compares stay equal.
  */
-static __always_inline __u64 options_hash(const struct opening *o, __u64 seed)
+static __always_inline __u64 options_hash(const struct syn_packet *o,
+					  __u64 seed)
 {
 	volatile struct option_walk *walk;
 	__u32 zero = 0, at, kind, len, since;
@@ -131,7 +132,8 @@ static __always_inline __u64 options_hash(const struct opening *o, __u64 seed)
  * SYNs with one signature make one event. Never coarser than the agent's key.
  */
 static __always_inline __u64 syn_signature(const struct packet *p,
-					   const struct opening *o, __u64 seed)
+					   const struct syn_packet *o,
+					   __u64 seed)
 {
 	__u32 dst = be32(p->daddr[3]), traits = 0;
 	__u64 hash = options_hash(o, seed);
@@ -200,8 +202,8 @@ static __always_inline void note_scan(struct work *w, struct counters *c,
 }
 
 /* Does the slot hide events of this signature? Then one more was hidden. */
-static __always_inline int hidden(struct seen *seen, __u64 signature,
-				  const struct work *w, __u8 client)
+static __always_inline int suppress(struct seen *seen, __u64 signature,
+				    const struct work *w, __u8 client)
 {
 	if (seen->signature != signature || seen->expires_ns <= w->now)
 		return 0;
@@ -214,9 +216,9 @@ static __always_inline int hidden(struct seen *seen, __u64 signature,
 }
 
 /* Has the agent told this of the client and the service within its window? */
-static __always_inline int service_hidden(const struct work *w, __u8 client,
-					  const struct settings *set,
-					  enum service_event event)
+static __always_inline int service_suppressed(const struct work *w, __u8 client,
+					      const struct settings *set,
+					      enum service_event event)
 {
 	struct seen *seen;
 	__u64 signature;
@@ -227,7 +229,7 @@ static __always_inline int service_hidden(const struct work *w, __u8 client,
 	signature = service_signature(&w->key, client, set->seed, event);
 	slot = (signature >> 32) & (SERVICE_SEEN_SLOTS - 1);
 	seen = service_seen.lookup(&slot);
-	return seen && hidden(seen, signature, w, client);
+	return seen && suppress(seen, signature, w, client);
 }
 
 /* Is this SYN worth a sample? Marks it so until the agent has decided. */
@@ -237,7 +239,7 @@ static __always_inline int syn_wanted(struct work *w, struct counters *c,
 {
 	__u64 signature = half->signature;
 	struct seen *seen;
-	struct budget *budget;
+	struct token_bucket *budget;
 	__u32 slot = (signature >> 32) & (SYN_SEEN_SLOTS - 1), zero = 0;
 
 	budget = syn_budget.lookup(&zero);
@@ -246,12 +248,13 @@ static __always_inline int syn_wanted(struct work *w, struct counters *c,
 	seen = syn_seen.lookup(&slot);
 	if (!seen)
 		return 0;
-	if (set->dedup && hidden(seen, signature, w, w->sender)) {
-		half->syn_hidden = seen->decided != 0;
+	if (set->dedup && suppress(seen, signature, w, w->sender)) {
+		half->syn_suppressed = seen->decided != 0;
 		c->syn_suppressed++;
 		return 0;
 	}
-	if (!budget_take(budget, w->now, set->syn_cost_ns, set->syn_burst_ns)) {
+	if (!token_bucket_take(budget, w->now, set->syn_cost_ns,
+			       set->syn_burst_ns)) {
 		c->syn_over_budget++;
 		return 0;
 	}
@@ -273,16 +276,16 @@ static __always_inline int syn_wanted(struct work *w, struct counters *c,
 }
 
 /* Does this SYN belong to the attempt that is there? */
-static __always_inline int is_attempt(const struct half_open *half,
-				      const struct work *w)
+static __always_inline int is_half_open(const struct half_open *half,
+					const struct work *w)
 {
 	return half->syn.ip_version && half->client == w->sender &&
 	       half->syn.seq == w->packet.seq &&
 	       (__s64)(w->now - half->last_ns) < (__s64)SYN_RETRANSMIT_NS;
 }
 
-static __always_inline void attempt_begin(struct half_open *half,
-					  const struct work *w)
+static __always_inline void half_open_begin(struct half_open *half,
+					    const struct work *w)
 {
 	__builtin_memset(half, 0, sizeof(*half));
 	half->client = w->sender;
@@ -294,14 +297,14 @@ static __always_inline void on_syn(struct __sk_buff *skb, struct work *w,
 				   struct counters *c, const struct packet *p,
 				   const struct settings *set)
 {
-	struct attempt_sample *sample;
+	struct half_open_sample *sample;
 	struct half_open *half;
 	__u32 zero = 0;
 	int known;
 
 	c->frames_syn++;
 	half = half_open.lookup(&w->key);
-	known = half && is_attempt(half, w);
+	known = half && is_half_open(half, w);
 	if (known && !half->noted) {
 		if (half->syn.retransmits < 255)
 			half->syn.retransmits++;
@@ -311,15 +314,15 @@ static __always_inline void on_syn(struct __sk_buff *skb, struct work *w,
 		return;
 	}
 
-	sample = attempt_scratch.lookup(&zero);
+	sample = half_open_scratch.lookup(&zero);
 	if (!sample)
 		return;
 	note_scan(w, c, p, set->seed);
 	if (known) {
 		sample->half_open = *half;
 	} else {
-		attempt_begin(&sample->half_open, w);
-		opening_fill(skb, &sample->half_open.syn, p, w->now);
+		half_open_begin(&sample->half_open, w);
+		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
 	}
 	sample_begin(&sample->head, w, p, SAMPLE_SYN);
 	sample->head.time_ns = sample->half_open.syn.time_ns;
@@ -356,7 +359,7 @@ static __always_inline void on_synack(struct __sk_buff *skb, struct work *w,
 				      struct counters *c,
 				      const struct packet *p)
 {
-	struct attempt_sample *sample;
+	struct half_open_sample *sample;
 	struct half_open *half;
 	struct flow *flow;
 	__u32 zero = 0, acked;
@@ -387,14 +390,14 @@ static __always_inline void on_synack(struct __sk_buff *skb, struct work *w,
 				half->synack.retransmits++;
 			return;
 		}
-		opening_fill(skb, &half->synack, p, w->now);
+		syn_packet_fill(skb, &half->synack, p, w->now);
 	} else {
-		sample = attempt_scratch.lookup(&zero);
+		sample = half_open_scratch.lookup(&zero);
 		if (!sample)
 			return;
 		__builtin_memset(&sample->half_open, 0,
 				 sizeof(sample->half_open));
-		opening_fill(skb, &sample->half_open.synack, p, w->now);
+		syn_packet_fill(skb, &sample->half_open.synack, p, w->now);
 		sample->half_open.client = !w->sender;
 		sample->half_open.last_ns = w->now;
 		sample->half_open.min_iat_ns = -1;
@@ -441,7 +444,7 @@ static __always_inline int send_end(struct __sk_buff *skb, struct work *w,
 	__u32 zero = 0;
 
 	if (!tls_unfinished(&flow->totals) && !may_be_scan(&flow->totals) &&
-	    service_hidden(w, flow->totals.client, set, SERVICE_FLOW)) {
+	    service_suppressed(w, flow->totals.client, set, SERVICE_FLOW)) {
 		c->ends_suppressed++;
 		return 1;
 	}
@@ -465,7 +468,7 @@ static __always_inline void end_older(struct __sk_buff *skb, struct work *w,
 {
 	struct flow_totals *totals = &older->totals;
 
-	if (totals->flags & FLOW_TOLD)
+	if (totals->flags & FLOW_END_SENT)
 		return;
 	if (totals->close == CLOSE_NONE)
 		totals->close =
@@ -484,7 +487,7 @@ static __always_inline void end_older(struct __sk_buff *skb, struct work *w,
 static __always_inline int completes(struct work *w, const struct packet *p,
 				     const struct half_open *half)
 {
-	struct flow *stray;
+	struct flow *midstream;
 	__u32 acked;
 
 	if (!half->synack.ip_version || half->client != w->sender ||
@@ -492,12 +495,12 @@ static __always_inline int completes(struct work *w, const struct packet *p,
 	    (__u32)(p->seq - half->synack.ack) > HANDSHAKE_SEQ_WINDOW)
 		return 0;
 	acked = p->ack - half->synack.seq - 1;
-	stray = strays.lookup(&w->key);
-	if (!stray || stray->synack.seq != half->synack.seq)
+	midstream = midstream.lookup(&w->key);
+	if (!midstream || midstream->synack.seq != half->synack.seq)
 		return !acked;
-	if (stray->totals.close != CLOSE_NONE)
+	if (midstream->totals.close != CLOSE_NONE)
 		return 0;
-	return acked <= stray->totals.side[!(w->sender & 1)].next_seq -
+	return acked <= midstream->totals.side[!(w->sender & 1)].next_seq -
 				half->synack.seq - 1;
 }
 
@@ -511,8 +514,8 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 				   const struct settings *set,
 				   struct half_open *half, struct flow *old)
 {
-	struct attempt_sample *sample;
-	struct flow *fresh, *stray, *older = old;
+	struct half_open_sample *sample;
+	struct flow *fresh, *midstream, *older = old;
 	struct source *source;
 	__u32 zero = 0, slot;
 	int met;
@@ -522,7 +525,7 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 	source = sources.lookup(&slot);
 	if (!source)
 		return 0;
-	sample = attempt_scratch.lookup(&zero);
+	sample = half_open_scratch.lookup(&zero);
 	if (!sample)
 		return 0;
 	fresh = flow_scratch.lookup(&zero);
@@ -537,17 +540,17 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 	__builtin_memcpy(&sample->half_open, half, sizeof(*half));
 	sample->head.client = half->client;
 
-	stray = strays.lookup(&w->key);
-	met = stray && stray->synack.seq == half->synack.seq &&
-	      stray->synack.ip_version;
+	midstream = midstream.lookup(&w->key);
+	met = midstream && midstream->synack.seq == half->synack.seq &&
+	      midstream->synack.ip_version;
 	if (met) {
-		__builtin_memcpy(fresh, stray, sizeof(*stray));
-		fresh->totals.flags &= ~FLOW_STRAY;
+		__builtin_memcpy(fresh, midstream, sizeof(*midstream));
+		fresh->totals.flags &= ~FLOW_MIDSTREAM;
 	} else {
 		flow_begin(fresh, half);
-		/* both only if two CPUs race: see begin_stray() */
+		/* both only if two CPUs race: see begin_midstream() */
 		if (!older)
-			older = stray;
+			older = midstream;
 	}
 	if (older)
 		end_older(skb, w, c, p, set, older);
@@ -570,12 +573,13 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 	c->handshakes++;
 	if (!half_open.delete(&w->key))
 		c->half_open_deletes++;
-	if (stray && !strays.delete(&w->key))
-		c->stray_deletes++;
+	if (midstream && !midstream.delete(&w->key))
+		c->midstream_deletes++;
 	/* it tells the SYN too, if that is due */
 	half = &sample->half_open;
-	if ((half->syn_sampled || half->syn_hidden || !half->syn.ip_version) &&
-	    service_hidden(w, half->client, set, SERVICE_HANDSHAKE)) {
+	if ((half->syn_sampled || half->syn_suppressed ||
+	     !half->syn.ip_version) &&
+	    service_suppressed(w, half->client, set, SERVICE_HANDSHAKE)) {
 		c->handshakes_suppressed++;
 		return 1;
 	}
@@ -583,15 +587,16 @@ static __always_inline int promote(struct __sk_buff *skb, struct work *w,
 	return 1;
 }
 
-/* Opens a stray for this payload: what half_open knows of it comes along. */
-static __always_inline void begin_stray(struct work *w, struct counters *c,
-					const struct packet *p,
-					const struct half_open *half)
+/* Opens a midstream for this payload: what half_open knows of it comes along.
+ */
+static __always_inline void begin_midstream(struct work *w, struct counters *c,
+					    const struct packet *p,
+					    const struct half_open *half)
 {
 	struct flow *fresh;
 	__u32 zero = 0;
 
-	if (!p->payload_len || strays.lookup(&w->key))
+	if (!p->payload_len || midstream.lookup(&w->key))
 		return;
 	fresh = flow_scratch.lookup(&zero);
 	if (!fresh)
@@ -616,11 +621,11 @@ static __always_inline void begin_stray(struct work *w, struct counters *c,
 		side_begin_unseen(&fresh->totals.side[1]);
 	}
 	fresh->key = w->key;
-	fresh->totals.flags = FLOW_STRAY;
-	if (strays.insert(&w->key, fresh))
-		c->stray_failed++;
+	fresh->totals.flags = FLOW_MIDSTREAM;
+	if (midstream.insert(&w->key, fresh))
+		c->midstream_failed++;
 	else
-		c->stray_inserts++;
+		c->midstream_inserts++;
 }
 
 /*
@@ -628,8 +633,8 @@ static __always_inline void begin_stray(struct work *w, struct counters *c,
  * server's answer is told none the less, so the connection remembers it, and
  * both directions stand as behind a hello that was sampled.
  */
-static __always_inline int hide_hello(struct work *w, const struct packet *p,
-				      struct flow *flow)
+static __always_inline int
+suppress_hello(struct work *w, const struct packet *p, struct flow *flow)
 {
 	struct flow_side *side = &flow->totals.side[w->sender & 1];
 	struct flow_side *peer = &flow->totals.side[!(w->sender & 1)];
@@ -639,9 +644,9 @@ static __always_inline int hide_hello(struct work *w, const struct packet *p,
 	if (p->seq != side->next_seq || p->seq != side->tls_seq)
 		return 0;
 	seen = hello_seen.lookup(&slot);
-	if (!seen || !hidden(seen, flow->hello, w, w->sender))
+	if (!seen || !suppress(seen, flow->hello, w, w->sender))
 		return 0;
-	flow->totals.flags |= FLOW_HELLO_HIDDEN;
+	flow->totals.flags |= FLOW_HELLO_SUPPRESSED;
 	flow->hello_end = p->seq + p->payload_len;
 	side->tls_state = TLS_OPEN;
 	side->tls_seq = flow->hello_end;
@@ -650,11 +655,11 @@ static __always_inline int hide_hello(struct work *w, const struct packet *p,
 }
 
 /* The hidden hello, or a part of it sent again. */
-static __always_inline int is_hidden_hello(const struct work *w,
-					   const struct packet *p,
-					   const struct flow *flow)
+static __always_inline int is_suppressed_hello(const struct work *w,
+					       const struct packet *p,
+					       const struct flow *flow)
 {
-	return flow->totals.flags & FLOW_HELLO_HIDDEN &&
+	return flow->totals.flags & FLOW_HELLO_SUPPRESSED &&
 	       w->sender == flow->totals.client &&
 	       seq_diff(p->seq + p->payload_len, flow->hello_end) <= 0;
 }
@@ -711,9 +716,9 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 					   : flow->totals.client,
 				   set->seed);
 		source = sources.lookup(&slot);
-		if (!source || !budget_take(&source->handshakes, w->now,
-					    set->handshake_cost_ns,
-					    set->handshake_burst_ns)) {
+		if (!source || !token_bucket_take(&source->handshakes, w->now,
+						  set->handshake_cost_ns,
+						  set->handshake_burst_ns)) {
 			side->tls_state = TLS_DONE;
 			peer->tls_state = TLS_DONE;
 			c->tls_not_admitted++;
@@ -728,11 +733,11 @@ sample_tls(struct __sk_buff *skb, struct work *w, struct counters *c,
 	head.client = flow->totals.client;
 	head.start_seq = walk->start_seq;
 	head.flags = walk->flags;
-	if (flow->totals.flags & FLOW_STRAY)
-		head.flags |= SAMPLE_FLOW_STRAY;
-	if (flow->totals.flags & FLOW_HELLO_HIDDEN)
-		head.flags |= SAMPLE_HELLO_HIDDEN;
-	if (w->hashed || flow->totals.flags & FLOW_HELLO_HIDDEN)
+	if (flow->totals.flags & FLOW_MIDSTREAM)
+		head.flags |= SAMPLE_FLOW_MIDSTREAM;
+	if (flow->totals.flags & FLOW_HELLO_SUPPRESSED)
+		head.flags |= SAMPLE_HELLO_SUPPRESSED;
+	if (w->hashed || flow->totals.flags & FLOW_HELLO_SUPPRESSED)
 		head.hello = flow->hello;
 	head.payload_off = payload_off;
 	head.copied = cut;
@@ -758,8 +763,8 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 		c->frames_late++;
 		return;
 	}
-	if (flow->totals.flags & FLOW_STRAY)
-		c->frames_stray++;
+	if (flow->totals.flags & FLOW_MIDSTREAM)
+		c->frames_midstream++;
 	else
 		c->frames_flow++;
 
@@ -785,7 +790,7 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 			side->flags |= SIDE_ACKED;
 		}
 		if (p->payload_len && side->tls_state != TLS_DONE &&
-		    !is_hidden_hello(w, p, flow))
+		    !is_suppressed_hello(w, p, flow))
 			sample_tls(skb, w, c, p, set, flow, side, peer, ahead,
 				   continues);
 		if (p->payload_len)
@@ -797,7 +802,7 @@ static __always_inline void flow_segment(struct __sk_buff *skb, struct work *w,
 	}
 	if (flow->totals.close != CLOSE_NONE &&
 	    send_end(skb, w, c, p, set, flow))
-		flow->totals.flags |= FLOW_TOLD;
+		flow->totals.flags |= FLOW_END_SENT;
 }
 
 /*
@@ -920,18 +925,18 @@ static __always_inline int known_bulk(struct __sk_buff *skb,
 }
 
 /* None of the sketch's deckies, at neither end. */
-static __always_inline int foreign4(const struct decky_sketch *sketch,
+static __always_inline int foreign4(const struct decky_filter *sketch,
 				    const struct ipv4_header *ip)
 {
-	return !sketch_has(sketch, sketch_bit4(ip->daddr)) &&
-	       !sketch_has(sketch, sketch_bit4(ip->saddr));
+	return !filter_has(sketch, filter_bit4(ip->daddr)) &&
+	       !filter_has(sketch, filter_bit4(ip->saddr));
 }
 
-static __always_inline int foreign6(const struct decky_sketch *sketch,
+static __always_inline int foreign6(const struct decky_filter *sketch,
 				    const struct ipv6_header *ip)
 {
-	return !sketch_has(sketch, sketch_bit6(ip->daddr)) &&
-	       !sketch_has(sketch, sketch_bit6(ip->saddr));
+	return !filter_has(sketch, filter_bit6(ip->daddr)) &&
+	       !filter_has(sketch, filter_bit6(ip->saddr));
 }
 
 /* The id of a plain segment's connection; returns the sender's end. */
@@ -981,7 +986,7 @@ static __always_inline int in_vepa(void)
 static __always_inline int enter(struct __sk_buff *skb, int ingress)
 {
 	const struct tcp_header *tcp = 0;
-	struct decky_sketch *sketch;
+	struct decky_filter *sketch;
 	struct settings *set;
 	struct ipv4_header *ip4;
 	struct ipv6_header *ip6;
@@ -997,7 +1002,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	c = counters.lookup(&zero);
 	if (!c)
 		return TC_NEXT;
-	sketch = decky_sketch.lookup(&zero);
+	sketch = decky_filter.lookup(&zero);
 	if (!sketch)
 		return TC_NEXT;
 	/* drivers and tunnels may leave headers in fragments */
@@ -1054,7 +1059,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->now = now;
 	w->ingress = ingress;
 	w->parsed = 0;
-	w->attempted = 0;
+	w->handshake_tried = 0;
 	w->hashed = 0;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
@@ -1102,7 +1107,7 @@ static __always_inline int may_be_hello(const struct work *w,
 	return w->sender == flow->totals.client && p->payload_len &&
 	       !(p->flags & TCP_RST) && flow->totals.close == CLOSE_NONE &&
 	       side->tls_state == TLS_START && !side->tls_samples &&
-	       !(flow->totals.flags & FLOW_STRAY);
+	       !(flow->totals.flags & FLOW_MIDSTREAM);
 }
 
 /*
@@ -1112,7 +1117,7 @@ static __always_inline int may_be_hello(const struct work *w,
 static __always_inline int parse_headers(struct __sk_buff *skb, struct work *w,
 					 struct counters *c)
 {
-	struct decky_sketch *sketch;
+	struct decky_filter *sketch;
 	struct packet *p = &w->packet;
 	struct ipv4_header *ip4;
 	struct ipv6_header *ip6;
@@ -1120,7 +1125,7 @@ static __always_inline int parse_headers(struct __sk_buff *skb, struct work *w,
 	__u32 zero = 0;
 	int proto;
 
-	sketch = decky_sketch.lookup(&zero);
+	sketch = decky_filter.lookup(&zero);
 	if (!sketch)
 		return 0;
 	cur.pos = (void *)(long)skb->data;
@@ -1197,15 +1202,15 @@ int decky_packet(struct __sk_buff *skb)
 
 	flow = flows.lookup(&step.work->id);
 	if (!flow)
-		flow = strays.lookup(&step.work->key);
+		flow = midstream.lookup(&step.work->key);
 	/* a handshake may be completing, over an older connection even */
-	if (!step.work->attempted &&
-	    (!flow || flow->totals.flags & (FLOW_PENDING | FLOW_STRAY))) {
+	if (!step.work->handshake_tried &&
+	    (!flow || flow->totals.flags & (FLOW_PENDING | FLOW_MIDSTREAM))) {
 		if (!flow && !is_ours(p)) {
 			step.counters->foreign_no_decky++;
 			return TC_NEXT;
 		}
-		jumps.call(skb, JUMP_ATTEMPT);
+		jumps.call(skb, JUMP_HANDSHAKE);
 		return TC_NEXT;
 	}
 	if (!flow) {
@@ -1248,7 +1253,7 @@ int decky_synack(struct __sk_buff *skb)
  * opens one if it completes a handshake or carries payload, then goes back.
  * Where there is no place for the connection, payload is met in the middle.
  */
-int decky_attempt(struct __sk_buff *skb)
+int decky_handshake(struct __sk_buff *skb)
 {
 	struct step step;
 	struct half_open *half;
@@ -1269,9 +1274,10 @@ int decky_attempt(struct __sk_buff *skb)
 		}
 	}
 	if (!promoted && !flow) {
-		begin_stray(step.work, step.counters, &step.work->packet, half);
+		begin_midstream(step.work, step.counters, &step.work->packet,
+				half);
 	}
-	step.work->attempted = 1;
+	step.work->handshake_tried = 1;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -1322,7 +1328,7 @@ int decky_hello(struct __sk_buff *skb)
 		hash = absorb(hash, (__u64)addr[2] << 32 | addr[3]);
 		flow->hello = hash;
 		flow->session_id = walk->session_id;
-		if (hide_hello(step.work, p, flow))
+		if (suppress_hello(step.work, p, flow))
 			step.counters->hellos_suppressed++;
 	}
 	step.work->hashed = 1;
@@ -1338,7 +1344,7 @@ int decky_hello(struct __sk_buff *skb)
  */
 int xdp_ingress(struct xdp_md *xdp)
 {
-	struct attempt_sample *scratch;
+	struct half_open_sample *scratch;
 	struct ipv4_header *ip4;
 	struct ipv6_header *ip6;
 	struct half_open *half;
@@ -1394,13 +1400,13 @@ int xdp_ingress(struct xdp_md *xdp)
 	w->now = bpf_ktime_get_ns();
 	w->sender = make_key(p, &w->key);
 	half = half_open.lookup(&w->key);
-	if (half && is_attempt(half, w))
+	if (half && is_half_open(half, w))
 		return XDP_PASS;
-	scratch = attempt_scratch.lookup(&zero);
+	scratch = half_open_scratch.lookup(&zero);
 	if (!scratch)
 		return XDP_PASS;
-	attempt_begin(&scratch->half_open, w);
-	opening_begin(&scratch->half_open.syn, p, w->now);
+	half_open_begin(&scratch->half_open, w);
+	syn_packet_begin(&scratch->half_open.syn, p, w->now);
 	copy_options(&scratch->half_open.syn, (const __u8 *)(tcp + 1),
 		     p->tcp_len - sizeof(*tcp), cur.end);
 	scratch->half_open.noted = 1;

@@ -7,10 +7,10 @@
 #define DECKWIRE_FLOW_H
 
 #include "limits.h"
-#include "opening.h"
-#include "parsing.h"
-#include "sample.h"
-#include "sequence.h"
+#include "syn.h"
+#include "net.h"
+#include "abi.h"
+#include "seq.h"
 
 /*
  * The intervals between any two packets of one connection. Two CPUs may swap
@@ -37,7 +37,7 @@ static __always_inline void note_interval(__u64 now, __u64 *last, __u64 *min,
 }
 
 static __always_inline void side_begin(struct flow_side *side,
-				       const struct opening *o)
+				       const struct syn_packet *o)
 {
 	side->packets = 1 + o->retransmits;
 	side->bytes = o->payload_len;

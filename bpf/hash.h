@@ -6,8 +6,8 @@
 #ifndef DECKWIRE_HASH_H
 #define DECKWIRE_HASH_H
 
-#include "parsing.h"
-#include "sample.h"
+#include "net.h"
+#include "abi.h"
 
 /* 2^64 by the golden ratio, odd (Knuth, TAOCP 3, 6.4). */
 #define HASH_FACTOR 0x9e3779b97f4a7c15ULL
@@ -35,19 +35,19 @@ static __always_inline __u64 absorb(__u64 hash, __u64 word)
  * Where a decky's bit stands in the sketch; Tables in the agent sets it. In
  * host order neighbours follow each other, which one product spreads best.
  */
-static __always_inline __u32 sketch_bit4(__be32 addr)
+static __always_inline __u32 filter_bit4(__be32 addr)
 {
 	return be32(addr) * HASH_FACTOR >> 48;
 }
 
-static __always_inline __u32 sketch_bit6(const __be32 *addr)
+static __always_inline __u32 filter_bit6(const __be32 *addr)
 {
 	return mix(mix(0, (__u64)addr[0] << 32 | addr[1]),
 		   (__u64)addr[2] << 32 | addr[3]) >>
 	       48;
 }
 
-static __always_inline int sketch_has(const struct decky_sketch *sketch,
+static __always_inline int filter_has(const struct decky_filter *sketch,
 				      __u32 bit)
 {
 	bit &= DECKY_BITS - 1;

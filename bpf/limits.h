@@ -26,8 +26,8 @@
 #endif
 
 /* Connections met in the middle: an LRU of their own. */
-#ifndef MAX_STRAYS
-#define MAX_STRAYS 16384
+#ifndef MAX_MIDSTREAM
+#define MAX_MIDSTREAM 16384
 #endif
 
 /* Direct-mapped tables: powers of two. */

@@ -4,8 +4,8 @@
 #define DECKWIRE_MAPS_H
 
 #include "limits.h"
-#include "parsing.h"
-#include "sample.h"
+#include "net.h"
+#include "abi.h"
 
 struct decky6 {
 	__be32 addr[4];
@@ -15,7 +15,7 @@ struct decky6 {
 BPF_F_TABLE("hash", __be32, __u8, deckies4, MAX_DECKIES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct decky6, __u8, deckies6, MAX_DECKIES,
 	    BPF_F_NO_PREALLOC);
-BPF_TABLE("array", __u32, struct decky_sketch, decky_sketch, 1);
+BPF_TABLE("array", __u32, struct decky_filter, decky_filter, 1);
 BPF_TABLE("hash", __u32, __u8, vepa_parents, MAX_VEPA_PARENTS);
 
 /* Spoofed SYNs stay in here; nothing but a real handshake leaves it. */
@@ -23,7 +23,7 @@ BPF_TABLE("lru_hash", struct flow_key, struct half_open, half_open,
 	  MAX_HALF_OPEN);
 BPF_F_TABLE("hash", struct flow_id, struct flow, flows, MAX_FLOWS,
 	    BPF_F_NO_PREALLOC);
-BPF_TABLE("lru_hash", struct flow_key, struct flow, strays, MAX_STRAYS);
+BPF_TABLE("lru_hash", struct flow_key, struct flow, midstream, MAX_MIDSTREAM);
 
 /*
  * Direct-mapped by a seeded hash: an overwrite is seen and counted. The agent
@@ -37,13 +37,13 @@ BPF_F_TABLE("array", __u32, struct seen, hello_seen, HELLO_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
 BPF_TABLE("array", __u32, struct scan, scans, SCAN_SLOTS);
-BPF_TABLE("array", __u32, struct budget, syn_budget, 1);
+BPF_TABLE("array", __u32, struct token_bucket, syn_budget, 1);
 
 BPF_TABLE("array", __u32, struct settings, settings, 1);
 BPF_TABLE("percpu_array", __u32, struct counters, counters, 1);
 
 /* Samples are built here: they are larger than the stack. */
-BPF_TABLE("percpu_array", __u32, struct attempt_sample, attempt_scratch, 1);
+BPF_TABLE("percpu_array", __u32, struct half_open_sample, half_open_scratch, 1);
 BPF_TABLE("percpu_array", __u32, struct end_sample, end_scratch, 1);
 
 /* And new connections. */
@@ -62,9 +62,9 @@ struct work {
 	__u64 now;
 	__s32 proto; /* or a negative verdict of the parsers */
 	__u8 ingress;
-	__u8 parsed;	/* all headers; time, key and id are there too */
-	__u8 attempted; /* decky_attempt has done what it could */
-	__u8 hashed;	/* and decky_hello */
+	__u8 parsed;	      /* all headers; time, key and id are there too */
+	__u8 handshake_tried; /* decky_handshake has done what it could */
+	__u8 hashed;	      /* and decky_hello */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, 1);
 
@@ -72,7 +72,7 @@ enum jump {
 	JUMP_PACKET,
 	JUMP_SYN,
 	JUMP_SYNACK,
-	JUMP_ATTEMPT,
+	JUMP_HANDSHAKE,
 	JUMP_HELLO,
 	JUMPS,
 };

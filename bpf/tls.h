@@ -7,7 +7,7 @@
 #define DECKWIRE_TLS_H
 
 #include "limits.h"
-#include "sample.h"
+#include "abi.h"
 
 #define TLS_CHANGE_CIPHER_SPEC 20
 #define TLS_ALERT 21

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from replaying import ReplayLab
+from tests.support.replaying import ReplayLab
 
 # How long an example takes says how busy the machine is, and is no property.
 hypothesis.settings.register_profile("deckwire", deadline=None)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from conversation import DECKY, Conversation, pcap
-from tls.flights import handshake
+from tests.support.conversation import DECKY, Conversation, pcap
+from tests.support.flights import handshake
 
 FLIGHT = handshake(ssl.TLSVersion.TLSv1_2)
 WATCH = ("--decky", f"{DECKY}=web-1")
@@ -169,7 +169,7 @@ def test_replay_tells_events_and_its_sums(capture: Path) -> None:
     assert len(told) == 3 * 6 + 1
     assert told[-1] == "capture_stats"
     stats = json.loads(done.stdout.splitlines()[-1])["fields"]
-    assert (stats["frames_run"], stats["events_told"]) == (24, 18)
+    assert (stats["frames_run"], stats["events_emitted"]) == (24, 18)
     assert stats["samples_lost"] == 0
 
 

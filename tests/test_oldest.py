@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from oldest import CHECKOUT, Package, fault, lower_bounds
+from tests.oldest import CHECKOUT, Package, fault, lower_bounds
 
 FOLDER = Path("/cache/dist-packages")
 BOUNDS = {"click": "8.1.3", "rich": "13.3.1"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from deckwire import __version__
-from deckwire.usage import UsageError
+from deckwire.errors import UsageError
 
 if TYPE_CHECKING:
     from deckwire.config import Settings
@@ -83,7 +83,7 @@ def cli(context: click.Context) -> None:
 @_shared_options
 def run(config: str | None, **options: Any) -> None:
     """Capture live traffic until SIGTERM or SIGINT."""
-    from deckwire.live import run_live  # noqa: PLC0415 - replay and --help need none of it
+    from deckwire.runtime.run import run_live  # noqa: PLC0415 - replay and --help need none of it
 
     sys.exit(run_live(lambda: _live_settings(config, options)))
 
@@ -94,7 +94,7 @@ def run(config: str | None, **options: Any) -> None:
 @_shared_options
 def replay(files: tuple[str, ...], config: str | None, **options: Any) -> None:
     """Tell what live capture would have told of pcap and pcapng FILEs."""
-    from deckwire.offline import replay_files  # noqa: PLC0415 - the same
+    from deckwire.runtime.replay import replay_files  # noqa: PLC0415 - the same
 
     # The outputs of a configuration are those of `run`.
     settings = _settings(config, {**options, "output": ("stdout",)})

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from deckwire.deckies import Registry, parse_option
+from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import CONFIG_FILE_BYTES
-from deckwire.shown import plain, shown
-from deckwire.sinks.spec import parse_output
-from deckwire.syslog import APP_NAME, SD_ID
-from deckwire.usage import UsageError
+from deckwire.output.sinks.spec import parse_output
+from deckwire.output.syslog import APP_NAME, SD_ID
 
 FORMATS = ("syslog", "json")
 XDP_MODES = ("off", "generic", "native")

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
+from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import DECKIES, DECKIES_FILE_BYTES
-from deckwire.shown import plain, shown
-from deckwire.usage import UsageError
 
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 """IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2) hold IPv4 in the 16-byte keys."""
@@ -245,7 +244,7 @@ def _enter(by_address: dict[bytes, Decky], decky: Decky) -> None:
 # --- the file's forms -----------------------------------------------------------------------
 
 Entry = tuple[str, str, str, str | None]
-"""Place in the file, then address, name and operating system as text."""
+"""Context in the file, then address, name and operating system as text."""
 
 
 class _EntryError(Exception):

@@ -24,7 +24,7 @@ EARLY_PIECES = 64
 """Segments kept of a direction before it is known where its TLS begins."""
 RECENT_HANDSHAKES = 8_192
 """Openings kept from a handshake's end to its first TLS segment; older ones are read back."""
-PLACES = 2_048
+CONTEXTS = 2_048
 """Places of connections kept between the events of one."""
 STACKS = 1_024
 """Fields of SYNs kept by the kernel's signature."""
@@ -62,7 +62,7 @@ HANDSHAKE_MESSAGES = 64
 CERTIFICATES = 16
 """Certificates read of one Certificate message; the rest of a longer chain is counted."""
 
-TOLD_HELLOS = 4_096
+EMITTED_HELLOS = 4_096
 """ClientHellos that the kernel may hide and the agent still knows; values are shared with the
 cache of parsed ones while that has them."""
 TOLD_HELLOS_BYTES = 8 * 1_048_576

@@ -10,8 +10,7 @@ import pytest
 
 from deckwire.kernel.loading import Loaded, LoadRequest, load
 from deckwire.limits import RING_BYTES_MIN
-
-from .harness import SETTINGS, SMALL_TABLES, TINY_TABLES, Kernel, pin
+from tests.support.bpf_harness import SETTINGS, SMALL_TABLES, TINY_TABLES, Kernel, pin
 
 HERE = Path(__file__).parent
 
@@ -47,7 +46,7 @@ def kernel(replaying: Loaded) -> Iterator[Kernel]:
 
 @pytest.fixture
 def tiny(replaying_tiny: Loaded) -> Iterator[Kernel]:
-    """Four connections, 256 strays and the smallest rings."""
+    """Four connections, 256 midstream and the smallest rings."""
     yield from use(replaying_tiny)
 
 

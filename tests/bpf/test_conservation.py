@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 
 from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.loading import Loaded
-from deckwire.tables import Tables
-
-from .frames import ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, DECKY, TALK6, VLAN, Talk, hello
-from .harness import MS, SECOND, Kernel, Wait, word
+from deckwire.tables.tables import Tables
+from tests.support.bpf_frames import (
+    ALERT,
+    APPLICATION_DATA,
+    CHANGE_CIPHER_SPEC,
+    DECKY,
+    TALK6,
+    VLAN,
+    Talk,
+    hello,
+)
+from tests.support.bpf_harness import MS, SECOND, Kernel, Wait, word
 
 pytestmark = pytest.mark.root
 
@@ -83,7 +91,7 @@ def test_what_the_entry_accounts_is_what_would_be_behind_the_jump(
             else:
                 frame = talk.s(flags, seq, sent + ack, data)
             kernel.feed(Wait(wait_ns), frame[:12] + tag + frame[12:], egress=egress)
-        outcomes.append((kernel.told(), kernel.counters(), kernel.table("flows")))
+        outcomes.append((kernel.emitted(), kernel.counters(), kernel.table("flows")))
     assert outcomes[0] == outcomes[1]
 
 
@@ -112,12 +120,12 @@ def test_connections_of_any_order_keep_their_bytes(kernel: Kernel, data: st.Data
 
 def assert_tables_sound(kernel: Kernel) -> None:
     """No entry holds what its fields do not allow."""
-    for name in ("flows", "strays"):
+    for name in ("flows", "midstream"):
         for flow in kernel.table(name):
             totals = flow.totals
             assert totals.close in (0, 1, 2)
             assert totals.client in ((0, 1) if name == "flows" else (0, 1, 2))
-            assert bool(totals.flags & 0x4) == (name == "strays")
+            assert bool(totals.flags & 0x4) == (name == "midstream")
             assert bool(totals.close) == bool(totals.flags & 0x8)
             assert totals.timed in (0, 1)
             assert totals.first_ns == totals.born_ns <= totals.last_ns
@@ -145,10 +153,10 @@ def test_evictions_are_what_is_missing(kernel: Kernel, replaying: Loaded) -> Non
         kernel.feed(Talk(client_port=1_024 + n).s("PA", 9, 9, b"x"))
         if n % 200 == 0:
             kernel.samples()
-    half_open, _, strays = kernel.sizes()
+    half_open, _, midstream = kernel.sizes()
     evicted = tables.evictions(tables.counters())
     assert evicted["half_open_evicted"] == 6_000 - half_open > 0
-    assert evicted["stray_evicted"] == 6_000 - strays > 0
+    assert evicted["midstream_evicted"] == 6_000 - midstream > 0
 
 
 def test_a_decky_that_leaves_is_foreign_from_then_on(kernel: Kernel, replaying: Loaded) -> None:

@@ -9,11 +9,10 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from deckwire.deckies import Decky
-from deckwire.sketch import bit_of
-from deckwire.tables import Tables
-
-from .frames import CLIENT, CLIENT6, DECKY, DECKY6, ethernet, ipv4, ipv6, tcp
-from .harness import Kernel
+from deckwire.tables.bloom_filter import bit_of
+from deckwire.tables.tables import Tables
+from tests.support.bpf_frames import CLIENT, CLIENT6, DECKY, DECKY6, ethernet, ipv4, ipv6, tcp
+from tests.support.bpf_harness import Kernel
 
 pytestmark = pytest.mark.root
 
@@ -72,7 +71,7 @@ def test_an_address_with_a_deckys_bit_is_foreign(
     )
     kernel.feed(syn_to(twin), syn_to(known.address))
     assert kernel.raised() == {"foreign_no_decky": 1, "frames_syn": 1, "half_open_inserts": 1}
-    assert kernel.told() == "syn"
+    assert kernel.emitted() == "syn"
 
 
 @FAMILIES

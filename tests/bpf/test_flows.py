@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-from deckwire import abi
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import EndSample, HandshakeSample, flow_record
 from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.maps import UPDATE_EXIST
-from deckwire.sample import EndSample, HandshakeSample, flow_record
-from deckwire.tables import Tables
-
-from .frames import (
+from deckwire.tables.tables import Tables
+from tests.support.bpf_frames import (
     CLIENT,
     CLIENT6,
     DECKY,
@@ -30,7 +29,7 @@ from .frames import (
     ipv4,
     tcp,
 )
-from .harness import MS, SECOND, START_NS, ZERO, Kernel, Wait
+from tests.support.bpf_harness import MS, SECOND, START_NS, ZERO, Kernel, Wait
 
 pytestmark = pytest.mark.root
 
@@ -150,11 +149,11 @@ ENDINGS = [
 @pytest.mark.parametrize("case", ENDINGS, ids=[case.about for case in ENDINGS])
 def test_endings(kernel: Kernel, case: Ending, talk: Talk) -> None:
     kernel.feed(*talk.opened(), *case.steps(talk))
-    assert kernel.told() == f"syn handshake {case.told}".strip()
+    assert kernel.emitted() == f"syn handshake {case.end_sent}".strip()
     assert kernel.raised().get("frames_late", 0) == case.late
     assert kernel.sizes() == (0, 1, 0)
     flags = kernel.flow().totals.flags
-    assert bool(flags & abi.FLOW_TOLD) == ("end" in case.told)
+    assert bool(flags & abi.FLOW_END_SENT) == ("end" in case.end_sent)
 
 
 def test_the_end_is_told_with_all_counts(kernel: Kernel) -> None:
@@ -177,7 +176,7 @@ def test_the_end_is_told_with_all_counts(kernel: Kernel) -> None:
     assert (record.born_ns, record.first_ns) == (START_NS + MS, START_NS + MS)
     assert record.last_ns == end.time_ns == kernel.now_ns
     assert (record.min_iat_ns, record.max_iat_ns) == (MS, 50 * MS)
-    assert (record.close, record.stray) == ("fin", False)
+    assert (record.close, record.midstream) == ("fin", False)
     assert record.sides[record.client] == (6, 7, 0)
     assert record.sides[1 - record.client] == (6, 2_000, 1)
     assert (record.rtt_server_us, record.rtt_client_us) == (1_000, 1_000)
@@ -257,8 +256,8 @@ def test_the_least_round_trip_of_the_servers_data(
 def test_of_a_connection_met_in_the_middle_none_is_measured(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(data(talk, 1), ack(talk, 11))
-    (stray,) = kernel.table("strays")
-    assert stray.totals.rtt_min_us == abi.RTT_UNKNOWN
+    (midstream,) = kernel.table("midstream")
+    assert midstream.totals.rtt_min_us == abi.RTT_UNKNOWN
 
 
 def test_late_frames_change_nothing(kernel: Kernel) -> None:
@@ -267,7 +266,7 @@ def test_late_frames_change_nothing(kernel: Kernel) -> None:
     before = kernel.flow()
     kernel.feed(talk.c("PA", 1, 1, b"late"), talk.c("R", 2), talk.s("A", 2, 2))
     assert kernel.flow() == before
-    assert kernel.told() == "syn handshake end:fin"
+    assert kernel.emitted() == "syn handshake end:fin"
 
 
 # --- the same 4-tuple again ---
@@ -288,7 +287,7 @@ def test_a_new_handshake_on_the_same_ports_ends_the_old_connection(
     kernel.feed(*talk.opened(), *endings[ended], Wait(2 * SECOND), *again.opened())
     kernel.feed(again.c("PA", 1, 1, b"new"))
     assert (
-        kernel.told()
+        kernel.emitted()
         == {
             "fin": "syn handshake end:fin syn handshake",
             "rst": "syn handshake end:rst syn handshake",
@@ -308,7 +307,7 @@ def test_a_new_handshake_on_the_same_ports_ends_the_old_connection(
 @EITHER_TALK
 def test_a_syn_alone_ends_nothing(kernel: Kernel, talk: Talk) -> None:
     kernel.feed(*talk.opened(), talk.c("S", 5_000), talk.c("PA", 1, 1, b"old"))
-    assert kernel.told() == "syn handshake"
+    assert kernel.emitted() == "syn handshake"
     assert kernel.sizes() == (1, 1, 0)
     assert kernel.client_side().bytes == 3
 
@@ -317,10 +316,10 @@ def test_a_syn_alone_ends_nothing(kernel: Kernel, talk: Talk) -> None:
 def test_a_syn_and_its_answer_end_nothing_yet(kernel: Kernel, talk: Talk) -> None:
     again = replace(talk, client_iss=0x7000_0000, server_iss=0x7100_0000)
     kernel.feed(*talk.opened(), *again.opened()[:2], talk.c("PA", 1, 1, b"old"))
-    assert kernel.told() == "syn handshake"
+    assert kernel.emitted() == "syn handshake"
     assert kernel.client_side().bytes == 3
     kernel.feed(again.opened()[2])
-    assert kernel.told() == "end:idle handshake"
+    assert kernel.emitted() == "end:idle handshake"
     assert kernel.client_side().bytes == 0
 
 
@@ -328,19 +327,19 @@ def test_a_handshake_on_the_ports_of_a_stray_ends_it(kernel: Kernel) -> None:
     """A connection begun before we watched is told, too, when its ports are used again."""
     talk = Talk()
     kernel.feed(talk.s("PA", 7_000, 7_000, b"old"), *talk.opened())
-    assert kernel.told() == "segment:3 syn end:idle handshake"
+    assert kernel.emitted() == "segment:3 syn end:idle handshake"
     assert kernel.sizes() == (0, 1, 0)
 
 
 def test_strays_end_as_others_do(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(talk.c("PA", 1, 1, b"x"), talk.s("PA", 1, 2, b"y"), *talk.closed(2, 2))
-    assert kernel.told() == "segment:1 segment:1 end:fin"
+    assert kernel.emitted() == "segment:1 segment:1 end:fin"
     kernel.feed(talk.c("PA", 1, 1, b"late"), talk.s("FA", 2, 3))
     assert kernel.raised() == {
-        "frames_stray": 5,
+        "frames_midstream": 5,
         "frames_late": 2,
-        "stray_inserts": 1,
+        "midstream_inserts": 1,
     }
     assert kernel.sizes() == (0, 0, 1)
 
@@ -351,7 +350,7 @@ def test_an_attempt_that_was_reset_is_not_completed_afterwards(kernel: Kernel) -
     kernel.feed(
         *talk.opened()[:2], talk.s("PA", 1, 1, b"220 ready\r\n"), talk.c("R", 1), talk.c("A", 1, 12)
     )
-    assert "handshake" not in kernel.told()
+    assert "handshake" not in kernel.emitted()
 
 
 @pytest.mark.parametrize(
@@ -365,7 +364,7 @@ def test_an_attempt_that_was_reset_is_not_completed_afterwards(kernel: Kernel) -
 def test_resets_of_strays(kernel: Kernel, steps: Callable[[Talk], Steps], told: str) -> None:
     talk = Talk()
     kernel.feed(talk.c("PA", 1, 1, b"x"), *steps(talk))
-    assert kernel.told() == f"segment:1 {told}".strip()
+    assert kernel.emitted() == f"segment:1 {told}".strip()
 
 
 # --- sequence space ---
@@ -583,7 +582,7 @@ def test_the_vepa_echo_of_a_lateral_frame_is_counted_once(
             kernel.feed(frame)
     raised = kernel.raised()
     assert raised.get("ignored_vepa_echo", 0) == (6 if echoes else 0)
-    assert kernel.told() == "syn handshake end:fin"
+    assert kernel.emitted() == "syn handshake end:fin"
     kernel.feed(talk.c("S", 9_999))
     assert kernel.raised().get("frames_syn", 0) == (1 if echoes else 2)
 
@@ -592,7 +591,7 @@ def test_lateral_frames_on_another_interface_are_no_echo(kernel: Kernel) -> None
     kernel.settings(vepa=1)
     kernel.loaded.maps["vepa_parents"].update((77).to_bytes(4, "little"), b"\1")
     kernel.feed(*Talk(DECKY, DECKY_B).opened())
-    assert kernel.told() == "syn handshake"
+    assert kernel.emitted() == "syn handshake"
 
 
 # --- bounds ---
@@ -608,7 +607,7 @@ def test_a_full_table_of_connections_counts_and_keeps_what_it_has(tiny: Kernel) 
     assert tiny.sizes() == (3, 4, 0)
     for talk in talks[:4]:
         tiny.feed(talk.c("PA", 1, 1, b"x"), *talk.closed(2))
-    assert tiny.told().count("end:fin") == 4
+    assert tiny.emitted().count("end:fin") == 4
 
 
 @ANY_TALK
@@ -619,7 +618,7 @@ def test_the_agent_finds_a_connection_by_its_ends(kernel: Kernel, talk: Talk) ->
     sample = next(one for one in kernel.samples() if isinstance(one, HandshakeSample))
     (flow,) = tables.open_flows()
     assert flow.key == sample.key
-    assert tables.handshake(sample.key, sample.born_ns, stray=False) == sample.handshake
+    assert tables.handshake(sample.key, sample.born_ns, midstream=False) == sample.handshake
 
 
 @ANY_TALK
@@ -660,10 +659,10 @@ def test_strays_push_out_only_strays(tiny: Kernel) -> None:
         tiny.feed(Talk(client_port=port).c("A", 1, 1, b"x"))
         if port % 100 == 0:
             tiny.samples()
-    half_open, flows, strays = tiny.sizes()
+    half_open, flows, midstream = tiny.sizes()
     assert (half_open, flows) == (0, 1)
-    assert 0 < strays <= 256
-    assert tiny.raised()["stray_inserts"] == 1_000
+    assert 0 < midstream <= 256
+    assert tiny.raised()["midstream_inserts"] == 1_000
 
 
 @pytest.mark.parametrize(
@@ -738,7 +737,7 @@ def test_an_end_that_finds_the_ring_full_stays_for_the_sweep(tiny: Kernel) -> No
     tiny.feed(talk.closed()[2])
     totals = tiny.flow().totals
     assert totals.close == abi.CLOSES.index("fin")
-    assert not totals.flags & abi.FLOW_TOLD
+    assert not totals.flags & abi.FLOW_END_SENT
 
 
 def test_a_syn_that_finds_the_ring_full_is_not_marked_as_sampled(tiny: Kernel) -> None:
@@ -754,7 +753,7 @@ def test_a_syn_that_finds_the_ring_full_is_not_marked_as_sampled(tiny: Kernel) -
     assert sorted(sampled) == [0, 1]
     tiny.samples()
     tiny.feed(*talk.opened()[1:])
-    assert tiny.told() == "handshake"
+    assert tiny.emitted() == "handshake"
     assert tiny.counters()["samples_lost"] == counted
     assert sum(tiny.loaded.rings.lost.values()) - told_lost == counted
 
@@ -768,4 +767,4 @@ def test_a_reset_that_was_not_told_stays_a_reset(tiny: Kernel) -> None:
     tiny.samples()
     again = replace(talk, client_iss=70_000, server_iss=80_000)
     tiny.feed(*again.opened())
-    assert tiny.told() == "syn end:rst handshake"
+    assert tiny.emitted() == "syn end:rst handshake"

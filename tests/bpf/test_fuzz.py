@@ -16,9 +16,9 @@ from dataclasses import replace
 
 import pytest
 
-from deckwire import abi
-
-from .frames import (
+from deckwire.abi import structs as abi
+from tests.bpf.test_conservation import assert_tables_sound
+from tests.support.bpf_frames import (
     ALERT,
     APPLICATION_DATA,
     CHANGE_CIPHER_SPEC,
@@ -45,8 +45,7 @@ from .frames import (
     record,
     tcp,
 )
-from .harness import FLOW, MS, SECOND, Kernel, Wait
-from .test_conservation import assert_tables_sound
+from tests.support.bpf_harness import FLOW, MS, SECOND, Kernel, Wait
 
 pytestmark = pytest.mark.root
 
@@ -231,7 +230,7 @@ class Fuzzer:
 
 def sweep(kernel: Kernel) -> None:
     """As the agent does it: what has ended makes room for new connections."""
-    for name in ("flows", "strays"):
+    for name in ("flows", "midstream"):
         table = kernel.loaded.maps[name]
         for key, value in list(table.items()):
             if FLOW.parse(value).totals.close:

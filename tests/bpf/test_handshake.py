@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import pytest
 
-from deckwire import abi
-from deckwire.flow import address_text, ends
-from deckwire.sample import HandshakeSample, SynSample
-
-from .frames import CLIENT, CLIENT6, DECKY, DECKY6, LINUX_OPTIONS, TALK6, Talk
-from .harness import MS, SECOND, START_NS, Kernel, Wait, ports
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import HandshakeSample, SynSample
+from deckwire.tcp.flow import address_text, ends
+from tests.support.bpf_frames import CLIENT, CLIENT6, DECKY, DECKY6, LINUX_OPTIONS, TALK6, Talk
+from tests.support.bpf_harness import MS, SECOND, START_NS, Kernel, Wait, ports
 
 pytestmark = pytest.mark.root
 
@@ -38,7 +37,7 @@ class Case(NamedTuple):
     raised: dict[str, int]
     """Every counter that is not zero, those of the samples apart."""
     sizes: tuple[int, int, int]
-    """Entries in half_open, flows and strays afterwards."""
+    """Entries in half_open, flows and midstream afterwards."""
 
 
 HALF = {"half_open_inserts": 1}
@@ -99,10 +98,10 @@ CASES = [
         {
             "frames_syn": 1,
             "frames_synack": 1,
-            "frames_stray": 1,
+            "frames_midstream": 1,
             "frames_flow": 2,
-            "stray_inserts": 1,
-            "stray_deletes": 1,
+            "midstream_inserts": 1,
+            "midstream_deletes": 1,
             **BEGUN,
         },
         (0, 1, 0),
@@ -119,8 +118,8 @@ CASES = [
         {
             "frames_syn": 1,
             "frames_synack": 1,
-            "frames_stray": 2,
-            "stray_inserts": 1,
+            "frames_midstream": 2,
+            "midstream_inserts": 1,
             **HALF,
         },
         (1, 0, 1),
@@ -297,21 +296,33 @@ CASES = [
             t.c("A", 10, 500),
         ],
         "syn",
-        {"frames_syn": 1, "frames_unattached": 1, "frames_stray": 2, "stray_inserts": 1, **HALF},
+        {
+            "frames_syn": 1,
+            "frames_unattached": 1,
+            "frames_midstream": 2,
+            "midstream_inserts": 1,
+            **HALF,
+        },
         (1, 0, 1),
     ),
     Case(
         "server to client only",
         lambda t: [t.s("SA", 0, 1), t.s("A", 1, 10), t.s("PA", 1, 10, b"HTTP/1.0 200\r\n")],
         "",
-        {"frames_synack": 1, "frames_unattached": 1, "frames_stray": 1, "stray_inserts": 1, **HALF},
+        {
+            "frames_synack": 1,
+            "frames_unattached": 1,
+            "frames_midstream": 1,
+            "midstream_inserts": 1,
+            **HALF,
+        },
         (1, 0, 1),
     ),
     Case(
         "the middle of a connection: only payload makes a stray",
         lambda t: [t.c("A", 100, 100), t.s("FA", 100, 100), t.c("PA", 100, 101, b"x")],
         "segment:1",
-        {"frames_unattached": 2, "frames_stray": 1, "stray_inserts": 1},
+        {"frames_unattached": 2, "frames_midstream": 1, "midstream_inserts": 1},
         (0, 0, 1),
     ),
 ]
@@ -321,7 +332,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=[case.about for case in CASES])
 def test_what_becomes_of_an_attempt(kernel: Kernel, case: Case, talk: Talk) -> None:
     kernel.feed(*case.steps(talk))
-    assert kernel.told() == case.told
+    assert kernel.emitted() == case.end_sent
     assert kernel.raised() == case.raised
     assert kernel.sizes() == case.sizes
 
@@ -413,7 +424,7 @@ def test_a_tool_that_sends_the_same_syn_an_hour_later_is_told_again(kernel: Kern
     """Scanners derive ports and sequence numbers from the target (Mirai, masscan, ZMap)."""
     talk = Talk()
     kernel.feed(talk.c("S"), Wait(3_600 * SECOND), talk.c("S"))
-    assert kernel.told() == "syn syn"
+    assert kernel.emitted() == "syn syn"
     assert "syn_retransmits" not in kernel.raised()
 
 
@@ -425,7 +436,7 @@ def test_a_tool_that_sends_the_same_syn_an_hour_later_is_told_again(kernel: Kern
 def test_how_late_a_syn_may_be_repeated(kernel: Kernel, gap_ns: int, repeated: bool) -> None:
     talk = Talk()
     kernel.feed(talk.c("S"), Wait(100 * SECOND), talk.c("S"), Wait(gap_ns), talk.c("S"))
-    assert kernel.told() == ("syn" if repeated else "syn syn")
+    assert kernel.emitted() == ("syn" if repeated else "syn syn")
     assert kernel.raised()["syn_retransmits"] == 1 + repeated
 
 
@@ -448,21 +459,21 @@ def test_strays_of_one_direction_keep_what_the_attempt_said(kernel: Kernel) -> N
     kernel.feed(
         talk.c("S", options=LINUX_OPTIONS), talk.c("A", 1, 1), talk.c("PA", 1, 1, b"GET /\r\n")
     )
-    (stray,) = kernel.table("strays")
-    assert stray.totals.flags & abi.FLOW_STRAY
-    assert stray.totals.born_ns == START_NS + MS
-    assert stray.syn.options_len == len(LINUX_OPTIONS)
-    assert stray.totals.established_ns == 0
-    side = stray.totals.side[stray.totals.client]
+    (midstream,) = kernel.table("midstream")
+    assert midstream.totals.flags & abi.FLOW_MIDSTREAM
+    assert midstream.totals.born_ns == START_NS + MS
+    assert midstream.syn.options_len == len(LINUX_OPTIONS)
+    assert midstream.totals.established_ns == 0
+    side = midstream.totals.side[midstream.totals.client]
     assert (side.packets, side.bytes, side.retransmits) == (2, 7, 0)
 
 
 def test_a_stray_from_the_middle_knows_no_client(kernel: Kernel) -> None:
     kernel.feed(Talk().c("PA", 100, 100, b"x"))
-    (stray,) = kernel.table("strays")
-    assert stray.totals.client == abi.CLIENT_UNKNOWN
-    assert (stray.syn.ip_version, stray.synack.ip_version) == (0, 0)
-    assert stray.totals.min_iat_ns == 2**64 - 1
+    (midstream,) = kernel.table("midstream")
+    assert midstream.totals.client == abi.CLIENT_UNKNOWN
+    assert (midstream.syn.ip_version, midstream.synack.ip_version) == (0, 0)
+    assert midstream.totals.min_iat_ns == 2**64 - 1
 
 
 def test_a_stray_that_completes_keeps_its_bytes(kernel: Kernel) -> None:
@@ -472,7 +483,7 @@ def test_a_stray_that_completes_keeps_its_bytes(kernel: Kernel) -> None:
     )
     side = kernel.server_side()
     assert (side.packets, side.bytes, side.retransmits) == (2, 11, 0)
-    assert not kernel.flow().totals.flags & abi.FLOW_STRAY
+    assert not kernel.flow().totals.flags & abi.FLOW_MIDSTREAM
 
 
 @pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
@@ -482,9 +493,9 @@ def test_spoofed_syns_enter_half_open_only(kernel: Kernel, talk: Talk) -> None:
     size = kernel.loaded.maps["half_open"].max_entries
     for port in range(2_000, 2_000 + size + 500):
         kernel.feed(replace(talk, client_port=port).c("S"))
-    half_open, flows, strays = kernel.sizes()
+    half_open, flows, midstream = kernel.sizes()
     assert 0 < half_open <= size
-    assert (flows, strays) == (1, 0)
+    assert (flows, midstream) == (1, 0)
     raised = kernel.raised()
     assert raised["half_open_inserts"] == size + 501
     assert "half_open_failed" not in raised
@@ -493,4 +504,4 @@ def test_spoofed_syns_enter_half_open_only(kernel: Kernel, talk: Talk) -> None:
 def test_between_deckies_one_conversation_is_one_connection(kernel: Kernel) -> None:
     talk = Talk(DECKY, "198.51.100.8")
     kernel.feed(*talk.opened(), *talk.closed())
-    assert kernel.told() == "syn handshake end:fin"
+    assert kernel.emitted() == "syn handshake end:fin"

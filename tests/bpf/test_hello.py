@@ -1,4 +1,4 @@
-"""Which ClientHellos the kernel takes for one that was told, and what it hides of them."""
+"""Which ClientHellos the kernel takes for one that was told, and what it suppresses of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deckwire import abi
-from deckwire.hidden_hello import session_id_hash
-from deckwire.sample import SegmentSample, flow_hidden_hello
-from deckwire.suppression import Suppression
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import SegmentSample, flow_suppressed_hello
+from deckwire.connections.suppressed_hello import session_id_hash
+from deckwire.tables.suppression import Suppression
 from deckwire.tls.hello_cache import client_bearing
-from tls.flights import client_hello, u16, vector
-
-from .frames import (
+from tests.support.bpf_frames import (
     APPLICATION_DATA,
     CHANGE_CIPHER_SPEC,
     DECKY,
@@ -31,7 +29,8 @@ from .frames import (
     ipv6,
     record,
 )
-from .harness import SECOND, SETTINGS, Kernel, Wait
+from tests.support.bpf_harness import SECOND, SETTINGS, Kernel, Wait
+from tests.support.flights import client_hello, u16, vector
 
 pytestmark = pytest.mark.root
 
@@ -85,7 +84,7 @@ def sent(kernel: Kernel, talk: Talk, *payloads: bytes) -> list[SegmentSample]:
 def signature(kernel: Kernel, talk: Talk, payload: bytes) -> int:
     """Of a hello that is not hidden."""
     (sample,) = sent(kernel, talk, payload)
-    assert not sample.hello_hidden
+    assert not sample.hello_suppressed
     return sample.hello
 
 
@@ -262,13 +261,13 @@ def test_the_servers_answer_is_told_with_what_the_connection_keeps(kernel: Kerne
     talk = Talk(client_port=41_000)
     answer = talk.s("PA", 1, 1 + len(HELLO), SERVER_HELLO + CHANGE_CIPHER_SPEC + APPLICATION_DATA)
     _, (sample,) = after_hidden(kernel, [answer])
-    assert (sample.payload, sample.hello_hidden) == (SERVER_HELLO, True)
+    assert (sample.payload, sample.hello_suppressed) == (SERVER_HELLO, True)
     (value,) = (
         value
         for _, value in kernel.loaded.maps["flows"].items()
         if int.from_bytes(value[:8], "little") == sample.born_ns
     )
-    hidden = flow_hidden_hello(value, SETTINGS["seed"])
+    hidden = flow_suppressed_hello(value, SETTINGS["seed"])
     kernel.now_ns += 400 * SECOND
     assert hidden.signature == sample.hello == signature(kernel, Talk(client_port=42_000), HELLO)
     assert hidden.end_seq == talk.client_iss + 1 + len(HELLO)
@@ -293,7 +292,7 @@ def test_a_clients_certificate_behind_it_is_told(kernel: Kernel) -> None:
     _, samples = after_hidden(kernel, frames)
     told = b"".join(sample.payload for sample in samples if sample.sender == samples[1].sender)
     assert told == CERTIFICATE
-    assert all(sample.hello_hidden for sample in samples)
+    assert all(sample.hello_suppressed for sample in samples)
 
 
 @pytest.mark.parametrize("size", range(34))
@@ -301,7 +300,7 @@ def test_session_ids_are_hashed_as_the_agent_does(kernel: Kernel, size: int) -> 
     value = bytes(range(200, 200 + size))
     sent(kernel, Talk(), hello(session_id=value))
     ((_, flow),) = kernel.loaded.maps["flows"].items()
-    hidden = flow_hidden_hello(flow, SETTINGS["seed"])
+    hidden = flow_suppressed_hello(flow, SETTINGS["seed"])
     known = 0 < size <= 32
     assert hidden.session_id == (session_id_hash(value, SETTINGS["seed"]) if known else 0)
 
@@ -322,4 +321,4 @@ def test_hellos_of_one_signature_are_told_alike(kernel: Kernel, data: st.DataObj
             continue
         bearing = client_bearing(bytes(body))
         assert bearing is not None
-        assert found.setdefault(known, bearing.told) == bearing.told
+        assert found.setdefault(known, bearing.end_sent) == bearing.end_sent

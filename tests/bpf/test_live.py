@@ -12,11 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from deckwire import abi
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import HandshakeSample, SynSample, decode
 from deckwire.kernel.loading import Loaded, LoadRequest, detach, load
-from deckwire.sample import HandshakeSample, SynSample, decode
-
-from .frames import (
+from tests.support.bpf_frames import (
     APPLICATION_DATA,
     DECKY,
     DECKY6,
@@ -34,8 +33,8 @@ from .frames import (
     ipv6,
     tcp,
 )
-from .harness import SETTINGS, SMALL_TABLES, Kernel, segments, word
-from .wire import WATCHED, Wire
+from tests.support.bpf_harness import SETTINGS, SMALL_TABLES, Kernel, segments, word
+from tests.support.bpf_wire import WATCHED, Wire
 
 pytestmark = pytest.mark.root
 
@@ -68,7 +67,7 @@ class Live(Kernel):
         counters = self.counters()
         return sum(counters.get(name, 0) for name in abi.FRAME_COUNTERS)
 
-    def told(self) -> str:
+    def emitted(self) -> str:
         return " ".join(map(word, self.samples()))
 
     def _check_sample(self, sample: object, data: bytes) -> None:
@@ -191,13 +190,13 @@ def test_frames_of_every_short_length_are_counted_once(live: Live) -> None:
         assert raised["foreign_not_ip"] >= 14
         # Cut in the TCP options: still a SYN, and then a repeated one.
         assert raised["frames_syn"] == 1 + raised.get("syn_retransmits", 0)
-        assert live.told() == "syn"
+        assert live.emitted() == "syn"
         live.check()
 
 
 def test_a_repeated_syn_is_a_retransmission(live: Live) -> None:
     live.send(ethernet(ipv4(SYN)), ethernet(ipv4(SYN)))
-    assert live.told() == "syn"
+    assert live.emitted() == "syn"
     assert live.raised() == {
         "frames_syn": 2,
         "syn_retransmits": 1,
@@ -216,7 +215,7 @@ def test_what_is_no_plain_syn_to_a_decky_is_left_to_tc(live: Live) -> None:
     ]
     live.send(*frames)
     assert "syn_noted" not in live.raised()
-    assert live.told() == "syn syn"
+    assert live.emitted() == "syn syn"
     assert live.raised()["ignored_tcp_malformed"] == live.raised()["foreign_no_decky"] == 1
 
 
@@ -243,7 +242,7 @@ def test_long_frames_are_sampled_up_to_their_bound(live: Live) -> None:
     (segment,) = segments(live.samples())
     assert (segment.payload, segment.claimed) == ((hello(1, 10_000) + body)[:32_768], 60_000)
     live.send(talk.c("PA", 60_001, 1, APPLICATION_DATA + bytes(50_000)))
-    assert live.told() == ""
+    assert live.emitted() == ""
 
 
 def test_lateral_frames_are_seen_at_ingress(live: Live) -> None:

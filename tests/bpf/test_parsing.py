@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from deckwire import abi
-from deckwire.sample import SynSample
-
-from .frames import (
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import SynSample
+from tests.support.bpf_frames import (
     AH,
     CLIENT,
     CLIENT6,
@@ -45,7 +44,7 @@ from .frames import (
     ipv6,
     tcp,
 )
-from .harness import Kernel, segments
+from tests.support.bpf_harness import Kernel, segments
 
 pytestmark = pytest.mark.root
 
@@ -54,7 +53,7 @@ SYN4 = ethernet(ipv4(tcp(sport=1), DECKY, STRANGER))
 SYN6 = ethernet(ipv6(tcp(sport=1), DECKY6, STRANGER6))
 DATA = tcp(b"GET / HTTP/1.0\r\n\r\n", flags="PA", seq=5, ack=5)
 FLOW = {"frames_syn": 1, "half_open_inserts": 1}
-STRAY = {"frames_stray": 1, "stray_inserts": 1}
+STRAY = {"frames_midstream": 1, "midstream_inserts": 1}
 SHORTEST4, SHORTEST6, LONGEST = 34, 54, 3_500
 """What a test run accepts on every kernel."""
 
@@ -229,7 +228,7 @@ def test_a_frame_is_looked_at_or_counted_by_cause(kernel: Kernel, case: Case, ho
     kernel.feed(case.frame, egress=hook == "egress")
     expected = FLOW if case.counter == "frames_syn" else {case.counter: 1}
     assert kernel.raised() == expected
-    assert kernel.told() == ("syn" if case.counter == "frames_syn" else "")
+    assert kernel.emitted() == ("syn" if case.counter == "frames_syn" else "")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.about for case in CASES])
@@ -313,8 +312,8 @@ def test_padding_alone_makes_no_stray(kernel: Kernel) -> None:
 @pytest.mark.parametrize("packet", [ipv4(DATA, total=0), ipv6(DATA, length=0)], ids=["v4", "v6"])
 def test_length_0_means_the_frames_own_length(kernel: Kernel, packet: bytes) -> None:
     kernel.feed(ethernet(packet))
-    (stray,) = kernel.table("strays")
-    assert stray.totals.side[0].bytes + stray.totals.side[1].bytes == 18
+    (midstream,) = kernel.table("midstream")
+    assert midstream.totals.side[0].bytes + midstream.totals.side[1].bytes == 18
 
 
 def test_payload_is_counted_by_the_ip_length_even_if_the_frame_is_cut(kernel: Kernel) -> None:

@@ -7,16 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from deckwire import abi
-from deckwire.sample import EndSample, HandshakeSample
-from deckwire.suppression import (
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import EndSample, HandshakeSample
+from deckwire.tables.suppression import (
     SERVICE_FLOW,
     SERVICE_HANDSHAKE,
     Suppression,
     service_signature,
 )
-
-from .frames import (
+from tests.support.bpf_frames import (
     APPLICATION_DATA,
     CHANGE_CIPHER_SPEC,
     CLIENT,
@@ -29,7 +28,7 @@ from .frames import (
     TALK6,
     Talk,
 )
-from .harness import MS, SECOND, SETTINGS, Kernel, Wait
+from tests.support.bpf_harness import MS, SECOND, SETTINGS, Kernel, Wait
 
 pytestmark = pytest.mark.root
 
@@ -94,7 +93,7 @@ def tell(kernel: Kernel, talk: Talk, events: Sequence[int], seconds: int = 300) 
 def test_a_handshake_that_was_told_is_hidden(kernel: Kernel, talk: Talk) -> None:
     tell(kernel, talk, [SERVICE_HANDSHAKE])
     kernel.feed(Wait(2 * SECOND), *whole(replace(talk, client_iss=9_000)))
-    assert kernel.told() == "syn end:fin"
+    assert kernel.emitted() == "syn end:fin"
     assert kernel.raised()["handshakes_suppressed"] == 1
     assert kernel.raised()["handshakes"] == 2
 
@@ -103,30 +102,30 @@ def test_a_handshake_that_was_told_is_hidden(kernel: Kernel, talk: Talk) -> None
 def test_an_end_that_was_told_is_hidden(kernel: Kernel, talk: Talk) -> None:
     tell(kernel, talk, [SERVICE_FLOW])
     kernel.feed(Wait(2 * SECOND), *whole(replace(talk, client_iss=9_000)))
-    assert kernel.told() == "syn handshake"
+    assert kernel.emitted() == "syn handshake"
     assert kernel.raised()["ends_suppressed"] == 1
     # Nothing is left for a sweep to tell.
-    assert kernel.flow().totals.flags & abi.FLOW_TOLD
+    assert kernel.flow().totals.flags & abi.FLOW_END_SENT
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_another_service_or_client_is_told(kernel: Kernel, other: Talk) -> None:
     tell(kernel, Talk(), [SERVICE_HANDSHAKE, SERVICE_FLOW])
     kernel.feed(Wait(2 * SECOND), *whole(other))
-    assert kernel.told() == "syn handshake end:fin"
+    assert kernel.emitted() == "syn handshake end:fin"
 
 
 def test_a_window_ends(kernel: Kernel) -> None:
     tell(kernel, Talk(), [SERVICE_HANDSHAKE, SERVICE_FLOW], seconds=10)
     kernel.feed(Wait(10 * SECOND), *whole(Talk(client_port=40_001)))
-    assert kernel.told() == "syn handshake end:fin"
+    assert kernel.emitted() == "syn handshake end:fin"
 
 
 def test_without_dedup_everything_is_told(kernel: Kernel) -> None:
     tell(kernel, Talk(), [SERVICE_HANDSHAKE, SERVICE_FLOW])
     kernel.settings(dedup=0)
     kernel.feed(Wait(2 * SECOND), *whole(Talk(client_port=40_001)))
-    assert kernel.told() == "syn handshake end:fin"
+    assert kernel.emitted() == "syn handshake end:fin"
 
 
 def test_what_is_hidden_is_counted_with_its_times(kernel: Kernel) -> None:
@@ -151,14 +150,14 @@ def test_a_handshake_whose_syn_nobody_told_is_told(kernel: Kernel) -> None:
     kernel.settings(syn_cost_ns=SECOND, syn_burst_ns=0)
     kernel.feed(Wait(2 * SECOND), *whole(Talk(client_port=40_001)))
     assert kernel.raised()["syn_over_budget"] == 1
-    assert kernel.told() == "handshake end:fin"
+    assert kernel.emitted() == "handshake end:fin"
 
 
 def test_a_handshake_whose_syn_the_kernel_hid_on_its_own_is_told(kernel: Kernel) -> None:
     tell(kernel, Talk(), [SERVICE_HANDSHAKE])
     kernel.feed(*whole(Talk(client_port=40_001)))
     assert kernel.raised()["syn_suppressed"] == 1
-    assert kernel.told() == "handshake end:fin"
+    assert kernel.emitted() == "handshake end:fin"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ def test_a_connection_without_data_may_be_a_scan(kernel: Kernel, frames: object,
     tell(kernel, Talk(), [SERVICE_HANDSHAKE, SERVICE_FLOW])
     assert callable(frames)
     kernel.feed(Wait(2 * SECOND), *frames(Talk(client_port=40_001)))
-    assert kernel.told() == f"syn {told}".rstrip()
+    assert kernel.emitted() == f"syn {told}".rstrip()
 
 
 def test_an_end_is_told_while_the_agent_waits_for_it(kernel: Kernel) -> None:

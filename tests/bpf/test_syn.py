@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from deckwire import abi
-from deckwire.sample import HandshakeSample, SynSample
-
-from .frames import (
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import HandshakeSample, SynSample
+from tests.support.bpf_frames import (
     DECKY,
     DECKY6,
     DECKY_B,
@@ -30,7 +29,7 @@ from .frames import (
     ipv6,
     tcp,
 )
-from .harness import MS, SECOND, Kernel, Wait
+from tests.support.bpf_harness import MS, SECOND, Kernel, Wait
 
 pytestmark = pytest.mark.root
 
@@ -232,10 +231,10 @@ def suppress(kernel: Kernel, signature: int, until_ns: int) -> None:
 @TALKS
 def test_the_kernel_suppresses_on_its_own_for_a_second(kernel: Kernel, talk: Talk) -> None:
     kernel.feed(talk.c("S"), talk.c("S", 50), Wait(TENTATIVE_NS - 2 * MS), talk.c("S", 60))
-    assert kernel.told() == "syn"
+    assert kernel.emitted() == "syn"
     assert kernel.raised()["syn_suppressed"] == 2
     kernel.feed(talk.c("S", 70))
-    assert kernel.told() == "syn"
+    assert kernel.emitted() == "syn"
 
 
 @TALKS
@@ -250,11 +249,11 @@ def test_the_agent_suppresses_for_as_long_as_it_says(kernel: Kernel, talk: Talk)
         Wait(200 * SECOND - MS),
         talk.c("S", 60),
     )
-    assert kernel.told() == ""
+    assert kernel.emitted() == ""
     entry = next(e for e in seen(kernel) if e.signature == sample.signature)
     assert (entry.suppressed, entry.last_ns) == (2, kernel.now_ns)
     kernel.feed(talk.c("S", 70))
-    assert kernel.told() == "syn"
+    assert kernel.emitted() == "syn"
     assert kernel.raised()["syn_suppressed"] == 2
 
 
@@ -275,7 +274,7 @@ def test_what_was_hidden_stays_counted_until_the_agent_takes_it(kernel: Kernel) 
         kernel.now_ns,
     )
     kernel.feed(Wait(2 * TENTATIVE_NS), talk.c("S", 70))
-    assert kernel.told() == "syn syn"
+    assert kernel.emitted() == "syn syn"
     (later,) = seen(kernel)
     assert later.suppressed == 2
     assert later.expires_ns == kernel.now_ns + TENTATIVE_NS
@@ -285,7 +284,7 @@ def test_what_was_hidden_stays_counted_until_the_agent_takes_it(kernel: Kernel) 
 def test_without_dedup_every_syn_is_told(kernel: Kernel, talk: Talk) -> None:
     kernel.settings(dedup=0)
     kernel.feed(*(talk.c("S", 10 * n) for n in range(5)))
-    assert kernel.told() == " ".join(["syn"] * 5)
+    assert kernel.emitted() == " ".join(["syn"] * 5)
     assert not seen(kernel)
 
 
@@ -351,7 +350,7 @@ def test_a_budget_starts_full_whatever_the_time(kernel: Kernel, now_ns: int) -> 
     kernel.now_ns = now_ns
     for port in range(5):
         kernel.feed(Wait(0), Talk(client_port=40_000 + port).c("S"))
-    assert kernel.told() == "syn syn syn"
+    assert kernel.emitted() == "syn syn syn"
     assert kernel.raised()["syn_over_budget"] == 2
 
 
@@ -371,7 +370,7 @@ def test_a_clock_that_steps_back_refills_nothing(kernel: Kernel) -> None:
     kernel.feed(*(step for frame in frames[:10] for step in (Wait(0), frame)))
     assert len(kernel.samples()) == 5
     kernel.feed(Wait(-10 * SECOND), frames[10], *(s for f in frames[11:] for s in (Wait(0), f)))
-    assert kernel.told() == ""
+    assert kernel.emitted() == ""
 
 
 @TALKS
@@ -380,7 +379,7 @@ def test_a_handshake_in_a_flood_is_always_told_from_what_was_kept(
 ) -> None:
     kernel.settings(dedup=0, syn_cost_ns=SECOND, syn_burst_ns=SECOND)
     kernel.feed(*flood(50))
-    assert kernel.told() == "syn"
+    assert kernel.emitted() == "syn"
     kernel.feed(talk.c("S", options=LINUX_OPTIONS), *talk.opened()[1:])
     (told,) = kernel.samples()
     assert isinstance(told, HandshakeSample)
@@ -397,9 +396,9 @@ def test_what_is_over_budget_is_not_marked_as_seen(kernel: Kernel) -> None:
     talk = Talk()
     other = replace(talk, client="192.0.2.77")
     kernel.feed(talk.c("S"), other.c("S"))
-    assert kernel.told() == "syn"
+    assert kernel.emitted() == "syn"
     kernel.feed(Wait(10 * MS), other.c("S", 99))
-    assert kernel.told() == "syn"
+    assert kernel.emitted() == "syn"
     assert kernel.raised().get("syn_suppressed", 0) == 0
 
 
@@ -407,9 +406,9 @@ def test_what_is_suppressed_costs_no_budget(kernel: Kernel) -> None:
     kernel.settings(syn_cost_ns=100 * MS, syn_burst_ns=200 * MS)
     talk = Talk()
     kernel.feed(*(talk.c("S", n) for n in range(0, 500, 10)))
-    assert kernel.told() == "syn"
+    assert kernel.emitted() == "syn"
     kernel.feed(replace(talk, client="192.0.2.77").c("S"))
-    assert kernel.told() == "syn"
+    assert kernel.emitted() == "syn"
 
 
 # --- scans ---

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from deckwire import abi
-
-from .frames import (
+from deckwire.abi import structs as abi
+from tests.support.bpf_frames import (
     ALERT,
     APPLICATION_DATA,
     CHANGE_CIPHER_SPEC,
@@ -21,7 +20,7 @@ from .frames import (
     hello,
     record,
 )
-from .harness import MS, SECOND, Kernel, Wait, segments
+from tests.support.bpf_harness import MS, SECOND, Kernel, Wait, segments
 
 pytestmark = pytest.mark.root
 
@@ -454,7 +453,7 @@ def test_a_sample_names_its_connection(kernel: Kernel) -> None:
         (segment,) = segments([sample])
         assert (segment.key, segment.born_ns) == (handshake.key, handshake.born_ns)
         assert segment.time_ns == time_ns
-        assert not segment.stray
+        assert not segment.midstream
     hello_sample, alert = segments([first, second])
     assert hello_sample.sender == hello_sample.client == alert.client != alert.sender
     assert (hello_sample.seq, alert.seq) == (talk.client_iss + 1, talk.server_iss + 1)
@@ -486,7 +485,7 @@ def test_the_last_sample_in_the_clear_says_so(
     assert [sample.ends for sample in segments(kernel.samples())] == ends
 
 
-# --- strays ---
+# --- midstream ---
 
 
 def test_a_clienthello_in_the_middle_tells_who_the_client_is(kernel: Kernel) -> None:
@@ -496,13 +495,13 @@ def test_a_clienthello_in_the_middle_tells_who_the_client_is(kernel: Kernel) -> 
         talk.s("PA", 700, 700, SERVER_HELLO + APPLICATION_DATA),
     )
     first, second = segments(kernel.samples())
-    assert first.stray
+    assert first.midstream
     assert first.client == first.sender == second.client != second.sender
     assert (first.payload, second.payload) == (CLIENT_HELLO, SERVER_HELLO)
     assert (first.start_seq, second.start_seq) == (first.seq, second.seq)
     assert second.seq == talk.server_iss + 700
-    (stray,) = kernel.table("strays")
-    assert stray.totals.client == first.client
+    (midstream,) = kernel.table("midstream")
+    assert midstream.totals.client == first.client
 
 
 def test_a_serverhello_in_the_middle_tells_who_the_client_is(kernel: Kernel) -> None:
@@ -516,7 +515,7 @@ def test_a_hello_of_a_client_seen_alone(kernel: Kernel) -> None:
     kernel.feed(talk.c("S"), talk.c("A", 1, 1), *client(talk, BIG, MSS))
     found = segments(kernel.samples())
     assert [sample.payload for sample in found] == cut(BIG, MSS)
-    assert found[0].stray
+    assert found[0].midstream
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["a connection", "a stray"])
@@ -659,4 +658,4 @@ def test_flags_say_who_was_admitted(kernel: Kernel) -> None:
     kernel.feed(talk.c("PA", 1 + len(PLAIN), 1, CLIENT_HELLO))
     flags = kernel.flow().totals.flags
     assert flags
-    assert not flags & (abi.FLOW_STRAY | abi.FLOW_TOLD)
+    assert not flags & (abi.FLOW_MIDSTREAM | abi.FLOW_END_SENT)

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from shared_corpus import CORPUS, captures, expected
 
-from replaying import ReplayLab
+from tests.support.replaying import ReplayLab
+from tests.support.shared_corpus import CORPUS, captures, expected
 
 _SCORE: dict[str, dict[str, int]] = {}
 

@@ -6,10 +6,10 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from shared_corpus import CORPUS, captures, expected
 
-from deckwire.event import Event
-from replaying import ReplayLab
+from deckwire.events.event import Event
+from tests.support.replaying import ReplayLab
+from tests.support.shared_corpus import CORPUS, captures, expected
 
 pytestmark = pytest.mark.root
 

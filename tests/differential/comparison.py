@@ -8,13 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from deckwire.event import Event
+from deckwire.events.event import Event
 from deckwire.fingerprints import ja3
 from deckwire.tls.errors import Malformed
 from deckwire.tls.messages import parse_client_hello, parse_server_hello
 from deckwire.tls.records import HandshakeType, RecordReader
-from differential.hellos import EC_POINT_FORMATS, SUPPORTED_GROUPS
-from differential.wire import Exchange
+from tests.differential.hellos import EC_POINT_FORMATS, SUPPORTED_GROUPS
+from tests.differential.wire import Exchange
 
 Pair = tuple[str, str]
 """Full strings of JA3 and JA3S; "" where there is none."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from differential.hellos import random_client_hello, random_server_hello
-from differential.wire import Exchange
-from tls.flights import message, record
+from tests.differential.hellos import random_client_hello, random_server_hello
+from tests.differential.wire import Exchange
+from tests.support.flights import message, record
 
 
 def generated(seed: int, count: int) -> list[Exchange]:

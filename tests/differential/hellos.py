@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tls.flights import extension_block, u16, vector
+from tests.support.flights import extension_block, u16, vector
 
 GREASE = [0x0A0A + 0x1010 * n for n in range(16)]
 SUITES = [

@@ -15,8 +15,8 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
 
 # The tests are no installed package.
-from differential import comparison, stacks, wire  # noqa: E402
-from differential.generated import generated  # noqa: E402
+from tests.differential import comparison, stacks, wire  # noqa: E402
+from tests.differential.generated import generated  # noqa: E402
 
 BATCH = 1_000
 SHOWN = 5
@@ -69,7 +69,7 @@ def _compare(
 
 
 def _replay(path: Path, exchanges: list[wire.Exchange]) -> list[str]:
-    from replaying import ReplayLab  # noqa: PLC0415 - loads programs, which takes root
+    from tests.support.replaying import ReplayLab  # noqa: PLC0415 - loads programs, which takes root
 
     with ReplayLab() as lab:
         events = lab.capture(path, [wire.SERVER_TEXT])

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from differential.wire import Exchange
-from tls.flights import context, identity
+from tests.differential.wire import Exchange
+from tests.support.flights import context, identity
 
 _WAIT_S = 10.0
 

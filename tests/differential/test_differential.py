@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from differential import comparison, stacks, wire
-from differential.generated import generated
-from differential.wire import Exchange
-from tls.flights import client_hello, handshake, message, record
+from tests.differential import comparison, stacks, wire
+from tests.differential.generated import generated
+from tests.differential.wire import Exchange
+from tests.support.flights import client_hello, handshake, message, record
 
 CASES = 120
 
@@ -46,7 +46,7 @@ def test_ja3_and_ja3s_are_those_of_tshark(tmp_path: Path) -> None:
 @pytest.mark.root
 @needs_root
 def test_the_whole_replay_gives_what_the_parsers_give(tmp_path: Path) -> None:
-    from replaying import ReplayLab  # noqa: PLC0415 - needs root to be of use
+    from tests.support.replaying import ReplayLab  # noqa: PLC0415 - needs root to be of use
 
     exchanges = some_exchanges()
     wire.write_pcap(tmp_path / "hellos.pcap", exchanges)

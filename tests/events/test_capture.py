@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from deckwire.event import INFORMATIONAL
 from deckwire.events.capture import stats_event
-
-from .made import params
+from deckwire.events.event import INFORMATIONAL
+from tests.support.event_samples import params
 
 
 def test_sums_become_fields_in_their_order() -> None:

@@ -12,16 +12,25 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deckwire.certificate import Certificate, describe
-from deckwire.event import INFORMATIONAL, Event
 from deckwire.events.certificate import certificate_event, headline
 from deckwire.events.certificate import describe as describe_leaf
 from deckwire.events.choices import Choices
-from deckwire.jsonl import JsonFormat
-from deckwire.syslog import SyslogFormat
-from tls.flights import identity
-
-from .made import ADDRESSES, CHOICES, PLAIN, TAIL, TIME_NS, names, params, place, value
+from deckwire.events.event import INFORMATIONAL, Event
+from deckwire.output.json_lines import JsonFormat
+from deckwire.output.syslog import SyslogFormat
+from deckwire.x509.certificate import Certificate, describe
+from tests.support.event_samples import (
+    ADDRESSES,
+    CHOICES,
+    PLAIN,
+    TAIL,
+    TIME_NS,
+    names,
+    params,
+    place,
+    value,
+)
+from tests.support.flights import identity
 
 KEPT = [*ADDRESSES, "subject_cn", "issuer", "self_signed", "not_before", "not_after"]
 DETAILS = ["cert_sha256", "serial", "key", "signature_algorithm"]

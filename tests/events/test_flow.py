@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from deckwire.event import INFORMATIONAL
+from deckwire.events.event import INFORMATIONAL
 from deckwire.events.flow import flow_event, headline, is_probe
 from deckwire.fingerprints.scanners import Tool
-from deckwire.flow import FlowRecord, SideRecord
-
-from .made import ADDRESSES, MS, TAIL, names, params, place
+from deckwire.tcp.flow import FlowRecord, SideRecord
+from tests.support.event_samples import ADDRESSES, MS, TAIL, names, params, place
 
 KEPT = [
     *ADDRESSES,
@@ -34,8 +33,8 @@ def record(**changes: Any) -> FlowRecord:
         min_iat_ns=123_456,
         max_iat_ns=1_000_000_000,
         close="fin",
-        stray=False,
-        told=True,
+        midstream=False,
+        end_sent=True,
         client=1,
         sides=(SideRecord(3, 2_000, 2), SideRecord(4, 517, 1)),
         rtt_client_us=30_100,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from deckwire.event import INFORMATIONAL, Event
-from deckwire.events.answer import describe
 from deckwire.events.choices import Choices
+from deckwire.events.event import INFORMATIONAL, Event
 from deckwire.events.handshake import handshake_event, headline
-from deckwire.fingerprints.identity import Answer
-from deckwire.handshake import Handshake
-
-from .made import ADDRESSES, CHOICES, PLAIN, TAIL, handshake, names, params, place
+from deckwire.events.server_stack import describe
+from deckwire.fingerprints.identity import ServerIdentity
+from deckwire.tcp.handshake import Handshake
+from tests.support.event_samples import (
+    ADDRESSES,
+    CHOICES,
+    PLAIN,
+    TAIL,
+    handshake,
+    names,
+    params,
+    place,
+)
 
 OWN = [
     *("ja4ts", "rtt_server_us", "rtt_client_us", "ja4l_s", "ja4l_c"),
@@ -17,14 +25,14 @@ OWN = [
 ]
 
 HEADLINE = headline(place(), 7)
-KNOWN = Answer("4:64+0:0:1460:…", "Linux 5.x-6.x", "unix")
+KNOWN = ServerIdentity("4:64+0:0:1460:…", "Linux 5.x-6.x", "unix")
 ANSWER = ["server_p0f_sig", "server_os", "server_os_class"]
 
 
-def tell(known: Handshake, choices: Choices = CHOICES, answer: Answer = KNOWN) -> Event:
+def tell(known: Handshake, choices: Choices = CHOICES, answer: ServerIdentity = KNOWN) -> Event:
     assert known.synack is not None
-    answerer = describe(answer, known.synack, choices)
-    return handshake_event(HEADLINE, place(), known, choices, answerer)
+    server_stack = describe(answer, known.synack, choices)
+    return handshake_event(HEADLINE, place(), known, choices, server_stack)
 
 
 def test_fields_in_order() -> None:
@@ -63,5 +71,5 @@ def test_without_ja4plus() -> None:
 
 
 def test_what_is_not_known_of_who_answered_is_left_out() -> None:
-    unknown = tell(handshake(), answer=Answer("sig", None, None))
+    unknown = tell(handshake(), answer=ServerIdentity("sig", None, None))
     assert names(unknown) == [*ADDRESSES, *OWN, "server_p0f_sig", *TAIL]

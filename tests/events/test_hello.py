@@ -6,17 +6,15 @@ from typing import Any
 
 import pytest
 
-from deckwire.event import INFORMATIONAL, Event
 from deckwire.events.choices import Choices
 from deckwire.events.client import describe
+from deckwire.events.event import INFORMATIONAL, Event
 from deckwire.events.hello import headline, hello_event
-from deckwire.handshake import Handshake
-from deckwire.jsonl import JsonFormat
-from deckwire.syslog import SyslogFormat
+from deckwire.output.json_lines import JsonFormat
+from deckwire.output.syslog import SyslogFormat
+from deckwire.tcp.handshake import Handshake
 from deckwire.tls.messages import parse_client_hello
-from tls.flights import client_hello, u16, vector
-
-from .made import (
+from tests.support.event_samples import (
     ADDRESSES,
     CHOICES,
     CLIENT6,
@@ -30,6 +28,7 @@ from .made import (
     place,
     value,
 )
+from tests.support.flights import client_hello, u16, vector
 
 OFFER = ["sni", "alpn", "raw_ciphers", "raw_extensions"]
 KEPT = [*ADDRESSES, "ja3", "ja4", "tls_version", *OFFER]
@@ -52,7 +51,7 @@ def tell(
     choices: Choices = CHOICES,
     quality: str = "complete",
     offset: int | None = 0,
-    opening: Handshake | None = None,
+    syn_packet: Handshake | None = None,
     where: tuple[str, ...] = (),
     cut_at: int | None = None,
     **body: Any,
@@ -66,7 +65,7 @@ def tell(
         client,
         quality=quality,
         offset=offset,
-        handshake=opening or handshake(),
+        handshake=syn_packet or handshake(),
         choices=choices,
     )
 
@@ -190,7 +189,7 @@ def test_unknown_start_or_start_at_the_first_byte_is_no_starttls() -> None:
 
 
 def test_without_a_handshake_its_fields_are_left_out() -> None:
-    assert names(tell(opening=Handshake())) == [*KEPT, "quality", *TAIL]
+    assert names(tell(syn_packet=Handshake())) == [*KEPT, "quality", *TAIL]
 
 
 def test_without_ja4plus_latency_keeps_its_plain_fields() -> None:

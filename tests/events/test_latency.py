@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
-from deckwire.handshake import Handshake
-
-from .made import handshake, synack
+from deckwire.tcp.handshake import Handshake
+from tests.support.event_samples import handshake, synack
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,27 @@ from typing import Any
 
 import pytest
 
-from deckwire.event import WARNING, Event
 from deckwire.events.choices import Choices
 from deckwire.events.client import describe
+from deckwire.events.event import WARNING, Event
 from deckwire.events.server import describe as describe_server
 from deckwire.events.session import headline, session_event
-from deckwire.handshake import Handshake
+from deckwire.tcp.handshake import Handshake
 from deckwire.tls.messages import parse_client_hello, parse_server_hello
 from deckwire.tls.resumption import is_resumed
-from tls.flights import client_hello, server_hello, u16, vector
-
-from .made import ADDRESSES, CHOICES, PLAIN, TAIL, TIME_NS, handshake, names, params, place, value
+from tests.support.event_samples import (
+    ADDRESSES,
+    CHOICES,
+    PLAIN,
+    TAIL,
+    TIME_NS,
+    handshake,
+    names,
+    params,
+    place,
+    value,
+)
+from tests.support.flights import client_hello, server_hello, u16, vector
 
 KEPT = [*ADDRESSES, "ja3s", "ja4s", "tls_version"]
 OFFER = ["ja3", "ja4", "sni", "alpn", "raw_ciphers", "raw_extensions"]
@@ -31,7 +41,7 @@ def tell(
     *extensions: tuple[int, bytes],
     client: bytes | None = None,
     choices: Choices = CHOICES,
-    opening: Handshake | None = None,
+    syn_packet: Handshake | None = None,
     **body: Any,
 ) -> Event:
     server = parse_server_hello(server_hello(*extensions, **body))
@@ -44,7 +54,7 @@ def tell(
         chosen,
         client=offered,
         resumed=is_resumed(server, lambda: hello and server.session_id == hello.session_id != b""),
-        handshake=opening or handshake(),
+        handshake=syn_packet or handshake(),
         choices=choices,
     )
 
@@ -153,7 +163,7 @@ def test_decnet_values() -> None:
 
 
 def test_without_a_handshake_its_fields_are_left_out() -> None:
-    event = tell(opening=Handshake())
+    event = tell(syn_packet=Handshake())
     assert names(event) == [*KEPT, "cipher", "ja4s_r", *TAIL]
 
 

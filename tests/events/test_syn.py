@@ -8,17 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.event import INFORMATIONAL, Event
-from deckwire.events.answer import describe as describe_answer
 from deckwire.events.choices import Choices
+from deckwire.events.event import INFORMATIONAL, Event
+from deckwire.events.server_stack import describe as describe_answer
 from deckwire.events.stack import describe
 from deckwire.events.syn import headline, syn_event
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
-from deckwire.opening import ACK, ECE, SYN, Opening
-from fingerprints.frames import MACOS, WINDOWS, syn, syn6
-
-from .made import ADDRESSES, CHOICES, CLIENT6, DECKY6, PLAIN, TAIL, names, params, place, value
+from deckwire.tcp.syn_packet import ACK, ECE, SYN, SynPacket
+from tests.support.event_samples import (
+    ADDRESSES,
+    CHOICES,
+    CLIENT6,
+    DECKY6,
+    PLAIN,
+    TAIL,
+    names,
+    params,
+    place,
+    value,
+)
+from tests.support.fingerprint_frames import MACOS, WINDOWS, syn, syn6
 
 KEPT = [
     *ADDRESSES,
@@ -33,11 +43,11 @@ Tell = Callable[..., Event]
 def tell() -> Tell:
     identifier = Identifier(p0f_db.load_own())
 
-    def make(opening: Opening, choices: Choices = CHOICES) -> Event:
-        where = place(CLIENT6, DECKY6) if opening.ip_version == 6 else place()
-        identity = identifier.identify(opening, where.ends.server, where.ends.server_port)
-        stack = describe(identity, opening, choices)
-        return syn_event(headline(where, 5, stack), where, opening, stack)
+    def make(syn_packet: SynPacket, choices: Choices = CHOICES) -> Event:
+        where = place(CLIENT6, DECKY6) if syn_packet.ip_version == 6 else place()
+        identity = identifier.identify(syn_packet, where.ends.server, where.ends.server_port)
+        stack = describe(identity, syn_packet, choices)
+        return syn_event(headline(where, 5, stack), where, syn_packet, stack)
 
     return make
 
@@ -164,13 +174,13 @@ IDENTIFIER = Identifier(p0f_db.load_own())
 
 @given(OPENINGS, OPENINGS, st.sampled_from([CHOICES, PLAIN]))
 def test_what_shares_an_identity_or_answer_is_told_alike(
-    one: Opening, other: Opening, choices: Choices
+    one: SynPacket, other: SynPacket, choices: Choices
 ) -> None:
     """The cache of finished fields relies on it."""
-    first, second = (IDENTIFIER.identify(opening, bytes(16), 443) for opening in (one, other))
+    first, second = (IDENTIFIER.identify(syn_packet, bytes(16), 443) for syn_packet in (one, other))
     if first is second:
         assert describe(first, one, choices) == describe(second, other, choices)
-    asked, again = (IDENTIFIER.identify_answer(opening, syn()) for opening in (one, other))
+    asked, again = (IDENTIFIER.identify_synack(syn_packet, syn()) for syn_packet in (one, other))
     if asked is again:
         answers = describe_answer(asked, one, choices), describe_answer(again, other, choices)
         assert answers[0] == answers[1]

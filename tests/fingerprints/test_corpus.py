@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from deckwire.certificate import describe
 from deckwire.fingerprints.ja3 import ja3, ja3_full, ja3s, ja3s_full
 from deckwire.fingerprints.ja4 import ja4, ja4_o, ja4_r, ja4_ro
 from deckwire.fingerprints.ja4plus import ja4s, ja4s_r, ja4x
+from deckwire.x509.certificate import describe
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
 EXPECTED = sorted((CORPUS / "expected").glob("*.json"))

@@ -10,17 +10,17 @@ from deckwire.fingerprints.identity import Identifier, Identity
 from deckwire.fingerprints.os_guess import os_guess
 from deckwire.fingerprints.p0f_db import Label
 from deckwire.fingerprints.scanners import by_relations, by_traits
-from deckwire.opening import ACK, SYN, Opening
-from fingerprints.corpus import CORPUS, labelled_packets, needs_corpus
-from fingerprints.frames import MACOS, MAPPED, MSS, WINDOWS, openings, syn, syn6
+from deckwire.tcp.syn_packet import ACK, SYN, SynPacket
+from tests.support.fingerprint_corpus import CORPUS, labelled_packets, needs_corpus
+from tests.support.fingerprint_frames import MACOS, MAPPED, MSS, WINDOWS, openings, syn, syn6
 
 DECKY = MAPPED + bytes([192, 0, 2, 1])
 OWN_FILE = p0f_db.load_own()
 OWN = Identifier(OWN_FILE)
 
 
-def identify(opening: Opening) -> Identity:
-    return OWN.identify(opening, DECKY, 443)
+def identify(syn_packet: SynPacket) -> Identity:
+    return OWN.identify(syn_packet, DECKY, 443)
 
 
 def test_a_linux_host() -> None:
@@ -50,7 +50,7 @@ def test_todays_systems() -> None:
 def test_a_server() -> None:
     # 65160 is 45 times the MSS less the room for timestamps.
     synack = syn(flags=SYN | ACK, ack=1, ip_id=0, window=65160)
-    assert OWN.identify_answer(synack, syn()).os == "Linux 5.x-6.x"
+    assert OWN.identify_synack(synack, syn()).os == "Linux 5.x-6.x"
 
 
 def test_a_tool_hides_the_system() -> None:
@@ -97,17 +97,17 @@ def test_labelled_packets_get_their_family() -> None:
         port = sent.sport if sent.is_syn else sent.dport
         entry = expected[port]
         if sent.is_syn:
-            syns[port] = sent.opening
+            syns[port] = sent.syn_packet
         if sent.is_syn != (entry["direction"] == "syn"):
             continue
         if not sent.is_syn:
             assert entry["class"] != "tool", entry["id"]
-            system = OWN.identify_answer(sent.opening, syns[port]).os
+            system = OWN.identify_synack(sent.syn_packet, syns[port]).os
             if system is not None:
                 assert family_of(system) == family(entry["os"]), entry["id"]
                 named += 1
             continue
-        identity = OWN.identify(sent.opening, sent.destination, sent.dport)
+        identity = OWN.identify(sent.syn_packet, sent.destination, sent.dport)
         if entry["class"] == "tool":
             assert identity.os is None, entry["id"]
             assert identity.tool == entry["os"].lower(), entry["id"]
@@ -124,12 +124,12 @@ def test_a_server_is_named_and_remembered() -> None:
     sent = syn(options=options, window=65_160, flags=SYN | ACK, ack=1)
     later = replace(sent, seq=99, ip_id=7, options=options.replace(b"\0\0\0\1", b"\0\0\x12\4"))
     identifier = Identifier(p0f_db.load_own())
-    answer = identifier.identify_answer(sent, syn())
+    answer = identifier.identify_synack(sent, syn())
     assert answer.os is not None
     assert answer.os.startswith("Linux")
     assert answer.p0f_sig.startswith("4:64+0:0:1460:mss*")
-    assert identifier.identify_answer(later, syn()) == answer
-    assert identifier.identify_answer(replace(later, ttl=9), syn()) != answer
+    assert identifier.identify_synack(later, syn()) == answer
+    assert identifier.identify_synack(replace(later, ttl=9), syn()) != answer
 
 
 @needs_corpus
@@ -139,11 +139,11 @@ def test_what_is_remembered_is_what_would_be_found() -> None:
         for sent in openings(path):
             fresh = Identifier(OWN_FILE)
             if sent.is_syn:
-                where = sent.opening, sent.destination, sent.dport
+                where = sent.syn_packet, sent.destination, sent.dport
                 assert OWN.identify(*where) == fresh.identify(*where), path.name
             else:
-                found = fresh.identify_answer(sent.opening, None)
-                assert OWN.identify_answer(sent.opening, None) == found, path.name
+                found = fresh.identify_synack(sent.syn_packet, None)
+                assert OWN.identify_synack(sent.syn_packet, None) == found, path.name
 
 
 _IDS = st.sampled_from([0, 1, 2, 54321, 0x1234, (0xC0000201 ^ 443 ^ 7) & 0xFFFF])
@@ -165,18 +165,18 @@ _TIMED = b"\x08\x0a\x00\x00\x00\x05\x00\x00\x00\x09"
         payload_len=st.sampled_from([0, 3]),
     )
 )
-def test_who_is_known_is_told_as_when_met_first(opening: Opening) -> None:
+def test_who_is_known_is_told_as_when_met_first(syn_packet: SynPacket) -> None:
     """OWN has seen many by now; one that has seen nobody says the same."""
-    if opening.flags & ACK:
-        fresh = Identifier(OWN_FILE).identify_answer(opening, None)
-        assert OWN.identify_answer(opening, None) == fresh
+    if syn_packet.flags & ACK:
+        fresh = Identifier(OWN_FILE).identify_synack(syn_packet, None)
+        assert OWN.identify_synack(syn_packet, None) == fresh
         return
-    assert identify(opening) == Identifier(OWN_FILE).identify(opening, DECKY, 443)
-    assert identify(opening).tool == _tool_by(opening)
+    assert identify(syn_packet) == Identifier(OWN_FILE).identify(syn_packet, DECKY, 443)
+    assert identify(syn_packet).tool == _tool_by(syn_packet)
 
 
-def _tool_by(opening: Opening) -> str | None:
-    tool = by_relations(opening, DECKY, 443) or by_traits(opening)
+def _tool_by(syn_packet: SynPacket) -> str | None:
+    tool = by_relations(syn_packet, DECKY, 443) or by_traits(syn_packet)
     return None if tool is None else tool.name
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from deckwire.fingerprints.ja4plus import ja4l, ja4s, ja4s_r, ja4t, ja4x
-from deckwire.fingerprints.tcp_options import walk
+from deckwire.tcp.options import walk
 
 
 def test_ja4s_worked_examples(server_hello):

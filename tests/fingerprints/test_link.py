@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from deckwire.fingerprints import p0f, p0f_db
 from deckwire.fingerprints.link import link, mtu
-from deckwire.opening import Opening
-from fingerprints.frames import syn, syn6
+from deckwire.tcp.syn_packet import SynPacket
+from tests.support.fingerprint_frames import syn, syn6
 
 
 def with_mss(mss: int) -> bytes:
@@ -15,7 +15,7 @@ def with_mss(mss: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("opening", "size", "label"),
+    ("syn_packet", "size", "label"),
     [
         (syn(options=with_mss(1460)), 1500, "Ethernet or modem"),
         (syn6(options=with_mss(1440)), 1500, "Ethernet or modem"),
@@ -33,8 +33,8 @@ def with_mss(mss: int) -> bytes:
         (syn(options=with_mss(0)), None, None),
     ],
 )
-def test_link(opening: Opening, size: int | None, label: str | None) -> None:
-    observation = p0f.observe(opening)
+def test_link(syn_packet: SynPacket, size: int | None, label: str | None) -> None:
+    observation = p0f.observe(syn_packet)
     assert mtu(observation) == size
     assert link(observation, p0f_db.load_own().links) == label
 

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire.fingerprints import p0f, p0f_db
-from deckwire.opening import ACK, CWR, ECE, NS, PSH, SYN, URG, Opening
-from fingerprints.corpus import CORPUS, labelled_packets, needs_corpus
-from fingerprints.frames import LINUX, MACOS, MSS, WINDOWS, openings, syn, syn6
+from deckwire.tcp.syn_packet import ACK, CWR, ECE, NS, PSH, SYN, URG, SynPacket
+from tests.support.fingerprint_corpus import CORPUS, labelled_packets, needs_corpus
+from tests.support.fingerprint_frames import LINUX, MACOS, MSS, WINDOWS, openings, syn, syn6
 
 OWN_TIMESTAMP = LINUX[6:16]
 ANY = st.builds(
-    Opening,
+    SynPacket,
     time_ns=st.just(0),
     ip_version=st.just(4),
     ttl=st.integers(0, 255),
@@ -32,7 +32,7 @@ ANY = st.builds(
 
 
 @pytest.mark.parametrize(
-    ("opening", "signature"),
+    ("syn_packet", "signature"),
     [
         (syn(), "4:64+0:0:1460:mss*44,7:mss,sok,ts,nop,ws:df,id+:0"),
         (syn(ttl=61), "4:61+3:0:1460:mss*44,7:mss,sok,ts,nop,ws:df,id+:0"),
@@ -56,12 +56,12 @@ ANY = st.builds(
         (syn6(), "6:64+0:0:1440:mss*45,7:mss,sok,ts,nop,ws:flow:0"),
     ],
 )
-def test_raw_signature(opening: Opening, signature: str) -> None:
-    assert p0f.raw_signature(opening) == signature
+def test_raw_signature(syn_packet: SynPacket, signature: str) -> None:
+    assert p0f.raw_signature(syn_packet) == signature
 
 
 @pytest.mark.parametrize(
-    ("opening", "quirks"),
+    ("syn_packet", "quirks"),
     [
         (syn(), "df,id+"),
         (syn(ip_id=0), "df"),
@@ -100,12 +100,12 @@ def test_raw_signature(opening: Opening, signature: str) -> None:
         (syn6(tos=0x03), "ecn,flow"),
     ],
 )
-def test_quirks(opening: Opening, quirks: str) -> None:
-    assert p0f.raw_signature(opening).split(":")[6] == quirks
+def test_quirks(syn_packet: SynPacket, quirks: str) -> None:
+    assert p0f.raw_signature(syn_packet).split(":")[6] == quirks
 
 
 @pytest.mark.parametrize(
-    ("opening", "syn_mss", "window"),
+    ("syn_packet", "syn_mss", "window"),
     [
         (syn(window=0), None, "0"),
         (syn(window=14600), None, "mss*10"),
@@ -133,8 +133,8 @@ def test_quirks(opening: Opening, quirks: str) -> None:
         (syn(window=1289, options=MSS), 0, "1289"),
     ],
 )
-def test_window_multiple(opening: Opening, syn_mss: int | None, window: str) -> None:
-    assert p0f.raw_signature(opening, syn_mss).split(":")[4].split(",")[0] == window
+def test_window_multiple(syn_packet: SynPacket, syn_mss: int | None, window: str) -> None:
+    assert p0f.raw_signature(syn_packet, syn_mss).split(":")[4].split(",")[0] == window
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_ttl(ttl: int, initial: int, hops: int) -> None:
 
 
 @given(ANY)
-def test_a_raw_signature_is_a_signature(opening: Opening) -> None:
-    observation = p0f.observe(opening)
+def test_a_raw_signature_is_a_signature(syn_packet: SynPacket) -> None:
+    observation = p0f.observe(syn_packet)
     pasted = observation.signature.replace("+?:", "+0:", 1)
     if pasted.startswith("4:0+"):
         pasted = pasted.replace("4:0+", "4:1+", 1)
@@ -175,7 +175,7 @@ def test_every_labelled_packet_reads_as_p0f_reads_it() -> None:
     syn_mss = {}
     for sent in openings(CORPUS / "syn_os.pcap"):
         port = sent.sport if sent.is_syn else sent.dport
-        observation = p0f.observe(sent.opening, None if sent.is_syn else syn_mss[port])
+        observation = p0f.observe(sent.syn_packet, None if sent.is_syn else syn_mss[port])
         if sent.is_syn:
             syn_mss[port] = observation.mss
         if sent.is_syn == (expected[port]["direction"] == "syn"):

@@ -10,9 +10,15 @@ from deckwire.fingerprints import p0f, p0f_db
 from deckwire.fingerprints.p0f import MAX_DISTANCE, QUIRKS, Observation
 from deckwire.fingerprints.p0f_db import Signature
 from deckwire.fingerprints.p0f_match import Match, SignatureIndex
-from deckwire.opening import Opening
-from fingerprints.corpus import CORPUS, P0F_FP, labelled_packets, needs_corpus, needs_p0f_fp
-from fingerprints.frames import LINUX, MSS, opening_in, openings, syn, syn6
+from deckwire.tcp.syn_packet import SynPacket
+from tests.support.fingerprint_corpus import (
+    CORPUS,
+    P0F_FP,
+    labelled_packets,
+    needs_corpus,
+    needs_p0f_fp,
+)
+from tests.support.fingerprint_frames import LINUX, MSS, opening_in, openings, syn, syn6
 
 LINUX_SIG = "*:64:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0"
 
@@ -28,9 +34,9 @@ def index(*rules: str) -> SignatureIndex:
     return SignatureIndex(p0f_db.parse("\n".join(lines).encode(), "test").signatures)
 
 
-def matched(rules: SignatureIndex, opening: Opening) -> tuple[int, bool, int] | None:
+def matched(rules: SignatureIndex, syn_packet: SynPacket) -> tuple[int, bool, int] | None:
     """Number of the rule, fuzzy, distance."""
-    match = rules.match(p0f.observe(opening))
+    match = rules.match(p0f.observe(syn_packet))
     return None if match is None else (int(match.label.flavor), match.fuzzy, match.distance)
 
 
@@ -72,7 +78,7 @@ def test_tools_are_never_fuzzy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("opening", "fuzzy"),
+    ("syn_packet", "fuzzy"),
     [
         (syn(), False),
         (syn(df=False), True),
@@ -86,8 +92,8 @@ def test_tools_are_never_fuzzy() -> None:
         (syn6(flow_label=0, tos=1), True),
     ],
 )
-def test_quirks(opening: Opening, fuzzy: bool | None) -> None:
-    found = matched(index(f"s unix {LINUX_SIG}"), opening)
+def test_quirks(syn_packet: SynPacket, fuzzy: bool | None) -> None:
+    found = matched(index(f"s unix {LINUX_SIG}"), syn_packet)
     assert found is None if fuzzy is None else found == (0, fuzzy, 0)
 
 
@@ -166,8 +172,8 @@ def test_cost_does_not_grow_with_the_file() -> None:
         return index(*kinds, "s unix *:64:0:*:%803,7:mss,sok,ts,nop,ws:df,id+:0")
 
     small, large = rules(50), rules(1000)
-    for opening in (syn(), syn(window=1022), syn(window=1023), syn(options=MSS), syn6()):
-        observation = p0f.observe(opening)
+    for syn_packet in (syn(), syn(window=1022), syn(window=1023), syn(options=MSS), syn6()):
+        observation = p0f.observe(syn_packet)
         few, many = small.candidates(observation), large.candidates(observation)
         assert len(many) == len(few) <= 2
     assert matched(large, syn()) == (1000, False, 0)
@@ -218,7 +224,7 @@ def test_p0fs_file_gives_p0fs_labels() -> None:
     for sent in openings(CORPUS / "syn_os.pcap"):
         port = sent.sport if sent.is_syn else sent.dport
         entry = expected[port]
-        observation = p0f.observe(sent.opening, None if sent.is_syn else syn_mss[port])
+        observation = p0f.observe(sent.syn_packet, None if sent.is_syn else syn_mss[port])
         if sent.is_syn:
             syn_mss[port] = observation.mss
         if sent.is_syn != (entry["direction"] == "syn"):
@@ -263,7 +269,7 @@ def _agree_on(expected: dict[str, Any], rules: SignatureIndex) -> int:
                 continue
             ports = (sent.sport, sent.dport) if sent.is_syn else (sent.dport, sent.sport)
             side = "syn" if sent.is_syn else "syn_ack"
-            observation = p0f.observe(sent.opening, None if sent.is_syn else syn_mss.get(ports))
+            observation = p0f.observe(sent.syn_packet, None if sent.is_syn else syn_mss.get(ports))
             if sent.is_syn:
                 syn_mss[ports] = observation.mss
             p0f_says = streams.get(ports, {}).get(side)
@@ -273,19 +279,19 @@ def _agree_on(expected: dict[str, Any], rules: SignatureIndex) -> int:
             assert observation.signature == p0f_says["raw_sig"], expected["pcap"]
             match = rules.match(observation)
             assert (str(match.label) if match else None) == p0f_says["os"], expected["pcap"]
-            assert _params(match, sent.opening) == p0f_says["params"], expected["pcap"]
+            assert _params(match, sent.syn_packet) == p0f_says["params"], expected["pcap"]
             agreed += 1
     return agreed
 
 
-def _params(match: Match | None, opening: Opening) -> str:
+def _params(match: Match | None, syn_packet: SynPacket) -> str:
     """p0f's own words for how it matched."""
-    distance = match.distance if match else p0f.distance_guess(opening.ttl)
+    distance = match.distance if match else p0f.distance_guess(syn_packet.ttl)
     words = {
         "generic": match is not None and match.label.generic,
         "fuzzy": match is not None and match.fuzzy,
         "random_ttl": match is not None and match.signature.ttl_is_maximum,
         "excess_dist": distance > MAX_DISTANCE,
-        f"tos:0x{opening.tos >> 2:02x}": opening.tos >> 2 != 0,
+        f"tos:0x{syn_packet.tos >> 2:02x}": syn_packet.tos >> 2 != 0,
     }
     return " ".join(word for word, holds in words.items() if holds) or "none"

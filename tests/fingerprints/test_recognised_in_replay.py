@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from bpf.frames import DECKY6_B, DF, ethernet, ipv4, ipv6, tcp
-from conversation import (
+from deckwire.captures import Frame
+from tests.support.bpf_frames import DECKY6_B, DF, ethernet, ipv4, ipv6, tcp
+from tests.support.conversation import (
     DECKY,
     DECKY6,
     DECKY_B,
@@ -31,8 +32,7 @@ from conversation import (
     in_time,
     pcap,
 )
-from deckwire.captures import Frame
-from fingerprints.frames import LINUX, MACOS, MSS, WINDOWS
+from tests.support.fingerprint_frames import LINUX, MACOS, MSS, WINDOWS
 
 pytestmark = [
     pytest.mark.root,

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire.fingerprints.scanners import Tool, by_relations, by_traits
-from deckwire.opening import ACK, CWR, ECE, FIN, PSH, SYN, URG, Opening
-from fingerprints.corpus import CORPUS, needs_corpus
-from fingerprints.frames import LINUX, MACOS, MAPPED, MSS, WINDOWS, openings, syn, syn6
+from deckwire.tcp.syn_packet import ACK, CWR, ECE, FIN, PSH, SYN, URG, SynPacket
+from tests.support.fingerprint_corpus import CORPUS, needs_corpus
+from tests.support.fingerprint_frames import LINUX, MACOS, MAPPED, MSS, WINDOWS, openings, syn, syn6
 
 DECKY = MAPPED + bytes([192, 0, 2, 77])
 DECKY6 = bytes([0x20, 0x01, 0x0D, 0xB8]) * 4
@@ -18,18 +18,18 @@ PORT = 8443
 TIMESTAMPS = b"\x08\x0a\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
-def raw(**changes: object) -> Opening:
+def raw(**changes: object) -> SynPacket:
     """A SYN as tools build them: no options, DF not set, a random id."""
     return syn(**{"options": b"", "df": False, "ttl": 250, "window": 1024, **changes})
 
 
-def recognise(opening: Opening, destination: bytes, dport: int) -> Tool | None:
+def recognise(syn_packet: SynPacket, destination: bytes, dport: int) -> Tool | None:
     """As Identifier combines them."""
-    return by_relations(opening, destination, dport) or by_traits(opening)
+    return by_relations(syn_packet, destination, dport) or by_traits(syn_packet)
 
 
-def tool(opening: Opening) -> str | None:
-    found = recognise(opening, DECKY, PORT)
+def tool(syn_packet: SynPacket) -> str | None:
+    found = recognise(syn_packet, DECKY, PORT)
     return found.name if found else None
 
 
@@ -38,7 +38,7 @@ def masscan_id(seq: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("opening", "name", "traits"),
+    ("syn_packet", "name", "traits"),
     [
         (
             raw(seq=0xA6143EB3, ip_id=masscan_id(0xA6143EB3)),
@@ -124,8 +124,8 @@ def masscan_id(seq: int) -> int:
         ),
     ],
 )
-def test_tools(opening: Opening, name: str, traits: str) -> None:
-    assert recognise(opening, DECKY, PORT) == (name, traits)
+def test_tools(syn_packet: SynPacket, name: str, traits: str) -> None:
+    assert recognise(syn_packet, DECKY, PORT) == (name, traits)
 
 
 @pytest.mark.parametrize("window", [1024, 2048, 3072, 4096])
@@ -137,7 +137,7 @@ WS10, SOK = b"\x03\x03\x0a", b"\x04\x02"
 
 
 @pytest.mark.parametrize(
-    ("probe", "opening"),
+    ("probe", "syn_packet"),
     [
         ("SEQ probe 1", raw(window=1, options=WS10 + b"\x01" + MSS + TIMESTAMPS + SOK)),
         (
@@ -177,15 +177,15 @@ WS10, SOK = b"\x03\x03\x0a", b"\x04\x02"
         ),
     ],
 )
-def test_nmaps_os_detection(probe: str, opening: Opening) -> None:
-    found = recognise(opening, DECKY, PORT)
+def test_nmaps_os_detection(probe: str, syn_packet: SynPacket) -> None:
+    found = recognise(syn_packet, DECKY, PORT)
     assert found is not None
     assert found.name == "nmap"
     assert probe in found.evidence
 
 
 @pytest.mark.parametrize(
-    "opening",
+    "syn_packet",
     [
         syn(),
         syn6(),
@@ -214,21 +214,21 @@ def test_nmaps_os_detection(probe: str, opening: Opening) -> None:
         raw(window=65535),
     ],
 )
-def test_others_are_not_tools(opening: Opening) -> None:
-    assert recognise(opening, DECKY, PORT) is None
+def test_others_are_not_tools(syn_packet: SynPacket) -> None:
+    assert recognise(syn_packet, DECKY, PORT) is None
 
 
 def test_answers_are_not_scans() -> None:
-    for opening in (
+    for syn_packet in (
         raw(seq=7, ip_id=masscan_id(7)),
         raw(ip_id=54321, window=65535),
         raw(options=MSS, ttl=50),
         raw(seq=DECKY_NUMBER),
     ):
-        assert tool(opening) is not None
-        answer = {name: getattr(opening, name) for name in opening.__slots__}
-        assert tool(Opening(**{**answer, "flags": SYN | ACK})) is None
-        assert tool(Opening(**{**answer, "flags": FIN})) is None
+        assert tool(syn_packet) is not None
+        answer = {name: getattr(syn_packet, name) for name in syn_packet.__slots__}
+        assert tool(SynPacket(**{**answer, "flags": SYN | ACK})) is None
+        assert tool(SynPacket(**{**answer, "flags": FIN})) is None
 
 
 @given(
@@ -241,8 +241,8 @@ def test_answers_are_not_scans() -> None:
 def test_any_opening(
     options: bytes, window: int, ip_id: int, df: bool, to: tuple[int, bytes]
 ) -> None:
-    opening = syn(options=options, window=window, ip_id=ip_id, df=df, ip_version=to[0])
-    found = recognise(opening, to[1], PORT)
+    syn_packet = syn(options=options, window=window, ip_id=ip_id, df=df, ip_version=to[0])
+    found = recognise(syn_packet, to[1], PORT)
     assert found is None or (found.name and found.evidence)
 
 
@@ -261,4 +261,4 @@ def test_captured_traffic_holds_no_tools() -> None:
         if struct.unpack("<I", content[:4]) != (0xA1B2C3D4,) or content[20] != 1:
             continue  # not a classic pcap of Ethernet frames
         for sent in openings(path):
-            assert recognise(sent.opening, sent.destination, sent.dport) is None, path.name
+            assert recognise(sent.syn_packet, sent.destination, sent.dport) is None, path.name

@@ -16,7 +16,7 @@ import pytest
 
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier, Identity
-from fingerprints.frames import Sent, opening_in
+from tests.support.fingerprint_frames import Sent, opening_in
 
 pytestmark = [
     pytest.mark.root,
@@ -157,7 +157,7 @@ def needs(tool: str) -> pytest.MarkDecorator:
 
 def identities(sent: list[Sent]) -> list[Identity]:
     identifier = Identifier(p0f_db.load_own())
-    return [identifier.identify(one.opening, one.destination, one.dport) for one in sent]
+    return [identifier.identify(one.syn_packet, one.destination, one.dport) for one in sent]
 
 
 def assert_tool(sent: list[Sent], name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["deckwire"], enable_loader_override=False):
-    from fuzz.targets import load
+    from tests.fuzz.targets import load
 
     _TARGET = load(sys.argv[1])
 

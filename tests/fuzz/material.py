@@ -14,10 +14,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from deckwire import abi
+from deckwire.abi import structs as abi
 from deckwire.limits import HANDSHAKE_BYTES
 from deckwire.tls.records import RecordReader
-from tls.flights import Flight, client_hello, handshake, identity, server_hello, u16, vector
+from tests.support.flights import (
+    Flight,
+    client_hello,
+    handshake,
+    identity,
+    server_hello,
+    u16,
+    vector,
+)
 
 DIGEST = re.compile(r"[0-9a-f]{32}")
 JA4 = re.compile(r"t(1[0-3]|s[23]|d[1-3]|00)[di]\d\d\d\d[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}")
@@ -146,7 +154,7 @@ def flights() -> list[Flight]:
 
 
 def struct_bytes(name: str, **fields: Any) -> bytes:
-    """A struct of bpf/sample.h with these fields set and all others zero."""
+    """A struct of bpf/abi.h with these fields set and all others zero."""
     schema = abi.SCHEMAS[name]
     value = schema.parse(bytes(schema.sizeof()))
     for key, content in fields.items():
@@ -164,8 +172,10 @@ def openings() -> dict[str, Any]:
     common = {"ip_version": 4, "ttl": 63, "window": 64_240, "options": syn_options}
     common["options_len"] = len(SYN_OPTIONS[0])
     return {
-        "syn": _parsed("opening", time_ns=1_000_000, seq=999, flags=2, **common),
-        "synack": _parsed("opening", time_ns=2_000_000, seq=4_999, ack=1_000, flags=0x12, **common),
+        "syn": _parsed("syn_packet", time_ns=1_000_000, seq=999, flags=2, **common),
+        "synack": _parsed(
+            "syn_packet", time_ns=2_000_000, seq=4_999, ack=1_000, flags=0x12, **common
+        ),
     }
 
 

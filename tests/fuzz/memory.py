@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from deckwire import abi
+from deckwire.abi import structs as abi
 from deckwire.kernel.maps import Batch
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from deckwire.abi.samples import decode
 from deckwire.clock import CaptureClock
 from deckwire.deckies import Decky, Registry, parse_address
-from deckwire.dedup import Dedup
-from deckwire.event import Event
 from deckwire.events.choices import Choices
+from deckwire.events.dedup import Dedup
+from deckwire.events.event import Event
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
-from deckwire.pipeline import Pipeline
-from deckwire.sample import decode
-from deckwire.tables import Tables
-from deckwire.teller import Teller
-from fuzz.memory import memory_maps
-from uncontained import Uncontained
+from deckwire.output.emitter import Emitter
+from deckwire.pipeline.pipeline import Pipeline
+from deckwire.tables.tables import Tables
+from tests.fuzz.memory import memory_maps
+from tests.support.uncontained import Uncontained
 
 _REGISTRY = Registry([Decky("decky-1", parse_address("192.0.2.2"))])
 _IDENTIFIER = Identifier(p0f_db.load_own())
@@ -30,11 +30,11 @@ class Recorder:
         self.maps: dict[str, Any] = memory_maps(dedup=dedup_ttl > 0)
         self.clock = CaptureClock()
         uncontained = Uncontained()
-        self.teller = Teller(Dedup(dedup_ttl), self._offer, "sensor", uncontained)
+        self.emitter = Emitter(Dedup(dedup_ttl), self._offer, "sensor", uncontained)
         self.pipeline = Pipeline(
             registry=Registry(),
             tables=Tables(self.maps),
-            teller=self.teller,
+            emitter=self.emitter,
             clock=self.clock,
             identifier=_IDENTIFIER,
             choices=choices or Choices(raw_fingerprints=True),

@@ -17,7 +17,7 @@ from typing import NamedTuple
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
 
-from fuzz.targets import NAMES  # noqa: E402 - the tests are no installed package
+from tests.fuzz.targets import NAMES  # noqa: E402 - the tests are no installed package
 
 LONGEST_INPUT = 2_048
 SLOWEST_S = 10

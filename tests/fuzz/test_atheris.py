@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.run import Outcome, run
-from fuzz.targets import NAMES
+from tests.fuzz.run import Outcome, run
+from tests.fuzz.targets import NAMES
 
 SECONDS = 2
 """Of each target, behind its seeds."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deckwire import abi
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import MalformedSample, SegmentSample, decode
 from deckwire.config import ConfigError, read_config
 from deckwire.fingerprints import p0f_db
-from deckwire.sample import MalformedSample, SegmentSample, decode
-from fuzz.material import openings, ring_records, segment_record, struct_bytes
+from tests.fuzz.material import openings, ring_records, segment_record, struct_bytes
 
 
 def test_a_signature_files_label_stays_on_the_messages_line() -> None:
@@ -33,7 +33,7 @@ def test_an_opening_of_no_ip_version_is_refused() -> None:
     head = ring_records()[0][: abi.SAMPLE_HEAD_BYTES]
     both = openings()
     both["syn"].ip_version = 37
-    with pytest.raises(MalformedSample, match="opening_malformed"):
+    with pytest.raises(MalformedSample, match="syn_packet_malformed"):
         decode(head + struct_bytes("half_open", **both))
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz.mutations import mutated
-from fuzz.targets import NAMES, load
+from tests.fuzz.mutations import mutated
+from tests.fuzz.targets import NAMES, load
 
 MUTATIONS = 300
 

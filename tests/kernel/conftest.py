@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from deckwire.kernel.loading import Loaded, LoadRequest, detach, load
-
-from .namespaces import Namespace
+from tests.support.kernel_namespaces import Namespace
 
 HERE = Path(__file__).parent
 

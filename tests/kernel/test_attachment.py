@@ -16,9 +16,8 @@ from deckwire.kernel import loading
 from deckwire.kernel.loader_process import Loader, LoadError
 from deckwire.kernel.loading import Loaded, LoadRequest, detach, load, reattach
 from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS
-
-from .conftest import HERE, Load
-from .namespaces import HAS_TCX, Namespace, ip
+from tests.kernel.conftest import HERE, Load
+from tests.support.kernel_namespaces import HAS_TCX, Namespace, ip
 
 pytestmark = pytest.mark.root
 

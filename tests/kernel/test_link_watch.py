@@ -9,8 +9,7 @@ import pytest
 
 from deckwire.kernel import rtnetlink
 from deckwire.kernel.link_watch import LinkChange, LinkOverrunError, LinkWatch
-
-from .namespaces import Namespace
+from tests.support.kernel_namespaces import Namespace
 
 pytestmark = pytest.mark.root
 

@@ -12,8 +12,7 @@ from deckwire.kernel import loader_process
 from deckwire.kernel.loader_process import LoadError, start_loader
 from deckwire.kernel.loading import LoadRequest, begin, finish, load
 from deckwire.lab.namespaces import wait_until
-
-from .conftest import HERE
+from tests.kernel.conftest import HERE
 
 SOURCE = HERE / "programs.c"
 SLOW = {"dataclasses", "inspect", "pathlib", "tempfile", "ipaddress"}

@@ -14,14 +14,13 @@ import pytest
 from deckwire.kernel import cpus
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import LoadRequest, bpf_directory, load
-
-from .conftest import HERE, Load
+from tests.kernel.conftest import HERE, Load
 
 SOURCE = HERE / "programs.c"
 
 
 def test_the_sources_are_in_the_package() -> None:
-    assert (bpf_directory() / "sample.h").is_file()
+    assert (bpf_directory() / "abi.h").is_file()
     assert (bpf_directory() / "shim/include/linux/kconfig.h").is_file()
 
 

@@ -17,8 +17,7 @@ import pytest
 from deckwire.kernel import macvlans
 from deckwire.kernel.macvlans import Search
 from deckwire.kernel.rtnetlink import MACVLAN_MODE_VEPA
-
-from .namespaces import Namespace, ip
+from tests.support.kernel_namespaces import Namespace, ip
 
 pytestmark = pytest.mark.root
 
@@ -146,7 +145,7 @@ def test_what_has_ended_or_is_looked_at_by_another_way_is_no_gap(tmp_path: Path)
 
 def test_processes_that_proc_hides_are_told() -> None:
     """As under ProtectProc=invisible and noaccess of systemd."""
-    for hidepid, gap in ("invisible", "(/proc hides "), ("noaccess", "/ns/net: Operation not"):
+    for hidepid, gap in ("invisible", "(/proc suppresses "), ("noaccess", "/ns/net: Operation not"):
         mount = f'mount -t proc -o hidepid={hidepid} proc /proc && exec "$@"'
         prefix = ["unshare", "--mount", "sh", "-c", mount, "sh", *NOBODY]
         gaps = search(prefix, "", 1, "/nowhere")["gaps"]

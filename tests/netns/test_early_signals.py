@@ -15,9 +15,8 @@ import pytest
 from deckwire.lab import Lab
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import PARENT
-
-from .hooks import HAS_TCX, filters, tcx
-from .watching import PROGRAM, with_request
+from tests.support.hooks import HAS_TCX, filters, tcx
+from tests.support.watching import PROGRAM, with_request
 
 pytestmark = pytest.mark.root
 

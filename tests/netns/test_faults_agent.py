@@ -15,9 +15,8 @@ from deckwire.lab.agent import AgentProcess, JsonEvent
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import http_server
-
-from .hooks import tcx
-from .watching import PROGRAM, assert_nothing_lost, fetch_plain, final_sums, time_ns
+from tests.support.hooks import tcx
+from tests.support.watching import PROGRAM, assert_nothing_lost, fetch_plain, final_sums, time_ns
 
 pytestmark = pytest.mark.root
 
@@ -37,10 +36,13 @@ main()
 MISTAKEN = """
 import sys
 from pathlib import Path
-from deckwire import agent, cli, clock, deckies, pipeline, tables
-from deckwire.loss import LossReport
-from deckwire.sinks.fanout import Fanout
-from deckwire.suppression import Suppression
+from deckwire import cli, clock, deckies
+from deckwire.runtime import agent
+from deckwire.pipeline import pipeline
+from deckwire.tables import tables
+from deckwire.runtime.losses import LossReport
+from deckwire.output.sinks.fanout import Fanout
+from deckwire.tables.suppression import Suppression
 bad_ports = Path(sys.argv.pop(1))
 
 def fail(*arguments, **named):

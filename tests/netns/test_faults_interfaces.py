@@ -13,9 +13,14 @@ from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import http_server, openssl_server
-
-from .hooks import tcx
-from .watching import EVERYTHING, TLS13, assert_nothing_lost, client_context, fetch_plain
+from tests.support.hooks import tcx
+from tests.support.watching import (
+    EVERYTHING,
+    TLS13,
+    assert_nothing_lost,
+    client_context,
+    fetch_plain,
+)
 
 pytestmark = pytest.mark.root
 

@@ -12,8 +12,8 @@ from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.servers import http_server, openssl_server
-
-from .watching import (
+from tests.support.live_wire import Flow
+from tests.support.watching import (
     TLS12,
     agent_with,
     assert_conserved,
@@ -24,7 +24,6 @@ from .watching import (
     fetch_plain,
     final_sums,
 )
-from .wire import Flow
 
 pytestmark = pytest.mark.root
 

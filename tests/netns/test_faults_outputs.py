@@ -17,8 +17,7 @@ from deckwire.lab import Lab, Node
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import http_server
-
-from .watching import EVERYTHING, PROGRAM, SyslogAgent, fetch_plain, lines_of
+from tests.support.watching import EVERYTHING, PROGRAM, SyslogAgent, fetch_plain, lines_of
 
 pytestmark = pytest.mark.root
 
@@ -88,7 +87,7 @@ def fill(path: Path, but: int) -> None:
             while True:
                 file.write(bytes(PAGE))
         except OSError:
-            file.truncate(file.tell() - but)
+            file.truncate(file.emit() - but)
 
 
 def test_a_disk_that_stays_full_is_told_at_the_end(lab: Lab, web: Node, tmp_path: Path) -> None:

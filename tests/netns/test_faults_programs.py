@@ -9,9 +9,8 @@ import pytest
 from deckwire.lab import Lab, Node
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import http_server
-
-from .hooks import HAS_TCX, Bystander, filters, tcx
-from .watching import agent_with, assert_nothing_lost, fetch_plain
+from tests.support.hooks import HAS_TCX, Bystander, filters, tcx
+from tests.support.watching import agent_with, assert_nothing_lost, fetch_plain
 
 pytestmark = pytest.mark.root
 

@@ -13,8 +13,7 @@ from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.servers import http_server
 from deckwire.limits import DECKIES
-
-from .watching import EVERYTHING, agent_with, assert_nothing_lost, fetch_plain
+from tests.support.watching import EVERYTHING, agent_with, assert_nothing_lost, fetch_plain
 
 pytestmark = pytest.mark.root
 

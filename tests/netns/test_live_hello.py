@@ -11,9 +11,8 @@ from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess, JsonEvent
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.servers import openssl_server, serve
-
-from .watching import EVERYTHING, assert_nothing_lost
-from .wire import ACK, HandMade, Segment, Tap
+from tests.support.live_wire import ACK, HandMade, Segment, Tap
+from tests.support.watching import EVERYTHING, assert_nothing_lost
 
 pytestmark = pytest.mark.root
 

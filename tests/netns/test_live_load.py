@@ -15,8 +15,7 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.servers import is_listening, openssl_server
-
-from .watching import EVERYTHING, assert_nothing_lost, counted, final_sums
+from tests.support.watching import EVERYTHING, assert_nothing_lost, counted, final_sums
 
 pytestmark = pytest.mark.root
 

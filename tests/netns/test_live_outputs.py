@@ -18,9 +18,8 @@ from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import CLIENT_INTERFACE
 from deckwire.lab.servers import http_server, openssl_server
-from sinks.rsyslog_server import RSYSLOGD, Rsyslog
-
-from .watching import (
+from tests.support.rsyslog_server import RSYSLOGD, Rsyslog
+from tests.support.watching import (
     EVERYTHING,
     TLS12,
     SyslogAgent,

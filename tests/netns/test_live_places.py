@@ -16,9 +16,8 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import HOST_INTERFACE, PARENT
 from deckwire.lab.servers import http_server
-
-from .hooks import HAS_TCX, filters, is_loaded, tcx
-from .watching import EVERYTHING, agent_with, assert_nothing_lost, counted, fetch_plain
+from tests.support.hooks import HAS_TCX, filters, is_loaded, tcx
+from tests.support.watching import EVERYTHING, agent_with, assert_nothing_lost, counted, fetch_plain
 
 pytestmark = pytest.mark.root
 

@@ -17,8 +17,7 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import LabError
 from deckwire.lab.servers import http_server, serve, tls_server
-
-from .watching import EVERYTHING, assert_nothing_lost
+from tests.support.watching import EVERYTHING, assert_nothing_lost
 
 pytestmark = pytest.mark.root
 

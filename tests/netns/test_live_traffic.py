@@ -19,8 +19,8 @@ from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess, JsonEvent
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.servers import http_server, openssl_server
-
-from .watching import (
+from tests.support.live_wire import ACK, SYN, Flow, Segment, Tap, retransmits
+from tests.support.watching import (
     EVERYTHING,
     TLS12,
     TLS13,
@@ -32,7 +32,6 @@ from .watching import (
     final_sums,
     time_ns,
 )
-from .wire import ACK, SYN, Flow, Segment, Tap, retransmits
 
 pytestmark = pytest.mark.root
 
@@ -147,7 +146,7 @@ def assert_same_figures(event: JsonEvent, segments: list[Segment]) -> None:
     assert fields["retransmits_server"] == retransmits(answered)
 
 
-def opening(segments: list[Segment]) -> tuple[Segment, Segment, Segment]:
+def syn_packet(segments: list[Segment]) -> tuple[Segment, Segment, Segment]:
     syn, synack, ack = segments[:3]
     assert [s.flags & (SYN | ACK) for s in (syn, synack, ack)] == [SYN, SYN | ACK, ACK]
     return syn, synack, ack
@@ -155,7 +154,7 @@ def opening(segments: list[Segment]) -> tuple[Segment, Segment, Segment]:
 
 def clock_differences(events: dict[str, list[JsonEvent]], segments: list[Segment]) -> list[int]:
     """Nanoseconds between what an event and tcpdump tell of the same segment."""
-    syn, _, ack = opening(segments)
+    syn, _, ack = syn_packet(segments)
     hello = next(s for s in segments if CLIENT_HELLO.match(s.start))
     server_hello = next(s for s in segments if SERVER_HELLO.match(s.start))
     seen = {
@@ -175,7 +174,7 @@ def assert_same_intervals(
     differences: dict[str, list[int]] = {}
     for one in made:
         segments = flows[one.flow]
-        syn, synack, ack = opening(segments)
+        syn, synack, ack = syn_packet(segments)
         fields = told[conn_id(one.flow)]["tcp_flow_timing"][0]["fields"]
         times = [s.time_ns for s in segments]
         gaps = [later - earlier for earlier, later in pairwise(times)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .container import Container, lacking
+from tests.systemd.container import Container, lacking
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]

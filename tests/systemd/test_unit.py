@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from netns.hooks import HAS_TCX, tcx
-
-from .conftest import CONFIG, LOG, PARENT, Service
-from .container import Container
+from tests.support.hooks import HAS_TCX, tcx
+from tests.systemd.conftest import CONFIG, LOG, PARENT, Service
+from tests.systemd.container import Container
 
 pytestmark = pytest.mark.root
 

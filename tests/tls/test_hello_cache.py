@@ -24,13 +24,13 @@ from deckwire.tls.hello_cache import (
     session_id,
 )
 from deckwire.tls.messages import HELLO_RETRY_REQUEST, parse_client_hello, parse_server_hello
-from tls.flights import client_hello, handshake, server_hello, u16, vector
+from tests.support.flights import client_hello, handshake, server_hello, u16, vector
 
 CHOICES = Choices(raw_fingerprints=True)
 
 
 def told(bearing: Bearing | None) -> bytes | None:
-    return None if bearing is None else bearing.told
+    return None if bearing is None else bearing.described
 
 
 def body(flight: bytes) -> bytes:
@@ -125,7 +125,7 @@ def test_only_what_counts_is_compared(original: bytes) -> None:
         return client_bearing(wire)
 
     recognition = Recognition(bearing_of)
-    assert recognition(original) == recognition(bytes(changed)) == bearing.told
+    assert recognition(original) == recognition(bytes(changed)) == bearing.described
     assert asked == [original]
 
 
@@ -140,7 +140,7 @@ def test_layouts_are_bounded() -> None:
 @given(wire=st.binary(max_size=300))
 def test_no_bytes_upset_it(bearing: Callable[[bytes], Bearing | None], wire: bytes) -> None:
     found = bearing(wire)
-    assert found is None or len(found.told) <= len(wire) + 2
+    assert found is None or len(found.described) <= len(wire) + 2
 
 
 @pytest.mark.parametrize("original", CLIENTS)

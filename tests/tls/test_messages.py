@@ -7,16 +7,6 @@ import ssl
 from collections.abc import Callable
 
 import pytest
-from flights import (
-    NAME,
-    client_hello,
-    extension_block,
-    handshake,
-    identity,
-    server_hello,
-    u16,
-    vector,
-)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +21,16 @@ from deckwire.tls.messages import (
     parse_server_hello,
 )
 from deckwire.tls.records import RecordReader
+from tests.support.flights import (
+    NAME,
+    client_hello,
+    extension_block,
+    handshake,
+    identity,
+    server_hello,
+    u16,
+    vector,
+)
 
 TLS12 = ssl.TLSVersion.TLSv1_2
 TLS13 = ssl.TLSVersion.TLSv1_3

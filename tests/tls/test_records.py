@@ -6,12 +6,11 @@ import ssl
 from itertools import pairwise
 
 import pytest
-from flights import Flight, client_hello, handshake, message, record, server_hello
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire.limits import HANDSHAKE_BYTES, HANDSHAKE_MESSAGES, RECORD_BYTES, RECORDS
-from deckwire.reassembly import Stream
+from deckwire.tcp.reassembly import Stream
 from deckwire.tls.records import (
     HELLO_PREFIX_BYTES,
     Alert,
@@ -22,6 +21,7 @@ from deckwire.tls.records import (
     looks_like_hello,
     whole_messages,
 )
+from tests.support.flights import Flight, client_hello, handshake, message, record, server_hello
 
 HELLO = client_hello((0, b""), (23, b""))
 TLS12 = handshake(ssl.TLSVersion.TLSv1_2)

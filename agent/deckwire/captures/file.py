@@ -18,7 +18,7 @@ COMPRESSED = {bytes.fromhex("1f8b"): "gzip", bytes.fromhex("28b5"): "zstd"}
 class CaptureFile:
     """An open capture: iterate it once for its frames, close it or use it in a ``with``.
 
-    Opening raises CaptureError for a file that is missing, empty or no capture. Iterating
+    SynPacket raises CaptureError for a file that is missing, empty or no capture. Iterating
     yields every frame that can be read and raises CaptureError where a broken file ends.
     """
 

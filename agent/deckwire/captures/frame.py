@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deckwire.shown import plain
+from deckwire.errors import plain
 
 TIME_LIMIT_NS = 1 << 63
 """Frame times are below this: they become the kernel's signed 64-bit clock."""

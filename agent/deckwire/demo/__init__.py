@@ -9,10 +9,10 @@ from rich.console import Console
 from deckwire.demo.attacks import Attack, attacks, start_servers
 from deckwire.demo.display import heading, show_event
 from deckwire.demo.summary import Summary
+from deckwire.errors import UsageError
 from deckwire.lab import Lab, LabError, remove_stale
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.network import HOST_INTERFACE
-from deckwire.usage import UsageError
 
 CLIENTS = 8
 """Each attacker has an address of its own, else its events would be deduplicated."""
@@ -64,7 +64,7 @@ def _demo(console: Console) -> int:
         heading(console, "The agent was asked to end (SIGTERM)")
         for event in agent.events[shown:]:
             show_event(console, event)
-    summary.tell(console, agent.events, status)
+    summary.emit(console, agent.events, status)
     return 1 if status or summary.missing(agent.events) else 0
 
 

@@ -20,7 +20,7 @@ _HEAD_COLUMNS = 22
 """Indentation, label and decky in front of an event's details."""
 _NARROW = 70
 """Below so many columns the details stand under the head, not beside it."""
-_STATISTICS = ("frames", "handshakes", "samples_received", "events_told", "events_deduplicated")
+_STATISTICS = ("frames", "handshakes", "samples_received", "events_emitted", "events_suppressed")
 
 
 def heading(console: Console, title: str, detail: str = "") -> None:

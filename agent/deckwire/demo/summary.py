@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from deckwire.demo.display import heading
-from deckwire.event import Event
+from deckwire.events.event import Event
 from deckwire.lab import Lab
 from deckwire.lab.agent import JsonEvent
-from deckwire.syslog import SyslogFormat
+from deckwire.output.syslog import SyslogFormat
 
 EXPECTED = (
     "tcp_syn_fingerprint",
@@ -59,7 +59,7 @@ class Summary:
         missing = [name for name in EXPECTED if name not in told]
         return missing if self._lateral(events) else [*missing, LATERAL]
 
-    def tell(self, console: Console, events: Sequence[JsonEvent], status: int) -> None:
+    def emit(self, console: Console, events: Sequence[JsonEvent], status: int) -> None:
         """Everything, with what to do next."""
         sources = {event["fields"]["src_ip"] for event in events if "src_ip" in event["fields"]}
         hosts = {event["host"] for event in events} & set(self._deckies.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from deckwire.event import Event
+from deckwire.events.event import Event
 
 
 def stats_event(host: str, time_ns: int, sums: Mapping[str, int]) -> Event:

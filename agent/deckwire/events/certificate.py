@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from deckwire.certificate import Certificate
-from deckwire.event import Block, Event, Headline
 from deckwire.events.choices import Choices
-from deckwire.events.place import Fields, Parts, Place
+from deckwire.events.context import Context, Fields, Parts
+from deckwire.events.event import Block, Event, Headline
 from deckwire.fingerprints import ja4plus
+from deckwire.x509.certificate import Certificate
 
 
 class Leaf(NamedTuple):
@@ -43,20 +43,20 @@ def describe(leaf: Certificate, choices: Choices) -> Leaf:
     return Leaf(ja4x, Block(before_sni), Block(after_sni), Block(details))
 
 
-def headline(place: Place, time_ns: int, leaf: Certificate) -> Headline:
+def headline(context: Context, time_ns: int, leaf: Certificate) -> Headline:
     """What it is deduplicated by."""
     return Headline(
         "tls_certificate",
         time_ns,
-        place.host,
-        place.source,
+        context.host,
+        context.source,
         f"{leaf.subject_cn}|{leaf.issuer}",
     )
 
 
 def certificate_event(
     told: Headline,
-    place: Place,
+    context: Context,
     leaf: Leaf,
     chain: tuple[Certificate, ...],
     *,
@@ -71,7 +71,7 @@ def certificate_event(
     `chain_length` may be more than was kept; it is None of a message that was cut, of which only
     the certificates that came whole are known.
     """
-    parts: Parts = [place.addresses(), leaf.before_sni]
+    parts: Parts = [context.addresses(), leaf.before_sni]
     if sni:
         parts.append(("sni", sni))
     parts.append(leaf.after_sni)
@@ -84,7 +84,7 @@ def certificate_event(
     parts += [
         ("side", "client" if from_client else "server"),
         ("quality", "malformed" if chain[0].malformed else quality),
-        place.tail(),
+        context.tail(),
     ]
     return told.event(parts)
 

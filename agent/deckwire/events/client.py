@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deckwire.event import Block
 from deckwire.events.choices import Choices
-from deckwire.events.place import Fields
+from deckwire.events.context import Fields
+from deckwire.events.event import Block
 from deckwire.fingerprints import decnet, ja3, ja4
 from deckwire.tls.grease import is_grease
 from deckwire.tls.messages import ClientHello

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from deckwire.event import Event, Headline
+from deckwire.events.context import Context, Fields, Parts
+from deckwire.events.event import Event, Headline
 from deckwire.events.latency import rtt_fields
-from deckwire.events.place import Fields, Parts, Place
 from deckwire.fingerprints.scanners import Tool
-from deckwire.flow import FlowRecord
+from deckwire.tcp.flow import FlowRecord
 
 PROBE_PACKETS = 4
 PROBE_NS = 1_000_000_000
@@ -23,20 +23,20 @@ def is_probe(record: FlowRecord) -> bool:
     )
 
 
-def headline(place: Place, time_ns: int) -> Headline:
+def headline(context: Context, time_ns: int) -> Headline:
     """What it is deduplicated by."""
     return Headline(
         "tcp_flow_timing",
         time_ns,
-        place.host,
-        place.source,
-        f"{place.destination}|{place.ends.server_port}",
+        context.host,
+        context.source,
+        f"{context.destination}|{context.ends.server_port}",
     )
 
 
 def flow_event(
     told: Headline,
-    place: Place,
+    context: Context,
     record: FlowRecord,
     client: int,
     close: str,
@@ -48,7 +48,7 @@ def flow_event(
     """
     sent, answered = record.sides[client], record.sides[1 - client]
     parts: Parts = [
-        place.addresses(),
+        context.addresses(),
         ("packets", sent.packets + answered.packets),
         ("bytes", sent.bytes + answered.bytes),
         *_times(record),
@@ -72,7 +72,7 @@ def flow_event(
         parts.append(("rtt_min_us", record.rtt_min_us))
     if tool is not None:
         parts += [("tool", tool.name), ("tool_evidence", tool.evidence)]
-    parts.append(place.tail())
+    parts.append(context.tail())
     return told.event(parts)
 
 

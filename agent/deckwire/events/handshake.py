@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from deckwire.event import Event, Headline
-from deckwire.events.answer import Answerer
 from deckwire.events.choices import Choices
+from deckwire.events.context import Context, Parts
+from deckwire.events.event import Event, Headline
 from deckwire.events.latency import ja4l_fields, rtt_fields
-from deckwire.events.place import Parts, Place
-from deckwire.handshake import Handshake
+from deckwire.events.server_stack import ServerStack
+from deckwire.tcp.handshake import Handshake
 
 
-def headline(place: Place, time_ns: int) -> Headline:
+def headline(context: Context, time_ns: int) -> Headline:
     """What it is deduplicated by."""
     return Headline(
         "tcp_handshake",
         time_ns,
-        place.host,
-        place.source,
-        f"{place.destination}|{place.ends.server_port}",
+        context.host,
+        context.source,
+        f"{context.destination}|{context.ends.server_port}",
     )
 
 
 def handshake_event(
     told: Headline,
-    place: Place,
+    context: Context,
     handshake: Handshake,
     choices: Choices,
-    answerer: Answerer | None = None,
+    server_stack: ServerStack | None = None,
 ) -> Event:
     """One connection that was opened; `told` has the final ACK's wall-clock time.
 
-    `answerer` is who sent the SYN-ACK, if one was seen.
+    `server_stack` is who sent the SYN-ACK, if one was seen.
     """
-    parts: Parts = [place.addresses()]
-    if answerer is not None:
-        parts.append(answerer.ja4ts)
+    parts: Parts = [context.addresses()]
+    if server_stack is not None:
+        parts.append(server_stack.ja4ts)
     parts += reversed(rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us).fields)
     if choices.ja4plus:
         parts += reversed(ja4l_fields(handshake).fields)
@@ -46,7 +46,7 @@ def handshake_event(
         parts.append(("syn_retransmits", handshake.syn_retransmits))
     if handshake.synack is not None:
         parts.append(("synack_retransmits", handshake.synack_retransmits))
-    if answerer is not None:
-        parts.append(answerer.system)
-    parts.append(place.tail())
+    if server_stack is not None:
+        parts.append(server_stack.system)
+    parts.append(context.tail())
     return told.event(parts)

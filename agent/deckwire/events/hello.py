@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from deckwire.event import Event, Headline
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
+from deckwire.events.context import Context, Parts
+from deckwire.events.event import Event, Headline
 from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
-from deckwire.events.place import Parts, Place
-from deckwire.handshake import Handshake
+from deckwire.tcp.handshake import Handshake
 
 
-def headline(place: Place, time_ns: int, client: Client) -> Headline:
+def headline(context: Context, time_ns: int, client: Client) -> Headline:
     """What it is deduplicated by."""
     return Headline(
         "tls_client_hello",
         time_ns,
-        place.host,
-        place.source,
+        context.host,
+        context.source,
         client.fingerprint,
     )
 
 
 def hello_event(
     told: Headline,
-    place: Place,
+    context: Context,
     client: Client,
     *,
     quality: str,
@@ -33,7 +33,7 @@ def hello_event(
 ) -> Event:
     """One ClientHello; `offset` is the number of bytes the client sent before it, if known."""
     parts: Parts = [
-        place.addresses(),
+        context.addresses(),
         client.hello,
         kept_fields(handshake),
         client.raw,
@@ -45,5 +45,5 @@ def hello_event(
         parts.append(ja4l_fields(handshake))
     if offset:
         parts.append(("starttls", True))
-    parts.append(place.tail())
+    parts.append(context.tail())
     return told.event(parts)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from deckwire.event import Block
+from deckwire.events.event import Block
 from deckwire.fingerprints import ja4plus
-from deckwire.handshake import Handshake
 from deckwire.limits import LATENCIES
+from deckwire.tcp.handshake import Handshake
 
 _NOTHING = Block(())
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deckwire.event import Block
 from deckwire.events.choices import Choices
 from deckwire.events.client import wire_text
-from deckwire.events.place import Fields
+from deckwire.events.context import Fields
+from deckwire.events.event import Block
 from deckwire.fingerprints import decnet, ja4plus
 from deckwire.fingerprints.ja3 import ja3s as ja3s_of
 from deckwire.tls.messages import ServerHello

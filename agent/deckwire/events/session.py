@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from deckwire.event import WARNING, Event, Headline
-from deckwire.events.answer import ja4ts_field
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
+from deckwire.events.context import Context, Parts
+from deckwire.events.event import WARNING, Event, Headline
 from deckwire.events.latency import ja4l_fields, kept_fields
-from deckwire.events.place import Parts, Place
 from deckwire.events.server import Server
-from deckwire.handshake import Handshake
+from deckwire.events.server_stack import ja4ts_field
+from deckwire.tcp.handshake import Handshake
 
 
-def headline(place: Place, time_ns: int, server: Server, client: Client | None) -> Headline:
+def headline(context: Context, time_ns: int, server: Server, client: Client | None) -> Headline:
     """What it is deduplicated by."""
     ja3, ja4 = (client.ja3, client.ja4) if client is not None else ("", "")
     return Headline(
         "tls_session",
         time_ns,
-        place.host,
-        place.source,
+        context.host,
+        context.source,
         f"{ja3}|{server.ja3s}|{ja4}|{server.ja4s}",
         WARNING,
     )
@@ -27,7 +27,7 @@ def headline(place: Place, time_ns: int, server: Server, client: Client | None) 
 
 def session_event(
     told: Headline,
-    place: Place,
+    context: Context,
     server: Server,
     *,
     client: Client | None,
@@ -36,7 +36,7 @@ def session_event(
     choices: Choices,
 ) -> Event:
     """The first ServerHello or HelloRetryRequest, and the hello it answers if that is known."""
-    parts: Parts = [place.addresses(), server.prints]
+    parts: Parts = [context.addresses(), server.prints]
     if client is not None:
         parts.append(client.session)
     parts += [kept_fields(handshake), server.choice]
@@ -48,5 +48,5 @@ def session_event(
         parts += [("ja4s_r", server.ja4s_r), ja4l_fields(handshake)]
         if handshake.synack is not None and not handshake.synack.options_cut:
             parts.append(ja4ts_field(handshake.synack))
-    parts.append(place.tail())
+    parts.append(context.tail())
     return told.event(parts)

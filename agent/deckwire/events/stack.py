@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from deckwire.event import Block
 from deckwire.events.choices import Choices
-from deckwire.events.place import Fields
-from deckwire.fingerprints import ja4plus, p0f, tcp_options
+from deckwire.events.context import Fields
+from deckwire.events.event import Block
+from deckwire.fingerprints import ja4plus, p0f
 from deckwire.fingerprints.identity import Identity
-from deckwire.opening import Opening
+from deckwire.tcp import options as tcp_options
+from deckwire.tcp.syn_packet import SynPacket
 
 
 class Stack(NamedTuple):
@@ -21,7 +22,7 @@ class Stack(NamedTuple):
     after_id: Block
 
 
-def describe(identity: Identity, syn: Opening, choices: Choices) -> Stack:
+def describe(identity: Identity, syn: SynPacket, choices: Choices) -> Stack:
     """Pure: any SYN of an identity gives the same (see Identifier.identify)."""
     options = tcp_options.read(syn.options)
     options_sig = tcp_options.options_sig(options)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from deckwire.event import Event, Headline
-from deckwire.events.place import Parts, Place
+from deckwire.events.context import Context, Parts
+from deckwire.events.event import Event, Headline
 from deckwire.events.stack import Stack
-from deckwire.opening import Opening
+from deckwire.tcp.syn_packet import SynPacket
 
 
-def headline(place: Place, time_ns: int, stack: Stack) -> Headline:
+def headline(context: Context, time_ns: int, stack: Stack) -> Headline:
     """What it is deduplicated by."""
-    return Headline("tcp_syn_fingerprint", time_ns, place.host, place.source, stack.fingerprint)
+    return Headline("tcp_syn_fingerprint", time_ns, context.host, context.source, stack.fingerprint)
 
 
-def syn_event(told: Headline, place: Place, syn: Opening, stack: Stack) -> Event:
+def syn_event(told: Headline, context: Context, syn: SynPacket, stack: Stack) -> Event:
     """One SYN; `told` has its wall-clock time."""
-    parts: Parts = [place.addresses(), stack.before_id]
+    parts: Parts = [context.addresses(), stack.before_id]
     if syn.ip_version == 4:
         parts.append(("ip_id", syn.ip_id))
-    parts += [stack.after_id, place.tail()]
+    parts += [stack.after_id, context.tail()]
     return told.event(parts)

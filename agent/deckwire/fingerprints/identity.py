@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from deckwire.fingerprints import p0f, scanners, tcp_options
+from deckwire.fingerprints import p0f, scanners
 from deckwire.fingerprints.link import link
 from deckwire.fingerprints.os_guess import os_guess
 from deckwire.fingerprints.p0f_db import Label, SignatureFile
 from deckwire.fingerprints.p0f_match import SignatureIndex
 from deckwire.fingerprints.scanners import TELLING_IDS, Tool
 from deckwire.limits import SYSTEMS
-from deckwire.opening import Opening
+from deckwire.tcp import options as tcp_options
+from deckwire.tcp.syn_packet import SynPacket
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Identity:
     tool_evidence: str | None
 
 
-class Answer(NamedTuple):
+class ServerIdentity(NamedTuple):
     """Who sent a SYN-ACK; None stands for what is not known."""
 
     p0f_sig: str
@@ -41,7 +42,7 @@ class _System(NamedTuple):
     """What is told of openings that differ in nothing but what their kind leaves open."""
 
     identity: Identity
-    answer: Answer
+    answer: ServerIdentity
     has_relations: bool
     """What it leaves open may still show a tool."""
     label: Label | None
@@ -55,7 +56,7 @@ class Identifier:
         self._links = signature_file.links
         self._systems: dict[object, _System] = {}
 
-    def identify(self, syn: Opening, destination: bytes, dport: int) -> Identity:
+    def identify(self, syn: SynPacket, destination: bytes, dport: int) -> Identity:
         """The sender of a SYN to `destination`, 16 bytes, IPv4 as IPv4-mapped.
 
         SYNs that share the object returned are alike in all that their event tells, but for the
@@ -69,7 +70,7 @@ class Identifier:
                 return _identity(system.identity.p0f_sig, system.label, system.identity.link, tool)
         return system.identity
 
-    def identify_answer(self, synack: Opening, syn: Opening | None) -> Answer:
+    def identify_synack(self, synack: SynPacket, syn: SynPacket | None) -> ServerIdentity:
         """The system that answered; its window may count in the MSS of the SYN.
 
         Answers that are one object are alike in all that their event tells.
@@ -77,47 +78,47 @@ class Identifier:
         syn_mss = tcp_options.read(syn.options).mss if syn is not None else None
         return self._system(synack, syn_mss).answer
 
-    def _system(self, opening: Opening, syn_mss: int | None) -> _System:
+    def _system(self, syn_packet: SynPacket, syn_mss: int | None) -> _System:
         """Openings differ most in what nobody looks at, so most cost a look-up."""
         key = (
-            opening.ip_version,
-            opening.ttl,
-            opening.tos,
-            opening.window,
-            opening.flags,
-            opening.df,
-            opening.ip_reserved,
-            opening.ip_options_len,
-            opening.ip_id if opening.ip_id in TELLING_IDS else None,
-            opening.flow_label != 0,
-            opening.seq != 0,
-            opening.ack != 0,
-            opening.urgent != 0,
-            opening.payload_len != 0,
-            tcp_options.alike(opening.options),
+            syn_packet.ip_version,
+            syn_packet.ttl,
+            syn_packet.tos,
+            syn_packet.window,
+            syn_packet.flags,
+            syn_packet.df,
+            syn_packet.ip_reserved,
+            syn_packet.ip_options_len,
+            syn_packet.ip_id if syn_packet.ip_id in TELLING_IDS else None,
+            syn_packet.flow_label != 0,
+            syn_packet.seq != 0,
+            syn_packet.ack != 0,
+            syn_packet.urgent != 0,
+            syn_packet.payload_len != 0,
+            tcp_options.alike(syn_packet.options),
             syn_mss,
         )
         system = self._systems.get(key)
         if system is None:
             if len(self._systems) >= SYSTEMS:
                 self._systems.clear()
-            system = self._systems[key] = self._recognise(opening, syn_mss)
+            system = self._systems[key] = self._recognise(syn_packet, syn_mss)
         return system
 
-    def _recognise(self, opening: Opening, syn_mss: int | None) -> _System:
-        observation = p0f.observe(opening, syn_mss)
+    def _recognise(self, syn_packet: SynPacket, syn_mss: int | None) -> _System:
+        observation = p0f.observe(syn_packet, syn_mss)
         match = self._index.match(observation)
         label = match.label if match is not None else None
         signature, medium = observation.signature, link(observation, self._links)
         system = None if label is None or label.is_tool else label
         return _System(
-            _identity(signature, label, medium, scanners.by_traits(opening)),
-            Answer(
+            _identity(signature, label, medium, scanners.by_traits(syn_packet)),
+            ServerIdentity(
                 signature,
                 str(system) if system is not None else None,
                 system.os_class if system is not None else None,
             ),
-            scanners.has_relations(opening),
+            scanners.has_relations(syn_packet),
             label,
         )
 

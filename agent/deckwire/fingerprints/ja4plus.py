@@ -19,8 +19,8 @@ from deckwire.fingerprints.ja4 import (
     version_tag,
     without_grease,
 )
-from deckwire.fingerprints.tcp_options import TcpOptions
 from deckwire.limits import JA4X_CACHE, LATENCIES, OPTION_WALKS
+from deckwire.tcp.options import TcpOptions
 from deckwire.tls.messages import ServerHello
 
 

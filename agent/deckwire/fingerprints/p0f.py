@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from deckwire.fingerprints import tcp_options
-from deckwire.opening import ACK, CWR, ECE, NS, PSH, URG, Opening
+from deckwire.tcp import options as tcp_options
+from deckwire.tcp.syn_packet import ACK, CWR, ECE, NS, PSH, URG, SynPacket
 
 _QUIRK_NAMES = (
     "df",
@@ -124,107 +124,109 @@ def hop_distance(ttl: int) -> int:
     return min(distance_guess(ttl), _MAX_HOP_DISTANCE)
 
 
-def observe(opening: Opening, syn_mss: int | None = None) -> Observation:
+def observe(syn_packet: SynPacket, syn_mss: int | None = None) -> Observation:
     """An opening in p0f's terms.
 
     `syn_mss` is the MSS of the SYN that a SYN-ACK answers: some systems count their window in it.
     """
-    options = tcp_options.read(opening.options)
+    options = tcp_options.read(syn_packet.options)
     mss = options.mss or 0
     return Observation(
-        direction=Direction.RESPONSE if opening.flags & ACK else Direction.REQUEST,
-        ver=opening.ip_version,
-        ttl=opening.ttl,
-        olen=opening.ip_options_len,
+        direction=Direction.RESPONSE if syn_packet.flags & ACK else Direction.REQUEST,
+        ver=syn_packet.ip_version,
+        ttl=syn_packet.ttl,
+        olen=syn_packet.ip_options_len,
         mss=mss,
-        wsize=opening.window,
-        multiple=_window_multiple(opening, mss, options, syn_mss),
+        wsize=syn_packet.window,
+        multiple=_window_multiple(syn_packet, mss, options, syn_mss),
         scale=options.wscale or 0,
         layout=options.layout[:_MAX_OPTIONS],
         padding=options.padding or 0,
-        quirks=_ip_quirks(opening) | _tcp_quirks(opening) | _option_quirks(opening, options),
-        payload=opening.payload_len > 0,
+        quirks=_ip_quirks(syn_packet)
+        | _tcp_quirks(syn_packet)
+        | _option_quirks(syn_packet, options),
+        payload=syn_packet.payload_len > 0,
     )
 
 
-def raw_signature(opening: Opening, syn_mss: int | None = None) -> str:
+def raw_signature(syn_packet: SynPacket, syn_mss: int | None = None) -> str:
     """The signature of an opening as p0f prints it in ``raw_sig``."""
-    return observe(opening, syn_mss).signature
+    return observe(syn_packet, syn_mss).signature
 
 
 def _window_multiple(
-    opening: Opening, mss: int, options: tcp_options.TcpOptions, syn_mss: int | None
+    syn_packet: SynPacket, mss: int, options: tcp_options.TcpOptions, syn_mss: int | None
 ) -> tuple[str, int] | None:
     """What the window is a multiple of: the first that divides it, in p0f's order."""
-    if opening.window == 0 or mss < _MIN_MULTIPLE_MSS:
+    if syn_packet.window == 0 or mss < _MIN_MULTIPLE_MSS:
         return None
-    ip_header = _IP_HEADER[opening.ip_version]
-    headers = ip_header + opening.ip_options_len + _TCP_HEADER + len(opening.options)
+    ip_header = _IP_HEADER[syn_packet.ip_version]
+    headers = ip_header + syn_packet.ip_options_len + _TCP_HEADER + len(syn_packet.options)
     own_timestamp = options.timestamp is not None and options.timestamp[0] != 0
 
     divisors = [("mss", mss)]
     if own_timestamp:
         divisors.append(("mss", mss - _TIMESTAMPS_SPACE))
     # IPv4's sizes come first for both versions: a stack may compute its window before it knows.
-    for header in (20, 40) if opening.ip_version == 6 else (20,):
+    for header in (20, 40) if syn_packet.ip_version == 6 else (20,):
         largest = _ETHERNET_MTU - header - _TCP_HEADER
         divisors += [("mss", largest), ("mss", largest - _TIMESTAMPS_SPACE)]
     divisors += [("mtu", mss + 20 + _TCP_HEADER), ("mtu", mss + headers)]
-    if opening.ip_version == 6:
+    if syn_packet.ip_version == 6:
         divisors.append(("mtu", mss + 40 + _TCP_HEADER))
     divisors.append(("mtu", _ETHERNET_MTU))
     if syn_mss is not None:
         divisors += [("mss", syn_mss), ("mss", syn_mss - _TIMESTAMPS_SPACE)]
 
     for unit, divisor in divisors:
-        if divisor > 0 and opening.window % divisor == 0:
-            return unit, opening.window // divisor
+        if divisor > 0 and syn_packet.window % divisor == 0:
+            return unit, syn_packet.window // divisor
     return None
 
 
-def _ip_quirks(opening: Opening) -> int:
+def _ip_quirks(syn_packet: SynPacket) -> int:
     names = []
-    if opening.ip_version == 4:
-        if opening.df:
+    if syn_packet.ip_version == 4:
+        if syn_packet.df:
             names.append("df")
-        if opening.df and opening.ip_id != 0:
+        if syn_packet.df and syn_packet.ip_id != 0:
             names.append("id+")
-        if not opening.df and opening.ip_id == 0:
+        if not syn_packet.df and syn_packet.ip_id == 0:
             names.append("id-")
-        if opening.ip_reserved:
+        if syn_packet.ip_reserved:
             names.append("0+")
-    elif opening.flow_label != 0:
+    elif syn_packet.flow_label != 0:
         names.append("flow")
-    if opening.tos & 0b11 or opening.flags & (ECE | CWR | NS):
+    if syn_packet.tos & 0b11 or syn_packet.flags & (ECE | CWR | NS):
         names.append("ecn")
     return _bits(names)
 
 
-def _tcp_quirks(opening: Opening) -> int:
+def _tcp_quirks(syn_packet: SynPacket) -> int:
     names = []
-    if opening.seq == 0:
+    if syn_packet.seq == 0:
         names.append("seq-")
-    if opening.flags & ACK:
-        if opening.ack == 0:
+    if syn_packet.flags & ACK:
+        if syn_packet.ack == 0:
             names.append("ack-")
-    elif opening.ack != 0:
+    elif syn_packet.ack != 0:
         names.append("ack+")
-    if opening.flags & URG:
+    if syn_packet.flags & URG:
         names.append("urgf+")
-    elif opening.urgent != 0:
+    elif syn_packet.urgent != 0:
         names.append("uptr+")
-    if opening.flags & PSH:
+    if syn_packet.flags & PSH:
         names.append("pushf+")
     return _bits(names)
 
 
-def _option_quirks(opening: Opening, options: tcp_options.TcpOptions) -> int:
+def _option_quirks(syn_packet: SynPacket, options: tcp_options.TcpOptions) -> int:
     names = []
     if options.timestamp is not None:
         own, peer = options.timestamp
         if own == 0:
             names.append("ts1-")
-        if peer != 0 and not opening.flags & ACK:
+        if peer != 0 and not syn_packet.flags & ACK:
             names.append("ts2+")
     if options.padding_nonzero:
         names.append("opt+")

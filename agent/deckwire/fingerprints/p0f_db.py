@@ -8,8 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
-from deckwire.fingerprints import tcp_options
 from deckwire.fingerprints.p0f import OPTION_NAMES, QUIRKS, Direction
+from deckwire.tcp import options as tcp_options
 
 TOOL = "!"
 """The class of labels that name a program and not a system."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from deckwire.fingerprints import tcp_options
 from deckwire.fingerprints.p0f import initial_ttl
-from deckwire.fingerprints.tcp_options import (
+from deckwire.tcp import options as tcp_options
+from deckwire.tcp.options import (
     EOL,
     MSS,
     NOP,
@@ -21,7 +21,7 @@ from deckwire.fingerprints.tcp_options import (
     WSCALE,
     TcpOptions,
 )
-from deckwire.opening import ACK, SYN, Opening
+from deckwire.tcp.syn_packet import ACK, SYN, SynPacket
 
 
 class Tool(NamedTuple):
@@ -72,114 +72,116 @@ TELLING_IDS = frozenset({0, _SCAPY_ID, _ZMAP_ID})
 """IP identifications that `by_traits` looks for; any other is like the next."""
 
 
-def has_relations(opening: Opening) -> bool:
+def has_relations(syn_packet: SynPacket) -> bool:
     """Whether `by_relations` can find any: not in the SYNs of kernels."""
     return (
-        opening.ip_version == 4
-        and _is_syn(opening)
-        and tcp_options.read(opening.options).layout in _BARE_LAYOUTS
+        syn_packet.ip_version == 4
+        and _is_syn(syn_packet)
+        and tcp_options.read(syn_packet.options).layout in _BARE_LAYOUTS
     )
 
 
-def by_relations(opening: Opening, destination: bytes, dport: int) -> Tool | None:
+def by_relations(syn_packet: SynPacket, destination: bytes, dport: int) -> Tool | None:
     """The tool that computed one field of a SYN from others: stronger evidence than `by_traits`.
 
     `destination` is the address that the SYN was sent to, 16 bytes, IPv4 as IPv4-mapped.
     """
-    if not has_relations(opening):
+    if not has_relations(syn_packet):
         return None
-    options = tcp_options.read(opening.options)
+    options = tcp_options.read(syn_packet.options)
     ipv4 = int.from_bytes(destination[-4:], "big")
-    return _mirai(opening, options, ipv4) or _masscan(opening, options, ipv4, dport)
+    return _mirai(syn_packet, options, ipv4) or _masscan(syn_packet, options, ipv4, dport)
 
 
-def by_traits(opening: Opening) -> Tool | None:
+def by_traits(syn_packet: SynPacket) -> Tool | None:
     """The tool that gave a SYN fields which no kernel has together.
 
     The IP identification counts as far as TELLING_IDS go, the sequence number not at all, of the
     acknowledgment number whether it is 0.
     """
-    if not _is_syn(opening):
+    if not _is_syn(syn_packet):
         return None
-    options = tcp_options.read(opening.options)
+    options = tcp_options.read(syn_packet.options)
     return (
-        _zmap(opening, options)
-        or _nmap_os_probe(opening, options)
-        or _nmap_scan(opening, options)
-        or _hping(opening, options)
-        or _unicornscan(opening, options)
-        or _scapy(opening, options)
+        _zmap(syn_packet, options)
+        or _nmap_os_probe(syn_packet, options)
+        or _nmap_scan(syn_packet, options)
+        or _hping(syn_packet, options)
+        or _unicornscan(syn_packet, options)
+        or _scapy(syn_packet, options)
     )
 
 
-def _is_syn(opening: Opening) -> bool:
-    return bool(opening.flags & SYN) and not opening.flags & ACK
+def _is_syn(syn_packet: SynPacket) -> bool:
+    return bool(syn_packet.flags & SYN) and not syn_packet.flags & ACK
 
 
-def _mirai(opening: Opening, options: TcpOptions, destination: int) -> Tool | None:
-    if options.layout or opening.seq != destination:
+def _mirai(syn_packet: SynPacket, options: TcpOptions, destination: int) -> Tool | None:
+    if options.layout or syn_packet.seq != destination:
         return None
     return _tool("mirai", "sequence number is the destination address", "no options")
 
 
-def _masscan(opening: Opening, options: TcpOptions, destination: int, dport: int) -> Tool | None:
-    if opening.df or opening.ip_id != (destination ^ dport ^ opening.seq) & 0xFFFF:
+def _masscan(
+    syn_packet: SynPacket, options: TcpOptions, destination: int, dport: int
+) -> Tool | None:
+    if syn_packet.df or syn_packet.ip_id != (destination ^ dport ^ syn_packet.seq) & 0xFFFF:
         return None
     return _tool(
         "masscan",
         "ip id is destination address ^ port ^ sequence number",
         "only an MSS" if options.layout else "no options",
-        f"window {opening.window}",
-        f"ttl {opening.ttl}",
+        f"window {syn_packet.window}",
+        f"ttl {syn_packet.ttl}",
     )
 
 
-def _zmap(opening: Opening, options: TcpOptions) -> Tool | None:
-    if opening.ip_version != 4 or opening.df or opening.window != _ZMAP_WINDOW:
+def _zmap(syn_packet: SynPacket, options: TcpOptions) -> Tool | None:
+    if syn_packet.ip_version != 4 or syn_packet.df or syn_packet.window != _ZMAP_WINDOW:
         return None
-    if opening.ip_id == _ZMAP_ID:
+    if syn_packet.ip_id == _ZMAP_ID:
         return _tool("zmap", f"ip id {_ZMAP_ID}", f"window {_ZMAP_WINDOW}", "no don't-fragment")
     imitated = _ZMAP_TEMPLATES.get((options.layout, options.wscale))
-    if imitated is None or options.mss != _ETHERNET_MSS or opening.ip_id == 0:
+    if imitated is None or options.mss != _ETHERNET_MSS or syn_packet.ip_id == 0:
         return None
-    if imitated == "Windows'" and initial_ttl(opening.ttl) == _WINDOWS_TTL:
+    if imitated == "Windows'" and initial_ttl(syn_packet.ttl) == _WINDOWS_TTL:
         return None  # Windows itself, its don't-fragment cleared on the way
     return _tool(
         "zmap",
         f"{imitated} options",
         f"window {_ZMAP_WINDOW}",
         "no don't-fragment",
-        f"ttl {opening.ttl}",
+        f"ttl {syn_packet.ttl}",
     )
 
 
-def _nmap_os_probe(opening: Opening, options: TcpOptions) -> Tool | None:
-    probe = _NMAP_OS_PROBES.get((opening.window, options.mss, options.wscale, options.layout))
+def _nmap_os_probe(syn_packet: SynPacket, options: TcpOptions) -> Tool | None:
+    probe = _NMAP_OS_PROBES.get((syn_packet.window, options.mss, options.wscale, options.layout))
     if probe is None:
         return None
-    return _tool("nmap", f"OS detection, {probe}", f"window {opening.window} and its options")
+    return _tool("nmap", f"OS detection, {probe}", f"window {syn_packet.window} and its options")
 
 
-def _nmap_scan(opening: Opening, options: TcpOptions) -> Tool | None:
-    if opening.window not in _NMAP_SCAN_WINDOWS or options.layout != (MSS,):
+def _nmap_scan(syn_packet: SynPacket, options: TcpOptions) -> Tool | None:
+    if syn_packet.window not in _NMAP_SCAN_WINDOWS or options.layout != (MSS,):
         return None
-    if options.mss != _ETHERNET_MSS or opening.df or opening.ack != 0:
+    if options.mss != _ETHERNET_MSS or syn_packet.df or syn_packet.ack != 0:
         return None
     # Over IPv4 nmap starts from a random TTL of 37 to 59, over IPv6 from the highest hop limit.
-    if opening.ip_version == 4 and opening.ttl > _NMAP_SCAN_TTL:
+    if syn_packet.ip_version == 4 and syn_packet.ttl > _NMAP_SCAN_TTL:
         return None
     return _tool(
         "nmap",
         "SYN scan",
-        f"window {opening.window}",
+        f"window {syn_packet.window}",
         f"only an MSS of {_ETHERNET_MSS}",
-        *(("no don't-fragment",) if opening.ip_version == 4 else ()),
-        f"ttl {opening.ttl}",
+        *(("no don't-fragment",) if syn_packet.ip_version == 4 else ()),
+        f"ttl {syn_packet.ttl}",
     )
 
 
-def _hping(opening: Opening, options: TcpOptions) -> Tool | None:
-    if opening.ip_version != 4 or opening.df or opening.window != _HPING_WINDOW:
+def _hping(syn_packet: SynPacket, options: TcpOptions) -> Tool | None:
+    if syn_packet.ip_version != 4 or syn_packet.df or syn_packet.window != _HPING_WINDOW:
         return None
     if options.layout not in _HPING_LAYOUTS:
         return None
@@ -188,14 +190,18 @@ def _hping(opening: Opening, options: TcpOptions) -> Tool | None:
         f"window {_HPING_WINDOW}",
         "only timestamps" if options.layout else "no options",
         "no don't-fragment",
-        *(("acknowledgment number without ACK",) if opening.ack != 0 else ()),
+        *(("acknowledgment number without ACK",) if syn_packet.ack != 0 else ()),
     )
 
 
-def _unicornscan(opening: Opening, options: TcpOptions) -> Tool | None:
-    if opening.ip_version != 4 or opening.df or opening.window != _UNICORNSCAN_WINDOW:
+def _unicornscan(syn_packet: SynPacket, options: TcpOptions) -> Tool | None:
+    if syn_packet.ip_version != 4 or syn_packet.df or syn_packet.window != _UNICORNSCAN_WINDOW:
         return None
-    if options.layout != (MSS,) or options.mss != _ETHERNET_MSS or initial_ttl(opening.ttl) != 255:
+    if (
+        options.layout != (MSS,)
+        or options.mss != _ETHERNET_MSS
+        or initial_ttl(syn_packet.ttl) != 255
+    ):
         return None
     # A Cisco IOS device, whose stack this imitates, would set don't-fragment with an MSS of 1460.
     return _tool(
@@ -203,14 +209,14 @@ def _unicornscan(opening: Opening, options: TcpOptions) -> Tool | None:
         f"window {_UNICORNSCAN_WINDOW}",
         f"only an MSS of {_ETHERNET_MSS}",
         "no don't-fragment",
-        f"ttl {opening.ttl}",
+        f"ttl {syn_packet.ttl}",
     )
 
 
-def _scapy(opening: Opening, options: TcpOptions) -> Tool | None:
-    if opening.ip_version != 4 or opening.df or opening.window != _SCAPY_WINDOW:
+def _scapy(syn_packet: SynPacket, options: TcpOptions) -> Tool | None:
+    if syn_packet.ip_version != 4 or syn_packet.df or syn_packet.window != _SCAPY_WINDOW:
         return None
-    if options.layout or opening.ip_id != _SCAPY_ID:
+    if options.layout or syn_packet.ip_id != _SCAPY_ID:
         return None
     return _tool("scapy", f"window {_SCAPY_WINDOW}", f"ip id {_SCAPY_ID}", "no options")
 

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deckwire import signals
 from deckwire.kernel import handover, loader_log
+from deckwire.runtime import signals
 
 LOADER_SECONDS = 120.0
 """Longest that a loader may take, on a machine under load."""
@@ -123,10 +123,10 @@ class Loader:
 
     def ask(self, body: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
         """Its answer to a request; raises as tell() and hear()."""
-        self.tell(body, fds)
+        self.emit(body, fds)
         return self.hear()
 
-    def tell(self, body: dict[str, Any], fds: list[int]) -> None:
+    def emit(self, body: dict[str, Any], fds: list[int]) -> None:
         """Sends it the request, and returns at once.
 
         Raises:

@@ -26,7 +26,7 @@ DETACH_SECONDS = 15.0
 DETACH_ATTEMPTS = 2
 
 PROGRAMS = ("tc_ingress", "tc_egress")
-JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_attempt", "decky_hello")
+JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_handshake", "decky_hello")
 """Programs behind the tail calls of the attached ones, in the order of enum jump in bpf/maps.h."""
 XDP_PROGRAM = "xdp_ingress"
 VEPA_PARENTS = "vepa_parents"
@@ -153,7 +153,7 @@ def begin(loader: Loader, request: LoadRequest) -> None:
     Raises:
         LoadError: the loader is gone.
     """
-    loader.tell({"do": "load", **request.body()}, [])
+    loader.emit({"do": "load", **request.body()}, [])
 
 
 def finish(loader: Loader, request: LoadRequest) -> Loaded:

@@ -54,7 +54,7 @@ class Search:
         """Those looked at, by the inode of _OWN_DEVICES."""
         self._closed: dict[int | str, str] = {}
         """What could not be looked at: by that inode, or by a path where it is unknown."""
-        self._hidden = False
+        self._suppressed = False
         self._beyond = False
         with open(_OWN_NAMESPACE, "rb") as own, rtnetlink.open_socket() as channel:
             status = os.fstat(own.fileno())
@@ -70,8 +70,8 @@ class Search:
         if self._closed:
             first = next(iter(self._closed.values()))
             gaps.append(f"{len(self._closed)} could not be opened, the first: {first}")
-        if self._hidden:
-            gaps.append("/proc hides processes of others")
+        if self._suppressed:
+            gaps.append("/proc suppresses processes of others")
         if self._beyond:
             gaps.append(f"there are more than {NETWORK_NAMESPACES}")
         if not gaps:
@@ -98,7 +98,7 @@ class Search:
         for inode in self._known & self._closed.keys():
             del self._closed[inode]
         # The first process is always there.
-        self._hidden = not os.path.exists("/proc/1")
+        self._suppressed = not os.path.exists("/proc/1")
 
     def _paths(self) -> Iterator[str]:
         for directory in NAMESPACE_DIRECTORIES:

@@ -116,7 +116,7 @@ class Map:
             ValueError: the key has another size than the map's.
         """
         if self._values is not None:
-            at = self._place(key)
+            at = self._context(key)
             return None if at is None else self._values[at : at + self.value_size]
         self._set_key(key)
         result = call_bpf(Command.MAP_LOOKUP, self._attr)
@@ -145,7 +145,7 @@ class Map:
         if len(value) != self.value_size:
             raise ValueError(f"map {self.name}: a value has {self.value_size} bytes")
         if self._values is not None and flags == UPDATE_ANY:
-            at = self._place(key)
+            at = self._context(key)
             if at is not None:
                 self._values[at : at + self.value_size] = value
                 return
@@ -294,7 +294,7 @@ class Map:
         size = self.key_size
         return sum(self.delete(keys[at : at + size]) for at in range(0, len(keys), size))
 
-    def _place(self, key: bytes) -> int | None:
+    def _context(self, key: bytes) -> int | None:
         """Where the value of an array's index begins; None if it has no such index."""
         self._check_key(key)
         index = int.from_bytes(key, "little")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from struct import Struct, error
 from typing import NamedTuple, TypeVar
 
-from deckwire.bounded import Bounded
 from deckwire.limits import HELLO_CACHE, HELLO_CACHE_BYTES, HELLO_CACHED_BYTES, HELLO_LAYOUTS
+from deckwire.resilience.sized_cache import Bounded
 from deckwire.tls.grease import GREASE
 from deckwire.tls.messages import (
     HELLO_RETRY_REQUEST,
@@ -57,7 +57,7 @@ def is_short(hello: Hello) -> bool:
 class Bearing(NamedTuple):
     """What makes a hello one of its kind."""
 
-    told: bytes
+    described: bytes
     """All of it that anything is told of."""
     opaque: list[tuple[int, int]]
     """Where bytes stand that could be any others: starts and ends, in order. Two hellos of one
@@ -121,7 +121,7 @@ class Recognition:
         return len(self._last)
 
     def __call__(self, body: bytes) -> bytes | None:
-        """As `bearing_of(body).told`; None where that is None."""
+        """As `bearing_of(body).described`; None where that is None."""
         shape = len(body), body[2:_RANDOM_END] == HELLO_RETRY_REQUEST
         last = self._last.get(shape)
         if last is not None:
@@ -134,8 +134,8 @@ class Recognition:
         if len(self._last) >= HELLO_LAYOUTS:
             self._last.clear()
         layout = _around(bearing.opaque, len(body))
-        self._last[shape] = layout, layout.unpack(body), bearing.told
-        return bearing.told
+        self._last[shape] = layout, layout.unpack(body), bearing.described
+        return bearing.described
 
 
 def _around(opaque: list[tuple[int, int]], size: int) -> Struct:
@@ -210,7 +210,7 @@ def _with_extensions(
             shares = _without_keys(body[start:at])
             if shares is None:
                 return None
-            parts.append(body[header : header + 2] + shares.told)
+            parts.append(body[header : header + 2] + shares.described)
             opaque += [(start + first, start + last) for first, last in shares.opaque]
         elif kind == ExtensionType.SESSION_TICKET:
             parts.append(body[header : header + 2] + (b"\1" if length else b"\0"))

@@ -24,7 +24,7 @@ NAMES = (
     "certificate_message",
     "fingerprints",
     "certificate",
-    "opening",
+    "syn_packet",
     "sample",
     "connection",
     "pipeline",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from deckwire.captures import CaptureError, CaptureFile, Frame, ethernet
 from deckwire.captures.frame import TIME_LIMIT_NS
 from deckwire.limits import CAPTURE_FRAME_BYTES
-from fuzz.files import MemoryFile
-from fuzz.lines import check_message
-from fuzz.material import pcap, pcapng, tcp_frame
+from tests.fuzz.files import MemoryFile
+from tests.fuzz.lines import check_message
+from tests.fuzz.material import pcap, pcapng, tcp_frame
 
 _FILE = MemoryFile()
 

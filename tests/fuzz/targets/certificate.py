@@ -7,10 +7,10 @@ import warnings
 
 from cryptography import x509
 
-from deckwire.certificate import describe
 from deckwire.fingerprints import ja4plus
 from deckwire.limits import CERTIFICATE_ATTRIBUTES, CERTIFICATE_EXTENSIONS, CERTIFICATE_SANS
-from fuzz.material import JA4X, certificates
+from deckwire.x509.certificate import describe
+from tests.fuzz.material import JA4X, certificates
 
 
 def seeds() -> list[bytes]:

@@ -7,9 +7,9 @@ import ssl
 from deckwire.limits import CERTIFICATES
 from deckwire.tls.errors import Malformed
 from deckwire.tls.messages import parse_certificate
-from fuzz.lines import check_message
-from fuzz.material import certificates, handshake_bodies
-from tls.flights import vector
+from tests.fuzz.lines import check_message
+from tests.fuzz.material import certificates, handshake_bodies
+from tests.support.flights import vector
 
 
 def seeds() -> list[bytes]:

@@ -6,10 +6,10 @@ import random
 
 from deckwire.tls.errors import Malformed
 from deckwire.tls.messages import SESSION_ID_BYTES, ClientHello, parse_client_hello
-from differential.hellos import random_client_hello
-from fuzz.lines import check_message
-from fuzz.material import client_hello_bodies
-from tls.flights import extension_block, u16, vector
+from tests.differential.hellos import random_client_hello
+from tests.fuzz.lines import check_message
+from tests.fuzz.material import client_hello_bodies
+from tests.support.flights import extension_block, u16, vector
 
 
 def seeds() -> list[bytes]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from deckwire.config import FORMATS, ConfigError, merge, read_config
-from deckwire.jsonl import JsonFormat
-from deckwire.sinks.spec import parse_output
-from deckwire.syslog import SyslogFormat
-from fuzz.files import MemoryFile
-from fuzz.lines import check_message
+from deckwire.output.json_lines import JsonFormat
+from deckwire.output.sinks.spec import parse_output
+from deckwire.output.syslog import SyslogFormat
+from tests.fuzz.files import MemoryFile
+from tests.fuzz.lines import check_message
 
 _FILE = MemoryFile()
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from deckwire import abi
-from deckwire.connection import CertificatesSeen, Connection, HelloSeen, Observation, SessionSeen
-from deckwire.handshake import Handshake
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import SegmentSample
+from deckwire.connections.connection import (
+    CertificatesSeen,
+    Connection,
+    HelloSeen,
+    Observation,
+    SessionSeen,
+)
 from deckwire.limits import CERTIFICATES
-from deckwire.sample import SegmentSample
+from deckwire.tcp.handshake import Handshake
 from deckwire.tls.hello_cache import HelloCache
-from fuzz.feed import Feed
-from fuzz.material import KEY, flights
+from tests.fuzz.feed import Feed
+from tests.fuzz.material import KEY, flights
 
 _QUALITIES = {"complete", "reassembled", "overlap", "truncated", "gap"}
 _FLIGHTS = flights()
@@ -56,7 +62,7 @@ def check(data: bytes) -> None:
                 key=KEY,
                 sender=side,
                 client=client,
-                stray=client == abi.CLIENT_UNKNOWN,
+                midstream=client == abi.CLIENT_UNKNOWN,
                 seq=(_ISS[side] + at) & 0xFFFF_FFFF,
                 start_seq=_ISS[side] if how & _STARTS else None,
                 payload=payload,

@@ -6,7 +6,7 @@ import json
 
 from deckwire.deckies import DeckiesError, parse_deckies
 from deckwire.limits import DECKIES
-from fuzz.lines import check_message
+from tests.fuzz.lines import check_message
 
 
 def seeds() -> list[bytes]:

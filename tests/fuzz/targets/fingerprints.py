@@ -8,8 +8,8 @@ from dataclasses import replace
 from deckwire.fingerprints import decnet, ja3, ja4
 from deckwire.tls.errors import Malformed
 from deckwire.tls.messages import parse_client_hello
-from differential.hellos import random_client_hello
-from fuzz.material import DIGEST, JA4, client_hello_bodies
+from tests.differential.hellos import random_client_hello
+from tests.fuzz.material import DIGEST, JA4, client_hello_bodies
 
 
 def seeds() -> list[bytes]:

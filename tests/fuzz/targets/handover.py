@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deckwire.kernel import handover
-from fuzz.lines import check_message
+from tests.fuzz.lines import check_message
 
 
 def seeds() -> list[bytes]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from deckwire.escape import text
-from deckwire.event import Event, Value
-from deckwire.jsonl import JsonFormat
-from deckwire.syslog import RELAY_SD_ID, SyslogFormat
-from fuzz.feed import Feed
-from fuzz.lines import check_harmless, read_json, read_syslog
+from deckwire.events.event import Event, Value
+from deckwire.output.escape import text
+from deckwire.output.json_lines import JsonFormat
+from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
+from tests.fuzz.feed import Feed
+from tests.fuzz.lines import check_harmless, read_json, read_syslog
 
 _SYSLOG = SyslogFormat()
 _RELAY = SyslogFormat(sd_id=RELAY_SD_ID)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from deckwire.fingerprints import ja4plus, p0f, p0f_db, tcp_options
+from deckwire.fingerprints import ja4plus, p0f, p0f_db
 from deckwire.fingerprints.identity import Identifier
-from deckwire.opening import Opening
-from fuzz.feed import Feed
-from fuzz.material import SYN_OPTIONS
+from deckwire.tcp import options as tcp_options
+from deckwire.tcp.syn_packet import SynPacket
+from tests.fuzz.feed import Feed
+from tests.fuzz.material import SYN_OPTIONS
 
 _IDENTIFIER = Identifier(p0f_db.load_own())
 _JA4T = re.compile(r"\d+_(00|\d+(-\d+)*)_\d{2,5}_(00|\d+)")
@@ -39,7 +40,7 @@ def seeds() -> list[bytes]:
 
 def check(data: bytes) -> None:
     feed = Feed(data)
-    opening = Opening(
+    syn_packet = SynPacket(
         time_ns=0,
         ip_version=6 if feed.number(1) & 2 else 4,
         ttl=feed.number(1),
@@ -57,20 +58,20 @@ def check(data: bytes) -> None:
         payload_len=feed.number(2),
         options=feed.take(40),
     )
-    options = tcp_options.walk(opening.options)
-    assert len(options.layout) <= len(opening.options)
-    assert bool(options.layout) == bool(opening.options)
+    options = tcp_options.walk(syn_packet.options)
+    assert len(options.layout) <= len(syn_packet.options)
+    assert bool(options.layout) == bool(syn_packet.options)
     assert options.layout.count(tcp_options.EOL) <= 1
     if options.padding is not None:
         assert options.layout[-1] == tcp_options.EOL
-        assert 0 <= options.padding_zeros <= options.padding < len(opening.options)
+        assert 0 <= options.padding_zeros <= options.padding < len(syn_packet.options)
     signature = tcp_options.options_sig(options)
     assert len(signature) == max(2 * len(options.layout) - 1, 0)
     assert set(signature) <= set("MWTSNEAU?,")
-    assert _JA4T.fullmatch(ja4plus.ja4t(opening.window, options))
-    assert opening.ttl <= p0f.initial_ttl(opening.ttl) <= 255
-    assert 0 <= p0f.hop_distance(opening.ttl) <= 64
-    identity = _IDENTIFIER.identify(opening, b"\xc0\0\2\1", opening.seq & 0xFFFF)
+    assert _JA4T.fullmatch(ja4plus.ja4t(syn_packet.window, options))
+    assert syn_packet.ttl <= p0f.initial_ttl(syn_packet.ttl) <= 255
+    assert 0 <= p0f.hop_distance(syn_packet.ttl) <= 64
+    identity = _IDENTIFIER.identify(syn_packet, b"\xc0\0\2\1", syn_packet.seq & 0xFFFF)
     assert _P0F.fullmatch(identity.p0f_sig), identity.p0f_sig
     assert identity.os_guess in _GUESSES
     assert (identity.os is None) == (identity.os_class is None)

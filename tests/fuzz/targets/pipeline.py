@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from deckwire import abi
-from deckwire.flat import offset
-from deckwire.flow import flow_id
-from deckwire.jsonl import JsonFormat
-from deckwire.sample import MalformedSample, decode
-from deckwire.syslog import SyslogFormat
-from fuzz.feed import Feed
-from fuzz.lines import check_harmless, read_json, read_syslog
-from fuzz.material import KEY, flow_values, ring_records
-from fuzz.recorder import Recorder
+from deckwire.abi import structs as abi
+from deckwire.abi.members import offset
+from deckwire.abi.samples import MalformedSample, decode
+from deckwire.output.json_lines import JsonFormat
+from deckwire.output.syslog import SyslogFormat
+from deckwire.tcp.flow import flow_id
+from tests.fuzz.feed import Feed
+from tests.fuzz.lines import check_harmless, read_json, read_syslog
+from tests.fuzz.material import KEY, flow_values, ring_records
+from tests.fuzz.recorder import Recorder
 
 _SYSLOG, _JSON = SyslogFormat(), JsonFormat()
 _RECORDS = ring_records()
@@ -25,7 +25,7 @@ def seeds() -> list[bytes]:
     one_of_each = b"".join(bytes([n]) + bytes(3) for n in range(len(_RECORDS)))
     changed = bytes([2, 0, _HEAD + 43, 5]) + b"\n\x1b[2J" + bytes([3, 0, _HEAD, 0])
     swept = bytes([6, 0, 10, 8]) + b"\xff" * 8 + bytes([7, 0, 0, 0])
-    told = bytes([6, 0, _FLAGS, 1, abi.FLOW_TOLD]) + bytes([7, 0xFF, 0xFF, 0])
+    told = bytes([6, 0, _FLAGS, 1, abi.FLOW_END_SENT]) + bytes([7, 0xFF, 0xFF, 0])
     return [one_of_each, one_of_each[::-1], changed, swept, told, one_of_each + swept]
 
 
@@ -44,7 +44,7 @@ def check(data: bytes) -> None:
             recorder.maps["flows"].update(flow_id(KEY, 0), totals + _FLOW[_TOTALS:])
         else:
             recorder.pipeline.sweep(at << 40)
-            recorder.pipeline.tell_due(at << 40)
+            recorder.pipeline.emit_due(at << 40)
     recorder.pipeline.finish()
     assert len(recorder.pipeline.connections) == 0
     assert recorder.pipeline.connections.held == 0

@@ -12,7 +12,7 @@ from deckwire.tls.records import (
     State,
     looks_like_hello,
 )
-from tls.flights import client_hello, handshake, message, record
+from tests.support.flights import client_hello, handshake, message, record
 
 _PIECES = 8
 """Pieces that the bytes are cut into at most."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from deckwire import abi
-from deckwire.opening import Opening
-from deckwire.sample import (
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import (
     EndSample,
     HandshakeSample,
     MalformedSample,
@@ -14,14 +13,15 @@ from deckwire.sample import (
     flow_handshake,
     flow_record,
 )
-from fuzz.material import flow_values, ring_records
+from deckwire.tcp.syn_packet import SynPacket
+from tests.fuzz.material import flow_values, ring_records
 
 _CAUSES = {
     "head_short",
     "kind_unknown",
     "segment_short",
-    "attempt_short",
-    "opening_malformed",
+    "half_open_short",
+    "syn_packet_malformed",
     "syn_missing",
     "flow_short",
 }
@@ -46,8 +46,8 @@ def check(data: bytes) -> None:
         return
     assert record.client in (0, 1, abi.CLIENT_UNKNOWN)
     assert record.close in abi.CLOSES
-    for opening in (handshake.syn, handshake.synack):
-        _check_opening(opening)
+    for syn_packet in (handshake.syn, handshake.synack):
+        _check_opening(syn_packet)
     assert (handshake.rtt_server_us or 0) >= 0
     assert (handshake.rtt_client_us or 0) >= 0
 
@@ -75,7 +75,7 @@ def _check_sample(
             assert sample.record.client in (0, 1, abi.CLIENT_UNKNOWN)
 
 
-def _check_opening(opening: Opening | None) -> None:
-    if opening is not None:
-        assert len(opening.options) <= abi.TCP_OPTIONS_BYTES
-        assert opening.ip_version in (4, 6)
+def _check_opening(syn_packet: SynPacket | None) -> None:
+    if syn_packet is not None:
+        assert len(syn_packet.options) <= abi.TCP_OPTIONS_BYTES
+        assert syn_packet.ip_version in (4, 6)

@@ -6,8 +6,8 @@ from itertools import accumulate
 
 from deckwire.captures import Frame, ethernet, split_segments
 from deckwire.limits import SUPER_PACKET_BYTES, SUPER_PACKET_HEADER_BYTES
-from fuzz.feed import Feed
-from fuzz.material import tcp_frame
+from tests.fuzz.feed import Feed
+from tests.fuzz.material import tcp_frame
 
 _HEADERS = SUPER_PACKET_HEADER_BYTES
 _LINKS = (1, 101, 228, 229, 0, 108, 113, 276, 12, 147)

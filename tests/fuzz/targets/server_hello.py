@@ -8,10 +8,10 @@ import re
 from deckwire.fingerprints import decnet, ja3, ja4plus
 from deckwire.tls.errors import Malformed
 from deckwire.tls.messages import parse_server_hello
-from differential.hellos import random_server_hello
-from fuzz.lines import check_message
-from fuzz.material import DIGEST, JA4S, server_hello_bodies
-from tls.flights import extension_block, u16, vector
+from tests.differential.hellos import random_server_hello
+from tests.fuzz.lines import check_message
+from tests.fuzz.material import DIGEST, JA4S, server_hello_bodies
+from tests.support.flights import extension_block, u16, vector
 
 _OLD_JA4S = re.compile(r"t..\d\d.._[0-9a-f]{12}", re.DOTALL)
 """The old sniffer put the ALPN's characters there as they came: formats escape them."""

@@ -6,11 +6,11 @@ from importlib import resources
 
 from deckwire.fingerprints import p0f, p0f_db
 from deckwire.fingerprints.p0f_match import SignatureIndex
-from deckwire.opening import Opening
-from fuzz.lines import check_message
-from fuzz.material import SYN_OPTIONS
+from deckwire.tcp.syn_packet import SynPacket
+from tests.fuzz.lines import check_message
+from tests.fuzz.material import SYN_OPTIONS
 
-_OPENING = Opening(
+_OPENING = SynPacket(
     0, 4, 63, 0, 5, True, False, 0, 0, 1, 0, 2, 64_240, 0, options=SYN_OPTIONS[0], payload_len=0
 )  # fmt: skip
 _OBSERVATION = p0f.observe(_OPENING)

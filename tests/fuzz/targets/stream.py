@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deckwire.limits import STREAM_BYTES, STREAM_PIECES
-from deckwire.reassembly import Stream
-from fuzz.feed import Feed
+from deckwire.tcp.reassembly import Stream
+from tests.fuzz.feed import Feed
 
 _SENT = bytes((n * 7 + n // 251) & 0xFF for n in range(STREAM_BYTES * 2))
 """What an honest sender sends: long enough that no two neighbouring stretches are alike."""

@@ -1,0 +1,303 @@
+"""The kernel side's structs as construct schemas: a mirror of bpf/abi.h, field by field.
+
+What samples carry is read by `members` of the schemas, in one unpack. Lengths are checked by the
+callers, because compiled construct does not check short reads.
+"""
+
+from __future__ import annotations
+
+from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64sl, Int64ul, Struct
+
+from deckwire.abi.members import Flat, members, offset
+from deckwire.limits import DECKY_BITS
+
+FLOW_KEY_BYTES = 36
+TCP_OPTIONS_BYTES = 40
+
+IP_FLAG_DF, IP_FLAG_RESERVED, OPENING_CUT = 0x1, 0x2, 0x4
+
+SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
+SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESSED = (
+    0x1,
+    0x2,
+    0x4,
+    0x8,
+)
+
+CLIENT_UNKNOWN = 2
+RTT_UNKNOWN = 0xFFFF_FFFF
+INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
+
+FLOW_MIDSTREAM, FLOW_END_SENT = 0x4, 0x8
+CLOSE_NONE = 0
+CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
+"""enum flow_close, as events tell it."""
+
+_flow_key = Struct(
+    "addr" / Bytes(32),
+    "port" / Bytes(4),
+)
+_flow_id = Struct(
+    "ends" / Int64ul,
+    "port" / Bytes(4),
+    "version" / Int32ul,
+)
+_syn_packet = Struct(
+    "time_ns" / Int64ul,
+    "seq" / Int32ul,
+    "ack" / Int32ul,
+    "flow_label" / Int32ul,
+    "payload_len" / Int32ul,
+    "window" / Int16ul,
+    "ip_id" / Int16ul,
+    "urgent" / Int16ul,
+    "flags" / Int16ul,
+    "ip_options_len" / Int16ul,
+    "ttl" / Int8ul,
+    "tos" / Int8ul,
+    "ip_version" / Int8ul,
+    "ip_flags" / Int8ul,
+    "options_len" / Int8ul,
+    "retransmits" / Int8ul,
+    "options" / Bytes(TCP_OPTIONS_BYTES),
+)
+_half_open = Struct(
+    "signature" / Int64ul,
+    "last_ns" / Int64ul,
+    "min_iat_ns" / Int64ul,
+    "max_iat_ns" / Int64ul,
+    "syn" / _syn_packet,
+    "synack" / _syn_packet,
+    "client" / Int8ul,
+    "syn_sampled" / Int8ul,
+    "noted" / Int8ul,
+    "syn_suppressed" / Int8ul,
+    "pad" / Bytes(4),
+)
+_flow_side = Struct(
+    "packets" / Int64ul,
+    "bytes" / Int64ul,
+    "retransmits" / Int32ul,
+    "next_seq" / Int32ul,
+    "hole_start" / Int32ul,
+    "hole_end" / Int32ul,
+    "last_ack" / Int32ul,
+    "fin_seq" / Int32ul,
+    "tls_seq" / Int32ul,
+    "tls_bytes" / Int32ul,
+    "tls_header" / Int64ul,
+    "tls_samples" / Int16ul,
+    "tls_state" / Int8ul,
+    "tls_matched" / Int8ul,
+    "tls_orphans" / Int8ul,
+    "tls_holes" / Int8ul,
+    "flags" / Int8ul,
+    "pad" / Int8ul,
+)
+_flow_totals = Struct(
+    "born_ns" / Int64ul,
+    "last_ns" / Int64ul,
+    "min_iat_ns" / Int64ul,
+    "max_iat_ns" / Int64ul,
+    "client" / Int8ul,
+    "close" / Int8ul,
+    "flags" / Int8ul,
+    "fin" / Int8ul,
+    "source_slot" / Int32ul,
+    "talker" / Int8ul,
+    "timed" / Int8ul,
+    "pad" / Bytes(2),
+    "timed_end" / Int32ul,
+    "timed_ns" / Int64ul,
+    "side" / Array(2, _flow_side),
+    "first_ns" / Int64ul,
+    "established_ns" / Int64ul,
+    "rtt_server_us" / Int32ul,
+    "rtt_client_us" / Int32ul,
+    "rtt_min_us" / Int32ul,
+    "pad2" / Bytes(4),
+)
+_flow = Struct(
+    "totals" / _flow_totals,
+    "syn" / _syn_packet,
+    "synack" / _syn_packet,
+    "hello" / Int64ul,
+    "session_id" / Int64ul,
+    "hello_end" / Int32ul,
+    "key" / Bytes(FLOW_KEY_BYTES),
+)
+_sample_head = Struct(
+    "time_ns" / Int64ul,
+    "born_ns" / Int64ul,
+    "hello" / Int64ul,
+    "key" / Bytes(FLOW_KEY_BYTES),
+    "seq" / Int32ul,
+    "start_seq" / Int32ul,
+    "payload_len" / Int32ul,
+    "payload_off" / Int16ul,
+    "copied" / Int16ul,
+    "kind" / Int8ul,
+    "sender" / Int8ul,
+    "client" / Int8ul,
+    "flags" / Int8ul,
+)
+_seen = Struct(
+    "signature" / Int64ul,
+    "expires_ns" / Int64ul,
+    "decided" / Int64ul,
+    "suppressed" / Int64ul,
+    "first_ns" / Int64ul,
+    "last_ns" / Int64ul,
+    "deckies" / Int64ul,
+)
+_budget = Struct(
+    "filled_ns" / Int64ul,
+    "tokens_ns" / Int64sl,
+)
+_source = Struct(
+    "handshakes" / _budget,
+    "flows" / Int64ul,
+)
+_scan = Struct(
+    "tag" / Int64ul,
+    "first_ns" / Int64ul,
+    "last_ns" / Int64ul,
+    "syns" / Int64ul,
+    "ports" / Array(4, Int64ul),
+    "deckies" / Int64ul,
+    "addr" / Bytes(16),
+)
+_decky_filter = Struct(
+    "bits" / Bytes(DECKY_BITS // 8),
+)
+_settings = Struct(
+    "seed" / Int64ul,
+    "syn_cost_ns" / Int64ul,
+    "syn_burst_ns" / Int64ul,
+    "handshake_cost_ns" / Int64ul,
+    "handshake_burst_ns" / Int64ul,
+    "flows_per_source" / Int64ul,
+    "dedup" / Int64ul,
+    "vepa" / Int64ul,
+)
+
+COUNTERS = (
+    "foreign_not_ip",
+    "foreign_no_decky",
+    "ignored_not_tcp",
+    "ignored_fragment_first",
+    "ignored_fragment_later",
+    "ignored_ip_malformed",
+    "ignored_tcp_malformed",
+    "ignored_vepa_echo",
+    "frames_syn",
+    "frames_synack",
+    "frames_flow",
+    "frames_midstream",
+    "frames_late",
+    "frames_unattached",
+    "samples_wanted",
+    "samples_submitted",
+    "samples_lost",
+    "syn_noted",
+    "syn_retransmits",
+    "syn_suppressed",
+    "syn_over_budget",
+    "syn_seen_overwrites",
+    "scan_overwrites",
+    "half_open_inserts",
+    "half_open_deletes",
+    "half_open_failed",
+    "synack_unmatched",
+    "handshakes",
+    "flow_inserts",
+    "flow_insert_failed",
+    "flow_source_capped",
+    "flow_reopened",
+    "midstream_inserts",
+    "midstream_deletes",
+    "midstream_failed",
+    "handshakes_suppressed",
+    "ends_suppressed",
+    "hellos_suppressed",
+    "tls_not_admitted",
+    "tls_over_budget",
+)
+"""struct counters in order; docs/events.md explains each."""
+
+FRAME_COUNTERS = COUNTERS[: COUNTERS.index("samples_wanted")]
+"""Each frame raises exactly one of these."""
+
+_counters = Struct(*(name / Int64ul for name in COUNTERS))
+
+SCHEMAS = {
+    "flow_key": _flow_key,
+    "flow_id": _flow_id,
+    "syn_packet": _syn_packet,
+    "half_open": _half_open,
+    "flow_side": _flow_side,
+    "flow_totals": _flow_totals,
+    "flow": _flow,
+    "sample_head": _sample_head,
+    "seen": _seen,
+    "budget": _budget,
+    "source": _source,
+    "scan": _scan,
+    "decky_filter": _decky_filter,
+    "settings": _settings,
+    "counters": _counters,
+}
+"""By the struct's name in bpf/abi.h; uncompiled, for the test of the ABI."""
+
+SEEN = Flat("Seen", _seen)
+SETTINGS = _settings.compile()
+
+SYN_PACKET_BYTES: int = _syn_packet.sizeof()
+HALF_OPEN_BYTES: int = _half_open.sizeof()
+FLOW_TOTALS_BYTES: int = _flow_totals.sizeof()
+FLOW_BYTES: int = _flow.sizeof()
+SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
+COUNTERS_BYTES: int = _counters.sizeof()
+SOURCE_BYTES: int = _source.sizeof()
+
+_attempt = Struct("head" / _sample_head, "half_open" / _half_open)
+"""What stands in the ring of a SYN or a handshake."""
+HALF_OPEN_SAMPLE_BYTES: int = _attempt.sizeof()
+
+# What of each struct the agent reads, in one unpack: sample.py names the values the same.
+SEGMENT = members(
+    _sample_head,
+    *("time_ns", "born_ns", "hello", "key", "seq", "start_seq", "payload_len", "payload_off"),
+    *("copied", "sender", "client", "flags"),
+)
+HALF_OPEN_SAMPLE = members(
+    _attempt,
+    *("head.time_ns", "head.born_ns", "head.key"),
+    *("half_open.signature", "half_open.client", "half_open.syn_sampled"),
+)
+END = members(_sample_head, "time_ns", "born_ns", "key")
+SYN_PACKET = members(
+    _syn_packet,
+    *("time_ns", "seq", "ack", "flow_label", "payload_len", "window", "ip_id", "urgent", "flags"),
+    *("ip_options_len", "ttl", "tos", "ip_version", "ip_flags", "options_len", "retransmits"),
+    "options",
+)
+FLOW_TOTALS = members(
+    _flow_totals,
+    *("born_ns", "last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
+    *("side.0.packets", "side.0.bytes", "side.0.retransmits"),
+    *("side.1.packets", "side.1.bytes", "side.1.retransmits"),
+    *("first_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
+)
+FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
+ESTABLISHED = members(_flow_totals, "established_ns")
+
+# Where some of it begins.
+SAMPLE_KIND = offset(_sample_head, "kind")
+HALF_OPEN_SAMPLE_SYN = offset(_attempt, "half_open.syn")
+HALF_OPEN_SAMPLE_SYNACK = offset(_attempt, "half_open.synack")
+FLOW_SYN = offset(_flow, "syn")
+FLOW_SYNACK = offset(_flow, "synack")
+FLOW_KEY = offset(_flow, "key")
+SYN_PACKET_IP_VERSION = offset(_syn_packet, "ip_version")
+"""Where an opening says whether it is there, and of which IP version."""

@@ -1,0 +1,74 @@
+"""Where an event of a connection belongs: whose decky, which way, which connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deckwire.deckies import Registry
+from deckwire.events.event import Block, Field, Part
+from deckwire.tcp.community_id import community_id
+from deckwire.tcp.flow import Ends, address_text
+
+Fields = list[Field]
+Parts = list[Part]
+
+
+@dataclass(slots=True)
+class Context:
+    """What every event of one connection says of it."""
+
+    ends: Ends
+    host: str
+    """Name of the decky addressed; of the decky that opened it if that is the only one."""
+    direction: str
+    """inbound, outbound or lateral."""
+    source: str
+    destination: str
+    _addresses: Block | None = None
+    _tail: Block | None = None
+
+    @property
+    def conn_id(self) -> str:
+        """Community ID v1 of the 4-tuple."""
+        ends = self.ends
+        return community_id(ends.client, ends.server, ends.client_port, ends.server_port)
+
+    # Both not before they are asked for: only events that are told need them.
+
+    def addresses(self) -> Block:
+        """The four fields that every event of a connection begins with."""
+        if self._addresses is None:
+            self._addresses = Block(
+                (
+                    ("src_ip", self.source),
+                    ("src_port", self.ends.client_port),
+                    ("dst_ip", self.destination),
+                    ("dst_port", self.ends.server_port),
+                )
+            )
+        return self._addresses
+
+    def tail(self) -> Block:
+        """The fields that every event of a connection ends with."""
+        if self._tail is None:
+            self._tail = Block((("direction", self.direction), ("conn_id", self.conn_id)))
+        return self._tail
+
+
+def locate(registry: Registry, ends: Ends) -> Context | None:
+    """The place of a connection; None if neither end is a decky."""
+    addressed = registry.name_of(ends.server)
+    opener = registry.name_of(ends.client)
+    if addressed is not None:
+        host, direction = addressed, "inbound" if opener is None else "lateral"
+    elif opener is not None:
+        host, direction = opener, "outbound"
+    else:
+        return None
+    return Context(
+        ends,
+        host,
+        direction,
+        address_text(ends.client),
+        address_text(ends.server),
+    )

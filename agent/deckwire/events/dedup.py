@@ -1,0 +1,366 @@
+"""Deduplication: one event a window of source, event and fingerprint is emitted, others counted.
+
+A flood from spoofed sources opens a window with each packet, so a window costs little until it
+suppresses something: its key as one string, and the time at which it was opened.
+
+Windows are bounded in number and in bytes. The oldest makes room, except that one that has
+suppressed something is passed over: its source comes again, those of a spoofed flood do not. Such
+windows may be half of all; beyond that the oldest of them makes room. So one packet a source evicts
+only windows like its own, of which nothing is to be said, and whoever wants to evict the others has
+to send two events for each window. That gains little: an event of theirs is emitted once more, and
+what they have suppressed is summed up earlier. Nothing is lost by an eviction, and all are counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from sys import getsizeof
+
+from deckwire.events.event import Event, Headline
+from deckwire.events.timestamp import timestamp
+from deckwire.limits import (
+    DEDUP_BYTES,
+    DEDUP_ENTRIES,
+    DEDUP_HOSTS,
+    DEDUP_KEY,
+    DEDUP_SUMMARIES,
+)
+
+TTL_S = 300.0
+
+_NS = 1_000_000_000
+_DIGEST_BYTES = 16
+_WINDOW_BYTES = 136
+"""Of a window beside its key: its entries in a dictionary and a queue, and its time."""
+_SUPPRESSED_BYTES = 336
+"""More of one that has suppressed something: _Window, its numbers and one decky."""
+
+Key = str
+"""Source, event and fingerprint, with a space behind the first two, which have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one window suppressed: at least one event. Times are of the events suppressed."""
+
+    event: str
+    source: str
+    key: str
+    count: int
+    deckies: int
+    """0 if none of them could be remembered: see DEDUP_HOSTS."""
+    first_seen_ns: int
+    last_seen_ns: int
+
+    def emitted(self, host: str, now_ns: int) -> Event:
+        """The `dedup_summary` event, emitted at `now_ns` by the host named `host`."""
+        return Event(
+            name="dedup_summary",
+            time_ns=now_ns,
+            host=host,
+            parts=(
+                ("event", self.event),
+                ("src_ip", self.source),
+                ("key", self.key),
+                ("count", self.count),
+                *((("deckies", self.deckies),) if self.deckies else ()),
+                ("first_seen", timestamp(self.first_seen_ns)),
+                ("last_seen", timestamp(self.last_seen_ns)),
+            ),
+            source=self.source,
+        )
+
+
+@dataclass(slots=True)
+class Counters:
+    """Sums since the start."""
+
+    suppressed: int = 0
+    """Events that were not admitted."""
+    evicted: int = 0
+    """Windows closed before their time because of DEDUP_ENTRIES or DEDUP_BYTES."""
+    summaries_lost: int = 0
+    """Summaries dropped because nobody took them by `expired` (DEDUP_SUMMARIES may wait)."""
+    hosts_ignored: int = 0
+    """Deckies not remembered because DEDUP_HOSTS were: counts of deckies are too low by these."""
+
+
+class Dedup:
+    """Open windows by (source, name, fingerprint), in the order in which they were opened.
+
+    A window opens at the time of the first event emitted, lasts `ttl_s` seconds and is not renewed;
+    0 turns deduplication off. Time is the events' own, so a replay runs on the capture's clock.
+    An event from outside its window, be it later or so much earlier that the clock must have been
+    set back, ends it and those opened before it.
+    """
+
+    def __init__(
+        self,
+        ttl_s: float = TTL_S,
+        entries: int = DEDUP_ENTRIES,
+        held: int = DEDUP_BYTES,
+        hosts: int = DEDUP_HOSTS,
+        summaries: int = DEDUP_SUMMARIES,
+    ) -> None:
+        self.counters = Counters()
+        self._ttl_ns = round(ttl_s * _NS)
+        self._entries = entries
+        self._bytes = held
+        self._hosts_left = hosts
+        self._summaries = summaries
+        self._windows: dict[Key, int | _Window] = {}
+        """The time at which it was opened stands for a window that has suppressed nothing."""
+        self._order: deque[Key] = deque()
+        """Windows by their opening but for those in `_kept`."""
+        self._kept: deque[Key] = deque()
+        """Windows that were passed over when they were to make room, by their opening too."""
+        self._held = 0
+        self._closed: list[tuple[Key, _Window]] = []
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @property
+    def held(self) -> int:
+        """Bytes that all windows take, without the names of deckies."""
+        return self._held
+
+    def admit(self, event: Event | Headline) -> bool:
+        """Whether `event` is to be emitted; if not, it has been counted in its window."""
+        found = self._find(event)
+        if found is None:
+            return True
+        key, window = found
+        time_ns = event.time_ns
+        if abs(time_ns - _opened_ns(window)) >= self._ttl_ns:
+            self._close_up_to(key)
+            return True
+        self.counters.suppressed += 1
+        if isinstance(window, int):
+            window = self._suppressing(key, window)
+        window.suppress(1, time_ns, time_ns)
+        if event.host not in window.hosts:
+            self._remember(window, event.host)
+        return False
+
+    def emitted(self, event: Event) -> tuple[Key, int] | None:
+        """Open the window of an event that was admitted and that an output accepted.
+
+        It and its end, as `window` gives them.
+        """
+        if not self._ttl_ns:
+            return None
+        key = _key(event)
+        if key is None:
+            return None
+        window = self._windows.get(key)
+        if window is not None:
+            return key, _opened_ns(window) + self._ttl_ns
+        self._windows[key] = event.time_ns
+        self._order.append(key)
+        self._held += _WINDOW_BYTES + getsizeof(key)
+        self._evict_excess()
+        return key, event.time_ns + self._ttl_ns
+
+    def window(self, event: Event | Headline) -> tuple[Key, int] | None:
+        """The open window that the event belongs to and when it ends; None if there is none."""
+        found = self._find(event)
+        return None if found is None else (found[0], _opened_ns(found[1]) + self._ttl_ns)
+
+    def add_suppressed(
+        self, key: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
+    ) -> None:
+        """What was suppressed elsewhere because of this window.
+
+        A window that has closed meanwhile gets another summary. `deckies` is a bit set of hashed
+        deckies.
+        """
+        window = self._windows.get(key)
+        if window is None:
+            window = _Window(first_ns)
+            self._sum_up(key, window)
+        elif isinstance(window, int):
+            window = self._suppressing(key, window)
+        window.suppress(count, first_ns, last_ns)
+        window.bloom_filter |= deckies
+
+    def expired(self, now_ns: int) -> Iterator[Summary]:
+        """Close the windows that are over at `now_ns`; all summaries since the last call.
+
+        Costs as much as it closes: windows are looked at oldest first, up to the first that is
+        still open. Event times are nearly monotone, so one behind that is at most a little late.
+        """
+        for queue in (self._kept, self._order):
+            while queue and abs(now_ns - _opened_ns(self._windows[queue[0]])) >= self._ttl_ns:
+                self._close(queue.popleft())
+                yield from self._take()
+        yield from self._take()
+
+    def close(self) -> Iterator[Summary]:
+        """Close all windows: what is left to be emitted at shutdown."""
+        for queue in (self._kept, self._order):
+            while queue:
+                self._close(queue.popleft())
+                yield from self._take()
+        yield from self._take()
+
+    def crowded(self) -> int | None:
+        """When the windows end that `make_room` would look at; None if there is room left.
+
+        Room ends before the bounds do, so that what was suppressed elsewhere because of these
+        windows can be added before.
+        """
+        if len(self._windows) <= _share(self._entries, 15) and (
+            self._held <= _share(self._bytes, 15)
+        ):
+            return None
+        if not self._order:
+            return _opened_ns(self._windows[self._kept[0]]) + self._ttl_ns
+        last = self._order[min(len(self._order) - 1, len(self._windows) // 8)]
+        return _opened_ns(self._windows[last]) + self._ttl_ns
+
+    def make_room(self, end_ns: int) -> Iterator[Summary]:
+        """Evict windows that end by then, an eighth of the room at most; their summaries."""
+        while len(self._windows) > _share(self._entries, 14) or (
+            self._held > _share(self._bytes, 14)
+        ):
+            oldest = (self._order or self._kept)[0]
+            if _opened_ns(self._windows[oldest]) + self._ttl_ns > end_ns:
+                break
+            self._evict()
+            yield from self._take()
+
+    def _find(self, event: Event | Headline) -> tuple[Key, int | _Window] | None:
+        """The open window of the event's key."""
+        if not self._windows:  # always, where deduplication is off: no key is needed
+            return None
+        key = _key(event)
+        window = self._windows.get(key) if key is not None else None
+        return None if key is None or window is None else (key, window)
+
+    def _suppressing(self, key: Key, opened_ns: int) -> _Window:
+        """A window that suppresses something for the first time."""
+        window = self._windows[key] = _Window(opened_ns)
+        self._held += _SUPPRESSED_BYTES
+        self._evict_excess()
+        return window
+
+    def _remember(self, window: _Window, host: str) -> None:
+        hosts = window.hosts
+        if not hosts:
+            window.hosts = (host,)
+            return
+        more = 1 if isinstance(hosts, set) else 2
+        if more > self._hosts_left:
+            self.counters.hosts_ignored += 1
+            return
+        self._hosts_left -= more
+        if isinstance(hosts, set):
+            hosts.add(host)
+        else:
+            window.hosts = {*hosts, host}
+
+    def _evict_excess(self) -> None:
+        while len(self._windows) > self._entries or self._held > self._bytes:
+            self._evict()
+
+    def _evict(self) -> None:
+        """Close one window: the oldest that has suppressed nothing, as the module says."""
+        self.counters.evicted += 1
+        while self._order:
+            key = self._order.popleft()
+            window = self._windows[key]
+            if isinstance(window, int):
+                self._close(key)
+                return
+            window.kept = True
+            self._kept.append(key)
+            if 2 * len(self._kept) > len(self._windows):
+                break
+        self._close(self._kept.popleft())
+
+    def _close_up_to(self, key: Key) -> None:
+        """Close a window and those opened before it, which are over too: no queue is searched."""
+        window = self._windows[key]
+        queue = self._order if isinstance(window, int) or not window.kept else self._kept
+        while key in self._windows:
+            self._close(queue.popleft())
+
+    def _close(self, key: Key) -> None:
+        """Forget a window that has been taken from its queue."""
+        window = self._windows.pop(key)
+        self._held -= _WINDOW_BYTES + getsizeof(key)
+        if isinstance(window, int):
+            return
+        self._held -= _SUPPRESSED_BYTES
+        if isinstance(window.hosts, set):
+            self._hosts_left += len(window.hosts)
+        self._sum_up(key, window)
+
+    def _sum_up(self, key: Key, window: _Window) -> None:
+        if len(self._closed) >= self._summaries:
+            self.counters.summaries_lost += 1
+        else:
+            self._closed.append((key, window))
+
+    def _take(self) -> Iterator[Summary]:
+        if not self._closed:
+            return
+        closed, self._closed = self._closed, []
+        for key, window in closed:
+            source, name, fingerprint = key.split(" ", 2)
+            yield Summary(
+                event=name,
+                source=source,
+                key=fingerprint,
+                count=window.count,
+                deckies=max(len(window.hosts), window.bloom_filter.bit_count()),
+                first_seen_ns=window.first_ns,
+                last_seen_ns=window.last_ns,
+            )
+
+
+class _Window:
+    """One that has suppressed something; `first_ns`, `last_ns` and `hosts` are of that."""
+
+    __slots__ = ("count", "first_ns", "hosts", "kept", "last_ns", "opened_ns", "sketch")
+
+    def __init__(self, opened_ns: int) -> None:
+        self.opened_ns = opened_ns
+        self.count = 0
+        self.first_ns = 0
+        self.last_ns = 0
+        self.bloom_filter = 0  # bits of hashed deckies on which the kernel suppressed SYNs
+        # Most have one, and a set would be the window's largest part.
+        self.hosts: set[str] | tuple[str, ...] = ()
+        self.kept = False  # in Dedup._kept
+
+    def suppress(self, count: int, first_ns: int, last_ns: int) -> None:
+        if not self.count or first_ns < self.first_ns:
+            self.first_ns = first_ns
+        if not self.count or last_ns > self.last_ns:
+            self.last_ns = last_ns
+        self.count += count
+
+
+def _opened_ns(window: int | _Window) -> int:
+    return window if isinstance(window, int) else window.opened_ns
+
+
+def _share(bound: int, sixteenths: int) -> int:
+    return bound * sixteenths // 16
+
+
+def _key(event: Event | Headline) -> Key | None:
+    """The window's key; a long fingerprint (a peer's certificate names) costs no more memory."""
+    fingerprint = event.fingerprint
+    if fingerprint is None:
+        return None
+    if len(fingerprint) > DEDUP_KEY:
+        digest = blake2b(fingerprint.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES)
+        kept = DEDUP_KEY - 2 * _DIGEST_BYTES - len("...")
+        fingerprint = f"{fingerprint[:kept]}...{digest.hexdigest()}"
+    return f"{event.source} {event.name} {fingerprint}"

@@ -1,0 +1,82 @@
+"""Events as one JSON object a line (RFC 8259)."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from deckwire.events.event import Block, Event, Field, Value
+from deckwire.events.timestamp import timestamp
+from deckwire.limits import LINE_BYTES, VALUE_BYTES
+from deckwire.output.escape import Escape, fitting, text
+
+_TAIL = "}}"
+_CUT = ', "cut": true'
+_CUT_LIST = ', "..."'
+_SPECIAL = {'"': '\\"', "\\": "\\\\"}
+
+
+class JsonFormat:
+    r"""``{"ts": …, "host": …, "event": …, "severity": …, "fields": {…}}``.
+
+    Numbers and booleans stay what they are and tuples become lists. Text is escaped as in syslog,
+    so that a parsed value is the same in both formats: a newline is the four characters ``\x0a``.
+    """
+
+    def line(self, event: Event) -> bytes:
+        """The event in at most LINE_BYTES bytes of UTF-8, without control characters or newline.
+
+        Whole fields are dropped from the end of a longer one, and `cut` is then the last.
+        """
+        head = (
+            f'{{"ts": "{timestamp(event.time_ns)}", "host": {_text(event.host)},'
+            f' "event": {_text(event.name)}, "severity": {event.severity}, "fields": {{'
+        )
+        members = [
+            (part.text if part.writer is self else self._written(part))
+            if type(part) is Block
+            else _member(part)
+            for part in event.parts
+        ]
+        line = f"{head}{', '.join(filter(None, members))}{_TAIL}".encode()
+        if len(line) <= LINE_BYTES:
+            return line
+        one_by_one = (
+            f"{', ' if at else ''}{_member(field)}" for at, field in enumerate(event.fields)
+        )
+        room = LINE_BYTES - len(head.encode()) - len(_TAIL)
+        return f"{head}{fitting(one_by_one, room, _CUT)}{_TAIL}".encode()
+
+    def _written(self, block: Block) -> str:
+        block.text = ", ".join(map(_member, block.fields))
+        block.writer = self
+        return block.text
+
+
+def _member(field: Field) -> str:
+    name, value = field
+    return f'"{name}": {_value(value)}'
+
+
+_escape = Escape(_SPECIAL)
+# Leaves room for an item's quotes and for the marker, so that the first item always stands.
+_escape_item = Escape(_SPECIAL, VALUE_BYTES - 2 * len(_CUT_LIST))
+
+
+def _value(value: Value) -> str:
+    if type(value) is str:
+        return _text(value)
+    if isinstance(value, tuple):
+        return _list(value)
+    if isinstance(value, float) and not isfinite(value):
+        return _text(str(value))
+    return text(value)
+
+
+def _text(value: str) -> str:
+    return f'"{_escape(value)}"'
+
+
+def _list(values: tuple[str, ...]) -> str:
+    """As many items as VALUE_BYTES holds; a list that was cut ends in the item ``...``."""
+    items = (f'{", " if at else ""}"{_escape_item(value)}"' for at, value in enumerate(values))
+    return f"[{fitting(items, VALUE_BYTES - 2, _CUT_LIST)}]"

@@ -1,0 +1,321 @@
+"""The live agent: rings in, events out, until it is told to stop."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+from deckwire.abi.samples import Sample
+from deckwire.clock import KernelClock
+from deckwire.config import Settings
+from deckwire.deckies import DeckiesError, DeckiesFile
+from deckwire.errors import plain
+from deckwire.events.capture import stats_event
+from deckwire.kernel.link_watch import LinkOverrunError
+from deckwire.kernel.loader_process import LoadError
+from deckwire.kernel.loading import Loaded, detach, reattach
+from deckwire.output.emitter import Fate
+from deckwire.resilience.containment import Where
+from deckwire.resilience.report import report
+from deckwire.runtime.assembly import Parts, expect_echoes
+from deckwire.runtime.budgets import BudgetWatch
+from deckwire.runtime.losses import LossReport
+from deckwire.runtime.ordering import Ordering
+from deckwire.runtime.signals import Requests
+from deckwire.tables.deckies import DeckiesRefused
+
+_ROUND_S = 1.0
+"""Seconds between two looks at interfaces, deckies, losses and what is due."""
+_SWEEP_S = 4.0
+"""Between two sweeps of an empty table of connections; of a fuller one by as much less."""
+_TOGETHER = 128
+"""Samples taken between two writings of their events."""
+_FLUSH_S = 5.0
+"""Longest that outputs get at the end."""
+_REST_S = 0.1
+"""After the rings could not be read: a fault that stays must not take a CPU."""
+
+
+class Agent:
+    """Runs what was loaded and assembled; owns the loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        loaded: Loaded,
+        parts: Parts,
+        clock: KernelClock,
+        deckies_file: DeckiesFile | None,
+        requests: Requests,
+    ) -> None:
+        self._settings = settings
+        self._loaded = loaded
+        self._parts = parts
+        self._contained = parts.containment.during
+        self._clock = clock
+        self._deckies_file = deckies_file
+        self._requests = requests
+        self._ordering: Ordering[Sample] = Ordering()
+        self._losses = LossReport(parts.host)
+        self._budgets = BudgetWatch(parts.host)
+        self._awaited = set(loaded.absent)
+        """Interfaces that have not been there yet."""
+        self._missing: set[str] = set(loaded.absent)
+        """These, and those that have gone and are to be attached again."""
+        self._complaints: dict[str, str] = {}
+        """The last reason why such an interface could not be attached: each is reported once."""
+
+    def run(self) -> int:
+        """Capture until SIGTERM or SIGINT; returns the exit status."""
+        if not self._requests.stopping:
+            self._announce()
+        # What is there now stays there: the collector would look through it again and again.
+        gc.collect()
+        gc.freeze()
+        try:
+            self._loop()
+        finally:
+            status = self._shut_down()
+        return status
+
+    def _loop(self) -> None:
+        interval = self._settings.stats_interval
+        next_stats = time.monotonic() + interval if interval else float("inf")
+        next_sweep = next_round = time.monotonic() + _ROUND_S
+        while not self._requests.stopping:
+            self._pass()
+            now = time.monotonic()
+            if now >= next_sweep:
+                fill = self._sweep()
+                took = time.monotonic() - now
+                # A full table takes long to sweep: never more than a twentieth of a CPU.
+                next_sweep = now + max(_SWEEP_S * (1 - fill), 20 * took)
+            if now >= next_round:
+                next_round = now + _ROUND_S
+                self._tell_due()
+                self._housekeeping()
+            if now >= next_stats:
+                next_stats = now + interval
+                self._emit_stats()
+            if self._requests.reloading:
+                self._requests.reloading = False
+                with self._contained(Where.RELOAD):
+                    self._parts.outputs.reopen()
+                self._reload_deckies()
+
+    # --- the way in ---
+
+    def _pass(self) -> None:
+        """Wait for samples and take them."""
+        try:
+            self._loaded.rings.wait()
+            self._take_all()
+        except Exception as error:
+            self._parts.containment.failed(Where.RINGS, error)
+            time.sleep(_REST_S)
+
+    def _take_all(self) -> None:
+        """One pass over the rings: what is older than the previous pass goes on, in order."""
+        start_ns = self._clock.now_ns()
+        self._drain()
+        samples = self._ordering.release(start_ns)
+        for at in range(0, len(samples), _TOGETHER):
+            self._parts.outputs.hold()
+            for sample in samples[at : at + _TOGETHER]:
+                self._take(sample)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the events held: one that cannot be written is counted with its sample."""
+        while True:
+            try:
+                self._parts.outputs.flush()
+            except Exception as error:
+                # One event less is held now.
+                self._parts.containment.failed(Where.OUTPUT, error)
+            else:
+                return
+
+    def _take(self, sample: Sample) -> None:
+        try:
+            self._parts.pipeline.take(sample)
+        except Exception as error:
+            # Whatever a peer made us trip over must not end the capture of all others.
+            self._parts.containment.failed(Where.SAMPLE, error)
+
+    def _drain(self) -> None:
+        for _, data in self._loaded.rings.drain():
+            try:
+                sample = self._parts.intake.decode(data)
+            except Exception as error:
+                self._parts.containment.failed(Where.SAMPLE, error)
+                continue
+            if sample is not None:
+                self._ordering.add(sample.time_ns, sample)
+
+    # --- from time to time ---
+
+    def _sweep(self) -> float:
+        """How full the table of connections is, from 0 to 1; 0 where that could not be found."""
+        fill = 0.0
+        with self._contained(Where.SWEEP):
+            self._parts.outputs.hold()
+            fill = self._parts.pipeline.sweep(self._clock.now_ns())
+        self._flush()
+        return fill
+
+    def _tell_due(self) -> None:
+        with self._contained(Where.DUE):
+            self._parts.outputs.hold()
+            self._parts.pipeline.emit_due(self._clock.now_ns())
+        self._flush()
+
+    def _housekeeping(self) -> None:
+        with self._contained(Where.STATS):
+            self._clock.measure()
+        with self._contained(Where.INTERFACES):
+            self._watch_interfaces()
+        with self._contained(Where.RELOAD):
+            if self._deckies_file is not None and self._deckies_file.changed():
+                self._reload_deckies()
+        self._emit_losses()
+
+    def _emit_stats(self) -> None:
+        with self._contained(Where.STATS):
+            now_ns = self._clock.wall_ns(self._clock.now_ns())
+            sums = self._parts.stats.sums()
+            self._parts.emitter.emit(stats_event(self._parts.host, now_ns, sums))
+
+    def _emit_losses(self, *, at_the_end: bool = False) -> None:
+        with self._contained(Where.STATS):
+            self._tell_all_losses(at_the_end=at_the_end)
+
+    def _tell_all_losses(self, *, at_the_end: bool) -> None:
+        now_ns = self._clock.wall_ns(self._clock.now_ns())
+        kernel = self._parts.tables.counters()
+        lost = self._parts.stats.losses(kernel)
+        for event in self._losses.due(lost, now_ns, at_the_end=at_the_end):
+            if self._parts.emitter.emit(event) is Fate.EMITTED:
+                self._losses.emitted(event)
+        for event in self._budgets.changes(kernel, now_ns):
+            self._parts.emitter.emit(event)
+
+    def _reload_deckies(self) -> None:
+        with self._contained(Where.RELOAD):
+            self._read_deckies()
+
+    def _read_deckies(self) -> None:
+        if self._deckies_file is None:
+            return
+        try:
+            registry = self._deckies_file.read()
+        except DeckiesError as error:
+            report(f"{error}; the {len(self._parts.pipeline.registry)} deckies before stay")
+            return
+        before = len(self._parts.pipeline.registry)
+        try:
+            self._parts.pipeline.replace_registry(registry)
+        except DeckiesRefused as error:
+            stay = f"the {before} deckies before stay"
+            if error.missing:
+                stay = f"{error.missing} of the {before} deckies before are not watched any more"
+            path = plain(self._deckies_file.path)
+            report(f"{path}: {error.strerror}; {stay}: send SIGHUP to try again")
+            return
+        except OSError as error:
+            report(f"deckies: {error.strerror or error}")
+            return
+        report(f"deckies read again: {len(registry)}")
+
+    def _watch_interfaces(self) -> None:
+        overrun = False
+        gone: set[int] = set()
+        try:
+            gone = {change.ifindex for change in self._loaded.watch.read() if not change.present}
+        except LinkOverrunError:
+            overrun = True
+        present = self._interfaces() if overrun or self._missing else None
+        if present is not None:
+            # What was told meanwhile is in the snapshot, and not told again.
+            gone |= {attachment.ifindex for attachment in self._loaded.attachments} - present.keys()
+        for attachment in list(self._loaded.attachments):
+            if attachment.ifindex in gone:
+                report(f"{attachment.target} is gone; it is attached again when it comes back")
+                attachment.close()
+                self._loaded.attachments.remove(attachment)
+                self._missing.add(attachment.interface)
+        if present is not None:
+            for interface in sorted(self._missing & set(present.values())):
+                self._attach_again(interface)
+
+    def _interfaces(self) -> dict[int, str] | None:
+        """All interfaces by index; None if the kernel did not tell: the next round asks again."""
+        try:
+            return self._loaded.watch.snapshot()
+        except (LinkOverrunError, OSError):
+            self._parts.pipeline.counts["interface_snapshots_failed"] += 1
+            return None
+
+    def _attach_again(self, interface: str) -> None:
+        try:
+            attachment = reattach(self._loaded, interface)
+        except LoadError as error:
+            complaint = f"{interface} is there, but: {error}; trying again"
+            if self._complaints.get(interface) != complaint:
+                self._complaints[interface] = complaint
+                report(complaint)
+            return
+        self._complaints.pop(interface, None)
+        self._missing.discard(interface)
+        again = "" if interface in self._awaited else " again"
+        self._awaited.discard(interface)
+        if attachment is None:
+            report(f"ready: {interface} is there{again}; its parent is watched already")
+            return
+        expect_echoes(self._loaded)
+        for note in attachment.notes:
+            report(note)
+        report(f"ready: {attachment.target} attached{again} ({attachment.way})")
+
+    # --- beginning and end ---
+
+    def _announce(self) -> None:
+        for attachment in self._loaded.attachments:
+            for note in attachment.notes:
+                report(note)
+        for line in self._loaded.absent.values():
+            report(f"waiting: {line}; it is attached when it comes")
+        if not self._loaded.attachments:
+            return
+        where = ", ".join(f"{a.target} ({a.way})" for a in self._loaded.attachments)
+        count = len(self._parts.pipeline.registry)
+        report(
+            f"ready: watching {count} {'decky' if count == 1 else 'deckies'} on {where},"
+            f" loaded in {self._loaded.load_ms} ms"
+        )
+
+    def _shut_down(self) -> int:
+        """Detach, tell all that is open, flush the outputs: each of them whatever came before."""
+        status = 1
+        with self._contained(Where.SHUTDOWN):
+            try:
+                detach(self._loaded)
+                status = 0
+            except LoadError as error:
+                report(str(error))
+        with self._contained(Where.RINGS):
+            self._drain()
+        for sample in self._ordering.flush():
+            self._take(sample)
+        with self._contained(Where.SHUTDOWN):
+            self._parts.pipeline.finish()
+        self._flush()
+        self._emit_losses(at_the_end=True)
+        self._emit_stats()
+        with self._contained(Where.OUTPUT):
+            self._parts.outputs.close(_FLUSH_S)
+            for cause, lines in sorted(self._parts.outputs.losses().items()):
+                report(f"lost at the outputs: {lines} lines, {cause}")
+        with self._contained(Where.SHUTDOWN):
+            self._loaded.close()
+        return status

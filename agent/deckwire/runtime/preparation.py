@@ -1,0 +1,61 @@
+"""What a capture needs before anything is loaded. It imports little: a start waits for it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from deckwire.config import Settings
+from deckwire.fingerprints import p0f_db
+from deckwire.fingerprints.identity import Identifier
+from deckwire.output.json_lines import JsonFormat
+from deckwire.output.sinks.fanout import Fanout, Format
+from deckwire.output.sinks.sink import Sink
+from deckwire.output.sinks.spec import parse_output
+from deckwire.output.syslog import SyslogFormat
+
+_NS = 1_000_000_000
+_FLOWS_PER_SOURCE = 65_536
+"""A quarter of the flows table for one source address."""
+_HANDSHAKE_BURST_S = 2
+
+
+def kernel_settings(settings: Settings) -> Mapping[str, int]:
+    """struct settings: rates become the time that one record costs."""
+    budgets = settings.budgets
+    syn_cost = _NS // budgets.syn_records_per_second
+    handshake_cost = _NS // budgets.handshakes_per_second_per_source
+    return {
+        # So that nobody outside can aim at a slot of a direct-mapped table.
+        "seed": secrets.randbits(64),
+        "syn_cost_ns": syn_cost,
+        "syn_burst_ns": syn_cost * budgets.syn_burst,
+        "handshake_cost_ns": handshake_cost,
+        "handshake_burst_ns": _HANDSHAKE_BURST_S * _NS,
+        "flows_per_source": _FLOWS_PER_SOURCE,
+        "dedup": int(settings.dedup_ttl > 0),
+    }
+
+
+def line_format(settings: Settings) -> Format:
+    """Raises ValueError for names that cannot stand in a syslog line."""
+    if settings.format == "syslog":
+        return SyslogFormat(app_name=settings.app_name, sd_id=settings.sd_id)
+    return JsonFormat()
+
+
+def open_sinks(settings: Settings) -> list[Sink]:
+    """The outputs, not yet started; raises ValueError, or OSError for a file."""
+    return [parse_output(output)() for output in settings.outputs]
+
+
+def open_outputs(settings: Settings) -> Fanout:
+    """All outputs as one; raises as `line_format` and `open_sinks`."""
+    return Fanout(line_format(settings), open_sinks(settings))
+
+
+def identifier(settings: Settings) -> Identifier:
+    """Raises OSError or SignatureError for a signature file that cannot be used."""
+    if settings.p0f_db is not None:
+        return Identifier(p0f_db.load(settings.p0f_db))
+    return Identifier(p0f_db.load_own())

@@ -1,0 +1,179 @@
+"""`deckwire replay`: captures in, events to stdout."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deckwire.captures import CaptureError, CaptureFile
+from deckwire.clock import CaptureClock
+from deckwire.config import Settings
+from deckwire.deckies import DeckiesFile
+from deckwire.errors import UsageError, plain
+from deckwire.events.capture import stats_event
+from deckwire.events.event import Event
+from deckwire.kernel.loading import LoadRequest, load
+from deckwire.limits import SINK_QUEUE
+from deckwire.output.sinks.fanout import Fanout
+from deckwire.resilience.containment import Where
+from deckwire.resilience.report import report
+from deckwire.runtime.assembly import Parts, assemble
+from deckwire.runtime.failures import failing
+from deckwire.runtime.feed import RING_BYTES, Jump, Replay
+from deckwire.runtime.preparation import identifier, kernel_settings, line_format, open_sinks
+
+_FLUSH_S = 2.0
+"""Longest that outputs get at the end which fail; slow ones have had all the time they needed."""
+_PROGRESS_BYTES = 8_388_608
+"""A bar for captures larger than this, if a person watches."""
+_PAUSE_S = 0.005
+
+
+class ReaderGoneError(BaseException):
+    """Nobody reads the events any more. No Exception: it is to end all, and is no mistake."""
+
+
+class PatientFanout(Fanout):
+    """Waits for a slow reader, as live capture never may: a replay loses no line to it."""
+
+    _unchecked = 0
+
+    def offer(self, event: Event) -> bool:
+        """As Fanout, but waits for room.
+
+        Raises:
+            ReaderGoneError: whoever read stdout has closed it.
+        """
+        if self._unchecked == SINK_QUEUE // 2:
+            self.wait(SINK_QUEUE // 2)
+            self._unchecked = 0
+        self._unchecked += 1
+        return super().offer(event)
+
+    def wait(self, queued: int) -> None:
+        """Return when no output has more lines waiting, or when one fails (a full disk)."""
+        while any(counters.queued > queued for _, counters in self.counters()):
+            if any(counters.errors for _, counters in self.counters()):
+                break
+            time.sleep(_PAUSE_S)
+        if self.losses().get("stdout_closed"):
+            raise ReaderGoneError
+
+
+def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
+    """Replay captures one after another; 0, or 1 if one was broken or cut or anything was lost.
+
+    Raises:
+        UsageError: the settings cannot work on this host, or a file cannot be read.
+    """
+    for path in paths:
+        _need_readable(path)
+    registry = settings.deckies
+    if settings.deckies_file is not None:
+        registry = DeckiesFile(settings.deckies_file, settings.deckies).read()
+    # Frames run one after another on one CPU: its ring has their samples in order.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    clock = CaptureClock()
+    with failing():
+        identify = identifier(settings)
+        outputs = PatientFanout(line_format(settings), open_sinks(settings))
+        loaded = load(
+            LoadRequest(
+                replay_clock=True, settings=kernel_settings(settings), ring_bytes=RING_BYTES
+            )
+        )
+        parts = assemble(settings, loaded, registry, clock, outputs, identify)
+    replay = Replay(loaded, parts.pipeline, parts.intake, clock, parts.containment)
+    outputs.start()
+    try:
+        status = _replay_all(paths, replay, parts, clock)
+        outputs.wait(0)
+    except ReaderGoneError:
+        status = 1
+    with parts.containment.during(Where.OUTPUT):
+        outputs.close(_FLUSH_S)
+    loaded.close()
+    if parts.containment.counts:
+        status = 1
+    for cause, lines in sorted(outputs.losses().items()):
+        # Whoever stops reading, as `head` does, has seen enough.
+        if cause not in ("stdout_closed", "stdout_in_doubt"):
+            report(f"lost at the outputs: {lines} lines, {cause}")
+            status = 1
+    return status
+
+
+def _replay_all(paths: tuple[str, ...], replay: Replay, parts: Parts, clock: CaptureClock) -> int:
+    status = 0
+    for path in paths:
+        status |= _replay_one(replay, path)
+    contained = parts.containment.during
+    with contained(Where.SHUTDOWN):
+        parts.pipeline.finish()
+    with contained(Where.STATS):
+        _tell_sums(replay, parts, clock)
+    return status
+
+
+def _tell_sums(replay: Replay, parts: Parts, clock: CaptureClock) -> None:
+    sums = parts.stats.sums() | dict(sorted(replay.counts.items()))
+    parts.emitter.emit(stats_event(parts.host, clock.now_ns(), sums))
+
+
+def _replay_one(replay: Replay, path: str) -> int:
+    jumps_before = _jumps(replay)
+    status = 0
+    try:
+        with CaptureFile(path) as capture, _progress(path, capture.size) as progress:
+            replay.run(capture, progress)
+    except CaptureError as error:
+        report(str(error))
+        status = 1
+    if replay.first_jump is not None:
+        report(_jump_warning(path, replay.first_jump, _jumps(replay) - jumps_before))
+    return status
+
+
+def _jumps(replay: Replay) -> int:
+    return replay.counts["time_jumps_forward"] + replay.counts["time_jumps_back"]
+
+
+def _jump_warning(path: str, first: Jump, jumps: int) -> str:
+    distance = f"{abs(first.ahead_ns) / 1e9:.6f} s"
+    direction = "ahead of" if first.ahead_ns > 0 else "behind"
+    return (
+        f"{plain(path)}: frame {first.frame} is stamped {distance} {direction} the frames before it"
+        f" (time jumps in this capture: {jumps}): durations across a jump are unknown and left out;"
+        " if captures were joined, replay them one by one"
+    )
+
+
+def _need_readable(path: str) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{plain(path)}: {reason}") from error
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{plain(path)}: a directory, not a capture")
+    if not os.access(path, os.R_OK):
+        raise UsageError(f"{plain(path)}: may not be read")
+
+
+@contextmanager
+def _progress(path: str, size: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr for a large file on a terminal; else nothing."""
+    console = Console(stderr=True)
+    if size < _PROGRESS_BYTES or not console.is_terminal:
+        yield lambda position: None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(os.path.basename(path), total=size)
+        yield lambda position: bar.update(task, completed=position)

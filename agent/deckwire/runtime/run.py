@@ -1,0 +1,69 @@
+"""`deckwire run`: from settings to a running agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from deckwire.kernel.loader_process import start_loader
+from deckwire.runtime import signals
+from deckwire.runtime.failures import failing
+
+if TYPE_CHECKING:
+    from deckwire.config import Settings
+
+
+def run_live(read_settings: Callable[[], Settings]) -> int:
+    """Capture until a signal; the exit status.
+
+    Args:
+        read_settings: called when the loader is coming up: a start waits for that.
+
+    Raises:
+        UsageError: the settings cannot work on this host; nothing stays attached.
+    """
+    requests = signals.arm()
+    deckies_file = None
+    with failing(), start_loader(compiles=True) as loader:
+        # It gets the compiler ready beside all this, and loads nothing before it is asked to.
+        settings = read_settings()
+        from deckwire.deckies import DeckiesFile  # noqa: PLC0415
+        from deckwire.kernel.loading import LoadRequest, begin, finish  # noqa: PLC0415
+        from deckwire.runtime.preparation import (  # noqa: PLC0415
+            identifier,
+            kernel_settings,
+            open_outputs,
+        )
+
+        registry = settings.deckies
+        if settings.deckies_file is not None:
+            deckies_file = DeckiesFile(settings.deckies_file, settings.deckies)
+            registry = deckies_file.read()
+        identify = identifier(settings)
+        outputs = open_outputs(settings)
+        request = LoadRequest(
+            interfaces=settings.interfaces,
+            netns=settings.netns,
+            wait=settings.wait_interface,
+            xdp=settings.xdp,
+            settings=kernel_settings(settings),
+        )
+        if requests.stopping:
+            return 0
+        begin(loader, request)
+        # While it compiles: parsers and cryptography take a tenth of a second to import.
+        from deckwire.clock import KernelClock  # noqa: PLC0415
+        from deckwire.kernel.heap import give_back  # noqa: PLC0415
+        from deckwire.runtime.agent import Agent  # noqa: PLC0415
+        from deckwire.runtime.assembly import assemble, expect_echoes  # noqa: PLC0415
+
+        give_back()
+        # Also when it is to stop: a loader that ends while it attaches would leave filters behind.
+        if not requests.wait(loader.fileno(), loader.seconds_left()):
+            return 0
+        loaded = finish(loader, request)
+        expect_echoes(loaded)
+        clock = KernelClock()
+        parts = assemble(settings, loaded, registry, clock, outputs, identify)
+    outputs.start()
+    return Agent(settings, loaded, parts, clock, deckies_file, requests).run()

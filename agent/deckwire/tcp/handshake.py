@@ -1,0 +1,52 @@
+"""How a connection was opened: both openings and the times between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from deckwire.tcp.syn_packet import SynPacket
+
+
+# Not frozen, for the sake of speed; and its times are told by several events.
+@dataclass(slots=True)
+class Handshake:
+    """What is known of a three-way handshake; every part may be missing."""
+
+    syn: SynPacket | None = None
+    synack: SynPacket | None = None
+    established_ns: int | None = None
+    """Kernel time of the client's ACK of the SYN-ACK."""
+    syn_retransmits: int = 0
+    synack_retransmits: int = 0
+
+    rtt_server_ns: int | None = field(init=False, default=None)
+    """SYN to SYN-ACK; None if one was not seen, or if the second is stamped before the first."""
+    rtt_server_us: int | None = field(init=False, default=None)
+    """The same, from the tap to the server and back, in whole microseconds."""
+    rtt_client_us: int | None = field(init=False, default=None)
+    """SYN-ACK to the ACK: from the tap to the client and back, in whole microseconds."""
+
+    def __post_init__(self) -> None:
+        if self.synack is None:
+            return
+        if self.syn is not None and self.syn.time_ns <= self.synack.time_ns:
+            self.rtt_server_ns = self.synack.time_ns - self.syn.time_ns
+            self.rtt_server_us = _microseconds(self.syn.time_ns, self.synack.time_ns)
+        if self.established_ns is not None and self.synack.time_ns <= self.established_ns:
+            self.rtt_client_us = _microseconds(self.synack.time_ns, self.established_ns)
+
+    def keep_even(self, even: Callable[[int, int], bool]) -> Handshake:
+        """Forget the times during which the clock did not run evenly; the handshake itself."""
+        if self.synack is None:
+            return self
+        if self.syn is not None and not even(self.syn.time_ns, self.synack.time_ns):
+            self.rtt_server_ns = self.rtt_server_us = None
+        if self.established_ns is not None and not even(self.synack.time_ns, self.established_ns):
+            self.rtt_client_us = None
+        return self
+
+
+def _microseconds(start_ns: int, end_ns: int) -> int:
+    """The interval as every JA4L tool counts it: between stamps of whole microseconds."""
+    return end_ns // 1_000 - start_ns // 1_000

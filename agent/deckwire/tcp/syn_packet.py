@@ -1,0 +1,50 @@
+"""What one SYN or SYN-ACK said: the observation every TCP fingerprint is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Bits of SynPacket.flags, the low twelve bits of the 16-bit data-offset word (RFC 9293, 3.1).
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, NS = (1 << n for n in range(9))
+
+
+# Not frozen: that would triple the cost of making one, and each connection makes some.
+@dataclass(slots=True, unsafe_hash=True)
+class SynPacket:
+    """A SYN or SYN-ACK as it stood on the wire, timed by the kernel.
+
+    Values that a hostile peer chooses; only their widths are guaranteed.
+    """
+
+    time_ns: int
+    """Kernel time of the frame (CLOCK_MONOTONIC, ns); in replay the capture's clock."""
+    ip_version: int
+    """4 or 6."""
+    ttl: int
+    """IPv4 TTL or IPv6 hop limit."""
+    tos: int
+    """IPv4 TOS or IPv6 traffic class, eight bits: DSCP in the upper six, ECN in the lower two."""
+    ip_id: int
+    """IPv4 identification; 0 on IPv6."""
+    df: bool
+    """IPv4 don't fragment; False on IPv6."""
+    ip_reserved: bool
+    """IPv4 reserved ("evil") flag bit set."""
+    ip_options_len: int
+    """Bytes of IPv4 options, or of IPv6 extension headers."""
+    flow_label: int
+    """IPv6 flow label, 20 bits; 0 on IPv4."""
+    seq: int
+    ack: int
+    flags: int
+    """FIN..NS and the reserved bits, as in the header's low twelve bits."""
+    window: int
+    """The raw 16-bit field."""
+    urgent: int
+    """Urgent pointer, 16 bits."""
+    options: bytes
+    """TCP options as they stood on the wire, 0 to 40 bytes."""
+    payload_len: int
+    """TCP payload carried by the segment, by the IP length."""
+    options_cut: bool = False
+    """A capture holds the frame, but not to the end of its options: nothing is known of them."""

@@ -1,0 +1,146 @@
+"""TLS handshakes by `openssl s_time`: what they cost the agent, and whether all are told."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
+from bench import cpu
+from bench.figures import Goal, Line, Spread, ratio
+from bench.load import bulk
+from bench.observers import Agent, watching
+from deckwire.lab import Lab, Node
+from deckwire.lab.certificates import make_certificate
+from deckwire.lab.namespaces import LabError
+from deckwire.lab.servers import openssl_server
+
+COST, TOLD = "CPU of the agent per TLS handshake", "handshakes told"
+
+_EVERYTHING = ("--dedup-ttl", "0")
+_DRAIN_SECONDS = 10.0
+_LINGER_SECONDS = 10
+"""So long the agent keeps a connection that has ended."""
+
+
+class _Run(NamedTuple):
+    """Connections, one after the other as fast as one client makes them."""
+
+    connections: int
+    agent_seconds: float
+    """CPU time of the agent."""
+    others_seconds: float
+    """Of the whole machine beside it: client, server, kernel."""
+
+
+def serve_tls(lab: Lab, decky: Node) -> None:
+    """A TLS server on the servers' CPU."""
+    certificate = make_certificate(lab.directory, decky.name, key="ec")
+    process = openssl_server(lab, decky, certificate)
+    cpu.pin(process.pid, cpu.SERVERS)
+
+
+def measure(lab: Lab, rounds: int, seconds: int, at_least: int) -> list[Line]:
+    """All figures; `seconds` a run for the costs, `at_least` handshakes for the shares."""
+    decky = lab.deckies[1]
+    serve_tls(lab, decky)
+    return [
+        _cost(lab, decky, "TLS 1.3, everything told, dedup off", _EVERYTHING, Goal("≤", 0.25),
+              ["-tls1_3"], rounds, seconds),
+        _cost(lab, decky, "TLS 1.2 with the certificate, everything told, dedup off", _EVERYTHING,
+              Goal("≤", 0.25), ["-tls1_2"], rounds, seconds),
+        _cost(lab, decky, "one client again and again, dedup on", (), Goal("≤", 0.035),
+              ["-tls1_3"], rounds, seconds),
+        *_shares(lab, decky, at_least, beside_bulk=False),
+        *_shares(lab, decky, at_least, beside_bulk=True),
+    ]  # fmt: skip
+
+
+def shake_hands(lab: Lab, decky: Node, seconds: int, options: Sequence[str] = ()) -> int:
+    """New connections for about `seconds`: how many."""
+    (processor,) = cpu.CLIENTS
+    argv = ["taskset", "-c", str(processor), "openssl", "s_time", "-connect", f"{decky.v4}:443"]
+    done = lab.run(
+        lab.client, [*argv, "-new", "-time", str(seconds), *options], seconds=seconds + 30
+    )
+    told = re.search(r"(\d+) connections in \d+ real seconds", done.stdout)
+    if told is None:
+        raise LabError(f"openssl s_time: {done.stdout[-200:]}{done.stderr[-200:]}")
+    return int(told[1])
+
+
+def _cost(
+    lab: Lab,
+    decky: Node,
+    what: str,
+    agent_options: Sequence[str],
+    goal: Goal,
+    client_options: Sequence[str],
+    rounds: int,
+    seconds: int,
+) -> Line:
+    runs = []
+    with watching(lab, "deckwire", agent_options) as agent:
+        assert agent is not None
+        # A connection is forgotten ten seconds after its end: that is work too.
+        for _ in range(0, _LINGER_SECONDS if rounds > 1 else 0, seconds):
+            shake_hands(lab, decky, seconds, client_options)
+        for _ in range(rounds):
+            runs.append(_run(lab, decky, agent, seconds, client_options))
+    costs = Spread.of(1_000 * run.agent_seconds / run.connections for run in runs)
+    others = Spread.of(1_000 * run.others_seconds / run.connections for run in runs).median
+    rate = Spread.of(run.connections / seconds for run in runs).median
+    return Line(
+        COST,
+        what,
+        costs,
+        "ms",
+        f"client, server and kernel {others:.2f} ms",
+        others,
+        ratio(costs.median, others),
+        goal,
+        f"{rate:.0f} a second",
+    )
+
+
+def _run(lab: Lab, decky: Node, agent: Agent, seconds: int, options: Sequence[str]) -> _Run:
+    busy, own = cpu.busy_seconds(), agent.seconds()
+    connections = shake_hands(lab, decky, seconds, options)
+    others = cpu.busy_seconds() - busy - (agent.seconds() - own)
+    # What waits in the rings is part of the cost: the agent sleeps a tenth of a second at most.
+    time.sleep(0.5)
+    return _Run(connections, agent.seconds() - own, others)
+
+
+def _shares(lab: Lab, decky: Node, at_least: int, *, beside_bulk: bool) -> list[Line]:
+    with watching(lab, "deckwire", _EVERYTHING) as agent:
+        assert agent is not None
+        with bulk(lab, lab.deckies[0]) if beside_bulk else nullcontext():
+            connections = 0
+            while connections < at_least:
+                connections += shake_hands(lab, decky, 1)
+        agent.wait_for(lambda told: told["tls_session"] >= connections, _DRAIN_SECONDS)
+        agent.stop()
+        # A client that uses a port again has two connections of one conn_id.
+        told = {
+            name: len(
+                {(f["conn_id"], f["timestamp"]) for event, f in agent.events() if event == name}
+            )
+            for name in ("tls_client_hello", "tls_session")
+        }
+    where = "beside unpaced bulk" if beside_bulk else "alone"
+    return [
+        Line(
+            TOLD,
+            f"{name} of {connections:,} handshakes, {where}",
+            Spread.of([min(100 * count / connections, 100.0)]),
+            "%",
+            f"{connections:,} counted by the client",
+            connections,
+            ratio(count, connections),
+            Goal("≥", 100),
+        )
+        for name, count in told.items()
+    ]

@@ -1,0 +1,356 @@
+"""Nanoseconds a packet of each program and path, by test runs against a no-op program.
+
+Where a frame leaves the tables as they are, the kernel runs the program many times over it and
+tells the mean. Where it does not (a new SYN, a hello), thousands of different frames are run once
+each, against the no-op program over the same frames: these figures have cold caches in them and
+the clock's own granularity, and are told as what they are.
+
+Every path names the counter that its frames raise, which is checked: a frame that takes another
+path than it says would be a wrong figure.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from ssl import TLSVersion
+from struct import Struct
+from typing import NamedTuple
+
+from bench import cpu
+from bench.figures import Goal, Line, Spread, ratio
+from bench.noop import SCHED_CLS, XDP, load_clock, load_noop
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import SegmentSample, decode
+from deckwire.deckies import Decky
+from deckwire.kernel.loading import Loaded, LoadRequest, load
+from deckwire.kernel.programs import Program
+from deckwire.kernel.syscalls import Command, bpf
+from deckwire.tables.tables import Tables
+from tests.support.bpf_frames import (
+    APPLICATION_DATA,
+    CHANGE_CIPHER_SPEC,
+    CLIENT6,
+    CLIENT_HELLO,
+    DECKY,
+    DECKY6,
+    ETH_ARP,
+    LINUX_OPTIONS,
+    SERVER_HELLO,
+    STRANGER,
+    STRANGER6,
+    TIMESTAMP,
+    UDP,
+    Talk,
+    ethernet,
+    ipv4,
+    ipv6,
+    tcp,
+)
+from tests.support.flights import handshake
+
+SECTION = "ns a packet (test runs)"
+
+_SETTINGS = {
+    "seed": 0x5EED,
+    "syn_cost_ns": 1_000_000,
+    "syn_burst_ns": 2_000_000_000,
+    # Every handshake's bytes are admitted: the budget is not what is measured.
+    "handshake_cost_ns": 0,
+    "handshake_burst_ns": 2_000_000_000,
+    "flows_per_source": 65_536,
+    "dedup": 1,
+    "vepa": 0,
+}
+_TEST_RUN = Struct("=IIIIQQII")
+"""prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration."""
+_ZERO = bytes(4)
+_NEVER_NS = 1 << 62
+_XDP = "xdp_ingress"
+_OPTIONS = b"\x01\x01" + TIMESTAMP
+"""What Linux has in every segment: two NOPs, timestamps."""
+_DATA = bytes(range(256)) * 6
+_MSS4, _MSS6 = 1_448, 1_428
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One path through a program: the frames before, and the frame that is run again and again."""
+
+    what: str
+    counter: str
+    """Of struct counters: raised by each run; empty: none is."""
+    frame: bytes
+    before: Sequence[bytes] = ()
+    goal: Goal | None = None
+    hook: str = "tc_ingress"
+    note: str = ""
+
+
+class _Side(NamedTuple):
+    """The kernel side, and its tables as the agent writes and reads them."""
+
+    loaded: Loaded
+    tables: Tables
+
+
+def measure(rounds: int, repeat: int) -> list[Line]:
+    """`repeat` runs a round for every path; the no-op program's are between them."""
+    # Without interfaces nothing is attached: the mode only says that the XDP program is wanted.
+    loaded = load(LoadRequest(settings=_SETTINGS, xdp="generic"))
+    noop, noop_xdp = load_noop(SCHED_CLS), load_noop(XDP)
+    cpu.pin(0, cpu.CLIENTS)
+    try:
+        side = _Side(loaded, Tables(loaded.maps))
+        _watch_deckies(side.tables)
+        lines = [_clock(noop, rounds, repeat)]
+        lines += [
+            _repeated(side, noop_xdp if path.hook == _XDP else noop, path, rounds, repeat)
+            for path in _paths()
+        ]
+        lines += _varied(side, noop, rounds)
+        return lines
+    finally:
+        cpu.pin(0, cpu.ALL)
+        noop.close()
+        noop_xdp.close()
+        loaded.close()
+
+
+def _paths() -> Iterator[Path]:
+    yield Path("not IP", "foreign_not_ip", ethernet(bytes(46), ETH_ARP))
+    stranger4 = ethernet(ipv4(tcp(_DATA[:_MSS4]), dst=STRANGER))
+    stranger6 = ethernet(ipv6(tcp(_DATA[:_MSS6]), dst=STRANGER6))
+    yield Path("not a decky, v4", "foreign_no_decky", stranger4, goal=Goal("≤", 12))
+    yield Path("not a decky, v6", "foreign_no_decky", stranger6, goal=Goal("≤", 20))
+    yield Path("not a decky, v4, egress", "foreign_no_decky", stranger4, hook="tc_egress")
+    yield Path("a decky's, not TCP", "ignored_not_tcp", ethernet(ipv4(bytes(200), protocol=UDP)))
+    again = "the same segment each time, so accounted as a retransmission"
+    for family, talk, size in (
+        ("v4", Talk(), _MSS4),
+        ("v6", Talk(CLIENT6, DECKY6), _MSS6),
+    ):
+        syn_packet, seq, ack = _tls_connection(talk)
+        data = _DATA[:size]
+        yield Path(
+            f"ACK of a known connection, {family}",
+            "frames_flow",
+            talk.c("A", seq, ack, options=_OPTIONS),
+            syn_packet,
+        )
+        yield Path(
+            f"bulk segment of a known connection, {family}, to the decky",
+            "frames_flow",
+            talk.c("A", seq, ack, data, _OPTIONS),
+            syn_packet,
+            Goal("≤", 70),
+            note=again,
+        )
+        yield Path(
+            f"bulk segment of a known connection, {family}, from the decky, egress",
+            "frames_flow",
+            talk.s("A", ack, seq, data, _OPTIONS),
+            syn_packet,
+            Goal("≤", 70),
+            hook="tc_egress",
+            note=again,
+        )
+    midstream = Talk(client_port=40_001)
+    data = _DATA[:_MSS4]
+    yield Path(
+        "bulk segment of a connection met in the middle",
+        "frames_midstream",
+        midstream.c("A", 1, 1, data, _OPTIONS),
+        # Both directions, until none of it may be TLS any more.
+        [f for n in range(40) for f in _exchange(midstream, 1 + n * _MSS4, data)],
+    )
+    yield Path(
+        "ACK of no connection",
+        "frames_unattached",
+        Talk(client_port=40_002).c("A", 1, 1, options=_OPTIONS),
+    )
+    syn = Talk(client_port=40_003).c("S", options=LINUX_OPTIONS)
+    yield Path("SYN sent again", "syn_retransmits", syn, [syn])
+    yield Path("XDP assist, no SYN", "", Talk().c("A", 1, 1, data, _OPTIONS), hook=_XDP)
+    yield Path("XDP assist, SYN noted before", "", syn, hook=_XDP)
+
+
+def _exchange(talk: Talk, seq: int, data: bytes) -> list[bytes]:
+    return [talk.c("A", seq, seq, data, _OPTIONS), talk.s("A", seq, seq, data, _OPTIONS)]
+
+
+def _tls_connection(talk: Talk) -> tuple[list[bytes], int, int]:
+    """A handshake, TCP and TLS, up to application data: frames, both sides' next positions."""
+    encrypted = CHANGE_CIPHER_SPEC + APPLICATION_DATA
+    c1 = 1 + len(CLIENT_HELLO)
+    s1 = 1 + len(SERVER_HELLO + encrypted)
+    frames = [
+        *talk.opened(),
+        talk.c("PA", 1, 1, CLIENT_HELLO),
+        talk.s("PA", 1, c1, SERVER_HELLO + encrypted),
+        talk.c("PA", c1, s1, encrypted),
+    ]
+    return frames, c1 + len(encrypted), s1
+
+
+def _watch_deckies(tables: Tables) -> None:
+    deckies = [Decky("decky", ip_address(address)) for address in (DECKY, DECKY6)]
+    tables.deckies.replace([decky.packed for decky in deckies])
+
+
+def _clock(noop: Program, rounds: int, repeat: int) -> Line:
+    """What of each figure below, from a decky's TCP on, is the reading of the clock."""
+    frame = ethernet(ipv4(tcp(_DATA[:_MSS4])))
+    with closing(load_clock()) as clock:
+        baselines = [_run_tc(noop, frame, repeat) for _ in range(rounds)]
+        figures = [_run_tc(clock, frame, repeat) - baseline for baseline in baselines]
+    return _line("reading the clock and nothing else", figures, baselines)
+
+
+@contextmanager
+def _raises(tables: Tables, counter: str, runs: int) -> Iterator[None]:
+    """All runs inside take the path that they are said to take."""
+    before = tables.counters()
+    yield
+    after = tables.counters()
+    raised = {name: after[name] - count for name, count in before.items() if after[name] != count}
+    assert raised.get(counter, 0) == (runs if counter else 0), (counter, runs, raised)
+
+
+def _repeated(side: _Side, noop: Program, path: Path, rounds: int, repeat: int) -> Line:
+    program = side.loaded.programs[path.hook]
+    for frame in path.before:
+        side.loaded.programs["tc_ingress"].test_run(frame)
+    run = _run_xdp if path.hook == _XDP else _run_tc
+    run(program, path.frame, repeat)
+    figures, baselines = [], []
+    with _raises(side.tables, path.counter, rounds * repeat):
+        for _ in range(rounds):
+            side.loaded.rings.drain()
+            baseline = run(noop, path.frame, repeat)
+            figures.append(run(program, path.frame, repeat) - baseline)
+            baselines.append(baseline)
+    return _line(path.what, figures, baselines, path.goal, path.note)
+
+
+def _run_tc(program: Program, frame: bytes, repeat: int) -> int:
+    return program.test_run(frame, repeat=repeat).duration_ns
+
+
+def _run_xdp(program: Program, frame: bytes, repeat: int) -> int:
+    """Without a context: in one of zeros the kernel finds that no byte of the frame is linear."""
+    data = ctypes.create_string_buffer(frame, len(frame))
+    attr = ctypes.create_string_buffer(_TEST_RUN.size)
+    _TEST_RUN.pack_into(attr, 0, program.fd, 0, len(frame), 0, ctypes.addressof(data), 0, repeat, 0)
+    bpf(Command.PROG_TEST_RUN, attr, f"test run of {program.name}")
+    return int(_TEST_RUN.unpack_from(attr)[-1])
+
+
+def _line(
+    what: str,
+    figures: Sequence[int],
+    baselines: Sequence[int],
+    goal: Goal | None = None,
+    note: str = "",
+) -> Line:
+    spread, baseline = Spread.of(figures), statistics.median(baselines)
+    whole = spread.median + baseline
+    return Line(
+        SECTION,
+        f"{what}, over a no-op program",
+        spread,
+        "ns",
+        f"no-op program {baseline:.0f} ns",
+        baseline,
+        ratio(whole, baseline),
+        goal,
+        note,
+    )
+
+
+# --- frames that change the tables ----------------------------------------------------------
+
+
+def _varied(side: _Side, noop: Program, rounds: int) -> Iterator[Line]:
+    frames = [_spoofed_syn(n) for n in range(2_000 * rounds)]
+    with _settings(side.loaded, syn_cost_ns=1_000_000_000_000):
+        yield _once_each(side, noop, "new SYN, over the budget", "syn_over_budget", frames)
+    with _settings(side.loaded, syn_cost_ns=0):
+        sampled = [_spoofed_syn(n) for n in range(10_000_000, 10_000_000 + len(frames))]
+        yield _once_each(side, noop, "new SYN, sampled", "samples_wanted", sampled)
+
+    talks = [Talk(client_port=1_024 + n) for n in range(1_000 * rounds)]
+    yield _once_each(
+        side,
+        noop,
+        "ACK that completes a handshake, sampled",
+        "handshakes",
+        [talk.c("A", 1, 1, options=_OPTIONS) for talk in talks],
+        lambda n: [talks[n].c("S", options=LINUX_OPTIONS), talks[n].s("SA", 0, 1)],
+    )
+    hello = handshake(TLSVersion.TLSv1_3).client
+    hello = hello[: 5 + int.from_bytes(hello[3:5], "big")]
+    what = f"segment with a ClientHello of {len(hello)} bytes"
+    told, alike = talks[: len(talks) // 2], talks[len(talks) // 2 :]
+    yield _once_each(
+        side,
+        noop,
+        f"{what}, sampled",
+        "samples_wanted",
+        [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in told],
+    )
+    side.loaded.rings.drain()
+    side.loaded.programs["tc_ingress"].test_run(alike.pop().c("PA", 1, 1, hello, _OPTIONS))
+    (sample,) = (decode(data) for _, data in side.loaded.rings.drain())
+    if not isinstance(sample, SegmentSample):
+        raise TypeError(f"the hello is a {type(sample).__name__}")
+    side.tables.hellos.open(sample.hello, ("", "", ""), _NEVER_NS)
+    yield _once_each(
+        side,
+        noop,
+        f"{what}, told before",
+        "hellos_suppressed",
+        [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in alike],
+    )
+
+
+def _spoofed_syn(number: int) -> bytes:
+    source = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    return ethernet(ipv4(tcp(options=LINUX_OPTIONS, seq=number * 7_919), src=source))
+
+
+def _once_each(
+    side: _Side,
+    noop: Program,
+    what: str,
+    counter: str,
+    frames: Sequence[bytes],
+    before: Callable[[int], Sequence[bytes]] = lambda _: (),
+) -> Line:
+    program = side.loaded.programs["tc_ingress"]
+    figures, baselines = [], []
+    with _raises(side.tables, counter, len(frames)):
+        for number, frame in enumerate(frames):
+            for earlier in before(number):
+                program.test_run(earlier)
+            baseline = noop.test_run(frame).duration_ns
+            figures.append(program.test_run(frame).duration_ns - baseline)
+            baselines.append(baseline)
+            if not number % 500:
+                side.loaded.rings.drain()
+    # Of single runs a few are interrupted: the spread is that of the middle half.
+    quarter = len(figures) // 4
+    middle = sorted(figures)[quarter : len(figures) - quarter]
+    return _line(what, middle, baselines, note="a different frame each time, run once; middle half")
+
+
+@contextmanager
+def _settings(loaded: Loaded, **changes: int) -> Iterator[None]:
+    table = loaded.maps["settings"]
+    table.update(_ZERO, abi.SETTINGS.build({**_SETTINGS, **changes}))
+    yield
+    table.update(_ZERO, abi.SETTINGS.build(_SETTINGS))

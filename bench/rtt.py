@@ -1,0 +1,157 @@
+"""Round trips as the agent tells them, against the client's kernel.
+
+The truth is what the client's own interface saw: its kernel's stamps of the SYN on its way out,
+the SYN-ACK on its way in, the ACK on its way out. Between them and the tap lies the client's wire
+(a veth pair), whose transit is part of the error: nobody at the tap can know it. The baseline is
+therefore a packet socket at the tap with the kernel's stamps, the best that a sniffer there can
+have; it watches in rounds of its own, without the agent.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from struct import pack
+
+from bench import cpu
+from bench.figures import Goal, Line, Spread, percentile, ratio
+from bench.load import bulk
+from bench.observers import Agent, watching
+from bench.stamps import RoundTrips, Stamps
+from deckwire.lab import Lab, Node
+from deckwire.lab.network import PARENT
+
+SECTION = "error of the round trips told"
+PORT = 4_000
+
+_GOAL = Goal("≤", 8)
+_SHARE = 0.99
+_PAUSE_SECONDS = 0.001
+_OURS, _PACKET_SOCKET = "deckwire", "packet socket at the tap"
+
+Errors = dict[tuple[str, str], list[float]]
+"""By observer and side, the 99th percentile of each round, in microseconds."""
+
+
+def measure(lab: Lab, rounds: int, connections: int) -> list[Line]:
+    """Idle and beside unpaced bulk, `connections` a round."""
+    lines: list[Line] = []
+    for loaded in (False, True):
+        errors: Errors = defaultdict(list)
+        medians: list[float] = []
+        with bulk(lab, lab.deckies[1]) if loaded else nullcontext():
+            for _ in range(rounds):
+                medians += _round(lab, connections, errors)
+        lines += _lines(errors, medians, "beside unpaced bulk" if loaded else "idle")
+    return lines
+
+
+def agent_errors(lab: Lab, connections: int, options: Iterable[str] = ()) -> tuple[float, float]:
+    """The 99th percentile of the agent's errors over one round: server's, client's side."""
+    with (
+        _client_stamps(lab) as truth,
+        watching(lab, "deckwire", ["--dedup-ttl", "0", *options]) as agent,
+    ):
+        assert agent is not None
+        connect(lab, lab.deckies[0], connections)
+        agent.stop()
+        return _errors(truth.take(), told(agent))
+
+
+def connect(lab: Lab, decky: Node, count: int) -> None:
+    """TCP connections from the client, one after the other, each reset at once."""
+    with decky.inside():
+        listener = socket.create_server((decky.v4, PORT))
+    cpu.pin(0, cpu.CLIENTS)
+    try:
+        for _ in range(count):
+            with lab.client.inside():
+                client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+            client.connect((decky.v4, PORT))
+            server, _ = listener.accept()
+            client.close()
+            server.close()
+            time.sleep(_PAUSE_SECONDS)
+    finally:
+        cpu.pin(0, cpu.ALL)
+        listener.close()
+
+
+def told(agent: Agent) -> dict[int, RoundTrips]:
+    """What the agent, which has ended, told of each client port."""
+    return {
+        int(fields["src_port"]): RoundTrips(
+            float(fields["rtt_server_us"]), float(fields["rtt_client_us"])
+        )
+        for name, fields in agent.events()
+        if name == "tcp_handshake" and fields["dst_port"] == str(PORT)
+    }
+
+
+def _round(lab: Lab, connections: int, errors: Errors) -> list[float]:
+    """Our turn and the packet socket's: the true round trips' medians, of the server's side."""
+    decky = lab.deckies[0]
+    with _client_stamps(lab) as truth:
+        with watching(lab, "deckwire", ["--dedup-ttl", "0"]) as agent:
+            assert agent is not None
+            connect(lab, decky, connections)
+            agent.stop()
+            ours = told(agent)
+        true = truth.take()
+        _note(errors, _OURS, true, ours)
+        tap = Stamps(lab.host, PARENT, PORT)
+        connect(lab, decky, connections)
+        theirs = tap.take()
+        tap.close()
+        again = truth.take()
+        _note(errors, _PACKET_SOCKET, again, theirs)
+    return [percentile([trip.server for trip in both.values()], 0.5) for both in (true, again)]
+
+
+def _note(
+    errors: Errors, who: str, true: Mapping[int, RoundTrips], said: Mapping[int, RoundTrips]
+) -> None:
+    server, client = _errors(true, said)
+    errors[who, "server"].append(server)
+    errors[who, "client"].append(client)
+
+
+def _errors(true: Mapping[int, RoundTrips], said: Mapping[int, RoundTrips]) -> tuple[float, float]:
+    both = true.keys() & said.keys()
+    # What was not told is no small error.
+    assert len(both) >= 0.99 * len(true), (len(both), len(true))
+    return (
+        percentile([abs(said[port].server - true[port].server) for port in both], _SHARE),
+        percentile([abs(said[port].client - true[port].client) for port in both], _SHARE),
+    )
+
+
+def _lines(errors: Errors, medians: list[float], where: str) -> Iterator[Line]:
+    true = Spread.of(medians).median
+    for side in ("server", "client"):
+        ours = Spread.of(errors[_OURS, side])
+        theirs = Spread.of(errors[_PACKET_SOCKET, side])
+        yield Line(
+            SECTION,
+            f"rtt_{side}_us, p99, {where}",
+            ours,
+            "µs",
+            f"{_PACKET_SOCKET} {theirs.median:.1f} µs",
+            theirs.median,
+            ratio(ours.median, theirs.median),
+            _GOAL,
+            f"SYN to SYN-ACK takes {true:.0f} µs",
+        )
+
+
+@contextmanager
+def _client_stamps(lab: Lab) -> Iterator[Stamps]:
+    stamps = Stamps(lab.client, lab.client.interface, PORT)
+    try:
+        yield stamps
+    finally:
+        stamps.close()

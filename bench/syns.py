@@ -1,0 +1,132 @@
+"""Floods of SYNs: what each costs, whether all are counted, what they take of memory."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from bench import cpu
+from bench.figures import Goal, Line, Spread, ratio
+from bench.observers import DECKWIRE, NONE, NOOP, watching
+from bench.packets import Burst, spoofed_syns
+from deckwire.lab import Lab
+
+SECTION = "CPU added per SYN"
+
+Memory = list[tuple[int, int]]
+"""Before and after, in bytes."""
+
+
+def measure(lab: Lab, rounds: int, count: int) -> list[Line]:
+    """`count` SYNs a round past each observer, to a decky that has no way back to their sources.
+
+    From as many sources, which no table and no budget knows, and from one, of which the agent
+    tells the first: the kernel suppresses the others.
+    """
+    names = [NONE, NOOP, DECKWIRE]
+    lines: list[Line] = []
+    for sources, where in ((count, "from as many sources"), (1, "from one source")):
+        burst = Burst(lab, spoofed_syns(lab, lab.deckies[0], count, sources))
+        cpu.pin(0, cpu.CLIENTS)
+        try:
+            burst.send()
+            busy, counted, resident, kernel = _interleaved(lab, burst, names, rounds)
+        finally:
+            cpu.pin(0, cpu.ALL)
+            burst.close()
+        what = f"{count:,} SYNs {where}"
+        goal = Goal("≤", 0.8) if sources == count else None
+        lines += [*_added_lines(busy, count, what, goal), _counted_line(counted, count, where)]
+        if sources == count:
+            lines += _memory(resident, kernel)
+    return lines
+
+
+def _added_lines(
+    busy: dict[str, list[float]], count: int, what: str, goal: Goal | None
+) -> list[Line]:
+    """The CPU time that each observer adds to a SYN's, within a round."""
+    none = busy[NONE]
+    base = 1e6 * Spread.of(none).median / count
+    lines = []
+    for name, watched in busy.items():
+        if name == NONE:
+            continue
+        added = Spread.of(
+            1e6 * (seconds - before) / count for seconds, before in zip(watched, none, strict=True)
+        )
+        lines.append(
+            Line(
+                SECTION,
+                f"{what}: {name}",
+                added,
+                "µs",
+                f"no agent {base:.2f} µs a SYN, sending included",
+                base,
+                ratio(base + added.median, base),
+                goal if name == DECKWIRE else None,
+            )
+        )
+    return lines
+
+
+def one_burst(burst: Burst) -> float:
+    """CPU seconds of the whole machine while all are sent and what they caused is over."""
+    before = cpu.busy_seconds()
+    burst.send()
+    time.sleep(0.5)
+    return cpu.busy_seconds() - before
+
+
+def _interleaved(
+    lab: Lab, burst: Burst, names: Sequence[str], rounds: int
+) -> tuple[dict[str, list[float]], list[int], Memory, Memory]:
+    busy: dict[str, list[float]] = defaultdict(list)
+    counted: list[int] = []
+    resident: Memory = []
+    kernel: Memory = []
+    for number in range(rounds):
+        for at in range(len(names)):
+            name = names[(number + at) % len(names)]
+            with watching(lab, name) as agent:
+                before = (agent.resident_bytes(), agent.map_bytes()) if agent else (0, 0)
+                busy[name].append(one_burst(burst))
+                if agent is not None:
+                    resident.append((before[0], agent.resident_bytes()))
+                    kernel.append((before[1], agent.map_bytes()))
+                    counted.append(agent.stop()["frames_syn"])
+    return busy, counted, resident, kernel
+
+
+def _counted_line(counted: Sequence[int], count: int, where: str) -> Line:
+    shares = Spread.of(100 * min(number / count, 1.0) for number in counted)
+    return Line(
+        SECTION,
+        f"SYNs counted, {where}",
+        shares,
+        "%",
+        f"{count:,} sent",
+        count,
+        shares.median / 100,
+        Goal("≥", 100),
+    )
+
+
+def _memory(resident: Memory, kernel: Memory) -> list[Line]:
+    lines = []
+    for what, pairs, goal in (
+        ("resident memory of the agent", resident, Goal("≤", 60)),
+        ("kernel memory of its maps", kernel, None),
+    ):
+        before = Spread.of(a / 1e6 for a, _ in pairs)
+        after = Spread.of(b / 1e6 for _, b in pairs)
+        base = f"before the flood {before.median:.1f} MB"
+        lines.append(
+            Line("memory", f"{what}, before", before, "MB", base, before.median, 1.0, goal)
+        )
+        grown = ratio(after.median, before.median)
+        lines.append(
+            Line("memory", f"{what}, after", after, "MB", base, before.median, grown, goal)
+        )
+    return lines

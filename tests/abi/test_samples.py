@@ -1,0 +1,237 @@
+"""Ring records and map values as values; what the kernel cannot have sent is refused."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import (
+    EndSample,
+    HandshakeSample,
+    MalformedSample,
+    SegmentSample,
+    SynSample,
+    decode,
+    flow_handshake,
+    flow_record,
+)
+
+KEY = bytes(range(36))
+ABSENT = bytes(abi.SYN_PACKET_BYTES)
+
+
+def build(struct: str, **members: Any) -> bytes:
+    """A struct of bpf/abi.h by its name; members that are not given are zero."""
+    schema = abi.SCHEMAS[struct]
+    zero = schema.parse(bytes(schema.sizeof()))
+    for name, value in members.items():
+        assert name in zero, name
+        zero[name] = value
+    data: bytes = schema.build(zero)
+    return data
+
+
+def head(kind: int, **members: Any) -> bytes:
+    return build("sample_head", kind=kind, time_ns=50, born_ns=40, key=KEY, **members)
+
+
+def syn_packet(**members: Any) -> Any:
+    """A struct syn_packet, to stand in another."""
+    return abi.SCHEMAS["syn_packet"].parse(build("syn_packet", **{"ip_version": 4, **members}))
+
+
+def side(**members: Any) -> Any:
+    return abi.SCHEMAS["flow_side"].parse(build("flow_side", **members))
+
+
+TOTALS: dict[str, Any] = {
+    "born_ns": 40,
+    "first_ns": 41,
+    "last_ns": 90,
+    "min_iat_ns": 1,
+    "max_iat_ns": 9,
+    "rtt_server_us": 3,
+    "rtt_client_us": abi.RTT_UNKNOWN,
+    "rtt_min_us": 2,
+    "client": 1,
+    "close": 2,
+    "flags": abi.FLOW_MIDSTREAM | abi.FLOW_END_SENT,
+    "established_ns": 60,
+    "side": [
+        side(packets=2**40, bytes=2**50, retransmits=7),
+        side(packets=1, bytes=2, retransmits=3),
+    ],
+}
+
+
+def test_a_segment() -> None:
+    flags = abi.SAMPLE_TLS_STARTS | abi.SAMPLE_FLOW_MIDSTREAM
+    data = head(
+        abi.SAMPLE_SEGMENT,
+        seq=2**32 - 1,
+        start_seq=7,
+        payload_len=99,
+        payload_off=3,
+        copied=4,
+        sender=1,
+        client=abi.CLIENT_UNKNOWN,
+        flags=flags,
+    )
+    assert decode(data + b"etcdataPADDING") == SegmentSample(
+        time_ns=50,
+        born_ns=40,
+        key=KEY,
+        sender=1,
+        client=abi.CLIENT_UNKNOWN,
+        midstream=True,
+        seq=2**32 - 1,
+        start_seq=7,
+        payload=b"data",
+        claimed=99,
+        ends=False,
+    )
+
+
+def test_start_and_end_count_only_if_the_flags_say_so() -> None:
+    plain = decode(head(abi.SAMPLE_SEGMENT, start_seq=7))
+    assert isinstance(plain, SegmentSample)
+    assert (plain.start_seq, plain.midstream, plain.ends) == (None, False, False)
+    ending = decode(head(abi.SAMPLE_SEGMENT, flags=abi.SAMPLE_TLS_ENDS))
+    assert isinstance(ending, SegmentSample)
+    assert ending.ends
+
+
+def test_a_client_that_cannot_be_is_unknown() -> None:
+    sample = decode(head(abi.SAMPLE_SEGMENT, client=200, sender=3))
+    assert isinstance(sample, SegmentSample)
+    assert (sample.client, sample.sender) == (abi.CLIENT_UNKNOWN, 1)
+
+
+def test_a_syn() -> None:
+    syn = syn_packet(
+        time_ns=40,
+        seq=5,
+        ack=6,
+        flow_label=0xFFFFF,
+        payload_len=9,
+        window=65_535,
+        ip_id=54_321,
+        urgent=1,
+        flags=0xFFF,
+        ip_options_len=8,
+        ttl=255,
+        tos=0xB8,
+        ip_flags=abi.IP_FLAG_DF,
+        options_len=4,
+        options=b"\2\4\5\xb4".ljust(40, b"\xee"),
+    )
+    body = build("half_open", signature=2**63, syn=syn, client=1, syn_sampled=1)
+    sample = decode(head(abi.SAMPLE_SYN) + body)
+    assert isinstance(sample, SynSample)
+    assert (sample.client, sample.signature, sample.key) == (1, 2**63, KEY)
+    seen = sample.syn
+    assert (seen.time_ns, seen.seq, seen.ack, seen.flow_label) == (40, 5, 6, 0xFFFFF)
+    assert (seen.window, seen.ip_id, seen.urgent, seen.flags) == (65_535, 54_321, 1, 0xFFF)
+    assert (seen.ttl, seen.tos, seen.ip_options_len, seen.payload_len) == (255, 0xB8, 8, 9)
+    assert (seen.df, seen.ip_reserved, seen.options) == (True, False, b"\2\4\5\xb4")
+
+
+def test_a_handshake() -> None:
+    body = build(
+        "half_open",
+        syn=syn_packet(time_ns=10_000, retransmits=2),
+        synack=syn_packet(time_ns=30_000, ip_version=6, ip_flags=abi.IP_FLAG_RESERVED),
+        syn_sampled=1,
+    )
+    sample = decode(head(abi.SAMPLE_HANDSHAKE) + body)
+    assert isinstance(sample, HandshakeSample)
+    assert sample.syn_sampled
+    handshake = sample.handshake
+    assert (handshake.syn_retransmits, handshake.synack_retransmits) == (2, 0)
+    assert handshake.established_ns == sample.time_ns == 50
+    assert handshake.rtt_server_us == 20
+    assert handshake.synack is not None
+    assert (handshake.synack.ip_version, handshake.synack.ip_reserved) == (6, True)
+
+
+def test_openings_that_were_not_seen_are_none() -> None:
+    sample = decode(head(abi.SAMPLE_HANDSHAKE) + build("half_open", synack=syn_packet()))
+    assert isinstance(sample, HandshakeSample)
+    assert sample.handshake.syn is None
+    assert sample.handshake.synack is not None
+
+
+def test_an_end() -> None:
+    sample = decode(head(abi.SAMPLE_END) + build("flow_totals", **TOTALS) + b"\0" * 4)
+    assert isinstance(sample, EndSample)
+    record = sample.record
+    assert (record.born_ns, record.first_ns, record.last_ns) == (40, 41, 90)
+    assert (record.min_iat_ns, record.max_iat_ns) == (1, 9)
+    assert (record.close, record.midstream, record.end_sent, record.client) == (
+        "rst",
+        True,
+        True,
+        1,
+    )
+    assert record.sides == ((2**40, 2**50, 7), (1, 2, 3))
+    assert (record.rtt_client_us, record.rtt_server_us, record.rtt_min_us) == (None, 3, 2)
+
+
+def test_an_entry_of_the_flows_table() -> None:
+    value = build("flow_totals", **TOTALS)
+    value += build("syn_packet", ip_version=4, seq=1, retransmits=3) + ABSENT
+    value += bytes(abi.FLOW_BYTES - len(value))
+    assert flow_record(value) == flow_record(value[: abi.FLOW_TOTALS_BYTES])
+    handshake = flow_handshake(value)
+    assert handshake.syn is not None
+    assert (handshake.syn.seq, handshake.syn_retransmits) == (1, 3)
+    assert (handshake.synack, handshake.established_ns) == (None, 60)
+    begun_before = (build("flow_totals") + ABSENT + ABSENT).ljust(abi.FLOW_BYTES, b"\0")
+    assert flow_handshake(begun_before).established_ns is None
+
+
+def test_closes_of_the_kernel_have_names_and_others_none() -> None:
+    names = [flow_record(build("flow_totals", close=close)).close for close in range(8)]
+    assert names == ["", "fin", "rst", "idle", "evicted", "removed", "shutdown", ""]
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"", "head_short"),
+        (head(abi.SAMPLE_SEGMENT)[:-1], "head_short"),
+        (head(0), "kind_unknown"),
+        (head(9), "kind_unknown"),
+        (head(abi.SAMPLE_SEGMENT, copied=5, payload_off=2) + b"sixsix", "segment_short"),
+        (head(abi.SAMPLE_SYN) + bytes(abi.HALF_OPEN_BYTES - 1), "half_open_short"),
+        (head(abi.SAMPLE_HANDSHAKE), "half_open_short"),
+        (head(abi.SAMPLE_SYN) + bytes(abi.HALF_OPEN_BYTES), "syn_missing"),
+        (
+            head(abi.SAMPLE_SYN) + build("half_open", syn=syn_packet(ip_version=5)),
+            "syn_packet_malformed",
+        ),
+        (head(abi.SAMPLE_END) + bytes(abi.FLOW_TOTALS_BYTES - 1), "flow_short"),
+    ],
+)
+def test_malformed_samples(data: bytes, cause: str) -> None:
+    with pytest.raises(MalformedSample, match=f"^{cause}$"):
+        decode(data)
+
+
+def test_short_values_of_maps() -> None:
+    with pytest.raises(MalformedSample, match="flow_short"):
+        flow_handshake(bytes(abi.FLOW_BYTES - 1))
+    with pytest.raises(MalformedSample, match="flow_short"):
+        flow_record(bytes(abi.FLOW_TOTALS_BYTES - 1))
+
+
+@given(kind=st.integers(0, 5), rest=st.binary(max_size=700))
+def test_no_bytes_raise_anything_else(kind: int, rest: bytes) -> None:
+    data = head(kind, payload_off=len(rest) % 7, copied=len(rest) % 90) + rest
+    with suppress(MalformedSample):
+        decode(data)

@@ -1,0 +1,630 @@
+"""One connection's TLS, from segments to observations; no kernel, no sockets."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import SegmentSample
+from deckwire.connections.connection import (
+    CertificatesSeen,
+    Connection,
+    HelloSeen,
+    Observation,
+    SessionSeen,
+)
+from deckwire.limits import EARLY_PIECES, HANDSHAKE_BYTES, STREAM_BYTES
+from deckwire.tcp.handshake import Handshake
+from deckwire.tls.hello_cache import HelloCache
+from deckwire.tls.messages import parse_server_hello
+from tests.support.fingerprint_frames import syn
+from tests.support.flights import (
+    Flight,
+    client_hello,
+    handshake,
+    identity,
+    message,
+    record,
+    server_hello,
+    u16,
+    vector,
+)
+
+KEY = bytes(36)
+CLIENT, SERVER = 1, 0
+"""The ends: that the client is end 1 catches mix-ups with "the sender"."""
+ISS = {CLIENT: 0xFFFF_FF00, SERVER: 77}
+"""The client's sequence numbers wrap inside the hello."""
+SYN_PACKET = Handshake(syn(seq=ISS[CLIENT]))
+
+TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+class Part(NamedTuple):
+    """Bytes of one end at an offset in its stream."""
+
+    sender: int
+    offset: int
+    data: bytes
+    claimed: int | None = None
+
+
+def connection(client: int = CLIENT, *, opened: bool = True) -> Connection:
+    return Connection(KEY, 1, client, SYN_PACKET if opened else Handshake(), HelloCache())
+
+
+class Feed:
+    """Turns parts into samples as the kernel does: it marks where TLS begins."""
+
+    def __init__(self, starts: dict[int, int] | None = None, client: int = CLIENT) -> None:
+        self._starts = {CLIENT: 0, SERVER: 0} if starts is None else starts
+        self._emitted: set[int] = set()
+        self._client = client
+        self._time_ns = 0
+
+    def sample(self, part: Part) -> SegmentSample:
+        self._time_ns += 1_000
+        start = self._starts.get(part.sender)
+        begins = start is not None and part.offset <= start < part.offset + len(part.data)
+        start_seq = None
+        if begins and part.sender not in self._emitted:
+            self._emitted.add(part.sender)
+            start_seq = ISS[part.sender] + 1 + (start or 0) & 0xFFFF_FFFF
+        return SegmentSample(
+            time_ns=self._time_ns,
+            born_ns=1,
+            key=KEY,
+            sender=part.sender,
+            client=self._client,
+            midstream=False,
+            seq=ISS[part.sender] + 1 + part.offset & 0xFFFF_FFFF,
+            start_seq=start_seq,
+            payload=part.data,
+            claimed=len(part.data) if part.claimed is None else part.claimed,
+        )
+
+
+def run(
+    parts: Iterable[Part],
+    watched: Connection | None = None,
+    *,
+    starts: dict[int, int] | None = None,
+    client: int = CLIENT,
+    finish: bool = True,
+) -> list[Observation]:
+    watched = connection(client) if watched is None else watched
+    feed = Feed(starts, client)
+    seen: list[Observation] = []
+    for part in parts:
+        seen += watched.add(feed.sample(part))
+    if finish:
+        seen += watched.finish()
+        assert watched.held == 0
+        assert watched.done
+    return seen
+
+
+def cut(sender: int, data: bytes, size: int, offset: int = 0) -> list[Part]:
+    return [Part(sender, offset + at, data[at : at + size]) for at in range(0, len(data), size)]
+
+
+def clear_text(data: bytes) -> bytes:
+    """The records up to the first that is encrypted: what the kernel samples."""
+    at = 0
+    while at < len(data) and data[at] in (21, 22):
+        at += 5 + int.from_bytes(data[at + 3 : at + 5], "big")
+    return data[:at]
+
+
+def turns(flight: Flight, size: int = 1_400) -> list[Part]:
+    """The clear text of a flight as it goes: hello, the server's flight, the client's rest."""
+    client, server = clear_text(flight.client), clear_text(flight.server)
+    hello = 5 + int.from_bytes(client[3:5], "big")
+    return [
+        *cut(CLIENT, client[:hello], size),
+        *cut(SERVER, server, size),
+        *cut(CLIENT, client[hello:], size, hello),
+    ]
+
+
+def kinds(seen: Iterable[Observation]) -> list[str]:
+    return [type(one).__name__ for one in seen]
+
+
+def without_quality(seen: Iterable[Observation]) -> list[Any]:
+    """What must not depend on how the bytes came."""
+    shown: list[Any] = []
+    for one in seen:
+        if isinstance(one, SessionSeen):
+            shown.append(("session", one.hello, one.client))
+        elif isinstance(one, HelloSeen):
+            shown.append(("hello", one.hello, one.offset(SYN_PACKET)))
+        else:
+            shown.append(("certificates", one.chain, one.chain_length, one.from_client, one.client))
+    return shown
+
+
+# --- real flights ---
+
+
+def test_tls12_tells_hello_session_and_certificate() -> None:
+    watched = connection()
+    parts = turns(handshake(TLS12))
+    hello, session, certificates = run(parts, watched, finish=False)
+    assert isinstance(hello, HelloSeen)
+    assert isinstance(session, SessionSeen)
+    assert isinstance(certificates, CertificatesSeen)
+    assert hello.hello.server_name == b"decoy.example"
+    assert (hello.quality, hello.offset(SYN_PACKET), hello.time_ns) == ("complete", 0, 1_000)
+    assert session.client is hello.hello
+    assert certificates.chain == (identity()[1],)
+    assert (certificates.chain_length, certificates.from_client) == (1, False)
+    assert certificates.client is hello.hello
+    assert watched.done
+
+
+def test_hellos_count_as_what_they_take_in_memory() -> None:
+    """They are as large as their sender likes, and far larger than on the wire."""
+    suites = bytes(range(1, 201)) * 9
+    body = client_hello(suites=suites)
+    watched = connection()
+    run([Part(CLIENT, 0, record(message(1, body)))], watched, finish=False)
+    assert watched.hello is not None
+    assert watched.held == len(record(message(1, body))) + watched.hello.memory
+    assert watched.hello.memory > 10 * len(body)
+    watched.finish()
+    assert watched.held == 0
+
+
+def test_tls13_is_done_at_the_server_hello() -> None:
+    watched = connection()
+    seen = run(turns(handshake(TLS13)), watched, finish=False)
+    assert kinds(seen) == ["HelloSeen", "SessionSeen"]
+    assert watched.done
+    assert watched.held == 0
+
+
+def test_hello_retry_request_is_one_hello_and_one_session() -> None:
+    flight = handshake(TLS13, retry=True)
+    seen = run(turns(flight))
+    hello, session = seen
+    assert isinstance(hello, HelloSeen)
+    assert isinstance(session, SessionSeen)
+    assert session.hello.is_hello_retry_request
+    assert 0x18 not in hello.hello.key_share_groups
+
+
+@pytest.mark.parametrize("version", [TLS12, TLS13])
+def test_resumption_is_a_session_without_certificate(version: ssl.TLSVersion) -> None:
+    seen = run(turns(handshake(version, resumed=True)))
+    assert kinds(seen) == ["HelloSeen", "SessionSeen"]
+    session = seen[1]
+    assert isinstance(session, SessionSeen)
+    assert session.client is not None
+    if version == TLS12:
+        assert session.hello.session_id == session.client.session_id != b""
+
+
+def test_a_resumed_session_is_done_when_its_clear_text_ends() -> None:
+    """With the header of ChangeCipherSpec behind the ServerHello, as the kernel may copy it."""
+    flight = handshake(TLS12, resumed=True)
+    server = clear_text(flight.server)
+    watched = connection()
+    parts = [*cut(CLIENT, clear_text(flight.client), 9_999)]
+    parts.append(Part(SERVER, 0, flight.server[: len(server) + 5]))
+    assert kinds(run(parts, watched, finish=False)) == ["HelloSeen", "SessionSeen"]
+    assert watched.done
+
+
+def test_client_certificates_are_the_clients() -> None:
+    watched = connection()
+    seen = run(turns(handshake(TLS12, mutual=True)), watched, finish=False)
+    assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen", "CertificatesSeen"]
+    sides = [one.from_client for one in seen if isinstance(one, CertificatesSeen)]
+    assert sides == [False, True]
+    assert watched.done
+
+
+# --- one direction, alerts, preambles ---
+
+FLIGHT = handshake(TLS12)
+HELLO = clear_text(FLIGHT.client)[: 5 + int.from_bytes(FLIGHT.client[3:5], "big")]
+ANSWER = clear_text(FLIGHT.server)
+
+
+def test_an_alert_may_come_first() -> None:
+    alert = record(b"\x01\x70", kind=21)
+    seen = run([Part(CLIENT, 0, HELLO), Part(SERVER, 0, alert), Part(SERVER, 7, ANSWER)])
+    assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
+    seen = run([Part(CLIENT, 0, alert + HELLO)])
+    assert [one.quality for one in seen if isinstance(one, HelloSeen)] == ["complete"]
+
+
+def test_tls_may_begin_behind_other_bytes() -> None:
+    starts = {CLIENT: 24, SERVER: 300}
+    seen = run([Part(CLIENT, 24, HELLO), Part(SERVER, 290, bytes(10) + ANSWER)], starts=starts)
+    assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
+    assert [one.offset(SYN_PACKET) for one in seen if isinstance(one, HelloSeen)] == [24]
+
+
+def test_without_the_syn_the_offset_is_unknown() -> None:
+    seen = run([Part(CLIENT, 24, HELLO)], connection(opened=False), starts={CLIENT: 24})
+    assert [one.offset(Handshake()) for one in seen if isinstance(one, HelloSeen)] == [None]
+
+
+def test_server_only() -> None:
+    seen = run(cut(SERVER, ANSWER, 500))
+    assert kinds(seen) == ["SessionSeen", "CertificatesSeen"]
+    assert all(one.client is None for one in seen if not isinstance(one, HelloSeen))
+
+
+def test_client_only() -> None:
+    flight = handshake(TLS12, mutual=True)
+    parts = cut(CLIENT, clear_text(flight.client), 500)
+    assert kinds(run(parts)) == ["HelloSeen", "CertificatesSeen"]
+
+
+@pytest.mark.parametrize("first", [CLIENT, SERVER])
+def test_from_the_middle_a_hello_tells_who_the_client_is(first: int) -> None:
+    watched = connection(abi.CLIENT_UNKNOWN, opened=False)
+    parts = [Part(CLIENT, 0, HELLO), Part(SERVER, 0, ANSWER)]
+    if first == SERVER:
+        parts.reverse()
+    seen = run(parts, watched, client=abi.CLIENT_UNKNOWN)
+    assert watched.client == CLIENT
+    assert set(kinds(seen)) == {"HelloSeen", "SessionSeen", "CertificatesSeen"}
+
+
+# --- how segments come ---
+
+
+def test_reordered_and_repeated_segments_make_reassembled() -> None:
+    pieces = cut(CLIENT, HELLO, 100)
+    seen = run([pieces[0], *reversed(pieces), *pieces])
+    assert [one.quality for one in seen if isinstance(one, HelloSeen)] == ["reassembled"]
+
+
+def test_the_start_may_come_last() -> None:
+    seen = run(list(reversed(cut(CLIENT, HELLO, 100))))
+    assert [one.quality for one in seen if isinstance(one, HelloSeen)] == ["reassembled"]
+
+
+def test_a_copy_with_other_bytes_makes_overlap_and_the_first_copy_counts() -> None:
+    pieces = cut(CLIENT, HELLO, 100)
+    forged = Part(CLIENT, 20, bytes(40))
+    for parts in ([*pieces[:1], forged, *pieces[1:]], [forged, *pieces]):
+        hello = next(one for one in run(parts) if isinstance(one, HelloSeen))
+        assert hello.quality == "overlap"
+        assert (hello.hello.random[9:] == bytes(23)) is (parts[0] is forged)
+
+
+def test_a_hello_that_ends_early_is_truncated() -> None:
+    seen = run([Part(CLIENT, 0, HELLO[:-20])])
+    hello = seen[0]
+    assert isinstance(hello, HelloSeen)
+    assert hello.quality == "truncated"
+    assert hello.hello.cut
+    assert hello.hello.server_name == b"decoy.example"
+
+
+def test_a_hello_with_a_hole_has_a_gap() -> None:
+    pieces = cut(CLIENT, HELLO, 100)
+    hello = run([pieces[0], *pieces[2:]])[0]
+    assert isinstance(hello, HelloSeen)
+    assert hello.quality == "gap"
+
+
+def test_a_hello_that_the_capture_cut_has_a_gap() -> None:
+    hello = run([Part(CLIENT, 0, HELLO[:-20], len(HELLO))])[0]
+    assert isinstance(hello, HelloSeen)
+    assert hello.quality == "gap"
+
+
+def test_a_hello_behind_bytes_that_never_came_is_told_at_the_end() -> None:
+    """The kernel saw no start: what stands before the hello was lost."""
+    watched = connection()
+    seen = run([Part(CLIENT, 50, HELLO[:90]), Part(CLIENT, 140, HELLO[90:])], watched, starts={})
+    hello = seen[0]
+    assert isinstance(hello, HelloSeen)
+    assert (hello.quality, hello.offset(SYN_PACKET)) == ("reassembled", 50)
+    assert hello.hello.server_name == b"decoy.example"
+
+
+def test_a_truncated_certificate_tells_the_whole_ones() -> None:
+    chain = vector(3, vector(3, b"leaf") + vector(3, b"issuer"))
+    data = record(message(2, server_hello()) + message(11, chain)[:-3])
+    seen = run([Part(CLIENT, 0, HELLO), Part(SERVER, 0, data)])
+    certificates = seen[-1]
+    assert isinstance(certificates, CertificatesSeen)
+    assert (certificates.chain, certificates.chain_length) == ((b"leaf",), None)
+    assert certificates.quality == "truncated"
+
+
+def test_several_messages_in_one_record_and_one_message_in_several() -> None:
+    both = message(2, server_hello()) + message(11, vector(3, vector(3, b"x" * 300)))
+    one = run([Part(SERVER, 0, record(both))])
+    several = run([Part(SERVER, 0, b"".join(record(both[n : n + 7]) for n in range(0, 400, 7)))])
+    assert without_quality(one) == without_quality(several)
+    assert [o.quality for o in one if isinstance(o, CertificatesSeen)] == ["complete"]
+    assert [o.quality for o in several if isinstance(o, CertificatesSeen)] == ["reassembled"]
+
+
+# --- the session waits for its hello ---
+
+
+def test_the_session_waits_for_a_hello_under_way() -> None:
+    watched = connection()
+    pieces = cut(CLIENT, HELLO, 100)
+    seen = run([pieces[0], *pieces[2:], Part(SERVER, 0, ANSWER)], watched, finish=False)
+    assert seen == []
+    feed = Feed({})
+    seen = watched.add(feed.sample(pieces[1])._replace(time_ns=99_000))
+    assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
+    hello, session, certificates = seen
+    assert isinstance(session, SessionSeen)
+    assert isinstance(certificates, CertificatesSeen)
+    assert session.client is certificates.client is watched.hello
+    assert hello.time_ns == 99_000
+    assert session.time_ns < hello.time_ns
+    assert watched.done
+
+
+def test_at_the_end_the_session_waits_no_longer() -> None:
+    pieces = cut(CLIENT, HELLO, 100)
+    seen = run([pieces[0], Part(SERVER, 0, ANSWER)])
+    assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
+    hello = seen[0]
+    assert isinstance(hello, HelloSeen)
+    assert hello.hello.cut
+
+
+# --- what is out of place ---
+
+
+def test_an_attackers_server_flight_is_not_the_deckys() -> None:
+    watched = connection()
+    seen = run([Part(CLIENT, 0, HELLO + ANSWER)], watched)
+    assert kinds(seen) == ["HelloSeen", "CertificatesSeen"]
+    certificates = seen[1]
+    assert isinstance(certificates, CertificatesSeen)
+    assert certificates.from_client
+    assert watched.misplaced == 1
+
+
+def test_an_attackers_server_hello_alone_is_told_to_nobody() -> None:
+    watched = connection()
+    data = record(message(2, server_hello()))
+    assert run([Part(CLIENT, 0, data)], watched) == []
+    assert watched.misplaced == 1
+
+
+def test_a_client_hello_of_the_server_is_told_to_nobody() -> None:
+    watched = connection()
+    assert run([Part(SERVER, 0, HELLO)], watched) == []
+    assert watched.misplaced == 1
+
+
+def test_a_certificate_before_the_server_hello_is_out_of_place() -> None:
+    watched = connection()
+    chain = message(11, vector(3, vector(3, b"leaf")))
+    data = record(chain + message(2, server_hello()) + chain + chain)
+    seen = run([Part(SERVER, 0, data)], watched)
+    assert kinds(seen) == ["SessionSeen", "CertificatesSeen"]
+    assert watched.misplaced == 2
+
+
+def test_a_second_server_hello_is_out_of_place() -> None:
+    watched = connection()
+    data = record(message(2, server_hello()) + message(2, server_hello(suite=0x2F)))
+    seen = run([Part(SERVER, 0, data)], watched)
+    assert kinds(seen) == ["SessionSeen"]
+    assert watched.misplaced == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", bytes(30), server_hello(version=0x1234), server_hello()[:-1], u16(0x0303) + b"\xff" * 60],
+)
+def test_random_bytes_are_no_server_hello(body: bytes) -> None:
+    watched = connection()
+    seen = run([Part(CLIENT, 0, HELLO), Part(SERVER, 0, record(message(2, body)))], watched)
+    assert kinds(seen) == ["HelloSeen"]
+    assert watched.malformed == 1
+
+
+def test_a_client_without_certificate_tells_none() -> None:
+    data = record(message(11, vector(3, b"")))
+    assert kinds(run([Part(CLIENT, 0, HELLO + data)])) == ["HelloSeen"]
+
+
+def test_a_malformed_certificate_message_is_counted() -> None:
+    watched = connection()
+    data = record(message(2, server_hello()) + message(11, b"\0\0\5abc"))
+    assert kinds(run([Part(SERVER, 0, data)], watched)) == ["SessionSeen"]
+    assert watched.malformed == 1
+
+
+# --- bytes that only look like TLS ---
+
+
+@pytest.mark.parametrize(
+    "decoy",
+    [
+        b"\x16\x03\x01\x00\x06\x01junk!" + b"\x00" * 20,
+        record(message(1, b"no hello at all")),
+        b"\x15\x03\x01\x00\x02\x01\x00garbage behind an alert",
+        b"\x16\x03\x01\x00\x01\x01\r\n",
+    ],
+)
+def test_a_false_record_does_not_hide_the_hello_behind_it(decoy: bytes) -> None:
+    """As in front of STARTTLS: the kernel tells a second start when it sees the real hello."""
+    watched = connection()
+    first, second = Feed(), Feed({CLIENT: len(decoy), SERVER: 0})
+    seen = watched.add(first.sample(Part(CLIENT, 0, decoy)))
+    assert seen == []
+    assert not watched.done
+    seen = watched.add(second.sample(Part(CLIENT, len(decoy), HELLO)))
+    seen += watched.add(second.sample(Part(SERVER, 0, ANSWER)))
+    assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
+    assert watched.malformed == 1
+    hello = seen[0]
+    assert isinstance(hello, HelloSeen)
+    assert hello.offset(SYN_PACKET) == len(decoy)
+
+
+def test_garbage_behind_the_hello_closes_the_direction() -> None:
+    watched = connection()
+    seen = run([Part(CLIENT, 0, HELLO + b"GET / HTTP/1.1\r\n")], watched, finish=False)
+    assert kinds(seen) == ["HelloSeen"]
+    assert watched.malformed == 1
+    assert watched.add(Feed().sample(Part(CLIENT, 0, HELLO))) == []
+
+
+# --- bounds ---
+
+
+def test_segments_before_a_start_are_bounded_in_number_and_bytes() -> None:
+    many = connection()
+    for n in range(3 * EARLY_PIECES):
+        many.add(Feed({}).sample(Part(CLIENT, n, b"x")))
+    assert many.held == EARLY_PIECES
+    large = connection()
+    for n in range(20):
+        large.add(Feed({}).sample(Part(CLIENT, n * 32_000, bytes(32_000))))
+    assert large.held <= STREAM_BYTES
+
+
+def test_a_huge_message_is_refused() -> None:
+    watched = connection()
+    claim = bytes([11]) + (HANDSHAKE_BYTES + 1).to_bytes(3, "big")
+    parts = [Part(SERVER, 0, record(message(2, server_hello()))), Part(SERVER, 95, record(claim))]
+    start = len(parts[0].data)
+    parts[1] = parts[1]._replace(offset=start)
+    assert kinds(run(parts, watched, finish=False)) == ["SessionSeen"]
+    assert watched.malformed == 1
+    assert watched.held == parse_server_hello(server_hello()).memory
+
+
+FLIGHTS = [
+    handshake(TLS12),
+    handshake(TLS12, mutual=True),
+    handshake(TLS12, resumed=True),
+    handshake(TLS13),
+    handshake(TLS13, retry=True),
+]
+
+
+@settings(max_examples=120)
+@given(st.data())
+def test_cutting_and_shuffling_changes_no_observation(data: st.DataObject) -> None:
+    """Each turn of the conversation is cut anywhere, shuffled, and parts of it repeated."""
+    flight = data.draw(st.sampled_from(FLIGHTS))
+    offset = data.draw(st.sampled_from([0, 1, 5_000]))
+    whole = [part._replace(offset=part.offset + offset) for part in turns(flight, 99_999)]
+    starts = {CLIENT: offset, SERVER: offset}
+    expected = without_quality(run(whole, starts=starts))
+    parts: list[Part] = []
+    for turn in whole:
+        ends = sorted(data.draw(st.lists(st.integers(0, len(turn.data)), max_size=12)))
+        pieces = [
+            Part(turn.sender, turn.offset + start, turn.data[start:end])
+            for start, end in zip([0, *ends], [*ends, len(turn.data)], strict=True)
+            if end > start
+        ]
+        for _ in range(data.draw(st.integers(0, 3))):
+            start = data.draw(st.integers(0, len(turn.data) - 1))
+            end = data.draw(st.integers(start + 1, len(turn.data)))
+            pieces.append(Part(turn.sender, turn.offset + start, turn.data[start:end]))
+        random.Random(data.draw(st.integers(0, 999))).shuffle(pieces)
+        parts += pieces
+    assert without_quality(run(parts, starts=starts)) == expected
+
+
+@settings(max_examples=120)
+@given(st.data())
+def test_no_bytes_raise_or_hold_more_than_the_bound(data: st.DataObject) -> None:
+    """Flights with bytes changed, from either side, in any order, with any start."""
+    watched = connection(data.draw(st.sampled_from([CLIENT, SERVER, abi.CLIENT_UNKNOWN])))
+    feed = Feed(None)
+    for _ in range(data.draw(st.integers(1, 12))):
+        flight = data.draw(st.sampled_from(FLIGHTS))
+        source = bytearray(data.draw(st.sampled_from([flight.client, flight.server])))
+        for _ in range(data.draw(st.integers(0, 3))):
+            source[data.draw(st.integers(0, len(source) - 1))] = data.draw(st.integers(0, 255))
+        start = data.draw(st.integers(0, 600))
+        part = Part(
+            data.draw(st.sampled_from([CLIENT, SERVER])),
+            data.draw(st.integers(-5, 3_000)),
+            bytes(source[start : start + data.draw(st.integers(0, 2_000))]),
+        )
+        sample = feed.sample(part)
+        if data.draw(st.booleans()):
+            sample = sample._replace(start_seq=sample.seq)
+        watched.add(sample)
+        assert 0 <= watched.held <= 2 * (STREAM_BYTES + HANDSHAKE_BYTES)
+    watched.finish()
+    assert watched.held == 0
+    assert watched.done
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_messages_that_come_whole_are_as_if_put_together(data: st.DataObject) -> None:
+    """The usual first segment opens no stream: nothing that follows may tell."""
+    client = data.draw(st.sampled_from([CLIENT, SERVER, abi.CLIENT_UNKNOWN]))
+    usual, general = connection(client), connection(client)
+    feed = Feed({})
+    for _ in range(data.draw(st.integers(1, 6))):
+        flight = data.draw(st.sampled_from(FLIGHTS))
+        source = bytearray(data.draw(st.sampled_from([flight.client, flight.server])))
+        if data.draw(st.booleans()):
+            source[data.draw(st.integers(0, 99))] = data.draw(st.integers(0, 255))
+        record_end = 5 + int.from_bytes(source[3:5], "big")
+        start = data.draw(st.sampled_from([0, 0, 0, record_end, 7]))
+        clear_end = len(clear_text(bytes(source)))
+        ends = [record_end, record_end, clear_end, clear_end, record_end + 1, len(source)]
+        end = data.draw(st.sampled_from(ends))
+        sample = feed.sample(
+            Part(data.draw(st.sampled_from([CLIENT, SERVER])), start, bytes(source[start:end]))
+        )
+        sample = sample._replace(
+            start_seq=sample.seq - start & 0xFFFF_FFFF if data.draw(st.booleans()) else None,
+            claimed=sample.claimed + data.draw(st.sampled_from([0, 0, 50])),
+            ends=data.draw(st.booleans()) and data.draw(st.booleans()),
+        )
+        seen = usual.add(sample)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("deckwire.connections.connection.whole_messages", lambda _: [])
+            assert general.add(sample) == seen
+        assert traits(usual) == traits(general)
+    assert usual.finish() == general.finish()
+    assert traits(usual) == traits(general)
+
+
+def test_what_the_capture_cut_behind_a_whole_message_is_remembered() -> None:
+    first = record(message(20, b"whole"))
+    hello = record(message(1, client_hello((0, b""))))
+    parts = [
+        Part(CLIENT, 0, first, claimed=len(first) + len(hello)),
+        Part(CLIENT, len(first), hello[:-2]),
+    ]
+    assert [seen.quality for seen in run(parts) if isinstance(seen, HelloSeen)] == ["gap"]
+
+
+def traits(watched: Connection) -> tuple[int, bool, int, int, int]:
+    return watched.held, watched.done, watched.client, watched.misplaced, watched.malformed
+
+
+def test_a_malformed_hello_is_told_to_nobody_however_often_it_comes() -> None:
+    watched = connection()
+    bad = record(message(1, client_hello()[:20]))
+    assert run([Part(CLIENT, 0, bad), Part(CLIENT, 0, bad)], watched) == []
+    assert watched.hello is None
+    assert watched.malformed >= 1

@@ -1,0 +1,171 @@
+"""TLS behind another protocol's opening lines: both hellos are told in full."""
+
+from __future__ import annotations
+
+import ssl
+from struct import pack
+
+import pytest
+
+from tests.support.conversation import DECKY, Conversation
+from tests.support.emitted import names, one
+from tests.support.flights import handshake
+from tests.support.replaying import ReplayLab
+
+pytestmark = pytest.mark.root
+
+C, S = 0, 1
+Lines = list[tuple[int, bytes]]
+
+
+def ldap(tag: int, body: bytes) -> bytes:
+    """An LDAPMessage (RFC 4511, 4.1.1) with message id 1."""
+    content = b"\x02\x01\x01" + bytes([tag, len(body)]) + body
+    return bytes([0x30, len(content)]) + content
+
+
+MYSQL_GREETING = (
+    b"\x0a8.0.36\0" + pack("<I", 42) + b"12345678\0" + pack("<HBHH", 0xFFFF, 255, 2, 0xDFFF)
+)
+"""Protocol::HandshakeV10, with CLIENT_SSL among the capabilities."""
+
+PREAMBLES: dict[str, Lines] = {
+    "smtp": [
+        (S, b"220 mx.example ESMTP\r\n"),
+        (C, b"EHLO client.example\r\n"),
+        (S, b"250-mx.example\r\n250-PIPELINING\r\n250 STARTTLS\r\n"),
+        (C, b"STARTTLS\r\n"),
+        (S, b"220 2.0.0 Ready to start TLS\r\n"),
+    ],
+    "imap": [
+        (S, b"* OK IMAP4rev1 ready\r\n"),
+        (C, b"a1 CAPABILITY\r\n"),
+        (S, b"* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\na1 OK done\r\n"),
+        (C, b"a2 STARTTLS\r\n"),
+        (S, b"a2 OK Begin TLS negotiation now\r\n"),
+    ],
+    "pop3": [
+        (S, b"+OK POP3 ready <1.2@mx.example>\r\n"),
+        (C, b"CAPA\r\n"),
+        (S, b"+OK\r\nUSER\r\nSTLS\r\n.\r\n"),
+        (C, b"STLS\r\n"),
+        (S, b"+OK Begin TLS negotiation\r\n"),
+    ],
+    "ftp": [
+        (S, b"220 FTP server ready\r\n"),
+        (C, b"AUTH TLS\r\n"),
+        (S, b"234 AUTH TLS successful\r\n"),
+    ],
+    "xmpp": [
+        (
+            C,
+            b"<?xml version='1.0'?><stream:stream to='chat.example' xmlns='jabber:client'"
+            b" xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>",
+        ),
+        (
+            S,
+            b"<?xml version='1.0'?><stream:stream from='chat.example' id='1' version='1.0'"
+            b" xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+            b"<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'>"
+            b"<required/></starttls></stream:features>",
+        ),
+        (C, b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"),
+        (S, b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"),
+    ],
+    "ldap": [
+        (C, ldap(0x77, b"\x80\x161.3.6.1.4.1.1466.20037")),
+        (S, ldap(0x78, b"\x0a\x01\x00\x04\x00\x04\x00")),
+    ],
+    "mysql": [
+        (S, pack("<I", len(MYSQL_GREETING)) + MYSQL_GREETING),
+        # SSLRequest: capabilities, largest packet, character set, 23 bytes of nothing.
+        (C, b"\x20\0\0\1" + pack("<IIB23x", 0x0000_0A85, 1 << 24, 255)),
+    ],
+    "postgres": [(C, pack("!II", 8, 80_877_103)), (S, b"S")],
+    "rdp": [
+        # TPKT and X.224 connection request that asks for TLS or CredSSP ([MS-RDPBCGR], 2.2.1.1).
+        (
+            C,
+            b"\x03\0\0\x2b\x26\xe0\0\0\0\0\0Cookie: mstshash=admin\r\n"
+            + b"\x01\x00\x08\x00\x03\x00\x00\x00",
+        ),
+        (S, b"\x03\0\0\x13\x0e\xd0\0\0\x124\0" + b"\x02\x1f\x08\x00\x01\x00\x00\x00"),
+    ],
+    "http connect": [
+        (C, b"CONNECT decoy.example:443 HTTP/1.1\r\nHost: decoy.example:443\r\n\r\n"),
+        (S, b"HTTP/1.1 200 Connection established\r\n\r\n"),
+    ],
+    "socks4": [
+        (C, b"\x04\x01\x01\xbb\xcb\x00\x71\x05root\x00"),
+        (S, b"\x00\x5a\x01\xbb\xcb\x00\x71\x05"),
+    ],
+    "socks5": [
+        (C, b"\x05\x01\x00"),
+        (S, b"\x05\x00"),
+        (C, b"\x05\x01\x00\x03\x0ddecoy.example\x01\xbb"),
+        (S, b"\x05\x00\x00\x01\xcb\x00\x71\x05\x01\xbb"),
+    ],
+}
+
+VERSIONS = {
+    "tls12": handshake(ssl.TLSVersion.TLSv1_2),
+    "tls13": handshake(ssl.TLSVersion.TLSv1_3),
+}
+
+
+def behind(preamble: Lines, version: str, size: int) -> Conversation:
+    conversation = Conversation().open()
+    for sender, line in preamble:
+        (conversation.send, conversation.answer)[sender](line)
+    flight = VERSIONS[version]
+    return conversation.send(flight.client, size).answer(flight.server, size).close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("protocol", PREAMBLES)
+@pytest.mark.parametrize("size", [1_400, 90])
+def test_both_hellos_are_told_in_full(
+    lab: ReplayLab, protocol: str, version: str, size: int
+) -> None:
+    direct = lab.frames(behind([], version, 1_400).frames, [DECKY])
+    events = lab.frames(behind(PREAMBLES[protocol], version, size).frames, [DECKY])
+    assert names(events) == names(direct)
+    hello, session = one(events, "tls_client_hello"), one(events, "tls_session")
+    assert hello.pop("starttls") is True
+    assert hello["quality"] == ("complete" if size == 1_400 else "reassembled")
+    for name, told in (("tls_client_hello", hello), ("tls_session", session)):
+        expected = one(direct, name)
+        assert "starttls" not in expected
+        same = expected.keys() - {"time_ns", "quality"}
+        assert {n: told[n] for n in same} == {n: expected[n] for n in same}
+    if version == "tls12":
+        certificate = one(events, "tls_certificate")
+        assert certificate["subject_cn"] == "decoy.example"
+        assert certificate["sni"] == "decoy.example"
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_capture_that_lost_a_line_of_the_preamble(lab: ReplayLab, lost: int) -> None:
+    """The hello comes behind a hole: told all the same."""
+    conversation = behind(PREAMBLES["smtp"], "tls12", 1_400)
+    del conversation.frames[3 + lost]
+    events = lab.frames(conversation.frames, [DECKY])
+    assert one(events, "tls_client_hello")["sni"] == "decoy.example"
+    assert one(events, "tls_session")["sni"] == "decoy.example"
+
+
+@pytest.mark.parametrize(
+    "decoy",
+    [
+        b"\x16\x03\x01\x00\x06\x01\x00\x00\x02\x03\x03\r\n",
+        b"\x16\x03\x01\x00\x01\x01\r\n",
+        b"\x15\x03\x01\x00\x02\x01\x00\r\n",
+    ],
+)
+def test_a_line_that_looks_like_tls_does_not_hide_the_hello(lab: ReplayLab, decoy: bytes) -> None:
+    lines = PREAMBLES["smtp"]
+    preamble = [*lines[:1], (C, decoy), (S, b"500 5.5.2 Error: bad syntax\r\n"), *lines[1:]]
+    events = lab.frames(behind(preamble, "tls12", 1_400).frames, [DECKY])
+    hello = one(events, "tls_client_hello")
+    assert (hello["sni"], hello["starttls"]) == ("decoy.example", True)
+    assert one(events, "tls_session")["ja3"] == hello["ja3"]

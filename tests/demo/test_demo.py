@@ -1,0 +1,139 @@
+"""How the demo shows events, without a lab."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from deckwire.demo.attacks import Attack
+from deckwire.demo.display import show_event
+from deckwire.demo.summary import LATERAL, Summary
+from deckwire.lab import Lab
+
+HELLO = {
+    "src_ip": "198.18.0.3",
+    "ja3": "0149f47eabf9a20d0893e2a44e5a6323",
+    "ja4": "t13d3112h2_e8f1e7e78f70_b26ce05bbdd6",
+    "tls_version": "TLS 1.3",
+    "sni": "www.example.com",
+    "alpn": ["h2", "http/1.1"],
+    "direction": "inbound",
+}
+
+
+def event(name: str, fields: dict[str, Any], host: str = "web-01") -> dict[str, Any]:
+    ts = "2026-11-24T03:01:26.453503+00:00"
+    return {"ts": ts, "host": host, "event": name, "severity": 6, "fields": fields}
+
+
+def shown(name: str, fields: dict[str, Any], width: int = 1_000, *, colour: bool = False) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=colour, highlight=False)
+    show_event(console, event(name, fields))
+    return out.getvalue()
+
+
+def test_a_wide_line_holds_it_all() -> None:
+    assert shown("tls_client_hello", HELLO) == (
+        "  HELLO     web-01    from 198.18.0.3  www.example.com  TLS 1.3  alpn h2,http/1.1"
+        f"  ja4 {HELLO['ja4']}  ja3 {HELLO['ja3']}\n"
+    )
+
+
+@pytest.mark.parametrize("width", [1, 5, 20, 40, 69, 70, 80, 120])
+def test_no_line_is_wider_than_the_terminal_and_nothing_is_lost(width: int) -> None:
+    lines = shown("tls_client_hello", HELLO, width).splitlines()
+    details = "".join(line.strip() for line in lines)
+    for value in (HELLO["ja3"], HELLO["ja4"], HELLO["sni"]):
+        assert str(value) in details.replace("  ", "")
+    # The head of two words is not broken; where the terminal is narrower, it does that itself.
+    assert max(map(len, lines)) <= max(width, len("  HELLO     web-01"))
+
+
+@pytest.mark.parametrize("name", ["[red]x[/red]", "[/]", "[link=http://a]b", "\\[x]"])
+def test_what_comes_from_the_network_is_no_markup(name: str) -> None:
+    assert f"  {name}  TLS 1.3" in shown("tls_client_hello", {**HELLO, "sni": name})
+    assert name in shown("tls_client_hello", {**HELLO, "sni": name}, colour=True)
+
+
+def test_lateral_events_stand_out() -> None:
+    assert "LATERAL  from" in shown("tls_client_hello", {**HELLO, "direction": "lateral"})
+    coloured = shown("tls_client_hello", {**HELLO, "direction": "lateral"}, colour=True)
+    assert "\x1b[1;31mLATERAL\x1b[0m" in coloured
+
+
+def test_fingerprints_that_could_not_be_had_are_left_out() -> None:
+    line = shown("tls_client_hello", {**HELLO, "ja4": "", "sni": ""})
+    assert "ja4" not in line
+    assert "no name" in line
+
+
+def test_events_it_has_never_heard_of_are_shown_too() -> None:
+    assert shown("new_event", {"a": 1, "b": "x"}) == "  new_event web-01    a 1  b x\n"
+    assert shown("new_event", {}).strip() == "new_event web-01"
+
+
+def test_the_years_of_certificates() -> None:
+    fields = {"subject_cn": "a", "self_signed": False, "issuer": "CN=b", "not_before": ""}
+    for text, date in (("261124025926Z", "2026-11-24"), ("20810827030546Z", "2081-08-27")):
+        assert f"until {date}" in shown("tls_certificate", {**fields, "not_after": text})
+
+
+def told(direction: str = "lateral") -> list[dict[str, Any]]:
+    names = ["tcp_syn_fingerprint", "tcp_handshake", "tls_client_hello", "tls_session"]
+    names += ["tls_certificate", "tcp_flow_timing"]
+    fields = {**HELLO, "src_ip": "198.18.1.1", "direction": direction}
+    return [event(name, fields) for name in names]
+
+
+def test_what_is_missing_is_named() -> None:
+    summary = Summary(Lab())
+    assert summary.missing(told()) == []
+    assert summary.missing(told("inbound")) == [LATERAL]
+    assert summary.missing(told()[1:]) == ["tcp_syn_fingerprint"]
+    assert len(summary.missing([])) == 7
+
+
+STATS = {"frames": 527, "samples_received": 62, "samples_lost": 0, "events_dropped": 0}
+STATS |= {"flow_insert_failed": 0, "half_open_failed": 0}
+
+
+def tell(events: list[dict[str, Any]], status: int = 0) -> str:
+    out = io.StringIO()
+    Summary(Lab()).emit(Console(file=out, width=1_000), events, status)
+    return out.getvalue()
+
+
+def test_the_summary_counts_and_shows_the_syslog_line() -> None:
+    text = tell([*told(), event("capture_stats", STATS, "vm")])
+    assert "7 events from 1 addresses on 1 deckies" in text
+    assert "Lateral movement noticed: web-01 -> web-01." in text
+    assert "Of 527 frames the kernel passed 62 samples to the agent. Lost: 0." in text
+    line = next(line for line in text.splitlines() if line.startswith("<134>1 "))
+    assert line.startswith(
+        "<134>1 2026-11-24T03:01:26.453503+00:00 web-01 sniffer - tls_client_hello "
+        '[decnet@55555 src_ip="198.18.1.1" ja3='
+    )
+    assert ' alpn="h2,http/1.1" direction="lateral"]' in line
+    assert text.splitlines()[-1].startswith("All was seen")
+
+
+def test_the_summary_does_not_hide_what_went_wrong() -> None:
+    lossy = event("capture_stats", {**STATS, "samples_lost": 3}, "vm")
+    assert "Lost: samples_lost 3." in tell([*told(), lossy])
+    assert "The agent told no statistics." in tell(told())
+    assert "The agent ended with status 1." in tell([*told(), lossy], status=1)
+    assert re.search(r"^Not seen: tcp_syn_fingerprint, .*, a lateral event\.$", tell([]), re.M)
+
+
+def test_an_attack_with_a_program_that_is_not_here_is_left_out() -> None:
+    def attack(program: str) -> Attack:
+        return Attack("title", program, "198.18.0.1", lambda: None, ())
+
+    assert attack("no-such-program-here").missing_program()
+    assert not attack("sh").missing_program()
+    assert not attack("Python").missing_program()

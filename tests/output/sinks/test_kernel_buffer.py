@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+import socket
+
+from deckwire.output.sinks.kernel_buffer import unread_bytes, unsent_bytes
+from tests.support.rsyslog_server import wait_until
+
+
+def test_of_tcp_what_was_acknowledged_is_not_unsent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sender = socket.create_connection(server.getsockname())
+        receiver, _ = server.accept()
+    with sender, receiver:
+        sender.settimeout(0.2)
+        assert unsent_bytes(sender.fileno()) == 0
+        sent = 0
+        while True:
+            try:
+                sent += sender.send(bytes(100_000))
+            except TimeoutError:
+                break
+        assert 0 < unsent_bytes(sender.fileno()) < sent
+        while sent:
+            sent -= len(receiver.recv(1 << 20))
+        wait_until(lambda: not unsent_bytes(sender.fileno()), "all is acknowledged")
+
+
+def test_of_a_unix_socket_at_least_what_was_not_read() -> None:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        sender, receiver = socket.socketpair(socket.AF_UNIX, kind)
+        with sender, receiver:
+            sender.send(bytes(700))
+            assert unsent_bytes(sender.fileno()) >= 700
+            receiver.recv(700)
+            assert unsent_bytes(sender.fileno()) == 0
+
+
+def test_of_a_pipe_what_nobody_read_even_after_the_reader_has_gone() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, bytes(500))
+    os.read(reader, 100)
+    assert unread_bytes(writer) == 400
+    os.close(reader)
+    assert unread_bytes(writer) == 400
+    os.close(writer)

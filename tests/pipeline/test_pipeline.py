@@ -1,0 +1,955 @@
+"""From frames to events, through the real programs: what is told, when, and with which figures."""
+
+from __future__ import annotations
+
+import ssl
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deckwire.abi import structs as abi
+from deckwire.captures import Frame
+from deckwire.config import Budgets, Settings
+from deckwire.connections import suppressed_hello as suppressed_hello
+from deckwire.connections.connection import Connection, Observation
+from deckwire.deckies import Decky, Registry, parse_address
+from deckwire.events.dedup import Dedup
+from deckwire.pipeline import pipeline
+from deckwire.resilience.containment import Containment
+from deckwire.runtime import assembly
+from deckwire.runtime.preparation import kernel_settings
+from deckwire.tables.tables import FlowBatch, OpenFlow, Tables
+from deckwire.tcp.flow import FlowRecord, ends
+from tests.support import bpf_frames as wire
+from tests.support.conversation import (
+    CLIENT,
+    CLIENT6,
+    DECKY,
+    DECKY6,
+    DECKY_B,
+    MS,
+    SECOND,
+    START_NS,
+    STRANGER,
+    Conversation,
+    in_time,
+)
+from tests.support.emitted import names, of, one
+from tests.support.flights import Flight, handshake
+from tests.support.replaying import SETTINGS, ReplayLab
+
+pytestmark = pytest.mark.root
+
+TLS12 = handshake(ssl.TLSVersion.TLSv1_2)
+TLS13 = handshake(ssl.TLSVersion.TLSv1_3)
+DEDUP = Settings(dedup_ttl=300.0)
+
+
+@contextmanager
+def kernel(lab: ReplayLab, how: Settings) -> Iterator[None]:
+    """The programs run by other settings than the lab's, from empty SYN tables."""
+    table = lab.loaded.maps["settings"]
+    before = table.lookup(bytes(4))
+    assert before is not None
+    changed = {**abi.SETTINGS.parse(before), **kernel_settings(how)}
+    table.update(bytes(4), abi.SETTINGS.build(changed))
+    for name in ("syn_seen", "service_seen", "hello_seen", "syn_budget"):
+        slots = lab.loaded.maps[name]
+        for key, value in slots.items():
+            if any(value):
+                slots.update(key, bytes(slots.value_size))
+    try:
+        yield
+    finally:
+        table.update(bytes(4), before)
+
+
+def talk(**where: int) -> Conversation:
+    """A TLS 1.2 connection with all its flights."""
+    return Conversation(**where).open().send(TLS12.client).answer(TLS12.server).close()
+
+
+# --- which events, in which order ---
+
+
+def test_one_connection_tells_six_events(lab: ReplayLab) -> None:
+    events = lab.frames(talk().frames, [DECKY])
+    assert names(events) == [
+        "tcp_syn_fingerprint",
+        "tcp_handshake",
+        "tls_client_hello",
+        "tls_session",
+        "tls_certificate",
+        "tcp_flow_timing",
+    ]
+    assert {event.host for event in events} == {"d-0"}
+    assert len({dict(event.fields)["conn_id"] for event in events}) == 1
+
+
+def test_times_are_those_of_the_packets_that_completed_the_events(lab: ReplayLab) -> None:
+    events = lab.frames(talk().frames, [DECKY])
+    frame = [(event.time_ns - START_NS) // MS for event in events]
+    assert frame == [0, 2, 3, 4, 4, 7]
+
+
+def test_strangers_are_not_told(lab: ReplayLab) -> None:
+    assert (
+        lab.frames(Conversation(CLIENT, STRANGER).open().send(b"x").close().frames, [DECKY]) == []
+    )
+
+
+# --- flow figures ---
+
+
+def test_figures_are_exact(lab: ReplayLab) -> None:
+    conversation = Conversation(step_ns=0)
+    conversation.wait(0).syn().wait(0.010).synack().wait(0.030).ack()
+    conversation.wait(0.1).send(bytes(100)).wait(0.002).answer(bytes(3_000), 1_500)
+    conversation.wait(1).close()
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    expected = {
+        "packets": 9,
+        "bytes": 3_100,
+        "duration_s": 1.142,
+        "mean_iat_ms": 142.75,
+        "min_iat_ms": 0.0,
+        "max_iat_ms": 1000.0,
+        "retransmits": 0,
+        "retransmits_server": 0,
+        "bytes_client": 100,
+        "bytes_server": 3_000,
+        "packets_client": 5,
+        "packets_server": 4,
+        "close": "fin",
+        "rtt_client_us": 30_000,
+        "rtt_server_us": 10_000,
+        "rtt_min_us": 1_000_000,
+    }
+    assert {name: flow[name] for name in expected} == expected
+
+
+def test_retransmits_count_on_both_sides_and_keep_alives_do_not(lab: ReplayLab) -> None:
+    conversation = Conversation().syn().syn().synack().synack().ack()
+    conversation.send(bytes(1_000), 500)
+    conversation.add(0, "PA", 501, 1, bytes(500))  # the second segment again
+    conversation.add(0, "PA", 1, 1, bytes(700))  # and all of it in another cut
+    conversation.answer(bytes(200))
+    conversation.add(1, "PA", 1, 1_001, bytes(200))
+    conversation.add(0, "A", 1_000, 201, b"\0")  # keep-alive: one byte before the next
+    conversation.add(1, "A", 200, 1_001)
+    events = lab.frames(conversation.close().frames, [DECKY])
+    flow = one(events, "tcp_flow_timing")
+    assert (flow["retransmits"], flow["retransmits_server"]) == (3, 2)
+    told = one(events, "tcp_handshake")
+    assert (told["syn_retransmits"], told["synack_retransmits"]) == (1, 1)
+
+
+@pytest.mark.parametrize("sender", [0, 1])
+def test_a_reset_ends_it(lab: ReplayLab, sender: int) -> None:
+    conversation = Conversation().open().send(b"hello").reset(sender)
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["close"], flow["packets"]) == ("rst", 5)
+
+
+def test_a_reset_outside_the_window_does_not(lab: ReplayLab) -> None:
+    conversation = Conversation().open().send(b"hello")
+    conversation.add(0, "R", 400_000_000, None).answer(b"still here").close()
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["close"], flow["bytes"]) == ("fin", 15)
+
+
+def test_one_fin_does_not_end_it(lab: ReplayLab) -> None:
+    conversation = Conversation().open().send(b"request")
+    conversation.add(0, "FA", 8, 1)
+    conversation.sent[0] = 9
+    conversation.answer(b"a long answer")
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["close"], flow["bytes_server"]) == ("shutdown", 13)
+
+
+def test_idle_is_by_the_captures_clock(lab: ReplayLab) -> None:
+    quiet = Conversation().open().send(b"hello")
+    other = Conversation(client_port=40_001, start_ns=START_NS + 121 * SECOND).open()
+    events = lab.frames(in_time(quiet, other.send(b"x")), [DECKY])
+    flows = {flow["src_port"]: flow for flow in of(events, "tcp_flow_timing")}
+    assert flows[40_000]["close"] == "idle"
+    assert flows[40_000]["time_ns"] == START_NS + 3 * MS
+    assert flows[40_001]["close"] == "shutdown"
+
+
+def test_119_seconds_are_not_idle(lab: ReplayLab) -> None:
+    quiet = Conversation().open().send(b"hello").wait(119).send(b"again").close()
+    flow = one(lab.frames(quiet.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["close"], flow["max_iat_ms"]) == ("fin", 119001.0)
+
+
+def test_a_new_handshake_on_the_same_4_tuple_begins_a_new_connection(lab: ReplayLab) -> None:
+    first = Conversation().open().send(b"one")
+    second = Conversation(start_ns=START_NS + 5 * SECOND, client_iss=9_999, server_iss=77)
+    second.open().send(b"two!").close()
+    flows = of(lab.frames(in_time(first, second), [DECKY]), "tcp_flow_timing")
+    assert [(flow["bytes"], flow["close"]) for flow in flows] == [(3, "idle"), (4, "fin")]
+
+
+def test_late_segments_make_no_ghost(lab: ReplayLab) -> None:
+    conversation = Conversation().open().send(b"hello").close()
+    conversation.wait(3).add(1, "A", 2, 7).wait(3).add(1, "R", 2, None)
+    flows = of(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert [flow["packets"] for flow in flows] == [7]
+
+
+@pytest.mark.parametrize(("seconds", "late", "midstream"), [(5, 2, 0), (15, 0, 1)])
+def test_what_is_told_is_kept_for_late_segments_and_then_forgotten(
+    lab: ReplayLab, seconds: float, late: int, midstream: int
+) -> None:
+    ended = Conversation().open().send(b"hello").close()
+    between = Conversation(client_port=40_001, start_ns=ended.now_ns).wait(seconds - 1).syn()
+    later = Conversation(start_ns=between.now_ns).wait(1).send(b"again").ack(1)
+    lab.frames(in_time(ended, between, later), [DECKY])
+    counters = Tables(lab.loaded.maps).counters()
+    assert (counters["frames_late"], counters["midstream_inserts"]) == (late, midstream)
+
+
+def test_scan_probes_are_counted_not_told(lab: ReplayLab) -> None:
+    connect_scan = Conversation().open().reset()
+    events = lab.frames(Conversation().syn().synack().ack().frames, [DECKY])
+    assert of(events, "tcp_flow_timing") == []
+    assert lab.last is not None
+    assert lab.last.pipeline.counts["flow_probes"] == 1
+    assert len(of(lab.frames(connect_scan.frames, [DECKY]), "tcp_flow_timing")) == 1
+
+
+@pytest.mark.parametrize("after", ["S", "SA"])
+def test_half_open_attempts_are_no_flow(lab: ReplayLab, after: str) -> None:
+    conversation = Conversation().syn()
+    if after == "SA":
+        conversation.synack()
+    events = lab.frames(conversation.reset().wait(130).frames, [DECKY])
+    assert names(events) == ["tcp_syn_fingerprint"]
+
+
+def test_a_connection_begun_before_is_told(lab: ReplayLab) -> None:
+    conversation = Conversation()
+    for _ in range(4):
+        conversation.send(b"middle").ack(1)
+    flow = one(lab.frames(conversation.frames, [DECKY]), "tcp_flow_timing")
+    assert (flow["src_ip"], flow["dst_ip"], flow["packets"]) == (CLIENT, DECKY, 8)
+    assert not {"rtt_client_us", "rtt_server_us"} & flow.keys()
+
+
+# --- direction ---
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "host", "direction"),
+    [
+        (CLIENT, DECKY, "d-0", "inbound"),
+        (DECKY, CLIENT, "d-0", "outbound"),
+        (DECKY, DECKY_B, "d-1", "lateral"),
+        (CLIENT6, DECKY6, "d-2", "inbound"),
+        (DECKY6, CLIENT6, "d-2", "outbound"),
+    ],
+)
+@pytest.mark.parametrize("ports", [(40_000, 443), (443, 40_000)])
+def test_who_opened_it_is_the_source_of_every_event(
+    lab: ReplayLab, client: str, server: str, host: str, direction: str, ports: tuple[int, int]
+) -> None:
+    conversation = Conversation(client, server, *ports)
+    conversation.open().send(TLS12.client).answer(TLS12.server).close()
+    events = lab.frames(conversation.frames, [DECKY, DECKY_B, DECKY6])
+    assert len(events) == 6
+    for event in events:
+        fields = dict(event.fields)
+        assert (event.host, fields["direction"]) == (host, direction)
+        assert (fields["src_ip"], fields["src_port"]) == (client, ports[0])
+        assert (fields["dst_ip"], fields["dst_port"]) == (server, ports[1])
+
+
+# --- TLS ---
+
+
+def test_post_quantum_hello_over_two_segments_in_both_orders(lab: ReplayLab) -> None:
+    hello = TLS13.client[: 5 + int.from_bytes(TLS13.client[3:5], "big")]
+    whole = one(lab.frames(Conversation().open().send(hello).frames, [DECKY]), "tls_client_hello")
+    half = len(hello) // 2
+    for order in ((0, 1), (1, 0)):
+        conversation = Conversation().open()
+        for n in order:
+            conversation.add(0, "PA", 1 + n * half, 1, hello[n * half :][: half + n])
+        told = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
+        assert told["quality"] == "reassembled"
+        changed = {name for name in whole if told[name] != whole[name]}
+        assert changed <= {"quality", "time_ns"}
+
+
+def test_the_handshake_is_known_although_data_came_before_its_ack(lab: ReplayLab) -> None:
+    """The server speaks before the final ACK: the connection is entered as met in the middle."""
+    conversation = Conversation().syn().synack()
+    conversation.answer(TLS12.server).send(TLS12.client)
+    conversation.add(0, "A", conversation.sent[0], 1).close()
+    hello = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
+    assert {"ja4l_rtt_ms", "rtt_server_us"} <= hello.keys()
+
+
+# --- budgets and deduplication ---
+
+
+def test_a_syn_that_the_budget_cut_is_told_from_its_handshake(lab: ReplayLab) -> None:
+    tight = replace(SETTINGS, budgets=Budgets(syn_records_per_second=1, syn_burst=1))
+    attempts = [
+        Conversation(client_port=40_000 + n, start_ns=START_NS + n * MS).syn() for n in range(5)
+    ]
+    honest = Conversation(client_port=50_000, start_ns=START_NS + 9 * MS).open().send(b"x")
+    with kernel(lab, tight):
+        events = lab.frames(in_time(*attempts, honest), [DECKY])
+    told = of(events, "tcp_syn_fingerprint")
+    assert [syn["src_port"] for syn in told] == [40_000, 50_000]
+    assert told[1]["time_ns"] == START_NS + 9 * MS
+    assert lab.last is not None
+    assert lab.last.tables.counters()["syn_over_budget"] == 5
+
+
+def test_deduplication_tells_once_and_sums_up(lab: ReplayLab) -> None:
+    """The kernel suppresses nothing here: all that is deduplicated, the agent sees."""
+    talks = [talk(client_port=40_000 + n, start_ns=START_NS + n * SECOND) for n in range(4)]
+    events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    once = ("tcp_syn_fingerprint", "tcp_handshake", "tls_client_hello", "tls_session")
+    for name in (*once, "tls_certificate", "tcp_flow_timing"):
+        assert len(of(events, name)) == 1, name
+    summaries = {summary["event"]: summary for summary in of(events, "dedup_summary")}
+    assert summaries.keys() == {*once, "tls_certificate", "tcp_flow_timing"}
+    assert {summary["count"] for summary in summaries.values()} == {3}
+    assert {summary["deckies"] for summary in summaries.values()} == {1}
+    hello = summaries["tls_client_hello"]
+    first = one(events, "tls_client_hello")
+    assert hello["key"] == f"{first['ja3']}|{first['ja4']}"
+    assert hello["src_ip"] == CLIENT
+
+
+def test_a_window_is_not_renewed(lab: ReplayLab) -> None:
+    talks = [
+        talk(client_port=40_000 + n, start_ns=START_NS + at * SECOND)
+        for n, at in enumerate((0, 150, 299, 301, 302))
+    ]
+    events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    hellos = of(events, "tls_client_hello")
+    assert [hello["src_port"] for hello in hellos] == [40_000, 40_003]
+    counts = [s["count"] for s in of(events, "dedup_summary") if s["event"] == "tls_client_hello"]
+    assert counts == [2, 1]
+
+
+def test_what_the_kernel_suppressed_is_summed_up_too(lab: ReplayLab) -> None:
+    deckies = [f"198.51.100.{n}" for n in range(1, 41)]
+    scan = [
+        Conversation(CLIENT, decky, start_ns=START_NS + n * SECOND // 2).syn()
+        for n, decky in enumerate(deckies)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*scan), deckies, DEDUP)
+    assert len(of(events, "tcp_syn_fingerprint")) == 1
+    assert lab.last is not None
+    counters = lab.last.tables.counters()
+    assert counters["syn_suppressed"] > 30
+    summary = one(events, "dedup_summary")
+    assert summary["count"] == 39
+    assert 20 <= summary["deckies"] <= 39
+    assert summary["event"] == "tcp_syn_fingerprint"
+    assert summary["last_seen"] > summary["first_seen"]
+
+
+def test_a_suppressed_syn_whose_handshake_completes_counts_once(lab: ReplayLab) -> None:
+    talks = [talk(client_port=40_000 + n, start_ns=START_NS + 2 * n * SECOND) for n in range(5)]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    assert lab.last is not None
+    assert lab.last.tables.counters()["syn_suppressed"] == 4
+    counts = {summary["event"]: summary["count"] for summary in of(events, "dedup_summary")}
+    assert counts["tcp_syn_fingerprint"] == counts["tcp_handshake"] == 4
+
+
+CUT = TLS12.client[:100]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda c: c.open().send(TLS12.client).answer(TLS12.server).close(),
+        lambda c: c.open().send(TLS13.client).answer(TLS13.server).close(),
+        lambda c: c.open().send(CUT).close(),
+        lambda c: c.open().close(),
+        lambda c: c.open().send(b"GET / HTTP/1.0\r\n\r\n").answer(b"x" * 5_000).close(1),
+        lambda c: c.open().send(TLS12.client),
+    ],
+    ids=["TLS 1.2", "TLS 1.3", "a cut hello", "no data", "no TLS", "never closed"],
+)
+def test_what_the_kernel_hides_is_what_the_agent_would_have_deduplicated(
+    lab: ReplayLab, again: Callable[[Conversation], Conversation]
+) -> None:
+    talks = [
+        again(Conversation(client_port=40_000 + n, start_ns=START_NS + 2 * n * SECOND))
+        for n in range(5)
+    ]
+    plain = lab.frames(in_time(talk(client_port=50_000), *talks[1:]), [DECKY], DEDUP)
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(talk(client_port=50_000), *talks[1:]), [DECKY], DEDUP)
+    assert lab.last is not None
+    assert lab.last.tables.counters()["handshakes_suppressed"] == 4
+    assert sorted(map(repr, events)) == sorted(map(repr, plain))
+
+
+FLIGHTS = [
+    TLS12,
+    TLS13,
+    handshake(ssl.TLSVersion.TLSv1_2, resumed=True),
+    handshake(ssl.TLSVersion.TLSv1_3, resumed=True),
+    handshake(ssl.TLSVersion.TLSv1_2, mutual=True),
+    handshake(ssl.TLSVersion.TLSv1_3, retry=True),
+]
+
+
+def apart(talk: Conversation, client: bytes, server: bytes, *, again: bool) -> Conversation:
+    """The ClientHello in a segment of its own, perhaps twice, the rest behind the answer."""
+    end = 5 + int.from_bytes(client[3:5], "big")
+    talk.open().send(client[:end])
+    if again:
+        talk.add(0, "PA", 1, 1, client[:end])
+    return talk.answer(server).send(client[end:]).close()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(FLIGHTS),
+            st.sampled_from(FLIGHTS),
+            st.sampled_from([CLIENT, CLIENT, STRANGER]),
+            st.sampled_from([DECKY, DECKY_B]),
+            st.booleans(),
+            st.sampled_from([1, 2, 40, 290]),
+        ),
+        min_size=2,
+        max_size=7,
+    )
+)
+def test_hellos_that_the_kernel_hides_change_no_event(
+    lab: ReplayLab, sent: list[tuple[Flight, Flight, str, str, bool, int]]
+) -> None:
+    """Any hellos and answers, within windows and beyond their ends."""
+    talks, start_ns = [], START_NS
+    for n, (client, server, source, decky, again, later_s) in enumerate(sent):
+        talk = Conversation(source, decky, client_port=40_000 + n, start_ns=start_ns)
+        talks.append(apart(talk, client.client, server.server, again=again))
+        start_ns += later_s * SECOND
+    frames = in_time(*talks)
+    plain = lab.frames(frames, [DECKY, DECKY_B], DEDUP)
+    with kernel(lab, DEDUP):
+        events = lab.frames(frames, [DECKY, DECKY_B], DEDUP)
+    assert sorted(map(repr, events)) == sorted(map(repr, plain))
+
+
+def test_the_tenth_hello_of_a_client_costs_no_sample(lab: ReplayLab) -> None:
+    talks = [
+        apart(
+            Conversation(client_port=40_000 + n, start_ns=START_NS + n * SECOND),
+            TLS13.client,
+            TLS13.server,
+            again=False,
+        )
+        for n in range(10)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    assert lab.last is not None
+    assert lab.last.tables.counters()["hellos_suppressed"] == 9
+    counts = {summary["event"]: summary["count"] for summary in of(events, "dedup_summary")}
+    assert counts["tls_client_hello"] == counts["tls_session"] == 9
+
+
+def test_a_forgotten_hello_is_not_hidden_any_more(
+    lab: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suppressed_hello, "EMITTED_HELLOS", 1)
+    sent = [(TLS12, TLS12), (TLS13, TLS13), (TLS12, TLS13), (TLS12, FLIGHTS[3])]
+    talks = [
+        apart(
+            Conversation(client_port=40_000 + n, start_ns=START_NS + 2 * n * SECOND),
+            client.client,
+            server.server,
+            again=False,
+        )
+        for n, (client, server) in enumerate(sent)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    assert lab.last is not None
+    assert lab.last.tables.counters()["hellos_suppressed"] == 1
+    assert lab.last.pipeline.counts["hellos_evicted"] == 1
+    sessions = {session["src_port"]: session for session in of(events, "tls_session")}
+    assert "ja3" not in sessions[40_002]
+    assert sessions[40_003]["ja3"] == sessions[40_000]["ja3"]
+    counts = {summary["event"]: summary["count"] for summary in of(events, "dedup_summary")}
+    assert counts["tls_client_hello"] == 2
+
+
+def test_a_scan_that_goes_on_loses_no_count_where_a_window_ends(lab: ReplayLab) -> None:
+    """No sweep lies between the window's end and the SYN that opens the next."""
+    every = [n * 7 * SECOND // 10 for n in range(431)]
+    scan = [
+        Conversation(client_port=20_000 + n, start_ns=START_NS + at).syn()
+        for n, at in enumerate(every)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*scan), [DECKY], DEDUP)
+    told = len(of(events, "tcp_syn_fingerprint"))
+    hidden = sum(summary["count"] for summary in of(events, "dedup_summary"))
+    assert told == 2
+    assert told + hidden == len(scan)
+
+
+def test_kernel_suppression_ends_with_the_window(lab: ReplayLab) -> None:
+    syns = [
+        Conversation(client_port=40_000 + n, start_ns=START_NS + at * SECOND).syn()
+        for n, at in enumerate((0, 2, 299, 301, 303))
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*syns), [DECKY], DEDUP)
+    told = of(events, "tcp_syn_fingerprint")
+    assert [syn["src_port"] for syn in told] == [40_000, 40_003]
+    assert [s["count"] for s in of(events, "dedup_summary")] == [2, 1]
+
+
+def syn_at(seconds: float, source: str, port: int = 40_000) -> Conversation:
+    start_ns = START_NS + round(seconds * SECOND)
+    return Conversation(source, client_port=port, client_iss=port, start_ns=start_ns).syn()
+
+
+@pytest.mark.parametrize("how", [DEDUP, SETTINGS])
+def test_a_flood_from_spoofed_sources_leaves_the_windows_of_who_comes_again(
+    lab: ReplayLab, monkeypatch: pytest.MonkeyPatch, how: Settings
+) -> None:
+    """Whether the kernel or the agent suppressed what came again."""
+    monkeypatch.setattr(assembly, "Dedup", partial(Dedup, entries=64))
+    honest = [syn_at(at, CLIENT, 40_000 + n) for n, at in enumerate((0, 1, 100, 101, 200))]
+    flood = [syn_at(2 + n / 2, f"203.0.113.{n}") for n in range(200)]
+    again = syn_at(150, "203.0.113.0", 41_000)
+    with kernel(lab, how):
+        events = lab.frames(in_time(*honest, *flood, again), [DECKY], DEDUP)
+    assert lab.last is not None
+    sums = lab.last.stats.sums()
+    assert 130 <= sums["dedup_evicted"] <= 150
+    syns = of(events, "tcp_syn_fingerprint")
+    told = Counter(syn["src_ip"] for syn in syns)
+    assert told[CLIENT] == 1
+    # Its window made room for others': the kernel did not hide it any longer.
+    assert told["203.0.113.0"] == 2
+    assert len(syns) == 202
+    (summary,) = of(events, "dedup_summary")
+    assert (summary["src_ip"], summary["count"]) == (CLIENT, 4)
+
+
+def test_what_an_evicted_window_hid_is_summed_up(
+    lab: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every source sends twice: windows that suppress are too many for all of them to stay."""
+    monkeypatch.setattr(assembly, "Dedup", partial(Dedup, entries=32))
+    sent = [
+        syn_at(n / 2 + later, f"203.0.113.{n}", 40_000 + later)
+        for n in range(200)
+        for later in (0, 1)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*sent), [DECKY], DEDUP)
+    assert lab.last is not None
+    sums = lab.last.stats.sums()
+    assert sums["dedup_evicted"] > 100
+    assert sums["syn_suppressed"] > 100
+    assert sums["dedup_summaries_lost"] == 0
+    told = Counter(syn["src_ip"] for syn in of(events, "tcp_syn_fingerprint"))
+    for summary in of(events, "dedup_summary"):
+        told[summary["src_ip"]] += summary["count"]
+    assert told == {f"203.0.113.{n}": 2 for n in range(200)}
+
+
+# --- the registry ---
+
+
+def reloading(
+    lab: ReplayLab, conversations: list[Conversation], at_ns: int, deckies: dict[str, str]
+) -> Iterator[Frame]:
+    """Frames in order; before the first of `at_ns` or later the registry is replaced."""
+    due = True
+    for frame in in_time(*conversations):
+        if due and frame.time_ns >= at_ns:
+            due = False
+            assert lab.last is not None
+            registry = Registry(Decky(name, parse_address(a)) for a, name in deckies.items())
+            lab.last.pipeline.replace_registry(registry)
+        yield frame
+
+
+def later(seconds: float) -> Conversation:
+    """Something else of a decky at that time: with it the replay drains its ring."""
+    datagram = wire.ipv4(bytes(8), STRANGER, DECKY, protocol=wire.UDP)
+    other = Conversation(start_ns=START_NS + round(seconds * SECOND))
+    return other.frame(wire.ethernet(datagram))
+
+
+def test_connections_of_a_decky_that_leaves_end(lab: ReplayLab) -> None:
+    leaving = Conversation().open().send(TLS12.client[:100])
+    staying = Conversation(server=DECKY_B, client_port=41_000).open().send(b"x")
+    lateral = Conversation(DECKY, DECKY_B, client_port=42_000).open().send(b"y")
+    after = Conversation(start_ns=START_NS + 4 * SECOND, client_port=43_000).open().send(b"z")
+    talks = [leaving, staying, lateral, after, later(2)]
+    frames = reloading(lab, talks, START_NS + 3 * SECOND, {DECKY_B: "d-1"})
+    events = lab.frames(frames, [DECKY, DECKY_B])
+    flows = {flow["src_port"]: flow for flow in of(events, "tcp_flow_timing")}
+    closes = {port: (flow["close"], flow["host"]) for port, flow in flows.items()}
+    assert closes == {
+        40_000: ("removed", "d-0"),
+        41_000: ("shutdown", "d-1"),
+        42_000: ("shutdown", "d-1"),
+    }
+    assert one(events, "tls_client_hello")["quality"] == "truncated"
+
+
+def test_a_decky_that_comes_is_watched_and_a_name_that_changes_is_told(lab: ReplayLab) -> None:
+    renamed = Conversation().open().send(b"x").wait(4).send(b"y")
+    fresh = Conversation(server=DECKY_B, start_ns=START_NS + 4 * SECOND).open().send(b"x")
+    frames = reloading(
+        lab, [renamed, fresh, later(2)], START_NS + 3 * SECOND, {DECKY: "new", DECKY_B: "b"}
+    )
+    events = lab.frames(frames, [DECKY])
+    flows = [(flow["host"], flow["close"]) for flow in of(events, "tcp_flow_timing")]
+    assert sorted(flows) == [("b", "shutdown"), ("new", "shutdown")]
+    assert [syn["host"] for syn in of(events, "tcp_syn_fingerprint")] == ["d-0", "b"]
+
+
+# --- bounds ---
+
+
+@pytest.mark.parametrize(("seconds", "present"), [(5, 20), (12, 0)])
+def test_a_source_is_counted_down_when_its_connections_are_forgotten(
+    lab: ReplayLab, seconds: int, present: int
+) -> None:
+    """Else each source would reach its cap once and for ever. Ended ones linger for 10 s."""
+    sources = lab.loaded.maps["sources"]
+    for key, value in sources.items():
+        if any(value):
+            sources.update(key, bytes(sources.value_size))
+    talks = [talk(client_port=40_000 + n, start_ns=START_NS + n * MS) for n in range(20)]
+    lab.frames(in_time(*talks, later(seconds), later(seconds + 2)), [DECKY])
+    assert sum(int.from_bytes(value[16:], "little") for _, value in sources.items()) == present
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[ReplayLab]:
+    """With room for 64 connections."""
+    with ReplayLab(table_sizes={"MAX_FLOWS": 64}) as lab:
+        yield lab
+
+
+def test_before_the_table_is_full_the_idlest_of_the_biggest_source_give_way(
+    small: ReplayLab,
+) -> None:
+    greedy = [
+        Conversation(client_port=40_000 + n, start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(50)
+    ]
+    honest = [
+        Conversation(f"203.0.113.{n}", start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(1, 11)
+    ]
+    events = small.frames(in_time(*greedy, *honest, later(1.5), later(3)), [DECKY])
+    flows = of(events, "tcp_flow_timing")
+    evicted = [flow for flow in flows if flow["close"] == "evicted"]
+    # 60 of 64 are three more than nine tenths.
+    assert sorted((flow["src_ip"], flow["src_port"]) for flow in evicted) == [
+        (CLIENT, 40_000),
+        (CLIENT, 40_001),
+        (CLIENT, 40_002),
+    ]
+    assert len(flows) == 60
+    assert small.last is not None
+    assert small.last.pipeline.counts["flows_evicted"] == 3
+    assert small.last.tables.counters()["flow_insert_failed"] == 0
+
+
+def test_ended_connections_give_way_first(small: ReplayLab) -> None:
+    ended = [talk(client_port=40_000 + n, start_ns=START_NS + n * MS) for n in range(40)]
+    open_now = [
+        Conversation(client_port=50_000 + n, start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(22)
+    ]
+    events = small.frames(in_time(*ended, *open_now, later(1.5)), [DECKY])
+    closes = [flow["close"] for flow in of(events, "tcp_flow_timing")]
+    assert sorted(closes) == ["fin"] * 40 + ["shutdown"] * 22
+
+
+def full(count: int) -> list[Conversation]:
+    """Connections of as many sources that stay open."""
+    return [
+        Conversation(f"203.0.113.{n}", start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(1, count + 1)
+    ]
+
+
+@pytest.mark.parametrize("server", [DECKY, DECKY6])
+def test_who_finds_no_place_in_the_table_is_met_in_the_middle(
+    small: ReplayLab, server: str
+) -> None:
+    """With the ClientHello, which the client's first segment carries, and all that follows."""
+    client = CLIENT6 if server == DECKY6 else CLIENT
+    late = (
+        Conversation(client, server, start_ns=START_NS + 500 * MS)
+        .open()
+        .send(TLS12.client)
+        .answer(TLS12.server)
+        .close()
+    )
+    events = small.frames(in_time(*full(64), late), [DECKY, DECKY6])
+    assert small.last is not None
+    assert small.last.tables.counters()["flow_insert_failed"] > 0
+    for name in ("tls_client_hello", "tls_session", "tls_certificate"):
+        assert [event["src_ip"] for event in of(events, name)] == [client]
+    (flow,) = (flow for flow in of(events, "tcp_flow_timing") if flow["src_ip"] == client)
+    # All but the handshake's last ACK, which carried nothing.
+    assert flow["packets"] == len(late.frames) - 1
+    assert flow["close"] == "fin"
+
+
+def counted_sources(lab: ReplayLab) -> int:
+    """Connections that the kernel counts for all sources together."""
+    return sum(
+        int.from_bytes(value[16:], "little") for _, value in lab.loaded.maps["sources"].items()
+    )
+
+
+def forget_sources(lab: ReplayLab) -> None:
+    sources = lab.loaded.maps["sources"]
+    for key, value in sources.items():
+        if any(value):
+            sources.update(key, bytes(sources.value_size))
+
+
+def then(frames: list[Frame], act: Callable[[], None], more: list[Frame]) -> Iterator[Frame]:
+    """`act` is called between frames, when the pipeline is there."""
+    yield from frames
+    act()
+    yield from more
+
+
+def entry(number: int, slot: int, close: int = 1) -> tuple[bytes, bytes]:
+    """A connection as the kernel enters it, of a source with this slot."""
+    schema = abi.SCHEMAS["flow"]
+    value = schema.parse(bytes(schema.sizeof()))
+    value.key = bytes([number]) * 36
+    value.totals.update(
+        {"born_ns": number, "source_slot": slot, "close": close, "flags": abi.FLOW_END_SENT}
+    )
+    return bytes([number]) * 16, schema.build(value)
+
+
+def held(count: int) -> list[Frame]:
+    """So many connections of as many sources, all open."""
+    return in_time(*full(count))
+
+
+def test_connections_that_come_while_others_are_evicted_are_not_subtracted(
+    small: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended ones of sources that had none when the sweep counted: they give way first."""
+    forget_sources(small)
+    crowd = Tables.crowd
+
+    def busy(tables: Tables, flows: int) -> int:
+        for number in range(1, 4):
+            small.loaded.maps["flows"].update(*entry(number, 16_000 + number))
+        return crowd(tables, flows)
+
+    def act() -> None:
+        monkeypatch.setattr(Tables, "crowd", busy)
+
+    small.frames(then(held(60), act, later(1.5).frames), [DECKY])
+    assert small.last is not None
+    # All three that were too many came meanwhile; the others are all counted, and none twice.
+    assert small.last.pipeline.counts["flows_evicted"] == 0
+    slots = small.loaded.maps["sources"]
+    counts = [int.from_bytes(value[16:], "little") for _, value in slots.items()]
+    assert max(counts) < 60
+    assert sum(counts) == 60
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(60, 1.5), (10, 121.5)])
+def test_a_connection_that_another_took_the_place_of_stays_counted(
+    small: ReplayLab, monkeypatch: pytest.MonkeyPatch, count: int, seconds: float
+) -> None:
+    """On its way out by eviction, or by idling: between the look and the taking."""
+    forget_sources(small)
+    take = Tables.take
+    replaced: list[bytes] = []
+
+    def late(tables: Tables, flow: OpenFlow) -> OpenFlow | None:
+        if not replaced:
+            replaced.append(flow.entry)
+            table = small.loaded.maps["flows"]
+            table.update(flow.entry, (1).to_bytes(8, "little") + flow.value[8:])
+        return take(tables, flow)
+
+    def act() -> None:
+        monkeypatch.setattr(Tables, "take", late)
+
+    present: list[int] = []
+
+    def look() -> None:
+        present.append(sum(batch.size for batch in small.loaded.maps["flows"].batches()))
+        present.append(counted_sources(small))
+
+    def frames() -> Iterator[Frame]:
+        # The second frame confirms the first one's stamp, which is far from those before.
+        yield from then(held(count), act, in_time(later(seconds), later(seconds + 0.1)))
+        look()
+
+    small.frames(frames(), [DECKY])
+    assert replaced
+    assert small.last is not None
+    assert present == ([58, 58] if count == 60 else [1, 1])
+    assert small.last.pipeline.counts["flows_evicted"] == (2 if count == 60 else 0)
+
+
+def test_of_connections_that_are_gone_already_none_is_subtracted(
+    lab: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A count too high is mended by the next sweep; one too low would lift a source's cap."""
+    forget_sources(lab)
+    forget = Tables.forget
+
+    def late(tables: Tables, batch: FlowBatch, numbers: list[int], slots: Iterable[int]) -> int:
+        for number in numbers[:1]:
+            lab.loaded.maps["flows"].delete(batch.entries.key(number))
+        return forget(tables, batch, numbers, slots)
+
+    counts: list[int] = []
+
+    def frames() -> Iterator[Frame]:
+        talks = [talk(client_port=40_000 + n, start_ns=START_NS + n * MS) for n in range(5)]
+        yield from in_time(*talks)
+        monkeypatch.setattr(Tables, "forget", late)
+        yield later(12).frames[0]
+        counts.append(counted_sources(lab))
+        monkeypatch.undo()
+        yield later(14).frames[0]
+        counts.append(counted_sources(lab))
+
+    lab.frames(frames(), [DECKY])
+    assert counts == [5, 0]
+
+
+# --- mistakes of ours ---
+
+
+@pytest.fixture
+def survived(lab: ReplayLab) -> Iterator[list[str]]:
+    """What is reported of exceptions, which end nothing here."""
+    before, lines = lab.containment, list[str]()
+    lab.containment = Containment(lines.append)
+    yield lines
+    lab.containment = before
+
+
+def test_a_connection_that_cannot_be_ended_costs_no_other_its_events(
+    lab: ReplayLab, survived: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the capture; each of the steps there is one of its own."""
+    talks = [
+        Conversation(client_port=40_000 + n, start_ns=START_NS + n * MS)
+        .open()
+        .send(TLS12.client[:99])
+        for n in range(5)
+    ]
+    touches = Conversation(client_port=50_000).open().reset()
+    flow_of, finish = pipeline.flow_record, Connection.finish
+
+    def bad_record(value: bytes) -> FlowRecord:
+        if ends(OpenFlow(b"", value, midstream=False).key, 1).client_port == 40_002:
+            raise IndexError("a mistake in the record")
+        return flow_of(value)
+
+    def bad_finish(connection: Connection) -> list[Observation]:
+        if ends(connection.key, 1).client_port == 40_003:
+            raise KeyError("a mistake in the reader")
+        return finish(connection)
+
+    def no_attempts(*_: object) -> Iterator[tuple[bytes, int, int]]:
+        raise OSError("a mistake in the scans")
+
+    monkeypatch.setattr(pipeline, "flow_record", bad_record)
+    monkeypatch.setattr(Connection, "finish", bad_finish)
+    monkeypatch.setattr(Tables, "unanswered", no_attempts)
+    events = lab.frames(in_time(*talks, touches), [DECKY])
+    ports = {event["src_port"] for event in of(events, "tcp_flow_timing")}
+    assert ports == {40_000, 40_001, 40_003, 40_004, 50_000}
+    assert lab.last is not None
+    assert len(lab.last.pipeline.connections) == lab.last.pipeline.connections.held == 0
+    assert lab.containment.counts == {"failures_end": 2, "failures_due": 1}
+    assert len(survived) == 3
+
+
+def test_a_step_that_fails_ends_no_replay(
+    lab: ReplayLab, survived: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> float:
+        raise ZeroDivisionError("made by the test")
+
+    monkeypatch.setattr(pipeline.Pipeline, "sweep", fails)
+    monkeypatch.setattr(pipeline.Pipeline, "emit_due", fails)
+    monkeypatch.setattr(pipeline.Pipeline, "_handshake", fails)
+    events = lab.frames(in_time(talk(), later(2), later(4)), [DECKY])
+    assert len(of(events, "tcp_flow_timing")) == 1
+    assert of(events, "tcp_handshake") == []
+    counts = lab.containment.counts
+    assert counts["samples_failed"] == 1
+    assert counts["failures_sweep"] == counts["failures_due"] > 1
+    assert lab.last is not None
+    assert lab.last.stats.sums().items() >= counts.items()
+    assert lab.last.stats.losses(lab.last.tables.counters()).items() >= counts.items()
+    assert len(survived) == 3
+
+
+# --- connect scans ---
+
+
+def scan(open_port: int, closed: list[int]) -> list[Conversation]:
+    """What nmap -sT does, seen at a decky: one port is open, the others are refused."""
+    return [
+        Conversation(server_port=open_port, client_port=41_000).open().reset(),
+        *(
+            Conversation(server_port=port, client_port=42_000 + port).syn().add(1, "RA", 0, 1)
+            for port in closed
+        ),
+    ]
+
+
+def test_a_connect_scan_is_named_at_the_end_of_the_capture_too(lab: ReplayLab) -> None:
+    events = lab.frames(in_time(*scan(443, [22, 80])), [DECKY])
+    flow = one(events, "tcp_flow_timing")
+    assert (flow["tool"], flow["close"], flow["packets"]) == ("nmap", "rst", 4)
+    assert str(flow["tool_evidence"]).endswith("services answered 1; unanswered 2")
+
+
+def test_it_is_named_as_soon_as_what_came_next_was_seen(lab: ReplayLab) -> None:
+    later = talk(client_port=43_000, start_ns=START_NS + 10 * SECOND)
+    events = lab.frames(in_time(*scan(443, [22, 80]), later), [DECKY])
+    flows = of(events, "tcp_flow_timing")
+    assert [flow.get("tool") for flow in flows] == ["nmap", None]
+    assert names(events).index("tcp_flow_timing") < names(events).index("tls_client_hello")
+
+
+def test_one_reset_and_one_refusal_are_no_scan(lab: ReplayLab) -> None:
+    flow = one(lab.frames(in_time(*scan(443, [22])), [DECKY]), "tcp_flow_timing")
+    assert "tool" not in flow

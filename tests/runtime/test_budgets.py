@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from deckwire.events.event import WARNING
+from deckwire.runtime.budgets import BudgetWatch
+
+
+def fields(watch: BudgetWatch, syn: int, tls: int = 0) -> list[dict[str, object]]:
+    counters = {"syn_over_budget": syn, "tls_not_admitted": tls}
+    return [dict(event.fields) for event in watch.changes(counters, 5)]
+
+
+def test_quiet_budgets_say_nothing() -> None:
+    watch = BudgetWatch("sensor")
+    assert fields(watch, 0) == []
+    assert fields(watch, 0) == []
+
+
+def test_each_change_of_state_is_told_once() -> None:
+    watch = BudgetWatch("sensor")
+    assert fields(watch, 7) == [{"budget": "syn_records", "state": "exhausted", "suppressed": 7}]
+    assert fields(watch, 1_000) == []
+    assert fields(watch, 1_000) == [
+        {"budget": "syn_records", "state": "normal", "suppressed": 1_000}
+    ]
+    assert fields(watch, 1_000) == []
+    assert fields(watch, 1_001) == [
+        {"budget": "syn_records", "state": "exhausted", "suppressed": 1}
+    ]
+
+
+def test_budgets_are_independent() -> None:
+    watch = BudgetWatch("sensor")
+    fields(watch, 3)
+    told = fields(watch, 3, tls=2)
+    assert {(e["budget"], e["state"]) for e in told} == {
+        ("syn_records", "normal"),
+        ("handshakes", "exhausted"),
+    }
+
+
+def test_the_event_belongs_to_the_host_and_warns() -> None:
+    event = BudgetWatch("sensor").changes({"syn_over_budget": 1, "tls_not_admitted": 0}, 9)[0]
+    assert (event.name, event.host, event.severity) == ("capture_budget", "sensor", WARNING)
+    assert event.time_ns == 9
+    assert event.fingerprint is None

@@ -1,0 +1,111 @@
+"""The output of a replay: it waits for slow readers and ends with them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from deckwire.events.event import Event
+from deckwire.limits import SINK_QUEUE
+from deckwire.output.json_lines import JsonFormat
+from deckwire.output.sinks.sink import Sink
+from deckwire.output.sinks.stdout import StdoutSink
+from deckwire.runtime.replay import PatientFanout, ReaderGoneError
+
+EVENT = Event("capture_stats", 0, "sensor", ())
+
+
+def test_a_reader_that_starts_late_gets_every_line() -> None:
+    """Three times what the queue holds, and nobody reads before the queue must be full."""
+    read, write = os.pipe()
+    sink = StdoutSink(write)
+    outputs = PatientFanout(JsonFormat(), [sink])
+    outputs.start()
+    count = 3 * SINK_QUEUE
+    content = bytearray()
+
+    def drain() -> None:
+        while chunk := os.read(read, 65_536):
+            content.extend(chunk)
+
+    reader = threading.Thread(target=drain, daemon=True)
+    for number in range(count):
+        if number == SINK_QUEUE // 2 + SINK_QUEUE // 4:
+            reader.start()
+        assert outputs.offer(EVENT)
+    outputs.wait(0)
+    outputs.close(5)
+    os.close(write)
+    reader.join(20)
+    os.close(read)
+    assert content.count(b"\n") == count
+    assert outputs.losses() == {}
+
+
+class GatedSink(Sink):
+    """Delivers only while its gate is open, and leaves half of its queue behind."""
+
+    scheme = "gated"
+
+    def __init__(self) -> None:
+        super().__init__("gated")
+        self.gate = threading.Event()
+
+    def _deliver(self, lines: Sequence[bytes]) -> int:
+        self.gate.wait(20)
+        queued = self.counters().queued
+        if queued <= SINK_QUEUE // 2:
+            self.gate.clear()
+        return min(len(lines), max(0, queued - SINK_QUEUE // 2))
+
+    def _release(self) -> None:
+        return
+
+
+class OpeningFanout(PatientFanout):
+    """Its sink may deliver only while an offer waits."""
+
+    def __init__(self, sink: GatedSink) -> None:
+        super().__init__(JsonFormat(), [sink])
+        self._gated = sink
+
+    def wait(self, queued: int) -> None:
+        self._gated.gate.set()
+        super().wait(queued)
+
+
+def test_a_reader_that_reads_no_more_than_it_must_gets_every_line() -> None:
+    """The queue is filled to its last place, and not further."""
+    sink = GatedSink()
+    outputs = OpeningFanout(sink)
+    outputs.start()
+    assert all(outputs.offer(EVENT) for _ in range(3 * SINK_QUEUE))
+    sink.finish()
+    sink.gate.set()
+    outputs.close(0)
+    assert sink.counters().dropped.keys() <= {"unsent"}
+
+
+def test_a_reader_that_is_gone_ends_it() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    outputs = PatientFanout(JsonFormat(), [StdoutSink(write)])
+    outputs.start()
+    with pytest.raises(ReaderGoneError):
+        sum(outputs.offer(EVENT) for _ in range(10 * SINK_QUEUE))
+    outputs.close(5)
+    os.close(write)
+
+
+def test_a_reader_that_fails_is_not_waited_for() -> None:
+    with open("/dev/full", "wb") as full:
+        outputs = PatientFanout(JsonFormat(), [StdoutSink(full.fileno())])
+        outputs.start()
+        told = sum(outputs.offer(EVENT) for _ in range(3 * SINK_QUEUE))
+        outputs.wait(0)
+        outputs.close(0.1)
+    assert told <= SINK_QUEUE
+    assert sum(outputs.losses().values()) == 3 * SINK_QUEUE

@@ -1,0 +1,243 @@
+"""The real programs, frame by frame: what they count, what they send, what they keep."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from struct import unpack
+from typing import Any
+
+from deckwire.abi import structs as abi
+from deckwire.abi.members import Flat
+from deckwire.abi.samples import (
+    EndSample,
+    HandshakeSample,
+    Sample,
+    SegmentSample,
+    SynSample,
+    decode,
+)
+from deckwire.deckies import Decky, parse_address
+from deckwire.kernel.loading import Loaded
+from deckwire.tables.tables import Tables
+from tests.support.bpf_frames import DECKY, DECKY6, DECKY6_B, DECKY_B
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+START_NS = 1_000_000 * SECOND
+
+SETTINGS = {
+    "seed": 0x5EED,
+    "syn_cost_ns": MS,
+    "syn_burst_ns": 2 * SECOND,
+    "handshake_cost_ns": 200_000,
+    "handshake_burst_ns": 2 * SECOND,
+    "flows_per_source": 65_536,
+    "dedup": 1,
+    "vepa": 0,
+}
+SMALL_TABLES = {
+    "MAX_HALF_OPEN": 4_096,
+    "MAX_FLOWS": 1_024,
+    "MAX_MIDSTREAM": 1_024,
+    "SYN_SEEN_SLOTS": 1_024,
+    "SERVICE_SEEN_SLOTS": 64,
+    "HELLO_SEEN_SLOTS": 64,
+    "SOURCE_SLOTS": 64,
+    "SCAN_SLOTS": 64,
+}
+"""Small enough to be cleared for every test."""
+TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_MIDSTREAM": 256}
+"""Small enough to be filled."""
+
+ZERO = bytes(4)
+SAMPLE_HEAD = Flat("SampleHead", abi.SCHEMAS["sample_head"])
+HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
+CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "midstream")
+ZEROED = ("syn_seen", "service_seen", "hello_seen", "sources", "scans", "syn_budget")
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Time that passes before the next frame, instead of a millisecond."""
+
+    ns: int
+
+
+class Kernel:
+    """Loaded programs with a clock of their own: each frame comes a millisecond after the last.
+
+    Every verdict and every sample is checked here; `check()` holds the counters to account.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.now_ns = START_NS
+        self.run = 0
+        """Frames run since the reset."""
+        self.received = 0
+        """Samples read since the reset."""
+        self._frames: dict[int, list[bytes]] = {}
+
+    def reset(self, **settings: int) -> None:
+        """Empty tables, zero counters, two deckies of each family."""
+        maps = self.loaded.maps
+        for name in CLEARED:
+            for key, _ in list(maps[name].items()):
+                maps[name].delete(key)
+        for name in ZEROED:
+            empty = bytes(maps[name].value_size)
+            for key, value in list(maps[name].items()):
+                if value != empty:
+                    maps[name].update(key, empty)
+        maps["counters"].update(ZERO, bytes(maps["counters"].value_size))
+        tables = Tables(maps)
+        addresses = [parse_address(one) for one in (DECKY, DECKY_B, DECKY6, DECKY6_B)]
+        tables.deckies.replace([Decky("decky", one).packed for one in addresses])
+        self.settings(**settings)
+        self.loaded.rings.drain()
+        self.now_ns, self.run, self.received = START_NS, 0, 0
+        self._frames.clear()
+
+    def settings(self, **changes: int) -> None:
+        self.loaded.maps["settings"].update(ZERO, abi.SETTINGS.build({**SETTINGS, **changes}))
+
+    def feed(self, *steps: bytes | Wait, egress: bool = False, **context: int) -> None:
+        """Runs frames, each a millisecond after the one before or after a Wait."""
+        program = self.loaded.programs["tc_egress" if egress else "tc_ingress"]
+        waited = None
+        for step in steps:
+            if isinstance(step, Wait):
+                waited = step.ns
+                continue
+            self.now_ns += MS if waited is None else waited
+            waited = None
+            self._frames.setdefault(self.now_ns, []).append(step)
+            verdict = program.test_run(step, tstamp=self.now_ns, **context).verdict
+            assert verdict == -1, "TC_ACT_UNSPEC: the frame passes on to other programs"
+            self.run += 1
+
+    def samples(self) -> list[Sample]:
+        """What the rings hold, decoded, and each found true to its frame."""
+        found = []
+        for _, data in self.loaded.rings.drain():
+            self.received += 1
+            sample = decode(data)
+            self._check_sample(sample, data)
+            found.append(sample)
+        return found
+
+    def emitted(self) -> str:
+        """The samples in words, for instance ``syn handshake segment:200 end:fin``."""
+        return " ".join(map(word, self.samples()))
+
+    def counters(self) -> dict[str, int]:
+        """Those that are not zero."""
+        sums = dict.fromkeys(abi.COUNTERS, 0)
+        for value in self.loaded.maps["counters"].lookup_cpus(ZERO):
+            counts = abi.SCHEMAS["counters"].parse(value)
+            for name in abi.COUNTERS:
+                sums[name] += counts[name]
+        return {name: count for name, count in sums.items() if count}
+
+    def raised(self) -> dict[str, int]:
+        """counters() without those of the samples, which check() proves."""
+        return {name: n for name, n in self.counters().items() if not name.startswith("samples_")}
+
+    def table(self, name: str) -> list[Any]:
+        """The values of half_open, flows or midstream, as construct's containers."""
+        schema = HALF_OPEN if name == "half_open" else FLOW
+        return [schema.parse(value) for _, value in self.loaded.maps[name].items()]
+
+    def flow(self) -> Any:
+        """The only entry of flows."""
+        (flow,) = self.table("flows")
+        return flow
+
+    def client_side(self) -> Any:
+        """What the only flow's client sent."""
+        totals = self.flow().totals
+        return totals.side[totals.client]
+
+    def server_side(self) -> Any:
+        """What the only flow's server sent."""
+        totals = self.flow().totals
+        return totals.side[1 - totals.client]
+
+    def sizes(self) -> tuple[int, int, int]:
+        """Entries in half_open, flows and midstream."""
+        half_open, flows, midstream = (
+            len(self.table(n)) for n in ("half_open", "flows", "midstream")
+        )
+        return half_open, flows, midstream
+
+    def check(self) -> None:
+        """Conservation: every frame is in one counter, every sample is sent or counted lost."""
+        self.samples()
+        assert_conserved(self.counters(), self.run, self.received)
+
+    def forget(self) -> None:
+        """Drops the frames kept for comparison with samples that are yet to come."""
+        self._frames.clear()
+
+    def _check_sample(self, sample: Sample, data: bytes) -> None:
+        head = SAMPLE_HEAD.parse(data)
+        frames = self._frames[head.time_ns]
+        assert head.sender in (0, 1)
+        assert head.client in (0, 1, abi.CLIENT_UNKNOWN)
+        if isinstance(sample, SegmentSample):
+            end = head.payload_off + head.copied
+            copied = data[abi.SAMPLE_HEAD_BYTES : abi.SAMPLE_HEAD_BYTES + end]
+            assert 0 < len(sample.payload) == head.copied <= head.payload_len
+            assert any(frame[:end] == copied for frame in frames)
+            if sample.start_seq is not None:
+                # The first byte of a header may have come with an earlier segment.
+                offset = (sample.start_seq - sample.seq + 5) % 2**32
+                assert offset < head.copied + 5
+
+
+def assert_conserved(counters: Mapping[str, int], frames: int, received: int | None) -> None:
+    """`received` None: the rings were not read to their end."""
+    get = counters.get
+    assert sum(get(name, 0) for name in abi.FRAME_COUNTERS) == frames
+    wanted, submitted = get("samples_wanted", 0), get("samples_submitted", 0)
+    assert wanted == submitted + get("samples_lost", 0)
+    assert received is None or submitted == received
+    syn_outcomes = ("syn_retransmits", "syn_suppressed", "syn_over_budget")
+    syn_samples = get("frames_syn", 0) - sum(get(name, 0) for name in syn_outcomes)
+    assert 0 <= syn_samples <= wanted
+    assert get("flow_inserts", 0) + get("flow_reopened", 0) == get("handshakes", 0)
+
+
+def word(sample: Sample) -> str:
+    """One sample in a word."""
+    match sample:
+        case SynSample():
+            return "syn"
+        case HandshakeSample():
+            return "handshake"
+        case SegmentSample(payload=payload):
+            return f"segment:{len(payload)}"
+        case EndSample(record=record):
+            return f"end:{record.close}"
+
+
+def segments(samples: Iterable[Sample]) -> list[SegmentSample]:
+    return [sample for sample in samples if isinstance(sample, SegmentSample)]
+
+
+def pin() -> set[int]:
+    """Keeps this process on one CPU, so that samples arrive in the order of the frames.
+
+    Returns the CPUs that it could use before.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    return before
+
+
+def ports(key: bytes) -> tuple[int, int]:
+    """The ports in a struct flow_key, by end."""
+    low, high = unpack("!HH", key[32:36])
+    return low, high

@@ -1,0 +1,116 @@
+"""Replays frames through the real programs and pipeline, in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from deckwire.captures import CaptureError, CaptureFile, Frame
+from deckwire.clock import CaptureClock
+from deckwire.config import Settings
+from deckwire.deckies import Decky, Registry, parse_address
+from deckwire.events.event import Event
+from deckwire.kernel.loading import LoadRequest, load
+from deckwire.output.json_lines import JsonFormat
+from deckwire.output.sinks.fanout import Fanout
+from deckwire.resilience.containment import Containment
+from deckwire.runtime.assembly import Parts, assemble
+from deckwire.runtime.feed import RING_BYTES, Replay
+from deckwire.runtime.preparation import identifier, kernel_settings
+from tests.support.uncontained import Uncontained
+
+SETTINGS = Settings(dedup_ttl=0.0, raw_fingerprints=True)
+
+
+class _Collector(Fanout):
+    """An output that keeps the events themselves."""
+
+    def __init__(self) -> None:
+        super().__init__(JsonFormat(), [])
+        self.events: list[Event] = []
+
+    def offer(self, event: Event) -> bool:
+        self._form.line(event)
+        self.events.append(event)
+        self.end_sent += 1
+        return True
+
+
+class ReplayLab:
+    """The programs, loaded once; each replay starts from empty tables."""
+
+    def __init__(self, **request: object) -> None:
+        self._affinity = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(self._affinity)})
+        settings = kernel_settings(replace(SETTINGS, dedup_ttl=0.0))
+        self.loaded = load(
+            LoadRequest(replay_clock=True, settings=settings, ring_bytes=RING_BYTES, **request)  # type: ignore[arg-type]
+        )
+        self._identify = identifier(SETTINGS)
+        self.last: Parts | None = None
+        self.containment: Containment = Uncontained()
+        """A test of what is survived puts another here."""
+        self.replay: Replay | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.loaded.close()
+        os.sched_setaffinity(0, self._affinity)
+
+    def capture(
+        self, path: Path, deckies: Iterable[str], settings: Settings = SETTINGS
+    ) -> list[Event]:
+        """The events of a capture file, capture_stats not among them."""
+        with CaptureFile(path) as capture:
+            return self._run(capture, deckies, settings)
+
+    def frames(
+        self, frames: Iterable[Frame], deckies: Iterable[str], settings: Settings = SETTINGS
+    ) -> list[Event]:
+        """The events of frames made by a test."""
+        return self._run(frames, deckies, settings)
+
+    def _run(
+        self, frames: Iterable[Frame], deckies: Iterable[str], settings: Settings
+    ) -> list[Event]:
+        self._clear()
+        registry = Registry(Decky(f"d-{n}", parse_address(a)) for n, a in enumerate(deckies))
+        clock = CaptureClock()
+        collector = _Collector()
+        parts = assemble(
+            *(settings, self.loaded, registry, clock, collector, self._identify), self.containment
+        )
+        self.last = parts
+        self.replay = replay = Replay(
+            self.loaded, parts.pipeline, parts.intake, clock, self.containment
+        )
+        with suppress(CaptureError):
+            replay.run_frames(frames)
+        parts.pipeline.finish()
+        return collector.events
+
+    def _clear(self) -> None:
+        for name in ("deckies4", "deckies6", "half_open", "flows", "midstream"):
+            table = self.loaded.maps[name]
+            for key, _ in list(table.items()):
+                table.delete(key)
+        for name in ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget"):
+            table = self.loaded.maps[name]
+            empty = bytes(table.value_size)
+            for key, value in list(table.items()):
+                if value != empty:
+                    table.update(key, empty)
+        counters = self.loaded.maps["counters"]
+        counters.update(bytes(counters.key_size), bytes(counters.value_size))
