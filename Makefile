@@ -1,18 +1,25 @@
-# Everything a user needs: `sudo make demo` and `sudo make test` each work alone on a fresh machine.
+# `make help` lists the targets. `sudo make demo` and `sudo make test` each work on a fresh machine,
+# because both set up everything first.
 PYTHON  := /usr/bin/python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog logrotate iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: setup demo test test-oldest lint bench bench-flood clean fuzz differential \
+.PHONY: help setup demo test test-oldest lint bench bench-flood clean fuzz differential \
 	vm-test vm-matrix ci-vm vagrant-test
 
+## setup: install the Debian packages and make .venv (most targets do this first)
 setup: $(VENV)/.installed
 
-# The venv is Debian's own Python with its site packages, because BCC's bindings are a Debian package.
-# All else in it is the newest there is, whatever Debian's packages of it the machine has (test-oldest).
-# Byte code is made here, as pip does for what it copies: a service cannot write it beside the sources.
+## help: list the targets
+help:
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | \
+		awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+# The venv uses Debian's Python with its site packages, because BCC's bindings are a Debian package.
+# pip installs the newest version of everything else, also if Debian's package is on the machine.
+# The byte code is compiled here, because the service may not write next to the sources.
 $(VENV)/.installed: pyproject.toml Makefile
 	@for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then $(APTGET) update -qq && $(APTGET) install -y -qq --no-install-recommends $$missing; fi
@@ -21,63 +28,78 @@ $(VENV)/.installed: pyproject.toml Makefile
 	$(BIN)/python -m compileall -q agent
 	@touch $@
 
+## demo: attack a lab in network namespaces and show the events
 demo: setup
 	$(BIN)/deckwire demo
 
+## test: run the whole test suite
 test: setup
 	$(BIN)/python -m pytest
 
-# The tests that need no live traffic, with the oldest packages that pyproject.toml allows: Debian 12's,
-# unpacked into .oldest and installed nowhere. ARGS are pytest's.
+## test-oldest: run the tests without live traffic with the oldest allowed Python packages
+# These are Debian 12's, unpacked into .oldest but not installed. ARGS are arguments for pytest.
 test-oldest: setup
 	$(BIN)/python tests/oldest.py $(ARGS)
 
+# Private words of this project for things that have a standard name (docs/development.md).
+PRIVATE_WORDS := tell|tells|telling|told|teller|stray|strays|hides|hiding|sketch|beside
+## lint: check style, types, imports and words
 lint: setup
-	$(BIN)/ruff check agent tests
-	$(BIN)/ruff format --check agent tests
+	$(BIN)/ruff check agent tests bench
+	$(BIN)/ruff format --check agent tests bench
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	! git grep -nwiE '$(PRIVATE_WORDS)' -- agent bench bpf docs tests/netns tests/vm vagrant \
+		README.md CHANGELOG.md
 	clang-format --dry-run -Werror bpf/*.c bpf/*.h
 
-# Coverage-guided fuzzing of every parser (docs/fuzzing.md); TARGET=records runs one harness alone.
+## fuzz: fuzz every parser with coverage (SECONDS=600, TARGET=records for one parser)
+# docs/fuzzing.md has the targets.
 SECONDS ?= 600
 fuzz: setup
-	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
 
-# Our JA3 and JA3S against tshark's, on generated hellos and on those of real TLS libraries.
+## differential: compare JA3 and JA3S with tshark's (CASES=5000)
+# The hellos are generated, or come from real TLS libraries.
 CASES ?= 5000
 differential: setup
 	$(APTGET) install -y -qq --no-install-recommends tshark gnutls-bin libnss3-tools golang-go
 	$(BIN)/python -m pip install -q --disable-pip-version-check rtls==2026.9.21
-	$(BIN)/python tests/differential/run.py --cases $(CASES)
+	$(BIN)/python -m tests.differential.run --cases $(CASES)
 
-# What it costs, against no agent and a no-op program (docs/performance.md); needs a quiet machine.
-# JSON=file keeps the results, PARTS="programs rtt" measures these alone. The sniffers that it
-# compares with (tcpdump, p0f) are used where they are installed. Byte code anew: a source that was
-# edited since would be compiled at each measured start.
+## bench: measure what Deckwire costs (PARTS="programs rtt" for some, JSON=FILE keeps the results)
+# It compares with no agent, with a no-op program and with installed sniffers (tcpdump, p0f). It
+# needs a machine that does nothing else (docs/performance.md). The byte code is compiled again,
+# because an edited source would be compiled at each measured start.
 bench: setup
 	$(BIN)/python -m compileall -q agent
-	$(BIN)/python tests/bench/run.py $(addprefix --json ,$(JSON)) $(addprefix --only ,$(PARTS))
+	$(BIN)/python -m bench.run $(addprefix --json ,$(JSON)) $(addprefix --only ,$(PARTS))
 
-# The same under floods, with 100,000 connections, and for MINUTES of mixed traffic.
+## bench-flood: measure under floods and for MINUTES=10 of mixed traffic (PARTS, JSON as in bench)
 MINUTES := 10
 bench-flood: setup
-	$(BIN)/python tests/bench/flood.py --minutes $(MINUTES) $(addprefix --json ,$(JSON)) \
+	$(BIN)/python -m bench.flood --minutes $(MINUTES) $(addprefix --json ,$(JSON)) \
 		$(addprefix --only ,$(PARTS))
 
-# The tests of tests/vm/suite.sh on Debian's kernels in virtual machines (docs/kernels.md):
-# KERNEL=all, or a list of 5.10, 6.12 and the like; 6.12@trixie has the user space of that Debian.
-# vm-matrix runs all of them and writes the tables there; ci-vm is the short form for every change.
+## vm-test: test Debian's kernels in virtual machines (KERNEL=all, or KERNEL="5.10 6.12@trixie")
+# The tests are those of tests/vm/suite.sh. 6.12@trixie has the user space of that Debian release.
 KERNEL ?= all
 vm-test: setup
-	vagrant/vm-test.sh full $(KERNEL)
-vm-matrix: setup
-	JOBS=2 vagrant/vm-test.sh -w docs/kernels.md full all
-ci-vm: setup
-	JOBS=2 vagrant/vm-test.sh quick 5.10 6.12
+	tests/vm/vm-test.sh full $(KERNEL)
 
-# A whole machine by `vagrant up`, attacked and checked, with a box made here (docs/vagrant.md).
+## vm-matrix: test all kernels and write the tables of docs/kernels.md
+vm-matrix: setup
+	JOBS=2 tests/vm/vm-test.sh -w docs/kernels.md full all
+
+## ci-vm: test an old and a new kernel in short form, for every change
+ci-vm: setup
+	JOBS=2 tests/vm/vm-test.sh quick 5.10 6.12
+
+## vagrant-test: bring up a machine with vagrant, attack it and check its events
+# The box is made on this machine (docs/vagrant.md).
 vagrant-test: setup
 	vagrant/vagrant-test.sh
 
+## clean: remove .venv, .oldest and the build files
 clean:
 	rm -rf $(VENV) .oldest build dist agent/*.egg-info

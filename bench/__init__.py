@@ -1,1 +1,1 @@
-"""Measurements on a lab of their own, each against baselines of the same run."""
+"""Measurements in a lab of their own, each against baselines of the same run."""

@@ -1,8 +1,8 @@
-"""Bulk traffic: the throughput that is left when it is unpaced, the CPU it costs when it is paced.
+"""Bulk traffic: the throughput that remains if unpaced, and the CPU it costs if paced.
 
-A round lets every observer watch one transfer, and begins with another of them each time. Ratios
-and differences are taken within a round, against its transfer without any agent: so a machine that
-becomes slower or faster from one minute to the next does not show.
+In each round every observer watches one transfer. The order changes from round to round. Ratios and
+differences are taken within a round, against its transfer without an agent. So a machine that slows
+down for a minute does not distort one row of the table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deckwire.lab.servers import is_listening
 
 THROUGHPUT, CPU = "bulk throughput, unpaced", "CPU added per GB of bulk, paced"
 FRAMES = {True: "super-packets", False: "MTU-size frames"}
-"""By the lab's offloads."""
+"""What the lab sends with offloads on, and off."""
 
 _PORT = 5_201
 _GOALS = {
@@ -31,7 +31,7 @@ _GOALS = {
     (THROUGHPUT, False): Goal("≥", 0.90),
 }
 _PACE = {True: "4G", False: "1G"}
-"""Bits a second: well below what either kind of frames reaches unpaced."""
+"""Bits a second. Both are well below the unpaced throughput of their kind of frame."""
 
 
 class Transfer(NamedTuple):
@@ -43,7 +43,7 @@ class Transfer(NamedTuple):
 
 
 def measure(lab: Lab, rounds: int, seconds: int, gigabytes: float, *, offloads: bool) -> list[Line]:
-    """Both figures, unpaced for `seconds` and paced for `gigabytes` a transfer."""
+    """Measure unpaced transfers of `seconds` each and paced transfers of `gigabytes` each."""
     lab.set_offloads(offloads)
     names = [NONE, NOOP, DECKWIRE, *observers.installed()]
     unpaced = interleaved(lab, names, rounds, ["-t", str(seconds)])
@@ -58,7 +58,7 @@ def measure(lab: Lab, rounds: int, seconds: int, gigabytes: float, *, offloads: 
 def interleaved(
     lab: Lab, names: Sequence[str], rounds: int, options: Sequence[str]
 ) -> dict[str, list[Transfer]]:
-    """The transfers of each observer, one a round; `names` may have options for our agent."""
+    """Transfers of each observer, one a round. A name may carry options for the agent."""
     found: dict[str, list[Transfer]] = defaultdict(list)
     for number in range(rounds):
         for at in range(len(names)):
@@ -72,7 +72,7 @@ def interleaved(
 def throughput_lines(
     found: dict[str, list[Transfer]], offloads: bool, section: str = THROUGHPUT
 ) -> list[Line]:
-    """Of each observer the share of the throughput without one."""
+    """The throughput with each observer, as a share of the throughput without one."""
     none = [transfer.bits_per_second for transfer in found[NONE]]
     gigabits = Spread.of(none).median / 1e9
     lines = []
@@ -113,7 +113,7 @@ def _cpu_lines(found: dict[str, list[Transfer]], offloads: bool) -> list[Line]:
         if name == NONE:
             continue
         spread = added(name)
-        # The noise of a no-op program is where its own figure may lie.
+        # The goal allows for the noise that a no-op program shows.
         goal = Goal("≤", max(noop.median, 0.0) + 0.1) if name == DECKWIRE and not offloads else None
         lines.append(
             Line(
@@ -131,7 +131,7 @@ def _cpu_lines(found: dict[str, list[Transfer]], offloads: bool) -> list[Line]:
 
 
 def transfer(lab: Lab, decky: Node, options: Sequence[str]) -> Transfer:
-    """One by iperf3 with these options, from the client to the decky."""
+    """Run iperf3 with these options from the client to the decky."""
     server = lab.popen(
         decky, ["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

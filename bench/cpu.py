@@ -1,8 +1,9 @@
 """How much CPU time was used, and which CPU a process may use.
 
-The machine's own use is whatever was not idle. With dynamic ticks (CONFIG_NO_HZ) the kernel takes
-the idle time of a CPU from the clock at each entry and exit, interrupts in between excluded; times
-of user, system and softirq are mere samples of the tick and are not used here.
+The use of the whole machine is all time that was not idle. With dynamic ticks (CONFIG_NO_HZ) the
+kernel reads the clock when a CPU becomes idle and when it stops being idle, and leaves out
+interrupts in between. The user, system and softirq times are only sampled at each tick, so they are
+not used here.
 """
 
 from __future__ import annotations
@@ -12,27 +13,21 @@ import time
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_IDLE, _IOWAIT, _STEAL = 4, 5, 8
+_IDLE, _IOWAIT = 4, 5
 """Words in the first line of /proc/stat."""
 
 ALL = os.sched_getaffinity(0)
 CLIENTS = {min(ALL)}
 """The CPU of load generators and clients."""
 SERVERS = {max(ALL)}
-"""The CPU of servers: another one where there are two. Agents and sniffers go where the scheduler
-sends them."""
+"""The CPU of servers: another one if there are two. The scheduler places agents and sniffers."""
 
 
 def busy_seconds() -> float:
-    """CPU time of all CPUs together that was not idle, since some moment; within 10 ms a CPU."""
+    """Busy time of all CPUs together since a fixed moment, exact to 10 ms a CPU."""
     words = _stat()
     elapsed = time.monotonic() * _online()
     return elapsed - (words[_IDLE] + words[_IOWAIT]) / _TICKS
-
-
-def stolen_seconds() -> float:
-    """CPU time that the hypervisor gave to others."""
-    return _stat()[_STEAL] / _TICKS
 
 
 def process_seconds(pid: int) -> float:
@@ -41,7 +36,7 @@ def process_seconds(pid: int) -> float:
 
 
 def pin(pid: int, cpus: set[int]) -> None:
-    """The process (0: the calling thread) runs on these CPUs alone."""
+    """Let the process run on these CPUs only. 0 is the calling thread."""
     os.sched_setaffinity(pid, cpus)
 
 

@@ -1,7 +1,7 @@
-"""A hundred thousand connections at once, whose packets are made by hand.
+"""A hundred thousand open connections at once, made of prepared frames.
 
-Both ends' frames enter by the client's wire, as on a mirror port, so that no kernel has to hold the
-connections; their decky is an address that nobody has.
+The frames of both ends enter by the client's wire, as on a mirror port. So no kernel has to hold
+the connections. Their decky is an address that no node has.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 
-from bench import beside
+from bench import real_sessions
 from bench.figures import Goal, Line, Spread, ratio
 from bench.observers import Agent
 from bench.packets import Burst, source_address
@@ -20,26 +20,26 @@ SECTION = "connections at once"
 GHOST = "198.18.9.9"
 
 _FRAMES = 4
-"""Of each connection: the handshake and one segment of data."""
+"""Frames of each connection: the handshake and one segment of data."""
 _TICK_SECONDS = 0.01
 _REST_SECONDS = 10.0
 
 
 def measure(lab: Lab, sessions: int, connections: int, rate: int) -> list[Line]:
-    """`connections` begun at `rate` a second, then `sessions` real ones beside them."""
+    """Open `connections` at `rate` a second, then make `sessions` real ones meanwhile."""
     real = lab.deckies[1]
     burst = Burst(lab, _frames(connections))
     agent = Agent(lab, ["--dedup-ttl", "0", "--decky", f"{GHOST}=ghost"])
     try:
         resident, maps, own = agent.resident_bytes(), agent.map_bytes(), agent.seconds()
         _paced(burst, rate)
-        agent.wait_for(lambda told: told["tcp_handshake"] >= connections, 20)
+        agent.wait_for(lambda counts: counts["tcp_handshake"] >= connections, 20)
         begun = agent.seconds() - own
-        told = agent.counted()["tcp_handshake"]
+        handshakes = agent.counted()["tcp_handshake"]
         own = agent.seconds()
         time.sleep(_REST_SECONDS)
         rest = (agent.seconds() - own) / _REST_SECONDS
-        outcome = beside.attacked(lab, agent, real, sessions, _rest)
+        outcome = real_sessions.under_attack(lab, agent, real, sessions, _rest)
         sums = agent.stop()
     finally:
         burst.close()
@@ -49,20 +49,21 @@ def measure(lab: Lab, sessions: int, connections: int, rate: int) -> list[Line]:
         name == "tcp_flow_timing" and fields["dst_ip"] == GHOST for name, fields in agent.events()
     )
     return [
-        _share("handshakes told", told, connections),
+        _share("handshakes reported", handshakes, connections),
         _share("connections entered in the table", min(sums["flow_inserts"], connections),
                connections),
-        _share("ends told when the agent is stopped", ended, connections),
+        _share("ends reported when the agent stops", ended, connections),
         Line(
             SECTION,
-            "CPU of the agent while all of them rest",
+            "CPU of the agent while all of them are idle",
             Spread.of([rest]),
             "CPUs",
-            f"while they begin {begun * rate / connections:.2f} CPUs",
+            f"while they open {begun * rate / connections:.2f} CPUs",
             begun * rate / connections,
             ratio(rest, begun * rate / connections),
         ),
-        *beside.lines(SECTION, f"beside {connections:,} connections", real, agent, outcome),
+        *real_sessions.lines(SECTION, f"with {connections:,} connections open", real, agent,
+                             outcome),
     ]  # fmt: skip
 
 

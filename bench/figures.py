@@ -1,4 +1,4 @@
-"""Figures as they are told: a median with its spread, a baseline, a ratio, a goal."""
+"""A measured figure: a median with its spread, a baseline, a ratio and a goal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 
 class Spread(NamedTuple):
-    """A median and the lowest and highest value it was taken from."""
+    """The median of some values, with the lowest and the highest of them."""
 
     median: float
     low: float
@@ -24,7 +24,7 @@ class Spread(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What a figure is to reach."""
+    """The limit that a figure must keep."""
 
     relation: Literal["≤", "≥"]
     value: float
@@ -35,14 +35,14 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the results."""
+    """One row of the results."""
 
     section: str
     what: str
     measured: Spread
     unit: str
     baseline: str
-    """What the ratio is against."""
+    """What the figure is compared with, in words."""
     baseline_value: float
     """The median of the baseline, in the same unit unless `baseline` says another."""
     ratio: float
@@ -51,14 +51,14 @@ class Line:
 
     @property
     def outcome(self) -> str:
-        """``ok``, ``not`` or nothing, where there is no goal."""
+        """``ok`` or ``not``; empty if there is no goal."""
         if self.goal is None:
             return ""
         return "ok" if self.goal.reached(self.measured.median) else "not"
 
 
 def ratio(figure: float, baseline: float) -> float:
-    """Their quotient; infinite where the baseline is nothing."""
+    """The quotient; infinite if the baseline is zero."""
     return figure / baseline if baseline else float("inf")
 
 
@@ -88,13 +88,13 @@ def markdown(lines: Sequence[Line]) -> str:
 
 
 def write_json(path: Path, machine: Mapping[str, object], lines: Sequence[Line]) -> None:
-    """The same for programs: the machine, and every line with its outcome."""
-    told = [{**_plain(line), "outcome": line.outcome} for line in lines]
-    path.write_text(json.dumps({"machine": machine, "lines": told}, indent=1) + "\n")
+    """Write the machine and every row with its outcome as JSON."""
+    rows = [{**_plain(line), "outcome": line.outcome} for line in lines]
+    path.write_text(json.dumps({"machine": machine, "lines": rows}, indent=1) + "\n")
 
 
 def shown(value: float) -> str:
-    """Three digits that count, without an exponent."""
+    """Three significant digits, without an exponent."""
     if value == 0 or abs(value) >= 1_000:
         return f"{value:,.0f}"
     if abs(value) >= 100:
@@ -107,7 +107,7 @@ def shown(value: float) -> str:
 
 
 def _plain(line: Line) -> dict[str, object]:
-    told = asdict(line)
-    told["measured"] = line.measured._asdict()
-    told["goal"] = line.goal._asdict() if line.goal else None
-    return told
+    row = asdict(line)
+    row["measured"] = line.measured._asdict()
+    row["goal"] = line.goal._asdict() if line.goal else None
+    return row

@@ -1,6 +1,7 @@
-"""What an attacker can do to Deckwire at full speed, on a lab of its own, beside real sessions.
+"""Measure Deckwire under floods at full speed, while clients make real TLS sessions.
 
-Markdown goes to standard output, JSON to the file of --json. Needs root.
+The measurements run in a lab of their own. Markdown goes to standard output, JSON to the file of
+--json. Needs root.
 """
 
 from __future__ import annotations
@@ -10,11 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
-
-# The tests are no installed package.
-from bench import (  # noqa: E402
+from bench import (
     crowd,
     flood_handshake,
     flood_hello,
@@ -24,17 +21,17 @@ from bench import (  # noqa: E402
     machine,
     soak,
 )
-from bench.figures import Line, markdown, write_json  # noqa: E402
-from deckwire.lab import Lab  # noqa: E402
+from bench.figures import Line, markdown, write_json
+from deckwire.lab import Lab
 
 SOURCES = 250
-"""Addresses of the client, each a source of its own."""
+"""Addresses of the client. Each one is a separate source."""
 HANDSHAKE_SOURCES = 600, 4_000
-"""Of a flood of completed handshakes: each of them far from its share of the table."""
+"""Sources of a flood of completed handshakes. None comes near its share of the table."""
 
 
 def main() -> int:
-    """The exit status: 0 also where a goal was not reached, which the table says."""
+    """Run the parts and return 0, also if a goal was missed: the table shows that."""
     arguments = _arguments()
     quick = arguments.quick
     about = machine.describe()
@@ -72,15 +69,21 @@ def _handshakes(lab: Lab, quick: bool) -> list[Line]:
 
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="results for programs")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the results to FILE as JSON"
+    )
     parser.add_argument(
         "--only",
         action="append",
         choices=("syn", "hello", "memory", "crowd", "handshake", "soak"),
-        help="only this part",
+        help="run only this part; may be repeated",
     )
-    parser.add_argument("--minutes", type=float, default=10, help="length of the soak")
-    parser.add_argument("--quick", action="store_true", help="small: no figures to quote")
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="length of the soak in minutes (default 10)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small floods, as a check: do not quote the figures"
+    )
     return parser.parse_args(argv)
 
 

@@ -1,7 +1,7 @@
-"""Completed handshakes from many sources, until their table evicts, and real sessions after them.
+"""Completed handshakes from many sources until their table evicts, then real sessions.
 
-Both ends' frames enter by the client's wire, as on a mirror port. Half of the sources are IPv6,
-each in a /64 of its own. The agent runs with its default settings.
+The frames of both ends enter by the client's wire, as on a mirror port. Half of the sources are
+IPv6, each in its own /64. The agent runs with its default settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.bpf_frames import LINUX_OPTIONS, Talk
 
 SECTION = "floods of completed handshakes"
 GHOST, GHOST6 = "198.18.9.9", "2001:db8::9:9"
-"""Deckies that nobody is."""
+"""Deckies whose addresses no node has."""
 
 _FRAMES = 3
 _TICK_SECONDS = 0.01
@@ -30,9 +30,9 @@ _STOP_SECONDS = 60.0
 
 
 def measure(lab: Lab, sources: int, rate: int, seconds: int, sessions: int) -> list[Line]:
-    """`rate` handshakes a second for `seconds` from `sources`, then `sessions` real TLS sessions.
+    """Send `rate` handshakes a second for `seconds` from `sources`, then make real TLS sessions.
 
-    Each of them comes from another address of the lab's client, of both families in turn.
+    Each session comes from another address of the lab's client. IPv4 and IPv6 take turns.
     """
     what = f"{rate * seconds:,} handshakes from {sources:,} sources"
     bursts = [
@@ -63,10 +63,10 @@ def measure(lab: Lab, sources: int, rate: int, seconds: int, sessions: int) -> l
     return [
         _line(f"sessions reported whole, after {what}", _whole(reported), sessions, "", each),
         _line(f"exit status, after {what}", status, 0, "at most", note),
-        _line(f"failures of its own counted, {what}", failures, 0, "at most", ""),
-        Line(SECTION, f"handshakes a second, {what}", Spread.of([rate * seconds / took]), "",
+        _line(f"internal failures counted, after {what}", failures, 0, "at most", ""),
+        Line(SECTION, f"handshakes a second, in {what}", Spread.of([rate * seconds / took]), "",
              f"{rate:,} wanted", rate, ratio(seconds, took), None, lost),
-        Line(SECTION, f"CPU of the agent, {what}", Spread.of([share]), "CPUs",
+        Line(SECTION, f"CPU of the agent, during {what}", Spread.of([share]), "CPUs",
              f"resident before {before / 1e6:.1f} MB", before / 1e6, ratio(resident, before)),
     ]  # fmt: skip
 
@@ -95,7 +95,7 @@ def _frames(first: int, count: int, sources: int) -> list[bytes]:
 
 
 def _paced(bursts: list[Burst], rate: int) -> float:
-    """Sends all of them: seconds that it took."""
+    """Send all frames and return the seconds that this took."""
     step = max(round(rate * _TICK_SECONDS), 1) * _FRAMES
     started = due = time.monotonic()
     for burst in bursts:
@@ -107,7 +107,7 @@ def _paced(bursts: list[Burst], rate: int) -> float:
 
 
 def _visit(lab: Lab, decky: Node, sessions: int) -> list[str]:
-    """One TLS session from each of so many addresses of the client."""
+    """Make one TLS session from each of `sessions` addresses of the client."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -126,7 +126,7 @@ def _visit(lab: Lab, decky: Node, sessions: int) -> list[str]:
 
 
 def _reported(agent: Agent, addresses: list[str]) -> dict[str, set[str]]:
-    """Of which of these sources each of the events was emitted."""
+    """For each event, the sources among `addresses` for which it was emitted."""
     found: dict[str, set[str]] = {name: set() for name in _REPORTED}
     for name, fields in agent.events():
         if name in found:
@@ -135,5 +135,5 @@ def _reported(agent: Agent, addresses: list[str]) -> dict[str, set[str]]:
 
 
 def _whole(reported: dict[str, set[str]]) -> int:
-    """Sources of which all of them were."""
+    """The number of sources for which every event was emitted."""
     return len(set.intersection(*reported.values()))

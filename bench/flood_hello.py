@@ -1,4 +1,4 @@
-"""Floods of ClientHellos from many sources, each meant to be dear to whoever reads them."""
+"""Floods of ClientHellos from many sources, each made to be costly to read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from bench import beside, cpu
+from bench import cpu, real_sessions
 from bench.figures import Line
 from bench.observers import Agent
 from deckwire.lab import Lab, Node
@@ -29,17 +29,20 @@ from deckwire.limits import CERTIFICATES
 SECTION = "floods of hellos"
 PORT = 8_443
 HELD = 2_000
-"""Connections that are held open at once with a hello that never ends."""
+"""Connections held open at once, each with a hello that never ends."""
 
 _HELLO_BYTES = 517
 _LARGEST = _RECORD = 16_384
 _SERIAL = bytes.fromhex("1122334455667788")
 _NAMES = 20
-"""Of each certificate."""
+"""Subject alternative names of each certificate."""
 
 
 def measure(lab: Lab, sessions: int) -> list[Line]:
-    """Each kind beside `sessions` real ones; the lab's client has many addresses."""
+    """Run each kind of flood while a client makes `sessions` real TLS sessions.
+
+    The lab's client needs many addresses.
+    """
     target, real = lab.deckies[0], lab.deckies[1]
     sink = lab.popen(target, [sys.executable, str(Path(__file__).parent / "sink.py"), str(PORT)])
     cpu.pin(sink.pid, cpu.SERVERS)
@@ -52,16 +55,16 @@ def measure(lab: Lab, sessions: int) -> list[Line]:
         def run(over: threading.Event, attack: Attack = attack, made: Iterator[int] = made) -> None:
             attack(_sockets(lab, target, made), over)
 
-        outcome = beside.attacked(lab, agent, real, sessions, run)
+        outcome = real_sessions.under_attack(lab, agent, real, sessions, run)
         agent.stop()
-        lines += beside.lines(SECTION, f"beside {next(made):,} {what}", real, agent, outcome)
+        lines += real_sessions.lines(SECTION, f"during {next(made):,} {what}", real, agent, outcome)
     sink.terminate()
     sink.wait()
     return lines
 
 
 Attack = Callable[[Iterator[socket.socket], threading.Event], None]
-"""Takes connections and uses them until the event is set."""
+"""A function that takes connections and uses them until the event is set."""
 
 
 def _sockets(lab: Lab, target: Node, made: Iterator[int]) -> Iterator[socket.socket]:
@@ -69,7 +72,7 @@ def _sockets(lab: Lab, target: Node, made: Iterator[int]) -> Iterator[socket.soc
     for source in itertools.cycle(lab.client.ipv4):
         connection = lab.client.connect(target.v4, PORT, source)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Reset when closed: ports are short in a flood.
+        # Close with a reset: a flood would soon use up all ports in TIME-WAIT.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
         next(made)
         yield connection
@@ -111,7 +114,7 @@ def _large(connections: Iterator[socket.socket], over: threading.Event) -> None:
 
 
 def _chains(connections: Iterator[socket.socket], over: threading.Event) -> None:
-    """Certificates that nobody has seen before, as many as are read of one message."""
+    """New certificates every time, as many as the agent reads from one message."""
     hello, template = client_hello(_HELLO_BYTES), _certificate()
     while not over.is_set():
         with next(connections) as connection:
@@ -146,7 +149,7 @@ def client_hello(size: int) -> bytes:
 
 
 def _certificate() -> bytes:
-    """One whose serial number is `_SERIAL`, self-signed, with a key that is cheap to make."""
+    """A self-signed certificate with the serial number `_SERIAL` and an EC key, cheap to make."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bomb.example.test")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), int.from_bytes(_SERIAL))
@@ -157,7 +160,7 @@ def _certificate() -> bytes:
 
 
 def _certificate_records(template: bytes) -> bytes:
-    """A Certificate message (RFC 5246, 7.4.2) of copies with serial numbers of their own."""
+    """A Certificate message (RFC 5246, 7.4.2) of copies, each with its own serial number."""
     chain = b""
     for _ in range(CERTIFICATES):
         certificate = template.replace(_SERIAL, b"\x11" + random.randbytes(len(_SERIAL) - 1))

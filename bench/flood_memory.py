@@ -1,8 +1,8 @@
-"""What floods from spoofed sources leave in the agent's memory, with its default settings.
+"""The memory that floods from spoofed sources cost the agent, with its default settings.
 
-Each packet opens a dedup window of its own: this is what all that is kept by source costs. SYNs go
-to a decky that answers them; ClientHellos belong to no connection whose start was seen, and go to
-an address that nobody has, so that no reset ends what the agent keeps of them.
+Each packet opens its own suppression window, so this is the cost of everything kept by source. SYNs
+go to a decky that answers them. ClientHellos are mid-stream and go to an address that no node has:
+there no reset ends the connection in the agent's tables.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from socket import AF_INET, AF_INET6, inet_pton
 from struct import pack
 
-from bench.beside import LOSSES
 from bench.figures import Goal, Line, Spread, ratio
 from bench.flood_hello import client_hello
 from bench.observers import Agent
 from bench.packets import Burst, link_address
+from bench.real_sessions import LOSSES
 from deckwire.lab import Lab
 
 SECTION = "memory after floods, default settings"
@@ -33,9 +33,9 @@ _SYN, _PSH_ACK = 0x02, 0x18
 _ETH_IPV4, _ETH_IPV6, _TCP = 0x0800, 0x86DD, 6
 _HELLO_BYTES = 517
 _LONGEST_NAME = 253
-"""Of a host (RFC 1035, 3.1), in text."""
+"""Characters of the longest host name (RFC 1035, 3.1)."""
 _OPTIONS = bytes.fromhex("020405b40402080a000010010000000001030307")
-"""Linux's: MSS, SACK, timestamps, NOP, window scale."""
+"""The options of Linux: MSS, SACK, timestamps, NOP, window scale."""
 _GOAL = Goal("≤", 70)
 
 Segment = tuple[int, bytes, bytes]
@@ -43,9 +43,9 @@ Segment = tuple[int, bytes, bytes]
 
 
 def measure(lab: Lab, seconds: float) -> list[Line]:
-    """Each kind for so long, each packet from a source of its own, IPv4 and IPv6 in turn."""
+    """Run each kind of flood for `seconds`. Each packet has its own source, v4 and v6 in turn."""
     target = lab.deckies[0]
-    # Answers to the spoofed sources go to the client, who drops them.
+    # Replies to the spoofed sources go to the client, which drops them.
     lab.run(target, ["ip", "-4", "route", "replace", "default", "via", lab.client.v4])
     lab.run(target, ["ip", "-6", "route", "replace", "default", "via", lab.client.v6])
     answering, silent = (target.v4, target.v6), (_GHOST4, _GHOST6)
@@ -93,12 +93,12 @@ def _line(
 
 
 def _frames(lab: Lab, make: Callable[[], Segment], v4: str, v6: str) -> Iterator[bytes]:
-    """To these two addresses, without end, checksums right; the same at each run."""
+    """Endless frames to these two addresses, with correct checksums, the same at each run."""
     link = link_address(lab, lab.deckies[0]) + link_address(lab, lab.client)
     server4, server6 = inet_pton(AF_INET, v4), inet_pton(AF_INET6, v6)
     chosen = random.Random(1)
     while True:
-        # 10.0.0.0/8 and 2001:db8:f000::/36: nobody of the lab is there.
+        # No node of the lab has an address in 10.0.0.0/8 or 2001:db8:f000::/36.
         source = b"\x0a" + chosen.randbytes(3)
         segment = _segment(source, server4, chosen.randbytes(10), *make())
         head = pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0x4000, 64, _TCP, 0)
@@ -135,7 +135,7 @@ def _equal_syns() -> Callable[[], Segment]:
 
 
 def _varied_syns() -> Callable[[], Segment]:
-    """Options without a length (NOP) and kinds that nobody knows: 40 bytes tell most of layouts."""
+    """SYNs with NOPs and unknown option kinds: most options fit into 40 bytes that way."""
     chosen = random.Random(2)
 
     def make() -> Segment:
@@ -153,14 +153,14 @@ def _equal_hellos() -> Callable[[], Segment]:
 
 
 def _varied_hellos() -> Callable[[], Segment]:
-    """Another server name, other cipher suites and extensions in each, 1,400 bytes long."""
+    """ClientHellos of 1,400 bytes, each with another name, cipher suites and extensions."""
     chosen = random.Random(3)
 
     def make() -> Segment:
         name = chosen.randbytes(_LONGEST_NAME).translate(_LETTERS)
         suites = chosen.randbytes(2 * 200)
         extensions = [pack("!HHHBH", 0, 5 + len(name), 3 + len(name), 0, len(name)) + name]
-        # Without a body, and of kinds beyond those assigned.
+        # Extensions without a body, of kinds that are not assigned.
         kinds = chosen.sample(range(20_000, 65_000), 120)
         extensions += [pack("!HH", kind, 0) for kind in kinds]
         body = b"".join(extensions)
@@ -180,8 +180,8 @@ _LETTERS = bytes(ord("a") + byte % 26 for byte in range(256))
 
 _KINDS: dict[str, tuple[Callable[[], Segment], bool]] = {
     "spoofed SYNs": (_equal_syns(), True),
-    "spoofed SYNs, each with options of its own,": (_varied_syns(), True),
-    "spoofed ClientHellos met mid-stream": (_equal_hellos(), False),
-    "spoofed ClientHellos met mid-stream, each another,": (_varied_hellos(), False),
+    "spoofed SYNs, each with different options,": (_varied_syns(), True),
+    "spoofed mid-stream ClientHellos": (_equal_hellos(), False),
+    "spoofed mid-stream ClientHellos, each different,": (_varied_hellos(), False),
 }
-"""What makes the segments, and whether an answer comes."""
+"""The maker of the segments, and whether a decky replies."""

@@ -1,11 +1,11 @@
-"""A SYN flood from spoofed sources, at the rate that the machine can send, beside real sessions."""
+"""A SYN flood from spoofed sources at full speed, while a client makes real TLS sessions."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-from bench import beside, cpu
+from bench import cpu, real_sessions
 from bench.figures import Goal, Line, Spread, ratio
 from bench.observers import Agent
 from bench.packets import Burst, spoofed_syns
@@ -17,16 +17,18 @@ HALF_OPEN = 65_536
 
 
 def measure(lab: Lab, sessions: int, sources: int) -> list[Line]:
-    """`sources` addresses, over and over, to a decky that answers them all."""
+    """Send SYNs from `sources` addresses again and again, to a decky that answers them all."""
     flooded, real = lab.deckies[0], lab.deckies[1]
-    # Answers to the spoofed sources go to the client, who drops them.
+    # Replies to the spoofed sources go to the client, which drops them.
     lab.run(flooded, ["ip", "route", "add", "default", "via", lab.client.v4])
     burst = Burst(lab, spoofed_syns(lab, flooded, sources))
     try:
         alone = _rate(burst)
         agent = Agent(lab, ["--dedup-ttl", "0"])
         with_agent = _rate(burst)
-        outcome = beside.attacked(lab, agent, real, sessions, lambda over: _flood(burst, over))
+        outcome = real_sessions.under_attack(
+            lab, agent, real, sessions, lambda over: _flood(burst, over)
+        )
         sums = agent.stop()
     finally:
         burst.close()
@@ -43,7 +45,7 @@ def measure(lab: Lab, sessions: int, sources: int) -> list[Line]:
         ),
         Line(
             SECTION,
-            "half-open attempts held at the end",
+            "half-open connections held at the end",
             Spread.of([held]),
             "",
             f"{sums['frames_syn']:,} SYNs counted",
@@ -51,7 +53,7 @@ def measure(lab: Lab, sessions: int, sources: int) -> list[Line]:
             ratio(held, sums["frames_syn"]),
             Goal("≤", HALF_OPEN),
         ),
-        *beside.lines(SECTION, "in the flood", real, agent, outcome),
+        *real_sessions.lines(SECTION, "in the flood", real, agent, outcome),
     ]
 
 

@@ -1,4 +1,4 @@
-"""TLS handshakes by `openssl s_time`: what they cost the agent, and whether all are told."""
+"""TLS handshakes by `openssl s_time`: their cost for the agent, and the share it reports."""
 
 from __future__ import annotations
 
@@ -17,58 +17,59 @@ from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import LabError
 from deckwire.lab.servers import openssl_server
 
-COST, TOLD = "CPU of the agent per TLS handshake", "handshakes told"
+COST, REPORTED = "CPU of the agent per TLS handshake", "handshakes reported"
 
 _EVERYTHING = ("--dedup-ttl", "0")
 _DRAIN_SECONDS = 10.0
 _LINGER_SECONDS = 10
-"""So long the agent keeps a connection that has ended."""
+"""How long the agent keeps a connection after its end."""
 
 
 class _Run(NamedTuple):
-    """Connections, one after the other as fast as one client makes them."""
+    """One run of connections, as fast as one client makes them one after the other."""
 
     connections: int
     agent_seconds: float
     """CPU time of the agent."""
     others_seconds: float
-    """Of the whole machine beside it: client, server, kernel."""
+    """CPU time of everything else on the machine: client, server, kernel."""
 
 
 def serve_tls(lab: Lab, decky: Node) -> None:
-    """A TLS server on the servers' CPU."""
+    """Start a TLS server on the CPU of servers."""
     certificate = make_certificate(lab.directory, decky.name, key="ec")
     process = openssl_server(lab, decky, certificate)
     cpu.pin(process.pid, cpu.SERVERS)
 
 
 def measure(lab: Lab, rounds: int, seconds: int, at_least: int) -> list[Line]:
-    """All figures; `seconds` a run for the costs, `at_least` handshakes for the shares."""
+    """Measure the costs in runs of `seconds`, and the shares over `at_least` handshakes."""
     decky = lab.deckies[1]
     serve_tls(lab, decky)
     return [
-        _cost(lab, decky, "TLS 1.3, everything told, dedup off", _EVERYTHING, Goal("≤", 0.25),
+        _cost(lab, decky, "TLS 1.3, all events emitted, dedup off", _EVERYTHING, Goal("≤", 0.25),
               ["-tls1_3"], rounds, seconds),
-        _cost(lab, decky, "TLS 1.2 with the certificate, everything told, dedup off", _EVERYTHING,
+        _cost(lab, decky, "TLS 1.2 with the certificate, all events emitted, dedup off",
+              _EVERYTHING,
               Goal("≤", 0.25), ["-tls1_2"], rounds, seconds),
         _cost(lab, decky, "one client again and again, dedup on", (), Goal("≤", 0.035),
               ["-tls1_3"], rounds, seconds),
-        *_shares(lab, decky, at_least, beside_bulk=False),
-        *_shares(lab, decky, at_least, beside_bulk=True),
+        *_shares(lab, decky, at_least, with_bulk=False),
+        *_shares(lab, decky, at_least, with_bulk=True),
     ]  # fmt: skip
 
 
 def shake_hands(lab: Lab, decky: Node, seconds: int, options: Sequence[str] = ()) -> int:
-    """New connections for about `seconds`: how many."""
+    """Make new connections for about `seconds` and return their number."""
     (processor,) = cpu.CLIENTS
     argv = ["taskset", "-c", str(processor), "openssl", "s_time", "-connect", f"{decky.v4}:443"]
     done = lab.run(
         lab.client, [*argv, "-new", "-time", str(seconds), *options], seconds=seconds + 30
     )
-    told = re.search(r"(\d+) connections in \d+ real seconds", done.stdout)
-    if told is None:
+    made = re.search(r"(\d+) connections in \d+ real seconds", done.stdout)
+    if made is None:
         raise LabError(f"openssl s_time: {done.stdout[-200:]}{done.stderr[-200:]}")
-    return int(told[1])
+    return int(made[1])
 
 
 def _cost(
@@ -84,7 +85,7 @@ def _cost(
     runs = []
     with watching(lab, "deckwire", agent_options) as agent:
         assert agent is not None
-        # A connection is forgotten ten seconds after its end: that is work too.
+        # The agent drops a connection ten seconds after its end. That work counts too.
         for _ in range(0, _LINGER_SECONDS if rounds > 1 else 0, seconds):
             shake_hands(lab, decky, seconds, client_options)
         for _ in range(rounds):
@@ -109,31 +110,31 @@ def _run(lab: Lab, decky: Node, agent: Agent, seconds: int, options: Sequence[st
     busy, own = cpu.busy_seconds(), agent.seconds()
     connections = shake_hands(lab, decky, seconds, options)
     others = cpu.busy_seconds() - busy - (agent.seconds() - own)
-    # What waits in the rings is part of the cost: the agent sleeps a tenth of a second at most.
+    # Samples still in the rings are part of the cost. The agent sleeps 0.1 s at most.
     time.sleep(0.5)
     return _Run(connections, agent.seconds() - own, others)
 
 
-def _shares(lab: Lab, decky: Node, at_least: int, *, beside_bulk: bool) -> list[Line]:
+def _shares(lab: Lab, decky: Node, at_least: int, *, with_bulk: bool) -> list[Line]:
     with watching(lab, "deckwire", _EVERYTHING) as agent:
         assert agent is not None
-        with bulk(lab, lab.deckies[0]) if beside_bulk else nullcontext():
+        with bulk(lab, lab.deckies[0]) if with_bulk else nullcontext():
             connections = 0
             while connections < at_least:
                 connections += shake_hands(lab, decky, 1)
-        agent.wait_for(lambda told: told["tls_session"] >= connections, _DRAIN_SECONDS)
+        agent.wait_for(lambda counts: counts["tls_session"] >= connections, _DRAIN_SECONDS)
         agent.stop()
-        # A client that uses a port again has two connections of one conn_id.
-        told = {
+        # A client may use a port twice: then two connections have the same conn_id.
+        reported = {
             name: len(
                 {(f["conn_id"], f["timestamp"]) for event, f in agent.events() if event == name}
             )
             for name in ("tls_client_hello", "tls_session")
         }
-    where = "beside unpaced bulk" if beside_bulk else "alone"
+    where = "with unpaced bulk" if with_bulk else "alone"
     return [
         Line(
-            TOLD,
+            REPORTED,
             f"{name} of {connections:,} handshakes, {where}",
             Spread.of([min(100 * count / connections, 100.0)]),
             "%",
@@ -142,5 +143,5 @@ def _shares(lab: Lab, decky: Node, at_least: int, *, beside_bulk: bool) -> list[
             ratio(count, connections),
             Goal("≥", 100),
         )
-        for name, count in told.items()
+        for name, count in reported.items()
     ]

@@ -1,7 +1,8 @@
-"""What a run of the programs takes in live traffic, by the kernel's own account.
+"""The time of a program run in live traffic, as the kernel accounts it.
 
-Test runs find everything in the caches; between two frames of real traffic the network stack uses
-them. The account itself (BPF_ENABLE_STATS) reads a clock twice a run, the no-op program's too.
+Test runs find everything in the CPU caches. Between two frames of real traffic the network stack
+uses the caches too. The accounting (BPF_ENABLE_STATS) reads the clock twice a run. The no-op
+program pays for that as well.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _ACCOUNT = re.compile(r"^run_time_ns:\s+(\d+)\nrun_cnt:\s+(\d+)$", re.MULTILINE)
 
 
 def measure(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
-    """Over MTU-size frames of one connection, which the lab is to send; unpaced, and paced."""
+    """Measure over MTU-size frames of one connection, unpaced and paced.
+
+    The caller turns the lab's offloads off before.
+    """
     size = str(round(gigabytes * 1e9))
     return [
         _line(lab, rounds, "unpaced", ["-t", str(seconds)]),
@@ -57,7 +61,7 @@ def _line(lab: Lab, rounds: int, pace: str, options: Sequence[str]) -> Line:
 
 @contextlib.contextmanager
 def _accounting() -> Iterator[None]:
-    """The kernel accounts the run time of all programs."""
+    """Let the kernel account the run time of all programs."""
     attr = ctypes.create_string_buffer(pack("=I", _RUN_TIME))
     fd = bpf(_ENABLE_STATS, attr, "the account of BPF programs' run time")
     try:
@@ -67,7 +71,7 @@ def _accounting() -> Iterator[None]:
 
 
 def _mean_ns(pid: int) -> float:
-    """Of a run of the programs that a process holds."""
+    """Mean time of one run of the programs that a process holds."""
     time_ns = count = 0
     for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):

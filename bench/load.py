@@ -1,4 +1,4 @@
-"""Traffic beside what is measured."""
+"""Bulk traffic that runs while something else is measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PORT = 5_202
 
 @contextlib.contextmanager
 def bulk(lab: Lab, decky: Node, options: tuple[str, ...] = ()) -> Iterator[None]:
-    """One TCP connection from the client to a decky, unpaced unless `options` say otherwise."""
+    """Run one iperf3 transfer from the client to a decky, unpaced unless `options` pace it."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = lab.popen(decky, ["iperf3", "-s", "-1", "-p", str(_PORT)], **quiet)
     cpu.pin(server.pid, cpu.SERVERS)

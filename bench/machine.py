@@ -1,4 +1,4 @@
-"""The machine that the figures are of."""
+"""The machine on which the figures were measured."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from deckwire import __version__
 
 QUIET = 0.5
-"""Load average above which others are at work."""
+"""Load average above which other programs disturb the figures."""
 
 
 def describe() -> dict[str, object]:
-    """What a reader must know to judge the figures."""
+    """Facts that a reader needs to judge the figures."""
     memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return {
         "cpu": _processor(),
@@ -33,15 +33,13 @@ def describe() -> dict[str, object]:
 
 
 def warnings() -> list[str]:
-    """What makes this machine's figures worth less."""
+    """Reasons why the figures of this run are worth less."""
     load = os.getloadavg()[0]
-    return (
-        [f"the load is {load:.2f}: no figure of this run is to be quoted"] if load > QUIET else []
-    )
+    return [f"the load is {load:.2f}: do not quote figures of this run"] if load > QUIET else []
 
 
 def _processor() -> str:
-    """A virtual machine's name of it may be the vendor's alone: family and model tell which."""
+    """The CPU's name with family and model: a virtual machine may name only the vendor."""
     found = dict(
         re.findall(r"^([^\t:]+)\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     )
@@ -51,7 +49,7 @@ def _processor() -> str:
 
 
 def _mitigations() -> str:
-    """Of the processor's flaws: some make every call and return dearer, and BPF is full of them."""
+    """Mitigations of CPU flaws. Some make calls and returns slower, and BPF has many of those."""
     found = []
     for path in sorted(Path("/sys/devices/system/cpu/vulnerabilities").glob("*")):
         state = path.read_text().strip()
@@ -62,7 +60,7 @@ def _mitigations() -> str:
 
 def _first_line(argv: list[str]) -> str:
     try:
-        told = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+        output = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
     except OSError:
         return "not installed"
-    return told.splitlines()[0] if told else ""
+    return output.splitlines()[0] if output else ""

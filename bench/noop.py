@@ -1,4 +1,4 @@
-"""Programs of a few instructions that pass every frame on: the baselines of all others."""
+"""Programs of a few instructions that pass every frame: the baseline of all figures."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _VERDICTS = {SCHED_CLS: -1, XDP: 2}
 
 
 def load_noop(kind: int = SCHED_CLS) -> Program:
-    """``return TC_ACT_UNSPEC`` or ``return XDP_PASS``, loaded."""
+    """Load ``return TC_ACT_UNSPEC`` or ``return XDP_PASS``."""
     return _load(kind, "noop", b"")
 
 
 def load_clock() -> Program:
-    """Reads the kernel's clock and does nothing else: what every account of time costs."""
+    """Load a program that only reads the kernel's clock."""
     return _load(SCHED_CLS, "clock", pack(_INSTRUCTION, _CALL, 0, 0, _KTIME_GET_NS))
 
 
 @contextlib.contextmanager
 def attached(lab: Lab) -> Iterator[None]:
-    """A no-op program at both TCX hooks of the parent."""
+    """Attach a no-op program to both TCX hooks of the parent."""
     program = load_noop()
     with lab.host.inside():
         ifindex = socket.if_nametoindex(PARENT)

@@ -1,4 +1,4 @@
-"""What may be watching while something is measured: nothing, a no-op program, us, others."""
+"""Observers of a measurement: none, a no-op program, Deckwire, other sniffers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TCPDUMP_128, TCPDUMP, P0F = "tcpdump -s128", "tcpdump", "p0f"
 _SNIFFERS = {
     TCPDUMP_128: ("tcpdump", "-s", "128", "-w", "/dev/null", "-n", "-Z", "root", "-i", PARENT),
     TCPDUMP: ("tcpdump", "-w", "/dev/null", "-n", "-Z", "root", "-i", PARENT),
-    # It writes to a regular file or not at all.
+    # p0f refuses to write to anything but a regular file.
     P0F: ("p0f", "-o", "p0f.log", "-i", PARENT),
 }
 
@@ -37,9 +37,10 @@ Event = tuple[str, dict[str, str]]
 
 
 class Agent:
-    """`deckwire run` as users run it: syslog lines into a file, read when all is over.
+    """`deckwire run` as users run it. It writes syslog lines to a file.
 
-    Reading them while something is measured would cost CPU time that is not the agent's.
+    The file is read after the measurement. Reading it earlier would cost CPU time that is not the
+    agent's.
     """
 
     def __init__(self, lab: Lab, options: Sequence[str] = ()) -> None:
@@ -49,7 +50,7 @@ class Agent:
             lab, options=["--format", "syslog", "--output", f"file:{self._path}", *options]
         )
         self.ready_seconds = time.monotonic() - started
-        """From the process's start to its word that it is ready."""
+        """Seconds from the start of the process to its message that it is ready."""
         self.pid = self._agent.process.pid
         self._sums: dict[str, int] | None = None
         self._counted: Counter[str] = Counter()
@@ -60,7 +61,7 @@ class Agent:
         return process_seconds(self.pid)
 
     def resident_bytes(self) -> int:
-        """Resident memory."""
+        """Resident memory of the agent."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
         return int(found[1]) * 1024 if found else 0
@@ -78,7 +79,7 @@ class Agent:
         return sum(maps.values())
 
     def events(self) -> Iterator[Event]:
-        """All that is in the file."""
+        """The events in the file so far."""
         with self._path.open(errors="replace") as lines:
             for line in lines:
                 name = _EVENT.match(line)
@@ -86,7 +87,7 @@ class Agent:
                     yield name[2], dict(_FIELD.findall(line)) | {"timestamp": name[1]}
 
     def counted(self) -> Counter[str]:
-        """How many there are of each event."""
+        """The number of each event in the file so far."""
         with self._path.open("rb") as lines:
             lines.seek(self._counted_to)
             new = lines.read()
@@ -96,26 +97,26 @@ class Agent:
         return self._counted
 
     def wait_for(self, condition: Callable[[Counter[str]], bool], seconds: float = 10.0) -> bool:
-        """Whether `condition` came to hold for counted() within `seconds`."""
+        """Wait until `condition` holds for counted(). False if it does not within `seconds`."""
         with contextlib.suppress(LabError):
             wait_until(lambda: condition(self.counted()), "events", seconds)
             return True
         return False
 
     def status(self) -> int | None:
-        """Its exit status, if it has ended."""
+        """The exit status, or None while it runs."""
         return self._agent.process.poll()
 
     def end(self, seconds: float = 20.0) -> int:
-        """Ends it by SIGTERM, if it has not ended: its exit status."""
+        """Send SIGTERM if it still runs, and return the exit status."""
         return self._agent.stop(seconds=seconds)
 
     def last_words(self) -> str:
-        """The end of what it wrote to standard error."""
+        """The last lines of its standard error."""
         return self._agent.last_words()
 
     def last_sums(self) -> dict[str, int]:
-        """Those of its last capture_stats; empty if it emitted none."""
+        """The sums of its last capture_stats event; empty if it emitted none."""
         sums: dict[str, int] = {}
         for name, fields in self.events():
             if name == "capture_stats":
@@ -123,7 +124,7 @@ class Agent:
         return sums
 
     def stop(self) -> dict[str, int]:
-        """Ends it, if it has not ended: the sums of its last capture_stats."""
+        """End it if it still runs, and return the sums of its last capture_stats event."""
         if self._sums is None:
             status = self.end()
             if status:
@@ -133,18 +134,18 @@ class Agent:
 
 
 def missing() -> list[str]:
-    """The programs to compare with that are not installed."""
+    """The sniffers that are not installed."""
     return sorted({argv[0] for argv in _SNIFFERS.values() if shutil.which(argv[0]) is None})
 
 
 def installed() -> list[str]:
-    """The sniffers that are."""
+    """The sniffers that are installed."""
     return [name for name, argv in _SNIFFERS.items() if shutil.which(argv[0])]
 
 
 @contextlib.contextmanager
 def watching(lab: Lab, name: str, options: Sequence[str] = ()) -> Iterator[Agent | None]:
-    """One of the observers is at work, ready when entered; `options` are for the agent."""
+    """Run an observer; it is ready on entry. `options` are for the agent."""
     if name == NONE:
         yield None
     elif name == NOOP:
@@ -168,7 +169,7 @@ def watching(lab: Lab, name: str, options: Sequence[str] = ()) -> Iterator[Agent
 
 
 def sniffer(lab: Lab, name: str) -> subprocess.Popen[bytes]:
-    """One of the others, with its packet socket open on the parent."""
+    """Start a sniffer and wait until its packet socket is open."""
     process = lab.popen(
         lab.host,
         _SNIFFERS[name],

@@ -1,4 +1,4 @@
-"""Frames made beforehand and sent by sendmmsg(2) from the client's end of the lab."""
+"""Prepared frames that sendmmsg(2) sends from the client's end of the lab."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from deckwire.lab.namespaces import LabError
 PORT = 443
 
 _BATCH = 1_024
-"""UIO_MAXIOV: what one sendmmsg(2) takes."""
+"""UIO_MAXIOV: the most messages that one sendmmsg(2) takes."""
 _SOL_PACKET, _PACKET_QDISC_BYPASS = 263, 20
 _IOVEC = Struct("=QQ")
 _MMSGHDR = Struct("=QIxxxxQQQQIxxxxIxxxx")
 """msg_name, namelen, iov, iovlen, control, controllen, flags, then msg_len."""
 _OPTIONS = bytes.fromhex("020405b40402080a000010010000000001030307")
-"""Linux's: MSS, SACK, timestamps, NOP, window scale."""
+"""The options of Linux: MSS, SACK, timestamps, NOP, window scale."""
 _SOURCES = 10 << 24
-"""10.0.0.0/8: nobody of the lab is there."""
+"""10.0.0.0/8: no node of the lab has an address there."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _sendmmsg = _libc["sendmmsg"]
@@ -30,7 +30,7 @@ _sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int
 
 
 class Burst:
-    """Frames laid out in memory as sendmmsg(2) wants them, and the socket to send them by."""
+    """Frames laid out in memory for sendmmsg(2), and the socket that sends them."""
 
     def __init__(self, lab: Lab, frames: Sequence[bytes]) -> None:
         self.count = len(frames)
@@ -52,7 +52,7 @@ class Burst:
         self._socket.bind((lab.client.interface, 0))
 
     def send(self, first: int = 0, count: int | None = None) -> int:
-        """`count` of them (None: all from `first` on) as fast as it goes: how many."""
+        """Send `count` frames from `first` on (None: all) at full speed. Returns their number."""
         end = self.count if count is None else min(first + count, self.count)
         at, messages = first, ctypes.addressof(self._messages)
         while at < end:
@@ -69,7 +69,7 @@ class Burst:
 
 
 def spoofed_syns(lab: Lab, decky: Node, count: int, sources: int | None = None) -> list[bytes]:
-    """SYNs to one decky's port from so many sources (None: each from another), checksums right."""
+    """SYNs to one decky from `sources` addresses (None: each from its own), checksums correct."""
     head = link_address(lab, decky) + link_address(lab, lab.client) + b"\x08\x00"
     address = socket.inet_aton(decky.v4)
     tcp_bytes = 20 + len(_OPTIONS)
@@ -88,7 +88,7 @@ def spoofed_syns(lab: Lab, decky: Node, count: int, sources: int | None = None) 
 
 
 def source_address(number: int) -> str:
-    """The text of one of the addresses that nobody has."""
+    """An address that no node has, as text."""
     return socket.inet_ntoa((_SOURCES + number + 1).to_bytes(4))
 
 

@@ -1,12 +1,12 @@
-"""Nanoseconds a packet of each program and path, by test runs against a no-op program.
+"""Nanoseconds a packet for each program and path, by test runs against a no-op program.
 
-Where a frame leaves the tables as they are, the kernel runs the program many times over it and
-tells the mean. Where it does not (a new SYN, a hello), thousands of different frames are run once
-each, against the no-op program over the same frames: these figures have cold caches in them and
-the clock's own granularity, and are told as what they are.
+If a frame leaves the tables unchanged, the kernel runs the program over it many times and returns
+the mean. If a frame changes them (a new SYN, a hello), thousands of different frames run once each.
+The no-op program runs over the same frames. These figures include cold caches and the granularity
+of the clock, and their rows say so.
 
-Every path names the counter that its frames raise, which is checked: a frame that takes another
-path than it says would be a wrong figure.
+Every path names the counter that its frames raise. The counter is checked, because a frame on
+another path would give a wrong figure.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _SETTINGS = {
     "seed": 0x5EED,
     "syn_cost_ns": 1_000_000,
     "syn_burst_ns": 2_000_000_000,
-    # Every handshake's bytes are admitted: the budget is not what is measured.
+    # Admit the bytes of every handshake: the budget is not measured here.
     "handshake_cost_ns": 0,
     "handshake_burst_ns": 2_000_000_000,
     "flows_per_source": 65_536,
@@ -72,18 +72,18 @@ _ZERO = bytes(4)
 _NEVER_NS = 1 << 62
 _XDP = "xdp_ingress"
 _OPTIONS = b"\x01\x01" + TIMESTAMP
-"""What Linux has in every segment: two NOPs, timestamps."""
+"""The options of every Linux segment: two NOPs, timestamps."""
 _DATA = bytes(range(256)) * 6
 _MSS4, _MSS6 = 1_448, 1_428
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One path through a program: the frames before, and the frame that is run again and again."""
+    """One path through a program: the frames before it, and the frame that runs repeatedly."""
 
     what: str
     counter: str
-    """Of struct counters: raised by each run; empty: none is."""
+    """The field of struct counters that each run raises; empty if none."""
     frame: bytes
     before: Sequence[bytes] = ()
     goal: Goal | None = None
@@ -92,15 +92,15 @@ class Path:
 
 
 class _Side(NamedTuple):
-    """The kernel side, and its tables as the agent writes and reads them."""
+    """The kernel side, and its tables as the agent reads and writes them."""
 
     loaded: Loaded
     tables: Tables
 
 
 def measure(rounds: int, repeat: int) -> list[Line]:
-    """`repeat` runs a round for every path; the no-op program's are between them."""
-    # Without interfaces nothing is attached: the mode only says that the XDP program is wanted.
+    """Run every path `repeat` times a round, in turn with the no-op program."""
+    # Nothing is attached without interfaces. The mode only makes it load the XDP program.
     loaded = load(LoadRequest(settings=_SETTINGS, xdp="generic"))
     noop, noop_xdp = load_noop(SCHED_CLS), load_noop(XDP)
     cpu.pin(0, cpu.CLIENTS)
@@ -129,7 +129,7 @@ def _paths() -> Iterator[Path]:
     yield Path("not a decky, v6", "foreign_no_decky", stranger6, goal=Goal("≤", 20))
     yield Path("not a decky, v4, egress", "foreign_no_decky", stranger4, hook="tc_egress")
     yield Path("a decky's, not TCP", "ignored_not_tcp", ethernet(ipv4(bytes(200), protocol=UDP)))
-    again = "the same segment each time, so accounted as a retransmission"
+    again = "the same segment each time, so counted as a retransmission"
     for family, talk, size in (
         ("v4", Talk(), _MSS4),
         ("v6", Talk(CLIENT6, DECKY6), _MSS6),
@@ -162,10 +162,10 @@ def _paths() -> Iterator[Path]:
     midstream = Talk(client_port=40_001)
     data = _DATA[:_MSS4]
     yield Path(
-        "bulk segment of a connection met in the middle",
+        "bulk segment of a mid-stream connection",
         "frames_midstream",
         midstream.c("A", 1, 1, data, _OPTIONS),
-        # Both directions, until none of it may be TLS any more.
+        # Both directions, until the connection cannot be TLS any more.
         [f for n in range(40) for f in _exchange(midstream, 1 + n * _MSS4, data)],
     )
     yield Path(
@@ -174,9 +174,9 @@ def _paths() -> Iterator[Path]:
         Talk(client_port=40_002).c("A", 1, 1, options=_OPTIONS),
     )
     syn = Talk(client_port=40_003).c("S", options=LINUX_OPTIONS)
-    yield Path("SYN sent again", "syn_retransmits", syn, [syn])
-    yield Path("XDP assist, no SYN", "", Talk().c("A", 1, 1, data, _OPTIONS), hook=_XDP)
-    yield Path("XDP assist, SYN noted before", "", syn, hook=_XDP)
+    yield Path("retransmitted SYN", "syn_retransmits", syn, [syn])
+    yield Path("XDP assist, not a SYN", "", Talk().c("A", 1, 1, data, _OPTIONS), hook=_XDP)
+    yield Path("XDP assist, SYN already known", "", syn, hook=_XDP)
 
 
 def _exchange(talk: Talk, seq: int, data: bytes) -> list[bytes]:
@@ -184,7 +184,7 @@ def _exchange(talk: Talk, seq: int, data: bytes) -> list[bytes]:
 
 
 def _tls_connection(talk: Talk) -> tuple[list[bytes], int, int]:
-    """A handshake, TCP and TLS, up to application data: frames, both sides' next positions."""
+    """Frames of a TCP and TLS handshake up to application data, and the next seq of each end."""
     encrypted = CHANGE_CIPHER_SPEC + APPLICATION_DATA
     c1 = 1 + len(CLIENT_HELLO)
     s1 = 1 + len(SERVER_HELLO + encrypted)
@@ -203,17 +203,17 @@ def _watch_deckies(tables: Tables) -> None:
 
 
 def _clock(noop: Program, rounds: int, repeat: int) -> Line:
-    """What of each figure below, from a decky's TCP on, is the reading of the clock."""
+    """The cost of reading the clock. It is part of every figure for TCP of a decky."""
     frame = ethernet(ipv4(tcp(_DATA[:_MSS4])))
     with closing(load_clock()) as clock:
         baselines = [_run_tc(noop, frame, repeat) for _ in range(rounds)]
         figures = [_run_tc(clock, frame, repeat) - baseline for baseline in baselines]
-    return _line("reading the clock and nothing else", figures, baselines)
+    return _line("reading the clock only", figures, baselines)
 
 
 @contextmanager
 def _raises(tables: Tables, counter: str, runs: int) -> Iterator[None]:
-    """All runs inside take the path that they are said to take."""
+    """Check that all runs inside raise `counter`, so that they take the intended path."""
     before = tables.counters()
     yield
     after = tables.counters()
@@ -242,7 +242,7 @@ def _run_tc(program: Program, frame: bytes, repeat: int) -> int:
 
 
 def _run_xdp(program: Program, frame: bytes, repeat: int) -> int:
-    """Without a context: in one of zeros the kernel finds that no byte of the frame is linear."""
+    """Run without a context: the kernel takes a zeroed one as a frame with no linear byte."""
     data = ctypes.create_string_buffer(frame, len(frame))
     attr = ctypes.create_string_buffer(_TEST_RUN.size)
     _TEST_RUN.pack_into(attr, 0, program.fd, 0, len(frame), 0, ctypes.addressof(data), 0, repeat, 0)
@@ -261,7 +261,7 @@ def _line(
     whole = spread.median + baseline
     return Line(
         SECTION,
-        f"{what}, over a no-op program",
+        f"{what}, above a no-op program",
         spread,
         "ns",
         f"no-op program {baseline:.0f} ns",
@@ -295,13 +295,13 @@ def _varied(side: _Side, noop: Program, rounds: int) -> Iterator[Line]:
     hello = handshake(TLSVersion.TLSv1_3).client
     hello = hello[: 5 + int.from_bytes(hello[3:5], "big")]
     what = f"segment with a ClientHello of {len(hello)} bytes"
-    told, alike = talks[: len(talks) // 2], talks[len(talks) // 2 :]
+    first, alike = talks[: len(talks) // 2], talks[len(talks) // 2 :]
     yield _once_each(
         side,
         noop,
         f"{what}, sampled",
         "samples_wanted",
-        [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in told],
+        [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in first],
     )
     side.loaded.rings.drain()
     side.loaded.programs["tc_ingress"].test_run(alike.pop().c("PA", 1, 1, hello, _OPTIONS))
@@ -312,7 +312,7 @@ def _varied(side: _Side, noop: Program, rounds: int) -> Iterator[Line]:
     yield _once_each(
         side,
         noop,
-        f"{what}, told before",
+        f"{what}, suppressed",
         "hellos_suppressed",
         [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in alike],
     )
@@ -342,10 +342,10 @@ def _once_each(
             baselines.append(baseline)
             if not number % 500:
                 side.loaded.rings.drain()
-    # Of single runs a few are interrupted: the spread is that of the middle half.
+    # A few single runs are interrupted, so the spread is that of the middle half.
     quarter = len(figures) // 4
     middle = sorted(figures)[quarter : len(figures) - quarter]
-    return _line(what, middle, baselines, note="a different frame each time, run once; middle half")
+    return _line(what, middle, baselines, note="different frames, each run once; middle half")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What it takes to watch as many deckies as there may be, and to replace half of them."""
+"""The time to enter the largest allowed number of deckies, and to replace half of them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from deckwire.tables.deckies import DeckyTables
 
 SECTION = "registry"
 _GOAL_S = 0.3
-"""The rings are not read meanwhile."""
+"""The agent does not read the rings during this time."""
 
 
 def measure(rounds: int) -> list[Line]:
-    """The kernel's part, on tables that nothing is attached to, against the file's reading."""
+    """Time the changes of the kernel tables, against the time to read the deckies file.
+
+    No program is attached to an interface meanwhile.
+    """
     lines = []
     with closing(load(LoadRequest())) as loaded:
         tables = DeckyTables(loaded.maps)
         for family, first in (("IPv4", _v4), ("IPv6", _v6)):
             old, new = _registry(first, 0), _registry(first, DECKIES // 2)
-            # As in the agent, whose collector does not look through what it began with.
+            # The agent does the same, so its garbage collector skips what exists at the start.
             gc.collect()
             gc.freeze()
             text = "".join(f"{decky.address} {decky.name}\n" for decky in new).encode()
@@ -44,7 +47,7 @@ def measure(rounds: int) -> list[Line]:
                     f"{what} in the kernel, {family}",
                     Spread.of(times),
                     "s",
-                    f"reading their file {parsed.median:.3f} s",
+                    f"reading the deckies file {parsed.median:.3f} s",
                     parsed.median,
                     ratio(Spread.of(times).median, parsed.median),
                     Goal("≤", _GOAL_S),

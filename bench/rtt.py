@@ -1,10 +1,10 @@
-"""Round trips as the agent tells them, against the client's kernel.
+"""The error of the agent's round-trip times, against the timestamps of the client's kernel.
 
-The truth is what the client's own interface saw: its kernel's stamps of the SYN on its way out,
-the SYN-ACK on its way in, the ACK on its way out. Between them and the tap lies the client's wire
-(a veth pair), whose transit is part of the error: nobody at the tap can know it. The baseline is
-therefore a packet socket at the tap with the kernel's stamps, the best that a sniffer there can
-have; it watches in rounds of its own, without the agent.
+The true times come from the client's interface. Its kernel stamps the SYN when it leaves, the
+SYN-ACK when it arrives and the ACK when it leaves. The client's wire (a veth pair) lies between
+that interface and the tap. Its transit time is part of the error, because nobody at the tap can
+know it. So the baseline is a packet socket at the tap with the kernel's timestamps: no sniffer
+there can do better. It watches in separate rounds, without the agent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.stamps import RoundTrips, Stamps
 from deckwire.lab import Lab, Node
 from deckwire.lab.network import PARENT
 
-SECTION = "error of the round trips told"
+SECTION = "error of the round-trip times"
 PORT = 4_000
 
 _GOAL = Goal("≤", 8)
@@ -33,11 +33,11 @@ _PAUSE_SECONDS = 0.001
 _OURS, _PACKET_SOCKET = "deckwire", "packet socket at the tap"
 
 Errors = dict[tuple[str, str], list[float]]
-"""By observer and side, the 99th percentile of each round, in microseconds."""
+"""The 99th percentile of each round in microseconds, by observer and side."""
 
 
 def measure(lab: Lab, rounds: int, connections: int) -> list[Line]:
-    """Idle and beside unpaced bulk, `connections` a round."""
+    """Measure `connections` a round, on an idle lab and with unpaced bulk."""
     lines: list[Line] = []
     for loaded in (False, True):
         errors: Errors = defaultdict(list)
@@ -45,12 +45,12 @@ def measure(lab: Lab, rounds: int, connections: int) -> list[Line]:
         with bulk(lab, lab.deckies[1]) if loaded else nullcontext():
             for _ in range(rounds):
                 medians += _round(lab, connections, errors)
-        lines += _lines(errors, medians, "beside unpaced bulk" if loaded else "idle")
+        lines += _lines(errors, medians, "with unpaced bulk" if loaded else "idle")
     return lines
 
 
 def agent_errors(lab: Lab, connections: int, options: Iterable[str] = ()) -> tuple[float, float]:
-    """The 99th percentile of the agent's errors over one round: server's, client's side."""
+    """The 99th percentile of the agent's errors in one round, of the server and client side."""
     with (
         _client_stamps(lab) as truth,
         watching(lab, "deckwire", ["--dedup-ttl", "0", *options]) as agent,
@@ -58,11 +58,11 @@ def agent_errors(lab: Lab, connections: int, options: Iterable[str] = ()) -> tup
         assert agent is not None
         connect(lab, lab.deckies[0], connections)
         agent.stop()
-        return _errors(truth.take(), told(agent))
+        return _errors(truth.take(), reported(agent))
 
 
 def connect(lab: Lab, decky: Node, count: int) -> None:
-    """TCP connections from the client, one after the other, each reset at once."""
+    """Make TCP connections from the client one after the other, and reset each at once."""
     with decky.inside():
         listener = socket.create_server((decky.v4, PORT))
     cpu.pin(0, cpu.CLIENTS)
@@ -81,8 +81,8 @@ def connect(lab: Lab, decky: Node, count: int) -> None:
         listener.close()
 
 
-def told(agent: Agent) -> dict[int, RoundTrips]:
-    """What the agent, which has ended, told of each client port."""
+def reported(agent: Agent) -> dict[int, RoundTrips]:
+    """The round trips that the agent reported, by client port. The agent must have ended."""
     return {
         int(fields["src_port"]): RoundTrips(
             float(fields["rtt_server_us"]), float(fields["rtt_client_us"])
@@ -93,14 +93,14 @@ def told(agent: Agent) -> dict[int, RoundTrips]:
 
 
 def _round(lab: Lab, connections: int, errors: Errors) -> list[float]:
-    """Our turn and the packet socket's: the true round trips' medians, of the server's side."""
+    """Measure the agent, then the packet socket. Returns the medians of the true rtt_server."""
     decky = lab.deckies[0]
     with _client_stamps(lab) as truth:
         with watching(lab, "deckwire", ["--dedup-ttl", "0"]) as agent:
             assert agent is not None
             connect(lab, decky, connections)
             agent.stop()
-            ours = told(agent)
+            ours = reported(agent)
         true = truth.take()
         _note(errors, _OURS, true, ours)
         tap = Stamps(lab.host, PARENT, PORT)
@@ -113,20 +113,22 @@ def _round(lab: Lab, connections: int, errors: Errors) -> list[float]:
 
 
 def _note(
-    errors: Errors, who: str, true: Mapping[int, RoundTrips], said: Mapping[int, RoundTrips]
+    errors: Errors, who: str, true: Mapping[int, RoundTrips], observed: Mapping[int, RoundTrips]
 ) -> None:
-    server, client = _errors(true, said)
+    server, client = _errors(true, observed)
     errors[who, "server"].append(server)
     errors[who, "client"].append(client)
 
 
-def _errors(true: Mapping[int, RoundTrips], said: Mapping[int, RoundTrips]) -> tuple[float, float]:
-    both = true.keys() & said.keys()
-    # What was not told is no small error.
+def _errors(
+    true: Mapping[int, RoundTrips], observed: Mapping[int, RoundTrips]
+) -> tuple[float, float]:
+    both = true.keys() & observed.keys()
+    # A round trip that is missing must not pass for a small error.
     assert len(both) >= 0.99 * len(true), (len(both), len(true))
     return (
-        percentile([abs(said[port].server - true[port].server) for port in both], _SHARE),
-        percentile([abs(said[port].client - true[port].client) for port in both], _SHARE),
+        percentile([abs(observed[port].server - true[port].server) for port in both], _SHARE),
+        percentile([abs(observed[port].client - true[port].client) for port in both], _SHARE),
     )
 
 

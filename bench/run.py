@@ -1,7 +1,7 @@
-"""Measures what Deckwire costs, on a lab of its own, against no agent and a no-op program.
+"""Measure what Deckwire costs, against no agent and against a no-op program.
 
-Markdown goes to standard output, JSON to the file of --json. Needs root, and for figures that mean
-anything a machine with nothing else to do.
+The measurements run in a lab of their own. Markdown goes to standard output, JSON to the file of
+--json. Needs root. Figures are only worth quoting from a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -11,11 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
-
-# The tests are no installed package.
-from bench import (  # noqa: E402
+from bench import (
     bulk,
     handshakes,
     live_runs,
@@ -28,14 +24,14 @@ from bench import (  # noqa: E402
     syns,
     xdp_modes,
 )
-from bench.figures import Line, markdown, write_json  # noqa: E402
-from deckwire.lab import Lab  # noqa: E402
+from bench.figures import Line, markdown, write_json
+from deckwire.lab import Lab
 
 Part = Callable[[], list[Line]]
 
 
 def main() -> int:
-    """The exit status: 0 also where a goal was not reached, which the table says."""
+    """Run the parts and return 0, also if a goal was missed: the table shows that."""
     arguments = _arguments()
     about = machine.describe()
     missing = observers.missing()
@@ -44,7 +40,7 @@ def main() -> int:
     for warning in machine.warnings():
         print(f"- {warning}", flush=True)
     if missing:
-        print(f"- not compared with, for it is not installed: {', '.join(missing)}", flush=True)
+        print(f"- not compared, because not installed: {', '.join(missing)}", flush=True)
     lines: list[Line] = []
     with Lab() as lab:
         parts = _parts(lab, quick=arguments.quick)
@@ -58,7 +54,7 @@ def main() -> int:
 
 
 def _parts(lab: Lab, *, quick: bool) -> dict[str, Part]:
-    """The measurements by name, in their order. `quick`: one round each, to see that they work."""
+    """The measurements by name, in order. `quick` runs one short round each, as a check."""
     rounds = 1 if quick else 5
     seconds = 1 if quick else 4
     return {
@@ -79,7 +75,7 @@ def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
     lines = []
     for offloads in (True, False):
         lines += bulk.measure(lab, rounds, seconds, gigabytes, offloads=offloads)
-    # The lab sends MTU-size frames now.
+    # The last round left offloads off, so the lab sends MTU-size frames here.
     lines += live_runs.measure(lab, rounds, seconds, gigabytes / 2)
     lab.set_offloads(True)
     return lines
@@ -88,9 +84,15 @@ def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = ("programs", "bulk", "handshakes", "syns", "rtt", "start", "registry", "xdp")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="results for programs")
-    parser.add_argument("--only", action="append", choices=names, help="only this part")
-    parser.add_argument("--quick", action="store_true", help="one short round: no figures to quote")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the results to FILE as JSON"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=names, help="run only this part; may be repeated"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, as a check: do not quote its figures"
+    )
     return parser.parse_args(argv)
 
 

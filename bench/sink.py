@@ -1,4 +1,4 @@
-"""A server that takes what comes and says nothing: run on a decky as a program of its own."""
+"""A server that reads everything and sends nothing. It runs on a decky as its own program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BACKLOG = 4_096
 
 
 def main() -> None:
-    """Serves the port of the first argument, IPv4 and IPv6, until it is killed."""
+    """Serve the port of the first argument, by IPv4 and IPv6, until killed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     listener = socket.create_server(

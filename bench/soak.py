@@ -1,15 +1,15 @@
-"""Mixed traffic for as long as one likes: does anything grow?"""
+"""Mixed traffic for a chosen time, to find memory that grows."""
 
 from __future__ import annotations
 
 import time
 
-from bench.beside import LOSSES
 from bench.figures import Goal, Line, Spread, ratio
 from bench.handshakes import shake_hands
 from bench.load import bulk
 from bench.observers import Agent
 from bench.packets import Burst, spoofed_syns
+from bench.real_sessions import LOSSES
 from deckwire.lab import Lab
 
 SECTION = "soak"
@@ -18,7 +18,7 @@ _SYNS = 20_000
 
 
 def measure(lab: Lab, minutes: float) -> list[Line]:
-    """Handshakes, bulk beside handshakes and SYNs in turn; memory is read at each turn's end."""
+    """Repeat handshakes, bulk with handshakes, and SYNs. Memory is read after each turn."""
     decky = lab.deckies[1]
     burst = Burst(lab, spoofed_syns(lab, lab.deckies[0], _SYNS))
     agent = Agent(lab)

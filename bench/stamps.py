@@ -1,7 +1,7 @@
-"""The kernel's own stamps of a handshake's packets at an interface, by a packet socket.
+"""The kernel's timestamps of handshake packets at an interface, from a packet socket.
 
-The kernel stamps a packet for packet sockets (SO_TIMESTAMPNS) where it hands it to the driver, and
-where it takes it from it. The socket's buffer holds all packets of a measurement and is read
+For packet sockets (SO_TIMESTAMPNS) the kernel stamps a packet when it passes it to the driver, or
+takes it from the driver. The socket's buffer holds all packets of a measurement and is read
 afterwards, so that no process wakes up for them.
 """
 
@@ -25,7 +25,7 @@ _LOAD_HALF, _LOAD_BYTE, _IF_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
 
 
 class RoundTrips(NamedTuple):
-    """Of one handshake, in microseconds."""
+    """The round trips of one handshake in microseconds."""
 
     server: float
     """SYN to SYN-ACK."""
@@ -47,7 +47,7 @@ class Stamps:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setblocking(False)
-        # All protocols: what leaves is seen as well.
+        # ETH_P_ALL: only then a packet socket sees outgoing packets as well.
         self._socket.bind((interface, 3))
 
     def take(self) -> dict[int, RoundTrips]:
@@ -78,7 +78,7 @@ class Stamps:
 
 
 def _filter(port: int) -> bytes:
-    """IPv4 without options, TCP, `port` at one end: the frame's first 128 bytes."""
+    """A filter for TCP over IPv4 without options, from or to `port`: the first 128 bytes."""
     steps = (
         (_LOAD_HALF, 0, 0, 12),
         (_IF_EQUAL, 0, 7, 0x0800),

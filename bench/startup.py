@@ -1,4 +1,4 @@
-"""The time from the agent's start to its word that it is ready."""
+"""The time from the start of the agent to its message that it is ready."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECTION = "start"
 
 
 def measure(lab: Lab, rounds: int) -> list[Line]:
-    """Against a sniffer's start, where there is one, and an interpreter's, of the same rounds."""
+    """Measure against an empty Python program and the installed sniffers, in the same rounds."""
     others = [name for name in (TCPDUMP, P0F) if name in installed()]
     ours, python = [], []
     theirs: dict[str, list[float]] = {name: [] for name in others}

@@ -1,4 +1,4 @@
-"""Floods of SYNs: what each costs, whether all are counted, what they take of memory."""
+"""Floods of SYNs: the cost of each, whether all are counted, and the memory they take."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from deckwire.lab import Lab
 SECTION = "CPU added per SYN"
 
 Memory = list[tuple[int, int]]
-"""Before and after, in bytes."""
+"""Bytes before and after, of each round."""
 
 
 def measure(lab: Lab, rounds: int, count: int) -> list[Line]:
-    """`count` SYNs a round past each observer, to a decky that has no way back to their sources.
+    """Send `count` SYNs a round past each observer, to a decky without a route to their sources.
 
-    From as many sources, which no table and no budget knows, and from one, of which the agent
-    tells the first: the kernel suppresses the others.
+    First each SYN has its own source, which no table or budget knows. Then all have the same
+    source: the agent emits an event for the first, and the kernel suppresses the others.
     """
     names = [NONE, NOOP, DECKWIRE]
     lines: list[Line] = []
@@ -46,7 +46,7 @@ def measure(lab: Lab, rounds: int, count: int) -> list[Line]:
 def _added_lines(
     busy: dict[str, list[float]], count: int, what: str, goal: Goal | None
 ) -> list[Line]:
-    """The CPU time that each observer adds to a SYN's, within a round."""
+    """The CPU time that each observer adds to a SYN, within a round."""
     none = busy[NONE]
     base = 1e6 * Spread.of(none).median / count
     lines = []
@@ -72,7 +72,7 @@ def _added_lines(
 
 
 def one_burst(burst: Burst) -> float:
-    """CPU seconds of the whole machine while all are sent and what they caused is over."""
+    """CPU seconds of the whole machine from the first SYN until their work is done."""
     before = cpu.busy_seconds()
     burst.send()
     time.sleep(0.5)

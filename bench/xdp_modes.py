@@ -1,4 +1,4 @@
-"""The XDP assist against the agent without it: throughput, CPU per SYN, errors of round trips."""
+"""The XDP assist against the agent without it: throughput, CPU per SYN, round-trip errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODES = ("off", "generic", "native")
 
 
 def measure(lab: Lab, rounds: int, seconds: int, syns: int, connections: int) -> list[Line]:
-    """Every mode in every round."""
+    """Measure every mode in every round."""
     lines = []
     for offloads in (True, False):
         lab.set_offloads(offloads)
@@ -60,7 +60,9 @@ def _round_trips(lab: Lab, rounds: int, connections: int) -> list[Line]:
             errors[mode].append(max(rtt.agent_errors(lab, connections, [f"--xdp={mode}"])))
     base = Spread.of(errors["off"]).median
     return [
-        _against_off("error of round trips, p99, worse side", Spread.of(errors[mode]), base, mode)
+        _against_off(
+            "error of round-trip times, p99, worse side", Spread.of(errors[mode]), base, mode
+        )
         for mode in MODES
     ]
 

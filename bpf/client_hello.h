@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * The seeded hash of a ClientHello (RFC 8446, 4.1.2) over all of it that the
- * agent tells anything of: not the random value, nor what the session id, the
- * offered keys and the tickets are. tls/hello_cache.py compares by the same
- * parts. Pure; the caller owns the map values.
+ * The seeded hash of a ClientHello (RFC 8446, 4.1.2). It covers all that an
+ * event derives from. It leaves out the random value and the values of the
+ * session id, the offered keys and the tickets. The agent's tls/hello_cache.py
+ * compares hellos by the same parts.
  */
 #ifndef DECKWIRE_CLIENT_HELLO_H
 #define DECKWIRE_CLIENT_HELLO_H
 
-#include "hash.h"
 #include "limits.h"
 #include "abi.h"
-#include "tls.h"
+#include "hash.h"
+#include "tls_records.h"
 
+/* Offsets in the record. */
 #define HELLO_VERSION 9
 #define HELLO_SESSION_ID 43
+
 #define MAX_SESSION_ID 32
 
 #define EXTENSION_PADDING 21
@@ -24,9 +26,20 @@
 #define EXTENSION_KEY_SHARE 51
 #define EXTENSION_ENCRYPTED_CLIENT_HELLO 0xfe0d
 
+/* The state of the walk over a hello, and the hello. */
+struct hello_walk {
+	__u64 hash;
+	__u64 session_id; /* its hash, or 0 if it is empty */
+	__u32 at;	  /* the byte under the cursor */
+	__u32 content;	  /* bytes from there on that are hashed whole */
+	__u32 keys_end;	  /* one past the key_share extension, or 0 */
+	__u32 end;	  /* one past the hello */
+	__u8 bytes[HELLO_BYTES + 8];
+};
+
 /*
- * Eight bytes at any place of the buffer, as a little-endian word. Clang takes
- * a pointer to words for aligned, and would read what is not byte by byte.
+ * Eight bytes at any offset, as a little-endian word. For an unaligned read of
+ * a word clang would emit eight reads of a byte.
  */
 static __always_inline __u64 hello_word(const struct hello_walk *walk, __u32 at)
 {
@@ -47,7 +60,7 @@ static __always_inline __u16 hello_be16(const struct hello_walk *walk, __u32 at)
 	return (word & 0xff) << 8 | (word >> 8 & 0xff);
 }
 
-/* Extensions of which only their presence and length are told, if anything. */
+/* Extensions whose content appears in no event. */
 static __always_inline int is_opaque(__u16 extension)
 {
 	return extension == EXTENSION_PADDING ||
@@ -57,7 +70,7 @@ static __always_inline int is_opaque(__u16 extension)
 	       extension == EXTENSION_ENCRYPTED_CLIENT_HELLO;
 }
 
-/* The session id: one server's ids may share bytes, so all of them count. */
+/* All bytes count, because the ids of one server may share some. */
 static __always_inline __u64 session_id_hash(const struct hello_walk *walk,
 					     __u32 len, __u64 seed)
 {
@@ -75,8 +88,8 @@ static __always_inline __u64 session_id_hash(const struct hello_walk *walk,
 }
 
 /*
- * What stands before the extensions, of which the walk makes its beginning.
- * 0 if it is no ClientHello that fills one record and one segment of len bytes.
+ * Reads what comes before the extensions. 0 if this is no ClientHello that
+ * fills one record and one segment of len bytes.
  */
 static __always_inline int hello_begin(struct hello_walk *walk, __u32 len,
 				       __u64 seed)
@@ -116,8 +129,8 @@ static __always_inline int hello_begin(struct hello_walk *walk, __u32 len,
 }
 
 /*
- * One step of the walk: eight bytes that are told, a key that is not, or the
- * header of an extension. 1 while there is more; -1 if something does not fit.
+ * One step: hashes eight bytes or the header of an extension, or skips a key.
+ * 1 while there is more, -1 if a length does not fit.
  */
 static __always_inline int hello_step(volatile struct hello_walk *walk,
 				      const struct hello_walk *bytes)
@@ -162,6 +175,33 @@ static __always_inline int hello_step(volatile struct hello_walk *walk,
 		walk->content = len;
 	}
 	return 1;
+}
+
+/*
+ * Hashes the hello that fills the payload at off, of last + 1 bytes. 1 if there
+ * is one, with its hash in the walk. The walk is in a map value and is read
+ * back in each step: the states that the verifier compares at the head of the
+ * loop stay equal.
+ */
+static __always_inline int hello_hash(struct __sk_buff *skb,
+				      struct hello_walk *walk, __u32 off,
+				      __u64 last, __u64 seed)
+{
+	int more = 1;
+
+	/* clang drops a bound that it can prove, and the verifier needs it */
+	asm volatile("" : "+r"(last));
+	if (last >= HELLO_BYTES ||
+	    bpf_skb_load_bytes(skb, off, walk->bytes, last + 1) ||
+	    !hello_begin(walk, last + 1, seed))
+		return 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < HELLO_STEPS; i++) {
+		more = hello_step(walk, walk);
+		if (more <= 0)
+			break;
+	}
+	return !more;
 }
 
 #endif

@@ -1,60 +1,34 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/*
- * The beginning of a connection and the account of its packets. Pure; the
- * caller owns the map values.
- */
+/* A connection: its beginning, the account of its packets, its end. */
 #ifndef DECKWIRE_FLOW_H
 #define DECKWIRE_FLOW_H
 
 #include "limits.h"
-#include "syn.h"
-#include "net.h"
 #include "abi.h"
+#include "net.h"
 #include "seq.h"
-
-/*
- * The intervals between any two packets of one connection. Two CPUs may swap
- * packets that they handle at a time. Stamps further back than that are wrong
- * in a way that nobody knows, and so are the least and the greatest interval.
- */
-static __always_inline void note_interval(__u64 now, __u64 *last, __u64 *min,
-					  __u64 *max)
-{
-	__s64 interval = now - *last;
-
-	if (interval < -(__s64)SWAPPED_NS) {
-		*max = INTERVALS_UNKNOWN;
-		return;
-	}
-	if (interval < 0)
-		interval = -interval;
-	else
-		*last = now;
-	if ((__u64)interval < *min)
-		*min = interval;
-	if ((__u64)interval > *max)
-		*max = interval;
-}
+#include "timing.h"
+#include "tls_records.h"
 
 static __always_inline void side_begin(struct flow_side *side,
-				       const struct syn_packet *o)
+				       const struct syn_packet *syn)
 {
-	side->packets = 1 + o->retransmits;
-	side->bytes = o->payload_len;
-	side->retransmits = o->retransmits;
-	side->next_seq = o->seq + 1 + o->payload_len;
-	side->tls_seq = o->seq + 1;
+	side->packets = 1 + syn->retransmits;
+	side->bytes = syn->payload_len;
+	side->retransmits = syn->retransmits;
+	side->next_seq = syn->seq + 1 + syn->payload_len;
+	side->tls_seq = syn->seq + 1;
 	side->tls_state = TLS_START;
 	side->flags = SIDE_SEEN;
 }
 
-/* A side whose SYN we did not see: its first segment is behind a hole. */
+/* A side whose SYN we did not see: its first segment comes after a hole. */
 static __always_inline void side_begin_unseen(struct flow_side *side)
 {
 	side->tls_state = TLS_WATCH;
 }
 
-/* A connection as the attempt left it; born_ns is the attempt's. */
+/* A connection that was half-open. It takes over all that was recorded. */
 static __always_inline void flow_begin(struct flow *flow,
 				       const struct half_open *half)
 {
@@ -87,7 +61,7 @@ static __always_inline void flow_begin(struct flow *flow,
 		flow->totals.side[!client].last_ack = half->synack.ack;
 		flow->totals.side[!client].flags |= SIDE_ACKED;
 		if (!half->syn.ip_version) {
-			/* the SYN-ACK tells where the client begins */
+			/* the SYN-ACK shows where the client begins */
 			flow->totals.side[client].flags = SIDE_SEEN;
 			flow->totals.side[client].next_seq = half->synack.ack;
 			flow->totals.side[client].tls_seq = half->synack.ack;
@@ -98,11 +72,26 @@ static __always_inline void flow_begin(struct flow *flow,
 	}
 }
 
+/* A mid-stream connection of which nothing was recorded. */
+static __always_inline void flow_begin_midstream(struct flow *flow, __u64 now)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->totals.born_ns = now;
+	flow->totals.first_ns = now;
+	flow->totals.last_ns = now;
+	flow->totals.min_iat_ns = -1;
+	flow->totals.rtt_server_us = RTT_UNKNOWN;
+	flow->totals.rtt_client_us = RTT_UNKNOWN;
+	flow->totals.rtt_min_us = RTT_UNKNOWN;
+	flow->totals.client = CLIENT_UNKNOWN;
+	side_begin_unseen(&flow->totals.side[0]);
+	side_begin_unseen(&flow->totals.side[1]);
+}
+
 /*
- * Round trips while the connection lives: from data of the server to the
- * client's ACK of it, one at a time. Bytes that are sent again time nothing
- * (Karn, RFC 6298, 3). Only what needs more than an account comes here, and
- * what follows a silence: bulk data does not pay for it.
+ * Round-trip times of an open connection: from data of the server to the
+ * client's ACK of it, one at a time. Retransmissions are not timed (Karn,
+ * RFC 6298, 3). flow_bulk() does not call this, so bulk data costs nothing.
  */
 static __always_inline void time_segment(struct flow_totals *totals,
 					 const struct packet *p, __u32 sender,
@@ -133,7 +122,7 @@ static __always_inline void time_segment(struct flow_totals *totals,
 	totals->timed = 0;
 }
 
-/* Super-packets count as the packets they stand for. */
+/* A super-packet counts as the packets that it was made of. */
 static __always_inline __u32 packets_of(struct __sk_buff *skb,
 					const struct packet *p)
 {
@@ -144,6 +133,100 @@ static __always_inline __u32 packets_of(struct __sk_buff *skb,
 	if (size && p->payload_len > size)
 		return (p->payload_len + size - 1) / size;
 	return 1;
+}
+
+/* A SYN-ACK that the server repeats although the handshake is complete. */
+static __always_inline void flow_retransmit_synack(struct flow *flow,
+						   __u8 sender, __u64 now)
+{
+	struct flow_side *side = &flow->totals.side[sender & 1];
+
+	note_interval(now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
+		      &flow->totals.max_iat_ns);
+	side->packets++;
+	side->retransmits++;
+	if (flow->synack.retransmits < 255)
+		flow->synack.retransmits++;
+}
+
+/*
+ * Accounts a segment of a known connection that needs nothing else. Most
+ * segments are such. 0 if it may need more: nothing has changed then.
+ */
+static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
+				     const struct packet *p, struct flow *flow,
+				     __u32 sender, __u64 now)
+{
+	struct flow_side *side = &flow->totals.side[sender & 1];
+
+	if (flow->totals.close | flow->totals.fin | flow->totals.timed |
+	    (flow->totals.flags & FLOW_PENDING))
+		return 0;
+	if (!(side->flags & SIDE_SEEN) ||
+	    (__s64)(now - flow->totals.last_ns) > (__s64)RTT_PAUSE_NS)
+		return 0;
+	if (p->payload_len && side->tls_state != TLS_DONE &&
+	    (side->tls_state != TLS_WATCH || side->tls_orphans ||
+	     seq_diff(p->seq, side->next_seq) > 0 ||
+	     (!continues_run(&flow->totals, p, sender) &&
+	      may_begin_record(skb, p->l4_off + p->tcp_len))))
+		return 0;
+	if (p->payload_len)
+		note_run(&flow->totals, p, sender);
+	c->frames_flow++;
+	note_interval(now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
+		      &flow->totals.max_iat_ns);
+	side->packets += packets_of(skb, p);
+	side->bytes += p->payload_len;
+	side_account(side, p);
+	side->last_ack = p->ack;
+	side->flags |= SIDE_ACKED;
+	return 1;
+}
+
+/* May this segment hold the first payload of a client whose SYN we saw? */
+static __always_inline int may_be_hello(const struct flow *flow,
+					const struct packet *p, __u8 sender)
+{
+	const struct flow_side *side = &flow->totals.side[sender & 1];
+
+	return sender == flow->totals.client && p->payload_len &&
+	       !(p->flags & TCP_RST) && flow->totals.close == CLOSE_NONE &&
+	       side->tls_state == TLS_START && !side->tls_samples &&
+	       !(flow->totals.flags & FLOW_MIDSTREAM);
+}
+
+/* Does the agent hold handshake bytes until it gets the end? */
+static __always_inline int tls_unfinished(const struct flow_totals *totals)
+{
+	const struct flow_side *a = &totals->side[0], *b = &totals->side[1];
+
+	if (!(a->tls_samples | b->tls_samples))
+		return 0;
+	return a->tls_state != TLS_DONE || b->tls_state != TLS_DONE ||
+	       totals->flags & FLOW_TLS_CUT;
+}
+
+/* May this be a probe of a scan? Each one counts, of a known service too. */
+static __always_inline int may_be_scan(const struct flow_totals *totals)
+{
+	if (!(totals->side[0].bytes | totals->side[1].bytes))
+		return 1;
+	return totals->side[0].packets + totals->side[1].packets <
+		       PROBE_PACKETS &&
+	       !(totals->side[0].retransmits | totals->side[1].retransmits) &&
+	       totals->last_ns - totals->first_ns < PROBE_NS;
+}
+
+/* How a connection ended whose 4-tuple another one takes over. */
+static __always_inline enum flow_close
+close_of_replaced(const struct flow_totals *totals)
+{
+	if (totals->close != CLOSE_NONE)
+		return totals->close;
+	if ((totals->side[0].flags | totals->side[1].flags) & SIDE_FIN)
+		return CLOSE_FIN;
+	return CLOSE_IDLE;
 }
 
 #endif

@@ -1,13 +1,22 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * Sequence space of one side (RFC 9293, 3.4): what is new, what fills a hole,
- * what was sent before. Pure; the caller owns the map values.
+ * The sequence space of one side (RFC 9293, 3.4): new bytes, bytes that fill a
+ * hole, and retransmissions.
  */
 #ifndef DECKWIRE_SEQ_H
 #define DECKWIRE_SEQ_H
 
-#include "net.h"
 #include "abi.h"
+#include "net.h"
+
+/* Flags of a struct flow_side. */
+#define SIDE_SEEN 0x1
+#define SIDE_FIN 0x2
+#define SIDE_FIN_ACKED 0x4
+#define SIDE_HOLE 0x8
+#define SIDE_TLS_FRESH 0x10 /* the next record header starts TLS */
+#define SIDE_ACKED 0x20	    /* last_ack is valid */
+#define SIDE_PUSHED 0x40    /* its last payload ended a write */
 
 /* a - b in sequence space. */
 static __always_inline __s32 seq_diff(__u32 a, __u32 b)
@@ -16,11 +25,10 @@ static __always_inline __s32 seq_diff(__u32 a, __u32 b)
 }
 
 /*
- * Takes a segment into the side's account. Holes merge
- * into one range, so that reordered or late bytes never count as
- * retransmitted, even if that forgives a repetition inside the range.
- * A keep-alive probe (RFC 9293, 3.8.4: at most one byte at next_seq - 1, not
- * pushed) is no retransmission.
+ * Takes a segment into the account of its side. Holes merge into one range, so
+ * reordered or late bytes never count as retransmitted. A retransmission inside
+ * the range is then not counted either. A keep-alive probe (RFC 9293, 3.8.4: at
+ * most one byte at next_seq - 1, not pushed) is no retransmission.
  */
 static __always_inline void side_account(struct flow_side *side,
 					 const struct packet *p)
@@ -71,8 +79,9 @@ static __always_inline void side_account(struct flow_side *side,
 }
 
 /*
- * A RST counts only where its receiver expects it (RFC 5961, 3.2), as far as
- * either side has shown what that is: a blind one does not.
+ * A RST ends a connection only if its receiver would accept it (RFC 5961, 3.2),
+ * as far as we have seen the expected seq from either side. A blind RST does
+ * not count.
  */
 static __always_inline int rst_acceptable(const struct flow_side *sender,
 					  const struct flow_side *receiver,
@@ -82,7 +91,7 @@ static __always_inline int rst_acceptable(const struct flow_side *sender,
 	       (receiver->flags & SIDE_ACKED && seq == receiver->last_ack);
 }
 
-/* Notes FINs and their acknowledgements; 1 when both sides have closed. */
+/* Notes FINs and their acknowledgements. 1 when both sides have closed. */
 static __always_inline int side_close(struct flow_side *sender,
 				      struct flow_side *receiver,
 				      const struct packet *p)

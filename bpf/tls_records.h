@@ -1,18 +1,112 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * How much of a segment may be clear-text handshake: the walk over its record
- * headers, from the state that the side keeps between segments.
+ * Clear-text TLS records in one direction (RFC 8446, 5.1; RFC 5246, 6.2.1):
+ * where they begin and end, and how much of a segment is worth a sample.
  */
 #ifndef DECKWIRE_TLS_RECORDS_H
 #define DECKWIRE_TLS_RECORDS_H
 
 #include "limits.h"
-#include "net.h"
 #include "abi.h"
+#include "net.h"
 #include "seq.h"
-#include "tls.h"
 
-/* The client's hello: the server's next byte begins a record. */
+#define TLS_CHANGE_CIPHER_SPEC 20
+#define TLS_ALERT 21
+#define TLS_HANDSHAKE 22
+#define TLS_HEARTBEAT 24
+#define TLS_CLIENT_HELLO 1
+#define TLS_SERVER_HELLO 2
+
+#define TLS_HEADER_LEN 5
+#define TLS_PREFIX_LEN 6 /* the header and the message type */
+#define TLS_MAX_RECORD (16384 + 2048)
+
+/* A byte of a record's first eight, held as a little-endian word. */
+static __always_inline __u8 prefix_byte(__u64 prefix, int i)
+{
+	return prefix >> (8 * i);
+}
+
+static __always_inline __u16 prefix_record_len(__u64 prefix)
+{
+	return prefix_byte(prefix, 3) << 8 | prefix_byte(prefix, 4);
+}
+
+/*
+ * Could the first n bytes begin a hello? At the start of a connection an alert
+ * may come before it.
+ */
+static __always_inline int prefix_plausible(__u64 prefix, __u32 n, int at_start)
+{
+	__u8 type = prefix_byte(prefix, 0);
+	__u16 len;
+
+	if (type != TLS_HANDSHAKE && !(at_start && type == TLS_ALERT))
+		return 0;
+	if (n > 1 && prefix_byte(prefix, 1) != 3)
+		return 0;
+	if (n > 2 && prefix_byte(prefix, 2) > 4)
+		return 0;
+	if (n < TLS_HEADER_LEN)
+		return 1;
+	len = prefix_record_len(prefix);
+	if (len < 1 || len > TLS_MAX_RECORD)
+		return 0;
+	if (type == TLS_ALERT)
+		return len == 2;
+	if (n < TLS_PREFIX_LEN)
+		return 1;
+	return prefix_byte(prefix, 5) == TLS_CLIENT_HELLO ||
+	       prefix_byte(prefix, 5) == TLS_SERVER_HELLO;
+}
+
+/* Does a handshake record begin with this message? */
+static __always_inline int prefix_is(__u64 prefix, __u8 message)
+{
+	return prefix_byte(prefix, 0) == TLS_HANDSHAKE &&
+	       prefix_byte(prefix, 5) == message;
+}
+
+/*
+ * A ServerHelloDone (RFC 5246, 7.4.5) that fills its record, by the first eight
+ * of nine bytes. Nothing in the clear that a server sends after it is used.
+ */
+static __always_inline int is_server_hello_done(__u64 bytes)
+{
+	return (bytes & 0xffffffffff00ffffULL) == 0x00000e0400000316ULL;
+}
+
+enum record_verdict {
+	RECORD_CLEAR,	  /* handshake or alert: sampled */
+	RECORD_ENCRYPTED, /* nothing in the clear from here on */
+	RECORD_NONE,	  /* not TLS */
+};
+
+static __always_inline enum record_verdict judge_header(__u64 header)
+{
+	__u8 type = prefix_byte(header, 0);
+
+	if (prefix_byte(header, 1) != 3 || prefix_byte(header, 2) > 4 ||
+	    prefix_record_len(header) > TLS_MAX_RECORD)
+		return RECORD_NONE;
+	if (type == TLS_HANDSHAKE || type == TLS_ALERT)
+		return RECORD_CLEAR;
+	if (type >= TLS_CHANGE_CIPHER_SPEC && type <= TLS_HEARTBEAT)
+		return RECORD_ENCRYPTED;
+	return RECORD_NONE;
+}
+
+/* The state of one direction. */
+enum tls_state {
+	TLS_START,  /* no byte was seen yet: in-order bytes decide */
+	TLS_WATCH,  /* not TLS so far: a record may still begin */
+	TLS_PREFIX, /* some bytes of a hello's prefix matched */
+	TLS_OPEN,   /* clear-text records: tls_seq is that of the next header */
+	TLS_DONE,   /* encrypted, over budget or not admitted */
+};
+
+/* After the client's hello, the next byte of the server begins a record. */
 static __always_inline void open_peer(struct flow_side *peer,
 				      const struct packet *p)
 {
@@ -26,9 +120,9 @@ static __always_inline void open_peer(struct flow_side *peer,
 }
 
 /*
- * Does this segment go on with what the one before it began? Nobody begins TLS
- * in the middle of a write, nor without a word of the other end after 64 KB:
- * to look for it would read each segment of bulk data, which is in fragments.
+ * Does this segment continue a long write? Nobody begins TLS in the middle of a
+ * write, or after 64 KB to which the other end has said nothing. A search would
+ * read each segment of bulk data, which lies in fragments.
  */
 static __always_inline int continues_run(const struct flow_totals *totals,
 					 const struct packet *p, __u32 sender)
@@ -36,10 +130,10 @@ static __always_inline int continues_run(const struct flow_totals *totals,
 	const struct flow_side *side = &totals->side[sender & 1];
 
 	return side->bytes >= TLS_RUN_BYTES && !(side->flags & SIDE_PUSHED) &&
-	       totals->talker == (sender & 1) && p->seq == side->next_seq;
+	       totals->last_sender == (sender & 1) && p->seq == side->next_seq;
 }
 
-/* What continues_run() goes by, of a segment with payload. */
+/* Notes a segment with payload for continues_run(). */
 static __always_inline void note_run(struct flow_totals *totals,
 				     const struct packet *p, __u32 sender)
 {
@@ -49,17 +143,17 @@ static __always_inline void note_run(struct flow_totals *totals,
 		side->flags |= SIDE_PUSHED;
 	else
 		side->flags &= ~SIDE_PUSHED;
-	totals->talker = sender & 1;
+	totals->last_sender = sender & 1;
 }
 
-/* Could a hello's record begin here? Bulk data shows at one linear byte. */
+/* Could a hello's record begin here? One linear byte shows bulk data. */
 static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
 {
 	__u8 *first;
 
 	if (off > MAX_LINEAR_OFFSET)
 		return 1;
-	/* Linux 5.10 forgets the bound of a scalar that was on the stack */
+	/* Linux 5.10 loses the bound of a scalar that was on the stack */
 	asm volatile("%0 &= 0xfff" : "+r"(off));
 	first = (void *)(long)skb->data + off;
 	if ((void *)(first + 1) > (void *)(long)skb->data_end)
@@ -67,11 +161,51 @@ static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
 	return *first == TLS_HANDSHAKE;
 }
 
+/* Is this segment worth a walk? ahead is its distance from next_seq. */
+static __always_inline int may_hold_record(struct __sk_buff *skb,
+					   const struct flow_side *side,
+					   __u32 payload_off, __s32 ahead,
+					   int continues)
+{
+	if (skb->len <= payload_off)
+		return 0;
+	if (side->tls_state != TLS_WATCH || ahead > 0 || side->tls_orphans)
+		return 1;
+	return !continues && may_begin_record(skb, payload_off);
+}
+
+/* The state of walk_records() and its result. */
+struct record_walk {
+	__u32 pos;	 /* of the next header, in the payload */
+	__u32 avail;	 /* payload bytes in the frame */
+	__u32 cut;	 /* payload bytes worth a sample */
+	__u32 start_seq; /* where TLS begins, if flags say so */
+	__u32 restarted;
+	__u32 flags; /* SAMPLE_TLS_* */
+};
+
+/* Begins a walk. The frame must be longer than payload_off. */
+static __always_inline void record_walk_begin(volatile struct record_walk *walk,
+					      struct __sk_buff *skb,
+					      const struct packet *p,
+					      __u32 payload_off)
+{
+	__u32 avail = skb->len - payload_off;
+
+	if (avail > p->payload_len)
+		avail = p->payload_len;
+	walk->avail = avail;
+	walk->cut = 0;
+	walk->flags = 0;
+	walk->start_seq = 0;
+	walk->restarted = 0;
+}
+
 /*
- * Walks the record headers that begin in this segment, from the byte at pos;
- * walk->cut tells how many bytes of the payload are worth a sample. The walk
- * stands in a map value and is read back at each step, so that the states
- * that the verifier compares at the loop's head are equal.
+ * Walks over the record headers that begin in this segment, from the byte at
+ * pos, and sets walk->cut. The walk is in a map value and is read back in each
+ * step: the states that the verifier compares at the head of the loop stay
+ * equal.
  */
 static __always_inline void
 walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
@@ -110,7 +244,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			walk->cut = 0;
 			if (!matched || walk->restarted)
 				return;
-			/* earlier bytes misled: this segment may begin one */
+			/* earlier bytes misled us: one may begin here */
 			walk->restarted = 1;
 			walk->pos = 0;
 			continue;
@@ -132,7 +266,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		       is_server_hello_done(header);
 		if (open && (done || judge_header(header) != RECORD_CLEAR)) {
 			side->tls_state =
-				done || judge_header(header) == RECORD_CIPHERED
+				done || judge_header(header) == RECORD_ENCRYPTED
 					? TLS_DONE
 					: TLS_WATCH;
 			side->flags &= ~SIDE_TLS_FRESH;
@@ -165,8 +299,9 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 }
 
 /*
- * Bytes of a segment that may be a hello's although none has begun: what they
- * take stays within a budget of their own, the rest is the handshake's.
+ * Bytes sampled of a segment that may belong to a hello, although none has
+ * begun. They have a budget of their own, so that enough is left for the
+ * handshake.
  */
 static __always_inline __u32 undecided_cut(const struct flow_side *side,
 					   __u32 avail)
@@ -178,7 +313,7 @@ static __always_inline __u32 undecided_cut(const struct flow_side *side,
 	return avail;
 }
 
-/* Decides walk->cut for this segment: see enum tls_state. */
+/* Sets walk->cut for this segment, by the state of its side. */
 static __always_inline void
 tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	 struct flow *flow, struct flow_side *side, struct flow_side *peer,
@@ -196,7 +331,7 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 		pos = 0;
 	}
 	if (pos < 0) {
-		/* behind a hole: keep it while it can still be a hello */
+		/* after a hole: keep it while it can still be a hello */
 		if (-pos <= TLS_UNDECIDED_BYTES)
 			walk->cut = side->tls_state == TLS_OPEN
 					    ? walk->avail

@@ -1,36 +1,34 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/*
- * Token buckets that count in time. Pure.
- */
+/* Token buckets that count in time: see struct token_bucket. */
 #ifndef DECKWIRE_TOKEN_BUCKET_H
 #define DECKWIRE_TOKEN_BUCKET_H
 
 #include "abi.h"
 
-/* 1 if the bucket had a token, which is spent. */
-static __always_inline int token_bucket_take(struct token_bucket *budget,
+/* Refills the bucket and takes a token of this cost. 0: it had none. */
+static __always_inline int token_bucket_take(struct token_bucket *bucket,
 					     __u64 now, __u64 cost, __u64 burst)
 {
-	__s64 tokens = budget->tokens_ns;
-	__s64 elapsed = now - budget->filled_ns;
+	__s64 tokens = bucket->tokens_ns;
+	__s64 elapsed = now - bucket->filled_ns;
 
-	/* never used: full, whatever the clock stands at */
-	if (!budget->filled_ns) {
+	/* a bucket that was never used is full, whatever time it is */
+	if (!bucket->filled_ns) {
 		tokens = burst;
-		budget->filled_ns = now ? now : 1;
+		bucket->filled_ns = now ? now : 1;
 	} else if (elapsed > 0) {
 		if (elapsed > (__s64)burst)
 			elapsed = burst;
 		tokens += elapsed;
 		if (tokens > (__s64)burst)
 			tokens = burst;
-		budget->filled_ns = now;
+		bucket->filled_ns = now;
 	}
 	if (tokens < (__s64)cost) {
-		budget->tokens_ns = tokens;
+		bucket->tokens_ns = tokens;
 		return 0;
 	}
-	budget->tokens_ns = tokens - cost;
+	bucket->tokens_ns = tokens - cost;
 	return 1;
 }
 

@@ -1,23 +1,36 @@
-"""What test modules of more than one folder need."""
+"""Fixtures and settings for test modules of more than one folder."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests.support.replaying import ReplayLab
 
-# How long an example takes says how busy the machine is, and is no property.
+# The time of an example depends on how busy the machine is. It is no property of the code.
 hypothesis.settings.register_profile("deckwire", deadline=None)
 hypothesis.settings.load_profile("deckwire")
 
 
+LIVE = Path(__file__).with_name("netns")
+"""Every test in this folder makes its own namespaces, so it needs root."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.geteuid():
+        return
+    for item in items:
+        if item.get_closest_marker("root") or LIVE in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
 @pytest.fixture(scope="module")
 def lab() -> Iterator[ReplayLab]:
-    """The programs, loaded once a module."""
+    """The loaded programs, once per test module."""
     if os.geteuid():
         pytest.skip("needs root: loads programs")
     with ReplayLab() as lab:

@@ -1,8 +1,8 @@
-"""The tests that need no live traffic, with the oldest packages that pyproject.toml allows.
+"""Run the tests that need no live traffic with the oldest packages that pyproject.toml allows.
 
-These are Debian 12's. Its own packages are fetched and unpacked into a folder of the checkout. The
-folder stands first on the path of this process and of all that the tests start. Nothing is
-installed.
+These are the versions of Debian 12. Its packages are downloaded and unpacked into a folder of the
+checkout. The folder comes first on the path of this process and of every process that the tests
+start. Nothing is installed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEBS = (
     "python3-cryptography",
     "python3-pyroute2",
     "python3-rich",
-    # What these need: the first is cryptography's, the others are rich's.
+    # Their own dependencies: the first is for cryptography, the others are for rich.
     "python3-cffi-backend",
     "python3-markdown-it",
     "python3-mdurl",
@@ -40,7 +40,7 @@ TESTS = (
     "--ignore=tests/vm/test_live_replay.py",
     "--ignore=tests/bpf/test_live.py",
     "--ignore=tests/fingerprints/test_scanners_live.py",
-    # Long, and about no package.
+    # These take long and test none of these packages.
     "--ignore=tests/differential",
     "--ignore=tests/fuzz",
 )
@@ -61,13 +61,17 @@ class Package(NamedTuple):
 
     version: str
     metadata: str
-    """The folder that says so."""
+    """The folder with the metadata that states the version."""
     file: str
-    """What was imported."""
+    """The file that was imported."""
 
 
 def lower_bounds(pyproject: str) -> dict[str, str]:
-    """The oldest version of each dependency, by its name; ValueError for one without a bound."""
+    """The oldest version of each dependency by name.
+
+    Raises:
+        ValueError: a dependency has no lower bound.
+    """
     bounds = {}
     for requirement in tomllib.loads(pyproject)["project"]["dependencies"]:
         parts = re.fullmatch(r"([\w-]+)>=([\d.]+)(,.*)?", requirement)
@@ -78,7 +82,7 @@ def lower_bounds(pyproject: str) -> dict[str, str]:
 
 
 def fault(found: Mapping[str, Package], bounds: Mapping[str, str], folder: Path) -> str | None:
-    """What is not as it should be: another version, or one that does not come from `folder`."""
+    """The first package with another version or from another folder, as a message; else None."""
     for name, bound in bounds.items():
         package = found[name]
         if folder not in Path(package.file).parents or Path(package.metadata) != folder:
@@ -89,7 +93,7 @@ def fault(found: Mapping[str, Package], bounds: Mapping[str, str], folder: Path)
 
 
 class Loaded:
-    """A pytest plugin: what this process imported in the end came from the folder, too."""
+    """A pytest plugin that checks that this process imported the packages from the folder."""
 
     def __init__(self, names: Mapping[str, str], folder: Path) -> None:
         self._names = names
@@ -109,33 +113,33 @@ def main() -> NoReturn:
     complete = CACHE / "complete"
     if not complete.is_file() or complete.read_text() != wanted:
         _fetch()
-    # First in this process and, ahead of their own packages, in all that it starts.
+    # First in this process and in every process that it starts.
     sys.path.insert(0, str(PACKAGES))
     os.environ["PYTHONPATH"] = str(PACKAGES)
     asked = _run(sys.executable, "-c", _ASK, *bounds)
     found = {name: Package(*package) for name, package in json.loads(asked).items()}
     wrong = fault(found, bounds, PACKAGES)
     if wrong is not None:
-        _fail(f"{wrong}: run it on Debian 12, whose packages these are")
+        _fail(f"{wrong}: the bounds are Debian 12's packages; run it there")
     complete.write_text(wanted)
     print("Imported:", ", ".join(f"{name} {package.version}" for name, package in found.items()))
 
-    import pytest  # noqa: PLC0415 - what it imports comes from the folder, too
+    import pytest  # noqa: PLC0415 - its imports must come from the folder too
 
     arguments = ["-q", "-p", "no:cacheprovider", *TESTS, *sys.argv[1:]]
     sys.exit(pytest.main(arguments, plugins=[Loaded(bounds, PACKAGES)]))
 
 
 def _fetch() -> None:
-    """Unpack Debian's packages; those of another release are noticed by their versions."""
+    """Download and unpack Debian's packages. Later the versions show if the release is wrong."""
     if shutil.which("apt-get") is None:
-        _fail("no apt-get: run it on Debian 12, whose packages these are")
+        _fail("no apt-get: the bounds are Debian 12's packages; run it there")
     shutil.rmtree(CACHE, ignore_errors=True)
     debs = CACHE / "debs"
     debs.mkdir(parents=True)
     download = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *DEBS)
     if subprocess.run(download, cwd=debs, capture_output=True, check=False).returncode:
-        # A new machine has no lists of packages yet.
+        # A new machine has no package lists yet.
         _run("apt-get", "-qq", "update")
         _run(*download, cwd=debs)
     for deb in sorted(debs.glob("*.deb")):

@@ -1,9 +1,10 @@
-"""The command line: what is wrong costs one clear line and status 2, never a traceback."""
+"""The command line: a mistake of the user costs one clear line and status 2, no traceback."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.options import OPTIONS, Section
+from deckwire.output.sinks.spec import parse_output
 from tests.support.conversation import DECKY, Conversation, pcap
 from tests.support.flights import handshake
 
@@ -58,12 +61,29 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", ["", "run", "replay", "demo", "doctor"])
 @pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help(command: str, option: str) -> None:
+def test_help_is_text_of_bounded_width(command: str, option: str) -> None:
     done = deckwire(*command.split(), option)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: ")
     assert option in done.stdout
     assert all(len(line) < 100 for line in done.stdout.splitlines())
+
+
+def test_the_help_of_run_names_every_option_and_every_kind_of_output() -> None:
+    page = deckwire("run", "--help").stdout
+    for option in OPTIONS:
+        assert (option.flag in page) != option.file_only, option.key
+    assert all(section in page for section in Section)
+    forms = re.sub(r"\s+", " ", page)
+    for scheme in ("stdout", "file:PATH", "unix:PATH", "udp:HOST:PORT", "tcp:HOST:PORT"):
+        assert scheme in forms
+        parse_output(scheme.replace("PORT", "514"))
+
+
+def test_the_help_of_replay_has_no_option_of_live_capture() -> None:
+    page = deckwire("replay", "--help").stdout
+    for option in OPTIONS:
+        assert (option.flag in page.split()) != (option.live_only or option.file_only), option.key
 
 
 def test_no_command_shows_the_help() -> None:
@@ -72,15 +92,15 @@ def test_no_command_shows_the_help() -> None:
     assert done.stdout == deckwire("--help").stdout
 
 
-def test_version() -> None:
+def test_the_version_is_printed() -> None:
     assert deckwire("--version").stdout.startswith("deckwire, version ")
 
 
-# --- what cannot be done ---
+# --- mistakes ---
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "problem"),
     [
         (["fly"], "fly"),
         (["run", "--fly"], "--fly"),
@@ -114,11 +134,11 @@ def test_version() -> None:
         (["doctor", "--fly"], "--fly"),
     ],
 )
-def test_one_line_says_what_is_wrong(arguments: list[str], told: str) -> None:
-    assert told in refused(*arguments)
+def test_one_line_says_what_is_wrong(arguments: list[str], problem: str) -> None:
+    assert problem in refused(*arguments)
 
 
-def test_a_config_file_says_where(tmp_path: Path) -> None:
+def test_a_fault_in_the_configuration_file_has_its_place(tmp_path: Path) -> None:
     path = tmp_path / "deckwire.toml"
     path.write_text('interface = "lo"\ndecky = "nonsense"\n')
     line = refused("run", "-c", path)
@@ -128,13 +148,13 @@ def test_a_config_file_says_where(tmp_path: Path) -> None:
     assert "line 1" in refused("run", "-c", path)
 
 
-def test_a_deckies_file_says_which_line(tmp_path: Path) -> None:
+def test_a_fault_in_the_deckies_file_has_its_line(tmp_path: Path) -> None:
     path = tmp_path / "deckies"
     path.write_text("198.51.100.7 web-1\nnonsense\n")
     assert f"{path}:2" in refused("replay", "--deckies", path, __file__)
 
 
-def test_a_signature_file_says_which_line(tmp_path: Path) -> None:
+def test_a_fault_in_the_signature_file_has_its_line(tmp_path: Path) -> None:
     path = tmp_path / "own.fp"
     path.write_text("; mine\nnonsense\n")
     assert f"{path}:2" in refused("replay", *WATCH, "--p0f-db", path, __file__)
@@ -142,15 +162,15 @@ def test_a_signature_file_says_which_line(tmp_path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "problem"),
     [
         (["-i", "nosuch0"], "nosuch0"),
         (["-i", "lo", "--netns", "nosuch"], "nosuch"),
         (["-i", "lo", "--output", "file:/no/such/folder/x"], "/no/such/folder/x"),
     ],
 )
-def test_what_only_the_host_knows(arguments: list[str], told: str) -> None:
-    assert told in refused("run", *arguments, *WATCH)
+def test_what_the_host_lacks_is_one_line_too(arguments: list[str], problem: str) -> None:
+    assert problem in refused("run", *arguments, *WATCH)
 
 
 # --- replay ---
@@ -162,12 +182,12 @@ def events(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 @needs_root
 @pytest.mark.root
-def test_replay_tells_events_and_its_sums(capture: Path) -> None:
+def test_replay_emits_events_and_their_sums(capture: Path) -> None:
     done = deckwire("replay", *WATCH, "--dedup-ttl", "0", "--format", "json", capture)
     assert (done.returncode, done.stderr) == (0, "")
-    told = events(done)
-    assert len(told) == 3 * 6 + 1
-    assert told[-1] == "capture_stats"
+    emitted = events(done)
+    assert len(emitted) == 3 * 6 + 1
+    assert emitted[-1] == "capture_stats"
     stats = json.loads(done.stdout.splitlines()[-1])["fields"]
     assert (stats["frames_run"], stats["events_emitted"]) == (24, 18)
     assert stats["samples_lost"] == 0
@@ -183,7 +203,7 @@ def test_replay_twice_gives_the_same_lines(capture: Path) -> None:
 
 @needs_root
 @pytest.mark.root
-def test_options_reach_the_lines(capture: Path) -> None:
+def test_options_change_the_lines(capture: Path) -> None:
     done = deckwire(
         *("replay", *WATCH, "--sd-id", "relay@55555", "--app-name", "probe"),
         *("--raw-fingerprints", "--compat", "decnet", capture),
@@ -195,7 +215,7 @@ def test_options_reach_the_lines(capture: Path) -> None:
 
 @needs_root
 @pytest.mark.root
-def test_a_truncated_capture_is_told_as_far_as_it_goes(capture: Path, tmp_path: Path) -> None:
+def test_a_truncated_capture_is_replayed_up_to_its_end(capture: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.pcap"
     cut.write_bytes(capture.read_bytes()[:-10])
     done = deckwire("replay", *WATCH, "--dedup-ttl", "0", "--format", "json", cut)
@@ -208,9 +228,7 @@ def test_a_truncated_capture_is_told_as_far_as_it_goes(capture: Path, tmp_path: 
 
 @needs_root
 @pytest.mark.root
-def test_a_bad_capture_does_not_keep_the_next_from_being_told(
-    capture: Path, tmp_path: Path
-) -> None:
+def test_the_capture_after_a_bad_one_is_replayed(capture: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.pcap"
     bad.write_text("no capture")
     done = deckwire("replay", *WATCH, "--format", "json", bad, capture)
@@ -221,8 +239,8 @@ def test_a_bad_capture_does_not_keep_the_next_from_being_told(
 
 @needs_root
 @pytest.mark.root
-def test_stdout_closed_early(capture: Path) -> None:
-    """As by `head -1`."""
+def test_a_reader_that_closes_stdout_early_ends_the_replay(capture: Path) -> None:
+    """As `head -1` does."""
     with subprocess.Popen(
         [sys.executable, "-m", "deckwire", "replay", *WATCH, *[str(capture)] * 50],
         stdout=subprocess.PIPE,
@@ -237,7 +255,7 @@ def test_stdout_closed_early(capture: Path) -> None:
 
 @needs_root
 @pytest.mark.root
-def test_a_full_disk_is_reported(capture: Path) -> None:
+def test_lines_lost_to_a_full_disk_are_reported(capture: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full")
     with open("/dev/full", "w") as device:

@@ -1,3 +1,5 @@
+"""Settings from the file and the command line: each value is checked, each fault is one line."""
+
 from __future__ import annotations
 
 from dataclasses import fields
@@ -9,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deckwire.config import (
-    KEYS,
     Budgets,
     ConfigError,
     Settings,
@@ -18,6 +19,7 @@ from deckwire.config import (
 )
 from deckwire.deckies import Decky, Registry
 from deckwire.limits import CONFIG_FILE_BYTES
+from deckwire.options import OPTIONS, Option
 
 WHOLE = """
 interface = ["eth0", "macvlan-1"]
@@ -92,9 +94,27 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
     )
 
 
-def test_every_setting_has_a_key() -> None:
-    assert {key.setting for key in KEYS.values()} == {field.name for field in fields(Settings)}
-    assert all(f"\n{name} = " in WHOLE or f"[{name}]" in WHOLE for name in KEYS)
+def test_every_setting_is_in_the_table_and_every_key_can_be_set() -> None:
+    assert {option.setting for option in OPTIONS} == {field.name for field in fields(Settings)}
+    keys = [option.key for option in OPTIONS]
+    assert len(set(keys)) == len(keys)
+    assert all(f"\n{key} = " in WHOLE or f"[{key}]" in WHOLE for key in keys)
+
+
+@pytest.mark.parametrize(
+    "option", [one for one in OPTIONS if one.default and one.metavar], ids=lambda one: one.key
+)
+def test_the_help_shows_the_default(option: Option) -> None:
+    default = getattr(Settings(), option.setting)
+    if isinstance(default, float):
+        default = f"{default:g}"
+    if option.repeats and option.key == "output":
+        (default,) = default
+    if not default:
+        # There is none: the help says in words what happens instead.
+        assert " " in option.default
+    else:
+        assert option.default == default
 
 
 def test_defaults() -> None:
@@ -141,13 +161,13 @@ def test_options_replace_the_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("dedup-ttl = 3", "dedup-ttl: unknown key, allowed are interface, netns,"),
+        ("dedup-ttl = 3", "dedup-ttl: unknown key; use interface, netns,"),
         ("[run]\ninterface = 'x'", "run: unknown key"),
         ('"a\\nb" = 3', "a\\nb: unknown key"),
         ("interface = 3", "interface: 3 is no text"),
         ("interface = ['a', 3]", "interface: 3 is no text"),
         ("interface = ['a', 'a']", "interface: 'a' is given twice"),
-        ("interface = ''", "interface: '' is no interface name, 1 to 15 bytes"),
+        ("interface = ''", "interface: '' is no interface name; use 1 to 15 bytes"),
         ("interface = '1234567890123456'", "interface: '1234567890123456' is no"),
         ("interface = 'ääääääää'", "interface: "),
         ("interface = 'a/b'", "interface: 'a/b'"),
@@ -161,30 +181,30 @@ def test_options_replace_the_file(path: Path) -> None:
         ("decky = '10.0.0.1=a b'", "decky: '10.0.0.1=a b': name"),
         ("deckies = ''", "deckies: '' is no path"),
         ('p0f_db = "a\\u0000b"', "p0f_db: 'a\\x00b' is no path"),
-        ("format = 'xml'", "format: 'xml', syslog or json is allowed"),
-        ("format = ['json']", "format: ['json'], syslog or json is allowed"),
-        ("compat = ''", "compat: '', decnet is allowed"),
-        ("output = []", "output: the list is empty, stdout"),
-        ("output = 'stderr'", "output: output 'stderr': an output is one of stdout, file:PATH"),
+        ("format = 'xml'", "format: 'xml' is unknown; use syslog or json"),
+        ("format = ['json']", "format: ['json'] is unknown; use syslog or json"),
+        ("compat = ''", "compat: '' is unknown; use decnet"),
+        ("output = []", "output: the list is empty; use stdout"),
+        ("output = 'stderr'", "output: output 'stderr': no such output; use stdout, file:PATH"),
         ("output = ['stdout', 'udp:host:0']", "output: output 'udp:host:0': "),
         ("sd_id = 'decnet'", "sd_id: 'decnet' is no SD-ID"),
         ("sd_id = 'a=b@1'", "sd_id: 'a=b@1' is no SD-ID"),
         ("sd_id = 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@1'", "sd_id: "),
         ("app_name = 'a b'", "app_name: 'a b' is no APP-NAME"),
-        ("dedup_ttl = -1", "dedup_ttl: -1 is out of range, seconds from 0 to"),
+        ("dedup_ttl = -1", "dedup_ttl: -1 is out of range; use seconds from 0 to"),
         ("dedup_ttl = nan", "dedup_ttl: nan is out of range"),
         ("dedup_ttl = inf", "dedup_ttl: inf is out of range"),
         ("dedup_ttl = '5'", "dedup_ttl: '5' is no number"),
         ("dedup_ttl = true", "dedup_ttl: True is no number"),
         ("stats_interval = 1e9", "stats_interval: 1000000000.0 is out of range"),
-        ("idle_timeout = 0", "idle_timeout: 0 is out of range, seconds from 1"),
-        ("raw_fingerprints = 1", "raw_fingerprints: 1, true or false is allowed"),
-        ("ja4plus = 'yes'", "ja4plus: 'yes', true or false"),
+        ("idle_timeout = 0", "idle_timeout: 0 is out of range; use seconds from 1"),
+        ("raw_fingerprints = 1", "raw_fingerprints: 1 is neither; use true or false"),
+        ("ja4plus = 'yes'", "ja4plus: 'yes' is neither; use true or false"),
         ("budgets = 3", "budgets: 3 is no table"),
-        ("[budgets]\nsyn = 3", "budgets: unknown key 'syn', syn_records_per_second,"),
-        ("[budgets]\nsyn_burst = 0", "budgets: syn_burst: 0, whole numbers from 1 to"),
-        ("[budgets]\nsyn_burst = 1.5", "budgets: syn_burst: 1.5, whole"),
-        ("[budgets]\nsyn_burst = true", "budgets: syn_burst: True, whole"),
+        ("[budgets]\nsyn = 3", "budgets: unknown key 'syn'; use syn_records_per_second,"),
+        ("[budgets]\nsyn_burst = 0", "budgets: syn_burst: 0 is out of range; use whole numbers"),
+        ("[budgets]\nsyn_burst = 1.5", "budgets: syn_burst: 1.5 is out of range; use whole"),
+        ("[budgets]\nsyn_burst = true", "budgets: syn_burst: True is out of range; use whole"),
         ("interface = \nnetns = 3", "not TOML: "),
         ("format = 'json'\nformat = 'json'", "not TOML: "),
         ("x = " + "[" * 50_000, "nested too deeply"),
@@ -221,7 +241,7 @@ def test_wrong_options(key: str, value: object, message: str) -> None:
 @given(
     st.one_of(
         st.binary(max_size=100),
-        st.sampled_from(sorted(KEYS)).flatmap(
+        st.sampled_from(sorted(option.key for option in OPTIONS)).flatmap(
             lambda key: st.text("'\"[]{}=.,0123456789abn\n-_", max_size=40).map(
                 lambda value: f"{key} = {value}".encode()
             )

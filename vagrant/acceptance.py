@@ -1,7 +1,7 @@
 #!/usr/bin/python3 -u
-"""deckwire-acceptance: attacks the deckies of this machine and looks into rsyslog's file.
+"""deckwire-acceptance: attack the deckies of this machine and check the events in rsyslog's file.
 
-Each line of its output is one check; exit status 0 if all passed.
+Prints one line for each check. Exits with status 0 if all passed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 LOG = Path("/var/log/deckwire.log")
 UNIT = "deckwire.service"
 SECONDS = 150.0
-"""Longest wait for anything: an emulated CPU takes a minute to compile the programs."""
+"""Longest wait for any condition: an emulated CPU takes a minute to compile the programs."""
 EXPOSURE = 20
-"""Highest exposure that `systemd-analyze security` may find, in tenths."""
+"""Highest exposure that `systemd-analyze security` may report, in tenths."""
 CAPABILITIES = 1 << 12 | 1 << 38 | 1 << 39
 """CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF in <linux/capability.h>."""
 
@@ -31,11 +31,11 @@ Fields = dict[str, str]
 
 
 class CheckError(Exception):
-    """A check failed; says why."""
+    """A check failed. The message gives the reason."""
 
 
 def run(*argv: str, namespace: str | None = None, given: str = "") -> str:
-    """A command in a network namespace; its output, whatever its status."""
+    """Run a command in a network namespace. Returns its output, also if it fails."""
     inside = () if namespace is None else ("ip", "netns", "exec", namespace)
     done = subprocess.run(
         [*inside, *argv], input=given, capture_output=True, text=True, timeout=120, check=False
@@ -44,19 +44,19 @@ def run(*argv: str, namespace: str | None = None, given: str = "") -> str:
 
 
 def events() -> list[Fields]:
-    """The events in the log so far; host and event are among their fields."""
+    """The events in the log so far. Their fields include host and event."""
     found = []
     for line in LOG.read_text().splitlines() if LOG.exists() else []:
         match = LINE.fullmatch(line)
         if match is None:
-            raise CheckError(f"not a line of Deckwire's: {line[:200]}")
+            raise CheckError(f"not a line of Deckwire: {line[:200]}")
         fields = dict(FIELD.findall(match["fields"]))
         found.append({"host": match["host"], "event": match["event"], **fields})
     return found
 
 
 def wait_for(what: str, condition: Callable[[], bool]) -> None:
-    """Returns as soon as `condition` holds."""
+    """Wait until `condition` holds."""
     deadline = time.monotonic() + SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -65,28 +65,28 @@ def wait_for(what: str, condition: Callable[[], bool]) -> None:
 
 
 def expect(event: str, **fields: str) -> None:
-    """Waits for an event with these fields."""
+    """Wait for an event with these fields."""
     wanted = {"event": event, **fields}
     wait_for(f"an event with {wanted}", lambda: any(wanted.items() <= e.items() for e in events()))
 
 
 def is_listening(namespace: str, port: int) -> bool:
-    """Asked of the kernel: a trial connection would be in the log."""
+    """Ask the kernel, because a trial connection would add events to the log."""
     return f":{port} " in run("ss", "-Htln", namespace=namespace)
 
 
 def start_agent() -> None:
-    """Returns when it is attached."""
+    """Start the agent and wait until it is ready."""
     since = f"@{time.time():.6f}"
     run("systemctl", "start", UNIT)
     wait_for(
-        f"{UNIT} says that it is ready",
+        f"{UNIT} is ready",
         lambda: "ready" in run("journalctl", "-u", UNIT, "-o", "cat", f"--since={since}"),
     )
 
 
 def everything_starts() -> None:
-    """Network, services, log and agent start anew."""
+    """Network, services, log and agent restart."""
     run("systemctl", "stop", UNIT)
     LOG.write_text("")
     run(
@@ -104,7 +104,7 @@ def everything_starts() -> None:
 
 
 def service_is_confined() -> None:
-    """The agent has a user of its own, three capabilities, and filtered system calls."""
+    """The agent has its own user, three capabilities and filtered system calls."""
     if run("systemctl", "is-active", UNIT).strip() != "active":
         raise CheckError(run("journalctl", "-n", "20", "--no-pager", "-u", UNIT))
     pid = run("systemctl", "show", "-P", "MainPID", UNIT).strip()
@@ -128,7 +128,7 @@ def service_is_confined() -> None:
 
 
 def exposure_is_small() -> None:
-    """systemd-analyze finds the service little exposed."""
+    """systemd-analyze rates the exposure of the service as low."""
     argv = ["systemd-analyze", "security", "--no-pager", f"--threshold={EXPOSURE}", UNIT]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     last = (done.stdout + done.stderr).strip().splitlines()[-1]
@@ -138,7 +138,7 @@ def exposure_is_small() -> None:
 
 
 def web_by_tls13() -> None:
-    """A browser's visit by TLS 1.3 is told from SYN to end."""
+    """A TLS 1.3 connection has an event for every stage from SYN to end."""
     run(
         *("curl", "-sk", "--resolve", "bank.example.com:443:192.0.2.11"),
         "https://bank.example.com/",
@@ -170,7 +170,7 @@ def web_by_tls12_over_ipv6() -> None:
 
 
 def mail_by_starttls() -> None:
-    """TLS that begins in the middle of an SMTP session is found."""
+    """TLS after STARTTLS in an SMTP session is reported."""
     run(
         *("openssl", "s_client", "-starttls", "smtp", "-connect", "192.0.2.13:25"),
         *("-servername", "mail-01.example.com"),
@@ -182,29 +182,29 @@ def mail_by_starttls() -> None:
 
 
 def shell_is_asked_for_its_key() -> None:
-    """A connection without TLS is told by its handshake and its end."""
+    """A connection without TLS has events for its handshake and its end."""
     run("ssh-keyscan", "-t", "ed25519", "192.0.2.12", namespace="attacker")
     expect("tcp_handshake", host="shell-01", dst_port="22")
     expect("tcp_flow_timing", host="shell-01", dst_port="22")
 
 
 def scanner_is_recognised() -> None:
-    """nmap is known by its SYNs."""
+    """nmap is recognised by its SYNs."""
     run("nmap", "-n", "-Pn", "-sS", "-p", "22,25,80,443", "192.0.2.12", namespace="attacker")
     expect("tcp_syn_fingerprint", host="shell-01", tool="nmap", os_guess="nmap")
 
 
 def lateral_movement_is_seen() -> None:
-    """A decky that attacks another is told as lateral."""
+    """A decky that attacks another is reported as lateral."""
     run("curl", "-sk", "https://192.0.2.11/", namespace="mail-01")
     expect("tls_client_hello", host="web-01", src_ip="192.0.2.13", direction="lateral")
 
 
 def end_is_clean() -> None:
-    """A stop tells the counters, of nothing lost, and takes the programs off; it starts again."""
+    """A stop reports the counters without a loss and detaches the programs, then it starts again."""
     run("systemctl", "stop", UNIT)
     expect("capture_stats")
-    lost = [told for told in events() if told["event"] == "capture_loss"]
+    lost = [event for event in events() if event["event"] == "capture_loss"]
     if lost:
         raise CheckError(f"lost: {lost}")
     filters = [run("tc", "filter", "show", "dev", "fleet0", hook) for hook in ("ingress", "egress")]
@@ -231,7 +231,7 @@ CHECKS: tuple[Callable[[], None], ...] = (
 
 
 def main() -> int:
-    """All checks, in order."""
+    """Run all checks in order."""
     if os.geteuid():
         return subprocess.run(["sudo", *sys.argv], check=False).returncode
     started = time.monotonic()
@@ -247,8 +247,8 @@ def main() -> int:
             passed += 1
             print(f"ok   {check.__doc__}")
     kinds: dict[str, int] = {}
-    for told in events():
-        kinds[told["event"]] = kinds.get(told["event"], 0) + 1
+    for found in events():
+        kinds[found["event"]] = kinds.get(found["event"], 0) + 1
     print(", ".join(f"{count} {event}" for event, count in sorted(kinds.items())))
     print(f"{passed} of {len(CHECKS)} passed in {time.monotonic() - started:.0f} s")
     return 0 if passed == len(CHECKS) else 1

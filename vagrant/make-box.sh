@@ -1,19 +1,20 @@
 #!/bin/bash
-# make-box.sh: a box for vagrant-libvirt from Debian packages, where none can be downloaded.
+# make-box.sh: makes a box for vagrant-libvirt from Debian packages, if none can be downloaded.
 #
-# Prints its path. Debian 12 with its kernel, the user vagrant with Vagrant's insecure key, and the
-# packages that provision.sh needs, so that the machine works without a network. 4 GB, boots by BIOS.
+# Prints its path. The box has Debian 12 with its kernel and the user vagrant with Vagrant's
+# insecure key. It also has the packages that provision.sh needs, so that the machine works
+# without a network. Its disk has 4 GB and boots by BIOS.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=vagrant/debian.sh
-. "$here/debian.sh"
+# shellcheck source=tests/vm/debian.sh
+. "$here/../tests/vm/debian.sh"
 
 SUITE=bookworm
 SYSTEM=(
 	systemd-sysv udev dbus openssh-server sudo ifupdown isc-dhcp-client rsync iproute2 kmod
 	initramfs-tools procps python3 ca-certificates linux-image-cloud-amd64
 )
-[[ $EUID == 0 ]] || die "debootstrap needs root"
+[[ $EUID == 0 ]] || die "debootstrap needs root; run this as root"
 box=$CACHE/box/deckwire.box
 mapfile -t packages < <(grep -v '^#' "$here/packages")
 wanted=$(sha256sum "$here/packages" "$0" | cut -d' ' -f1)
@@ -37,14 +38,14 @@ include=$(IFS=, && echo "${SYSTEM[*]},${packages[*]}")
 debootstrap --variant=minbase --include="$include" "$SUITE" "$root" "$(mirror Debian)" >&2
 rm -f "$root"/var/cache/apt/archives/*.deb "$root"/etc/ssh/ssh_host_*
 
-# What Vagrant expects of a box: a user with its key and sudo, an interface that asks for DHCP.
+# Vagrant needs a user with its key and sudo, and an interface that uses DHCP.
 chroot "$root" useradd -m -s /bin/bash vagrant
 install -d -m 700 "$root/home/vagrant/.ssh"
 keys=(/usr/share/rubygems-integration/all/gems/vagrant-*/keys/vagrant.pub
 	/opt/vagrant/embedded/gems/*/gems/vagrant-*/keys/vagrant.pub)
 cat "${keys[@]}" >"$root/home/vagrant/.ssh/authorized_keys" 2>/dev/null || true
 [[ -s $root/home/vagrant/.ssh/authorized_keys ]] ||
-	die "Vagrant's insecure public key is missing: is vagrant installed?"
+	die "Vagrant's insecure public key is missing; install vagrant"
 chmod 600 "$root/home/vagrant/.ssh/authorized_keys"
 chroot "$root" chown -R vagrant: /home/vagrant/.ssh
 echo "vagrant ALL=(ALL) NOPASSWD: ALL" >"$root/etc/sudoers.d/vagrant"

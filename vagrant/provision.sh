@@ -1,13 +1,13 @@
 #!/bin/bash
-# provision.sh: in the virtual machine, as root. Sets everything up from the checkout in /vagrant;
-# running it again brings the machine up to date.
+# provision.sh: sets up the virtual machine from the checkout in /vagrant. Runs in it, as root.
+# Run it again to bring the machine up to date.
 set -euo pipefail
 checkout=/vagrant
 here=$checkout/vagrant
 fleet=/etc/deckwire-fleet
 
 mapfile -t packages < <(grep -v '^#' "$here/packages")
-# A package that is there already needs no network.
+# If all packages are installed, no network is needed.
 if ! dpkg-query -W -f '${db:Status-Status}\n' "${packages[@]}" 2>/dev/null |
 	awk '$1 == "installed" { n++ } END { exit n != '"${#packages[@]}"' }'; then
 	apt-get -qq update
@@ -21,7 +21,7 @@ wheels=$checkout/build/wheels
 /usr/bin/python3 -m venv --system-site-packages /opt/deckwire
 source=("$checkout")
 [[ ! -d $wheels ]] || source=(--no-index --find-links "$wheels" deckwire)
-# What it depends on stays if it is there; it is always new.
+# Dependencies stay if they are installed. The agent itself is always installed again.
 /opt/deckwire/bin/pip install -q "${source[@]}"
 /opt/deckwire/bin/pip install -q --force-reinstall --no-deps "${source[@]}"
 install -D -m 644 "$here/fleet/deckwire.toml" "$here/fleet/deckies.txt" -t /etc/deckwire

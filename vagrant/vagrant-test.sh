@@ -1,17 +1,18 @@
 #!/bin/bash
-# vagrant-test.sh: the whole way through a real `vagrant up`, on a machine that may lack systemd,
-# KVM and a reachable box: with a local box, an emulated CPU, and a libvirtd of its own in
-# namespaces of its own. Nothing of it outlives this script but the box and Vagrant's copy of it.
+# vagrant-test.sh: tests a real `vagrant up`, also on a machine without systemd, KVM or a network.
+#
+# It uses a local box, an emulated CPU, and a separate libvirtd in separate namespaces. Only the box
+# and Vagrant's copy of it stay after this script.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=vagrant/debian.sh
-. "$here/debian.sh"
+# shellcheck source=tests/vm/debian.sh
+. "$here/../tests/vm/debian.sh"
 
 export VAGRANT_HOME=$CACHE/vagrant.d VAGRANT_CHECKPOINT_DISABLE=1 VAGRANT_DEFAULT_PROVIDER=libvirt
 export DECKWIRE_BOX=deckwire/local DECKWIRE_VM_DRIVER=qemu
 LOGS=$CACHE/logs
 
-# timed NAME COMMAND...: runs it and says how long it took.
+# timed NAME COMMAND...: runs the command and prints how long it took.
 timed() {
 	local name=$1 start=$SECONDS status=0
 	shift
@@ -20,9 +21,9 @@ timed() {
 	return "$status"
 }
 
-# inside: in network, mount and process namespaces of our own, which end with this script.
+# inside: runs in separate network, mount and process namespaces, which end with this script.
 inside() {
-	# libvirt's files under /etc, /run and /var are those of a fresh machine, in memory or cache.
+	# libvirt sees a fresh machine: its files under /etc, /run and /var are in memory or the cache.
 	local state=$CACHE/libvirt
 	rm -rf "$state"
 	mkdir -p "$state/images"
@@ -70,7 +71,7 @@ if [[ ${1:-} == --inside ]]; then
 	exit
 fi
 
-[[ $EUID == 0 ]] || die "libvirtd and namespaces need root"
+[[ $EUID == 0 ]] || die "libvirtd and namespaces need root; run this as root"
 mkdir -p "$LOGS"
 timed "packages" need_packages vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients \
 	dnsmasq-base iptables qemu-system-x86 qemu-utils seabios rsync openssh-client
@@ -80,7 +81,7 @@ if [[ $(cat "$VAGRANT_HOME/${box##*/}.made-from" 2>/dev/null) != "$(cat "$box.ma
 	timed "vagrant box add" vagrant box add --no-color --no-tty --force --name "$DECKWIRE_BOX" "$box"
 	cp "$box.made-from" "$VAGRANT_HOME/"
 fi
-# The machine has no way to the package index.
+# The virtual machine cannot reach the package index.
 checkout=${here%/*}
 rm -rf "$checkout/build/wheels"
 timed "wheels" "$checkout/.venv/bin/python" -m pip wheel -q --disable-pip-version-check \

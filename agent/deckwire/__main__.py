@@ -1,4 +1,4 @@
-"""`python -m deckwire`."""
+"""Run by `python -m deckwire`."""
 
 from deckwire.entry import main
 

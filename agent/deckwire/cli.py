@@ -1,4 +1,4 @@
-"""The command line: options in, one clear line and an exit status for what cannot be done."""
+"""The command line. What cannot be done ends with one clear line and an exit status."""
 
 from __future__ import annotations
 
@@ -11,117 +11,175 @@ import click
 
 from deckwire import __version__
 from deckwire.errors import UsageError
+from deckwire.options import OPTIONS, Option, Section
 
 if TYPE_CHECKING:
     from deckwire.config import Settings
 
-_F = Callable[..., Any]
+_Function = Callable[..., Any]
+_OTHER = "Other options"
+_COLUMN = 30
+"""Characters of an option's names in the help."""
+_STATUSES = """\
+\b
+Exit status:
+  0  it has done its work
+  1  it failed, and the next try may succeed
+  2  it cannot work until somebody changes something
+With 1 and 2, one line on stderr says why.
+"""
 
 
-def _shared_options(command: _F) -> _F:
-    """The options that `run` and `replay` have in common."""
-    for option in reversed(
-        (
-            click.option("--decky", multiple=True, metavar="ADDR[=NAME]", help="A decky to watch."),
-            click.option("--deckies", metavar="FILE", help="File of deckies."),
-            click.option("--format", metavar="syslog|json", help="Form of the lines."),
-            click.option("--sd-id", metavar="ID", help="SD-ID of syslog lines."),
-            click.option("--app-name", metavar="NAME", help="APP-NAME of syslog lines."),
-            click.option("--compat", metavar="decnet", help="The old sniffer's ja4 and ja4s."),
-            click.option(
-                "--dedup-ttl", type=float, metavar="S", help="Dedup window in seconds, 0: off."
-            ),
-            click.option(
-                "--raw-fingerprints",
-                is_flag=True,
-                default=None,
-                help="Tell ja4_r, ja4_o and ja4_ro too.",
-            ),
-            click.option("--p0f-db", metavar="FILE", help="A p0f.fp to take labels from."),
-        )
-    ):
-        command = option(command)
-    return command
+class _SectionedCommand(click.Command):
+    """A command whose help lists its options by section."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of each section, then all others."""
+        section_of = {option.key: option.section for option in OPTIONS}
+        rows: dict[str, list[tuple[str, str]]] = {section: [] for section in Section}
+        rows[_OTHER] = []
+        for parameter in self.get_params(context):
+            row = parameter.get_help_record(context)
+            if row is not None and isinstance(parameter, click.Option):
+                names, text = row
+                section = section_of.get(str(parameter.name), _OTHER)
+                # All sections have columns of the same width.
+                rows[section].append((names.ljust(_COLUMN), text))
+        for section, found in rows.items():
+            with formatter.section(section):
+                formatter.write_dl(found)
+
+
+def _options_of(*, live: bool) -> Callable[[_Function], _Function]:
+    """Add the options of the table to `run` or to `replay`, and the one for the file."""
+
+    def add(command: _Function) -> _Function:
+        for option in reversed(OPTIONS):
+            if not option.file_only and (live or not option.live_only):
+                command = _as_click(option)(command)
+        return click.option(
+            *("-c", "--config"),
+            metavar="FILE",
+            help="TOML file with these settings and more: see docs/configuration.md. The command"
+            " line wins over it.",
+        )(command)
+
+    return add
+
+
+def _as_click(option: Option) -> Callable[[_Function], _Function]:
+    names = [option.short, option.flag] if option.short else [option.flag]
+    text = f"{option.help}  [default: {option.default}]" if option.default else option.help
+    if not option.metavar:
+        if option.can_negate:
+            names[-1] += f"/--no-{option.flag.removeprefix('--')}"
+        return click.option(*names, option.key, is_flag=True, default=None, help=text)
+    return click.option(
+        *names,
+        option.key,
+        metavar=option.metavar,
+        multiple=option.repeats,
+        type=float if option.is_seconds else None,
+        help=text,
+    )
 
 
 # What click does without a command differs by its version, so the help is shown here.
 @click.group(
     invoke_without_command=True,
-    subcommand_metavar="COMMAND [ARGS]...",
+    subcommand_metavar="COMMAND [OPTIONS]",
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_STATUSES,
 )
 @click.version_option(__version__, prog_name="deckwire")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Watch the deckies of a MACVLAN from inside the kernel and tell what attackers do."""
+    """Watch the decoys of a MACVLAN network from inside the kernel.
+
+    Deckwire emits an event for each SYN, TCP handshake, TLS handshake and connection of a decoy
+    (a decky), with fingerprints of who connects.
+
+    \b
+    Begin here:
+      deckwire doctor -i eth0      is this host fit to run it?
+      deckwire demo                see it work, in a network of its own
+      deckwire run --help          watch your own deckies
+    """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-@cli.command()
-@click.option("-c", "--config", metavar="FILE", help="TOML configuration; options win over it.")
-@click.option("-i", "--interface", multiple=True, metavar="IFACE", help="Where to attach.")
-@click.option("--netns", metavar="NAME", help="Network namespace of the interfaces.")
-@click.option(
-    "--wait-interface/--no-wait-interface",
-    default=None,
-    help="Wait for an interface that does not exist yet.",
-)
-@click.option("--xdp", metavar="off|generic|native", help="Note SYNs before TC does.")
-@click.option(
-    "--output",
-    multiple=True,
-    metavar="stdout|file:PATH|unix:PATH|udp:HOST:PORT|tcp:HOST:PORT",
-    help="Where lines go; may be repeated.",
-)
-@click.option(
-    "--stats-interval",
-    type=float,
-    metavar="S",
-    help="Seconds between capture_stats, 0: at the end.",
-)
-@_shared_options
+@cli.command(cls=_SectionedCommand, short_help="Watch live traffic.", epilog=_STATUSES)
+@_options_of(live=True)
 def run(config: str | None, **options: Any) -> None:
-    """Capture live traffic until SIGTERM or SIGINT."""
+    """Watch live traffic and emit events, one a line, until SIGTERM or SIGINT.
+
+    Name an interface and the deckies on it:
+
+    \b
+      deckwire run -i eth0 --decky 192.0.2.10=web
+      deckwire run -i eth0 --deckies deckies.txt --output unix:/dev/log
+      deckwire run -c /etc/deckwire/deckwire.toml
+
+    Deckwire attaches to the interface in addition to whatever is there, and detaches at the end.
+    It needs root, or the capabilities in deploy/deckwire.service. One line on stderr says when it
+    is ready. SIGHUP makes it read the deckies file again and reopen the outputs.
+    """
     from deckwire.runtime.run import run_live  # noqa: PLC0415 - replay and --help need none of it
 
     sys.exit(run_live(lambda: _live_settings(config, options)))
 
 
-@cli.command()
+@cli.command(cls=_SectionedCommand, short_help="Read capture files.", epilog=_STATUSES)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("-c", "--config", metavar="FILE", help="TOML configuration; options win over it.")
-@_shared_options
+@_options_of(live=False)
 def replay(files: tuple[str, ...], config: str | None, **options: Any) -> None:
-    """Tell what live capture would have told of pcap and pcapng FILEs."""
+    """Read pcap and pcapng FILEs and emit the events that live capture would have emitted.
+
+    \b
+      deckwire replay --decky 192.0.2.10=web night.pcap
+
+    The frames go through the same kernel programs, so it needs root too. Lines go to stdout.
+    """
     from deckwire.runtime.replay import replay_files  # noqa: PLC0415 - the same
 
-    # The outputs of a configuration are those of `run`.
+    # The outputs in a configuration file are those of `run`.
     settings = _settings(config, {**options, "output": ("stdout",)})
     _need_deckies(settings)
     sys.exit(replay_files(settings, files))
 
 
-@cli.command()
+@cli.command(short_help="See it work.")
 def demo() -> None:
-    """Show it all on a lab of its own: attackers, deckies, events."""
+    """Run attackers against deckies in a network of its own, and show the events.
+
+    It needs root. It makes network namespaces, and removes them at the end.
+    """
     from deckwire.demo import demo as run_demo  # noqa: PLC0415 - needs pyroute2
 
     sys.exit(run_demo())
 
 
-@cli.command()
-@click.option("-i", "--interface", metavar="IFACE", help="Look at this interface too.")
-@click.option("--netns", metavar="NAME", help="Network namespace of the interface.")
+@cli.command(short_help="Check this host.")
+@click.option("-i", "--interface", metavar="IFACE", help="Check this interface too.")
+@click.option(
+    "--netns",
+    metavar="NAME",
+    help="Network namespace that has the interface.  [default: the current one]",
+)
 def doctor(interface: str | None, netns: str | None) -> None:
-    """Say what this host has and lacks for `run`."""
+    """Check whether this host can run `deckwire run`, and say what is missing.
+
+    \b
+      deckwire doctor -i eth0
+    """
     from deckwire.doctor import doctor as examine  # noqa: PLC0415 - needs pyroute2
 
     sys.exit(examine(interface, netns))
 
 
 def main() -> NoReturn:
-    """Runs the command of sys.argv, and ends the process."""
+    """Run the command of sys.argv, and end the process."""
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -131,7 +189,7 @@ def main() -> NoReturn:
     except UsageError as error:
         _fail(str(error), error.status)
     except BrokenPipeError:
-        # Whoever read stdout is gone; flushing again at exit would only raise again.
+        # The reader of stdout has gone. Python would flush again at exit, and raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(0)
@@ -146,7 +204,7 @@ def _fail(message: str, status: int = UsageError.status) -> NoReturn:
 def _live_settings(config: str | None, options: dict[str, Any]) -> Settings:
     settings = _settings(config, options)
     if not settings.interfaces:
-        raise UsageError("no interface: name the MACVLAN or its parent with -i")
+        raise UsageError("no interface: nothing to watch; name a MACVLAN or its parent with -i")
     _need_deckies(settings)
     return settings
 
@@ -161,4 +219,6 @@ def _settings(config: str | None, options: dict[str, Any]) -> Settings:
 
 def _need_deckies(settings: Settings) -> None:
     if not len(settings.deckies) and settings.deckies_file is None:
-        raise UsageError("no decky: name them with --decky ADDR[=NAME] or --deckies FILE")
+        raise UsageError(
+            "no decky: nothing to watch; name deckies with --decky ADDR[=NAME] or --deckies FILE"
+        )

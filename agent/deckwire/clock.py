@@ -1,4 +1,4 @@
-"""From kernel time to wall-clock time."""
+"""The clock of the samples, and how their times become wall-clock times."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Clock(Protocol):
     """The clock of the samples, in nanoseconds."""
 
     def now_ns(self) -> int:
-        """The samples' clock now."""
+        """The time now, by the samples' clock."""
         ...
 
     def wall_ns(self, kernel_ns: int) -> int:
-        """A sample's time as nanoseconds since the epoch."""
+        """A sample's time in nanoseconds since the epoch."""
         ...
 
     def even(self, start_ns: int, end_ns: int) -> bool:
@@ -29,10 +29,10 @@ class Clock(Protocol):
 
 
 class KernelClock:
-    """CLOCK_MONOTONIC, which bpf_ktime_get_ns() reads, and its distance from the wall clock.
+    """CLOCK_MONOTONIC, which bpf_ktime_get_ns() reads, and its offset from the wall clock.
 
-    The distance is measured anew at each `measure`, so that events after a step of the wall
-    clock tell the new time, while intervals are always differences of kernel time.
+    `measure` takes the offset anew. So events show the new time after a step of the wall clock,
+    while intervals are always differences of kernel times.
     """
 
     def __init__(self) -> None:
@@ -40,8 +40,9 @@ class KernelClock:
         self.measure()
 
     def measure(self) -> None:
-        """Read both clocks: the wall clock between two readings of the other."""
+        """Take the offset: read the wall clock between two readings of the other one."""
         best = None
+        # The process may lose the CPU between two readings, so the quickest of three counts.
         for _ in range(3):
             before = time.monotonic_ns()
             wall = time.time_ns()
@@ -55,7 +56,7 @@ class KernelClock:
         return time.monotonic_ns()
 
     def wall_ns(self, kernel_ns: int) -> int:
-        """A kernel time as nanoseconds since the epoch."""
+        """A kernel time in nanoseconds since the epoch."""
         return kernel_ns + self._offset_ns
 
     def even(self, start_ns: int, end_ns: int) -> bool:
@@ -133,7 +134,7 @@ class CaptureClock:
         return self.advance(stamp_ns)
 
     def pass_by(self, stamp_ns: int) -> None:
-        """A foreign frame: before the first one of a decky there is no other time to tell."""
+        """A foreign frame. Its time counts only until the first frame of a decky comes."""
         if not self._started:
             self._now_ns = max(self._now_ns, stamp_ns)
 

@@ -1,4 +1,4 @@
-"""The deckies that are watched: who they are, and the file that tells it."""
+"""The deckies that are watched, and the file that names them."""
 
 from __future__ import annotations
 
@@ -13,56 +13,63 @@ from ipaddress import IPv4Address, IPv6Address
 
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import DECKIES, DECKIES_FILE_BYTES
+from deckwire.tcp.addresses import MAPPED_PREFIX
 
-MAPPED_PREFIX = bytes(10) + b"\xff\xff"
-"""IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2) hold IPv4 in the 16-byte keys."""
 NAME_LENGTH = 255
-"""Longest HOSTNAME of a syslog line (RFC 5424, 6.2.4), which is what a name becomes."""
+"""Longest HOSTNAME of a syslog line (RFC 5424, 6.2.4): a name becomes one."""
 NAME = re.compile(r"[!-~]+")
 """PRINTUSASCII of RFC 5424: printable ASCII without space."""
 OS_LENGTH = 255
+"""Longest name of an operating system, in characters."""
 ADDRESS_LENGTH = 45
-"""Longest text of an address (an IPv6 one that ends as IPv4): more of a key is not repeated."""
+"""Longest text of an address (an IPv6 one that ends as IPv4); messages cut longer keys."""
 
 
 class DeckiesError(UsageError):
-    """A registry that cannot be taken as given; its text is one line, ``PATH:LINE: what``."""
+    """A deckies file that cannot be used; the text is one line, ``PATH:PLACE: why``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decky:
-    """One decoy and the address its traffic is known by.
+    """One decoy: its name, its address and the operating system it poses as.
 
-    ValueError for a name that cannot be a HOSTNAME or an address that no host can have.
+    ValueError for a name that cannot be a HOSTNAME, or an address that no host can have.
     """
 
     name: str
     """Printable ASCII without spaces, 1 to 255 characters."""
     address: IPv4Address | IPv6Address
     os: str | None = None
-    """The operating system it poses as, as the registry words it."""
+    """The operating system it poses as, in the words of the file; None if it has none."""
 
     def __post_init__(self) -> None:
         if len(self.name) > NAME_LENGTH:
-            raise ValueError(f"name of {len(self.name)} characters, at most {NAME_LENGTH}")
+            raise ValueError(
+                f"name of {len(self.name)} characters is too long; use at most {NAME_LENGTH}"
+            )
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"name {shown(self.name)} is not printable ASCII without spaces")
+            raise ValueError(
+                f"name {shown(self.name)} cannot be a HOSTNAME; use printable ASCII without spaces"
+            )
         if self.os is not None and not (self.os.isprintable() and 0 < len(self.os) <= OS_LENGTH):
-            raise ValueError(f"operating system {shown(self.os)} is not printable text")
+            raise ValueError(
+                f"operating system {shown(self.os)} is not printable text; use 1 to {OS_LENGTH}"
+                " printable characters"
+            )
         if fault := _address_fault(self.address):
             raise ValueError(f"address {shown(str(self.address))} {fault}")
 
     @property
     def packed(self) -> bytes:
-        """The address as 16 bytes, IPv4 as IPv4-mapped: the key of the BPF maps."""
+        """The address in 16 bytes, IPv4 as IPv4-mapped: the key of the BPF maps."""
         packed = self.address.packed
         return packed if len(packed) == 16 else MAPPED_PREFIX + packed
 
 
 class Registry:
-    """The deckies by address: immutable, one name an address, iterated in the order given.
+    """The deckies by address. It never changes, and is iterated in the order given.
 
-    ValueError for an address that is named twice differently, or for too many deckies.
+    ValueError if an address has two names, or if there are too many deckies.
     """
 
     __slots__ = ("_by_address",)
@@ -70,7 +77,7 @@ class Registry:
     def __init__(self, deckies: Iterable[Decky] = ()) -> None:
         by_address: dict[bytes, Decky] = {}
         for decky in deckies:
-            _enter(by_address, decky)
+            _add(by_address, decky)
         self._by_address = by_address
 
     def name_of(self, packed: bytes) -> str | None:
@@ -84,11 +91,11 @@ class Registry:
 
     @property
     def addresses(self) -> KeysView[bytes]:
-        """The address of each decky, in 16 bytes: a set that takes no memory of its own."""
+        """The address of each decky in 16 bytes: a set that takes no memory of its own."""
         return self._by_address.keys()
 
     def merged(self, other: Registry) -> Registry:
-        """The deckies of both; ValueError where they contradict each other."""
+        """The deckies of both; ValueError if they contradict each other."""
         return Registry((*self, *other))
 
     def __len__(self) -> int:
@@ -113,28 +120,26 @@ class Registry:
 
 
 class DeckiesFile:
-    """The file behind ``--deckies``, re-read when it changes.
-
-    `fixed` are the deckies of ``--decky`` options: part of every registry that is read.
-    """
+    """The file of ``--deckies``, which is read again when it changes."""
 
     def __init__(self, path: str | os.PathLike[str], fixed: Registry | None = None) -> None:
+        """`fixed` are the deckies of ``--decky`` options: part of every registry that is read."""
         self.path = os.fspath(path)
         self._fixed = fixed if fixed is not None else Registry()
         self._read_facts: tuple[int, ...] | None = None
-        """Of the file that the last `read` met; None if there was none."""
+        """Facts about the file that the last `read` found; None if there was none."""
 
     def changed(self) -> bool:
-        """Whether the file differs from what the last `read` met, be it good or bad.
+        """Whether the file differs from the one that the last `read` found, good or bad.
 
-        Costs one stat(2): inode, size and modification time are compared.
+        Costs one stat(2), and compares inode, size and modification time.
         """
         return self._facts() != self._read_facts
 
     def read(self) -> Registry:
-        """The registry of the file and the fixed deckies.
+        """Read the file: its deckies and the fixed ones.
 
-        DeckiesError if anything in it is wrong: the caller then keeps the registry it has.
+        DeckiesError if anything in the file is wrong. The caller then keeps the registry it has.
         """
         registry = parse_deckies(self._text(), self.path)
         try:
@@ -151,41 +156,41 @@ class DeckiesFile:
 
     def _text(self) -> bytes:
         path = plain(self.path)
-        # Taken before the reading: what is written meanwhile counts as a change.
+        # Before the file is read, so that what is written meanwhile is a change.
         self._read_facts = self._facts()
         try:
             if not stat.S_ISREG(os.stat(self.path).st_mode):
-                raise DeckiesError(f"{path}: not a regular file")
+                raise DeckiesError(f"{path}: not a regular file; name one")
             with open(self.path, "rb") as file:
                 text = file.read(DECKIES_FILE_BYTES + 1)
         except OSError as error:
             raise DeckiesError(f"{path}: {error.strerror or 'cannot be read'}") from error
         if len(text) > DECKIES_FILE_BYTES:
-            raise DeckiesError(f"{path}: larger than {DECKIES_FILE_BYTES} bytes")
+            raise DeckiesError(f"{path}: larger than {DECKIES_FILE_BYTES} bytes; shorten it")
         return text
 
 
 def parse_deckies(content: bytes, path: str) -> Registry:
-    """The registry that the content of a deckies file gives; `path` is for messages only.
+    """Parse the content of a deckies file; `path` is for messages only.
 
-    Lines ``ADDR NAME [OS]``, a JSON object of names by address, or DECNET's state file
-    (docs/configuration.md). One fault refuses the file as a whole with DeckiesError.
+    The content is lines ``ADDR NAME [OS]``, a JSON object of names by address, or DECNET's state
+    file (docs/configuration.md). A single fault rejects the whole file with DeckiesError.
     """
     path = plain(path)
     if not content:
-        # What a writer that truncates first leaves for a moment; `{}` or a comment is no decky.
-        raise DeckiesError(f"{path}: empty file")
+        # A program that truncates before it writes leaves this for a moment.
+        raise DeckiesError(f"{path}: empty file; write {{}} to watch no decky")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DeckiesError(f"{path}:{line}: not UTF-8") from error
+        raise DeckiesError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
     entries = _json_entries(text, path) if text.lstrip().startswith("{") else _line_entries(text)
     by_address: dict[bytes, Decky] = {}
     try:
         for place, address, name, system in entries:
             try:
-                _enter(by_address, Decky(name, parse_address(address), system))
+                _add(by_address, Decky(name, parse_address(address), system))
             except ValueError as error:
                 raise _EntryError(place, str(error)) from error
     except _EntryError as error:
@@ -194,20 +199,20 @@ def parse_deckies(content: bytes, path: str) -> Registry:
 
 
 def parse_option(value: str) -> Decky:
-    """The decky of a ``--decky ADDR[=NAME]`` option; its name is the address if not given.
+    """Parse a ``--decky ADDR[=NAME]`` option; without a name, the address is the name.
 
-    ValueError with a one-line reason if the value is wrong.
+    ValueError with one line for the user if the value is wrong.
     """
     address_text, equals, name = value.partition("=")
     try:
         address = parse_address(address_text)
         return Decky(name if equals else str(address), address)
     except ValueError as error:
-        raise ValueError(f"{shown(value)}: {error}, ADDR[=NAME] is allowed") from error
+        raise ValueError(f"{shown(value)}: {error}; write ADDR[=NAME]") from error
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address:
-    """The address that `text` writes, ValueError with a one-line reason if it is none."""
+    """Parse an address; ValueError with one line for the user if `text` is none."""
     try:
         return ipaddress.ip_address(text)
     except ValueError:
@@ -221,30 +226,32 @@ def _address_fault(address: IPv4Address | IPv6Address) -> str:
         return "is the unspecified address"
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
-            return "is IPv4-mapped, write it as IPv4"
+            return "is IPv4-mapped; write it as IPv4"
         if address.scope_id:
-            return "has a zone id, which no packet carries"
+            return "has a zone id, which no packet carries; leave it out"
     return ""
 
 
-def _enter(by_address: dict[bytes, Decky], decky: Decky) -> None:
+def _add(by_address: dict[bytes, Decky], decky: Decky) -> None:
     known = by_address.get(decky.packed)
     if known is None:
         if len(by_address) >= DECKIES:
-            raise ValueError(f"more than {DECKIES} deckies")
+            raise ValueError(f"more than {DECKIES} deckies; split them between several agents")
         by_address[decky.packed] = decky
         return
     if known.name != decky.name:
-        raise ValueError(f"{decky.address} is named both {known.name} and {decky.name}")
+        raise ValueError(
+            f"{decky.address} is named both {known.name} and {decky.name}; give it one name"
+        )
     if None not in (known.os, decky.os) and known.os != decky.os:
-        raise ValueError(f"{decky.address} is given two operating systems")
+        raise ValueError(f"{decky.address} is given two operating systems; give it one")
     by_address[decky.packed] = replace(known, os=known.os or decky.os)
 
 
-# --- the file's forms -----------------------------------------------------------------------
+# --- the forms of the file ---
 
 Entry = tuple[str, str, str, str | None]
-"""Context in the file, then address, name and operating system as text."""
+"""Place in the file, then address, name and operating system as text."""
 
 
 class _EntryError(Exception):
@@ -258,12 +265,12 @@ class _EntryError(Exception):
 
 def _line_entries(text: str) -> Iterator[Entry]:
     for number, line in enumerate(text.split("\n"), 1):
-        # A comment begins at a # that stands first or behind a space: names may hold one.
+        # A comment begins at a # at the start or after a space: a name may hold one.
         words = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].split(maxsplit=2)
         if not words:
             continue
         if len(words) == 1:
-            raise _EntryError(str(number), f"{shown(words[0])} stands alone, not ADDR NAME [OS]")
+            raise _EntryError(str(number), f"{shown(words[0])} stands alone; write ADDR NAME [OS]")
         address, name, *system = words
         yield str(number), address, name, system[0].strip() if system else None
 
@@ -274,7 +281,7 @@ def _json_entries(text: str, path: str) -> Iterator[Entry]:
     except json.JSONDecodeError as error:
         raise DeckiesError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
     except RecursionError as error:
-        raise DeckiesError(f"{path}:1: JSON nested too deeply") from error
+        raise DeckiesError(f"{path}:1: JSON nested too deeply; write names by address") from error
     except ValueError as error:
         raise DeckiesError(f"{path}:1: {error}") from error
     if "config" in document:
@@ -286,7 +293,7 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
     document: dict[str, object] = {}
     for key, value in pairs:
         if key in document:
-            raise ValueError(f"key {shown(key)} stands twice in one object")
+            raise ValueError(f"key {shown(key)} stands twice in one object; write it once")
         document[key] = value
     return document
 
@@ -298,28 +305,29 @@ def _map_entries(document: dict[str, object]) -> Iterator[Entry]:
             yield place, address, value, None
             continue
         if not isinstance(value, dict):
-            raise _EntryError(place, "neither a name nor an object with name and os")
+            raise _EntryError(place, "neither a name nor an object; write one of both")
         if unknown := next((key for key in value if key not in ("name", "os")), None):
-            raise _EntryError(place, f"unknown key {shown(unknown)}, name and os are allowed")
+            raise _EntryError(place, f"unknown key {shown(unknown)}; use name and os")
         system = value.get("os")
         if system is not None and not isinstance(system, str):
-            raise _EntryError(place, "os is not text")
+            raise _EntryError(place, "os is not text; use a string")
         yield place, address, _text_of(value, "name", place), system
 
 
 def _state_entries(config: object) -> Iterator[Entry]:
     deckies = config.get("deckies") if isinstance(config, dict) else None
     if not isinstance(deckies, list):
-        raise _EntryError("config.deckies", "not a list")
+        raise _EntryError("config.deckies", "not a list; use a list of objects")
     for index, value in enumerate(deckies):
         place = f"config.deckies[{index}]"
         if not isinstance(value, dict):
-            raise _EntryError(place, "not an object")
+            raise _EntryError(place, "not an object; use one with ip and name")
         yield place, _text_of(value, "ip", place), _text_of(value, "name", place), None
 
 
 def _text_of(value: dict[str, object], key: str, place: str) -> str:
     text = value.get(key)
     if not isinstance(text, str):
-        raise _EntryError(place, f"{key} is missing" if text is None else f"{key} is not text")
+        problem = "is missing" if text is None else "is not text"
+        raise _EntryError(place, f"{key} {problem}; use a string")
     return text

@@ -1,4 +1,4 @@
-"""Where the process begins: the signals first, then everything that takes time to import."""
+"""Where the process begins: first the signals, then everything that takes time to import."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """The console script."""
+    """Run the command line; `deckwire run` remembers signals from here on."""
     if sys.argv[1:2] != ["run"]:
         _main()
-    from deckwire import signals  # noqa: PLC0415 - the other commands leave signals alone
+    from deckwire.kernel import signals  # noqa: PLC0415 - other commands leave signals alone
 
     signals.arm()
     try:
@@ -20,6 +20,6 @@ def main() -> NoReturn:
 
 
 def _main() -> NoReturn:
-    from deckwire.cli import main as command_line  # noqa: PLC0415 - 50 ms, see above
+    from deckwire.cli import main as command_line  # noqa: PLC0415 - takes 50 ms
 
     command_line()

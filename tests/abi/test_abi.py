@@ -1,7 +1,7 @@
-"""bpf/abi.h and bpf/limits.h against their mirrors in Python.
+"""The headers in bpf/ against their mirrors in Python, by the compiler of the programs.
 
-The compiler itself is asked: a program made of expressions such as ``sizeof(struct flow)`` is
-loaded and run, and leaves their values in a map.
+A test program evaluates expressions such as ``sizeof(struct flow)`` and writes their values into
+a map.
 """
 
 from __future__ import annotations
@@ -17,18 +17,28 @@ import pytest
 
 from deckwire import limits
 from deckwire.abi import structs as abi
+from deckwire.abi.hashes import flow_id
 from deckwire.events.flow import PROBE_NS, PROBE_PACKETS
-from deckwire.kernel.loading import LoadRequest, bpf_directory, load
-from deckwire.tables import suppression
-from deckwire.tables.tables import OpenFlow
-from deckwire.tcp.flow import ends, flow_id
+from deckwire.fingerprints import scanners
+from deckwire.kernel.loading import JUMPS, LoadRequest, bpf_directory, load
+from deckwire.tables.flows import OpenFlow
+from deckwire.tcp import options, syn_packet
+from deckwire.tcp.flow import ends
+from deckwire.tls.messages import SESSION_ID_BYTES, ExtensionType
+from deckwire.tls.records import (
+    HELLO_PREFIX_BYTES,
+    RECORD_HEADER_BYTES,
+    ContentType,
+    HandshakeType,
+)
+from tests.support.bpf_syn_traits import TRAITS, SynCase
 
 pytestmark = pytest.mark.root
 
 CONSTANTS = {
     "IP_FLAG_DF": abi.IP_FLAG_DF,
     "IP_FLAG_RESERVED": abi.IP_FLAG_RESERVED,
-    "OPENING_CUT": abi.OPENING_CUT,
+    "SYN_OPTIONS_CUT": abi.SYN_OPTIONS_CUT,
     "MAX_TCP_OPTIONS": abi.TCP_OPTIONS_BYTES,
     "SAMPLE_SYN": abi.SAMPLE_SYN,
     "SAMPLE_HANDSHAKE": abi.SAMPLE_HANDSHAKE,
@@ -37,13 +47,14 @@ CONSTANTS = {
     "SAMPLE_TLS_STARTS": abi.SAMPLE_TLS_STARTS,
     "SAMPLE_FLOW_MIDSTREAM": abi.SAMPLE_FLOW_MIDSTREAM,
     "SAMPLE_TLS_ENDS": abi.SAMPLE_TLS_ENDS,
+    "SAMPLE_HELLO_SUPPRESSED": abi.SAMPLE_HELLO_SUPPRESSED,
     "CLIENT_UNKNOWN": abi.CLIENT_UNKNOWN,
     "RTT_UNKNOWN": abi.RTT_UNKNOWN,
     "INTERVALS_UNKNOWN": abi.INTERVALS_UNKNOWN,
     "FLOW_MIDSTREAM": abi.FLOW_MIDSTREAM,
     "FLOW_END_SENT": abi.FLOW_END_SENT,
-    "SERVICE_HANDSHAKE": suppression.SERVICE_HANDSHAKE,
-    "SERVICE_FLOW": suppression.SERVICE_FLOW,
+    "SERVICE_HANDSHAKE": abi.SERVICE_HANDSHAKE,
+    "SERVICE_FLOW": abi.SERVICE_FLOW,
     "PROBE_PACKETS": PROBE_PACKETS,
     "PROBE_NS": PROBE_NS,
     "CLOSE_NONE": abi.CLOSE_NONE,
@@ -59,8 +70,34 @@ CONSTANTS = {
     "TLS_MAX_RECORD": limits.RECORD_BYTES,
     "TLS_CLIENT_BYTES": limits.STREAM_BYTES,
     "TLS_SERVER_BYTES": limits.HANDSHAKE_BYTES,
+    "TCP_FIN": syn_packet.FIN,
+    "TCP_SYN": syn_packet.SYN,
+    "TCP_RST": syn_packet.RST,
+    "TCP_PSH": syn_packet.PSH,
+    "TCP_ACK": syn_packet.ACK,
+    "TCP_URG": syn_packet.URG,
+    "OPTION_END": options.EOL,
+    "OPTION_NOP": options.NOP,
+    "OPTION_TIMESTAMP": options.TIMESTAMPS,
+    "TLS_CHANGE_CIPHER_SPEC": ContentType.CHANGE_CIPHER_SPEC,
+    "TLS_ALERT": ContentType.ALERT,
+    "TLS_HANDSHAKE": ContentType.HANDSHAKE,
+    "TLS_HEARTBEAT": ContentType.HEARTBEAT,
+    "TLS_CLIENT_HELLO": HandshakeType.CLIENT_HELLO,
+    "TLS_SERVER_HELLO": HandshakeType.SERVER_HELLO,
+    "TLS_HEADER_LEN": RECORD_HEADER_BYTES,
+    "TLS_PREFIX_LEN": HELLO_PREFIX_BYTES,
+    "MAX_SESSION_ID": SESSION_ID_BYTES,
+    "EXTENSION_SESSION_TICKET": ExtensionType.SESSION_TICKET,
+    "EXTENSION_PRE_SHARED_KEY": ExtensionType.PRE_SHARED_KEY,
+    "EXTENSION_KEY_SHARE": ExtensionType.KEY_SHARE,
+    "EXTENSION_ENCRYPTED_CLIENT_HELLO": ExtensionType.ENCRYPTED_CLIENT_HELLO,
+    "TLS_DIRECTION_SAMPLES": limits.STREAM_PIECES,
 }
-"""What C and Python must agree on, by its name in the headers."""
+"""Constants that C and Python share, by their names in the headers."""
+
+KERNEL_ONLY = {"FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED"}
+"""Constants of abi.h that the agent does not use: flags in a byte that it reads."""
 
 SIZES = {
     "flow_key": abi.FLOW_KEY_BYTES,
@@ -73,25 +110,29 @@ SIZES = {
     "counters": abi.COUNTERS_BYTES,
     "seen": abi.SEEN.size,
     "source": abi.SOURCE_BYTES,
-    "half_open_sample": abi.SAMPLE_HEAD_BYTES + abi.HALF_OPEN_BYTES,
+    "half_open_sample": abi.HALF_OPEN_SAMPLE_BYTES,
     "end_sample": abi.SAMPLE_HEAD_BYTES + abi.FLOW_TOTALS_BYTES,
 }
-"""By the struct's name."""
+"""Sizes by the name of the struct."""
 
 OFFSETS = {
-    ("half_open_sample", "head"): 0,
-    ("half_open_sample", "half_open"): abi.SAMPLE_HEAD_BYTES,
-    ("end_sample", "head"): 0,
+    ("half_open_sample", "half_open.syn"): abi.HALF_OPEN_SAMPLE_SYN,
+    ("half_open_sample", "half_open.synack"): abi.HALF_OPEN_SAMPLE_SYNACK,
     ("end_sample", "totals"): abi.SAMPLE_HEAD_BYTES,
+    ("sample_head", "kind"): abi.SAMPLE_KIND,
     ("flow", "totals"): 0,
     ("flow", "totals.born_ns"): 0,
+    ("flow", "syn"): abi.FLOW_SYN,
+    ("flow", "synack"): abi.FLOW_SYNACK,
+    ("flow", "key"): abi.FLOW_KEY,
+    ("syn_packet", "ip_version"): abi.SYN_PACKET_IP_VERSION,
     ("flow_totals", "side"): 56,  # a cache line each
     ("flow_totals", "side[1]"): 56 + 64,
     ("flow_key", "addr[1]"): 16,
     ("flow_key", "port"): 32,
     ("flow_key", "port[1]"): 34,
 }
-"""Places that are read without a schema, by struct and member."""
+"""Offsets that are used without a schema, by struct and member."""
 
 
 class Compiler:
@@ -103,7 +144,8 @@ class Compiler:
             for slot, expression in enumerate(expressions)
         )
         source.write_text(
-            '#include "limits.h"\n#include "abi.h"\n#include "tls.h"\n'
+            '#include "limits.h"\n#include "abi.h"\n#include "syn.h"\n'
+            '#include "tls_records.h"\n#include "client_hello.h"\n'
             f'BPF_TABLE("array", __u32, __u64, values, {len(expressions)});\n'
             "BPF_PERF_OUTPUT(samples);\n"
             "int tc_ingress(struct __sk_buff *skb)\n{\n\t__u32 slot;\n\t__u64 value;\n\n"
@@ -136,6 +178,24 @@ def is_signed(struct: str, member: str) -> str:
     return f"(typeof(((struct {struct} *)0)->{member}))-1 < 1"
 
 
+def traits_of(case: SynCase) -> str:
+    """syn_traits() of the packet that `case` describes."""
+    members = "".join(f".{name} = {value}, " for name, value in case.members.items())
+    return f"({{ struct packet p = {{ {members} }}; syn_traits(&p); }})"
+
+
+def header(name: str) -> str:
+    """The text of a header in bpf/."""
+    return (bpf_directory() / name).read_text()
+
+
+def enumerators(name: str, enum: str) -> list[str]:
+    """The names in an enum of a header, in their order."""
+    body = re.search(rf"^enum {enum} \{{(.*?)^\}};", header(name), re.DOTALL | re.MULTILINE)
+    assert body is not None
+    return re.findall(r"^\t([A-Z]\w+)", body[1], re.MULTILINE)
+
+
 def fields(name: str) -> Iterator[tuple[str, Any]]:
     """Names and schemas of the fields of abi.SCHEMAS[name]."""
     for part in abi.SCHEMAS[name].subcons:
@@ -144,7 +204,10 @@ def fields(name: str) -> Iterator[tuple[str, Any]]:
 
 @pytest.fixture(scope="module")
 def compiler(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
-    expressions = [*CONSTANTS, *(f"sizeof(struct {name})" for name in {*SIZES, *abi.SCHEMAS})]
+    expressions = [*CONSTANTS, *TRAITS, "ZMAP_IP_ID", "SCAPY_IP_ID"]
+    for cases in TRAITS.values():
+        expressions += map(traits_of, cases)
+    expressions += [f"sizeof(struct {name})" for name in {*SIZES, *abi.SCHEMAS}]
     members = [(name, field) for name in abi.SCHEMAS for field, _ in fields(name)]
     for struct, member in {*members, *OFFSETS}:
         expressions += [offset_of(struct, member), size_of(struct, member)]
@@ -171,33 +234,53 @@ def test_a_schema_is_its_struct(name: str, compiler: Compiler) -> None:
     assert compiler.values[f"sizeof(struct {name})"] == offset
 
 
-@pytest.mark.parametrize(
-    ("name", "field", "part"),
-    [
-        ("half_open", "syn", "syn_packet"),
-        ("half_open", "synack", "syn_packet"),
-        ("flow_totals", "side", "flow_side"),
-        ("flow", "totals", "flow_totals"),
-        ("flow", "syn", "syn_packet"),
-        ("flow", "synack", "syn_packet"),
-        ("source", "handshakes", "budget"),
-    ],
-)
-def test_nested_schemas_are_those_of_the_nested_structs(name: str, field: str, part: str) -> None:
-    schema = dict(fields(name))[field]
-    assert getattr(schema, "subcon", schema) is abi.SCHEMAS[part]
-    text = (bpf_directory() / "abi.h").read_text()
-    body = re.search(rf"^struct {name} \{{(.*?)^\}}", text, re.DOTALL | re.MULTILINE)
+@pytest.mark.parametrize("name", abi.SCHEMAS)
+def test_nested_schemas_are_those_of_the_nested_structs(name: str) -> None:
+    body = re.search(rf"^struct {name} \{{(.*?)^\}}", header("abi.h"), re.DOTALL | re.MULTILINE)
     assert body is not None
-    assert re.search(rf"struct {part} {field}(\[2\])?;", body[1])
+    nested = {field: part for part, field in re.findall(r"struct (\w+) (\w+)(?:\[2\])?;", body[1])}
+    assert "struct" not in re.sub(
+        r"struct \w+ \w+(\[2\])?;|/\*.*?\*/", "", body[1], flags=re.DOTALL
+    )
+    for field, schema in fields(name):
+        part = nested.pop(field, None)
+        if isinstance(schema, construct.Bytes):
+            # A flow key stays whole: it is what tables are indexed by.
+            assert part in (None, "flow_key"), field
+            continue
+        inner = getattr(schema, "subcon", schema)
+        assert isinstance(inner, construct.Struct) == (part is not None), field
+        assert part is None or inner is abi.SCHEMAS[part], field
+    assert not nested
 
 
-def test_no_struct_of_the_header_is_without_a_mirror() -> None:
-    text = (bpf_directory() / "abi.h").read_text()
-    named = set(re.findall(r"^struct (\w+) \{", text, re.MULTILINE))
-    # Made of others, or never leaving the kernel side.
-    named -= {"half_open_sample", "end_sample", "option_walk", "record_walk", "hello_walk"}
-    assert named == set(abi.SCHEMAS)
+def test_every_struct_of_the_header_has_a_schema() -> None:
+    named = re.findall(r"^struct (\w+) \{", header("abi.h"), re.MULTILINE)
+    assert set(named) == set(abi.SCHEMAS)
+
+
+def test_every_kind_of_sample_has_its_struct(compiler: Compiler) -> None:
+    kinds = [compiler.values[name] for name in enumerators("abi.h", "sample_kind")]
+    assert kinds == list(abi.SAMPLES)
+    named = re.findall(r"^struct (\w+_sample|sample_\w+) \{", header("abi.h"), re.MULTILINE)
+    assert set(named) == set(abi.SAMPLES.values())
+    for name in abi.SAMPLES.values():
+        first, schema = next(fields(name))
+        assert name == "sample_head" or (first, schema) == ("head", abi.SCHEMAS["sample_head"])
+
+
+def test_every_constant_of_the_header_is_compared() -> None:
+    named = re.findall(r"^#define ([A-Z]\w+) ", header("abi.h"), re.MULTILINE)
+    for enum in re.findall(r"^enum (\w+) \{", header("abi.h"), re.MULTILINE):
+        named += enumerators("abi.h", enum)
+    assert {*named} - KERNEL_ONLY <= {*CONSTANTS}
+    assert {*named} >= KERNEL_ONLY
+
+
+def test_the_jumps_are_in_the_order_of_their_slots() -> None:
+    slots = enumerators("maps.h", "jump")
+    assert slots.pop() == "JUMPS"
+    assert [slot.replace("JUMP_", "decky_").lower() for slot in slots] == list(JUMPS)
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -206,13 +289,13 @@ def test_sizes(name: str, compiler: Compiler) -> None:
 
 
 @pytest.mark.parametrize(("struct", "member"), OFFSETS)
-def test_places_that_are_read_without_a_schema(
+def test_offsets_that_are_used_without_a_schema(
     struct: str, member: str, compiler: Compiler
 ) -> None:
     assert compiler.place(struct, member)[0] == OFFSETS[struct, member]
 
 
-def test_a_sweep_reads_the_members_that_it_means() -> None:
+def test_a_sweep_reads_the_right_members() -> None:
     flow = abi.SCHEMAS["flow"].parse(bytes(abi.FLOW_BYTES))
     flow.totals.last_ns = 2**63 + 5
     flow.totals.close = abi.CLOSES.index("rst")
@@ -221,6 +304,7 @@ def test_a_sweep_reads_the_members_that_it_means() -> None:
     value = abi.SCHEMAS["flow"].build(flow)
     state = OpenFlow(b"", value, False).state
     assert state == (2**63 + 5, abi.CLOSES.index("rst"), abi.FLOW_END_SENT, 0xFEDC_BA98)
+    assert state == abi.FLOW_STATE.unpack(value)
     assert (state.closed, state.end_sent) == (True, True)
     assert OpenFlow(b"", bytes(abi.FLOW_BYTES), False).state == (0, False, False, 0)
 
@@ -231,7 +315,7 @@ def test_constants_are_the_same_on_both_sides(name: str, compiler: Compiler) -> 
 
 
 def test_counters_are_those_of_the_struct_in_its_order() -> None:
-    text = (bpf_directory() / "abi.h").read_text()
+    text = header("abi.h")
     body = text[text.index("struct counters {") :]
     assert tuple(re.findall(r"__u64 (\w+);", body[: body.index("\n};")])) == abi.COUNTERS
 
@@ -243,6 +327,30 @@ def test_the_ends_of_a_key_are_where_they_are_read() -> None:
 
 
 def test_direct_mapped_tables_are_powers_of_two() -> None:
-    text = (bpf_directory() / "limits.h").read_text()
-    for name, digits in re.findall(r"#define (\w+_SLOTS) (\d+)", text):
+    tables = re.findall(r"#define (\w+_SLOTS) (\d+)", header("limits.h"))
+    assert tables
+    for name, digits in tables:
         assert int(digits).bit_count() == 1, name
+
+
+# --- traits of a SYN's signature ---
+
+
+def test_every_trait_has_its_counterpart(compiler: Compiler) -> None:
+    assert enumerators("syn.h", "syn_trait") == list(TRAITS)
+    bits = [compiler.values[name] for name in TRAITS]
+    assert bits == [1 << n for n in range(len(bits))]
+
+
+@pytest.mark.parametrize("name", TRAITS)
+def test_the_kernel_and_the_agent_see_the_same_trait(name: str, compiler: Compiler) -> None:
+    for case, present in zip(TRAITS[name], (True, False), strict=True):
+        assert bool(compiler.values[traits_of(case)] & compiler.values[name]) is present
+        assert case.seen_by_the_agent() is present
+
+
+def test_the_identifications_of_tools_are_those_that_the_agent_looks_for(
+    compiler: Compiler,
+) -> None:
+    named = {compiler.values["ZMAP_IP_ID"], compiler.values["SCAPY_IP_ID"]}
+    assert {0, *named} == scanners.TOOL_IP_IDS

@@ -93,7 +93,7 @@ def test_members_that_are_not_there_in_this_order(names: tuple[str, ...]) -> Non
         members(NESTED, *names)
 
 
-def test_a_place_that_is_not_there() -> None:
+def test_an_absent_member_is_refused() -> None:
     with pytest.raises(ValueError, match="no member hea"):
         offset(NESTED, "hea")
 

@@ -1,4 +1,4 @@
-"""Ring records and map values as values; what the kernel cannot have sent is refused."""
+"""Decoding of ring records and map values. What the kernel cannot have sent is rejected."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_handshake() -> None:
     assert (handshake.synack.ip_version, handshake.synack.ip_reserved) == (6, True)
 
 
-def test_openings_that_were_not_seen_are_none() -> None:
+def test_packets_that_were_not_seen_are_none() -> None:
     sample = decode(head(abi.SAMPLE_HANDSHAKE) + build("half_open", synack=syn_packet()))
     assert isinstance(sample, HandshakeSample)
     assert sample.handshake.syn is None

@@ -1,24 +1,15 @@
-"""The programs, loaded once with the replay clock; each test starts from empty tables."""
+"""The programs, loaded once with the replay clock. Each test starts with empty tables."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from deckwire.kernel.loading import Loaded, LoadRequest, load
 from deckwire.limits import RING_BYTES_MIN
 from tests.support.bpf_harness import SETTINGS, SMALL_TABLES, TINY_TABLES, Kernel, pin
-
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == HERE and item.get_closest_marker("root") and os.geteuid():
-            item.add_marker(pytest.mark.skip(reason="needs root"))
 
 
 @pytest.fixture(scope="package")
@@ -46,7 +37,7 @@ def kernel(replaying: Loaded) -> Iterator[Kernel]:
 
 @pytest.fixture
 def tiny(replaying_tiny: Loaded) -> Iterator[Kernel]:
-    """Four connections, 256 midstream and the smallest rings."""
+    """Room for four connections and 256 mid-stream ones, and the smallest rings."""
     yield from use(replaying_tiny)
 
 

@@ -1,4 +1,4 @@
-"""Whatever arrives: every frame in one counter, every sample sent or counted lost, none untrue."""
+"""Every frame raises one counter. Every sample is true, and is in the ring or counted as lost."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_any_conversation_is_accounted_for(
 )
 @given(st.sampled_from(TALKS), st.sampled_from([0, 24]), st.lists(steps, max_size=40))
 @example(TALKS[0], 24, [(TALKS[0], True, "A", 1, 1, hello(1), 0, False)])
-def test_what_the_entry_accounts_is_what_would_be_behind_the_jump(
+def test_the_entry_accounts_as_decky_packet_does(
     kernel: Kernel,
     talk: Talk,
     before: int,
     conversation: list[tuple[Talk, bool, str, int, int, bytes, int, bool]],
 ) -> None:
-    """Frames with a tag always take it; behind a long write hellos are not looked for."""
+    """Frames with a tag always take the jump. After a long write no hello is searched for."""
     write = [talk.c("A", 1 + n * 3_000, 1, bytes(3_000)) for n in range(before)]
     sent = before * 3_000
     outcomes = []
@@ -91,7 +91,7 @@ def test_what_the_entry_accounts_is_what_would_be_behind_the_jump(
             else:
                 frame = talk.s(flags, seq, sent + ack, data)
             kernel.feed(Wait(wait_ns), frame[:12] + tag + frame[12:], egress=egress)
-        outcomes.append((kernel.emitted(), kernel.counters(), kernel.table("flows")))
+        outcomes.append((kernel.submitted(), kernel.counters(), kernel.table("flows")))
     assert outcomes[0] == outcomes[1]
 
 
@@ -102,7 +102,7 @@ def test_what_the_entry_accounts_is_what_would_be_behind_the_jump(
 )
 @given(st.data())
 def test_connections_of_any_order_keep_their_bytes(kernel: Kernel, data: st.DataObject) -> None:
-    """However a stream is cut and shuffled: all bytes counted, none as retransmitted."""
+    """All bytes of a cut and shuffled stream are counted, and none as retransmitted."""
     kernel.reset()
     talk = data.draw(st.sampled_from(TALKS))
     cuts = sorted(data.draw(st.sets(st.integers(1, 2_999), max_size=12)))
@@ -119,13 +119,13 @@ def test_connections_of_any_order_keep_their_bytes(kernel: Kernel, data: st.Data
 
 
 def assert_tables_sound(kernel: Kernel) -> None:
-    """No entry holds what its fields do not allow."""
-    for name in ("flows", "midstream"):
+    """No entry has a value that its fields do not allow."""
+    for name in ("flows", "midstream_flows"):
         for flow in kernel.table(name):
             totals = flow.totals
             assert totals.close in (0, 1, 2)
             assert totals.client in ((0, 1) if name == "flows" else (0, 1, 2))
-            assert bool(totals.flags & 0x4) == (name == "midstream")
+            assert bool(totals.flags & 0x4) == (name == "midstream_flows")
             assert bool(totals.close) == bool(totals.flags & 0x8)
             assert totals.timed in (0, 1)
             assert totals.first_ns == totals.born_ns <= totals.last_ns
@@ -146,7 +146,7 @@ def assert_tables_sound(kernel: Kernel) -> None:
 
 
 def test_evictions_are_what_is_missing(kernel: Kernel, replaying: Loaded) -> None:
-    """Inserts - deletes - present, as the agent derives it."""
+    """Inserts - deletes - present, as the agent computes it."""
     tables = Tables(replaying.maps)
     for n in range(6_000):
         kernel.feed(Talk(client_port=1_024 + n, client_iss=n).c("S"))

@@ -53,7 +53,7 @@ SECONDS = float(os.environ.get("DECKWIRE_FUZZ_SECONDS", "5"))
 SEED = int(os.environ.get("DECKWIRE_FUZZ_SEED") or secrets.randbits(32))
 
 BATCH, BATCHES = 400, 10
-"""Frames between two looks at the rings, which hold the samples of more, and looks in a round."""
+"""Frames between two reads of the rings, which hold the samples of more, and reads in a round."""
 SHORTEST4, SHORTEST6, LONGEST = 34, 54, 3_500
 FLAGS = ["S"] * 6 + ["SA"] * 6 + ["A"] * 20 + ["PA"] * 12 + ["FA"] * 4
 FLAGS += ["R", "RA", "SF", "", "FSRPAUECN"]
@@ -62,7 +62,7 @@ WAITS = [0, 1, 1_000, MS] * 20 + [20 * MS, SECOND, 200 * SECOND, -SECOND]
 
 
 class Fuzzer:
-    """Makes frames; the same ones for the same seed."""
+    """Makes the same frames for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -229,8 +229,8 @@ class Fuzzer:
 
 
 def sweep(kernel: Kernel) -> None:
-    """As the agent does it: what has ended makes room for new connections."""
-    for name in ("flows", "midstream"):
+    """Delete the connections that have ended, as the agent does."""
+    for name in ("flows", "midstream_flows"):
         table = kernel.loaded.maps[name]
         for key, value in list(table.items()):
             if FLOW.parse(value).totals.close:
@@ -238,7 +238,7 @@ def sweep(kernel: Kernel) -> None:
 
 
 def fuzz(kernel: Kernel, seconds: float, seed: int) -> Counter[str]:
-    """Runs for `seconds`, at least one round: the programs' counters, summed.
+    """Runs for `seconds`, at least one round. Returns the sums of the programs' counters.
 
     Raises:
         AssertionError: a rule is broken; running again with the seed breaks it again.
@@ -258,7 +258,7 @@ def fuzz(kernel: Kernel, seconds: float, seed: int) -> Counter[str]:
                     **fuzzer.context(),
                 )
             kernel.check()
-            kernel.forget()
+            kernel.drop_frames()
             assert_tables_sound(kernel)
             sweep(kernel)
         sums.update(kernel.counters())
@@ -278,14 +278,14 @@ def test_no_frame_breaks_a_rule(kernel: Kernel, capsys: pytest.CaptureFixture[st
 
 
 def test_the_smallest_rings_lose_and_count(tiny: Kernel) -> None:
-    """With a reader that pauses: what was lost is counted, what arrives is whole."""
+    """The reader pauses. Lost samples are counted, the others are whole."""
     fuzzer = Fuzzer(SEED)
     tiny.settings(dedup=0, syn_cost_ns=1, handshake_cost_ns=1)
     for _ in range(3):
         for _ in range(4_000):
             tiny.feed(Wait(fuzzer.wait_ns()), fuzzer.frame())
         tiny.check()
-        tiny.forget()
+        tiny.drop_frames()
         sweep(tiny)
     assert tiny.counters()["samples_lost"]
 

@@ -1,4 +1,4 @@
-"""The programs where they are at work: on an interface, with the kernel's clock.
+"""The programs on an interface, with the kernel's clock.
 
 What a test run cannot make: offloaded VLAN tags, frames shorter than an IP header or longer than
 a page, and the XDP assist.
@@ -45,7 +45,7 @@ SECONDS = 10.0
 
 
 class Live(Kernel):
-    """A kernel that is fed by an interface."""
+    """A kernel that gets its frames from an interface."""
 
     def __init__(self, loaded: Loaded, wire: Wire) -> None:
         super().__init__(loaded)
@@ -124,7 +124,7 @@ SYN = tcp(options=LINUX_OPTIONS)
         pytest.param(ethernet(ipv6(SYN), tags=[(QINQ, 5), (VLAN, 6)]), id="IPv6, two tags"),
     ],
 )
-def test_a_syn_is_told_whatever_tags_it_carries(live: Live, frame: bytes) -> None:
+def test_a_syn_is_sampled_whatever_tags_it_carries(live: Live, frame: bytes) -> None:
     """The kernel takes the outer tag out of the frame before TC sees it."""
     before = time.monotonic_ns()
     live.send(frame)
@@ -172,7 +172,7 @@ def test_a_connection_from_its_syn_to_its_end(live: Live, talk: Talk) -> None:
 @pytest.mark.parametrize(
     "tags", [[], [(VLAN, 5)], [(QINQ, 5), (VLAN, 6)]], ids=["no tag", "one tag", "two tags"]
 )
-def test_payload_is_found_behind_tags(live: Live, tags: list[tuple[int, int]]) -> None:
+def test_payload_is_found_after_tags(live: Live, tags: list[tuple[int, int]]) -> None:
     payload = hello(1, 900)
     packet = ipv4(tcp(payload, flags="PA", seq=5, ack=5))
     live.send(ethernet(packet, tags=tags))
@@ -205,7 +205,7 @@ def test_a_repeated_syn_is_a_retransmission(live: Live) -> None:
     }
 
 
-def test_what_is_no_plain_syn_to_a_decky_is_left_to_tc(live: Live) -> None:
+def test_all_but_bare_syns_to_a_decky_are_left_to_tc(live: Live) -> None:
     frames = [
         ethernet(ipv4(SYN, options=bytes(4))),
         ethernet(ipv4(tcp(flags="SA"), "192.0.2.44")),
@@ -228,7 +228,7 @@ def test_the_options_of_a_syn_are_those_that_it_carries(live: Live) -> None:
 
 
 def test_long_frames_are_sampled_up_to_their_bound(live: Live) -> None:
-    """They lie in several pages: nothing behind the first is in the linear data."""
+    """They lie in several pages, and only the first is in the linear data."""
     mtu = MTU[live.xdp]
     payload = hello(1, min(mtu, 16_000) - 40)
     live.send(ethernet(ipv4(tcp(payload, flags="PA", seq=5, ack=5))))

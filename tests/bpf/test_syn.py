@@ -1,4 +1,4 @@
-"""The SYN path: what is told, what is suppressed and by whom, and what a signature is made of."""
+"""SYNs: which are sampled, which are suppressed and by whom, and what a signature covers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.root
 
 TALKS = pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
 TENTATIVE_NS = SECOND
-"""SYN_TENTATIVE_NS: as long as the kernel suppresses on its own."""
+"""SYN_TENTATIVE_NS: how long the kernel suppresses before the agent has decided."""
 
 
 def syn4(options: bytes = LINUX_OPTIONS, segment: dict[str, Any] | None = None, **ip: Any) -> bytes:
@@ -47,7 +47,7 @@ def syn6(options: bytes = LINUX_OPTIONS, segment: dict[str, Any] | None = None, 
 
 
 def signatures(kernel: Kernel, *frames: bytes) -> list[int]:
-    """Of each SYN, as if it were the first of its connection."""
+    """The signature of each SYN, as if it were the first of its connection."""
     kernel.settings(dedup=0)
     half_open = kernel.loaded.maps["half_open"]
     for frame in frames:
@@ -59,7 +59,7 @@ def signatures(kernel: Kernel, *frames: bytes) -> list[int]:
     return [sample.signature for sample in found]
 
 
-# --- what the signature is made of ---
+# --- what the signature covers ---
 
 
 def stamped(own: int, echo: int) -> bytes:
@@ -89,7 +89,7 @@ SAME = {
         syn6(flow_label=1),
         syn6(flow_label=2),
     ),
-    "a timestamp behind the end of options": (
+    "a timestamp after the end of options": (
         syn4(b"\x00\x00\x00\x00"),
         syn4(b"\x00\x00\x00\x00"),
     ),
@@ -132,7 +132,7 @@ OTHER = {
         syn4(b"\x04\x02\x01\x01"),
     ),
     "padding": (syn4(b"\x04\x02\x01\x01"), syn4(b"\x04\x02\x01\x00")),
-    "what is behind the end of options": (
+    "the bytes after the end of options": (
         syn4(b"\x00\x00\x00\x00"),
         syn4(b"\x00\x00\x00\x01"),
     ),
@@ -149,7 +149,7 @@ OTHER = {
         syn4(b"\x08\x08\x00\x00\x00\x01\x00\x00"),
         syn4(b"\x08\x08\x00\x00\x00\x02\x00\x00"),
     ),
-    "what is behind an option of length 0": (
+    "the bytes after an option of length 0": (
         syn4(b"\x03\x00\x00\x01"),
         syn4(b"\x03\x00\x00\x02"),
     ),
@@ -168,7 +168,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("about", SAME)
-def test_what_does_not_change_a_signature(kernel: Kernel, about: str) -> None:
+def test_what_leaves_a_signature_as_it_is(kernel: Kernel, about: str) -> None:
     one, other = signatures(kernel, *SAME[about])
     assert one == other
 
@@ -181,7 +181,7 @@ def test_what_changes_a_signature(kernel: Kernel, about: str) -> None:
 
 @pytest.mark.parametrize("length", range(0, 44, 4))
 def test_every_byte_of_options_counts(kernel: Kernel, length: int) -> None:
-    """As unknown options, so that none is a timestamp's."""
+    """The options are unknown ones, so that none is a timestamp."""
     kinds = bytearray([254, max(length, 2)] + [0] * length)[:length]
     frames = [syn4(bytes(kinds))]
     for at in range(2, length):
@@ -192,7 +192,7 @@ def test_every_byte_of_options_counts(kernel: Kernel, length: int) -> None:
     assert len(set(found)) == len(found)
 
 
-def test_two_stamps_of_one_stack_are_one_signature_wherever_they_stand(kernel: Kernel) -> None:
+def test_two_timestamps_of_one_stack_make_one_signature_at_any_offset(kernel: Kernel) -> None:
     for shift in range(30):
         front = b"\x01" * shift
         options = front + TIMESTAMP
@@ -220,7 +220,7 @@ def test_the_seed_makes_signatures_of_its_own(kernel: Kernel) -> None:
 
 
 def suppress(kernel: Kernel, signature: int, until_ns: int) -> None:
-    """What the agent writes when it has told or deduplicated a SYN."""
+    """Write what the agent writes when it has emitted or suppressed a SYN."""
     table = kernel.loaded.maps["syn_seen"]
     slot = (signature >> 32) & (table.max_entries - 1)
     blank = abi.SEEN.parse(bytes(abi.SEEN.size))
@@ -229,12 +229,12 @@ def suppress(kernel: Kernel, signature: int, until_ns: int) -> None:
 
 
 @TALKS
-def test_the_kernel_suppresses_on_its_own_for_a_second(kernel: Kernel, talk: Talk) -> None:
+def test_the_kernel_suppresses_tentatively_for_a_second(kernel: Kernel, talk: Talk) -> None:
     kernel.feed(talk.c("S"), talk.c("S", 50), Wait(TENTATIVE_NS - 2 * MS), talk.c("S", 60))
-    assert kernel.emitted() == "syn"
+    assert kernel.submitted() == "syn"
     assert kernel.raised()["syn_suppressed"] == 2
     kernel.feed(talk.c("S", 70))
-    assert kernel.emitted() == "syn"
+    assert kernel.submitted() == "syn"
 
 
 @TALKS
@@ -249,11 +249,11 @@ def test_the_agent_suppresses_for_as_long_as_it_says(kernel: Kernel, talk: Talk)
         Wait(200 * SECOND - MS),
         talk.c("S", 60),
     )
-    assert kernel.emitted() == ""
+    assert kernel.submitted() == ""
     entry = next(e for e in seen(kernel) if e.signature == sample.signature)
     assert (entry.suppressed, entry.last_ns) == (2, kernel.now_ns)
     kernel.feed(talk.c("S", 70))
-    assert kernel.emitted() == "syn"
+    assert kernel.submitted() == "syn"
     assert kernel.raised()["syn_suppressed"] == 2
 
 
@@ -264,7 +264,7 @@ def seen(kernel: Kernel) -> list[Any]:
     ]
 
 
-def test_what_was_hidden_stays_counted_until_the_agent_takes_it(kernel: Kernel) -> None:
+def test_suppressed_syns_stay_counted_until_the_agent_reads_the_count(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(talk.c("S"), talk.c("S", 50), talk.c("S", 60))
     (entry,) = seen(kernel)
@@ -274,21 +274,21 @@ def test_what_was_hidden_stays_counted_until_the_agent_takes_it(kernel: Kernel) 
         kernel.now_ns,
     )
     kernel.feed(Wait(2 * TENTATIVE_NS), talk.c("S", 70))
-    assert kernel.emitted() == "syn syn"
+    assert kernel.submitted() == "syn syn"
     (later,) = seen(kernel)
     assert later.suppressed == 2
     assert later.expires_ns == kernel.now_ns + TENTATIVE_NS
 
 
 @TALKS
-def test_without_dedup_every_syn_is_told(kernel: Kernel, talk: Talk) -> None:
+def test_without_dedup_every_syn_is_sampled(kernel: Kernel, talk: Talk) -> None:
     kernel.settings(dedup=0)
     kernel.feed(*(talk.c("S", 10 * n) for n in range(5)))
-    assert kernel.emitted() == " ".join(["syn"] * 5)
+    assert kernel.submitted() == " ".join(["syn"] * 5)
     assert not seen(kernel)
 
 
-def test_another_signature_in_the_slot_is_told_and_counted(kernel: Kernel) -> None:
+def test_another_signature_in_the_slot_is_sampled_and_counted(kernel: Kernel) -> None:
     """A direct-mapped table: more signatures than slots overwrite each other."""
     slots = kernel.loaded.maps["syn_seen"].max_entries
     kernel.settings(syn_cost_ns=1)
@@ -302,7 +302,7 @@ def test_another_signature_in_the_slot_is_told_and_counted(kernel: Kernel) -> No
     assert raised["syn_seen_overwrites"] + len(seen(kernel)) == 2 * slots
 
 
-def test_a_syn_that_only_the_kernel_hid_is_told_with_its_handshake(kernel: Kernel) -> None:
+def test_a_syn_suppressed_tentatively_comes_with_its_handshake(kernel: Kernel) -> None:
     one, other = Talk(), Talk(client_port=41_000)
     kernel.feed(one.c("S"), *other.opened())
     syn, handshake = kernel.samples()
@@ -337,10 +337,10 @@ def test_a_flood_is_cut_to_its_burst_and_then_its_rate(
 ) -> None:
     kernel.settings(dedup=0, syn_cost_ns=10 * MS, syn_burst_ns=200 * MS)
     kernel.feed(*(step for frame in frames(1_001) for step in (Wait(100_000), frame)))
-    told = len(kernel.samples())
-    assert told == (200 + 100) // 10
+    sampled = len(kernel.samples())
+    assert sampled == (200 + 100) // 10
     raised = kernel.raised()
-    assert raised["syn_over_budget"] == 1_001 - told
+    assert raised["syn_over_budget"] == 1_001 - sampled
     assert raised["half_open_inserts"] == 1_001
 
 
@@ -350,7 +350,7 @@ def test_a_budget_starts_full_whatever_the_time(kernel: Kernel, now_ns: int) -> 
     kernel.now_ns = now_ns
     for port in range(5):
         kernel.feed(Wait(0), Talk(client_port=40_000 + port).c("S"))
-    assert kernel.emitted() == "syn syn syn"
+    assert kernel.submitted() == "syn syn syn"
     assert kernel.raised()["syn_over_budget"] == 2
 
 
@@ -370,35 +370,33 @@ def test_a_clock_that_steps_back_refills_nothing(kernel: Kernel) -> None:
     kernel.feed(*(step for frame in frames[:10] for step in (Wait(0), frame)))
     assert len(kernel.samples()) == 5
     kernel.feed(Wait(-10 * SECOND), frames[10], *(s for f in frames[11:] for s in (Wait(0), f)))
-    assert kernel.emitted() == ""
+    assert kernel.submitted() == ""
 
 
 @TALKS
-def test_a_handshake_in_a_flood_is_always_told_from_what_was_kept(
-    kernel: Kernel, talk: Talk
-) -> None:
+def test_a_handshake_in_a_flood_is_always_sampled_with_its_syn(kernel: Kernel, talk: Talk) -> None:
     kernel.settings(dedup=0, syn_cost_ns=SECOND, syn_burst_ns=SECOND)
     kernel.feed(*flood(50))
-    assert kernel.emitted() == "syn"
+    assert kernel.submitted() == "syn"
     kernel.feed(talk.c("S", options=LINUX_OPTIONS), *talk.opened()[1:])
-    (told,) = kernel.samples()
-    assert isinstance(told, HandshakeSample)
-    assert not told.syn_sampled
-    assert told.signature
-    assert told.handshake.syn is not None
-    assert told.handshake.syn.options == LINUX_OPTIONS
+    (sample,) = kernel.samples()
+    assert isinstance(sample, HandshakeSample)
+    assert not sample.syn_sampled
+    assert sample.signature
+    assert sample.handshake.syn is not None
+    assert sample.handshake.syn.options == LINUX_OPTIONS
     assert kernel.raised()["syn_over_budget"] == 50
 
 
 def test_what_is_over_budget_is_not_marked_as_seen(kernel: Kernel) -> None:
-    """Else the budget would hide a signature that nobody has told."""
+    """Else the budget would suppress a signature that was never emitted."""
     kernel.settings(syn_cost_ns=10 * MS, syn_burst_ns=10 * MS)
     talk = Talk()
     other = replace(talk, client="192.0.2.77")
     kernel.feed(talk.c("S"), other.c("S"))
-    assert kernel.emitted() == "syn"
+    assert kernel.submitted() == "syn"
     kernel.feed(Wait(10 * MS), other.c("S", 99))
-    assert kernel.emitted() == "syn"
+    assert kernel.submitted() == "syn"
     assert kernel.raised().get("syn_suppressed", 0) == 0
 
 
@@ -406,46 +404,6 @@ def test_what_is_suppressed_costs_no_budget(kernel: Kernel) -> None:
     kernel.settings(syn_cost_ns=100 * MS, syn_burst_ns=200 * MS)
     talk = Talk()
     kernel.feed(*(talk.c("S", n) for n in range(0, 500, 10)))
-    assert kernel.emitted() == "syn"
+    assert kernel.submitted() == "syn"
     kernel.feed(replace(talk, client="192.0.2.77").c("S"))
-    assert kernel.emitted() == "syn"
-
-
-# --- scans ---
-
-
-def scans(kernel: Kernel) -> list[Any]:
-    """The slots of scans that are in use."""
-    schema = abi.SCHEMAS["scan"]
-    return [schema.parse(value) for _, value in kernel.loaded.maps["scans"].items() if any(value)]
-
-
-@TALKS
-def test_every_syn_of_a_source_is_noted_for_the_detection_of_scans(
-    kernel: Kernel, talk: Talk
-) -> None:
-    start = kernel.now_ns
-    for n in range(100):
-        kernel.feed(replace(talk, server_port=1 + n).c("S"))
-    kernel.samples()
-    (scan,) = scans(kernel)
-    assert (scan.syns, scan.first_ns, scan.last_ns) == (100, start + MS, kernel.now_ns)
-    bits = sum(word.bit_count() for word in scan.ports)
-    assert 60 <= bits <= 100  # a sketch of 256
-    assert scan.deckies.bit_count() == 1
-    assert kernel.raised()["syn_suppressed"] == 99
-
-
-def test_a_repeated_syn_is_no_scan(kernel: Kernel) -> None:
-    talk = Talk()
-    kernel.feed(talk.c("S"), talk.c("S"), talk.c("S"))
-    (scan,) = scans(kernel)
-    assert scan.syns == 1
-
-
-def test_a_source_that_takes_anothers_slot_is_counted(kernel: Kernel) -> None:
-    slots = kernel.loaded.maps["scans"].max_entries
-    for n in range(4 * slots):
-        kernel.feed(replace(Talk(), client=f"192.0.{2 + n // 250}.{1 + n % 250}").c("S"))
-    kernel.samples()
-    assert kernel.raised()["scan_overwrites"] + len(scans(kernel)) == 4 * slots
+    assert kernel.submitted() == "syn"

@@ -1,4 +1,4 @@
-"""The capture reader against files made here, mutated files and the corpus."""
+"""CaptureFile reads generated files, mutated files and the corpus."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from deckwire.captures import CaptureError, CaptureFile, Frame
 from deckwire.limits import CAPTURE_BLOCK_BYTES, CAPTURE_FRAME_BYTES, CAPTURE_INTERFACES
+from tests.support.shared import CORPUS, needs_corpus
 
-CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 TIME_NS = 1_700_000_000_123_456_789
 
 # --- writing captures ---------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def simple(data: bytes, wire_len: int, order: str = "<") -> bytes:
 
 
 def read(path: Path, content: bytes) -> tuple[list[Frame], CaptureError | None]:
-    """The frames of a file with `content`, and the error that ended them."""
+    """Return the frames of a file with `content`, and the error that ended them."""
     path.write_bytes(content)
     frames: list[Frame] = []
     failure = None
@@ -120,7 +120,9 @@ def path(tmp_path: Path) -> Path:
     [(0xA1B2C3D4, 1_000, b""), (0xA1B23C4D, 1, b""), (0xA1B2CD34, 1_000, b"\x01" * 8)],
     ids=["microseconds", "nanoseconds", "modified"],
 )
-def test_pcap_round_trip(path: Path, order: str, magic: int, unit_ns: int, extra: bytes) -> None:
+def test_the_frames_of_a_pcap_file_are_read(
+    path: Path, order: str, magic: int, unit_ns: int, extra: bytes
+) -> None:
     first, second = bytes(range(60)), b"x" * 1514
     content = pcap_header(order, magic, link_type=113)
     content += pcap_record(first, TIME_NS, order, unit_ns=unit_ns, extra=extra)
@@ -134,24 +136,24 @@ def test_pcap_round_trip(path: Path, order: str, magic: int, unit_ns: int, extra
     )
 
 
-def test_pcap_of_no_frames_is_no_error(path: Path) -> None:
+def test_a_pcap_file_may_have_no_frames(path: Path) -> None:
     assert read(path, pcap_header()) == ([], None)
 
 
-def test_fcs_bits_are_no_link_type(path: Path) -> None:
+def test_fcs_bits_are_not_part_of_the_link_type(path: Path) -> None:
     frames, error = read(path, pcap_header(link_type=0x2400_0001) + pcap_record(b"x" * 60))
     assert error is None
     assert frames[0].link_type == 1
 
 
-def test_wire_length_is_never_less_than_what_was_captured(path: Path) -> None:
+def test_the_wire_length_is_at_least_the_captured_length(path: Path) -> None:
     frames, _ = read(path, pcap_header() + pcap_record(b"x" * 60, wire_len=4))
     assert frames[0].wire_len == 60
 
 
 @given(cut=st.integers(1, 75))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
-def test_truncated_pcap_yields_what_is_whole(path: Path, cut: int) -> None:
+def test_a_truncated_pcap_file_yields_its_whole_frames(path: Path, cut: int) -> None:
     content = pcap_header() + pcap_record(b"a" * 60) + pcap_record(b"b" * 60)
     frames, error = read(path, content[:-cut])
     assert [frame.data for frame in frames] == [b"a" * 60]
@@ -160,7 +162,7 @@ def test_truncated_pcap_yields_what_is_whole(path: Path, cut: int) -> None:
     assert error.offset == 24 + 76
 
 
-def test_hostile_record_length_is_bounded(path: Path) -> None:
+def test_the_length_of_a_pcap_record_is_bounded(path: Path) -> None:
     record = struct.pack("<IIII", 0, 0, CAPTURE_FRAME_BYTES + 1, CAPTURE_FRAME_BYTES + 1)
     frames, error = read(path, pcap_header() + pcap_record(b"x" * 60) + record)
     assert len(frames) == 1
@@ -168,7 +170,7 @@ def test_hostile_record_length_is_bounded(path: Path) -> None:
     assert str(CAPTURE_FRAME_BYTES) in error.reason
 
 
-def test_largest_frame_is_read(path: Path) -> None:
+def test_the_largest_frame_is_read(path: Path) -> None:
     frames, error = read(path, pcap_header() + pcap_record(b"x" * CAPTURE_FRAME_BYTES))
     assert error is None
     assert len(frames[0].data) == CAPTURE_FRAME_BYTES
@@ -178,7 +180,7 @@ def test_largest_frame_is_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
-def test_pcapng_packet_blocks(path: Path, order: str) -> None:
+def test_all_packet_blocks_of_pcapng_are_read(path: Path, order: str) -> None:
     micros = TIME_NS // 1_000
     content = (
         section(order, options=option(4, b"writer", order))
@@ -201,7 +203,7 @@ def test_pcapng_packet_blocks(path: Path, order: str) -> None:
     )
 
 
-def test_sections_have_their_own_order_and_interfaces(path: Path) -> None:
+def test_each_section_has_its_byte_order_and_interfaces(path: Path) -> None:
     content = (
         section("<")
         + interface("<", link_type=101)
@@ -233,7 +235,9 @@ def test_sections_have_their_own_order_and_interfaces(path: Path) -> None:
         (0xFF, 2**64 - 1, 2**64 * 10**9 // 2**127),
     ],
 )
-def test_time_resolutions(path: Path, resolution: int, ticks: int, time_ns: int) -> None:
+def test_a_time_has_the_resolution_of_its_interface(
+    path: Path, resolution: int, ticks: int, time_ns: int
+) -> None:
     options = option(9, bytes([resolution])) + option(0, b"")
     content = section() + interface(options=options) + enhanced(b"x" * 20, ticks)
     frames, error = read(path, content)
@@ -241,7 +245,7 @@ def test_time_resolutions(path: Path, resolution: int, ticks: int, time_ns: int)
     assert frames[0].time_ns == time_ns
 
 
-def test_time_offset(path: Path) -> None:
+def test_a_time_has_the_offset_of_its_interface(path: Path) -> None:
     options = option(9, b"\x09") + option(14, struct.pack("<q", -100))
     content = section() + interface(options=options)
     frames, error = read(path, content + enhanced(b"x" * 20, 100_000_000_007))
@@ -253,13 +257,13 @@ def test_time_offset(path: Path) -> None:
     assert "time" in error.reason
 
 
-def test_options_behind_the_end_of_options_are_not_read(path: Path) -> None:
+def test_options_after_the_end_of_options_are_ignored(path: Path) -> None:
     options = option(0, b"") + option(9, b"\x00")
     frames, _ = read(path, section() + interface(options=options) + enhanced(b"x" * 20, 4))
     assert frames[0].time_ns == 4_000
 
 
-def test_time_beyond_63_bits_is_an_error(path: Path) -> None:
+def test_a_time_beyond_63_bits_is_an_error(path: Path) -> None:
     options = option(9, b"\x00")
     _, error = read(path, section() + interface(options=options) + enhanced(b"x" * 20, 2**63))
     assert error is not None
@@ -282,7 +286,7 @@ GOOD = section() + interface() + enhanced(b"x" * 60, 1)
         (enhanced(b"x" * 20, 1, index=1), "interface 1"),
         (enhanced(b"x" * 20, 1)[:-4] + bytes(4), "ends with 0"),
         (block(6, struct.pack("<IIIII", 0, 0, 0, 21, 21) + b"x" * 20), "beyond its block"),
-        (block(6, struct.pack("<IIIII", 0, 0, 0, 2**32 - 1, 60)), "not a frame"),
+        (block(6, struct.pack("<IIIII", 0, 0, 0, 2**32 - 1, 60)), "a frame has at most"),
         (block(1, struct.pack("<HHIHH", 1, 0, 0, 9, 100)), "beyond its block"),
         (section()[:8] + b"abcd" + section()[12:], "byte-order mark"),
         (section(major=2), "version 2"),
@@ -290,7 +294,7 @@ GOOD = section() + interface() + enhanced(b"x" * 60, 1)
         (interface() * CAPTURE_INTERFACES, "interfaces"),
     ],
 )
-def test_broken_blocks_end_the_frames(path: Path, broken: bytes, reason: str) -> None:
+def test_a_broken_block_ends_the_frames(path: Path, broken: bytes, reason: str) -> None:
     frames, error = read(path, GOOD + broken)
     assert [frame.data for frame in frames] == [b"x" * 60]
     assert error is not None
@@ -314,7 +318,7 @@ def test_broken_blocks_end_the_frames(path: Path, broken: bytes, reason: str) ->
         (section()[:20], "cut short"),
     ],
 )
-def test_no_capture_fails_at_the_opening(path: Path, content: bytes, reason: str) -> None:
+def test_opening_a_file_that_is_no_capture_fails(path: Path, content: bytes, reason: str) -> None:
     path.write_bytes(content)
     with pytest.raises(CaptureError) as caught:
         CaptureFile(path)
@@ -322,20 +326,20 @@ def test_no_capture_fails_at_the_opening(path: Path, content: bytes, reason: str
     assert str(path) in str(caught.value)
 
 
-def test_missing_file_and_directory_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_directory_are_reported(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="No such file"):
         CaptureFile(tmp_path / "none")
     with pytest.raises(CaptureError, match="Is a directory"):
         CaptureFile(tmp_path)
 
 
-def test_hostile_path_stays_on_one_line(tmp_path: Path) -> None:
+def test_an_error_stays_on_one_line_for_any_path(tmp_path: Path) -> None:
     with pytest.raises(CaptureError) as caught:
         CaptureFile(tmp_path / "a\nb\x1b[31m")
     assert str(caught.value).isprintable()
 
 
-def test_pipes_are_read() -> None:
+def test_a_pipe_is_read() -> None:
     reader, writer = os.pipe()
     os.write(writer, pcap_header() + pcap_record(b"x" * 60))
     os.close(writer)
@@ -345,7 +349,7 @@ def test_pipes_are_read() -> None:
     os.close(reader)
 
 
-def test_position_advances_with_the_frames(path: Path) -> None:
+def test_the_position_advances_with_the_frames(path: Path) -> None:
     path.write_bytes(pcap_header() + pcap_record(b"x" * 60) * 3)
     with CaptureFile(path) as capture:
         assert [capture.position for _ in capture] == [100, 176, 252]
@@ -366,7 +370,7 @@ SAMPLES = [
     tail=st.binary(max_size=100),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
-def test_mutated_captures_raise_nothing_else(
+def test_a_mutated_capture_raises_only_capture_errors(
     path: Path, sample: bytes, changes: list[tuple[int, bytes]], tail: bytes
 ) -> None:
     content = bytearray(sample)
@@ -394,17 +398,12 @@ def test_memory_does_not_grow_with_the_file(path: Path) -> None:
 
 
 def corpus_entries() -> list[dict[str, object]]:
-    if not CORPUS.is_dir():
-        return []
     entries: list[dict[str, object]] = json.loads((CORPUS / "index.json").read_text())
     return entries
 
 
-needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="corpus of captures not present")
-
-
 @needs_corpus
-def test_corpus_packet_counts() -> None:
+def test_the_corpus_has_the_expected_numbers_of_packets() -> None:
     wrong = []
     for entry in corpus_entries():
         with CaptureFile(CORPUS / "pcap" / str(entry["pcap"])) as capture:

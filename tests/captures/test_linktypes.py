@@ -1,3 +1,5 @@
+"""Frames of every supported link type become Ethernet frames."""
+
 from __future__ import annotations
 
 import pytest
@@ -25,19 +27,19 @@ def cooked2(protocol: int, payload: bytes, device: int = 1) -> bytes:
     return header + device.to_bytes(2, "big") + b"\x00\x06" + bytes(8) + payload
 
 
-def test_ethernet_stays_as_it_is() -> None:
+def test_an_ethernet_frame_is_unchanged() -> None:
     frame = b"\x01" * 12 + b"\x08\x00" + V4
     assert converted(1, frame) is frame
 
 
 @pytest.mark.parametrize("link_type", [12, 14, 101])
-def test_raw_ip_goes_by_its_version(link_type: int) -> None:
+def test_raw_ip_gets_the_ethertype_of_its_version(link_type: int) -> None:
     assert converted(link_type, V4) == TO_V4 + V4
     assert converted(link_type, V6) == TO_V6 + V6
     assert converted(link_type, b"\x50" + bytes(39)) is None
 
 
-def test_raw_of_one_version() -> None:
+def test_raw_ipv4_and_raw_ipv6_have_a_fixed_ethertype() -> None:
     assert converted(228, V4) == TO_V4 + V4
     assert converted(229, V6) == TO_V6 + V6
 
@@ -48,17 +50,19 @@ def test_raw_of_one_version() -> None:
     ("family", "expected"),
     [(2, TO_V4), (10, TO_V6), (24, TO_V6), (28, TO_V6), (30, TO_V6)],
 )
-def test_loopback_families(link_type: int, order: str, family: int, expected: bytes) -> None:
+def test_a_loopback_family_gets_an_ethertype(
+    link_type: int, order: str, family: int, expected: bytes
+) -> None:
     header = family.to_bytes(4, "little" if order == "little" else "big")
     assert converted(link_type, header + V4) == expected + V4
 
 
-def test_other_families_are_not_supported() -> None:
+def test_an_unknown_loopback_family_is_not_supported() -> None:
     assert converted(0, (7).to_bytes(4, "little") + V4) is None
 
 
 @pytest.mark.parametrize(("link_type", "make"), [(113, cooked), (276, cooked2)])
-def test_cooked(link_type: int, make) -> None:  # type: ignore[no-untyped-def]
+def test_a_cooked_frame_keeps_its_ethertype(link_type: int, make) -> None:  # type: ignore[no-untyped-def]
     assert converted(link_type, make(0x0800, V4)) == TO_V4 + V4
     assert converted(link_type, make(0x86DD, V6)) == TO_V6 + V6
     tagged = bytes.fromhex("00640800") + V4
@@ -81,7 +85,7 @@ def test_cooked(link_type: int, make) -> None:  # type: ignore[no-untyped-def]
         (229, b"\x60", 1),
     ],
 )
-def test_cut_headers_are_none(link_type: int, whole: bytes, header: int) -> None:
+def test_a_cut_header_is_not_supported(link_type: int, whole: bytes, header: int) -> None:
     assert converted(link_type, whole) is not None
     for length in range(header):
         assert converted(link_type, whole[:length]) is None
@@ -96,5 +100,5 @@ def test_any_bytes_become_a_frame_or_none(link_type: int, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("link_type", [105, 127, 147, 189, 65_535])
-def test_unsupported_link_types(link_type: int) -> None:
+def test_other_link_types_are_not_supported(link_type: int) -> None:
     assert converted(link_type, V4) is None

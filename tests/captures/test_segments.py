@@ -1,3 +1,5 @@
+"""Super-packets are cut into the segments that the wire carried."""
+
 from __future__ import annotations
 
 import struct
@@ -11,7 +13,7 @@ from deckwire.captures import split_segments
 
 MACS = b"\x02" * 12
 FIN, SYN, RST, PSH, ACK, CWR = 0x01, 0x02, 0x04, 0x08, 0x10, 0x80
-SEQ = 0xFFFF_F000  # wraps within the packet
+SEQ = 0xFFFF_F000  # wraps around within the packet
 MAX_LEN = 1_514
 
 
@@ -43,7 +45,7 @@ def ipv6(rest: bytes, next_header: int = 6, length: int | None = None) -> bytes:
 
 @dataclass(frozen=True)
 class Seen:
-    """One segment read back by an independent, trusting reader."""
+    """A segment, read back by an independent reader that does not check it."""
 
     seq: int
     flags: int
@@ -71,7 +73,7 @@ def look(frame: bytes) -> Seen:
 
 
 def assert_is_cut_of(pieces: list[bytes], payload: bytes, claimed: int, max_len: int) -> None:
-    """The pieces carry `payload` and claim `claimed`, without holes or overlaps."""
+    """Assert that the pieces carry `payload` and claim `claimed` without gaps or overlaps."""
     assert all(len(piece) <= max_len for piece in pieces)
     seen = [look(piece) for piece in pieces]
     offset = 0
@@ -80,7 +82,7 @@ def assert_is_cut_of(pieces: list[bytes], payload: bytes, claimed: int, max_len:
         offset += one.claimed
     assert offset == claimed
     assert b"".join(one.payload for one in seen) == payload
-    # Only the capture's end may leave a segment short.
+    # A segment is shorter than it claims only if the capture was cut.
     assert all(len(one.payload) <= one.claimed for one in seen)
 
 
@@ -104,7 +106,7 @@ EXTENSION = struct.pack("!BB6x", 6, 0)
     ],
     ids=["v4", "v4-options", "v4-big", "v6", "v6-dst", "v6-hop-routing", "v6-ah", "v6-big"],
 )
-def test_super_packets_are_cut(packet: bytes, tags: bytes) -> None:
+def test_a_super_packet_is_cut_into_segments(packet: bytes, tags: bytes) -> None:
     frame = MACS + tags + packet
     pieces = split_segments(frame, MAX_LEN)
     assert_is_cut_of(pieces, PAYLOAD, len(PAYLOAD), MAX_LEN)
@@ -112,12 +114,12 @@ def test_super_packets_are_cut(packet: bytes, tags: bytes) -> None:
     assert all(len(piece) == MAX_LEN for piece in pieces[:-1])
 
 
-def test_frames_that_fit_stay_as_they_are() -> None:
+def test_a_frame_that_fits_is_unchanged() -> None:
     frame = MACS + ipv4(tcp(b"x" * 100, PSH | ACK))
     assert split_segments(frame, len(frame)) == [frame]
 
 
-def test_flags_stand_where_the_wire_had_them() -> None:
+def test_flags_are_in_the_segments_that_had_them_on_the_wire() -> None:
     frame = MACS + ipv4(tcp(PAYLOAD, FIN | PSH | ACK | CWR))
     first, *middle, last = [look(piece).flags for piece in split_segments(frame, MAX_LEN)]
     assert first == ACK | CWR
@@ -132,7 +134,7 @@ def test_a_syn_takes_a_sequence_number() -> None:
     assert (second.seq, second.flags) == (SEQ + 1 + first.claimed, 0)
 
 
-def test_jumbo_payload_option_is_taken_out() -> None:
+def test_the_jumbo_payload_option_is_removed() -> None:
     big = PAYLOAD * 4
     jumbo = struct.pack("!BBBBI", 6, 0, 0xC2, 4, 8 + 20 + len(big))
     pieces = split_segments(MACS + ipv6(jumbo + tcp(big), 0, length=0), MAX_LEN)
@@ -140,7 +142,7 @@ def test_jumbo_payload_option_is_taken_out() -> None:
     assert all(piece[20] == 6 for piece in pieces)
 
 
-def test_hostile_jumbo_length_is_not_believed() -> None:
+def test_a_jumbo_length_beyond_the_bound_is_rejected() -> None:
     jumbo = struct.pack("!BBBBI", 6, 0, 0xC2, 4, 2**32 - 1)
     frame = MACS + ipv6(jumbo + tcp(PAYLOAD), 0, length=0)
     assert split_segments(frame, MAX_LEN) == [frame[:MAX_LEN]]
@@ -152,7 +154,7 @@ def test_hostile_jumbo_length_is_not_believed() -> None:
     max_len=st.integers(200, 3_500),
     v6=st.booleans(),
 )
-def test_claims_add_up_whatever_was_captured(
+def test_claimed_lengths_add_up_if_the_capture_was_cut(
     captured: int, claimed: int, max_len: int, v6: bool
 ) -> None:
     payload = b"p" * captured
@@ -164,7 +166,7 @@ def test_claims_add_up_whatever_was_captured(
     if len(frame) <= max_len:
         assert pieces == [frame]
     else:
-        # What stands behind the IP packet (padding, an FCS) is left out.
+        # Bytes after the IP packet (padding, an FCS) are left out.
         assert_is_cut_of(pieces, payload[:claimed], claimed, max_len)
 
 
@@ -190,7 +192,7 @@ LONG = b"x" * 4_000
         b"\x81\x00\x00\x01" * 300 + ipv4(tcp(LONG)),
     ],
 )
-def test_what_cannot_be_cut_is_a_prefix(packet: bytes) -> None:
+def test_a_frame_that_cannot_be_cut_becomes_a_prefix(packet: bytes) -> None:
     frame = MACS + packet
     assert split_segments(frame, MAX_LEN) == [frame[:MAX_LEN]]
 

@@ -1,4 +1,4 @@
-"""Which connections are a connect scan's, by what their source does; no kernel is needed."""
+"""Connect scans are found by what a source does; no kernel is needed."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def touched(where: Ends, after_ns: int = 0, **changes: Any) -> Touch:
     return found
 
 
-def nobody(_sources: Container[bytes], _since_ns: int) -> Iterable[Attempt]:
+def no_attempts(_sources: Container[bytes], _since_ns: int) -> Iterable[Attempt]:
     return ()
 
 
 def tools(verdicts: Iterable[Verdict]) -> list[tuple[int, str | None]]:
-    """Port and evidence of each."""
-    told = []
+    """The port and the evidence of each verdict."""
+    named = []
     for found, tool in verdicts:
         assert tool is None or tool.name == "nmap"
-        told.append((found.ends.server_port, None if tool is None else tool.evidence))
-    return told
+        named.append((found.ends.server_port, None if tool is None else tool.evidence))
+    return named
 
 
 # --- one connection ---
@@ -83,7 +83,7 @@ def tools(verdicts: Iterable[Verdict]) -> list[tuple[int, str | None]]:
         {"close": "fin"},
         {"close": "idle"},
         {"close": ""},
-        {"stray": True},
+        {"midstream": True},
         {"rtt_client_us": None},
         {"rtt_server_us": None},
         {"last_ns": START + 51 * MS + connect_scans.RESET_NS},
@@ -94,18 +94,18 @@ def tools(verdicts: Iterable[Verdict]) -> list[tuple[int, str | None]]:
         {"sides": (SideRecord(4, 0, 0), SideRecord(3, 21, 0))},  # a banner, the server reset it
     ],
 )
-def test_other_connections_are_no_touches(changes: dict[str, Any]) -> None:
+def test_other_connections_are_not_touches(changes: dict[str, Any]) -> None:
     assert connect_scans.touch(bytes(36), 0, between(22), record(**changes)) is None
 
 
-def test_the_handshakes_own_time_does_not_count() -> None:
+def test_the_time_of_the_handshake_does_not_count() -> None:
     slow = {"rtt_client_us": 900_000, "last_ns": START + 911 * MS}
     assert touched(between(22), **slow).proven
     retransmitted = (SideRecord(4, 0, 1), SideRecord(2, 0, 1))
     assert touched(between(22), sides=retransmitted).proven
 
 
-def test_a_reset_with_the_servers_data_unread_proves_nothing() -> None:
+def test_a_reset_after_data_of_the_server_proves_nothing() -> None:
     assert not touched(between(22), **BANNER).proven
 
 
@@ -118,24 +118,24 @@ def test_the_client_may_be_either_end() -> None:
 # --- one source ---
 
 
-def test_three_services_are_a_scan_and_all_are_named() -> None:
+def test_three_services_are_a_scan_and_the_tool_is_named_for_each() -> None:
     scans = ConnectScans(Counter())
     assert scans.take(touched(between(22))) == []
     assert scans.take(touched(between(22, decky=OTHER), MS)) == []
     assert scans.waiting == 2
-    told = scans.take(touched(between(80), 2 * MS))
-    assert tools(told) == [(22, ANSWERED + "3"), (22, ANSWERED + "3"), (80, ANSWERED + "3")]
-    # and what follows is named at once
+    verdicts = scans.take(touched(between(80), 2 * MS))
+    assert tools(verdicts) == [(22, ANSWERED + "3"), (22, ANSWERED + "3"), (80, ANSWERED + "3")]
+    # The tool of what follows is named at once.
     assert tools(scans.take(touched(between(443), SECOND))) == [(443, ANSWERED + "4")]
     assert scans.waiting == 0
 
 
-def test_one_service_and_unanswered_ones_are_a_scan() -> None:
+def test_one_service_and_others_that_do_not_respond_are_a_scan() -> None:
     scans = ConnectScans(Counter())
     now_ns = START + connect_scans.HOLD_NS + 51 * MS
     scans.take(touched(between(443)))
     attempts = [Attempt(between(port), START) for port in (80, 81, 81)]
-    attempts.append(Attempt(between(82, "192.0.2.10"), START))  # another's does not count
+    attempts.append(Attempt(between(82, "192.0.2.10"), START))  # of another source
     asked: list[tuple[Container[bytes], int]] = []
 
     def ask(sources: Container[bytes], since_ns: int) -> Iterable[Attempt]:
@@ -144,9 +144,9 @@ def test_one_service_and_unanswered_ones_are_a_scan() -> None:
 
     assert list(scans.due(now_ns - 1, ask)) == []
     assert asked == []
-    told = tools(scans.due(now_ns, ask))
+    named = tools(scans.due(now_ns, ask))
     assert asked == [({packed("192.0.2.9")}, now_ns - connect_scans.WINDOW_NS)]
-    assert told == [(443, ANSWERED + "1; unanswered 2")]
+    assert named == [(443, ANSWERED + "1; unanswered 2")]
 
 
 def test_a_verdict_does_not_depend_on_when_it_is_asked_for() -> None:
@@ -161,7 +161,7 @@ def test_a_verdict_does_not_depend_on_when_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("unanswered", [0, 1])
-def test_one_service_is_none(unanswered: int) -> None:
+def test_one_service_is_no_scan(unanswered: int) -> None:
     scans = ConnectScans(Counter())
     scans.take(touched(between(443)))
     attempts = [Attempt(between(80), START)] * unanswered
@@ -170,61 +170,61 @@ def test_one_service_is_none(unanswered: int) -> None:
     ]
 
 
-def test_a_health_check_is_none_however_often() -> None:
+def test_a_health_check_is_no_scan_however_often_it_comes() -> None:
     scans = ConnectScans(Counter())
-    told: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for second in range(300):
-        told += scans.take(touched(between(443), second * SECOND))
-        told += scans.due(START + second * SECOND, nobody)
-    told += scans.due(START + 300 * SECOND, nobody, all_of_them=True)
-    assert tools(told) == [(443, None)] * 300
-    assert [found.record.last_ns for found, _ in told] == sorted(
-        found.record.last_ns for found, _ in told
+        verdicts += scans.take(touched(between(443), second * SECOND))
+        verdicts += scans.due(START + second * SECOND, no_attempts)
+    verdicts += scans.due(START + 300 * SECOND, no_attempts, all_of_them=True)
+    assert tools(verdicts) == [(443, None)] * 300
+    assert [found.record.last_ns for found, _ in verdicts] == sorted(
+        found.record.last_ns for found, _ in verdicts
     )
 
 
-def test_a_known_service_does_not_wait_again() -> None:
+def test_a_touch_of_a_known_service_does_not_wait() -> None:
     scans = ConnectScans(Counter())
     scans.take(touched(between(443)))
-    list(scans.due(START + 4 * SECOND, nobody))
+    list(scans.due(START + 4 * SECOND, no_attempts))
     assert tools(scans.take(touched(between(443), 5 * SECOND))) == [(443, None)]
 
 
-def test_clients_that_leave_banners_unread_are_none() -> None:
+def test_clients_that_leave_banners_unread_are_no_scan() -> None:
     scans = ConnectScans(Counter())
     for port in (21, 22, 25, 110):
         assert scans.take(touched(between(port), **BANNER)) == []
-    assert tools(scans.due(START + 60 * SECOND, nobody)) == [
+    assert tools(scans.due(START + 60 * SECOND, no_attempts)) == [
         (port, None) for port in (21, 22, 25, 110)
     ]
 
 
-def test_an_unread_banner_counts_beside_a_reset_but_not_long_after() -> None:
+def test_an_unread_banner_counts_together_with_a_reset_but_not_long_after() -> None:
     scans = ConnectScans(Counter())
     scans.take(touched(between(22), **BANNER))
     scans.take(touched(between(25), MS, **BANNER))
-    told = tools(scans.take(touched(between(80), 2 * MS)))
-    assert told == [(22, ANSWERED + "3"), (25, ANSWERED + "3"), (80, ANSWERED + "3")]
+    named = tools(scans.take(touched(between(80), 2 * MS)))
+    assert named == [(22, ANSWERED + "3"), (25, ANSWERED + "3"), (80, ANSWERED + "3")]
     later = touched(between(22), 10 * SECOND, **BANNER)
     assert tools(scans.take(later)) == [(22, None)]
 
 
 def test_services_touched_longer_ago_than_the_window_do_not_count() -> None:
     scans = ConnectScans(Counter())
-    told: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for number, port in enumerate((22, 80, 443)):
-        told += scans.take(touched(between(port), number * 31 * SECOND))
-        told += scans.due(START + number * 31 * SECOND + 10 * SECOND, nobody)
-    assert tools(told) == [(22, None), (80, None), (443, None)]
+        verdicts += scans.take(touched(between(port), number * 31 * SECOND))
+        verdicts += scans.due(START + number * 31 * SECOND + 10 * SECOND, no_attempts)
+    assert tools(verdicts) == [(22, None), (80, None), (443, None)]
 
 
 def test_a_slow_scan_is_named_from_its_third_service() -> None:
     scans = ConnectScans(Counter())
-    told: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for number, port in enumerate((22, 80, 443)):
-        told += scans.take(touched(between(port), number * 15 * SECOND))
-        told += scans.due(START + number * 15 * SECOND + 10 * SECOND, nobody)
-    assert tools(told) == [(22, None), (80, None), (443, ANSWERED + "3")]
+        verdicts += scans.take(touched(between(port), number * 15 * SECOND))
+        verdicts += scans.due(START + number * 15 * SECOND + 10 * SECOND, no_attempts)
+    assert tools(verdicts) == [(22, None), (80, None), (443, ANSWERED + "3")]
 
 
 def test_an_ipv6_source_is_its_subnet_and_an_ipv4_source_its_address() -> None:
@@ -240,34 +240,34 @@ def test_an_ipv6_source_is_its_subnet_and_an_ipv4_source_its_address() -> None:
 # --- bounds ---
 
 
-def test_sources_are_bounded_and_the_oldest_is_told() -> None:
+def test_sources_are_bounded_and_the_oldest_is_evicted_with_its_verdict() -> None:
     counts: Counter[str] = Counter()
     scans = ConnectScans(counts)
-    told: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for number in range(SCAN_SOURCES + 2):
         source = f"10.0.{number // 256}.{number % 256}"
-        told += scans.take(touched(between(22, source)))
-    assert [found.ends.client for found, _ in told] == [packed("10.0.0.0"), packed("10.0.0.1")]
+        verdicts += scans.take(touched(between(22, source)))
+    assert [found.ends.client for found, _ in verdicts] == [packed("10.0.0.0"), packed("10.0.0.1")]
     assert len(scans) == SCAN_SOURCES
     assert counts == {"scan_sources_evicted": 2}
 
 
-def test_waiting_touches_are_bounded_and_the_oldest_are_told() -> None:
+def test_waiting_touches_are_bounded_and_the_oldest_get_their_verdicts() -> None:
     counts: Counter[str] = Counter()
     scans = ConnectScans(counts)
-    told: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for number in range(SCAN_TOUCHES + 1):
-        told += scans.take(touched(between(22, "10.0.0.1" if number < 5 else "10.0.0.2")))
-    assert tools(told) == [(22, None)] * 5
+        verdicts += scans.take(touched(between(22, "10.0.0.1" if number < 5 else "10.0.0.2")))
+    assert tools(verdicts) == [(22, None)] * 5
     assert scans.waiting == SCAN_TOUCHES - 4
     assert counts == {"scan_touches_hurried": 5}
 
 
-def test_services_are_bounded_and_answers_count_before_silence() -> None:
+def test_services_are_bounded_and_those_that_respond_count_first() -> None:
     scans = ConnectScans(Counter())
     scans.take(touched(between(1)))
     attempts = [Attempt(between(port), START) for port in range(1_000, 9_000)]
-    (told,) = tools(scans.due(START + 4 * SECOND, lambda _sources, _since_ns: attempts))
-    assert told == (1, f"{ANSWERED}1; unanswered {SCAN_SERVICES - 1}+")
-    (told,) = tools(scans.take(touched(between(2))))
-    assert told == (2, f"{ANSWERED}2; unanswered {SCAN_SERVICES - 2}+")
+    (named,) = tools(scans.due(START + 4 * SECOND, lambda _sources, _since_ns: attempts))
+    assert named == (1, f"{ANSWERED}1; unanswered {SCAN_SERVICES - 1}+")
+    (named,) = tools(scans.take(touched(between(2))))
+    assert named == (2, f"{ANSWERED}2; unanswered {SCAN_SERVICES - 2}+")

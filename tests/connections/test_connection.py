@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import SegmentSample
-from deckwire.connections.connection import (
+from deckwire.connections.connection import Connection
+from deckwire.connections.observations import (
     CertificatesSeen,
-    Connection,
     HelloSeen,
     Observation,
     SessionSeen,
 )
-from deckwire.limits import EARLY_PIECES, HANDSHAKE_BYTES, STREAM_BYTES
+from deckwire.limits import HANDSHAKE_BYTES, STREAM_BYTES, STREAM_PIECES
 from deckwire.tcp.handshake import Handshake
+from deckwire.tcp.out_of_order import PIECE_BYTES
 from deckwire.tls.hello_cache import HelloCache
-from deckwire.tls.messages import parse_server_hello
+from deckwire.tls.messages import parse_client_hello, parse_server_hello
 from tests.support.fingerprint_frames import syn
 from tests.support.flights import (
     Flight,
@@ -61,7 +62,7 @@ def connection(client: int = CLIENT, *, opened: bool = True) -> Connection:
 
 
 class Feed:
-    """Turns parts into samples as the kernel does: it marks where TLS begins."""
+    """Turns parts into samples and marks where TLS begins, as the kernel does."""
 
     def __init__(self, starts: dict[int, int] | None = None, client: int = CLIENT) -> None:
         self._starts = {CLIENT: 0, SERVER: 0} if starts is None else starts
@@ -154,7 +155,7 @@ def without_quality(seen: Iterable[Observation]) -> list[Any]:
 # --- real flights ---
 
 
-def test_tls12_tells_hello_session_and_certificate() -> None:
+def test_tls12_gives_hello_session_and_certificate() -> None:
     watched = connection()
     parts = turns(handshake(TLS12))
     hello, session, certificates = run(parts, watched, finish=False)
@@ -198,7 +199,8 @@ def test_hello_retry_request_is_one_hello_and_one_session() -> None:
     assert isinstance(hello, HelloSeen)
     assert isinstance(session, SessionSeen)
     assert session.hello.is_hello_retry_request
-    assert 0x18 not in hello.hello.key_share_groups
+    first_group = dict(hello.hello.extensions)[51][2:4]
+    assert first_group != b"\0\x18"  # secp384r1, which the second hello offers
 
 
 @pytest.mark.parametrize("version", [TLS12, TLS13])
@@ -213,7 +215,7 @@ def test_resumption_is_a_session_without_certificate(version: ssl.TLSVersion) ->
 
 
 def test_a_resumed_session_is_done_when_its_clear_text_ends() -> None:
-    """With the header of ChangeCipherSpec behind the ServerHello, as the kernel may copy it."""
+    """The kernel may copy the header of ChangeCipherSpec after the ServerHello, too."""
     flight = handshake(TLS12, resumed=True)
     server = clear_text(flight.server)
     watched = connection()
@@ -247,7 +249,7 @@ def test_an_alert_may_come_first() -> None:
     assert [one.quality for one in seen if isinstance(one, HelloSeen)] == ["complete"]
 
 
-def test_tls_may_begin_behind_other_bytes() -> None:
+def test_tls_may_begin_after_other_bytes() -> None:
     starts = {CLIENT: 24, SERVER: 300}
     seen = run([Part(CLIENT, 24, HELLO), Part(SERVER, 290, bytes(10) + ANSWER)], starts=starts)
     assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
@@ -272,7 +274,7 @@ def test_client_only() -> None:
 
 
 @pytest.mark.parametrize("first", [CLIENT, SERVER])
-def test_from_the_middle_a_hello_tells_who_the_client_is(first: int) -> None:
+def test_of_a_midstream_connection_a_hello_shows_who_the_client_is(first: int) -> None:
     watched = connection(abi.CLIENT_UNKNOWN, opened=False)
     parts = [Part(CLIENT, 0, HELLO), Part(SERVER, 0, ANSWER)]
     if first == SERVER:
@@ -296,13 +298,101 @@ def test_the_start_may_come_last() -> None:
     assert [one.quality for one in seen if isinstance(one, HelloSeen)] == ["reassembled"]
 
 
-def test_a_copy_with_other_bytes_makes_overlap_and_the_first_copy_counts() -> None:
+def test_a_copy_with_other_bytes_makes_overlap() -> None:
+    """Bytes in order are final. Of bytes behind a hole, the segment that covers another counts."""
     pieces = cut(CLIENT, HELLO, 100)
     forged = Part(CLIENT, 20, bytes(40))
-    for parts in ([*pieces[:1], forged, *pieces[1:]], [forged, *pieces]):
+    before = [forged, *pieces]
+    after = [*pieces[:1], forged, *pieces[1:]]
+    behind_a_hole = [Part(CLIENT, 10, HELLO[10:100]), forged, Part(CLIENT, 0, HELLO[:10])]
+    for parts in (before, after, [*behind_a_hole, *pieces[1:]]):
         hello = next(one for one in run(parts) if isinstance(one, HelloSeen))
         assert hello.quality == "overlap"
-        assert (hello.hello.random[9:] == bytes(23)) is (parts[0] is forged)
+        assert hello.hello == parse_client_hello(HELLO[9:])
+    covering = [Part(CLIENT, 20, HELLO[20:60]), Part(CLIENT, 11, bytes(89))]
+    assert isinstance(run([*covering, *pieces])[0], HelloSeen)
+    hello = next(one for one in run([*covering, Part(CLIENT, 0, HELLO[:11]), *pieces[1:]]))
+    assert isinstance(hello, HelloSeen)
+    assert (hello.quality, hello.hello.random[:9]) == ("overlap", bytes(9))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 20])
+@pytest.mark.parametrize(
+    "order",
+    [
+        lambda pieces: pieces[::-1],
+        lambda pieces: pieces[::2] + pieces[1::2],
+        lambda pieces: pieces[1::2] + pieces[::2],
+        lambda pieces: pieces[2:] + pieces[:2],
+    ],
+    ids=["backward", "even then odd", "odd then even", "beginning last"],
+)
+def test_a_hello_whose_start_the_kernel_cannot_see_is_read_from_the_syn_on(
+    size: int, order: Callable[[list[Part]], list[Part]]
+) -> None:
+    """The kernel side looks for the first bytes of a record in the order in which they come."""
+    seen = run(order(cut(CLIENT, HELLO, size)), starts={}, finish=False)
+    hello = seen[0]
+    assert isinstance(hello, HelloSeen)
+    assert (hello.quality, hello.offset(SYN_PACKET)) == ("reassembled", 0)
+    assert hello.hello == parse_client_hello(HELLO[9:])
+
+
+def test_the_handshake_is_read_once_and_only_for_a_direction_without_a_start() -> None:
+    asked: list[int] = []
+
+    def find() -> Handshake:
+        asked.append(1)
+        return SYN_PACKET
+
+    watched = Connection(KEY, 1, CLIENT, find, HelloCache())
+    feed = Feed()
+    watched.add(feed.sample(Part(CLIENT, 0, HELLO)))
+    assert asked == []
+    early = Connection(KEY, 1, CLIENT, find, HelloCache())
+    for part in cut(CLIENT, HELLO, 3)[::-1]:
+        early.add(Feed({}).sample(part))
+    assert early.hello is not None
+    assert asked == [1]
+
+
+def test_a_server_is_read_from_its_syn_ack_on() -> None:
+    handshake_seen = Handshake(SYN_PACKET.syn, syn(seq=ISS[SERVER]))
+    watched = Connection(KEY, 1, CLIENT, handshake_seen, HelloCache())
+    seen = run([Part(CLIENT, 0, HELLO), *cut(SERVER, ANSWER, 4)[::-1]], watched, starts={CLIENT: 0})
+    assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
+
+
+def test_a_client_is_read_from_what_the_syn_ack_acknowledged() -> None:
+    synack = syn(seq=ISS[SERVER], ack=ISS[CLIENT] + 1)
+    watched = Connection(KEY, 1, CLIENT, Handshake(None, synack), HelloCache())
+    assert kinds(run(cut(CLIENT, HELLO, 3)[::-1], watched, starts={})) == ["HelloSeen"]
+
+
+def test_other_bytes_after_the_syn_do_not_keep_a_later_hello_from_being_read() -> None:
+    """A line in segments out of order, then the hello, its first bytes on their own."""
+    line = cut(CLIENT, b"EHLO client.example\r\n", 4)[::-1]
+    hello = [Part(CLIENT, 21, HELLO[:3]), Part(CLIENT, 24, HELLO[3:])]
+    watched = connection()
+    first, second = Feed({}), Feed({CLIENT: 21})
+    seen = [each for part in [*line, hello[0]] for each in watched.add(first.sample(part))]
+    assert seen == []
+    start = second.sample(hello[0]).start_seq
+    (found,) = watched.add(first.sample(hello[1])._replace(start_seq=start))
+    assert isinstance(found, HelloSeen)
+    assert (found.quality, found.offset(SYN_PACKET)) == ("reassembled", 21)
+    assert watched.malformed == 0
+
+
+def test_an_urgent_byte_is_no_part_of_the_hello() -> None:
+    for at in (0, 3, 50, len(HELLO)):
+        feed = Feed()
+        sample = feed.sample(Part(CLIENT, 0, HELLO[:at] + b"!" + HELLO[at:]))
+        watched = connection()
+        seen = watched.add(sample._replace(urgent_seq=(sample.seq + at) & 0xFFFF_FFFF))
+        seen += watched.add(feed.sample(Part(CLIENT, len(HELLO) + 1, b"")))
+        assert [type(one) for one in seen] == [HelloSeen]
+        assert watched.hello == parse_client_hello(HELLO[9:])
 
 
 def test_a_hello_that_ends_early_is_truncated() -> None:
@@ -327,8 +417,8 @@ def test_a_hello_that_the_capture_cut_has_a_gap() -> None:
     assert hello.quality == "gap"
 
 
-def test_a_hello_behind_bytes_that_never_came_is_told_at_the_end() -> None:
-    """The kernel saw no start: what stands before the hello was lost."""
+def test_a_hello_after_bytes_that_never_came_is_reported_at_the_end() -> None:
+    """The kernel saw no start, because what comes before the hello was lost."""
     watched = connection()
     seen = run([Part(CLIENT, 50, HELLO[:90]), Part(CLIENT, 140, HELLO[90:])], watched, starts={})
     hello = seen[0]
@@ -337,7 +427,7 @@ def test_a_hello_behind_bytes_that_never_came_is_told_at_the_end() -> None:
     assert hello.hello.server_name == b"decoy.example"
 
 
-def test_a_truncated_certificate_tells_the_whole_ones() -> None:
+def test_a_truncated_message_gives_the_certificates_that_are_whole() -> None:
     chain = vector(3, vector(3, b"leaf") + vector(3, b"issuer"))
     data = record(message(2, server_hello()) + message(11, chain)[:-3])
     seen = run([Part(CLIENT, 0, HELLO), Part(SERVER, 0, data)])
@@ -398,14 +488,14 @@ def test_an_attackers_server_flight_is_not_the_deckys() -> None:
     assert watched.misplaced == 1
 
 
-def test_an_attackers_server_hello_alone_is_told_to_nobody() -> None:
+def test_a_server_hello_of_the_client_is_not_reported() -> None:
     watched = connection()
     data = record(message(2, server_hello()))
     assert run([Part(CLIENT, 0, data)], watched) == []
     assert watched.misplaced == 1
 
 
-def test_a_client_hello_of_the_server_is_told_to_nobody() -> None:
+def test_a_client_hello_of_the_server_is_not_reported() -> None:
     watched = connection()
     assert run([Part(SERVER, 0, HELLO)], watched) == []
     assert watched.misplaced == 1
@@ -439,7 +529,7 @@ def test_random_bytes_are_no_server_hello(body: bytes) -> None:
     assert watched.malformed == 1
 
 
-def test_a_client_without_certificate_tells_none() -> None:
+def test_a_client_without_certificate_gives_no_event() -> None:
     data = record(message(11, vector(3, b"")))
     assert kinds(run([Part(CLIENT, 0, HELLO + data)])) == ["HelloSeen"]
 
@@ -459,12 +549,12 @@ def test_a_malformed_certificate_message_is_counted() -> None:
     [
         b"\x16\x03\x01\x00\x06\x01junk!" + b"\x00" * 20,
         record(message(1, b"no hello at all")),
-        b"\x15\x03\x01\x00\x02\x01\x00garbage behind an alert",
+        b"\x15\x03\x01\x00\x02\x01\x00garbage after an alert",
         b"\x16\x03\x01\x00\x01\x01\r\n",
     ],
 )
-def test_a_false_record_does_not_hide_the_hello_behind_it(decoy: bytes) -> None:
-    """As in front of STARTTLS: the kernel tells a second start when it sees the real hello."""
+def test_a_false_record_does_not_keep_the_hello_after_it_from_being_read(decoy: bytes) -> None:
+    """As before STARTTLS: the kernel marks a second start when it sees the real hello."""
     watched = connection()
     first, second = Feed(), Feed({CLIENT: len(decoy), SERVER: 0})
     seen = watched.add(first.sample(Part(CLIENT, 0, decoy)))
@@ -479,7 +569,7 @@ def test_a_false_record_does_not_hide_the_hello_behind_it(decoy: bytes) -> None:
     assert hello.offset(SYN_PACKET) == len(decoy)
 
 
-def test_garbage_behind_the_hello_closes_the_direction() -> None:
+def test_garbage_after_the_hello_closes_the_direction() -> None:
     watched = connection()
     seen = run([Part(CLIENT, 0, HELLO + b"GET / HTTP/1.1\r\n")], watched, finish=False)
     assert kinds(seen) == ["HelloSeen"]
@@ -492,13 +582,16 @@ def test_garbage_behind_the_hello_closes_the_direction() -> None:
 
 def test_segments_before_a_start_are_bounded_in_number_and_bytes() -> None:
     many = connection()
-    for n in range(3 * EARLY_PIECES):
-        many.add(Feed({}).sample(Part(CLIENT, n, b"x")))
-    assert many.held == EARLY_PIECES
-    large = connection()
+    for n in range(STREAM_PIECES + 100):
+        many.add(Feed({}).sample(Part(CLIENT, 1 + 2 * n, b"x")))
+    assert many.held == STREAM_PIECES * (PIECE_BYTES + 1)
+    large = connection(opened=False)
     for n in range(20):
         large.add(Feed({}).sample(Part(CLIENT, n * 32_000, bytes(32_000))))
-    assert large.held <= STREAM_BYTES
+    assert large.held <= STREAM_BYTES + 3 * PIECE_BYTES
+    for watched, dropped in ((many, 100), (large, 18 * 32_000)):
+        watched.finish()
+        assert watched.sides[CLIENT].dropped == dropped
 
 
 def test_a_huge_message_is_refused() -> None:
@@ -568,7 +661,8 @@ def test_no_bytes_raise_or_hold_more_than_the_bound(data: st.DataObject) -> None
         if data.draw(st.booleans()):
             sample = sample._replace(start_seq=sample.seq)
         watched.add(sample)
-        assert 0 <= watched.held <= 2 * (STREAM_BYTES + HANDSHAKE_BYTES)
+        pieces = PIECE_BYTES * STREAM_PIECES
+        assert 0 <= watched.held <= 2 * (STREAM_BYTES + pieces + HANDSHAKE_BYTES)
     watched.finish()
     assert watched.held == 0
     assert watched.done
@@ -577,7 +671,7 @@ def test_no_bytes_raise_or_hold_more_than_the_bound(data: st.DataObject) -> None
 @settings(max_examples=200)
 @given(st.data())
 def test_messages_that_come_whole_are_as_if_put_together(data: st.DataObject) -> None:
-    """The usual first segment opens no stream: nothing that follows may tell."""
+    """The usual first segment opens no stream, and no later segment may show the difference."""
     client = data.draw(st.sampled_from([CLIENT, SERVER, abi.CLIENT_UNKNOWN]))
     usual, general = connection(client), connection(client)
     feed = Feed({})
@@ -601,14 +695,14 @@ def test_messages_that_come_whole_are_as_if_put_together(data: st.DataObject) ->
         )
         seen = usual.add(sample)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("deckwire.connections.connection.whole_messages", lambda _: [])
+            patch.setattr("deckwire.connections.direction.whole_messages", lambda _: [])
             assert general.add(sample) == seen
         assert traits(usual) == traits(general)
     assert usual.finish() == general.finish()
     assert traits(usual) == traits(general)
 
 
-def test_what_the_capture_cut_behind_a_whole_message_is_remembered() -> None:
+def test_what_the_capture_cut_after_a_whole_message_is_remembered() -> None:
     first = record(message(20, b"whole"))
     hello = record(message(1, client_hello((0, b""))))
     parts = [
@@ -622,7 +716,7 @@ def traits(watched: Connection) -> tuple[int, bool, int, int, int]:
     return watched.held, watched.done, watched.client, watched.misplaced, watched.malformed
 
 
-def test_a_malformed_hello_is_told_to_nobody_however_often_it_comes() -> None:
+def test_a_malformed_hello_is_not_reported_however_often_it_comes() -> None:
     watched = connection()
     bad = record(message(1, client_hello()[:20]))
     assert run([Part(CLIENT, 0, bad), Part(CLIENT, 0, bad)], watched) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
@@ -11,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deckwire.abi.samples import SegmentSample
 from deckwire.connections import open_connections as module
-from deckwire.connections.connection import Connection, HelloSeen, Observation, SessionSeen
+from deckwire.connections.connection import Connection
+from deckwire.connections.observations import HelloSeen, Observation, SessionSeen
 from deckwire.connections.open_connections import Connections
 from deckwire.tcp.handshake import Handshake
 from tests.support.fingerprint_frames import syn
@@ -56,15 +58,27 @@ def asked() -> list[tuple[bytes, int, bool]]:
     return []
 
 
-@pytest.fixture
-def connections(asked: list[tuple[bytes, int, bool]]) -> Connections:
-    """Connections whose openings stand in the kernel's table as SYN_PACKET, for even numbers."""
+Find = Callable[[bytes, int, bool], Handshake | None]
+
+
+def finder(asked: list[tuple[bytes, int, bool]]) -> Find:
+    """A kernel's table with the handshake SYN_PACKET of connections of even numbers."""
 
     def find(key: bytes, born_ns: int, midstream: bool) -> Handshake | None:
         asked.append((key, born_ns, midstream))
         return None if key[-1] % 2 else SYN_PACKET
 
-    return Connections(find, lambda connection, signature: None)
+    return find
+
+
+def alone() -> Connections:
+    """Connections without a kernel's table."""
+    return Connections(lambda key, born_ns, midstream: None, lambda connection, signature: None)
+
+
+@pytest.fixture
+def connections(asked: list[tuple[bytes, int, bool]]) -> Connections:
+    return Connections(finder(asked), lambda connection, signature: None)
 
 
 def test_a_connection_is_its_key_and_its_birth(connections: Connections) -> None:
@@ -76,7 +90,7 @@ def test_a_connection_is_its_key_and_its_birth(connections: Connections) -> None
     assert len(connections) == connections.counters.opened == 2
 
 
-def test_when_all_is_told_a_tombstone_is_left(connections: Connections) -> None:
+def test_when_all_is_reported_a_tombstone_is_left(connections: Connections) -> None:
     connections.add(segment(1, SHORT.client))
     found = connections.add(segment(1, SHORT.server, sender=SERVER))
     assert found is not None
@@ -89,8 +103,9 @@ def test_when_all_is_told_a_tombstone_is_left(connections: Connections) -> None:
     assert connections.add(segment(1, SHORT.client)) is not None
 
 
-def test_tombstones_are_bounded(connections: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECTIONS", 3)
+    connections = alone()
     for number in range(5):
         connections.add(segment(number, SHORT.client))
         connections.add(segment(number, SHORT.server, sender=SERVER))
@@ -117,7 +132,7 @@ def test_a_mistake_leaves_the_sum_of_bytes_right(
             with pytest.raises(IndexError):
                 connections.add(segment(number, FLIGHT.client[100:150], seq=200, start=False))
     assert len(connections) == 1
-    assert connections.held == 150
+    assert connections.held == 300
     connections.end(key(1), 1)
     assert (len(connections), connections.held) == (0, 0)
 
@@ -134,17 +149,16 @@ def test_one_that_cannot_be_finished_is_not_met_again(
         connections.add(segment(number, FLIGHT.client[:100]))
     with pytest.raises(IndexError):
         connections.over_bounds()
-    assert (len(connections), connections.held) == (1, 100)
+    assert (len(connections), connections.held) == (1, 200)
     assert connections.over_bounds() is None
     with pytest.raises(IndexError):
         connections.end_any()
     assert (len(connections), connections.held) == (0, 0)
 
 
-def test_the_one_silent_for_longest_makes_room(
-    connections: Connections, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_one_silent_for_longest_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECTIONS", 2)
+    connections = alone()
     half = FLIGHT.client[:100]
     for number in (1, 2):
         connections.add(segment(number, half))
@@ -159,23 +173,23 @@ def test_the_one_silent_for_longest_makes_room(
     assert seen.quality == "truncated"
     assert connections.over_bounds() is None
     assert connections.counters.evicted == 1
-    assert connections.held == 120 + 100
+    assert connections.held == 2 * (120 + 100)  # in the stream and in the reader
 
 
 def test_bytes_are_bounded_too(connections: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECTIONS_BYTES", 250)
+    monkeypatch.setattr(module, "CONNECTIONS_BYTES", 500)
     for number in range(3):
         connections.add(segment(number, FLIGHT.client[:100]))
-    assert connections.held == 300
+    assert connections.held == 600
     assert connections.over_bounds() is not None
     assert connections.over_bounds() is None
-    assert connections.held == 200
+    assert connections.held == 400
 
 
 def test_those_met_in_the_middle_make_room_for_each_other(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "STRAY_CONNECTIONS", 2)
+    monkeypatch.setattr(module, "MIDSTREAM_CONNECTIONS", 2)
     half = FLIGHT.client[:100]
     connections.add(segment(1, half))
     for number in (2, 3):
@@ -188,13 +202,13 @@ def test_those_met_in_the_middle_make_room_for_each_other(
     assert evicted[0].key == key(3)
     assert connections.over_bounds() is None
     assert (len(connections), connections.counters.evicted) == (3, 1)
-    assert connections.held == 320
+    assert connections.held == 640
 
 
 def test_bytes_of_those_met_in_the_middle_are_bounded_apart(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "STRAY_CONNECTIONS_BYTES", 250)
+    monkeypatch.setattr(module, "MIDSTREAM_CONNECTIONS_BYTES", 500)
     for number in range(6):
         connections.add(segment(number, FLIGHT.client[:100], midstream=bool(number % 2)))
     evicted = connections.over_bounds()
@@ -222,7 +236,7 @@ def test_those_met_in_the_middle_make_room_for_all_others(
     assert evicted[0].key == key(0)
 
 
-def test_an_end_tells_what_was_cut(connections: Connections) -> None:
+def test_an_end_reports_what_was_cut(connections: Connections) -> None:
     connections.add(segment(1, FLIGHT.client[:150]))
     ended = connections.end(key(1), 1)
     assert ended is not None
@@ -240,7 +254,7 @@ def test_end_any_ends_all(connections: Connections) -> None:
     assert connections.held == 0
 
 
-def test_the_opening_is_remembered_until_the_first_segment(
+def test_a_handshake_is_remembered_until_the_first_segment(
     connections: Connections, asked: list[tuple[bytes, int, bool]]
 ) -> None:
     connections.opened(key(1), 1, SYN_PACKET)
@@ -250,7 +264,7 @@ def test_the_opening_is_remembered_until_the_first_segment(
     assert asked == []
 
 
-def test_else_it_is_read_back_from_the_kernel(
+def test_else_it_is_read_from_the_kernel(
     connections: Connections, asked: list[tuple[bytes, int, bool]]
 ) -> None:
     known = connections.add(segment(2, FLIGHT.client, midstream=True))
@@ -262,12 +276,11 @@ def test_else_it_is_read_back_from_the_kernel(
     assert asked == [(key(2), 1, True), (key(3), 7, False)]
 
 
-def test_openings_remembered_are_bounded(
-    connections: Connections,
-    asked: list[tuple[bytes, int, bool]],
-    monkeypatch: pytest.MonkeyPatch,
+def test_handshakes_remembered_are_bounded(
+    asked: list[tuple[bytes, int, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RECENT_HANDSHAKES", 2)
+    connections = Connections(finder(asked), lambda connection, signature: None)
     for number in (1, 2, 3):
         connections.opened(key(number), 1, SYN_PACKET)
     found = [connections.add(segment(number, FLIGHT.client)) for number in (1, 2, 3)]
@@ -276,7 +289,7 @@ def test_openings_remembered_are_bounded(
     assert [one[0] for one in asked] == [key(1)]
 
 
-def test_an_opening_is_read_back_once_and_only_if_it_is_wanted(
+def test_a_handshake_is_read_once_and_only_if_it_is_needed(
     connections: Connections, asked: list[tuple[bytes, int, bool]]
 ) -> None:
     found = connections.add(segment(1, FLIGHT.client))
@@ -286,7 +299,7 @@ def test_an_opening_is_read_back_once_and_only_if_it_is_wanted(
     assert asked == [(key(1), 1, False)]
 
 
-def test_an_opening_that_completes_behind_the_first_data_is_taken(
+def test_a_handshake_that_completes_after_the_first_data_is_taken(
     connections: Connections,
 ) -> None:
     found = connections.add(segment(1, FLIGHT.client))
@@ -326,14 +339,12 @@ class Accounting(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.connections = Connections(
-            lambda key, born_ns, midstream: None, lambda connection, signature: None
-        )
         self.limits = pytest.MonkeyPatch()
         self.limits.setattr(module, "CONNECTIONS", 3)
         self.limits.setattr(module, "CONNECTIONS_BYTES", 2_000)
-        self.limits.setattr(module, "STRAY_CONNECTIONS", 2)
-        self.limits.setattr(module, "STRAY_CONNECTIONS_BYTES", 700)
+        self.limits.setattr(module, "MIDSTREAM_CONNECTIONS", 2)
+        self.limits.setattr(module, "MIDSTREAM_CONNECTIONS_BYTES", 700)
+        self.connections = alone()
 
     def teardown(self) -> None:
         self.limits.undo()

@@ -1,4 +1,4 @@
-"""TLS behind another protocol's opening lines: both hellos are told in full."""
+"""TLS after the first lines of another protocol: both hellos are reported in full."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ VERSIONS = {
 }
 
 
-def behind(preamble: Lines, version: str, size: int) -> Conversation:
+def after(preamble: Lines, version: str, size: int) -> Conversation:
     conversation = Conversation().open()
     for sender, line in preamble:
         (conversation.send, conversation.answer)[sender](line)
@@ -124,20 +124,20 @@ def behind(preamble: Lines, version: str, size: int) -> Conversation:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("protocol", PREAMBLES)
 @pytest.mark.parametrize("size", [1_400, 90])
-def test_both_hellos_are_told_in_full(
+def test_both_hellos_are_reported_in_full(
     lab: ReplayLab, protocol: str, version: str, size: int
 ) -> None:
-    direct = lab.frames(behind([], version, 1_400).frames, [DECKY])
-    events = lab.frames(behind(PREAMBLES[protocol], version, size).frames, [DECKY])
+    direct = lab.frames(after([], version, 1_400).frames, [DECKY])
+    events = lab.frames(after(PREAMBLES[protocol], version, size).frames, [DECKY])
     assert names(events) == names(direct)
     hello, session = one(events, "tls_client_hello"), one(events, "tls_session")
     assert hello.pop("starttls") is True
     assert hello["quality"] == ("complete" if size == 1_400 else "reassembled")
-    for name, told in (("tls_client_hello", hello), ("tls_session", session)):
+    for name, event in (("tls_client_hello", hello), ("tls_session", session)):
         expected = one(direct, name)
         assert "starttls" not in expected
         same = expected.keys() - {"time_ns", "quality"}
-        assert {n: told[n] for n in same} == {n: expected[n] for n in same}
+        assert {n: event[n] for n in same} == {n: expected[n] for n in same}
     if version == "tls12":
         certificate = one(events, "tls_certificate")
         assert certificate["subject_cn"] == "decoy.example"
@@ -146,8 +146,8 @@ def test_both_hellos_are_told_in_full(
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_capture_that_lost_a_line_of_the_preamble(lab: ReplayLab, lost: int) -> None:
-    """The hello comes behind a hole: told all the same."""
-    conversation = behind(PREAMBLES["smtp"], "tls12", 1_400)
+    """The hello comes behind a hole and is reported all the same."""
+    conversation = after(PREAMBLES["smtp"], "tls12", 1_400)
     del conversation.frames[3 + lost]
     events = lab.frames(conversation.frames, [DECKY])
     assert one(events, "tls_client_hello")["sni"] == "decoy.example"
@@ -162,10 +162,12 @@ def test_a_capture_that_lost_a_line_of_the_preamble(lab: ReplayLab, lost: int) -
         b"\x15\x03\x01\x00\x02\x01\x00\r\n",
     ],
 )
-def test_a_line_that_looks_like_tls_does_not_hide_the_hello(lab: ReplayLab, decoy: bytes) -> None:
+def test_a_line_that_looks_like_tls_does_not_keep_the_hello_from_being_read(
+    lab: ReplayLab, decoy: bytes
+) -> None:
     lines = PREAMBLES["smtp"]
     preamble = [*lines[:1], (C, decoy), (S, b"500 5.5.2 Error: bad syntax\r\n"), *lines[1:]]
-    events = lab.frames(behind(preamble, "tls12", 1_400).frames, [DECKY])
+    events = lab.frames(after(preamble, "tls12", 1_400).frames, [DECKY])
     hello = one(events, "tls_client_hello")
     assert (hello["sni"], hello["starttls"]) == ("decoy.example", True)
     assert one(events, "tls_session")["ja3"] == hello["ja3"]

@@ -1,4 +1,4 @@
-"""The programs loaded once, and the score table at the end."""
+"""Loads the programs once, and prints a table of the fields checked at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.replaying import ReplayLab
-from tests.support.shared_corpus import CORPUS, captures, expected
+from tests.support.shared import CORPUS, captures, expected
 
 _SCORE: dict[str, dict[str, int]] = {}
 

@@ -1,4 +1,4 @@
-"""Every fingerprint of every TCP stream of the shared corpus, against independent tools."""
+"""Every fingerprint of every TCP stream in the capture corpus equals that of independent tools."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from deckwire.events.event import Event
 from tests.support.replaying import ReplayLab
-from tests.support.shared_corpus import CORPUS, captures, expected
+from tests.support.shared import CORPUS, captures, expected
 
 pytestmark = pytest.mark.root
 
@@ -25,24 +25,29 @@ TUNNELS = {
     "ndpi-http_origin_different_than_host.pcap": "GTP",
     "ndpi-tls_change_cipher.pcap": "GTP",
 }
-"""Captures whose connections are inside a tunnel: no decky's address stands in the outer header."""
+"""Captures whose connections are inside a tunnel.
 
-UNTOLD = {
-    # A SYN-ACK that no ACK followed and no TLS: no event of the contract carries it.
+The BPF programs read the outer IP header. It has no address of a decky, so there are no events.
+"""
+
+MISSING = {
+    # The server's SYN-ACK was captured, but no ACK and no TLS followed. The fields ja4ts and ja4l_s
+    # belong to the events tcp_handshake and tls_session, which need one of the two.
     ("made1-synack-retransmit-rst.pcap", 0): ("ja4ts", "ja4l_s"),
     ("ndpi-sites.pcapng", 12): ("ja4ts", "ja4l_s"),
     ("ndpi-sites.pcapng", 18): ("ja4ts", "ja4l_s"),
     ("ndpi-sites.pcapng", 20): ("ja4ts", "ja4l_s"),
     ("ndpi-sites.pcapng", 28): ("ja4ts", "ja4l_s"),
     ("ndpi-whatsapp_login_call.pcap", 12): ("ja4ts", "ja4l_s"),
-    # Its ClientHello comes in IP fragments, which are counted and never guessed at.
+    # The ClientHello is split into IP fragments. Deckwire counts fragments of TCP packets but does
+    # not reassemble them, so there is no tls_client_hello event with these fields.
     ("made1-ipv4-fragments.pcap", 0): (*("ja3", "ja4", "ja4_r", "ja4_o", "ja4_ro", "sni", "alpn"),),
 }
-"""Known differences: capture, stream, fields."""
+"""Known differences: the fields that a stream of a capture lacks, by capture and stream number."""
 
 
-def told(events: list[Event]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """What the events said of each 4-tuple, first value first; ja4x of all certificates."""
+def fields_by_stream(events: list[Event]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return the first value of each field by 4-tuple, and ja4x of all certificates."""
     streams: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(dict)
     for event in events:
         fields = dict(event.fields)
@@ -59,18 +64,18 @@ def told(events: list[Event]) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def comparable(value: Any) -> Any:
-    """The corpus writes protocol names as Latin-1, events keep their bytes."""
+    """Return a value of an event as in the corpus, which has protocol names as Latin-1."""
     if isinstance(value, tuple):
         return [text.encode("utf-8", "surrogateescape").decode("latin-1") for text in value]
     return value
 
 
 def differences(name: str, lab: ReplayLab) -> tuple[list[str], dict[str, int]]:
-    """Lines about fields that are not as expected, and how many of each were right."""
+    """Return a line for each unexpected field, and the number of expected ones by field."""
     document = expected(name)
     streams = [s for s in document["streams"] if s["transport"] == "tcp"]
     events = lab.capture(CORPUS / "pcap" / name, sorted({s["dst"] for s in streams}))
-    found = told(events)
+    found = fields_by_stream(events)
     wrong: list[str] = []
     right: dict[str, int] = defaultdict(int)
     for stream in streams:
@@ -83,14 +88,14 @@ def differences(name: str, lab: ReplayLab) -> tuple[list[str], dict[str, int]]:
             value = comparable(got.get(field))
             if value in accepted:
                 right[field] += 1
-            elif field not in UNTOLD.get((name, stream["stream"]), ()):
+            elif field not in MISSING.get((name, stream["stream"]), ()):
                 wrong.append(f"stream {stream['stream']}: {field}={value!r}, not {accepted[0]!r}")
     return wrong, right
 
 
-@pytest.mark.skipif(not captures(), reason="the shared corpus is not beside this checkout")
+@pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")
 @pytest.mark.parametrize("name", [name for name in captures() if name not in TUNNELS])
-def test_every_field_of_every_stream(
+def test_all_fields_of_all_streams_are_as_expected(
     name: str, lab: ReplayLab, score: dict[str, dict[str, int]]
 ) -> None:
     wrong, right = differences(name, lab)
@@ -98,9 +103,9 @@ def test_every_field_of_every_stream(
     assert not wrong, "\n".join([name, *wrong])
 
 
-@pytest.mark.skipif(not captures(), reason="the shared corpus is not beside this checkout")
+@pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")
 @pytest.mark.parametrize("name", sorted(TUNNELS))
-def test_tunnels_do_no_harm(name: str, lab: ReplayLab) -> None:
+def test_a_capture_with_a_tunnel_loses_no_sample(name: str, lab: ReplayLab) -> None:
     differences(name, lab)
     assert lab.last is not None
     sums = lab.last.stats.sums()
@@ -108,16 +113,18 @@ def test_tunnels_do_no_harm(name: str, lab: ReplayLab) -> None:
     assert sums["samples_received"] == sums["samples_submitted"]
 
 
-@pytest.mark.skipif(not captures(), reason="the shared corpus is not beside this checkout")
-def test_known_differences_are_differences(lab: ReplayLab) -> None:
-    """A difference that has gone must leave the list."""
-    for (name, number), fields in UNTOLD.items():
+@pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")
+def test_each_known_difference_still_exists(lab: ReplayLab) -> None:
+    """A field that is no longer missing must be removed from MISSING."""
+    for (name, number), fields in MISSING.items():
         stream = next(
             s
             for s in expected(name)["streams"]
             if s["transport"] == "tcp" and s["stream"] == number
         )
         events = lab.capture(CORPUS / "pcap" / name, [stream["dst"]])
-        got = told(events)[stream["src"], stream["sport"], stream["dst"], stream["dport"]]
+        got = fields_by_stream(events)[
+            stream["src"], stream["sport"], stream["dst"], stream["dport"]
+        ]
         for field in fields:
             assert field not in got, (name, number, field)

@@ -1,4 +1,4 @@
-"""How the demo shows events, without a lab."""
+"""The demo's display of events and its summary, without a lab."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def shown(name: str, fields: dict[str, Any], width: int = 1_000, *, colour: bool
     return out.getvalue()
 
 
-def test_a_wide_line_holds_it_all() -> None:
+def test_a_wide_terminal_gets_one_line() -> None:
     assert shown("tls_client_hello", HELLO) == (
         "  HELLO     web-01    from 198.18.0.3  www.example.com  TLS 1.3  alpn h2,http/1.1"
         f"  ja4 {HELLO['ja4']}  ja3 {HELLO['ja3']}\n"
@@ -50,51 +50,51 @@ def test_no_line_is_wider_than_the_terminal_and_nothing_is_lost(width: int) -> N
     details = "".join(line.strip() for line in lines)
     for value in (HELLO["ja3"], HELLO["ja4"], HELLO["sni"]):
         assert str(value) in details.replace("  ", "")
-    # The head of two words is not broken; where the terminal is narrower, it does that itself.
+    # The head is not broken: a terminal narrower than that does it itself.
     assert max(map(len, lines)) <= max(width, len("  HELLO     web-01"))
 
 
 @pytest.mark.parametrize("name", ["[red]x[/red]", "[/]", "[link=http://a]b", "\\[x]"])
-def test_what_comes_from_the_network_is_no_markup(name: str) -> None:
+def test_text_from_the_network_is_no_markup(name: str) -> None:
     assert f"  {name}  TLS 1.3" in shown("tls_client_hello", {**HELLO, "sni": name})
     assert name in shown("tls_client_hello", {**HELLO, "sni": name}, colour=True)
 
 
-def test_lateral_events_stand_out() -> None:
+def test_lateral_events_are_marked() -> None:
     assert "LATERAL  from" in shown("tls_client_hello", {**HELLO, "direction": "lateral"})
     coloured = shown("tls_client_hello", {**HELLO, "direction": "lateral"}, colour=True)
     assert "\x1b[1;31mLATERAL\x1b[0m" in coloured
 
 
-def test_fingerprints_that_could_not_be_had_are_left_out() -> None:
+def test_missing_fingerprints_are_left_out() -> None:
     line = shown("tls_client_hello", {**HELLO, "ja4": "", "sni": ""})
     assert "ja4" not in line
     assert "no name" in line
 
 
-def test_events_it_has_never_heard_of_are_shown_too() -> None:
+def test_unknown_events_are_shown_too() -> None:
     assert shown("new_event", {"a": 1, "b": "x"}) == "  new_event web-01    a 1  b x\n"
     assert shown("new_event", {}).strip() == "new_event web-01"
 
 
-def test_the_years_of_certificates() -> None:
+def test_the_years_of_certificates_have_four_digits() -> None:
     fields = {"subject_cn": "a", "self_signed": False, "issuer": "CN=b", "not_before": ""}
     for text, date in (("261124025926Z", "2026-11-24"), ("20810827030546Z", "2081-08-27")):
         assert f"until {date}" in shown("tls_certificate", {**fields, "not_after": text})
 
 
-def told(direction: str = "lateral") -> list[dict[str, Any]]:
+def demo_events(direction: str = "lateral") -> list[dict[str, Any]]:
     names = ["tcp_syn_fingerprint", "tcp_handshake", "tls_client_hello", "tls_session"]
     names += ["tls_certificate", "tcp_flow_timing"]
     fields = {**HELLO, "src_ip": "198.18.1.1", "direction": direction}
     return [event(name, fields) for name in names]
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_events_are_named() -> None:
     summary = Summary(Lab())
-    assert summary.missing(told()) == []
-    assert summary.missing(told("inbound")) == [LATERAL]
-    assert summary.missing(told()[1:]) == ["tcp_syn_fingerprint"]
+    assert summary.missing(demo_events()) == []
+    assert summary.missing(demo_events("inbound")) == [LATERAL]
+    assert summary.missing(demo_events()[1:]) == ["tcp_syn_fingerprint"]
     assert len(summary.missing([])) == 7
 
 
@@ -102,35 +102,37 @@ STATS = {"frames": 527, "samples_received": 62, "samples_lost": 0, "events_dropp
 STATS |= {"flow_insert_failed": 0, "half_open_failed": 0}
 
 
-def tell(events: list[dict[str, Any]], status: int = 0) -> str:
+def summary_of(events: list[dict[str, Any]], status: int = 0) -> str:
     out = io.StringIO()
-    Summary(Lab()).emit(Console(file=out, width=1_000), events, status)
+    Summary(Lab()).show(Console(file=out, width=1_000), events, status)
     return out.getvalue()
 
 
 def test_the_summary_counts_and_shows_the_syslog_line() -> None:
-    text = tell([*told(), event("capture_stats", STATS, "vm")])
+    text = summary_of([*demo_events(), event("capture_stats", STATS, "vm")])
     assert "7 events from 1 addresses on 1 deckies" in text
     assert "Lateral movement noticed: web-01 -> web-01." in text
-    assert "Of 527 frames the kernel passed 62 samples to the agent. Lost: 0." in text
+    assert "The kernel saw 527 frames and passed 62 samples to the agent. Lost: 0." in text
     line = next(line for line in text.splitlines() if line.startswith("<134>1 "))
     assert line.startswith(
         "<134>1 2026-11-24T03:01:26.453503+00:00 web-01 sniffer - tls_client_hello "
         '[decnet@55555 src_ip="198.18.1.1" ja3='
     )
     assert ' alpn="h2,http/1.1" direction="lateral"]' in line
-    assert text.splitlines()[-1].startswith("All was seen")
+    assert text.splitlines()[-1].startswith("Everything expected was seen")
 
 
-def test_the_summary_does_not_hide_what_went_wrong() -> None:
+def test_the_summary_reports_losses_and_missing_events() -> None:
     lossy = event("capture_stats", {**STATS, "samples_lost": 3}, "vm")
-    assert "Lost: samples_lost 3." in tell([*told(), lossy])
-    assert "The agent told no statistics." in tell(told())
-    assert "The agent ended with status 1." in tell([*told(), lossy], status=1)
-    assert re.search(r"^Not seen: tcp_syn_fingerprint, .*, a lateral event\.$", tell([]), re.M)
+    assert "Lost: samples_lost 3." in summary_of([*demo_events(), lossy])
+    assert "The agent emitted no statistics." in summary_of(demo_events())
+    assert "The agent ended with status 1." in summary_of([*demo_events(), lossy], status=1)
+    assert re.search(
+        r"^Not seen: tcp_syn_fingerprint, .*, a lateral event\.$", summary_of([]), re.M
+    )
 
 
-def test_an_attack_with_a_program_that_is_not_here_is_left_out() -> None:
+def test_a_program_that_is_not_installed_is_missing() -> None:
     def attack(program: str) -> Attack:
         return Attack("title", program, "198.18.0.1", lambda: None, ())
 

@@ -1,4 +1,4 @@
-"""JA3 and JA3S of the same captures by three readers: tshark, our parsers, our whole replay."""
+"""Compare JA3 and JA3S of the same captures: by tshark, by our parsers and by our replay."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from typing import NamedTuple
 
 from deckwire.events.event import Event
 from deckwire.fingerprints import ja3
+from deckwire.tls.code_points import HandshakeType
 from deckwire.tls.errors import Malformed
 from deckwire.tls.messages import parse_client_hello, parse_server_hello
-from deckwire.tls.records import HandshakeType, RecordReader
+from deckwire.tls.records import RecordReader
 from tests.differential.hellos import EC_POINT_FORMATS, SUPPORTED_GROUPS
 from tests.differential.wire import Exchange
 
 Pair = tuple[str, str]
-"""Full strings of JA3 and JA3S; "" where there is none."""
+"""The full strings of JA3 and JA3S; "" if there is none."""
 
 
 class Report(NamedTuple):
-    """What comparing came to."""
+    """The result of a comparison."""
 
     clients: int
-    """JA3s that are equal."""
+    """Number of equal JA3s."""
     servers: int
-    """JA3Ss that are equal."""
+    """Number of equal JA3Ss."""
     excluded: Counter[str]
-    """Exchanges not compared, by the rule that leaves them out."""
+    """Number of exchanges not compared, by the rule that excludes them."""
     different: list[str]
 
 
 def compare(exchanges: list[Exchange], theirs: list[Pair]) -> Report:
-    """Ours against theirs, by index; an exchange that a rule leaves out is counted under it."""
+    """Compare our fingerprints with theirs by index; count the exchanges that a rule excludes."""
     clients, servers, excluded, different = 0, 0, Counter[str](), []
     for exchange, their in zip(exchanges, theirs, strict=True):
         rule = exclusion(exchange)
@@ -52,10 +53,10 @@ def compare(exchanges: list[Exchange], theirs: list[Pair]) -> Report:
 
 
 def exclusion(exchange: Exchange) -> str:
-    """Why this exchange cannot be compared; "" if it can.
+    """Return why this exchange cannot be compared; "" if it can.
 
-    JA3 says nothing about a ClientHello with two supported_groups or two ec_point_formats, which
-    RFC 8446, 4.2 forbids: tshark joins both lists, we take the last as salesforce's code does.
+    JA3 does not define the result for a ClientHello with two supported_groups or ec_point_formats,
+    which RFC 8446, 4.2 forbids. tshark joins both lists; we use the last, like Salesforce's code.
     """
     body = _first(exchange.client, HandshakeType.CLIENT_HELLO)
     if body is not None:
@@ -66,7 +67,7 @@ def exclusion(exchange: Exchange) -> str:
 
 
 def ours(exchange: Exchange) -> Pair:
-    """By our record reader and message parsers."""
+    """Return the full strings by our record reader and message parsers."""
     full = ["", ""]
     try:
         body = _first(exchange.client, HandshakeType.CLIENT_HELLO)
@@ -81,9 +82,9 @@ def ours(exchange: Exchange) -> Pair:
 
 
 def tshark(path: Path, count: int) -> list[Pair]:
-    """By tshark, for the first `count` TCP connections of the capture.
+    """Return the full strings by tshark for the first `count` TCP connections of the capture.
 
-    Of each direction the first hello counts, as it does with us.
+    The first hello of each direction counts, as in ours.
     """
     fields = ("tcp.stream", "tls.handshake.ja3_full", "tls.handshake.ja3s_full")
     command = ["tshark", "-n", "-r", str(path), "-Y", "tls.handshake.type <= 2", "-T", "fields"]
@@ -101,7 +102,7 @@ def tshark(path: Path, count: int) -> list[Pair]:
 
 
 def replayed(events: list[Event], count: int) -> list[Pair]:
-    """By our replay: MD5s, by the order in which write_pcap numbers the clients."""
+    """Return the MD5s by our replay, in the order in which write_pcap numbers the clients."""
     found = [["", ""] for _ in range(count)]
     for event in events:
         if event.name not in ("tls_client_hello", "tls_session"):
@@ -114,7 +115,7 @@ def replayed(events: list[Event], count: int) -> list[Pair]:
 
 
 def md5s(pair: Pair) -> Pair:
-    """The fingerprints of full strings."""
+    """Return the MD5s of full strings."""
     client, server = (
         hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() if text else ""
         for text in pair

@@ -1,4 +1,4 @@
-"""Random hellos in random records: one record or several, several messages in one."""
+"""Random hellos, cut into random records."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tests.support.flights import message, record
 
 
 def generated(seed: int, count: int) -> list[Exchange]:
-    """As many exchanges; the same seed gives the same."""
+    """Return `count` exchanges; the same seed gives the same exchanges."""
     dice = random.Random(seed)
     found = []
     for number in range(count):
         client = _records(dice, message(1, random_client_hello(dice).body), 0x0301)
-        answer = message(2, random_server_hello(dice).body)
+        messages = message(2, random_server_hello(dice).body)
         if dice.random() < 0.2:
-            answer += message(14, b"")  # ServerHelloDone in the ServerHello's record
-        server = _records(dice, answer, 0x0303)
+            messages += message(14, b"")  # ServerHelloDone in the ServerHello's record
+        server = _records(dice, messages, 0x0303)
         found.append(Exchange(f"generated, seed {seed}, number {number}", client, server))
     return found
 

@@ -1,6 +1,6 @@
-// Go's crypto/tls as a peer: one connection to 127.0.0.1:port, or answers to all that come there.
+// A TLS peer with Go's crypto/tls: one connection to 127.0.0.1:port, or a server on that port.
 //
-// Only the standard library: `go build` of this file alone, without a network.
+// It uses only the standard library, so `go build` needs no network.
 package main
 
 import (
@@ -22,7 +22,7 @@ var versions = map[string]uint16{
 
 func main() {
 	log.SetFlags(0)
-	port := flag.Int("port", 0, "of the server on 127.0.0.1, or to serve at")
+	port := flag.Int("port", 0, "port on 127.0.0.1 to connect to or to serve")
 	identity := flag.String("identity", "", "serve with this PEM file of key and certificate")
 	name := flag.String("name", "", "server_name; empty for none")
 	lowest := flag.String("min", "1.0", "lowest version")
@@ -80,7 +80,7 @@ func chosen(names string) []uint16 {
 	return found
 }
 
-// connect tells a failed handshake, which is an outcome like another: its hello was sent.
+// connect logs a failed handshake but does not fail, because the hello was sent.
 func connect(address string, config *tls.Config) {
 	raw, err := net.DialTimeout("tcp", address, wait)
 	if err != nil {
@@ -93,7 +93,7 @@ func connect(address string, config *tls.Config) {
 		log.Print(err)
 		return
 	}
-	// TLS 1.3 sends session tickets behind the handshake: they come with the answer or the end.
+	// A TLS 1.3 server sends session tickets after the handshake: wait for its first byte or the end.
 	connection.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
 	connection.Read(make([]byte, 1))
 }

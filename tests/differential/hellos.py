@@ -1,4 +1,4 @@
-"""Random well-formed hellos: everything that a client or server may send, and clients do send."""
+"""Random well-formed hellos, with all that clients and servers may send."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PROTOCOLS = [b"h2", b"http/1.1", b"h3", b"spdy/3.1", b"x", b"\xff\xfe", b"a b", 
 NAMES = [b"www.example.com", b"a", b"xn--mnchen-3ya.example", b"10.0.0.1", b"*.example", b"x" * 250]
 
 UNASSIGNED = range(0x0100, 0x3000)
-"""Extension types that IANA has not given out."""
+"""Extension types that IANA has not assigned."""
 
 EC_POINT_FORMATS, SUPPORTED_GROUPS = 11, 10
 
 
 class RandomHello(NamedTuple):
-    """One hello's message body, and what is peculiar about it."""
+    """The message body of a hello, and the types of its extensions."""
 
     body: bytes
     extensions: tuple[int, ...]
@@ -34,12 +34,12 @@ class RandomHello(NamedTuple):
 
     @property
     def repeated(self) -> set[int]:
-        """Types that stand there more than once."""
+        """Return the extension types that occur more than once."""
         return {kind for kind, count in Counter(self.extensions).items() if count > 1}
 
 
 def random_client_hello(dice: random.Random) -> RandomHello:
-    """A ClientHello that any server could answer or refuse, but none could misread."""
+    """Return a ClientHello that is well-formed, though a server may refuse it."""
     version = dice.choice([0x0300, 0x0301, 0x0302, *[0x0303] * 5])
     session_id = dice.randbytes(dice.choice([0, 0, 32, dice.randrange(33)]))
     suites = _list(dice, SUITES, dice.choice([1, 5, 16, 40, 300]))
@@ -51,7 +51,7 @@ def random_client_hello(dice: random.Random) -> RandomHello:
 
 
 def random_server_hello(dice: random.Random) -> RandomHello:
-    """A ServerHello of TLS 1.0 to 1.3."""
+    """Return a ServerHello of SSL 3.0 to TLS 1.3."""
     version = dice.choice([0x0300, 0x0301, 0x0302, *[0x0303] * 5])
     session_id = dice.randbytes(dice.choice([0, 32, dice.randrange(33)]))
     suite = dice.choice([*SUITES, dice.randrange(1 << 16)])
@@ -77,7 +77,7 @@ def _extensions(
         kinds.append(dice.choice(kinds))  # a repeated extension, which RFC 8446, 4.2 forbids
     made = [(kind, makers[kind](dice)) for kind in kinds]
     if dice.random() < 0.3:
-        # Types that nobody knows: of known ones the bodies would have to be right.
+        # Unassigned types, because the body of a known type would have to be valid.
         unknown = [kind for kind in dice.sample(UNASSIGNED, 3) if kind not in GREASE]
         made += [(kind, dice.randbytes(dice.randrange(20))) for kind in unknown]
     if grease and dice.random() < 0.5:
@@ -88,7 +88,7 @@ def _extensions(
 
 def _list(dice: random.Random, values: list[int], most: int) -> list[int]:
     if dice.random() < 0.04:
-        return []  # no peer accepts it, but it is well-formed
+        return []  # well-formed, but every peer refuses it
     found = [dice.choice(values) for _ in range(dice.randint(1, most))]
     if dice.random() < 0.1:
         found += [dice.randrange(1 << 16) for _ in range(3)]

@@ -1,6 +1,6 @@
-"""Compares our JA3 and JA3S with tshark's over thousands of hellos, generated and by real stacks.
+"""Compare our JA3 and JA3S with tshark's for thousands of hellos, generated and by real stacks.
 
-As root a part of them also goes through the whole replay: the BPF programs, reassembly, events.
+As root, a part of them is also replayed: through BPF programs, reassembly and events.
 """
 
 from __future__ import annotations
@@ -11,21 +11,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
-
-# The tests are no installed package.
-from tests.differential import comparison, stacks, wire  # noqa: E402
-from tests.differential.generated import generated  # noqa: E402
+from tests.differential import comparison, stacks, wire
+from tests.differential.generated import generated
 
 BATCH = 1_000
 SHOWN = 5
 
 
 def main() -> int:
-    """The exit status: 1 if anything differed."""
+    """Run all comparisons; return exit status 1 if there was a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=5_000, help="generated exchanges")
+    parser.add_argument("--cases", type=int, default=5_000, help="number of generated exchanges")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     failed = 0
@@ -42,7 +38,7 @@ def main() -> int:
 def _compare(
     what: str, exchanges: list[wire.Exchange], folder: Path, with_replay: bool = True
 ) -> int:
-    """How many differed, which is told."""
+    """Compare and print a line; return the number of differences."""
     if not exchanges:
         print(f"{what:16} not installed")
         return 0

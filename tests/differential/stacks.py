@@ -1,7 +1,7 @@
-"""Hellos by real TLS libraries, against an OpenSSL server that keeps what passes.
+"""Hellos by real TLS libraries, exchanged with OpenSSL and recorded.
 
-OpenSSL and rustls run in memory; the others are programs that connect to a socket of this host.
-What is not installed gives no exchanges.
+OpenSSL and rustls run in memory. The others are programs that connect to a socket of this host. A
+stack that is not installed gives no exchanges.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ RUSTLS_CIPHERS = (
 
 
 class Peer(Protocol):
-    """One side of a handshake in memory: an SSLObject, OpenSSL's or rustls's."""
+    """One side of a handshake in memory: an SSLObject of OpenSSL or rustls."""
 
     def do_handshake(self) -> None:
-        """Goes as far as what is there to read allows; SSLError beyond it or for good."""
+        """Continue the handshake; raises SSLError if it needs more bytes or has failed."""
 
 
 class Side(NamedTuple):
-    """A peer between its two BIOs, which are of its library's own kind."""
+    """A peer with its two BIOs, whose type depends on the library."""
 
     peer: Peer
     incoming: Any
@@ -88,7 +88,7 @@ class Side(NamedTuple):
 
 
 def openssl() -> list[Exchange]:
-    """Handshakes in memory, of many contexts."""
+    """Return handshakes of OpenSSL in memory, with many settings."""
     found = []
     versions = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
     protocols: tuple[list[str], ...] = ([], ["h2", "http/1.1"], ["x"])
@@ -114,14 +114,14 @@ def openssl() -> list[Exchange]:
 
 
 def rtls() -> Any:
-    """The module rtls; None if it is not installed."""
+    """Return the module rtls; None if it is not installed."""
     if importlib.util.find_spec("rtls") is None:
         return None
     return importlib.import_module("rtls")
 
 
 def rustls() -> list[Exchange]:
-    """The package rtls, which is rustls behind the interface of Python's ssl."""
+    """Return handshakes of rustls clients, by the package rtls with the interface of `ssl`."""
     if (library := rtls()) is None:
         return []
     found = []
@@ -140,16 +140,18 @@ def rustls() -> list[Exchange]:
         if alpn:
             client.set_alpn_protocols(alpn)
         server = _server()
-        server.set_ecdh_curve(curve)  # of a group without a key share: the server asks again
+        server.set_ecdh_curve(
+            curve
+        )  # a group without a key share: the server sends HelloRetryRequest
         what = f"rustls {version} {alpn} {ciphers} {curve} {name}"
-        # Twice, for the order of its extensions is random.
+        # Twice, because the order of its extensions is random.
         for _ in range(2):
             found.append(_in_memory(what, _side(library, client, server_hostname=name), server))
     return found
 
 
 def rustls_server() -> list[Exchange]:
-    """The same package answering OpenSSL in memory."""
+    """Return handshakes of rustls servers with OpenSSL clients in memory."""
     if (library := rtls()) is None:
         return []
     found = []
@@ -160,12 +162,12 @@ def rustls_server() -> list[Exchange]:
             if alpn:
                 server.set_alpn_protocols(alpn)
             side = _side(library, server, server_side=True)
-            found.append(_in_memory(f"rustls's {alpn} answer to {what}", _side(ssl, client), side))
+            found.append(_in_memory(f"rustls server {alpn} with {what}", _side(ssl, client), side))
     return found
 
 
 def curl_cffi() -> list[Exchange]:
-    """BoringSSL as the browsers that curl_cffi impersonates set it up."""
+    """Return handshakes of BoringSSL with the settings of browsers, by curl_cffi."""
     from curl_cffi.requests import BrowserType, Session  # noqa: PLC0415 - slow to load
 
     def connect(browser: str) -> Callable[[int], None]:
@@ -182,7 +184,7 @@ def curl_cffi() -> list[Exchange]:
 
 
 def gnutls() -> list[Exchange]:
-    """gnutls-cli, if it is installed."""
+    """Return handshakes of gnutls-cli."""
     if shutil.which("gnutls-cli") is None:
         return []
     base = ["gnutls-cli", "--insecure", "--no-ca-verification"]
@@ -193,7 +195,7 @@ def gnutls() -> list[Exchange]:
 
 
 def nss() -> list[Exchange]:
-    """NSS's tstclnt, if it is installed."""
+    """Return handshakes of tstclnt, which is the test client of NSS."""
     if shutil.which("tstclnt") is None:
         return []
     base = ("tstclnt", "-4", "-h", "localhost", "-p", "PORT", "-D", "-o", "-Q")
@@ -201,7 +203,7 @@ def nss() -> list[Exchange]:
 
 
 def go() -> list[Exchange]:
-    """Go's crypto/tls, if there is a Go to build our client with."""
+    """Return handshakes of clients with Go's crypto/tls."""
     with _go_peer() as peer:
         if peer is None:
             return []
@@ -214,7 +216,7 @@ def go() -> list[Exchange]:
 
 
 def gnutls_server() -> list[Exchange]:
-    """gnutls-serv, if it is installed, answering OpenSSL in memory."""
+    """Return handshakes of gnutls-serv with OpenSSL clients."""
     if shutil.which("gnutls-serv") is None:
         return []
     command = ["gnutls-serv", "-q", "-p", "PORT", "--http", "--alpn=h2"]
@@ -223,7 +225,7 @@ def gnutls_server() -> list[Exchange]:
 
 
 def go_server() -> list[Exchange]:
-    """The same for Go's crypto/tls."""
+    """Return handshakes of servers with Go's crypto/tls, with OpenSSL clients."""
     with _go_peer() as peer:
         if peer is None:
             return []
@@ -249,7 +251,7 @@ ALL = {
 
 @contextlib.contextmanager
 def _go_peer() -> Iterator[str | None]:
-    """Path of our program in Go, built; None if there is no Go."""
+    """Build gopeer.go and return its path; None if Go is not installed."""
     if shutil.which("go") is None:
         yield None
         return
@@ -261,7 +263,7 @@ def _go_peer() -> Iterator[str | None]:
 
 @contextlib.contextmanager
 def _identity_file() -> Iterator[Path]:
-    """A PEM file of a server's key and certificate."""
+    """Write a PEM file with key and certificate of a server; return its path."""
     with tempfile.TemporaryDirectory() as folder:
         pem = Path(folder) / "identity.pem"
         pem.write_bytes(identity()[0])
@@ -269,7 +271,7 @@ def _identity_file() -> Iterator[Path]:
 
 
 def _answers(stack: str, command: list[str]) -> list[Exchange]:
-    """What a server that listens at PORT with the file IDENTITY answers to OpenSSL's hellos."""
+    """Return exchanges of OpenSSL clients with a server that listens at PORT with IDENTITY."""
     port = _free_port()
     with _identity_file() as pem:
         words = [word.replace("PORT", str(port)).replace("IDENTITY", str(pem)) for word in command]
@@ -278,8 +280,7 @@ def _answers(stack: str, command: list[str]) -> list[Exchange]:
         ) as server:
             try:
                 return [
-                    _ask(port, f"{stack}'s answer to {what}", client)
-                    for what, client in _client_ways()
+                    _ask(port, f"{stack} with {what}", client) for what, client in _client_ways()
                 ]
             finally:
                 server.kill()
@@ -307,7 +308,7 @@ def _free_port() -> int:
 
 
 def _ask(port: int, what: str, client: ssl.SSLContext) -> Exchange:
-    """A first flight of OpenSSL's and all that a server on this host answers to it."""
+    """Return the first flight of an OpenSSL client and all bytes that the server sends back."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     peer = client.wrap_bio(incoming, outgoing)
     with contextlib.suppress(ssl.SSLWantReadError):
@@ -316,7 +317,7 @@ def _ask(port: int, what: str, client: ssl.SSLContext) -> Exchange:
     received = b""
     with _connected(port) as connection:
         connection.sendall(sent)
-        # The end of our side makes the server give up, so that there is an end to read to.
+        # Closing our side makes the server close, which ends the reading.
         connection.shutdown(socket.SHUT_WR)
         with contextlib.suppress(OSError):
             for chunk in _chunks(connection):
@@ -325,7 +326,7 @@ def _ask(port: int, what: str, client: ssl.SSLContext) -> Exchange:
 
 
 def _connected(port: int) -> socket.socket:
-    """A connection to a server that may still be starting."""
+    """Return a connection to a server, which may still be starting."""
     deadline = time.monotonic() + _WAIT_S
     while True:
         try:
@@ -339,7 +340,7 @@ def _connected(port: int) -> socket.socket:
 def _server(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
     made = context(ssl.PROTOCOL_TLS_SERVER, version, alpn=["http/1.1"])
     with warnings.catch_warnings():
-        # Old versions are what some clients have to be answered in.
+        # Some clients offer only old versions.
         warnings.simplefilter("ignore", DeprecationWarning)
         made.minimum_version = ssl.TLSVersion.TLSv1
     made.set_ciphers("ALL:@SECLEVEL=0")
@@ -347,18 +348,18 @@ def _server(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
 
 
 def _side(library: Any, context: Any, **how: Any) -> Side:
-    """A peer of the module `ssl` or of one with its interface."""
+    """Return a peer of the module `ssl`, or of a module with the same interface."""
     incoming, outgoing = library.MemoryBIO(), library.MemoryBIO()
     return Side(context.wrap_bio(incoming, outgoing, **how), incoming, outgoing)
 
 
 def _in_memory(what: str, client: Side, server: ssl.SSLContext | Side) -> Exchange:
-    """A first flight each, and a second: it is in the second that a client asked again answers."""
+    """Exchange two flights of each side; after a HelloRetryRequest the second has a hello."""
     if isinstance(server, ssl.SSLContext):
         server = _side(ssl, server, server_side=True)
     sent = [b"", b""]
     for index, side, other in ((0, client, server), (1, server, client)) * 2:
-        # A refusal is an answer too.
+        # An alert is a flight, too.
         with contextlib.suppress(ssl.SSLError):
             side.peer.do_handshake()
         flight = side.outgoing.read()
@@ -381,7 +382,7 @@ def _programs(stack: str, commands: list[tuple[str, ...]]) -> list[Exchange]:
 
 
 def _against_socket(clients: list[tuple[str, Callable[[int], None]]]) -> list[Exchange]:
-    """Runs the clients one after another; those that send nothing are left out."""
+    """Run the clients one after another; leave out those that send nothing."""
     found = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(_WAIT_S)
@@ -391,7 +392,7 @@ def _against_socket(clients: list[tuple[str, Callable[[int], None]]]) -> list[Ex
             done = threading.Event()
             thread = threading.Thread(target=_serve, args=(what, listener, done, kept), daemon=True)
             thread.start()
-            # What the client thinks of the handshake does not matter, only what it sent.
+            # Only the bytes that the client sent matter, not its exit status.
             with contextlib.suppress(Exception):
                 connect(port)
             done.set()
@@ -402,7 +403,7 @@ def _against_socket(clients: list[tuple[str, Callable[[int], None]]]) -> list[Ex
 
 
 def _serve(what: str, listener: socket.socket, done: threading.Event, kept: list[Exchange]) -> None:
-    """Answers one client's connections, of which the later may resume the session of the first."""
+    """Serve the connections of one client; later ones may resume the session of the first."""
     server = _server()
     while True:
         with contextlib.suppress(OSError), listener.accept()[0] as connection:
@@ -415,7 +416,7 @@ def _serve(what: str, listener: socket.socket, done: threading.Event, kept: list
 def _answer(
     what: str, connection: socket.socket, context: ssl.SSLContext, kept: list[Exchange]
 ) -> None:
-    """One handshake of an OpenSSL server; what both sides sent goes into `kept`."""
+    """Run a handshake as an OpenSSL server; append the bytes of both sides to `kept`."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = context.wrap_bio(incoming, outgoing, server_side=True)
     sent, received = b"", b""
@@ -429,9 +430,9 @@ def _answer(
             finished = False
         except ssl.SSLError:
             finished = True
-        answer = outgoing.read()
-        sent += answer
-        connection.sendall(answer)
+        reply = outgoing.read()
+        sent += reply
+        connection.sendall(reply)
         if finished:
             break
     if received:

@@ -1,4 +1,4 @@
-"""A small part of what ``make differential`` compares, and that comparing can fail."""
+"""A small part of ``make differential``, and tests that a comparison can fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def some_exchanges() -> list[Exchange]:
 
 
 @needs_tshark
-def test_ja3_and_ja3s_are_those_of_tshark(tmp_path: Path) -> None:
+def test_ja3_and_ja3s_equal_those_of_tshark(tmp_path: Path) -> None:
     exchanges = some_exchanges()
     wire.write_pcap(tmp_path / "hellos.pcap", exchanges)
     theirs = comparison.tshark(tmp_path / "hellos.pcap", len(exchanges))
@@ -45,8 +45,8 @@ def test_ja3_and_ja3s_are_those_of_tshark(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @needs_root
-def test_the_whole_replay_gives_what_the_parsers_give(tmp_path: Path) -> None:
-    from tests.support.replaying import ReplayLab  # noqa: PLC0415 - needs root to be of use
+def test_a_replay_gives_the_fingerprints_of_the_parsers(tmp_path: Path) -> None:
+    from tests.support.replaying import ReplayLab  # noqa: PLC0415 - works only as root
 
     exchanges = some_exchanges()
     wire.write_pcap(tmp_path / "hellos.pcap", exchanges)
@@ -67,14 +67,14 @@ def test_a_difference_is_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "left_out"),
+    ("kind", "body", "excluded"),
     [(10, b"\0\2\0\x1d", True), (11, b"\1\0", True), (13, b"\0\2\4\3", False)],
 )
-def test_only_repeated_lists_of_ja3_are_left_out(kind: int, body: bytes, left_out: bool) -> None:
+def test_only_repeated_lists_of_ja3_are_excluded(kind: int, body: bytes, excluded: bool) -> None:
     def exchange(*extensions: tuple[int, bytes]) -> Exchange:
         return Exchange("made", record(message(1, client_hello(*extensions))), b"")
 
-    assert bool(comparison.exclusion(exchange((kind, body), (kind, body)))) is left_out
+    assert bool(comparison.exclusion(exchange((kind, body), (kind, body)))) is excluded
     assert not comparison.exclusion(exchange((kind, body)))
 
 
@@ -86,9 +86,11 @@ def test_only_repeated_lists_of_ja3_are_left_out(kind: int, body: bytes, left_ou
         pytest.param(stacks.rustls_server, marks=needs_rtls),
     ],
 )
-def test_both_sides_of_a_stacks_handshakes_are_kept(make: Callable[[], list[Exchange]]) -> None:
+def test_both_sides_of_the_handshakes_of_a_stack_are_kept(
+    make: Callable[[], list[Exchange]],
+) -> None:
     pairs = [comparison.ours(exchange) for exchange in make()]
     assert pairs
     assert all(client for client, _ in pairs)
-    # A server may refuse what it is offered, but not most of it.
+    # A server may refuse some offers, but not most of them.
     assert sum(bool(server) for _, server in pairs) > len(pairs) * 0.8

@@ -1,4 +1,4 @@
-"""TLS exchanges as captures: each a TCP connection of its own, from its SYN on."""
+"""Write TLS exchanges as captures, each as a whole TCP connection."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ MSS = 1_400
 _START_S = 1_700_000_000
 _STEP_NS = 100_000
 _GAP_NS = 10_000_000
-"""Between two connections: slow enough for every budget of the agent."""
+"""Time between two connections, long enough for every budget of the agent."""
 _FIN, _SYN, _PSH, _ACK = 0x01, 0x02, 0x08, 0x10
 _SYN_OPTIONS = bytes.fromhex("020405780402080a000000010000000001030307")
 
 
 class Exchange(NamedTuple):
-    """What both sides of one connection sent, as TLS records."""
+    """The TLS records that both sides of a connection sent."""
 
     what: str
-    """Where it comes from, for messages."""
+    """The source of the exchange, for messages."""
     client: bytes
     server: bytes
 
 
 def write_pcap(path: Path, exchanges: Iterable[Exchange]) -> None:
-    """One connection an exchange, in their order, so that tshark's tcp.stream is the index."""
+    """Write a connection for each exchange, in order: tshark's tcp.stream is the index."""
     time_ns = _START_S * 1_000_000_000
     with path.open("wb") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, 1))

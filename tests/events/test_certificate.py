@@ -25,9 +25,9 @@ from tests.support.event_samples import (
     PLAIN,
     TAIL,
     TIME_NS,
+    context,
     names,
     params,
-    place,
     value,
 )
 from tests.support.flights import identity
@@ -42,7 +42,7 @@ def leaf() -> Certificate:
     return describe(identity()[1])
 
 
-def tell(
+def make(
     *chain: Certificate,
     chain_length: int | None = 1,
     from_client: bool = False,
@@ -51,8 +51,8 @@ def tell(
     choices: Choices = CHOICES,
 ) -> Event:
     return certificate_event(
-        headline(place(), TIME_NS, chain[0]),
-        place(),
+        headline(context(), TIME_NS, chain[0]),
+        context(),
         describe_leaf(chain[0], choices),
         chain,
         chain_length=chain_length,
@@ -64,7 +64,7 @@ def tell(
 
 
 def test_fields_in_order(leaf: Certificate) -> None:
-    event = tell(leaf)
+    event = make(leaf)
     assert names(event) == [
         *KEPT,
         *("sans", "sni", "subject", "ja4x", "ja4x_chain"),
@@ -80,7 +80,7 @@ def test_fields_in_order(leaf: Certificate) -> None:
 
 
 def test_texts(leaf: Certificate) -> None:
-    told = params(tell(leaf))
+    printed = params(make(leaf))
     expected = {
         "subject_cn": "decoy.example",
         "issuer": "CN=decoy.example",
@@ -97,44 +97,44 @@ def test_texts(leaf: Certificate) -> None:
         "side": "server",
         "quality": "complete",
     }
-    assert {name: told[name] for name in expected} == expected
+    assert {name: printed[name] for name in expected} == expected
 
 
 def test_optional_fields_are_left_out_and_others_printed_empty(leaf: Certificate) -> None:
     bare = replace(leaf, sans=(), subject="", subject_cn="")
-    event = tell(bare, sni="")
+    event = make(bare, sni="")
     assert not {"sans", "sni", "subject"} & set(names(event))
     assert value(event, "subject_cn") == ""
 
 
 def test_chain_and_side(leaf: Certificate) -> None:
-    event = tell(leaf, leaf, chain_length=20, from_client=True)
-    told = params(event)
-    assert (told["chain_length"], told["side"]) == ("20", "client")
-    assert told["ja4x_chain"] == f"{told['ja4x']},{told['ja4x']}"
+    event = make(leaf, leaf, chain_length=20, from_client=True)
+    printed = params(event)
+    assert (printed["chain_length"], printed["side"]) == ("20", "client")
+    assert printed["ja4x_chain"] == f"{printed['ja4x']},{printed['ja4x']}"
     fields = json.loads(JsonFormat().line(event))["fields"]
-    assert fields["ja4x_chain"] == [told["ja4x"]] * 2
+    assert fields["ja4x_chain"] == [printed["ja4x"]] * 2
     assert fields["sans"] == ["decoy.example"]
     assert fields["chain_length"] == 20
     assert fields["self_signed"] is True
 
 
-def test_of_a_cut_message_only_the_leaf_is_known(leaf: Certificate) -> None:
-    event = tell(leaf, chain_length=None, quality="truncated")
+def test_a_cut_message_gives_only_its_leaf(leaf: Certificate) -> None:
+    event = make(leaf, chain_length=None, quality="truncated")
     assert not {"ja4x_chain", "chain_length"} & set(names(event))
-    assert value(event, "ja4x") == value(tell(leaf), "ja4x")
+    assert value(event, "ja4x") == value(make(leaf), "ja4x")
     assert value(event, "quality") == "truncated"
 
 
 def test_without_ja4plus(leaf: Certificate) -> None:
-    assert [n for n in names(tell(leaf)) if n not in names(tell(leaf, choices=PLAIN))] == [
+    assert [n for n in names(make(leaf)) if n not in names(make(leaf, choices=PLAIN))] == [
         "ja4x",
         "ja4x_chain",
     ]
 
 
-def test_malformed_certificates_have_what_could_be_read(leaf: Certificate) -> None:
-    event = tell(describe(b"\x30\x03\x02\x01\x05"), quality="reassembled")
+def test_a_malformed_certificate_keeps_the_fields_that_could_be_read(leaf: Certificate) -> None:
+    event = make(describe(b"\x30\x03\x02\x01\x05"), quality="reassembled")
     assert value(event, "quality") == "malformed"
     readable = {
         "self_signed",
@@ -147,22 +147,22 @@ def test_malformed_certificates_have_what_could_be_read(leaf: Certificate) -> No
     }
     assert not readable & set(names(event))
     assert [value(event, n) for n in ("subject_cn", "issuer", "not_before")] == ["", "", ""]
-    assert value(event, "cert_sha256") != value(tell(leaf), "cert_sha256")
+    assert value(event, "cert_sha256") != value(make(leaf), "cert_sha256")
 
 
-def test_a_certificate_of_unknown_signature_says_nothing_of_it(leaf: Certificate) -> None:
-    event = tell(replace(leaf, self_signed=None))
-    assert names(event) == [name for name in names(tell(leaf)) if name != "self_signed"]
+def test_an_unknown_signature_leaves_self_signed_out(leaf: Certificate) -> None:
+    event = make(replace(leaf, self_signed=None))
+    assert names(event) == [name for name in names(make(leaf)) if name != "self_signed"]
 
 
 def test_one_unreadable_certificate_leaves_no_chain_of_ja4x(leaf: Certificate) -> None:
-    event = tell(leaf, describe(b"\x30\x03\x02\x01\x05"))
+    event = make(leaf, describe(b"\x30\x03\x02\x01\x05"))
     assert "ja4x" in names(event)
     assert "ja4x_chain" not in names(event)
 
 
 def hostile() -> Certificate:
-    """A certificate whose names try to end the line that tells them."""
+    """A certificate whose names try to end the line that contains them."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
         [
@@ -187,14 +187,14 @@ def hostile() -> Certificate:
 
 @pytest.mark.parametrize("form", [{}, {"sd_id": "relay@55555"}])
 def test_hostile_names_stay_inside_their_value(form: dict[str, str]) -> None:
-    event = tell(hostile(), sni="")
+    event = make(hostile(), sni="")
     line = SyslogFormat(**form).line(event)
     assert all(0x20 <= byte < 0x7F for byte in line)
-    told = params(event, **form)
-    assert list(told) == names(event)
+    printed = params(event, **form)
+    assert list(printed) == names(event)
     bracket = r"\x5d" if form else "]"
-    assert told["subject_cn"] == r"\x1b[31m\x00evil"
-    assert told["sans"] == rf"a\x0a{bracket}"
-    assert told["issuer"].startswith(r"O=Acme\, Inc\"")
-    assert r"\<132\>1 forged" in told["issuer"]
+    assert printed["subject_cn"] == r"\x1b[31m\x00evil"
+    assert printed["sans"] == rf"a\x0a{bracket}"
+    assert printed["issuer"].startswith(r"O=Acme\, Inc\"")
+    assert r"\<132\>1 forged" in printed["issuer"]
     assert JsonFormat().line(event).isascii()

@@ -1,4 +1,4 @@
-"""The text of what a client sends; its fields are tested with the events that tell them."""
+"""The text of what a client sends; its fields are tested with the events that carry them."""
 
 from __future__ import annotations
 

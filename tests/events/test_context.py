@@ -1,4 +1,4 @@
-"""Whose decky, which way, which connection."""
+"""The context of a connection: decky, direction, addresses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_host_and_direction(client: str, server: str, host: str, direction: str)
     )
 
 
-def test_no_decky_has_no_place() -> None:
+def test_a_connection_without_a_decky_has_no_context() -> None:
     assert locate(REGISTRY, Ends(packed(CLIENT), 1, packed("203.0.113.5"), 2)) is None
 
 

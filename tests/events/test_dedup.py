@@ -26,27 +26,27 @@ def event(
     return Event(name, T0 + round(at * S), host, (), source=source, fingerprint=fingerprint)
 
 
-def tell(dedup: Dedup, told: Event) -> bool:
-    """What the agent does when its outputs take everything."""
-    if not dedup.admit(told):
+def emit(dedup: Dedup, new: Event) -> bool:
+    """Do what the agent does when its outputs accept everything; whether the event is emitted."""
+    if not dedup.admit(new):
         return False
-    dedup.emitted(told)
+    dedup.emitted(new)
     return True
 
 
 def test_the_window_begins_at_the_first_event_and_is_not_renewed() -> None:
     dedup = Dedup(ttl_s=300)
-    assert [tell(dedup, event(at)) for at in (0, 1, 299.9, 300, 301)] == [1, 0, 0, 1, 0]
+    assert [emit(dedup, event(at)) for at in (0, 1, 299.9, 300, 301)] == [1, 0, 0, 1, 0]
     assert dedup.counters.suppressed == 3
 
 
 def test_each_part_of_the_key_counts_and_the_decky_does_not() -> None:
     dedup = Dedup()
-    assert tell(dedup, event())
-    assert tell(dedup, event(source="192.0.2.2"))
-    assert tell(dedup, event(name="tls_session"))
-    assert tell(dedup, event(fingerprint="other"))
-    assert not tell(dedup, event(host="decky-02"))
+    assert emit(dedup, event())
+    assert emit(dedup, event(source="192.0.2.2"))
+    assert emit(dedup, event(name="tls_session"))
+    assert emit(dedup, event(fingerprint="other"))
+    assert not emit(dedup, event(host="decky-02"))
 
 
 def test_an_event_that_no_output_took_opens_no_window() -> None:
@@ -63,17 +63,17 @@ def test_an_event_that_no_output_took_opens_no_window() -> None:
 
 def test_zero_turns_it_off_and_events_without_fingerprint_pass() -> None:
     off = Dedup(ttl_s=0)
-    assert [tell(off, event()) for _ in range(3)] == [True] * 3
+    assert [emit(off, event()) for _ in range(3)] == [True] * 3
     on = Dedup()
-    assert [tell(on, event(fingerprint=None)) for _ in range(3)] == [True] * 3
+    assert [emit(on, event(fingerprint=None)) for _ in range(3)] == [True] * 3
     assert len(off) == len(on) == 0
 
 
-def test_the_summary_tells_what_was_suppressed() -> None:
+def test_the_summary_reports_what_was_suppressed() -> None:
     dedup = Dedup(ttl_s=300)
-    tell(dedup, event(0, host="told-only"))
+    emit(dedup, event(0, host="emitted-only"))
     for at, host in ((10, "decky-02"), (5, "decky-03"), (20, "decky-02")):
-        assert not tell(dedup, event(at, host=host))
+        assert not emit(dedup, event(at, host=host))
     assert list(dedup.expired(T0 + 300 * S - 1)) == []
     (summary,) = dedup.expired(T0 + 300 * S)
     assert len(dedup) == 0
@@ -89,14 +89,14 @@ def test_the_summary_tells_what_was_suppressed() -> None:
 
 def test_a_window_that_suppressed_nothing_has_no_summary() -> None:
     dedup = Dedup()
-    tell(dedup, event())
+    emit(dedup, event())
     assert list(dedup.expired(T0 + 1000 * S)) == []
 
 
 def test_an_event_behind_the_window_ends_it_and_its_summary_is_kept() -> None:
     dedup = Dedup(ttl_s=300)
     for at in (0, 1, 400, 401, 402):
-        tell(dedup, event(at))
+        emit(dedup, event(at))
     assert [summary.count for summary in dedup.expired(T0 + 403 * S)] == [1]
     assert [summary.count for summary in dedup.close()] == [2]
 
@@ -104,7 +104,7 @@ def test_an_event_behind_the_window_ends_it_and_its_summary_is_kept() -> None:
 def test_close_tells_open_windows() -> None:
     dedup = Dedup()
     for fingerprint in ("a", "a", "b", "c", "c", "c"):
-        tell(dedup, event(fingerprint=fingerprint))
+        emit(dedup, event(fingerprint=fingerprint))
     assert [(s.key, s.count) for s in dedup.close()] == [("a", 1), ("c", 2)]
     assert list(dedup.close()) == []
 
@@ -112,24 +112,24 @@ def test_close_tells_open_windows() -> None:
 def test_the_oldest_window_that_suppressed_nothing_makes_room() -> None:
     dedup = Dedup(entries=3)
     for at, fingerprint in enumerate("aabcd"):
-        tell(dedup, event(at, fingerprint))
+        emit(dedup, event(at, fingerprint))
     assert len(dedup) == 3
     assert dedup.counters.evicted == 1
     assert list(dedup.expired(T0 + 5 * S)) == []
-    assert not tell(dedup, event(6, "a"))
-    assert tell(dedup, event(6, "b"))
+    assert not emit(dedup, event(6, "a"))
+    assert emit(dedup, event(6, "b"))
 
 
 def test_a_flood_of_one_event_a_source_leaves_windows_that_suppress() -> None:
     dedup = Dedup(entries=100)
     for _ in range(2):
         for number in range(50):
-            tell(dedup, event(0, "again", source=f"192.0.2.{number}"))
+            emit(dedup, event(0, "again", source=f"192.0.2.{number}"))
     for number in range(1_000):
-        assert tell(dedup, event(number / 10, source=f"198.51.100.{number}"))
+        assert emit(dedup, event(number / 10, source=f"198.51.100.{number}"))
     assert len(dedup) == 100
     assert dedup.counters.evicted == 950
-    assert not any(tell(dedup, event(200, "again", source=f"192.0.2.{n}")) for n in range(50))
+    assert not any(emit(dedup, event(200, "again", source=f"192.0.2.{n}")) for n in range(50))
     assert [s.count for s in dedup.expired(T0 + 300 * S)] == 50 * [2]
 
 
@@ -137,19 +137,19 @@ def test_windows_that_suppress_are_half_of_all_and_the_oldest_of_them_is_summed_
     dedup = Dedup(entries=100)
     for number in range(120):
         for _ in range(2):
-            tell(dedup, event(number / 10, str(number)))
+            emit(dedup, event(number / 10, str(number)))
     assert len(dedup) == 100
     assert dedup.counters.evicted == 20
     assert [s.key for s in dedup.expired(T0 + 20 * S)] == [str(number) for number in range(20)]
 
 
 def test_room_is_made_before_the_bounds_are_reached() -> None:
-    """So that what the kernel suppressed is known of windows that are to make room."""
+    """The agent must learn what the kernel suppressed before a window is evicted."""
     dedup = Dedup(entries=160)
     for number in range(150):
-        tell(dedup, event(number, str(number)))
+        emit(dedup, event(number, str(number)))
     assert dedup.crowded() is None
-    tell(dedup, event(150, "150"))
+    emit(dedup, event(150, "150"))
     end_ns = dedup.crowded()
     assert end_ns == T0 + (150 // 8 + 300) * S
     opened = dedup.window(event(0, "0"))
@@ -164,12 +164,12 @@ def test_room_is_made_before_the_bounds_are_reached() -> None:
     assert not dedup.admit(event(151, "12"))
 
 
-def test_what_comes_after_a_window_has_gone_is_summed_up_too() -> None:
+def test_late_suppressions_get_another_summary() -> None:
     dedup = Dedup(entries=1)
-    tell(dedup, event(0, "a"))
+    emit(dedup, event(0, "a"))
     opened = dedup.window(event(0, "a"))
     assert opened is not None
-    tell(dedup, event(1, "b"))
+    emit(dedup, event(1, "b"))
     dedup.add_suppressed(opened[0], count=7, first_ns=T0 + S, last_ns=T0 + 2 * S, deckies=0b101)
     (summary,) = dedup.expired(T0 + 3 * S)
     assert (summary.source, summary.event, summary.key) == ("192.0.2.1", "tls_client_hello", "a")
@@ -190,7 +190,7 @@ _LONGEST = {
 
 @pytest.mark.parametrize("kind", _LONGEST)
 @pytest.mark.parametrize("deckies", [0, 1, 3])
-def test_memory_is_what_the_bound_says(kind: str, deckies: int) -> None:
+def test_memory_stays_within_the_bound(kind: str, deckies: int) -> None:
     """Windows with keys of any length, each of which suppresses events on so many deckies."""
     make = _LONGEST[kind]
     hosts = [f"decky-{n}" for n in range(deckies)]
@@ -200,9 +200,9 @@ def test_memory_is_what_the_bound_says(kind: str, deckies: int) -> None:
     try:
         dedup = Dedup(held=held, hosts=2_000)
         for number, opened in enumerate(made):
-            assert tell(dedup, opened._replace(time_ns=T0 + number))
+            assert emit(dedup, opened._replace(time_ns=T0 + number))
             for host in hosts:
-                assert not tell(dedup, opened._replace(host=host))
+                assert not emit(dedup, opened._replace(host=host))
             assert dedup.held <= held
             if number % 100 == 0:
                 list(dedup.expired(T0))
@@ -220,8 +220,8 @@ def test_memory_is_what_the_bound_says(kind: str, deckies: int) -> None:
 def test_summaries_that_nobody_takes_do_not_pile_up() -> None:
     dedup = Dedup(entries=2, summaries=2)
     for number in range(10):
-        tell(dedup, event(fingerprint=str(number)))
-        tell(dedup, event(fingerprint=str(number)))
+        emit(dedup, event(fingerprint=str(number)))
+        emit(dedup, event(fingerprint=str(number)))
     assert dedup.counters.evicted == 8
     assert dedup.counters.summaries_lost == 6
     assert [s.key for s in dedup.expired(T0)] == ["0", "1"]
@@ -230,7 +230,7 @@ def test_summaries_that_nobody_takes_do_not_pile_up() -> None:
 def test_the_first_decky_of_a_window_is_counted_whatever_the_bound() -> None:
     dedup = Dedup(hosts=0)
     for number in range(3):
-        tell(dedup, event(host=f"decky-{number}"))
+        emit(dedup, event(host=f"decky-{number}"))
     (summary,) = dedup.expired(T0 + 300 * S)
     assert dict(summary.emitted("host", T0).fields)["deckies"] == 1
     assert dedup.counters.hosts_ignored == 1
@@ -238,26 +238,26 @@ def test_the_first_decky_of_a_window_is_counted_whatever_the_bound() -> None:
 
 def test_remembered_deckies_are_bounded_and_given_back() -> None:
     dedup = Dedup(hosts=5)
-    tell(dedup, event())
+    emit(dedup, event())
     for number in range(8):
-        tell(dedup, event(host=f"decky-{number}"))
+        emit(dedup, event(host=f"decky-{number}"))
     assert dedup.counters.hosts_ignored == 3
     (summary,) = dedup.expired(T0 + 300 * S)
     assert (summary.count, summary.deckies) == (8, 5)
     assert ("deckies", 5) in summary.emitted("host", T0).fields
-    tell(dedup, event(400))
+    emit(dedup, event(400))
     for number in range(5):
-        tell(dedup, event(400, host=f"decky-{number}"))
+        emit(dedup, event(400, host=f"decky-{number}"))
     assert dedup.counters.hosts_ignored == 3
 
 
 def test_a_clock_set_back_does_not_silence_a_source() -> None:
     dedup = Dedup(ttl_s=300)
-    assert tell(dedup, event(0))
-    assert not tell(dedup, event(-299))
-    assert tell(dedup, event(-3600))
-    assert not tell(dedup, event(-3599))
-    tell(dedup, event(0, "late"))
+    assert emit(dedup, event(0))
+    assert not emit(dedup, event(-299))
+    assert emit(dedup, event(-3600))
+    assert not emit(dedup, event(-3599))
+    emit(dedup, event(0, "late"))
     list(dedup.expired(T0 - 3000 * S))
     assert len(dedup) == 0
 
@@ -265,9 +265,9 @@ def test_a_clock_set_back_does_not_silence_a_source() -> None:
 def test_a_long_fingerprint_is_kept_short_and_stays_distinct() -> None:
     dedup = Dedup()
     long = "CN=" + "x" * 60_000 + "\udcff"
-    assert tell(dedup, event(fingerprint=long + "a"))
-    assert tell(dedup, event(fingerprint=long + "b"))
-    assert not tell(dedup, event(fingerprint=long + "b"))
+    assert emit(dedup, event(fingerprint=long + "a"))
+    assert emit(dedup, event(fingerprint=long + "b"))
+    assert not emit(dedup, event(fingerprint=long + "b"))
     (summary,) = dedup.close()
     assert len(summary.key) == DEDUP_KEY
     assert summary.key.startswith("CN=xxx")
@@ -279,11 +279,11 @@ def test_a_long_fingerprint_is_kept_short_and_stays_distinct() -> None:
         max_size=80,
     )
 )
-def test_every_event_is_told_refused_or_suppressed_and_summed_up(
+def test_every_event_is_emitted_refused_or_suppressed_and_summed_up(
     steps: list[tuple[float, str, bool, bool]],
 ) -> None:
     dedup = Dedup(ttl_s=10, entries=4)
-    told = refused = summed = 0
+    emitted = refused = summed = 0
     opened: dict[str, float] = {}
     now = 0.0
     for wait, fingerprint, accepted, sweep in steps:
@@ -294,7 +294,7 @@ def test_every_event_is_told_refused_or_suppressed_and_summed_up(
         elif accepted:
             dedup.emitted(made)
             opened[fingerprint] = now
-            told += 1
+            emitted += 1
         else:
             refused += 1
         assert len(dedup) <= 4
@@ -302,4 +302,4 @@ def test_every_event_is_told_refused_or_suppressed_and_summed_up(
             summed += sum(s.count for s in dedup.expired(made.time_ns))
     summed += sum(s.count for s in dedup.close())
     assert dedup.counters.summaries_lost or summed == dedup.counters.suppressed
-    assert told + refused + dedup.counters.suppressed == len(steps)
+    assert emitted + refused + dedup.counters.suppressed == len(steps)

@@ -1,4 +1,4 @@
-"""Blocks: what is written once must read as if it were written each time."""
+"""A block that is written once must read as if it were written each time."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_blocks_read_like_their_fields(runs: list[tuple[bool, list[Field]]]) -> 
         fields = [(f"f{number + at}", value) for at, value in enumerate(values)]
         number += len(fields)
         parts += [Block(fields)] if as_block else fields
-    told, plain = event(parts), event([])
-    plain = plain._replace(parts=told.fields)
-    assert plain.fields == told.fields
+    blocks, plain = event(parts), event([])
+    plain = plain._replace(parts=blocks.fields)
+    assert plain.fields == blocks.fields
     # Each format finds what another has written last, then what it has written itself.
     for form in FORMATS:
-        assert form.line(told) == form.line(plain) == form.line(told)
+        assert form.line(blocks) == form.line(plain) == form.line(blocks)
 
 
 @pytest.mark.parametrize("form", FORMATS)

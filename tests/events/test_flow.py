@@ -10,7 +10,7 @@ from deckwire.events.event import INFORMATIONAL
 from deckwire.events.flow import flow_event, headline, is_probe
 from deckwire.fingerprints.scanners import Tool
 from deckwire.tcp.flow import FlowRecord, SideRecord
-from tests.support.event_samples import ADDRESSES, MS, TAIL, names, params, place
+from tests.support.event_samples import ADDRESSES, MS, TAIL, context, names, params
 
 KEPT = [
     *ADDRESSES,
@@ -21,7 +21,7 @@ ADDED = [
     "close",
 ]
 
-HEADLINE = headline(place(), 9)
+HEADLINE = headline(context(), 9)
 
 
 def record(**changes: Any) -> FlowRecord:
@@ -45,7 +45,7 @@ def record(**changes: Any) -> FlowRecord:
 
 
 def test_fields_in_order() -> None:
-    event = flow_event(HEADLINE, place(), record(), 1, "fin")
+    event = flow_event(HEADLINE, context(), record(), 1, "fin")
     assert names(event) == [*KEPT, *ADDED, "rtt_client_us", "rtt_server_us", *TAIL]
     assert (event.name, event.severity, event.host) == (
         "tcp_flow_timing",
@@ -59,29 +59,31 @@ def test_fields_in_order() -> None:
     )
 
 
-def test_a_tool_stands_before_the_place() -> None:
-    event = flow_event(HEADLINE, place(), record(), 1, "rst", Tool("nmap", "connect scan; no data"))
+def test_a_tool_stands_before_the_context() -> None:
+    event = flow_event(
+        HEADLINE, context(), record(), 1, "rst", Tool("nmap", "connect scan; no data")
+    )
     assert names(event)[-2 - len(TAIL) :] == ["tool", "tool_evidence", *TAIL]
-    told = params(event)
-    assert (told["tool"], told["tool_evidence"]) == ("nmap", "connect scan; no data")
+    printed = params(event)
+    assert (printed["tool"], printed["tool_evidence"]) == ("nmap", "connect scan; no data")
 
 
 def test_texts() -> None:
-    told = params(flow_event(HEADLINE, place(), record(), 1, "fin"))
-    assert [told[name] for name in [*KEPT[4:], *ADDED]] == [
+    printed = params(flow_event(HEADLINE, context(), record(), 1, "fin"))
+    assert [printed[name] for name in [*KEPT[4:], *ADDED]] == [
         *("7", "2517", "1.234", "205.75", "0.12", "1000.0", "1"),
         *("2", "517", "2000", "4", "3", "fin"),
     ]
 
 
 def test_the_client_may_be_either_end() -> None:
-    told = params(flow_event(HEADLINE, place(), record(client=0), 0, "rst"))
-    assert (told["packets_client"], told["bytes_client"], told["retransmits"]) == (
+    printed = params(flow_event(HEADLINE, context(), record(client=0), 0, "rst"))
+    assert (printed["packets_client"], printed["bytes_client"], printed["retransmits"]) == (
         "3",
         "2000",
         "2",
     )
-    assert told["retransmits_server"] == "1"
+    assert printed["retransmits_server"] == "1"
 
 
 def test_one_packet_has_no_intervals() -> None:
@@ -92,8 +94,8 @@ def test_one_packet_has_no_intervals() -> None:
         max_iat_ns=None,
         sides=(SideRecord(1, 10, 0), SideRecord(0, 0, 0)),
     )
-    told = params(flow_event(HEADLINE, place(), single, 0, "idle"))
-    figures = [told[n] for n in ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")]
+    printed = params(flow_event(HEADLINE, context(), single, 0, "idle"))
+    figures = [printed[n] for n in ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")]
     assert figures == ["0.0"] * 4
 
 
@@ -106,7 +108,7 @@ def without(*left_out: str) -> list[str]:
 
 def test_intervals_that_were_not_measured_are_left_out() -> None:
     stepped = record(min_iat_ns=None, max_iat_ns=None, rtt_client_us=None, rtt_server_us=None)
-    event = flow_event(HEADLINE, place(), stepped, 1, "fin")
+    event = flow_event(HEADLINE, context(), stepped, 1, "fin")
     assert names(event) == [*without("min_iat_ms", "max_iat_ms"), *TAIL]
     assert params(event)["duration_s"] == "1.234"
 
@@ -121,7 +123,7 @@ def test_intervals_that_were_not_measured_are_left_out() -> None:
     ids=["the clock jumped", "the last stamp is the earliest", "no stamp after the first"],
 )
 def test_a_duration_that_nobody_knows_is_left_out(timeless: FlowRecord) -> None:
-    event = flow_event(HEADLINE, place(), timeless, 1, "fin")
+    event = flow_event(HEADLINE, context(), timeless, 1, "fin")
     assert names(event) == [*without(*TIMES), *TAIL]
 
 
@@ -129,23 +131,25 @@ def test_a_duration_that_nobody_knows_is_left_out(timeless: FlowRecord) -> None:
     ("client", "unknown"),
     [(0, ("retransmits_server", "bytes_server")), (1, ("retransmits", "bytes_client"))],
 )
-def test_what_an_unseen_end_sent_is_left_out(client: int, unknown: tuple[str, ...]) -> None:
+def test_figures_of_an_unseen_end_are_left_out(client: int, unknown: tuple[str, ...]) -> None:
     sides = SideRecord(7, 2_000, 2), SideRecord(0, 0, 0)
     half = record(sides=sides, rtt_client_us=None, rtt_server_us=None)
-    event = flow_event(HEADLINE, place(), half, client, "idle")
+    event = flow_event(HEADLINE, context(), half, client, "idle")
     assert names(event) == [*without(*unknown), *TAIL]
     assert sorted(params(event)[f"packets_{end}"] for end in ("client", "server")) == ["0", "7"]
 
 
 def test_unknown_round_trips_are_left_out() -> None:
-    event = flow_event(HEADLINE, place(), record(rtt_client_us=None, rtt_server_us=None), 1, "idle")
+    event = flow_event(
+        HEADLINE, context(), record(rtt_client_us=None, rtt_server_us=None), 1, "idle"
+    )
     assert names(event) == [*KEPT, *ADDED, *TAIL]
-    half = flow_event(HEADLINE, place(), record(rtt_client_us=None), 1, "idle")
+    half = flow_event(HEADLINE, context(), record(rtt_client_us=None), 1, "idle")
     assert names(half) == [*KEPT, *ADDED, "rtt_server_us", *TAIL]
 
 
-def test_the_least_round_trip_is_told_where_one_was_measured() -> None:
-    event = flow_event(HEADLINE, place(), record(rtt_min_us=0), 1, "fin")
+def test_the_shortest_round_trip_is_there_if_one_was_measured() -> None:
+    event = flow_event(HEADLINE, context(), record(rtt_min_us=0), 1, "fin")
     assert names(event) == [*KEPT, *ADDED, "rtt_client_us", "rtt_server_us", "rtt_min_us", *TAIL]
     assert params(event)["rtt_min_us"] == "0"
 

@@ -22,10 +22,10 @@ from tests.support.event_samples import (
     PLAIN,
     TAIL,
     TIME_NS,
+    context,
     handshake,
     names,
     params,
-    place,
     value,
 )
 from tests.support.flights import client_hello, u16, vector
@@ -46,7 +46,7 @@ def alpn(*protocols: bytes) -> tuple[int, bytes]:
 TLS13 = 43, vector(1, u16(0x1A1A, 0x0304, 0x0303))
 
 
-def tell(
+def make(
     *extensions: tuple[int, bytes],
     choices: Choices = CHOICES,
     quality: str = "complete",
@@ -60,8 +60,8 @@ def tell(
     hello = parse_client_hello(whole, cut=cut_at is not None)
     client = describe(hello, choices)
     return hello_event(
-        headline(place(*where), TIME_NS, client),
-        place(*where),
+        headline(context(*where), TIME_NS, client),
+        context(*where),
         client,
         quality=quality,
         offset=offset,
@@ -71,7 +71,7 @@ def tell(
 
 
 def test_fields_in_order() -> None:
-    event = tell(sni(b"a.example"), alpn(b"h2", b"http/1.1"))
+    event = make(sni(b"a.example"), alpn(b"h2", b"http/1.1"))
     assert names(event) == [
         *KEPT,
         *("ja4l_rtt_ms", "ja4l_client_ttl", "quality"),
@@ -88,7 +88,7 @@ def test_fields_in_order() -> None:
 
 
 def test_all_fields_in_order() -> None:
-    event = tell(
+    event = make(
         TLS13,
         (10, vector(2, u16(0x2A2A, 0x11EC, 29))),
         (35, b"ticket"),
@@ -104,13 +104,17 @@ def test_all_fields_in_order() -> None:
         "starttls",
         *TAIL,
     ]
-    told = params(event)
-    assert (told["ech"], told["pq"], told["starttls"]) == ("true", "X25519MLKEM768", "true")
+    printed = params(event)
+    assert (printed["ech"], printed["pq"], printed["starttls"]) == (
+        "true",
+        "X25519MLKEM768",
+        "true",
+    )
 
 
 def test_texts() -> None:
-    told = params(
-        tell(
+    printed = params(
+        make(
             (0x3A3A, b""),
             sni(b"a.example"),
             alpn(b"h2", b"http/1.1"),
@@ -118,20 +122,20 @@ def test_texts() -> None:
             suites=u16(0x0A0A, 0x1301, 0xC02F, 0x00FF),
         )
     )
-    assert told["raw_ciphers"] == "4865-49199-255"
-    assert told["raw_extensions"] == "0-16-43"
-    assert told["alpn"] == "h2,http/1.1"
-    assert told["sni"] == "a.example"
-    assert told["tls_version"] == "TLS 1.3"
-    assert (told["ja4l_rtt_ms"], told["ja4l_client_ttl"]) == ("2.4", "52")
-    assert (told["rtt_client_us"], told["rtt_server_us"]) == ("30100", "2400")
-    assert told["quality"] == "complete"
+    assert printed["raw_ciphers"] == "4865-49199-255"
+    assert printed["raw_extensions"] == "0-16-43"
+    assert printed["alpn"] == "h2,http/1.1"
+    assert printed["sni"] == "a.example"
+    assert printed["tls_version"] == "TLS 1.3"
+    assert (printed["ja4l_rtt_ms"], printed["ja4l_client_ttl"]) == ("2.4", "52")
+    assert (printed["rtt_client_us"], printed["rtt_server_us"]) == ("30100", "2400")
+    assert printed["quality"] == "complete"
 
 
 def test_empty_fields_are_printed() -> None:
-    told = params(tell())
-    assert [told[name] for name in ("sni", "alpn", "raw_extensions")] == ["", "", ""]
-    assert "resumption" not in told
+    printed = params(make())
+    assert [printed[name] for name in ("sni", "alpn", "raw_extensions")] == ["", "", ""]
+    assert "resumption" not in printed
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_empty_fields_are_printed() -> None:
 def test_resumption(
     extensions: list[tuple[int, bytes]], session_id: bytes, offered: str | None
 ) -> None:
-    assert params(tell(*extensions, session_id=session_id)).get("resumption") == offered
+    assert params(make(*extensions, session_id=session_id)).get("resumption") == offered
 
 
 @pytest.mark.parametrize(
@@ -164,36 +168,46 @@ def test_resumption(
 )
 def test_tls_version_is_the_highest_offered(versions: bytes, legacy: int, text: str) -> None:
     extensions = [(43, vector(1, versions))] if versions else []
-    assert params(tell(*extensions, version=legacy))["tls_version"] == text
+    assert params(make(*extensions, version=legacy))["tls_version"] == text
 
 
 def test_a_cut_hello_has_no_fingerprint_and_no_version_unless_it_told_it() -> None:
     whole = client_hello(sni(b"a.example"), TLS13)
-    early = params(tell(sni(b"a.example"), TLS13, cut_at=len(whole) - 9, session_id=b""))
+    early = params(make(sni(b"a.example"), TLS13, cut_at=len(whole) - 9, session_id=b""))
     assert (early["ja3"], early["ja4"], early["tls_version"]) == ("", "", "")
     assert early["sni"] == "a.example"
-    late = params(tell(TLS13, sni(b"a.example"), cut_at=len(whole) - 3))
+    late = params(make(TLS13, sni(b"a.example"), cut_at=len(whole) - 3))
     assert (late["tls_version"], late["sni"]) == ("TLS 1.3", "")
-    assert "resumption" not in params(tell(cut_at=70, session_id=b"\1" * 32))
+    assert "resumption" not in params(make(cut_at=70, session_id=b"\1" * 32))
 
 
 def test_malformed_extensions_are_told_as_quality() -> None:
-    assert value(tell((10, b"\0\1\2")), "quality") == "malformed"
-    assert value(tell((10, b"\0\1\2"), quality="reassembled"), "quality") == "malformed"
-    assert value(tell((10, vector(2, u16(29)))), "quality") == "complete"
+    assert value(make((10, b"\0\1\2")), "quality") == "malformed"
+    assert value(make((10, b"\0\1\2"), quality="reassembled"), "quality") == "malformed"
+    assert value(make((10, vector(2, u16(29)))), "quality") == "complete"
+
+
+@pytest.mark.parametrize(
+    ("size", "quality"), [(32, "complete"), (33, "malformed"), (255, "malformed")]
+)
+def test_a_session_id_that_is_too_long_is_reported_as_quality(size: int, quality: str) -> None:
+    usual, odd = make(sni(b"a.example")), make(sni(b"a.example"), session_id=bytes(size))
+    assert value(odd, "quality") == quality
+    for name in ("ja3", "ja4", "sni", "raw_ciphers", "raw_extensions"):
+        assert value(odd, name) == value(usual, name)
 
 
 def test_unknown_start_or_start_at_the_first_byte_is_no_starttls() -> None:
-    assert "starttls" not in names(tell(offset=0))
-    assert "starttls" not in names(tell(offset=None))
+    assert "starttls" not in names(make(offset=0))
+    assert "starttls" not in names(make(offset=None))
 
 
 def test_without_a_handshake_its_fields_are_left_out() -> None:
-    assert names(tell(syn_packet=Handshake())) == [*KEPT, "quality", *TAIL]
+    assert names(make(syn_packet=Handshake())) == [*KEPT, "quality", *TAIL]
 
 
 def test_without_ja4plus_latency_keeps_its_plain_fields() -> None:
-    event = tell(choices=PLAIN)
+    event = make(choices=PLAIN)
     assert names(event) == [
         *KEPT,
         *("ja4l_rtt_ms", "ja4l_client_ttl", "quality", "rtt_client_us", "rtt_server_us"),
@@ -203,8 +217,8 @@ def test_without_ja4plus_latency_keeps_its_plain_fields() -> None:
 
 
 def test_decnet_values_of_ja4() -> None:
-    old = params(tell(sni(b"a.example"), TLS13, choices=Choices(decnet=True)))["ja4"]
-    new = params(tell(sni(b"a.example"), TLS13))["ja4"]
+    old = params(make(sni(b"a.example"), TLS13, choices=Choices(decnet=True)))["ja4"]
+    new = params(make(sni(b"a.example"), TLS13))["ja4"]
     # By sha256sum: of "4865,49199" and of "0,43".
     assert old == "t13d020200_9204967d2f69_b0c37dd12508"
     assert new.startswith("t13d020200_")
@@ -212,8 +226,8 @@ def test_decnet_values_of_ja4() -> None:
 
 
 def test_ipv6() -> None:
-    told = params(tell(where=(CLIENT6, DECKY6)))
-    assert (told["src_ip"], told["dst_ip"]) == (CLIENT6, DECKY6)
+    printed = params(make(where=(CLIENT6, DECKY6)))
+    assert (printed["src_ip"], printed["dst_ip"]) == (CLIENT6, DECKY6)
 
 
 HOSTILE = b'a"]\\\r\n<134>1 forged \x1b[2J\x00\xff\xc2\x85'
@@ -222,26 +236,26 @@ FORMS: list[dict[str, str]] = [{}, {"sd_id": "relay@55555"}]
 
 @pytest.mark.parametrize("form", FORMS)
 def test_hostile_names_stay_inside_their_value(form: dict[str, str]) -> None:
-    event = tell(sni(HOSTILE), alpn(HOSTILE, b"h2"))
+    event = make(sni(HOSTILE), alpn(HOSTILE, b"h2"))
     line = SyslogFormat(**form).line(event)
     assert line.isascii()
     assert all(0x20 <= byte < 0x7F for byte in line)
-    told = params(event, **form)
+    printed = params(event, **form)
     bracket = r"\x5d" if form else "]"
     shown = rf'a"{bracket}\\x0d\x0a<134>1 forged \x1b[2J\x00\xff\x85'
-    assert told["sni"] == shown
-    assert told["alpn"] == f"{shown},h2"
-    assert list(told) == names(event)
+    assert printed["sni"] == shown
+    assert printed["alpn"] == f"{shown},h2"
+    assert list(printed) == names(event)
 
 
 def test_hostile_names_in_json() -> None:
-    line = JsonFormat().line(tell(sni(HOSTILE), alpn(HOSTILE, b"h2")))
+    line = JsonFormat().line(make(sni(HOSTILE), alpn(HOSTILE, b"h2")))
     assert all(0x20 <= byte < 0x7F for byte in line)
     assert b'"alpn": ["a\\"]' in line
 
 
 def test_a_name_as_long_as_a_hello_is_cut() -> None:
-    told = params(tell(sni(b"a" * 60_000)))
-    assert told["sni"].endswith("...")
-    assert len(told["sni"]) <= 2_048
-    assert told["conn_id"]
+    printed = params(make(sni(b"a" * 60_000)))
+    assert printed["sni"].endswith("...")
+    assert len(printed["sni"]) <= 2_048
+    assert printed["conn_id"]

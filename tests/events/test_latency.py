@@ -1,4 +1,4 @@
-"""Round trips: the kept fields' texts and the added ones' units."""
+"""The fields of round-trip times: the texts of kept ones, the units of added ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_half_a_handshake_has_no_kept_fields() -> None:
     assert kept_fields(Handshake()).fields == ()
 
 
-def test_each_half_is_told_where_it_is_known() -> None:
+def test_each_round_trip_is_there_if_it_is_known() -> None:
     assert rtt_fields(None, None).fields == ()
     assert rtt_fields(1, None).fields == (("rtt_client_us", 1),)
     assert rtt_fields(None, 0).fields == (("rtt_server_us", 0),)

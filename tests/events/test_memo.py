@@ -31,14 +31,14 @@ def test_one_object_is_described_once() -> None:
     assert describe.calls == 2
 
 
-def test_an_id_that_was_used_before_tells_of_no_dead_object() -> None:
+def test_a_reused_id_is_never_a_dead_object() -> None:
     described = Described(Counted(), entries=1)
     for suite in range(1, 200):
         assert described(hello(suite)) == (suite,)
     assert len(described) == 1
 
 
-def test_what_is_refused_is_not_kept() -> None:
+def test_a_refused_object_is_not_kept() -> None:
     described = Described(Counted(), keeps=is_short)
     assert described(hello(7, padding=HELLO_CACHED_BYTES)) == (7,)
     assert len(described) == 0

@@ -20,10 +20,10 @@ from tests.support.event_samples import (
     PLAIN,
     TAIL,
     TIME_NS,
+    context,
     handshake,
     names,
     params,
-    place,
     value,
 )
 from tests.support.flights import client_hello, server_hello, u16, vector
@@ -37,7 +37,7 @@ SELECTED13 = 43, u16(0x0304)
 RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 
 
-def tell(
+def make(
     *extensions: tuple[int, bytes],
     client: bytes | None = None,
     choices: Choices = CHOICES,
@@ -49,8 +49,8 @@ def tell(
     offered = describe(hello, choices) if hello is not None else None
     chosen = describe_server(server, choices)
     return session_event(
-        headline(place(), TIME_NS, chosen, offered),
-        place(),
+        headline(context(), TIME_NS, chosen, offered),
+        context(),
         chosen,
         client=offered,
         resumed=is_resumed(server, lambda: hello and server.session_id == hello.session_id != b""),
@@ -60,15 +60,15 @@ def tell(
 
 
 def test_fields_in_order() -> None:
-    event = tell(client=client_hello((0, b"")))
+    event = make(client=client_hello((0, b"")))
     assert names(event) == [*KEPT, *OFFER, *LATENCY, "cipher", "resumed", *ADDED, *TAIL]
     assert (event.name, event.severity, event.host) == ("tls_session", WARNING, "web-1")
-    told = dict(event.fields)
-    assert event.fingerprint == "|".join(str(told[n]) for n in ("ja3", "ja3s", "ja4", "ja4s"))
+    fields = dict(event.fields)
+    assert event.fingerprint == "|".join(str(fields[n]) for n in ("ja3", "ja3s", "ja4", "ja4s"))
 
 
 def test_all_fields_in_order() -> None:
-    event = tell(
+    event = make(
         SELECTED13,
         (16, vector(2, vector(1, b"h2"))),
         client=client_hello((43, vector(1, u16(0x0304))), (41, b"")),
@@ -87,14 +87,14 @@ def test_all_fields_in_order() -> None:
 
 
 def test_without_its_client_hello() -> None:
-    event = tell()
+    event = make()
     assert names(event) == [*KEPT, *LATENCY, "cipher", *ADDED, *TAIL]
-    told = dict(event.fields)
-    assert event.fingerprint == f"|{told['ja3s']}||{told['ja4s']}"
+    fields = dict(event.fields)
+    assert event.fingerprint == f"|{fields['ja3s']}||{fields['ja4s']}"
 
 
 def test_texts() -> None:
-    told = params(tell((16, vector(2, vector(1, b"h2"))), client=client_hello()))
+    printed = params(make((16, vector(2, vector(1, b"h2"))), client=client_hello()))
     expected = {
         "tls_version": "TLS 1.2",
         "cipher": "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
@@ -108,12 +108,12 @@ def test_texts() -> None:
         "ja4l_client_ttl": "52",
         "raw_ciphers": "4865-49199",
     }
-    assert {name: told[name] for name in expected} == expected
+    assert {name: printed[name] for name in expected} == expected
 
 
 def test_tls_version_is_the_one_chosen() -> None:
-    assert value(tell(SELECTED13), "tls_version") == "TLS 1.3"
-    assert value(tell(version=0x0301), "tls_version") == "TLS 1.0"
+    assert value(make(SELECTED13), "tls_version") == "TLS 1.3"
+    assert value(make(version=0x0301), "tls_version") == "TLS 1.0"
 
 
 ID, OTHER = b"\1" * 32, b"\2" * 32
@@ -141,21 +141,21 @@ def test_resumed_is_what_really_happened(
     random: bytes,
     resumed: str | None,
 ) -> None:
-    event = tell(
+    event = make(
         *extensions, client=client, session_id=session_id, random=random or bytes(range(32))
     )
     assert params(event).get("resumed") == resumed
 
 
 def test_without_ja4plus_the_contract_field_is_empty_and_added_ones_vanish() -> None:
-    event = tell(client=client_hello(), choices=PLAIN)
+    event = make(client=client_hello(), choices=PLAIN)
     assert names(event) == [*KEPT, *OFFER, *LATENCY, "cipher", "resumed", *TAIL]
     assert value(event, "ja4s") == ""
 
 
 def test_decnet_values() -> None:
-    old = tell(client=client_hello(), choices=Choices(decnet=True))
-    new = tell(client=client_hello())
+    old = make(client=client_hello(), choices=Choices(decnet=True))
+    new = make(client=client_hello())
     assert value(old, "ja4s") != value(new, "ja4s")
     assert value(old, "ja4") != value(new, "ja4")
     assert value(old, "ja3s") == value(new, "ja3s")
@@ -163,10 +163,10 @@ def test_decnet_values() -> None:
 
 
 def test_without_a_handshake_its_fields_are_left_out() -> None:
-    event = tell(syn_packet=Handshake())
+    event = make(syn_packet=Handshake())
     assert names(event) == [*KEPT, "cipher", "ja4s_r", *TAIL]
 
 
 def test_hostile_protocol() -> None:
-    told = params(tell((16, vector(2, vector(1, b'"]\n\xff')))))
-    assert told["alpn_selected"] == r'"]\x0a\xff'
+    printed = params(make((16, vector(2, vector(1, b'"]\n\xff')))))
+    assert printed["alpn_selected"] == r'"]\x0a\xff'

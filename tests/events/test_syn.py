@@ -23,9 +23,9 @@ from tests.support.event_samples import (
     DECKY6,
     PLAIN,
     TAIL,
+    context,
     names,
     params,
-    place,
     value,
 )
 from tests.support.fingerprint_frames import MACOS, WINDOWS, syn, syn6
@@ -36,15 +36,15 @@ KEPT = [
     *("has_sack", "has_timestamps", "os_guess"),
 ]
 
-Tell = Callable[..., Event]
+Make = Callable[..., Event]
 
 
 @pytest.fixture(scope="module")
-def tell() -> Tell:
+def make_event() -> Make:
     identifier = Identifier(p0f_db.load_own())
 
     def make(syn_packet: SynPacket, choices: Choices = CHOICES) -> Event:
-        where = place(CLIENT6, DECKY6) if syn_packet.ip_version == 6 else place()
+        where = context(CLIENT6, DECKY6) if syn_packet.ip_version == 6 else context()
         identity = identifier.identify(syn_packet, where.ends.server, where.ends.server_port)
         stack = describe(identity, syn_packet, choices)
         return syn_event(headline(where, 5, stack), where, syn_packet, stack)
@@ -52,8 +52,8 @@ def tell() -> Tell:
     return make
 
 
-def test_fields_in_order(tell: Tell) -> None:
-    event = tell(syn(ttl=52))
+def test_fields_in_order(make_event: Make) -> None:
+    event = make_event(syn(ttl=52))
     assert names(event) == [
         *KEPT,
         *("ja4t", "p0f_sig", "os", "os_class", "link"),
@@ -69,8 +69,8 @@ def test_fields_in_order(tell: Tell) -> None:
     assert event.fingerprint == "linux|M,S,T,N,W"
 
 
-def test_texts(tell: Tell) -> None:
-    told = params(tell(syn(ttl=52)))
+def test_texts(make_event: Make) -> None:
+    printed = params(make_event(syn(ttl=52)))
     expected = {
         "ttl": "52",
         "initial_ttl": "64",
@@ -89,7 +89,7 @@ def test_texts(tell: Tell) -> None:
         "ecn": "0",
         "ja4t": "64240_2-4-8-1-3_1460_7",
     }
-    assert {name: told[name] for name in expected} == expected
+    assert {name: printed[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,16 @@ def test_texts(tell: Tell) -> None:
     ],
 )
 def test_options(
-    tell: Tell, options: bytes, mss: str, wscale: str, sack: str, timestamps: str, signature: str
+    make_event: Make,
+    options: bytes,
+    mss: str,
+    wscale: str,
+    sack: str,
+    timestamps: str,
+    signature: str,
 ) -> None:
-    told = params(tell(syn(options=options)))
-    found = [told[n] for n in ("mss", "wscale", "has_sack", "has_timestamps", "options_sig")]
+    printed = params(make_event(syn(options=options)))
+    found = [printed[n] for n in ("mss", "wscale", "has_sack", "has_timestamps", "options_sig")]
     assert found == [mss, wscale, sack, timestamps, signature]
 
 
@@ -117,13 +123,13 @@ def test_options(
     ("ttl", "initial", "hops"),
     [(1, 32, 31), (32, 32, 0), (33, 64, 31), (64, 64, 0), (65, 128, 63), (129, 255, 64)],
 )
-def test_ttl(tell: Tell, ttl: int, initial: int, hops: int) -> None:
-    event = tell(syn(ttl=ttl))
+def test_ttl(make_event: Make, ttl: int, initial: int, hops: int) -> None:
+    event = make_event(syn(ttl=ttl))
     assert (value(event, "initial_ttl"), value(event, "hop_distance")) == (initial, hops)
 
 
-def test_ipv6_has_no_identification(tell: Tell) -> None:
-    event = tell(syn6(tos=0xB8))
+def test_ipv6_has_no_identification(make_event: Make) -> None:
+    event = make_event(syn6(tos=0xB8))
     assert names(event)[len(KEPT) :] == [
         *("ja4t", "p0f_sig", "os", "os_class", "link", "ip_version", "dscp", "ecn"),
         *TAIL,
@@ -132,31 +138,33 @@ def test_ipv6_has_no_identification(tell: Tell) -> None:
     assert (value(event, "ip_version"), value(event, "dscp"), value(event, "ecn")) == (6, 46, 0)
 
 
-def test_ecn_is_of_the_ip_header(tell: Tell) -> None:
-    assert value(tell(syn(tos=0x03)), "ecn") == 3
-    assert value(tell(syn(flags=SYN | ECE)), "ecn") == 0
+def test_ecn_is_of_the_ip_header(make_event: Make) -> None:
+    assert value(make_event(syn(tos=0x03)), "ecn") == 3
+    assert value(make_event(syn(flags=SYN | ECE)), "ecn") == 0
 
 
-def test_what_is_not_recognised_is_left_out(tell: Tell) -> None:
-    event = tell(syn(options=b"\xfe\x04\x00\x00", window=1, ttl=200))
+def test_an_unrecognised_system_is_left_out(make_event: Make) -> None:
+    event = make_event(syn(options=b"\xfe\x04\x00\x00", window=1, ttl=200))
     assert not {"os", "os_class", "link", "tool"} & set(names(event))
     assert value(event, "os_guess") == "unknown"
 
 
-def test_a_tool_is_no_system(tell: Tell) -> None:
-    event = tell(syn(options=b"\x02\x04\x05\xb4", ip_id=54_321, window=65_535, df=False, ttl=240))
+def test_a_tool_is_no_system(make_event: Make) -> None:
+    event = make_event(
+        syn(options=b"\x02\x04\x05\xb4", ip_id=54_321, window=65_535, df=False, ttl=240)
+    )
     assert value(event, "tool") == "zmap"
     assert "os" not in names(event)
     at = names(event).index("tool")
     assert names(event)[at : at + 3] == ["tool", "tool_evidence", "ip_version"]
 
 
-def test_without_ja4plus_its_added_field_vanishes(tell: Tell) -> None:
-    with_it, without = names(tell(syn())), names(tell(syn(), PLAIN))
+def test_without_ja4plus_its_added_field_vanishes(make_event: Make) -> None:
+    with_it, without = names(make_event(syn())), names(make_event(syn(), PLAIN))
     assert [name for name in with_it if name not in without] == ["ja4t"]
 
 
-OPENINGS = st.builds(
+SYN_PACKETS = st.builds(
     syn,
     ttl=st.sampled_from([37, 64, 200]),
     tos=st.sampled_from([0, 3, 0xB8]),
@@ -172,8 +180,8 @@ OPENINGS = st.builds(
 IDENTIFIER = Identifier(p0f_db.load_own())
 
 
-@given(OPENINGS, OPENINGS, st.sampled_from([CHOICES, PLAIN]))
-def test_what_shares_an_identity_or_answer_is_told_alike(
+@given(SYN_PACKETS, SYN_PACKETS, st.sampled_from([CHOICES, PLAIN]))
+def test_packets_of_one_identity_have_equal_fields(
     one: SynPacket, other: SynPacket, choices: Choices
 ) -> None:
     """The cache of finished fields relies on it."""

@@ -1,4 +1,4 @@
-"""Hello values made field by field: fingerprints are tested without the parsers."""
+"""Hello values built field by field, to test fingerprints without the parsers."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,13 @@ CLIENT = {
     "malformed_extensions": (),
     "trailing": 0,
     "cipher_suites": (0x1301, 0x1302),
-    "compression_methods": (0,),
     "server_name": None,
     "alpn": (),
     "supported_versions": (),
     "supported_groups": (),
     "ec_point_formats": (),
     "signature_algorithms": (),
-    "key_share_groups": (),
-    "session_ticket": None,
+    "has_session_ticket": False,
     "cut": False,
 }
 
@@ -29,19 +27,16 @@ SERVER = {
     "legacy_version": 0x0303,
     "random": bytes(32),
     "session_id": b"",
-    "malformed_extensions": (),
     "trailing": 0,
     "cipher_suite": 0xC030,
-    "compression_method": 0,
     "selected_version": None,
     "alpn": None,
-    "key_share_group": None,
 }
 
 
 @pytest.fixture
 def client_hello() -> Callable[..., ClientHello]:
-    """ClientHello from keyword arguments; `extensions` are types, their bodies do not matter."""
+    """Make a ClientHello from keyword arguments; `extensions` are types, their bodies are empty."""
 
     def make(extensions=(), **fields) -> ClientHello:
         return ClientHello(**CLIENT | fields, extensions=tuple((kind, b"") for kind in extensions))
@@ -51,7 +46,7 @@ def client_hello() -> Callable[..., ClientHello]:
 
 @pytest.fixture
 def server_hello() -> Callable[..., ServerHello]:
-    """ServerHello from keyword arguments; `extensions` are types."""
+    """Make a ServerHello from keyword arguments; `extensions` are types."""
 
     def make(extensions=(), **fields) -> ServerHello:
         return ServerHello(**SERVER | fields, extensions=tuple((kind, b"") for kind in extensions))
@@ -61,7 +56,7 @@ def server_hello() -> Callable[..., ServerHello]:
 
 @pytest.fixture
 def chrome(client_hello) -> ClientHello:
-    """The hello of the worked example in FoxIO's JA4 definition, in a plausible wire order."""
+    """Return the hello of the example in FoxIO's JA4 definition, in a plausible wire order."""
     return client_hello(
         cipher_suites=(
             *(0x0A0A, 0x1301, 0x1302, 0x1303, 0xC02B, 0xC02F, 0xC02C, 0xC030),

@@ -1,12 +1,12 @@
-"""Fingerprints against the expected values of the capture corpus, without reading any packets.
+"""Fingerprints equal the expected values of the capture corpus, without reading any packets.
 
-The plain forms hold all that a fingerprint is made from: hello values are rebuilt from them.
+The plain forms hold everything that a fingerprint is computed from. The tests rebuild hello values
+from them.
 """
 
 import hashlib
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +14,8 @@ from deckwire.fingerprints.ja3 import ja3, ja3_full, ja3s, ja3s_full
 from deckwire.fingerprints.ja4 import ja4, ja4_o, ja4_r, ja4_ro
 from deckwire.fingerprints.ja4plus import ja4s, ja4s_r, ja4x
 from deckwire.x509.certificate import describe
+from tests.support.shared import CORPUS
 
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
 EXPECTED = sorted((CORPUS / "expected").glob("*.json"))
 
 pytestmark = pytest.mark.skipif(not EXPECTED, reason="the capture corpus is not here")
@@ -35,11 +35,11 @@ def numbers(text: str, separator: str, base: int) -> tuple[int, ...]:
 
 
 def protocol(tag: str) -> bytes:
-    """A protocol name that gives this tag; hex digits of unprintable names are printable too."""
+    """Return a protocol name with this tag; hex digits of an unprintable name also make a name."""
     return b"" if tag == "00" else tag.encode()
 
 
-def test_ja4(client_hello):
+def test_ja4_of_the_corpus(client_hello):
     checked = 0
     for stream in streams():
         if not {"ja4", "ja4_r", "ja4_o", "ja4_ro"} <= stream.keys():
@@ -60,7 +60,7 @@ def test_ja4(client_hello):
     assert checked > 100
 
 
-def test_ja3(client_hello):
+def test_ja3_of_the_corpus(client_hello):
     checked = 0
     for stream in streams():
         if "ja3_full" not in stream:
@@ -80,7 +80,7 @@ def test_ja3(client_hello):
     assert checked > 100
 
 
-def test_servers(server_hello):
+def test_ja3s_and_ja4s_of_the_corpus(server_hello):
     checked = 0
     for stream in streams():
         if not {"ja4s", "ja4s_r", "ja3s", "ja3s_full"} <= stream.keys():
@@ -101,7 +101,7 @@ def test_servers(server_hello):
     assert checked > 100
 
 
-def test_ja4x_from_its_plain_form():
+def test_ja4x_of_the_corpus():
     checked = 0
     for stream in streams():
         for certificate in stream.get("certs", ()):
@@ -113,7 +113,7 @@ def test_ja4x_from_its_plain_form():
     assert checked > 100
 
 
-def test_certificates_that_stand_in_one_segment():
+def test_certificates_within_one_segment_of_the_corpus():
     expected = {
         certificate["sha256"]: certificate
         for stream in streams()
@@ -129,17 +129,17 @@ def test_certificates_that_stand_in_one_segment():
             certificate = expected.get(hashlib.sha256(der).hexdigest())
             if certificate is None or certificate["sha256"] in found:
                 continue
-            said = describe(der)
-            oids = (said.issuer_oids, said.subject_oids, said.extension_oids)
+            described = describe(der)
+            oids = (described.issuer_oids, described.subject_oids, described.extension_oids)
             assert ja4x(*oids) == certificate["ja4x"]
             for text, pairs in (
-                (said.issuer, certificate["issuer"]),
-                (said.subject, certificate["subject"]),
+                (described.issuer, certificate["issuer"]),
+                (described.subject, certificate["subject"]),
             ):
                 for kind, value in pairs:
                     if kind in ("CN", "C", "L", "ST", "O", "OU") and value.isalnum():
                         assert f"{kind}={value}" in text
             common_names = [value for kind, value in certificate["subject"] if kind == "CN"]
-            assert said.subject_cn == next(iter(common_names), "")
+            assert described.subject_cn == next(iter(common_names), "")
             found.add(certificate["sha256"])
     assert len(found) > 50

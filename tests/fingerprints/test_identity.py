@@ -1,3 +1,5 @@
+"""The sender of a SYN or SYN-ACK packet: system, link and tool."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -11,8 +13,8 @@ from deckwire.fingerprints.os_guess import os_guess
 from deckwire.fingerprints.p0f_db import Label
 from deckwire.fingerprints.scanners import by_relations, by_traits
 from deckwire.tcp.syn_packet import ACK, SYN, SynPacket
-from tests.support.fingerprint_corpus import CORPUS, labelled_packets, needs_corpus
-from tests.support.fingerprint_frames import MACOS, MAPPED, MSS, WINDOWS, openings, syn, syn6
+from tests.support.fingerprint_frames import MACOS, MAPPED, MSS, WINDOWS, sent_packets, syn, syn6
+from tests.support.shared import CORPUS, labelled_packets, needs_corpus
 
 DECKY = MAPPED + bytes([192, 0, 2, 1])
 OWN_FILE = p0f_db.load_own()
@@ -23,7 +25,7 @@ def identify(syn_packet: SynPacket) -> Identity:
     return OWN.identify(syn_packet, DECKY, 443)
 
 
-def test_a_linux_host() -> None:
+def test_a_linux_host_is_identified() -> None:
     assert identify(syn(ttl=60)) == Identity(
         p0f_sig="4:60+4:0:1460:mss*44,7:mss,sok,ts,nop,ws:df,id+:0",
         os="Linux 5.x-6.x",
@@ -35,7 +37,7 @@ def test_a_linux_host() -> None:
     )
 
 
-def test_todays_systems() -> None:
+def test_todays_systems_are_identified() -> None:
     windows = identify(syn(ttl=115, options=WINDOWS))
     assert (windows.os, windows.os_class, windows.os_guess) == ("Windows 10/11", "win", "windows")
     apple = identify(syn(options=MACOS, window=65535, ip_id=0))
@@ -47,21 +49,21 @@ def test_todays_systems() -> None:
     assert identify(syn(options=openbsd, window=16384)).os == "OpenBSD 5.x-7.x"
 
 
-def test_a_server() -> None:
-    # 65160 is 45 times the MSS less the room for timestamps.
+def test_a_server_is_identified() -> None:
+    # 65160 is 45 times the MSS without the space for timestamps.
     synack = syn(flags=SYN | ACK, ack=1, ip_id=0, window=65160)
     assert OWN.identify_synack(synack, syn()).os == "Linux 5.x-6.x"
 
 
-def test_a_tool_hides_the_system() -> None:
+def test_a_tool_has_no_system() -> None:
     nmap = identify(syn(ttl=44, options=MSS, window=1024, df=False))
     assert (nmap.os, nmap.os_class, nmap.os_guess, nmap.tool) == (None, None, "nmap", "nmap")
-    # ZMap with Windows' options matches Windows' signature, but for the TTL
+    # Except for the TTL, ZMap with the options of Windows matches a signature of Windows.
     zmap = identify(syn(ttl=60, options=WINDOWS, window=65535, df=False))
     assert (zmap.os, zmap.os_guess, zmap.tool) == (None, "unknown", "zmap")
 
 
-def test_a_tool_of_the_signature_file() -> None:
+def test_a_signature_file_may_name_a_tool() -> None:
     head = b"classes = unix\n[tcp:request]\nlabel = s:!:Probe:fast\nsys = @unix\n"
     probe = Identifier(p0f_db.parse(head + b"sig = *:64:0:*:777,0:mss::0", "f")).identify(
         syn(options=MSS, window=777, df=False), DECKY, 443
@@ -70,30 +72,30 @@ def test_a_tool_of_the_signature_file() -> None:
     assert probe.link is None
 
 
-def test_nobody_known() -> None:
+def test_an_unknown_sender_has_no_fields() -> None:
     nobody = identify(syn(options=b"", window=4711))
     assert (nobody.os, nobody.os_class, nobody.os_guess) == (None, None, "unknown")
     assert (nobody.link, nobody.tool) == (None, None)
 
 
 def family(name: str) -> str:
-    """By the name of a label."""
+    """Return os_guess for the name of a label."""
     return os_guess(Label(False, "unix", name, ""), None)
 
 
 def family_of(system: str) -> str:
-    """By the text of a label: its name and its flavor."""
+    """Return os_guess for the text of a label, which is its name and flavor."""
     labels = {signature.label.name for signature in OWN_FILE.signatures}
     return family(max((name for name in labels if system.startswith(name)), key=len))
 
 
 @needs_corpus
-def test_labelled_packets_get_their_family() -> None:
-    """By our own file: every system that we name is the right one, and no tool is a system."""
+def test_labelled_packets_are_identified_correctly() -> None:
+    """With the included file every system is the right one, and no tool is a system."""
     expected = labelled_packets()
     named = 0
     syns = {}
-    for sent in openings(CORPUS / "syn_os.pcap"):
+    for sent in sent_packets(CORPUS / "syn_os.pcap"):
         port = sent.sport if sent.is_syn else sent.dport
         entry = expected[port]
         if sent.is_syn:
@@ -119,24 +121,24 @@ def test_labelled_packets_get_their_family() -> None:
     assert named >= 45
 
 
-def test_a_server_is_named_and_remembered() -> None:
+def test_fields_that_do_not_count_do_not_change_the_server() -> None:
     options = bytes.fromhex("020405b40402080a000000010000000201030307")
     sent = syn(options=options, window=65_160, flags=SYN | ACK, ack=1)
     later = replace(sent, seq=99, ip_id=7, options=options.replace(b"\0\0\0\1", b"\0\0\x12\4"))
     identifier = Identifier(p0f_db.load_own())
-    answer = identifier.identify_synack(sent, syn())
-    assert answer.os is not None
-    assert answer.os.startswith("Linux")
-    assert answer.p0f_sig.startswith("4:64+0:0:1460:mss*")
-    assert identifier.identify_synack(later, syn()) == answer
-    assert identifier.identify_synack(replace(later, ttl=9), syn()) != answer
+    server = identifier.identify_synack(sent, syn())
+    assert server.os is not None
+    assert server.os.startswith("Linux")
+    assert server.p0f_sig.startswith("4:64+0:0:1460:mss*")
+    assert identifier.identify_synack(later, syn()) == server
+    assert identifier.identify_synack(replace(later, ttl=9), syn()) != server
 
 
 @needs_corpus
-def test_what_is_remembered_is_what_would_be_found() -> None:
-    """Every opening of the corpus through one identifier, and through one of its own."""
+def test_a_kept_result_equals_a_new_one() -> None:
+    """Every packet of the corpus goes through one shared identifier and through a new one."""
     for path in sorted((CORPUS / "pcap").glob("*.pcap")):
-        for sent in openings(path):
+        for sent in sent_packets(path):
             fresh = Identifier(OWN_FILE)
             if sent.is_syn:
                 where = sent.syn_packet, sent.destination, sent.dport
@@ -165,8 +167,8 @@ _TIMED = b"\x08\x0a\x00\x00\x00\x05\x00\x00\x00\x09"
         payload_len=st.sampled_from([0, 3]),
     )
 )
-def test_who_is_known_is_told_as_when_met_first(syn_packet: SynPacket) -> None:
-    """OWN has seen many by now; one that has seen nobody says the same."""
+def test_any_kept_result_equals_a_new_one(syn_packet: SynPacket) -> None:
+    """OWN has kept many results by now; a new identifier returns the same."""
     if syn_packet.flags & ACK:
         fresh = Identifier(OWN_FILE).identify_synack(syn_packet, None)
         assert OWN.identify_synack(syn_packet, None) == fresh
@@ -180,8 +182,20 @@ def _tool_by(syn_packet: SynPacket) -> str | None:
     return None if tool is None else tool.name
 
 
-def test_openings_alike_share_their_identity() -> None:
+def test_equal_packets_share_one_identity() -> None:
     first = identify(syn(seq=1, ip_id=5, options=MSS + _TIMED))
     later = _TIMED.replace(b"\x05", b"\x77")
     assert identify(syn(seq=2, ip_id=6, options=MSS + later)) is first
     assert identify(syn(seq=0, ip_id=6, options=MSS + later)) is not first
+
+
+def test_many_different_packets_evict_one_result_at_a_time() -> None:
+    identifier = Identifier(OWN_FILE, entries=2)
+
+    def result(window: int) -> Identity:
+        return identifier.identify(syn(window=window), DECKY, 443)
+
+    kept = result(64240)
+    for window in range(1, 20):
+        result(window)
+        assert result(64240) is kept

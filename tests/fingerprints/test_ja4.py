@@ -1,3 +1,5 @@
+"""JA4 and its plain and wire-order forms."""
+
 import hashlib
 import re
 from dataclasses import replace
@@ -13,12 +15,12 @@ EXTENSIONS = "0005,000a,000b,000d,0012,0015,0017,001b,0023,002b,002d,0033,4469,f
 ALGORITHMS = "0403,0804,0401,0503,0805,0501,0806,0601"
 
 
-def test_worked_example(chrome):
+def test_the_example_of_the_definition(chrome):
     assert ja4(chrome) == "t13d1516h2_8daaf6152771_e5627efa2ab1"
     assert ja4_r(chrome) == f"t13d1516h2_{CIPHERS}_{EXTENSIONS}_{ALGORITHMS}"
 
 
-def test_worked_example_in_wire_order(chrome):
+def test_the_example_in_wire_order(chrome):
     assert ja4_o(chrome) == "t13d1516h2_acb858a92679_18f69afefd3d"
     assert ja4_ro(chrome) == (
         "t13d1516h2"
@@ -34,7 +36,7 @@ def test_no_underscore_without_signature_algorithms(chrome):
     assert ja4_r(hello) == f"t13d1516h2_{CIPHERS}_{EXTENSIONS}"
 
 
-def test_grease_among_signature_algorithms_is_dropped(chrome):
+def test_grease_is_removed_from_signature_algorithms(chrome):
     hello = replace(chrome, signature_algorithms=(0xDADA, *chrome.signature_algorithms, 0x0A0A))
     assert ja4(hello) == ja4(chrome)
     assert ja4_ro(hello) == ja4_ro(chrome)
@@ -59,12 +61,12 @@ def test_grease_among_signature_algorithms_is_dropped(chrome):
         ((), 0x0305, "00"),
     ],
 )
-def test_version(client_hello, versions, legacy, tag):
+def test_the_version_is_the_highest_offered(client_hello, versions, legacy, tag):
     hello = client_hello(legacy_version=legacy, supported_versions=versions)
     assert ja4(hello)[1:3] == tag
 
 
-def test_letter_tells_of_the_extension_not_of_the_name(client_hello):
+def test_the_letter_shows_the_extension_not_the_name(client_hello):
     assert ja4(client_hello(extensions=(0,), server_name=None))[3] == "d"
     assert ja4(client_hello(extensions=(16,)))[3] == "i"
 
@@ -77,7 +79,7 @@ def test_counts_stop_at_99_but_lists_do_not(client_hello):
     assert len(extensions.split(",")) == 150
 
 
-def test_signalling_values_and_repeated_extensions_count(client_hello):
+def test_signalling_cipher_suites_and_repeated_extensions_count(client_hello):
     hello = client_hello(cipher_suites=(0x00FF, 0x5600), extensions=(11, 10, 11))
     assert ja4_r(hello) == "t12i020300_00ff,5600_000a,000b,000b"
 
@@ -101,7 +103,7 @@ def test_signalling_values_and_repeated_extensions_count(client_hello):
         (None, "00"),
     ],
 )
-def test_alpn_tag(protocol, tag):
+def test_an_alpn_tag_has_the_first_and_last_character(protocol, tag):
     assert alpn_tag(protocol) == tag
 
 
@@ -110,13 +112,13 @@ def test_only_the_first_protocol_counts(client_hello):
     assert ja4(client_hello(alpn=(b"dot", b"h2")))[8:10] == "dt"
 
 
-def test_empty_lists_give_zeros_not_the_hash_of_nothing(client_hello):
+def test_an_empty_list_has_zeros_instead_of_a_hash(client_hello):
     hello = client_hello(cipher_suites=(0x0A0A,), extensions=(0x1A1A,))
     assert ja4(hello) == ja4_o(hello) == "t12i000000_000000000000_000000000000"
     assert ja4_r(hello) == ja4_ro(hello) == "t12i000000__"
 
 
-def test_nothing_but_server_name_and_alpn(client_hello):
+def test_a_hello_with_only_server_name_and_alpn(client_hello):
     hello = client_hello(extensions=(0, 16), alpn=(b"h2",))
     assert ja4(hello).endswith("d0202h2_62ed6f6ca7ad_000000000000")
     assert ja4_r(hello) == "t12d0202h2_1301,1302_"
@@ -134,8 +136,8 @@ _NUMBERS = st.lists(st.integers(0, 0xFFFF), max_size=120)
     algorithms=_NUMBERS,
     alpn=st.lists(st.binary(max_size=4), max_size=2),
 )
-def test_form_and_independence_of_order(client_hello, ciphers, extensions, algorithms, alpn):
-    # Signature algorithms come in an extension.
+def test_ja4_has_its_form_and_ignores_order(client_hello, ciphers, extensions, algorithms, alpn):
+    # Signature algorithms need an extension.
     extensions = [*extensions, 13] if algorithms else extensions
     fields = {"signature_algorithms": tuple(algorithms), "alpn": tuple(alpn)}
     hello = client_hello(cipher_suites=ciphers, extensions=extensions, **fields)

@@ -1,10 +1,12 @@
+"""The methods of JA4+."""
+
 import pytest
 
 from deckwire.fingerprints.ja4plus import ja4l, ja4s, ja4s_r, ja4t, ja4x
 from deckwire.tcp.options import walk
 
 
-def test_ja4s_worked_examples(server_hello):
+def test_ja4s_of_examples(server_hello):
     hello = server_hello(cipher_suite=0xC030, extensions=(0x0005, 0x0017, 0xFF01, 0x0000))
     assert ja4s(hello) == "t120400_c030_4e8089b08790"
     assert ja4s_r(hello) == "t120400_c030_0005,0017,ff01,0000"
@@ -12,18 +14,18 @@ def test_ja4s_worked_examples(server_hello):
     assert ja4s(hello) == "t130200_1301_234ea6891581"
 
 
-def test_ja4s_without_extensions(server_hello):
+def test_ja4s_may_have_no_extensions(server_hello):
     hello = server_hello(legacy_version=0x0301, cipher_suite=4)
     assert ja4s(hello) == "t100000_0004_000000000000"
     assert ja4s_r(hello) == "t100000_0004_"
 
 
-def test_ja4s_keeps_order_and_drops_grease(server_hello):
+def test_ja4s_keeps_order_and_removes_grease(server_hello):
     hello = server_hello(extensions=(0x10, 0x0A0A, 0x0000), alpn=b"http/1.1")
     assert ja4s_r(hello) == "t1202h1_c030_0010,0000"
 
 
-def test_ja4s_of_a_draft(server_hello):
+def test_ja4s_has_no_version_for_a_draft(server_hello):
     assert ja4s(server_hello(selected_version=0x7F1C))[:3] == "t00"
     assert ja4s(server_hello(legacy_version=0x7F12))[:3] == "t00"
 
@@ -37,7 +39,7 @@ def test_ja4s_of_a_draft(server_hello):
         ((), "000000000000"),
     ],
 )
-def test_ja4x_parts(oids, digest):
+def test_ja4x_hashes_each_list_of_oids(oids, digest):
     assert ja4x(oids, (), ()) == f"{digest}_000000000000_000000000000"
     assert ja4x((), oids, ()) == f"000000000000_{digest}_000000000000"
     assert ja4x((), (), oids) == f"000000000000_000000000000_{digest}"
@@ -59,11 +61,11 @@ def test_ja4x_parts(oids, digest):
         (5, "02040007 020405b4 030301 030302", "5_2-2-3-3_1460_2"),
     ],
 )
-def test_ja4t(window, options, expected):
+def test_ja4t_has_window_kinds_mss_and_scale(window, options, expected):
     assert ja4t(window, walk(bytes.fromhex(options))) == expected
 
 
-def test_ja4l_is_half_the_round_trip_cut_to_whole_microseconds():
+def test_ja4l_is_half_the_round_trip_time_in_whole_microseconds():
     assert ja4l(2001, 64) == "1000_64"
     assert ja4l(1, 128) == "0_128"
     assert ja4l(2_500_000, 57) == "1250000_57"

@@ -1,3 +1,5 @@
+"""The kind of link, from the MSS."""
+
 from __future__ import annotations
 
 import pytest
@@ -33,14 +35,16 @@ def with_mss(mss: int) -> bytes:
         (syn(options=with_mss(0)), None, None),
     ],
 )
-def test_link(syn_packet: SynPacket, size: int | None, label: str | None) -> None:
+def test_an_mss_shows_mtu_and_link(
+    syn_packet: SynPacket, size: int | None, label: str | None
+) -> None:
     observation = p0f.observe(syn_packet)
     assert mtu(observation) == size
     assert link(observation, p0f_db.load_own().links) == label
 
 
 @given(st.integers(1, 65535))
-def test_ipv6_headers_are_20_bytes_longer(mss: int) -> None:
+def test_the_ipv6_header_is_20_bytes_longer(mss: int) -> None:
     four = mtu(p0f.observe(syn(options=with_mss(mss))))
     six = mtu(p0f.observe(syn6(options=with_mss(mss))))
     assert four is not None

@@ -1,3 +1,5 @@
+"""The word in os_guess."""
+
 from __future__ import annotations
 
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.os_guess import os_guess
 from deckwire.fingerprints.p0f_db import TOOL, Label
-from tests.support.fingerprint_corpus import P0F_FP, needs_p0f_fp
+from tests.support.shared import P0F_FP, needs_p0f_fp
 
 WORDS = ["linux", "windows", "macos_ios", "freebsd", "openbsd", "embedded", "nmap", "unknown"]
 
@@ -31,28 +33,28 @@ def label(name: str, os_class: str = "unix") -> Label:
         ("BaiduSpider", "unknown"),
     ],
 )
-def test_systems(name: str, word: str) -> None:
+def test_a_system_has_a_word(name: str, word: str) -> None:
     assert os_guess(label(name), None) == word
 
 
-def test_tools_are_no_systems() -> None:
+def test_a_tool_is_no_system() -> None:
     assert os_guess(None, "nmap") == "nmap"
     assert os_guess(label("Linux"), "nmap") == "nmap"
     assert os_guess(label("Linux"), "masscan") == "unknown"
     assert os_guess(label("Linux", TOOL), None) == "unknown"
 
 
-def test_nothing_known() -> None:
+def test_without_label_and_tool_it_is_unknown() -> None:
     assert os_guess(None, None) == "unknown"
 
 
-def test_only_the_words_of_the_contract() -> None:
+def test_own_labels_have_words_of_the_contract() -> None:
     for signature in p0f_db.load_own().signatures:
         assert os_guess(signature.label, None) in WORDS
 
 
 @needs_p0f_fp
-def test_p0fs_labels_have_words_too() -> None:
+def test_labels_of_p0f_have_words_of_the_contract() -> None:
     guesses = {os_guess(signature.label, None) for signature in p0f_db.load(P0F_FP).signatures}
     assert guesses >= {"linux", "windows", "macos_ios", "freebsd", "openbsd", "unknown"}
     assert guesses <= set(WORDS)

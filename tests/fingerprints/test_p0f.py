@@ -1,3 +1,5 @@
+"""Observations and raw signatures, as p0f has them."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,8 +8,8 @@ from hypothesis import strategies as st
 
 from deckwire.fingerprints import p0f, p0f_db
 from deckwire.tcp.syn_packet import ACK, CWR, ECE, NS, PSH, SYN, URG, SynPacket
-from tests.support.fingerprint_corpus import CORPUS, labelled_packets, needs_corpus
-from tests.support.fingerprint_frames import LINUX, MACOS, MSS, WINDOWS, openings, syn, syn6
+from tests.support.fingerprint_frames import LINUX, MACOS, MSS, WINDOWS, sent_packets, syn, syn6
+from tests.support.shared import CORPUS, labelled_packets, needs_corpus
 
 OWN_TIMESTAMP = LINUX[6:16]
 ANY = st.builds(
@@ -56,8 +58,8 @@ ANY = st.builds(
         (syn6(), "6:64+0:0:1440:mss*45,7:mss,sok,ts,nop,ws:flow:0"),
     ],
 )
-def test_raw_signature(syn_packet: SynPacket, signature: str) -> None:
-    assert p0f.raw_signature(syn_packet) == signature
+def test_a_packet_has_the_raw_signature_of_p0f(syn_packet: SynPacket, signature: str) -> None:
+    assert p0f.observe(syn_packet).signature == signature
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_raw_signature(syn_packet: SynPacket, signature: str) -> None:
         (syn(flags=SYN | CWR), "df,id+,ecn"),
         (syn(flags=SYN | NS), "df,id+,ecn"),
         (syn(seq=0), "df,id+,seq-"),
-        # The lowest byte of the field must not matter: p0f 3.09b looks at one bit only.
+        # Every bit counts: p0f 3.09b reads only one.
         (syn(ack=2), "df,id+,ack+"),
         (syn(ack=0x01000000), "df,id+,ack+"),
         (syn(flags=SYN | ACK, ack=0), "df,id+,ack-"),
@@ -85,7 +87,7 @@ def test_raw_signature(syn_packet: SynPacket, signature: str) -> None:
         (syn(flags=SYN | PSH), "df,id+,pushf+"),
         (syn(options=MSS + b"\x08\x0a" + bytes(8) + b"\x01\x01"), "df,id+,ts1-"),
         (syn(options=b"\x08\x0a" + b"\x00\x00\x00\x01" * 2), "df,id+,ts2+"),
-        # A SYN-ACK echoes the client's clock: nothing strange.
+        # A SYN-ACK echoes the client's timestamp, so this is no quirk.
         (syn(flags=SYN | ACK, ack=1, options=b"\x08\x0a" + b"\x00\x00\x00\x01" * 2), "df,id+"),
         (syn(options=b"\x00\x00\x00\x00"), "df,id+"),
         (syn(options=b"\x00\x00\x07\x00"), "df,id+,opt+"),
@@ -100,8 +102,8 @@ def test_raw_signature(syn_packet: SynPacket, signature: str) -> None:
         (syn6(tos=0x03), "ecn,flow"),
     ],
 )
-def test_quirks(syn_packet: SynPacket, quirks: str) -> None:
-    assert p0f.raw_signature(syn_packet).split(":")[6] == quirks
+def test_a_packet_has_the_quirks_of_p0f(syn_packet: SynPacket, quirks: str) -> None:
+    assert p0f.observe(syn_packet).signature.split(":")[6] == quirks
 
 
 @pytest.mark.parametrize(
@@ -111,21 +113,21 @@ def test_quirks(syn_packet: SynPacket, quirks: str) -> None:
         (syn(window=14600), None, "mss*10"),
         (syn(window=99 * 5, options=b"\x02\x04\x00\x63"), None, "495"),
         (syn(window=100 * 5, options=b"\x02\x04\x00\x64"), None, "mss*5"),
-        # MSS less the room for timestamps, only if the packet has some of its own
+        # The MSS without the space for timestamps, only if the packet has a timestamp of its own.
         (syn(window=1388 * 10, options=b"\x02\x04\x05\x78" + OWN_TIMESTAMP), None, "mss*10"),
         (syn(window=1388 * 10, options=b"\x02\x04\x05\x78"), None, "13880"),
-        # Ethernet's MSS, with and without timestamps
+        # The MSS of Ethernet, with and without timestamps.
         (syn(window=1460 * 3, options=b"\x02\x04\x05\x78"), None, "mss*3"),
         (syn(window=1448 * 3, options=b"\x02\x04\x05\x78"), None, "mss*3"),
         (syn(window=1440 * 7, options=b"\x02\x04\x05\x8c"), None, "10080"),
         (syn6(window=1440 * 7, options=b"\x02\x04\x05\x8c"), None, "mss*7"),
         (syn6(window=1428 * 7, options=b"\x02\x04\x05\x8c"), None, "mss*7"),
-        # as MTU: the MSS and the smallest headers, then this packet's own, then Ethernet's
+        # MTUs: the MSS with the smallest headers, with the headers of this packet, of Ethernet.
         (syn(window=1440 * 11, options=b"\x02\x04\x05\x78"), None, "mtu*11"),
         (syn(window=1444 * 11, options=b"\x02\x04\x05\x78"), None, "mtu*11"),
         (syn6(window=1460 * 11, options=b"\x02\x04\x05\x78"), None, "mss*11"),
         (syn(window=1500 * 2, options=MSS), None, "mtu*2"),
-        # the peer's MSS, on a SYN-ACK
+        # The MSS of the peer, in a SYN-ACK.
         (syn(window=1300 * 7, options=MSS), None, "9100"),
         (syn(window=1300 * 7, options=MSS), 1300, "mss*7"),
         (syn(window=1288 * 7, options=MSS), 1300, "mss*7"),
@@ -133,8 +135,10 @@ def test_quirks(syn_packet: SynPacket, quirks: str) -> None:
         (syn(window=1289, options=MSS), 0, "1289"),
     ],
 )
-def test_window_multiple(syn_packet: SynPacket, syn_mss: int | None, window: str) -> None:
-    assert p0f.raw_signature(syn_packet, syn_mss).split(":")[4].split(",")[0] == window
+def test_a_window_is_written_as_a_multiple(
+    syn_packet: SynPacket, syn_mss: int | None, window: str
+) -> None:
+    assert p0f.observe(syn_packet, syn_mss).signature.split(":")[4].split(",")[0] == window
 
 
 @pytest.mark.parametrize(
@@ -150,13 +154,13 @@ def test_window_multiple(syn_packet: SynPacket, syn_mss: int | None, window: str
         (255, 255, 0),
     ],
 )
-def test_ttl(ttl: int, initial: int, hops: int) -> None:
+def test_a_ttl_shows_initial_value_and_distance(ttl: int, initial: int, hops: int) -> None:
     assert p0f.initial_ttl(ttl) == initial
     assert p0f.hop_distance(ttl) == hops
 
 
 @given(ANY)
-def test_a_raw_signature_is_a_signature(syn_packet: SynPacket) -> None:
+def test_a_raw_signature_can_be_parsed_as_a_signature(syn_packet: SynPacket) -> None:
     observation = p0f.observe(syn_packet)
     pasted = observation.signature.replace("+?:", "+0:", 1)
     if pasted.startswith("4:0+"):
@@ -169,11 +173,11 @@ def test_a_raw_signature_is_a_signature(syn_packet: SynPacket) -> None:
 
 
 @needs_corpus
-def test_every_labelled_packet_reads_as_p0f_reads_it() -> None:
+def test_labelled_packets_have_the_signatures_that_p0f_printed() -> None:
     expected = labelled_packets()
     checked = set()
     syn_mss = {}
-    for sent in openings(CORPUS / "syn_os.pcap"):
+    for sent in sent_packets(CORPUS / "syn_os.pcap"):
         port = sent.sport if sent.is_syn else sent.dport
         observation = p0f.observe(sent.syn_packet, None if sent.is_syn else syn_mss[port])
         if sent.is_syn:

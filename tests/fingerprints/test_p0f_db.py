@@ -1,3 +1,5 @@
+"""Signature files are parsed, or rejected with path and line."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,13 +12,13 @@ from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.p0f import QUIRKS, Direction
 from deckwire.fingerprints.p0f_db import Label, SignatureError, parse
 from deckwire.tcp.options import EOL, MSS, NOP, SACK, TIMESTAMPS, WSCALE
-from tests.support.fingerprint_corpus import P0F_FP, needs_p0f_fp
+from tests.support.shared import P0F_FP, needs_p0f_fp
 
 LINUX = "*:64:0:*:mss*20,10:mss,sok,ts,nop,ws:df,id+:0"
 HEAD = "classes = win,unix\n[tcp:request]\n"
 
 
-def test_a_file() -> None:
+def test_a_file_is_parsed() -> None:
     text = f"""
     ; a comment
     classes = win,unix, other
@@ -71,7 +73,7 @@ def test_a_file() -> None:
     ("text", "line", "what"),
     [
         ("nonsense", 1, "expected 'name = value', not 'nonsense'"),
-        ("label = s:unix:x:", 1, "'label' stands in front of the first section"),
+        ("label = s:unix:x:", 1, "'label' before the first section"),
         ("[tcp:request", 1, "section '[tcp:request' is not closed"),
         ("[tcp:requests]", 1, "TCP section is one of request response, not 'requests'"),
         ("classes = a,,b", 1, "empty entry in 'a,,b'"),
@@ -84,13 +86,17 @@ def test_a_file() -> None:
         (f"{HEAD}label = x:unix:x:", 3, "label type is one of s g, not 'x'"),
         (f"{HEAD}label = s:other:x:", 3, "class 'other' is not in 'classes'"),
         (f"{HEAD}label = s:unix::", 3, "name of a label is empty"),
-        (f"{HEAD}label = s:unix:x:\nsys = @unix", 4, "sys belongs behind the label of a tool"),
+        (
+            f"{HEAD}label = s:unix:x:\nsys = @unix",
+            4,
+            "sys is allowed only after the label of a tool",
+        ),
         (f"{HEAD}label = s:!:x:\nsys = @other", 4, "class 'other' is not in 'classes'"),
         (f"{HEAD}label = s:!:x:\nsig = {LINUX}", 4, "the tool 'x' needs a sys line"),
         (f"{HEAD}colour = red", 3, "unknown name 'colour' in section 'tcp:request'"),
     ],
 )
-def test_file_errors(text: str, line: int, what: str) -> None:
+def test_a_wrong_line_is_reported_with_its_number(text: str, line: int, what: str) -> None:
     with pytest.raises(SignatureError) as error:
         parse(text.encode(), "some/where.fp")
     assert str(error.value).startswith(f"some/where.fp:{line}: {what}")
@@ -113,7 +119,7 @@ def test_file_errors(text: str, line: int, what: str) -> None:
         ("*:64:0:*:-1,*:mss:df:0", "window is a number from 0 to 65535, not '-1'"),
         ("*:64:0:*:*,²:mss:df:0", "window scale is a number from 0 to 255, not '²'"),
         ("*:64:0:*:*,*:msss:df:0", "unknown option 'msss'"),
-        ("*:64:0:*:*,*:eol+1,mss:df:0", "eol is the last of the options"),
+        ("*:64:0:*:*,*:eol+1,mss:df:0", "eol must be the last option"),
         ("*:64:0:*:*,*:eol+40:df:0", "padding is a number from 0 to 39, not '40'"),
         ("*:64:0:*:*,*:?256:df:0", "option kind is a number from 0 to 255, not '256'"),
         ("*:64:0:*:*,*:mss:fd:0", "unknown quirk 'fd'"),
@@ -122,19 +128,19 @@ def test_file_errors(text: str, line: int, what: str) -> None:
         ("*:64:0:*:*,*:mss:df:1", "payload class is one of 0 +, not '1'"),
     ],
 )
-def test_signature_errors(signature: str, what: str) -> None:
+def test_a_wrong_field_is_reported(signature: str, what: str) -> None:
     with pytest.raises(SignatureError) as error:
         parse(f"{HEAD}label = s:unix:x:\nsig = {signature}".encode(), "f")
     assert str(error.value) == f"f:4: {what}"
 
 
-def test_not_utf8() -> None:
+def test_a_file_must_be_utf_8() -> None:
     with pytest.raises(SignatureError, match=r"^f:2: not UTF-8$"):
         parse(b"classes = unix\nlabel = \xff\n", "f")
 
 
 @given(st.text(alphabet=";[]=:,*%+-?!@ \nsglabeiytcpqumrwnx0164", max_size=200))
-def test_any_text_parses_or_says_where(text: str) -> None:
+def test_any_text_is_parsed_or_rejected_with_a_line_number(text: str) -> None:
     try:
         parse(text.encode(), "f")
     except SignatureError as error:
@@ -143,7 +149,7 @@ def test_any_text_parses_or_says_where(text: str) -> None:
         assert what.strip()
 
 
-def test_load(tmp_path: Path) -> None:
+def test_a_file_is_read_from_its_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.fp"
     path.write_text(f"{HEAD}label = s:unix:Linux:\nsig = {LINUX}\n")
     assert len(p0f_db.load(path).signatures) == 1
@@ -154,7 +160,7 @@ def test_load(tmp_path: Path) -> None:
         p0f_db.load(tmp_path / "none.fp")
 
 
-def test_own_file() -> None:
+def test_the_included_file_has_todays_systems() -> None:
     own = p0f_db.load_own()
     assert {signature.direction for signature in own.signatures} == set(Direction)
     labels = {str(signature.label) for signature in own.signatures}
@@ -162,7 +168,7 @@ def test_own_file() -> None:
     assert own.links[1500] == "Ethernet or modem"
 
 
-def test_own_file_repeats_nothing() -> None:
+def test_the_included_file_has_no_signature_twice() -> None:
     seen = set()
     for signature in p0f_db.load_own().signatures:
         facts = tuple(
@@ -175,7 +181,7 @@ def test_own_file_repeats_nothing() -> None:
 
 
 @needs_p0f_fp
-def test_p0fs_own_file() -> None:
+def test_the_file_of_p0f_is_parsed() -> None:
     parsed = p0f_db.load(P0F_FP)
     labels = {str(signature.label) for signature in parsed.signatures}
     assert {"Linux 3.11 and newer", "Windows XP", "NMap SYN scan", "BaiduSpider"} <= labels

@@ -1,3 +1,5 @@
+"""The signature that matches an observation, by the rules of p0f."""
+
 from __future__ import annotations
 
 import json
@@ -9,22 +11,22 @@ from deckwire.captures import CaptureFile, ethernet
 from deckwire.fingerprints import p0f, p0f_db
 from deckwire.fingerprints.p0f import MAX_DISTANCE, QUIRKS, Observation
 from deckwire.fingerprints.p0f_db import Signature
-from deckwire.fingerprints.p0f_match import Match, SignatureIndex
+from deckwire.fingerprints.p0f_match import SignatureIndex, compare
 from deckwire.tcp.syn_packet import SynPacket
-from tests.support.fingerprint_corpus import (
+from tests.support.fingerprint_frames import LINUX, MSS, sent_in, sent_packets, syn, syn6
+from tests.support.shared import (
     CORPUS,
     P0F_FP,
     labelled_packets,
     needs_corpus,
     needs_p0f_fp,
 )
-from tests.support.fingerprint_frames import LINUX, MSS, opening_in, openings, syn, syn6
 
 LINUX_SIG = "*:64:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0"
 
 
 def index(*rules: str) -> SignatureIndex:
-    """Rules are ``TYPE CLASS SIGNATURE``; the label's flavor is the rule's number."""
+    """Make an index of rules ``TYPE CLASS SIGNATURE``; a label's flavor is the rule's number."""
     lines = ["classes = unix", "[tcp:request]"]
     for number, rule in enumerate(rules):
         kind, os_class, signature = rule.split()
@@ -34,47 +36,48 @@ def index(*rules: str) -> SignatureIndex:
     return SignatureIndex(p0f_db.parse("\n".join(lines).encode(), "test").signatures)
 
 
-def matched(rules: SignatureIndex, syn_packet: SynPacket) -> tuple[int, bool, int] | None:
-    """Number of the rule, fuzzy, distance."""
-    match = rules.match(p0f.observe(syn_packet))
-    return None if match is None else (int(match.label.flavor), match.fuzzy, match.distance)
+def matched(rules: SignatureIndex, syn_packet: SynPacket) -> tuple[int, bool] | None:
+    """Return the number of the rule that matches, and whether the match is fuzzy."""
+    observation = p0f.observe(syn_packet)
+    match = rules.match(observation)
+    return None if match is None else (int(match.label.flavor), not compare(match, observation))
 
 
-def test_the_first_specific_signature_wins_over_earlier_generic_and_fuzzy_ones() -> None:
+def test_a_specific_signature_comes_before_generic_and_fuzzy_ones() -> None:
     rules = index(
-        "s unix *:64:0:*:*,*:mss,sok,ts,nop,ws:df:0",  # another quirk: no match
+        "s unix *:64:0:*:*,*:mss,sok,ts,nop,ws:df:0",  # no match: the packet has one quirk more
         "g unix *:64:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0",
-        "s unix *:255:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0",  # too far away: fuzzy
+        "s unix *:255:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0",  # fuzzy: too far away
         "s unix *:64:0:*:mss*44,*:mss,sok,ts,nop,ws:df,id+:0",
         "s unix *:64:0:*:mss*44,7:mss,sok,ts,nop,ws:df,id+:0",
     )
-    assert matched(rules, syn(ttl=60)) == (3, False, 4)
+    assert matched(rules, syn(ttl=60)) == (3, False)
 
 
-def test_generic_before_fuzzy() -> None:
+def test_a_generic_signature_comes_before_a_fuzzy_one() -> None:
     rules = index(
         "s unix *:128:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0",
         f"g unix {LINUX_SIG}",
         f"g unix {LINUX_SIG}",
     )
-    assert matched(rules, syn(ttl=60)) == (1, False, 4)
+    assert matched(rules, syn(ttl=60)) == (1, False)
 
 
-def test_the_first_fuzzy_one_counts() -> None:
+def test_the_first_fuzzy_signature_matches() -> None:
     rules = index(
         "s unix *:128:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0",
         "s unix *:255:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0",
     )
-    assert matched(rules, syn(ttl=60)) == (0, True, 4)
+    assert matched(rules, syn(ttl=60)) == (0, True)
 
 
-def test_tools_are_never_fuzzy() -> None:
+def test_a_tool_must_match_exactly() -> None:
     tool, system = f"s ! {LINUX_SIG}", f"s unix {LINUX_SIG}"
-    assert matched(index(tool), syn()) == (0, False, 0)
+    assert matched(index(tool), syn()) == (0, False)
     assert matched(index(tool), syn(df=False)) is None
-    # as in p0f, also if a system would follow
+    # As in p0f, a system after the tool is not tried.
     assert matched(index(tool, system), syn(df=False)) is None
-    assert matched(index(system, tool), syn(df=False)) == (0, True, 0)
+    assert matched(index(system, tool), syn(df=False)) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -87,35 +90,39 @@ def test_tools_are_never_fuzzy() -> None:
         (syn(tos=1), True),
         (syn(seq=0), None),
         (syn(urgent=1), None),
-        (syn6(), None),  # a flow label where the rule knows none
+        (syn6(), None),  # a flow label that the rule does not have
         (syn6(flow_label=0), False),  # df and id do not count over IPv6
         (syn6(flow_label=0, tos=1), True),
     ],
 )
-def test_quirks(syn_packet: SynPacket, fuzzy: bool | None) -> None:
+def test_quirks_match_exactly_or_as_networks_change_them(
+    syn_packet: SynPacket, fuzzy: bool | None
+) -> None:
     found = matched(index(f"s unix {LINUX_SIG}"), syn_packet)
-    assert found is None if fuzzy is None else found == (0, fuzzy, 0)
+    assert found is None if fuzzy is None else found == (0, fuzzy)
 
 
 def test_a_flow_label_does_not_count_over_ipv4() -> None:
     rules = index("s unix *:64:0:*:*,*:mss,sok,ts,nop,ws:df,id+,flow:0")
-    assert matched(rules, syn()) == (0, False, 0)
-    assert matched(rules, syn6()) == (0, False, 0)
+    assert matched(rules, syn()) == (0, False)
+    assert matched(rules, syn6()) == (0, False)
     assert matched(index("s unix 4:64:0:*:*,*:mss,sok,ts,nop,ws::0"), syn6(flow_label=0)) is None
 
 
 @pytest.mark.parametrize(
     ("rule_ttl", "ttl", "found"),
     [
-        ("64", 64, (0, False, 0)),
-        ("64", 64 - MAX_DISTANCE, (0, False, MAX_DISTANCE)),
-        ("64", 64 - MAX_DISTANCE - 1, (0, True, 4)),  # by the usual initial TTL of 32
-        ("64", 65, (0, True, 63)),
-        ("64-", 1, (0, False, 63)),
+        ("64", 64, (0, False)),
+        ("64", 64 - MAX_DISTANCE, (0, False)),
+        ("64", 64 - MAX_DISTANCE - 1, (0, True)),  # fuzzy: too far away
+        ("64", 65, (0, True)),
+        ("64-", 1, (0, False)),
         ("64-", 65, None),
     ],
 )
-def test_ttl(rule_ttl: str, ttl: int, found: tuple[int, bool, int] | None) -> None:
+def test_a_ttl_matches_within_the_distance(
+    rule_ttl: str, ttl: int, found: tuple[int, bool] | None
+) -> None:
     rule = LINUX_SIG.replace("64", rule_ttl, 1)
     assert matched(index(f"s unix {rule}"), syn(ttl=ttl)) == found
 
@@ -141,29 +148,29 @@ def test_ttl(rule_ttl: str, ttl: int, found: tuple[int, bool, int] | None) -> No
         ("6:64:0:*:*,*:mss,sok,ts,nop,ws::0", False),
     ],
 )
-def test_fields(signature: str, fits: bool) -> None:
+def test_every_field_counts(signature: str, fits: bool) -> None:
     assert (matched(index(f"s unix {signature}"), syn()) is not None) == fits
 
 
-def test_payload_class() -> None:
+def test_the_payload_class_counts() -> None:
     rules = index("s unix *:64:0:*:*,*:mss,sok,ts,nop,ws:df,id+:+", f"s unix {LINUX_SIG[:-1]}*")
-    assert matched(rules, syn(payload_len=1)) == (0, False, 0)
-    assert matched(rules, syn()) == (1, False, 0)
+    assert matched(rules, syn(payload_len=1)) == (0, False)
+    assert matched(rules, syn()) == (1, False)
 
 
-def test_padding() -> None:
+def test_the_padding_counts() -> None:
     padded = syn(options=LINUX + b"\x00\x00\x00\x00")
     assert matched(index("s unix *:64:0:*:*,*:mss,sok,ts,nop,ws,eol+3:df,id+:0"), padded)
     assert not matched(index("s unix *:64:0:*:*,*:mss,sok,ts,nop,ws,eol+2:df,id+:0"), padded)
 
 
-def test_responses_have_signatures_of_their_own() -> None:
+def test_a_syn_ack_matches_no_signature_of_syns() -> None:
     rules = index(f"s unix {LINUX_SIG}")
     assert matched(rules, syn(flags=0x12, ack=1)) is None
 
 
-def test_cost_does_not_grow_with_the_file() -> None:
-    """Signatures compared, for files of 50 and of 1,000 signatures."""
+def test_the_number_of_comparisons_does_not_grow_with_the_file() -> None:
+    """Files of 50 and of 1,000 signatures give the same number of candidates."""
 
     def rules(count: int) -> SignatureIndex:
         kinds = [
@@ -176,12 +183,12 @@ def test_cost_does_not_grow_with_the_file() -> None:
         observation = p0f.observe(syn_packet)
         few, many = small.candidates(observation), large.candidates(observation)
         assert len(many) == len(few) <= 2
-    assert matched(large, syn()) == (1000, False, 0)
-    assert matched(large, syn(window=1022)) == (22, False, 0)
+    assert matched(large, syn()) == (1000, False)
+    assert matched(large, syn(window=1022)) == (22, False)
 
 
 def filled(signature: Signature) -> Observation:
-    """An observation that the signature is about, its wildcards filled in."""
+    """Return an observation that matches the signature, with values for its wildcards."""
     ver = signature.ver or 4
     mss = signature.mss if signature.mss is not None else 1400
     unit, number = signature.window or ("value", 12345)
@@ -203,25 +210,25 @@ def filled(signature: Signature) -> Observation:
     )
 
 
-def test_no_signature_of_our_own_is_hidden_by_another() -> None:
+def test_each_included_signature_can_match() -> None:
     own = p0f_db.load_own().signatures
     rules = SignatureIndex(own)
     for signature in own:
-        match = rules.match(filled(signature))
+        observation = filled(signature)
+        match = rules.match(observation)
         assert match is not None
-        assert match.label == signature.label, f"line {signature.line} is hidden by {match}"
-        assert not match.fuzzy
-        assert match.distance == 3
+        assert match.label == signature.label, f"line {signature.line}: {match} comes first"
+        assert compare(match, observation)
 
 
 @needs_corpus
 @needs_p0f_fp
-def test_p0fs_file_gives_p0fs_labels() -> None:
+def test_the_file_of_p0f_gives_the_labels_that_p0f_printed() -> None:
     rules = SignatureIndex(p0f_db.load(P0F_FP).signatures)
     expected = labelled_packets()
     checked = set()
     syn_mss = {}
-    for sent in openings(CORPUS / "syn_os.pcap"):
+    for sent in sent_packets(CORPUS / "syn_os.pcap"):
         port = sent.sport if sent.is_syn else sent.dport
         entry = expected[port]
         observation = p0f.observe(sent.syn_packet, None if sent.is_syn else syn_mss[port])
@@ -240,8 +247,8 @@ def test_p0fs_file_gives_p0fs_labels() -> None:
 
 @needs_corpus
 @needs_p0f_fp
-def test_p0f_and_we_agree_on_every_capture() -> None:
-    """Raw signature, label, distance and kind of match of all SYNs and SYN-ACKs of the corpus."""
+def test_every_packet_of_the_corpus_matches_as_in_p0f() -> None:
+    """Raw signature, label and kind of match of all SYN and SYN-ACK packets."""
     rules = SignatureIndex(p0f_db.load(P0F_FP).signatures)
     agreed = 0
     for path in sorted((CORPUS / "expected").glob("*.json")):
@@ -260,11 +267,11 @@ def _agree_on(expected: dict[str, Any], rules: SignatureIndex) -> int:
         return 0
     agreed = 0
     syn_mss = {}
-    told = set()
+    checked = set()
     with CaptureFile(CORPUS / "pcap" / expected["pcap"]) as capture:
         for captured in capture:
             frame = ethernet(captured)
-            sent = None if frame is None else opening_in(frame)
+            sent = None if frame is None else sent_in(frame)
             if sent is None:
                 continue
             ports = (sent.sport, sent.dport) if sent.is_syn else (sent.dport, sent.sport)
@@ -273,24 +280,31 @@ def _agree_on(expected: dict[str, Any], rules: SignatureIndex) -> int:
             if sent.is_syn:
                 syn_mss[ports] = observation.mss
             p0f_says = streams.get(ports, {}).get(side)
-            if p0f_says is None or (ports, side) in told:
+            if p0f_says is None or (ports, side) in checked:
                 continue
-            told.add((ports, side))
+            checked.add((ports, side))
             assert observation.signature == p0f_says["raw_sig"], expected["pcap"]
             match = rules.match(observation)
             assert (str(match.label) if match else None) == p0f_says["os"], expected["pcap"]
-            assert _params(match, sent.syn_packet) == p0f_says["params"], expected["pcap"]
+            assert _params(match, observation, sent.syn_packet) == p0f_says["params"], expected[
+                "pcap"
+            ]
             agreed += 1
     return agreed
 
 
-def _params(match: Match | None, syn_packet: SynPacket) -> str:
-    """p0f's own words for how it matched."""
-    distance = match.distance if match else p0f.distance_guess(syn_packet.ttl)
+def _params(match: Signature | None, observation: Observation, syn_packet: SynPacket) -> str:
+    """Return the words that p0f prints for the kind of match."""
+    is_fuzzy = match is not None and not compare(match, observation)
+    distance = p0f.distance_guess(syn_packet.ttl)
+    if match is not None:
+        by_signature = match.ttl - observation.ttl
+        if not is_fuzzy or 0 <= by_signature <= MAX_DISTANCE or match.ttl_is_maximum:
+            distance = by_signature
     words = {
         "generic": match is not None and match.label.generic,
-        "fuzzy": match is not None and match.fuzzy,
-        "random_ttl": match is not None and match.signature.ttl_is_maximum,
+        "fuzzy": is_fuzzy,
+        "random_ttl": match is not None and match.ttl_is_maximum,
         "excess_dist": distance > MAX_DISTANCE,
         f"tos:0x{syn_packet.tos >> 2:02x}": syn_packet.tos >> 2 != 0,
     }

@@ -1,7 +1,7 @@
-"""Every tool and system that is recognised, from the frame of a capture to the line emitted.
+"""Every tool and system is recognised in a replay, from the frame to the emitted line.
 
-One capture holds all cases, each from a source of its own; the command replays it once. Each case
-has near misses, which differ in one trait and must not be recognised.
+One capture holds all cases, each from a source of its own, and is replayed once. Each case has near
+misses: they differ in one trait and must not be recognised.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def number(address: str) -> int:
 
 @dataclass(frozen=True)
 class Syn:
-    """A SYN as tools build them: no options, DF not set, an IP id."""
+    """A SYN packet as tools build it: no options, DF not set, an IP id."""
 
     options: bytes = b""
     window: int = 1024
@@ -63,7 +63,7 @@ class Syn:
     destination: str = DECKY
     port: int = PORT
     source: str = ""
-    """Its case's, if it is none of its own."""
+    """Source address; "" for the address of the case."""
     tags: tuple[tuple[int, int], ...] = ()
 
     def frame(self, source: str) -> bytes:
@@ -86,7 +86,7 @@ class Syn:
 
 
 def masscan(**changes: Any) -> Syn:
-    """With the IP id that masscan computes."""
+    """Return a SYN packet with the IP id that masscan computes."""
     made = Syn(**changes)
     relation = (number(made.destination) ^ made.port ^ made.seq) & 0xFFFF
     return replace(made, ip_id=relation)
@@ -259,7 +259,7 @@ NO_TOOLS: dict[str, Syn] = {
     **{
         f"nmap's {probe}: one more option": replace(made, options=made.options + b"\x01" * 4)
         for probe, made in NMAP_OS.items()
-        # Behind the end of options nothing is one.
+        # After the end of options there are no more options.
         if not made.options.endswith(b"\x00")
     },
     "hping: another window": replace(HPING, window=513),
@@ -303,7 +303,7 @@ NO_SYSTEMS: dict[str, Syn] = {
     "Windows: the order of options": replace(
         WINDOWS_HOST, options=MSS + b"\x01\x01\x03\x03\x08\x01\x04\x02"
     ),
-    "macOS: what stands behind the options": replace(MACOS_HOST, options=MACOS[:-2] + b"\x01\x01"),
+    "macOS: other bytes after the options": replace(MACOS_HOST, options=MACOS[:-2] + b"\x01\x01"),
     "FreeBSD: the order of options": replace(
         FREEBSD_HOST, options=FREEBSD[:8] + FREEBSD[10:] + SOK
     ),
@@ -314,20 +314,20 @@ NO_SYSTEMS: dict[str, Syn] = {
 CASES: dict[str, Sequence[Syn]] = {
     **{name: [made] for name, (made, *_) in {**TOOLS, **SYSTEMS}.items()},
     **{name: [made] for name, made in {**NO_TOOLS, **NO_SYSTEMS}.items()},
-    # The kernel's signature must keep apart what is remembered by it.
+    # Packets with different results must have different signatures in the kernel.
     "one source, not always mirai": [replace(MIRAI, seq=7), MIRAI, replace(MIRAI, seq=7)],
     "one source, not always masscan": [replace(masscan(), ip_id=7), masscan(), Syn(ip_id=7)],
 }
 
 
 def source(name: str, destination: str) -> str:
-    """Of a case: one that no other has."""
+    """Return the source address of a case, which no other case has."""
     at = list(CASES).index(name)
     return f"2001:db8:9:{at:x}::1" if ":" in destination else f"10.9.{at // 200}.{1 + at % 200}"
 
 
 def sent_by(name: str) -> set[tuple[str, str, int]]:
-    """Source, destination and port of each SYN of a case."""
+    """Return source, destination and port of each SYN packet of a case."""
     return {
         (made.source or source(name, made.destination), made.destination, made.port)
         for made in CASES[name]
@@ -339,18 +339,18 @@ def syn_frames() -> list[Frame]:
     for name, sent in CASES.items():
         for made in sent:
             data = made.frame(source(name, made.destination))
-            # More than a second apart: the same 4-tuple again is no retransmission.
+            # The time between them is too long for a retransmission of the same 4-tuple.
             time_ns = START_NS + len(frames) * 200 * SECOND
             frames.append(Frame(time_ns, 1, data, len(data)))
     return frames
 
 
-# --- scans by their connections ---
+# --- connect scans ---
 
 
 @dataclass(frozen=True)
 class Touches:
-    """What one source does to ports of a decky."""
+    """Connections of one source to ports of a decky."""
 
     ports: Sequence[int] = (22, 80, 443)
     unanswered: Sequence[int] = ()
@@ -358,9 +358,9 @@ class Touches:
     banner: bytes = b""
     ends: str = "reset"
     linger_s: float = 0.0
-    """Between handshake and end."""
+    """Seconds between handshake and end."""
     apart_s: float = 0.0
-    """Between two ports."""
+    """Seconds between two ports."""
     v6: bool = False
 
     def talks(self, client: str, start_ns: int) -> Iterable[Conversation]:
@@ -384,14 +384,14 @@ ANSWERED = "connect scan; handshake then reset; no data; services answered "
 SCANS: dict[str, tuple[Touches, str]] = {
     "three services": (Touches(), ANSWERED + "3"),
     "three services over IPv6": (Touches(v6=True), ANSWERED + "3"),
-    "one service and two without an answer": (
+    "one service and two without a response": (
         Touches(ports=[443], unanswered=[80, 81]),
         ANSWERED + "1; unanswered 2",
     ),
 }
 NO_SCANS: dict[str, Touches] = {
     "two services": Touches(ports=[22, 80]),
-    "one service and one without an answer": Touches(ports=[443], unanswered=[80]),
+    "one service and one without a response": Touches(ports=[443], unanswered=[80]),
     "closed with FIN": Touches(ends="fin"),
     "data sent": Touches(data=b"GET / HTTP/1.0\r\n\r\n"),
     "banners left unread": Touches(banner=b"220 ready\r\n"),
@@ -413,18 +413,18 @@ def scan_frames() -> list[Frame]:
     return in_time(*talks)
 
 
-# --- servers by their answers ---
+# --- servers by their SYN-ACK packets ---
 
 
 SERVERS: dict[str, tuple[bytes, int, str | None]] = {
     # Options and TTL of the SYN-ACK; its window is 64,240.
     "Linux": (LINUX, 64, "Linux"),
     "Windows": (WINDOWS, 128, "Windows 10/11 or Server 2016 and newer"),
-    "nobody: the order of options": (MSS + LINUX[6:16] + SOK + LINUX[16:], 64, None),
+    "unknown: the order of options": (MSS + LINUX[6:16] + SOK + LINUX[16:], 64, None),
 }
 
 
-def answered_by(name: str) -> str:
+def client_of(name: str) -> str:
     return f"10.11.0.{1 + list(SERVERS).index(name)}"
 
 
@@ -432,7 +432,7 @@ def server_frames() -> list[Frame]:
     talks = []
     for at, (name, (options, ttl, _)) in enumerate(SERVERS.items()):
         start_ns = START_NS + at * SECOND + 50 * SECOND
-        talk = Conversation(answered_by(name), start_ns=start_ns, server_ttl=ttl).syn()
+        talk = Conversation(client_of(name), start_ns=start_ns, server_ttl=ttl).syn()
         talk.options = options
         talks.append(talk.synack().ack().close())
     return in_time(*talks)
@@ -456,7 +456,7 @@ def replay(path: Path, *options: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the command emits of a capture of all."""
+    """Return the events that replaying the capture of all cases emits."""
     frames = sorted(syn_frames() + scan_frames() + server_frames(), key=lambda f: f.time_ns)
     path = tmp_path_factory.mktemp("recognised") / "all.pcap"
     path.write_bytes(pcap(frames))
@@ -472,7 +472,7 @@ def fields(lines: list[dict[str, Any]], event: str, source: str) -> list[dict[st
 
 
 def syns(lines: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The events of the SYNs of a case, in order."""
+    """Return the fields of the SYN events of a case, in order."""
     ends = sent_by(name)
     return [
         line["fields"]
@@ -483,69 +483,69 @@ def syns(lines: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_tools(lines: list[dict[str, Any]], name: str) -> None:
+def test_a_tool_is_recognised(lines: list[dict[str, Any]], name: str) -> None:
     _, tool, evidence = TOOLS[name]
-    (told,) = syns(lines, name)
-    assert (told.get("tool"), told.get("tool_evidence")) == (tool, evidence)
-    assert told["os_guess"] == ("nmap" if tool == "nmap" else "unknown")
-    assert "os" not in told
-    assert "os_class" not in told
+    (event,) = syns(lines, name)
+    assert (event.get("tool"), event.get("tool_evidence")) == (tool, evidence)
+    assert event["os_guess"] == ("nmap" if tool == "nmap" else "unknown")
+    assert "os" not in event
+    assert "os_class" not in event
 
 
 @pytest.mark.parametrize("name", NO_TOOLS)
-def test_near_misses_are_no_tools(lines: list[dict[str, Any]], name: str) -> None:
-    (told,) = syns(lines, name)
-    assert "tool" not in told
-    assert "tool_evidence" not in told
-    assert told["os_guess"] != "nmap"
+def test_a_near_miss_is_no_tool(lines: list[dict[str, Any]], name: str) -> None:
+    (event,) = syns(lines, name)
+    assert "tool" not in event
+    assert "tool_evidence" not in event
+    assert event["os_guess"] != "nmap"
 
 
 @pytest.mark.parametrize("tool", ["mirai", "masscan"])
-def test_a_source_that_sends_others_too(lines: list[dict[str, Any]], tool: str) -> None:
-    told = syns(lines, f"one source, not always {tool}")
-    assert [one.get("tool") for one in told] == [None, tool, None]
+def test_a_source_may_also_send_other_packets(lines: list[dict[str, Any]], tool: str) -> None:
+    events = syns(lines, f"one source, not always {tool}")
+    assert [one.get("tool") for one in events] == [None, tool, None]
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_systems(lines: list[dict[str, Any]], name: str) -> None:
+def test_a_system_is_recognised(lines: list[dict[str, Any]], name: str) -> None:
     _, guess, system = SYSTEMS[name]
-    (told,) = syns(lines, name)
-    assert (told["os_guess"], told.get("os")) == (guess, system)
-    assert "tool" not in told
+    (event,) = syns(lines, name)
+    assert (event["os_guess"], event.get("os")) == (guess, system)
+    assert "tool" not in event
 
 
 @pytest.mark.parametrize("name", NO_SYSTEMS)
-def test_near_misses_are_no_systems(lines: list[dict[str, Any]], name: str) -> None:
-    (told,) = syns(lines, name)
-    assert told["os_guess"] == "unknown"
-    assert "os" not in told
+def test_a_near_miss_is_no_system(lines: list[dict[str, Any]], name: str) -> None:
+    (event,) = syns(lines, name)
+    assert event["os_guess"] == "unknown"
+    assert "os" not in event
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_servers(lines: list[dict[str, Any]], name: str) -> None:
-    (told,) = fields(lines, "tcp_handshake", answered_by(name))
-    assert told.get("server_os") == SERVERS[name][2]
+def test_a_server_is_recognised(lines: list[dict[str, Any]], name: str) -> None:
+    (event,) = fields(lines, "tcp_handshake", client_of(name))
+    assert event.get("server_os") == SERVERS[name][2]
 
 
 @pytest.mark.parametrize("name", SCANS)
-def test_connect_scans(lines: list[dict[str, Any]], name: str) -> None:
+def test_a_connect_scan_is_recognised(lines: list[dict[str, Any]], name: str) -> None:
     touches, evidence = SCANS[name]
-    told = fields(lines, "tcp_flow_timing", scanner(name))
-    assert [one["dst_port"] for one in told] == list(touches.ports)
-    for one in told:
+    events = fields(lines, "tcp_flow_timing", scanner(name))
+    assert [one["dst_port"] for one in events] == list(touches.ports)
+    for one in events:
         assert (one.get("tool"), one.get("tool_evidence")) == ("nmap", evidence)
 
 
 @pytest.mark.parametrize("name", NO_SCANS)
-def test_near_misses_are_no_connect_scans(lines: list[dict[str, Any]], name: str) -> None:
-    told = fields(lines, "tcp_flow_timing", scanner(name))
-    assert {one["dst_port"] for one in told} == set(NO_SCANS[name].ports)
-    for one in told:
+def test_a_near_miss_is_no_connect_scan(lines: list[dict[str, Any]], name: str) -> None:
+    events = fields(lines, "tcp_flow_timing", scanner(name))
+    assert {one["dst_port"] for one in events} == set(NO_SCANS[name].ports)
+    for one in events:
         assert "tool" not in one
 
 
-def test_a_tool_of_a_signature_file(tmp_path: Path) -> None:
-    """And in syslog's form."""
+def test_a_signature_file_may_name_a_tool(tmp_path: Path) -> None:
+    """The lines have the syslog format."""
     signatures = tmp_path / "own.fp"
     signatures.write_text(
         "classes = unix\n[tcp:request]\nlabel = s:!:Probe:fast\nsys = @unix\n"

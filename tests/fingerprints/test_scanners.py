@@ -1,3 +1,5 @@
+"""Scanning tools are recognised by their SYN packets, and nothing else is."""
+
 from __future__ import annotations
 
 import struct
@@ -8,8 +10,17 @@ from hypothesis import strategies as st
 
 from deckwire.fingerprints.scanners import Tool, by_relations, by_traits
 from deckwire.tcp.syn_packet import ACK, CWR, ECE, FIN, PSH, SYN, URG, SynPacket
-from tests.support.fingerprint_corpus import CORPUS, needs_corpus
-from tests.support.fingerprint_frames import LINUX, MACOS, MAPPED, MSS, WINDOWS, openings, syn, syn6
+from tests.support.fingerprint_frames import (
+    LINUX,
+    MACOS,
+    MAPPED,
+    MSS,
+    WINDOWS,
+    sent_packets,
+    syn,
+    syn6,
+)
+from tests.support.shared import CORPUS, needs_corpus
 
 DECKY = MAPPED + bytes([192, 0, 2, 77])
 DECKY6 = bytes([0x20, 0x01, 0x0D, 0xB8]) * 4
@@ -19,12 +30,12 @@ TIMESTAMPS = b"\x08\x0a\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
 def raw(**changes: object) -> SynPacket:
-    """A SYN as tools build them: no options, DF not set, a random id."""
+    """Return a SYN packet as tools build it: no options, DF not set, a random IP id."""
     return syn(**{"options": b"", "df": False, "ttl": 250, "window": 1024, **changes})
 
 
 def recognise(syn_packet: SynPacket, destination: bytes, dport: int) -> Tool | None:
-    """As Identifier combines them."""
+    """Combine both functions like Identifier."""
     return by_relations(syn_packet, destination, dport) or by_traits(syn_packet)
 
 
@@ -124,12 +135,14 @@ def masscan_id(seq: int) -> int:
         ),
     ],
 )
-def test_tools(syn_packet: SynPacket, name: str, traits: str) -> None:
+def test_a_tool_is_recognised_with_its_evidence(
+    syn_packet: SynPacket, name: str, traits: str
+) -> None:
     assert recognise(syn_packet, DECKY, PORT) == (name, traits)
 
 
 @pytest.mark.parametrize("window", [1024, 2048, 3072, 4096])
-def test_nmaps_windows(window: int) -> None:
+def test_each_window_of_nmap_is_recognised(window: int) -> None:
     assert tool(raw(options=MSS, ttl=50, window=window)) == "nmap"
 
 
@@ -177,7 +190,7 @@ WS10, SOK = b"\x03\x03\x0a", b"\x04\x02"
         ),
     ],
 )
-def test_nmaps_os_detection(probe: str, syn_packet: SynPacket) -> None:
+def test_each_probe_of_nmaps_os_detection_is_recognised(probe: str, syn_packet: SynPacket) -> None:
     found = recognise(syn_packet, DECKY, PORT)
     assert found is not None
     assert found.name == "nmap"
@@ -192,12 +205,12 @@ def test_nmaps_os_detection(probe: str, syn_packet: SynPacket) -> None:
         syn(df=False),
         syn(ttl=120, options=WINDOWS),
         syn(ttl=120, options=WINDOWS, window=65535),
-        # Windows, its DF cleared by a network
+        # Windows after a network cleared DF.
         syn(ttl=120, options=WINDOWS, window=65535, df=False),
         syn(options=MACOS, window=65535, ip_id=0),
-        # macOS with DF cleared keeps the id of zero
+        # macOS after a network cleared DF still has an IP id of 0.
         syn(options=MACOS, window=65535, ip_id=0, df=False),
-        # the values of a tool in the packet of a kernel
+        # A value of a tool in the packet of a kernel.
         syn(ip_id=54321),
         syn(ip_id=54321, window=65535),
         syn(ip_id=masscan_id(0x01020304)),
@@ -205,7 +218,7 @@ def test_nmaps_os_detection(probe: str, syn_packet: SynPacket) -> None:
         syn(window=512),
         syn(window=1024),
         syn(options=MSS, window=1024),
-        # an embedded stack and a router
+        # Embedded stacks and routers.
         raw(options=MSS, window=5840, ttl=255),
         raw(options=b"\x02\x04\x02\x18", window=4128, ttl=255),
         raw(options=MSS, window=4128, df=True, ttl=255),
@@ -214,11 +227,11 @@ def test_nmaps_os_detection(probe: str, syn_packet: SynPacket) -> None:
         raw(window=65535),
     ],
 )
-def test_others_are_not_tools(syn_packet: SynPacket) -> None:
+def test_another_sender_is_no_tool(syn_packet: SynPacket) -> None:
     assert recognise(syn_packet, DECKY, PORT) is None
 
 
-def test_answers_are_not_scans() -> None:
+def test_other_packets_than_syns_are_no_scans() -> None:
     for syn_packet in (
         raw(seq=7, ip_id=masscan_id(7)),
         raw(ip_id=54321, window=65535),
@@ -226,9 +239,9 @@ def test_answers_are_not_scans() -> None:
         raw(seq=DECKY_NUMBER),
     ):
         assert tool(syn_packet) is not None
-        answer = {name: getattr(syn_packet, name) for name in syn_packet.__slots__}
-        assert tool(SynPacket(**{**answer, "flags": SYN | ACK})) is None
-        assert tool(SynPacket(**{**answer, "flags": FIN})) is None
+        fields = {name: getattr(syn_packet, name) for name in syn_packet.__slots__}
+        assert tool(SynPacket(**{**fields, "flags": SYN | ACK})) is None
+        assert tool(SynPacket(**{**fields, "flags": FIN})) is None
 
 
 @given(
@@ -238,7 +251,7 @@ def test_answers_are_not_scans() -> None:
     st.booleans(),
     st.sampled_from([(4, DECKY), (6, DECKY6)]),
 )
-def test_any_opening(
+def test_any_syn_packet_gives_a_tool_with_evidence_or_none(
     options: bytes, window: int, ip_id: int, df: bool, to: tuple[int, bytes]
 ) -> None:
     syn_packet = syn(options=options, window=window, ip_id=ip_id, df=df, ip_version=to[0])
@@ -246,7 +259,7 @@ def test_any_opening(
     assert found is None or (found.name and found.evidence)
 
 
-def test_evidence_is_plain_text() -> None:
+def test_evidence_is_printable_ascii() -> None:
     found = recognise(raw(window=512, ack=1), DECKY, PORT)
     assert found is not None
     assert found.evidence.isascii()
@@ -254,11 +267,11 @@ def test_evidence_is_plain_text() -> None:
 
 
 @needs_corpus
-def test_captured_traffic_holds_no_tools() -> None:
-    """Captures of ordinary traffic; the one tool in it is named in the labels."""
+def test_ordinary_traffic_shows_no_tools() -> None:
+    """No packet in the captures of ordinary traffic is taken for one of a tool."""
     for path in sorted((CORPUS / "pcap").glob("*.pcap")):
         content = path.read_bytes()[:24]
         if struct.unpack("<I", content[:4]) != (0xA1B2C3D4,) or content[20] != 1:
             continue  # not a classic pcap of Ethernet frames
-        for sent in openings(path):
+        for sent in sent_packets(path):
             assert recognise(sent.syn_packet, sent.destination, sent.dport) is None, path.name

@@ -1,4 +1,4 @@
-"""Real tools and real clients in namespaces of their own, seen by tcpdump at the target."""
+"""Real tools and clients run in network namespaces; tcpdump captures their SYNs at the target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier, Identity
-from tests.support.fingerprint_frames import Sent, opening_in
+from tests.support.fingerprint_frames import Sent, sent_in
 
 pytestmark = [
     pytest.mark.root,
@@ -50,7 +50,7 @@ def run(*command: str) -> str:
 
 
 class Tap:
-    """The SYNs that arrive at an interface, as tcpdump writes them."""
+    """The SYN packets that arrive at an interface, captured by tcpdump."""
 
     def __init__(self, namespace: str, interface: str) -> None:
         command = f"ip netns exec {namespace} tcpdump -i {interface} -Q in --immediate-mode -U -w -"
@@ -58,15 +58,15 @@ class Tap:
             [*command.split(), "tcp"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         self._buffer = b""
-        # tcpdump writes the file's header when it begins to listen.
+        # tcpdump writes the file header when it starts to capture.
         self._take(24)
 
     def until(self, port: int) -> list[Sent]:
-        """The SYNs before the next one to a port."""
+        """Return the SYN packets before the next one to `port`."""
         seen: list[Sent] = []
         while True:
             length = struct.unpack_from("<I", self._take(16), 8)[0]
-            sent = opening_in(self._take(length))
+            sent = sent_in(self._take(length))
             if sent is None or not sent.is_syn:
                 continue
             if sent.dport == port:
@@ -90,7 +90,7 @@ class Tap:
 
 
 class Lab:
-    """Two namespaces joined by a veth pair, and a tap at the target's end."""
+    """Two namespaces with a veth pair between them, and a tap at the end of the target."""
 
     def __init__(self, attacker: str, target: str, mac: str, tap: Tap) -> None:
         self._attacker = attacker
@@ -99,15 +99,15 @@ class Lab:
         self._tap = tap
 
     def syns(self, *command: str) -> list[Sent]:
-        """What a command sends: all SYNs until it has ended. Fails if it sends none."""
+        """Run a command and return the SYN packets that it sends; fails if it sends none."""
         subprocess.run(
             ["ip", "netns", "exec", self._attacker, *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=TIMEOUT_S,
-            check=False,  # clients fail, for the port is closed or speaks no protocol
+            check=False,  # clients fail, because the port is closed or closes at once
         )
-        # A connection of ours behind the command's last packet: when it is seen, all are.
+        # The SYN of this connection follows the last packet of the command.
         run("ip", "netns", "exec", self._attacker, *python(DECKY, SENTINEL))
         seen = self._tap.until(SENTINEL)
         assert seen, f"{command[0]} sent no SYN"
@@ -170,14 +170,14 @@ def assert_tool(sent: list[Sent], name: str) -> None:
 
 @needs("nmap")
 @pytest.mark.parametrize("target", [[DECKY], ["-6", DECKY6]])
-def test_nmap_syn_scan(lab: Lab, target: list[str]) -> None:
+def test_a_syn_scan_of_nmap_is_recognised(lab: Lab, target: list[str]) -> None:
     sent = lab.syns("nmap", "-n", "-Pn", "-sS", "-p", "20-30,8080", *target)
     assert len(sent) == 12
     assert_tool(sent, "nmap")
 
 
 @needs("nmap")
-def test_nmap_os_detection(lab: Lab) -> None:
+def test_os_detection_of_nmap_is_recognised(lab: Lab) -> None:
     ports = f"{OPEN},{CLOSED}"
     sent = lab.syns("nmap", "-n", "-Pn", "-O", "--max-os-tries", "1", "-p", ports, DECKY)
     assert_tool(sent, "nmap")
@@ -187,7 +187,7 @@ def test_nmap_os_detection(lab: Lab) -> None:
 
 
 @needs("masscan")
-def test_masscan(lab: Lab) -> None:
+def test_masscan_is_recognised(lab: Lab) -> None:
     link = ["-e", "dwp0fa", "--router-mac", lab.mac]
     sent = lab.syns("masscan", "--rate", "200", "--wait", "0", "-p", "20-29", DECKY, *link)
     assert len(sent) == 10
@@ -195,7 +195,7 @@ def test_masscan(lab: Lab) -> None:
 
 
 @needs("zmap")
-def test_zmap(lab: Lab) -> None:
+def test_zmap_is_recognised(lab: Lab) -> None:
     link = ["-i", "dwp0fa", "-G", lab.mac, "-S", ATTACKER]
     files = ["-C", "/dev/null", "-b", "/dev/null"]
     sent = lab.syns("zmap", "-p", "80", "-c", "0", "-r", "10", *link, *files, f"{DECKY}/32")
@@ -204,7 +204,7 @@ def test_zmap(lab: Lab) -> None:
 
 @needs("hping3")
 @pytest.mark.parametrize("options", [[], ["--tcp-timestamp"]])
-def test_hping(lab: Lab, options: list[str]) -> None:
+def test_hping_is_recognised(lab: Lab, options: list[str]) -> None:
     sent = lab.syns("hping3", "-S", "-c", "2", "-i", "u1000", "-p", "80", *options, DECKY)
     assert_tool(sent, "hping")
     assert "acknowledgment" in str(identities(sent)[0].tool_evidence)
@@ -219,12 +219,12 @@ def test_hping(lab: Lab, options: list[str]) -> None:
         ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2", "-p", str(OPEN), DECKY],
         [*python(DECKY, OPEN)],
         [*python(DECKY6, CLOSED)],
-        # a scan by connect() is the kernel's: nothing in its SYNs tells the tool
+        # nmap -sT uses connect(), so its SYN packets are those of the kernel.
         ["nmap", "-n", "-Pn", "-sT", "-p", f"{OPEN},{CLOSED}", DECKY],
     ],
     ids=lambda command: os.path.basename(command[0]),
 )
-def test_clients_are_their_kernel(lab: Lab, command: list[str]) -> None:
+def test_a_client_is_identified_by_its_kernel(lab: Lab, command: list[str]) -> None:
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
     for identity in identities(lab.syns(*command)):

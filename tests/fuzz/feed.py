@@ -1,10 +1,10 @@
-"""A fuzzer's bytes as the small choices that a structured harness makes."""
+"""Turn the bytes of a fuzzer into the choices that a structured target makes."""
 
 from __future__ import annotations
 
 
 class Feed:
-    """Hands out the bytes from the front; what is asked for beyond the end is zero or empty."""
+    """Reads bytes from the front; after the end every number is 0 and every string empty."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -14,19 +14,19 @@ class Feed:
         return self._at < len(self._data)
 
     def take(self, size: int) -> bytes:
-        """The next bytes, at most `size`."""
+        """Return the next bytes, at most `size`."""
         found = self._data[self._at : self._at + size]
         self._at += size
         return found
 
     def number(self, width: int) -> int:
-        """The next `width` bytes as an unsigned big-endian number."""
+        """Return the next `width` bytes as an unsigned big-endian number."""
         return int.from_bytes(self.take(width), "big")
 
     def counted(self, width: int = 1) -> bytes:
-        """Bytes behind their own length."""
+        """Return bytes whose number comes first, in `width` bytes."""
         return self.take(self.number(width))
 
     def rest(self) -> bytes:
-        """All that is left."""
+        """Return the remaining bytes."""
         return self.take(len(self._data))

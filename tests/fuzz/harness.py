@@ -1,4 +1,4 @@
-"""One target under atheris: ``python -m fuzz.harness TARGET LIBFUZZER-ARGUMENTS``."""
+"""Fuzz one target with atheris: ``python -m tests.fuzz.harness TARGET LIBFUZZER-ARGUMENTS``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ with atheris.instrument_imports(include=["deckwire"], enable_loader_override=Fal
 
 
 def main() -> None:
-    """Writes the seeds into the corpus, the last argument, and fuzzes until told to stop."""
+    """Write the seeds into the corpus, which is the last argument, and start libFuzzer."""
     corpus = Path(sys.argv[-1])
     for number, seed in enumerate(_TARGET.seeds()):
         (corpus / f"seed-{number:03d}").write_bytes(seed)

@@ -1,4 +1,4 @@
-"""Readers of Deckwire's lines that share nothing with its formatters, and what lines must be."""
+"""Check the lines that Deckwire writes, with parsers that share no code with its formatters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ESCAPED = re.compile(r'\\(["\\\]])')
 
 
 class SyslogLine(NamedTuple):
-    """One RFC 5424 line whose structured data has one element and which has no message."""
+    """A line of RFC 5424 with one element of structured data and without a message."""
 
     priority: int
     timestamp: str
@@ -27,11 +27,11 @@ class SyslogLine(NamedTuple):
     msgid: str
     sd_id: str
     params: list[tuple[str, str]]
-    """Values with RFC 5424's own escapes undone."""
+    """Names and values; values without the escapes of RFC 5424."""
 
 
 def read_syslog(line: bytes) -> SyslogLine:
-    """The line taken apart by RFC 5424's grammar; AssertionError if it is not of it."""
+    """Parse a line by the grammar of RFC 5424; raises AssertionError if it does not follow it."""
     text = line.decode()
     header = HEADER.match(text)
     assert header, text
@@ -45,7 +45,7 @@ def read_syslog(line: bytes) -> SyslogLine:
 
 
 def read_json(line: bytes) -> dict[str, Any]:
-    """The line as a JSON object; AssertionError if a key stands twice anywhere."""
+    """Parse a line as a JSON object; raises AssertionError if any object has a key twice."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -58,13 +58,13 @@ def read_json(line: bytes) -> dict[str, Any]:
 
 
 def check_harmless(line: bytes) -> None:
-    """Nothing in the line that a terminal or a line reader could obey, and not too much of it."""
+    """Assert that a line is short enough and has no character that a terminal interprets."""
     assert len(line) <= LINE_BYTES, len(line)
     text = line.decode()
     assert text.isprintable(), [c for c in text if not c.isprintable()]
 
 
 def check_message(text: str) -> None:
-    """An error's text is one line of printable characters, and short."""
+    """Assert that the text of an error is one short line of printable characters."""
     assert text.isprintable(), text
     assert len(text) < 2_000, len(text)

@@ -1,4 +1,4 @@
-"""What fuzzing begins from, made anew by code: handshakes, certificates, ring records, captures."""
+"""Seeds for fuzzing, generated: handshakes, certificates, ring records and captures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from deckwire.abi import structs as abi
-from deckwire.limits import HANDSHAKE_BYTES
 from deckwire.tls.records import RecordReader
 from tests.support.flights import (
     Flight,
@@ -34,7 +33,7 @@ JA4X = re.compile(r"[0-9a-f]{12}_[0-9a-f]{12}_[0-9a-f]{12}")
 
 CLIENT, SERVER = (bytes(10) + b"\xff\xff" + a for a in (b"\xc0\0\2\x01", b"\xc0\0\2\x02"))
 KEY = CLIENT + SERVER + (40_000).to_bytes(2, "big") + (443).to_bytes(2, "big")
-"""A flow key whose end 0 is the client, 192.0.2.1, and end 1 the decky, 192.0.2.2."""
+"""A flow key; end 0 is the client 192.0.2.1, end 1 the decky 192.0.2.2."""
 
 SYN_OPTIONS = [
     bytes.fromhex("020405b40402080a00112233000000000103030a"),
@@ -47,7 +46,7 @@ SYN_OPTIONS = [
 
 
 def handshake_bodies(version: ssl.TLSVersion, kind: int, **how: bool) -> list[bytes]:
-    """The bodies of one type of message in a real handshake, either side's."""
+    """Return the bodies of all messages of one type in a handshake by OpenSSL."""
     found = []
     for side in handshake(version, **how):
         found += [each.body for each in RecordReader().feed(side) if each.type == kind]
@@ -55,7 +54,7 @@ def handshake_bodies(version: ssl.TLSVersion, kind: int, **how: bool) -> list[by
 
 
 def client_hello_bodies() -> list[bytes]:
-    """OpenSSL's, and hand-made ones of every extension that is looked into."""
+    """Return ClientHellos of OpenSSL, and built ones with every extension that is parsed."""
     real = [
         body
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -81,7 +80,7 @@ def client_hello_bodies() -> list[bytes]:
 
 
 def server_hello_bodies() -> list[bytes]:
-    """OpenSSL's, a HelloRetryRequest, and one of an early draft of TLS 1.3."""
+    """Return ServerHellos of OpenSSL, a HelloRetryRequest, and one of an early draft of TLS 1.3."""
     real = [
         *handshake_bodies(ssl.TLSVersion.TLSv1_2, 2),
         *handshake_bodies(ssl.TLSVersion.TLSv1_3, 2),
@@ -94,11 +93,11 @@ def server_hello_bodies() -> list[bytes]:
 
 @functools.cache
 def certificates() -> list[bytes]:
-    """DER certificates of every kind of key, name and extension that is told."""
+    """Return DER certificates with every kind of key, name and extension that events have."""
     keys: list[Any] = [
         ec.generate_private_key(ec.SECP256R1()),
         ed25519.Ed25519PrivateKey.generate(),
-        rsa.generate_private_key(65537, 1024),  # noqa: S505 - small and quickly made
+        rsa.generate_private_key(65537, 1024),  # noqa: S505 - small, so that it is made quickly
         dsa.generate_private_key(1024),  # noqa: S505 - as above
     ]
     made = [identity()[1]]
@@ -143,7 +142,7 @@ def certificates() -> list[bytes]:
 
 
 def flights() -> list[Flight]:
-    """Whole handshakes by OpenSSL, of the kinds whose clear-text flights differ."""
+    """Return handshakes by OpenSSL whose clear-text flights differ in kind."""
     return [
         handshake(ssl.TLSVersion.TLSv1_2),
         handshake(ssl.TLSVersion.TLSv1_2, mutual=True),
@@ -154,7 +153,7 @@ def flights() -> list[Flight]:
 
 
 def struct_bytes(name: str, **fields: Any) -> bytes:
-    """A struct of bpf/abi.h with these fields set and all others zero."""
+    """Return a struct of bpf/abi.h with these fields set and all others zero."""
     schema = abi.SCHEMAS[name]
     value = schema.parse(bytes(schema.sizeof()))
     for key, content in fields.items():
@@ -166,8 +165,8 @@ def _parsed(name: str, **fields: Any) -> Any:
     return abi.SCHEMAS[name].parse(struct_bytes(name, **fields))
 
 
-def openings() -> dict[str, Any]:
-    """A SYN and its SYN-ACK, as the structs that hold openings want them."""
+def syn_packets() -> dict[str, Any]:
+    """Return a SYN packet and its SYN-ACK packet as members of a half_open or flow struct."""
     syn_options = SYN_OPTIONS[0].ljust(abi.TCP_OPTIONS_BYTES, b"\0")
     common = {"ip_version": 4, "ttl": 63, "window": 64_240, "options": syn_options}
     common["options_len"] = len(SYN_OPTIONS[0])
@@ -182,7 +181,7 @@ def openings() -> dict[str, Any]:
 def segment_record(
     payload: bytes, *, sender: int, seq: int, time_ns: int, start_seq: int | None = None
 ) -> bytes:
-    """A ring record with payload of the connection KEY, born at 1,000,000 ns, client end 0."""
+    """Return a segment record of the connection KEY, born at 1,000,000 ns; end 0 is the client."""
     head = struct_bytes(
         "sample_head",
         time_ns=time_ns,
@@ -201,9 +200,9 @@ def segment_record(
 
 
 def ring_records() -> list[bytes]:
-    """One connection as the kernel tells it: SYN, handshake, both flights, end."""
+    """Return the samples of one connection: SYN, handshake, both flights, end."""
     head = {"time_ns": 3_000_000, "born_ns": 1_000_000, "key": KEY, "client": 0}
-    half_open = struct_bytes("half_open", signature=77, **openings())
+    half_open = struct_bytes("half_open", signature=77, **syn_packets())
     flight = handshake(ssl.TLSVersion.TLSv1_2)
     return [
         struct_bytes("sample_head", kind=abi.SAMPLE_SYN, **head) + half_open,
@@ -220,7 +219,7 @@ def ring_records() -> list[bytes]:
 
 
 def flow_values() -> list[bytes]:
-    """Values of the flows table: the openings stand behind the totals."""
+    """Return values of the flows map: totals, then the SYN and SYN-ACK packets."""
     totals = {
         "born_ns": 1_000_000,
         "first_ns": 1_000_000,
@@ -233,18 +232,13 @@ def flow_values() -> list[bytes]:
         "close": 1,
         "side": [_parsed("flow_side", packets=6, bytes=600, retransmits=1) for _ in range(2)],
     }
-    return [struct_bytes("flow", totals=_parsed("flow_totals", **totals), key=KEY, **openings())]
-
-
-def overlong_message() -> bytes:
-    """A Certificate message's header that announces more than is ever reassembled."""
-    return b"\x0b" + (HANDSHAKE_BYTES + 1).to_bytes(3, "big")
+    return [struct_bytes("flow", totals=_parsed("flow_totals", **totals), key=KEY, **syn_packets())]
 
 
 def tcp_frame(
     payload: bytes = b"", *, ip_version: int = 4, tags: int = 0, flags: int = 0x18
 ) -> bytes:
-    """An Ethernet frame with a TCP segment; checksums are zero, as at a tap with offloads."""
+    """Return an Ethernet frame with a TCP segment; checksums are 0, as with offloading."""
     tcp = u16(40_000, 443) + bytes(7) + b"\1" + bytes([0x50, flags]) + u16(64_240, 0, 0) + payload
     if ip_version == 4:
         ip = b"\x45\0" + u16((20 + len(tcp)) & 0xFFFF) + bytes(4) + b"\x40\6\0\0" + CLIENT[12:]
@@ -256,7 +250,7 @@ def tcp_frame(
 
 
 def pcap(*frames: bytes, order: str = "little", nanoseconds: bool = False) -> bytes:
-    """A pcap file of Ethernet frames, one a second."""
+    """Return a pcap file of Ethernet frames, one per second."""
     magic = 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
 
     def words(*values: int) -> bytes:
@@ -270,7 +264,7 @@ def pcap(*frames: bytes, order: str = "little", nanoseconds: bool = False) -> by
 
 
 def pcapng(*frames: bytes) -> bytes:
-    """A pcapng file: a section, two interfaces, and packets in all three kinds of blocks."""
+    """Return a pcapng file with one section, two interfaces and all three packet blocks."""
 
     def block(kind: int, body: bytes) -> bytes:
         body += bytes(-len(body) % 4)

@@ -1,4 +1,4 @@
-"""The kernel's tables in memory: what tests of the pipeline need of a map, and no more."""
+"""BPF maps in memory, with the operations that tests of the pipeline use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deckwire.kernel.maps import Batch
 
 
 class MemoryMap:
-    """A hash map as `deckwire.kernel.maps.Map` shows it."""
+    """A hash map with the interface of `deckwire.kernel.maps.Map`."""
 
     max_entries = 65_536
 
@@ -38,7 +38,7 @@ class MemoryMap:
 
 
 def memory_maps(*, dedup: bool) -> dict[str, MemoryMap]:
-    """Every table that is asked for, empty but for the settings."""
+    """Return a map for every name; all are empty except the settings."""
     maps: dict[str, MemoryMap] = defaultdict(MemoryMap)
     settings = abi.SETTINGS.parse(bytes(abi.SETTINGS.sizeof()))
     maps["settings"].update(bytes(4), abi.SETTINGS.build({**settings, "dedup": int(dedup)}))

@@ -1,4 +1,4 @@
-"""Mutations without coverage: what a smoke run tries, and what helps to find a case again."""
+"""Mutations that are not guided by coverage, for the smoke test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _EDGES = [0x00, 0x01, 0x7F, 0x80, 0xFF, 0x0A, 0x1B, 0x22, 0x5D, 0x5C]
 
 
 def mutated(dice: random.Random, seeds: list[bytes]) -> bytes:
-    """One of the seeds after a few changes of the kinds that break parsers."""
+    """Return one of the seeds after a few changes of the kinds that break parsers."""
     data = bytearray(dice.choice(seeds))
     for _ in range(dice.choice([1, 1, 2, 4, 8])):
         at = dice.randrange(len(data) + 1)

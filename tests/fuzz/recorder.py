@@ -1,4 +1,4 @@
-"""The agent from ring records to events, without a kernel: what it would have told."""
+"""Run the agent from ring records to events without a kernel, and keep the events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deckwire.events.event import Event
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
 from deckwire.output.emitter import Emitter
-from deckwire.pipeline.pipeline import Pipeline
+from deckwire.pipeline.dispatch import Pipeline
 from deckwire.tables.tables import Tables
 from tests.fuzz.memory import memory_maps
 from tests.support.uncontained import Uncontained
@@ -23,7 +23,7 @@ _IDENTIFIER = Identifier(p0f_db.load_own())
 
 
 class Recorder:
-    """A pipeline that watches 192.0.2.2 as ``decky-1`` and keeps what it tells."""
+    """A pipeline that watches 192.0.2.2 as ``decky-1`` and keeps the events it emits."""
 
     def __init__(self, dedup_ttl: float = 0.0, choices: Choices | None = None) -> None:
         self.events: list[Event] = []
@@ -44,7 +44,7 @@ class Recorder:
         self.pipeline.replace_registry(_REGISTRY)
 
     def take(self, record: bytes) -> None:
-        """One ring record, which must be a sample."""
+        """Process one ring record; raises MalformedSample if it is no sample."""
         self.pipeline.take(decode(record))
 
     def _offer(self, event: Event) -> bool:

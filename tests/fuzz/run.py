@@ -1,7 +1,7 @@
-"""Runs the fuzz targets one after another, each for its share of the time, and tells the figures.
+"""Run the fuzz targets one after another, each for its share of the time, and print the figures.
 
-Corpora and findings stand in the cache directory, not in the repository: the next run goes on
-where this one stopped.
+Corpora and findings are in the cache directory, not in the repository. The next run continues with
+the corpora of this one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
+from tests.fuzz.targets import NAMES
 
-from tests.fuzz.targets import NAMES  # noqa: E402 - the tests are no installed package
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 LONGEST_INPUT = 2_048
 SLOWEST_S = 10
-"""Seconds after which one input is a finding."""
+"""An input that takes longer than this number of seconds is a finding."""
 MEMORY_MB = 1_024
 
 _EXECUTIONS = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
@@ -31,24 +30,24 @@ _ARTIFACT = re.compile(r"Test unit written to (\S+)")
 
 
 class Outcome(NamedTuple):
-    """What one target's run came to."""
+    """The result of fuzzing one target."""
 
     target: str
     executions: int
     edges: int
-    """Edges of the instrumented bytecode of deckwire that were reached."""
+    """Number of edges reached in the instrumented bytecode of deckwire."""
     features: int
-    """Edges told apart by how often they were passed, and comparisons."""
+    """Number of libFuzzer's features: edges by how often they were passed, and comparisons."""
     corpus: int
-    """Inputs kept because each of them reaches something new."""
+    """Number of inputs kept, because each of them reaches a new feature."""
     finding: str
-    """Path and first line of what went wrong; "" if nothing did."""
+    """Path of the input and first line of the exception; "" without a finding."""
 
 
 def main() -> int:
-    """The exit status: 1 if there was a finding."""
+    """Run the targets; return exit status 1 if there was a finding."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=60, help="time of all targets together")
+    parser.add_argument("--seconds", type=int, default=60, help="time for all targets together")
     parser.add_argument("--target", choices=NAMES, action="append", help="only this one")
     parser.add_argument("--cache", type=Path, default=_cache(), help="corpora and findings")
     arguments = parser.parse_args()
@@ -70,17 +69,17 @@ def main() -> int:
 
 
 def run(target: str, seconds: int, cache: Path) -> Outcome:
-    """One target for so many seconds, in a process of its own that a finding may end."""
+    """Fuzz one target for `seconds` in a process of its own, because a finding ends the process."""
     corpus, findings = cache / target, cache / "findings"
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
     command = [
-        sys.executable, "-m", "fuzz.harness", target,
+        sys.executable, "-m", "tests.fuzz.harness", target,
         f"-max_total_time={seconds}", f"-max_len={LONGEST_INPUT}", f"-timeout={SLOWEST_S}",
         f"-rss_limit_mb={MEMORY_MB}", f"-artifact_prefix={findings}/{target}-",
         "-print_final_stats=1", str(corpus),
     ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, errors="replace", check=False
     )

@@ -1,4 +1,4 @@
-"""A short coverage-guided run of every fuzz target, from its seeds alone."""
+"""A short coverage-guided run of every fuzz target finds nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fuzz.run import Outcome, run
 from tests.fuzz.targets import NAMES
 
 SECONDS = 2
-"""Of each target, behind its seeds."""
+"""Time for each target after its seeds."""
 AT_ONCE = 2
 
 pytestmark = pytest.mark.skipif(
@@ -22,21 +22,21 @@ pytestmark = pytest.mark.skipif(
 
 
 def findings(outcomes: list[Outcome], cache: Path) -> str:
-    """What went wrong, with the inputs: the test's folder may not outlive its machine."""
-    told = [f"{outcome.target}: {outcome.finding}" for outcome in outcomes if outcome.finding]
-    told += [f"{path.name}: {path.read_bytes().hex()}" for path in (cache / "findings").iterdir()]
-    return "\n".join(told)
+    """Return the findings with their inputs, because the folder of the test is deleted."""
+    lines = [f"{outcome.target}: {outcome.finding}" for outcome in outcomes if outcome.finding]
+    lines += [f"{path.name}: {path.read_bytes().hex()}" for path in (cache / "findings").iterdir()]
+    return "\n".join(lines)
 
 
-def test_nothing_is_found_in_a_short_run(tmp_path: Path) -> None:
+def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         outcomes = list(pool.map(lambda name: run(name, SECONDS, tmp_path), NAMES))
     assert findings(outcomes, tmp_path) == ""
-    # That it ran, and was guided.
+    # Each target ran and reported coverage.
     assert [each.target for each in outcomes if not (each.executions and each.edges)] == []
 
 
-def test_a_finding_is_told_with_its_input(tmp_path: Path) -> None:
-    told = findings([run("self_test", SECONDS, tmp_path)], tmp_path)
-    assert "ValueError: what was to be found" in told
-    assert b"unsound".hex() in told
+def test_a_finding_is_reported_with_its_input(tmp_path: Path) -> None:
+    report = findings([run("self_test", SECONDS, tmp_path)], tmp_path)
+    assert "ValueError: the planted finding" in report
+    assert b"unsound".hex() in report

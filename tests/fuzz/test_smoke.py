@@ -1,4 +1,4 @@
-"""Every fuzz target on its seeds, on mutations of them and on arbitrary bytes, in seconds."""
+"""The properties of every fuzz target hold for seeds, mutated seeds and arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MUTATIONS = 300
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_seeds_hold_every_property(name: str) -> None:
+def test_properties_hold_for_seeds(name: str) -> None:
     target = load(name)
     for seed in target.seeds():
         target.check(seed)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_mutations_hold_every_property(name: str) -> None:
+def test_properties_hold_for_mutated_seeds(name: str) -> None:
     target = load(name)
     seeds = target.seeds()
     dice = random.Random(name)
@@ -36,7 +36,7 @@ def test_mutations_hold_every_property(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_arbitrary_bytes_hold_every_property(name: str) -> None:
+def test_properties_hold_for_arbitrary_bytes(name: str) -> None:
     check = load(name).check
 
     @settings(max_examples=50)

@@ -1,8 +1,7 @@
-"""Programs loaded and namespaces made for one test, and gone after it."""
+"""Fixtures: loaded programs and network namespaces that end with the test."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,10 @@ import pytest
 from deckwire.kernel.loading import Loaded, LoadRequest, detach, load
 from tests.support.kernel_namespaces import Namespace
 
-HERE = Path(__file__).parent
+PROGRAMS = Path(__file__).with_name("programs.c")
+"""Small programs of the tests' own."""
 
 Load = Callable[..., Loaded]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == HERE and item.get_closest_marker("root") and os.geteuid():
-            item.add_marker(pytest.mark.skip(reason="needs root"))
 
 
 @pytest.fixture
@@ -34,11 +28,11 @@ def namespace() -> Iterator[Namespace]:
 
 @pytest.fixture
 def start() -> Iterator[Load]:
-    """load() with the tests' own programs; everything is detached and closed afterwards."""
+    """load() with the tests' own programs. Everything is detached and closed afterwards."""
     made: list[Loaded] = []
 
     def start(**options: Any) -> Loaded:
-        loaded = load(LoadRequest(**{"source": HERE / "programs.c", "jumps": (), **options}))
+        loaded = load(LoadRequest(**{"source": PROGRAMS, "jumps": (), **options}))
         made.append(loaded)
         return loaded
 
@@ -52,9 +46,9 @@ def start() -> Iterator[Load]:
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Loaded]:
-    """The tests' own programs, attached nowhere, for a whole module."""
+    """The tests' own programs, not attached, for a whole module."""
     request = LoadRequest(
-        source=HERE / "programs.c",
+        source=PROGRAMS,
         jumps=(),
         programs=("tc_ingress", "tc_egress", "submit", "context"),
         ring_bytes=1 << 17,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from struct import pack, unpack
 
 import pytest
@@ -16,13 +17,13 @@ from deckwire.kernel import loading
 from deckwire.kernel.loader_process import Loader, LoadError
 from deckwire.kernel.loading import Loaded, LoadRequest, detach, load, reattach
 from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS
-from tests.kernel.conftest import HERE, Load
+from tests.kernel.conftest import PROGRAMS, Load
 from tests.support.kernel_namespaces import HAS_TCX, Namespace, ip
 
 pytestmark = pytest.mark.root
 
 needs_tcx = pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
-WAYS = pytest.mark.parametrize("way", [pytest.param("tcx", marks=needs_tcx), "clsact"])
+METHODS = pytest.mark.parametrize("method", [pytest.param("tcx", marks=needs_tcx), "clsact"])
 BEST = "tcx" if HAS_TCX else "clsact"
 HOOKS = {"ingress": TCX_INGRESS, "egress": TCX_EGRESS}
 
@@ -40,24 +41,24 @@ def ours(namespace: Namespace) -> list[tuple[int, int]]:
     return counts
 
 
-BY_WAY = {"tcx": [(1, 0), (1, 0)], "clsact": [(0, 1), (0, 1)]}
+BY_METHOD = {"tcx": [(1, 0), (1, 0)], "clsact": [(0, 1), (0, 1)]}
 NOTHING = [(0, 0), (0, 0)]
 
 
-@WAYS
+@METHODS
 def test_frames_are_seen_and_passed_on_until_detached(
-    way: str, namespace: Namespace, start: Load
+    method: str, namespace: Namespace, start: Load
 ) -> None:
     loaded = start(
         interfaces=("dw0",),
         netns=namespace.name,
-        attach=way,
+        attach=method,
         programs=("submit", "tc_ingress", "tc_egress"),
     )
     (attachment,) = loaded.attachments
     assert (attachment.target, attachment.ifindex) == ("dw0", namespace.ifindex())
-    assert (attachment.way, attachment.vepa, attachment.notes) == (way, False, ())
-    assert ours(namespace) == BY_WAY[way]
+    assert (attachment.method, attachment.vepa, attachment.notes) == (method, False, ())
+    assert ours(namespace) == BY_METHOD[method]
     namespace.send(10)
     assert ingress_hits(loaded) == 10
     detach(loaded)
@@ -66,20 +67,22 @@ def test_frames_are_seen_and_passed_on_until_detached(
     assert ingress_hits(loaded) == 10
 
 
-def test_tcx_is_the_choice_where_it_exists(namespace: Namespace, start: Load) -> None:
+def test_tcx_is_chosen_if_the_kernel_has_it(namespace: Namespace, start: Load) -> None:
     loaded = start(interfaces=("dw0",), netns=namespace.name)
-    assert loaded.attachments[0].way == BEST
+    assert loaded.attachments[0].method == BEST
 
 
 @pytest.mark.skipif(HAS_TCX, reason="this kernel has TCX")
-def test_tcx_where_there_is_none_is_told(namespace: Namespace, start: Load) -> None:
-    with pytest.raises(LoadError, match=r"^Linux .* has no TCX"):
+def test_a_request_for_tcx_is_refused_if_the_kernel_has_none(
+    namespace: Namespace, start: Load
+) -> None:
+    with pytest.raises(LoadError, match=r"^cannot attach by TCX: Linux .* has none"):
         start(interfaces=("dw0",), netns=namespace.name, attach="tcx")
 
 
 def test_a_namespace_may_be_given_by_its_path(namespace: Namespace, start: Load) -> None:
     loaded = start(interfaces=("dw0",), netns=f"/run/netns/{namespace.name}")
-    assert ours(namespace) == BY_WAY[BEST]
+    assert ours(namespace) == BY_METHOD[BEST]
     assert loaded.watch.snapshot() == {1: "lo", namespace.ifindex(): "dw0"}
 
 
@@ -124,7 +127,7 @@ def test_other_peoples_filters_and_the_qdisc_stay(namespace: Namespace, start: L
     namespace.run(add_filters)
     before = namespace.tc("filter", "show", "dev", "dw0", "ingress")
     loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
-    assert ours(namespace) == BY_WAY["clsact"]
+    assert ours(namespace) == BY_METHOD["clsact"]
     namespace.send(5)
     assert (ingress_hits(loaded), ingress_hits(other)) == (5, 10)
     detach(loaded)
@@ -133,39 +136,41 @@ def test_other_peoples_filters_and_the_qdisc_stay(namespace: Namespace, start: L
     assert "clsact" in namespace.tc("qdisc", "show", "dev", "dw0")
 
 
-def test_an_ingress_qdisc_in_clsacts_place_is_told(namespace: Namespace, start: Load) -> None:
+def test_an_ingress_qdisc_instead_of_clsact_is_reported(namespace: Namespace, start: Load) -> None:
     namespace.tc("qdisc", "add", "dev", "dw0", "ingress")
-    with pytest.raises(LoadError, match="no clsact filter on dw0"):
+    with pytest.raises(
+        LoadError, match=r"^no clsact filter on dw0: .*; make sure that tc qdisc show dev dw0 shows"
+    ):
         start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
     assert namespace.tc("filter", "show", "dev", "dw0", "ingress") == ""
     if HAS_TCX:
-        assert start(interfaces=("dw0",), netns=namespace.name).attachments[0].way == "tcx"
+        assert start(interfaces=("dw0",), netns=namespace.name).attachments[0].method == "tcx"
 
 
-@WAYS
-def test_a_second_agent_is_refused(way: str, namespace: Namespace, start: Load) -> None:
+@METHODS
+def test_a_second_agent_is_refused(method: str, namespace: Namespace, start: Load) -> None:
     namespace.ip("link", "add", "deck0", "link", "dw0", "type", "macvlan", "mode", "bridge")
-    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=method)
     for interface in ("dw0", "deck0"):
         with pytest.raises(LoadError, match=f"^dw0 is already watched by process {os.getpid()} "):
             start(interfaces=(interface,), netns=namespace.name)
-    assert ours(namespace) == BY_WAY[way]
+    assert ours(namespace) == BY_METHOD[method]
     loaded.close()
     loaded.attachments.clear()
-    start(interfaces=("dw0",), netns=namespace.name, attach=way)
-    assert ours(namespace) == BY_WAY[way]
+    start(interfaces=("dw0",), netns=namespace.name, attach=method)
+    assert ours(namespace) == BY_METHOD[method]
 
 
-@WAYS
+@METHODS
 def test_after_a_kill_the_next_start_finds_the_interface_free(
-    way: str, namespace: Namespace, start: Load
+    method: str, namespace: Namespace, start: Load
 ) -> None:
     script = (
         "import signal\n"
         "from pathlib import Path\n"
         "from deckwire.kernel.loading import LoadRequest, load\n"
-        f"load(LoadRequest(('dw0',), {namespace.name!r}, {way!r},\n"
-        f"                 source=Path({str(HERE / 'programs.c')!r}), jumps=()))\n"
+        f"load(LoadRequest(('dw0',), {namespace.name!r}, {method!r},\n"
+        f"                 source=Path({str(PROGRAMS)!r}), jumps=()))\n"
         "print('ready', flush=True)\n"
         "signal.pause()\n"
     )
@@ -173,24 +178,22 @@ def test_after_a_kill_the_next_start_finds_the_interface_free(
         try:
             assert agent.stdout is not None
             assert agent.stdout.readline() == b"ready\n"
-            assert ours(namespace) == BY_WAY[way]
+            assert ours(namespace) == BY_METHOD[method]
         finally:
             agent.send_signal(signal.SIGKILL)
     # Filters outlive the agent, links do not.
-    assert ours(namespace) == (BY_WAY["clsact"] if way == "clsact" else NOTHING)
+    assert ours(namespace) == (BY_METHOD["clsact"] if method == "clsact" else NOTHING)
     loaded = start(interfaces=("dw0",), netns=namespace.name)
-    assert ours(namespace) == BY_WAY[BEST]
+    assert ours(namespace) == BY_METHOD[BEST]
     namespace.send(5)
     assert ingress_hits(loaded) == 5
 
 
 def test_stale_filters_are_replaced_by_filters(namespace: Namespace, start: Load) -> None:
-    killed = load(
-        LoadRequest(("dw0",), namespace.name, "clsact", source=HERE / "programs.c", jumps=())
-    )
+    killed = load(LoadRequest(("dw0",), namespace.name, "clsact", source=PROGRAMS, jumps=()))
     killed.close()
     loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
-    assert ours(namespace) == BY_WAY["clsact"]
+    assert ours(namespace) == BY_METHOD["clsact"]
     namespace.send(5)
     assert ingress_hits(loaded) == 5
 
@@ -202,7 +205,7 @@ def test_a_macvlan_stands_for_its_parent(namespace: Namespace, start: Load) -> N
     (attachment,) = loaded.attachments
     assert (attachment.interface, attachment.target) == ("deck0", "dw0")
     assert attachment.notes == ("macvlan deck0 -> parent dw0", "macvlan deck1 -> parent dw0")
-    assert ours(namespace) == BY_WAY[BEST]
+    assert ours(namespace) == BY_METHOD[BEST]
 
 
 def test_a_macvlan_whose_parent_is_elsewhere_carries_the_programs_itself(
@@ -214,8 +217,8 @@ def test_a_macvlan_whose_parent_is_elsewhere_carries_the_programs_itself(
     (attachment,) = loaded.attachments
     assert (attachment.interface, attachment.target) == ("deck0", "deck0")
     assert attachment.notes == (
-        "the parent of macvlan deck0 is in another network namespace: "
-        "attached to deck0 itself, which carries its own traffic alone",
+        "the parent of macvlan deck0 is in another network namespace: the programs on deck0 see "
+        "its own traffic alone; to watch all of the MACVLAN, name the parent and its --netns",
     )
 
 
@@ -236,7 +239,7 @@ def test_vepa_mode_is_found_in_every_namespace(
 def test_a_macvlan_of_another_parent_with_the_same_index_is_not_ours(
     namespace: Namespace, start: Load
 ) -> None:
-    """ifindexes are numbered in each namespace of its own."""
+    """Each network namespace numbers its interfaces by itself."""
     there = namespace.run(lambda: socket.if_nametoindex("dw1"), namespace.peer)
     assert there == namespace.ifindex()
     ip(
@@ -262,11 +265,14 @@ def test_an_ipvlan_is_refused_and_so_is_its_parent(namespace: Namespace, start: 
         pytest.skip("this kernel has no ipvlan")
     with pytest.raises(LoadError, match=r"^deck0 is an ipvlan"):
         start(interfaces=("deck0",), netns=namespace.name)
-    with pytest.raises(LoadError, match=r"^dw0 is the parent of ipvlan deck0"):
+    with pytest.raises(
+        LoadError,
+        match=r"^dw0 is the parent of ipvlan deck0: only macvlan ",
+    ):
         start(interfaces=("dw0",), netns=namespace.name)
 
 
-def test_what_is_not_ethernet_is_refused(namespace: Namespace, start: Load) -> None:
+def test_an_interface_that_is_not_ethernet_is_refused(namespace: Namespace, start: Load) -> None:
     try:
         namespace.ip("tuntap", "add", "tun0", "mode", "tun")
     except subprocess.CalledProcessError:
@@ -275,18 +281,18 @@ def test_what_is_not_ethernet_is_refused(namespace: Namespace, start: Load) -> N
         start(interfaces=("tun0",), netns=namespace.name)
 
 
-@WAYS
-def test_an_interface_that_came_back_is_watched_again(
-    way: str, namespace: Namespace, start: Load
+@METHODS
+def test_an_interface_that_came_back_is_attached_again(
+    method: str, namespace: Namespace, start: Load
 ) -> None:
-    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=method)
     namespace.send(3)
     namespace.ip("link", "del", "dw0")
     with pytest.raises(LoadError, match=r"^no interface dw0"):
         reattach(loaded, "dw0")
     assert loaded.attachments == []
     namespace.add_veth()
-    attachment = reattach(loaded, "dw0", way)
+    attachment = reattach(loaded, "dw0", method)
     assert loaded.attachments == [attachment]
     assert attachment.ifindex == namespace.ifindex()
     namespace.send(4)
@@ -295,9 +301,11 @@ def test_an_interface_that_came_back_is_watched_again(
     assert ours(namespace) == NOTHING
 
 
-@WAYS
-def test_what_is_not_there_is_left_for_later(way: str, namespace: Namespace, start: Load) -> None:
-    options = {"netns": namespace.name, "attach": way, "wait": True}
+@METHODS
+def test_an_absent_interface_can_be_attached_later(
+    method: str, namespace: Namespace, start: Load
+) -> None:
+    options = {"netns": namespace.name, "attach": method, "wait": True}
     loaded = start(interfaces=("dw0", "dw7"), **options)
     assert [entry.interface for entry in loaded.attachments] == ["dw0"]
     (line,) = loaded.absent.values()
@@ -307,54 +315,56 @@ def test_what_is_not_there_is_left_for_later(way: str, namespace: Namespace, sta
     loaded = start(interfaces=("dw7",), **options)
     assert loaded.attachments == []
     namespace.ip("link", "set", "dw0", "name", "dw7")
-    reattach(loaded, "dw7", way)
+    reattach(loaded, "dw7", method)
     namespace.ip("link", "set", "dw7", "name", "dw0")
-    assert ours(namespace) == BY_WAY[way]
+    assert ours(namespace) == BY_METHOD[method]
     namespace.send(4)
     assert ingress_hits(loaded) == 4
 
 
-def test_a_macvlan_on_what_is_attached_is_attached(namespace: Namespace, start: Load) -> None:
+def test_a_macvlan_on_an_attached_parent_needs_no_attachment(
+    namespace: Namespace, start: Load
+) -> None:
     loaded = start(interfaces=("dw0", "deck0"), netns=namespace.name, wait=True)
     namespace.ip("link", "add", "deck0", "link", "dw0", "type", "macvlan", "mode", "bridge")
     assert reattach(loaded, "deck0") is None
-    assert ours(namespace) == BY_WAY[BEST]
+    assert ours(namespace) == BY_METHOD[BEST]
     assert [entry.interface for entry in loaded.attachments] == ["dw0"]
 
 
-@WAYS
-def test_reattaching_what_is_still_attached_changes_nothing(
-    way: str, namespace: Namespace, start: Load
+@METHODS
+def test_reattaching_an_attached_interface_changes_nothing(
+    method: str, namespace: Namespace, start: Load
 ) -> None:
-    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
-    reattach(loaded, "dw0", way)
-    assert ours(namespace) == BY_WAY[way]
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=method)
+    reattach(loaded, "dw0", method)
+    assert ours(namespace) == BY_METHOD[method]
     namespace.send(4)
     assert ingress_hits(loaded) == 4
 
 
-@WAYS
-def test_detaching_from_an_interface_that_is_gone_is_quiet(
-    way: str, namespace: Namespace, start: Load
+@METHODS
+def test_detaching_from_a_deleted_interface_is_no_error(
+    method: str, namespace: Namespace, start: Load
 ) -> None:
-    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=method)
     namespace.ip("link", "del", "dw0")
     detach(loaded)
     assert loaded.attachments == []
 
 
-@WAYS
-def test_detaching_from_a_namespace_that_is_gone_is_quiet(
-    way: str, namespace: Namespace, start: Load
+@METHODS
+def test_detaching_from_a_deleted_namespace_is_no_error(
+    method: str, namespace: Namespace, start: Load
 ) -> None:
-    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=way)
+    loaded = start(interfaces=("dw0",), netns=namespace.name, attach=method)
     namespace.delete()
     detach(loaded)
     assert loaded.attachments == []
 
 
 class FailingLoaders:
-    """start_loader() of which the first ones are killed before they are asked, or do not start."""
+    """A start_loader() whose first loaders are killed before their request, or do not start."""
 
     def __init__(self, count: int, *, killed: bool) -> None:
         self.count, self.killed = count, killed
@@ -374,7 +384,7 @@ class FailingLoaders:
 
 
 @pytest.mark.parametrize("killed", [True, False])
-def test_detaching_is_tried_again_where_the_loader_fails(
+def test_detaching_is_tried_again_if_the_loader_fails(
     killed: bool, namespace: Namespace, start: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
@@ -385,21 +395,21 @@ def test_detaching_is_tried_again_where_the_loader_fails(
     assert ours(namespace) == NOTHING
 
 
-def test_filters_that_stay_are_told_and_replaced_by_the_next_start(
+def test_filters_that_stay_are_reported_and_replaced_by_the_next_start(
     namespace: Namespace, start: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
     loaders = FailingLoaders(100, killed=True)
     with monkeypatch.context() as patched:
         patched.setattr(loading, "start_loader", loaders)
-        with pytest.raises(LoadError, match=r"^clsact filters of Deckwire stay on dw0, ") as caught:
+        with pytest.raises(LoadError, match=r"^clsact filters of Deckwire stay on dw0: ") as caught:
             detach(loaded)
     assert "\n" not in str(caught.value)
     assert loaders.started == loading.DETACH_ATTEMPTS
     assert loaded.attachments == []
-    assert ours(namespace) == BY_WAY["clsact"]
+    assert ours(namespace) == BY_METHOD["clsact"]
     again = start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
-    assert ours(namespace) == BY_WAY["clsact"]
+    assert ours(namespace) == BY_METHOD["clsact"]
     namespace.send(5)
     assert (ingress_hits(again), ingress_hits(loaded)) == (5, 0)
 
@@ -412,16 +422,31 @@ def test_a_loader_that_hangs_ends_the_detaching_in_time(
     with monkeypatch.context() as patched:
         patched.setattr(loading, "DETACH_SECONDS", 0.01)
         patched.setattr(loading, "start_loader", loaders)
-        with pytest.raises(LoadError, match=r"stay on dw0, .*did not answer within"):
+        with pytest.raises(LoadError, match=r"stay on dw0: .*did not answer within"):
             detach(loaded)
     assert loaders.started == 1
 
 
-@WAYS
-def test_all_interfaces_or_none(way: str, namespace: Namespace, start: Load) -> None:
+@METHODS
+def test_all_interfaces_or_none(method: str, namespace: Namespace, start: Load) -> None:
     namespace.ip("link", "add", "dw2", "type", "veth", "peer", "name", "dw3")
     keeper = start(interfaces=("dw2",), netns=namespace.name)
     with pytest.raises(LoadError, match=r"^dw2 is already watched"):
-        start(interfaces=("dw0", "dw2"), netns=namespace.name, attach=way)
+        start(interfaces=("dw0", "dw2"), netns=namespace.name, attach=method)
     assert ours(namespace) == NOTHING
     assert len(keeper.attachments) == 1
+
+
+def test_no_filters_stay_if_a_later_interface_fails(
+    namespace: Namespace, start: Load, tmp_path: Path
+) -> None:
+    """The map of VEPA parents has no room for the second one."""
+    source = tmp_path / "programs.c"
+    source.write_text(PROGRAMS.read_text().replace("vepa_parents, 64", "vepa_parents, 1"))
+    namespace.ip("link", "add", "dw2", "type", "veth", "peer", "name", "dw3")
+    for name in ("dw0", "dw2"):
+        mode = ("type", "macvlan", "mode", "vepa")
+        namespace.ip("link", "add", f"on-{name}", "link", name, *mode)
+    with pytest.raises(LoadError, match=r"^cannot load: map vepa_parents is full"):
+        start(interfaces=("dw0", "dw2"), netns=namespace.name, attach="clsact", source=source)
+    assert ours(namespace) == NOTHING

@@ -24,7 +24,7 @@ def test_a_body_arrives_without_descriptors(ends: Pair) -> None:
     assert handover.receive(ends[1]) == ({"do": "load", "n": [1, 2]}, [])
 
 
-def test_more_descriptors_than_one_message_takes_arrive_in_order(ends: Pair) -> None:
+def test_more_descriptors_than_fit_into_one_message_arrive_in_order(ends: Pair) -> None:
     files = [os.memfd_create(f"file{n}") for n in range(300)]
     try:
         for n, file in enumerate(files):
@@ -48,9 +48,9 @@ def test_two_messages_stay_apart(ends: Pair) -> None:
     assert [handover.receive(ends[1])[0]["n"] for _ in range(2)] == [1, 2]
 
 
-def test_the_other_sides_end_is_no_message(ends: Pair) -> None:
+def test_the_end_of_the_other_side_is_an_error_of_its_own(ends: Pair) -> None:
     ends[0].close()
-    with pytest.raises(HandoverError):
+    with pytest.raises(HandoverError, match=r"^the other side has ended$"):
         handover.receive(ends[1])
 
 
@@ -65,14 +65,20 @@ def test_missing_descriptors_are_an_error_and_the_others_are_closed(ends: Pair) 
 
 
 @pytest.mark.parametrize(
-    "data", [b"{", b"[]", b"{}", b'{"fds": -1, "body": {}}', b'{"fds": 0, "body": []}', b"\xff"]
+    "data",
+    [
+        *(b"{", b"[]", b"{}", b"\xff", b"[" * 60_000),
+        *(b'{"fds": -1, "body": {}}', b'{"fds": true, "body": {}}', b'{"fds": 0, "body": []}'),
+        pytest.param(b" " * handover.BODY_BYTES + b'{"fds": 0, "body": {}}', id="too long"),
+        pytest.param(b'{"fds": 0, "body": {}}' + b" " * handover.BODY_BYTES, id="cut"),
+    ],
 )
-def test_what_is_no_message_of_ours_is_refused(ends: Pair, data: bytes) -> None:
+def test_a_malformed_message_is_refused(ends: Pair, data: bytes) -> None:
     ends[0].send(data)
-    with pytest.raises(HandoverError, match="no message"):
+    with pytest.raises(HandoverError, match=r"^a malformed message: "):
         handover.receive(ends[1])
 
 
 def test_a_body_that_is_too_long_is_not_sent(ends: Pair) -> None:
-    with pytest.raises(ValueError, match="bytes"):
+    with pytest.raises(HandoverError, match="at most 65536 can be sent"):
         handover.send(ends[0], {"text": "x" * handover.BODY_BYTES}, [])

@@ -22,11 +22,13 @@ def watch(namespace: Namespace) -> Iterator[LinkWatch]:
     made.close()
 
 
-def test_nothing_to_tell(watch: LinkWatch) -> None:
+def test_without_changes_nothing_is_read(watch: LinkWatch) -> None:
     assert watch.read() == []
 
 
-def test_an_interface_goes_and_comes_back(watch: LinkWatch, namespace: Namespace) -> None:
+def test_an_interface_that_goes_and_comes_back_is_reported(
+    watch: LinkWatch, namespace: Namespace
+) -> None:
     old = namespace.ifindex()
     namespace.ip("link", "del", "dw0")
     assert select.select([watch], [], [], 5)[0] == [watch]
@@ -37,7 +39,7 @@ def test_an_interface_goes_and_comes_back(watch: LinkWatch, namespace: Namespace
     assert set(watch.read()) == {LinkChange(new, "dw0", True)}
 
 
-def test_a_new_name_is_told(watch: LinkWatch, namespace: Namespace) -> None:
+def test_a_new_name_is_reported(watch: LinkWatch, namespace: Namespace) -> None:
     namespace.ip("link", "set", "dw0", "down")
     namespace.ip("link", "set", "dw0", "name", "other")
     assert watch.read()[-1] == LinkChange(namespace.ifindex("other"), "other", True)
@@ -53,14 +55,14 @@ def test_a_port_that_leaves_its_bridge_is_not_gone(watch: LinkWatch, namespace: 
     assert all(change.present for change in watch.read())
 
 
-def test_a_snapshot_holds_what_is_there(watch: LinkWatch, namespace: Namespace) -> None:
+def test_a_snapshot_has_all_interfaces(watch: LinkWatch, namespace: Namespace) -> None:
     namespace.ip("link", "del", "dw0")
     namespace.add_veth()
     assert watch.snapshot() == {1: "lo", namespace.ifindex(): "dw0"}
     assert watch.read() == []
 
 
-def test_lost_messages_are_told_and_a_snapshot_recovers(
+def test_lost_messages_raise_and_a_snapshot_recovers(
     watch: LinkWatch, namespace: Namespace
 ) -> None:
     with socket.socket(fileno=socket.dup(watch.fileno())) as channel:

@@ -16,7 +16,7 @@ KINDS = {"tc_ingress": "SCHED_CLS", "xdp_ingress": "XDP"}
 
 
 def module_that_refuses(refused: str) -> SimpleNamespace:
-    """Stands for a bcc.BPF and the verifier; a program's descriptor is its kind."""
+    """Stands for a bcc.BPF and the verifier. A program's descriptor is its kind."""
 
     def load_func(name: str, kind: int) -> SimpleNamespace:
         if name == refused:
@@ -35,16 +35,16 @@ def test_each_program_is_loaded_as_its_kind() -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_one_that_is_refused_is_named(name: str) -> None:
+def test_the_refused_program_is_named(name: str) -> None:
     with pytest.raises(LoaderError, match=f"^the kernel refused the program {name} "):
         load_programs(module_that_refuses(name), KINDS)
 
 
 @pytest.mark.root
-def test_the_symbols_are_hidden_from_the_one_process_alone() -> None:
+def test_the_symbols_are_empty_for_the_one_process_alone() -> None:
     script = (
-        "from deckwire.loader.symbols import hide_symbols\n"
-        f"print(hide_symbols(), len(open({SYMBOLS!r}).read()))\n"
+        "from deckwire.loader.symbols import empty_symbols\n"
+        f"print(empty_symbols(), len(open({SYMBOLS!r}).read()))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True

@@ -12,11 +12,10 @@ from deckwire.kernel import loader_process
 from deckwire.kernel.loader_process import LoadError, start_loader
 from deckwire.kernel.loading import LoadRequest, begin, finish, load
 from deckwire.lab.namespaces import wait_until
-from tests.kernel.conftest import HERE
+from tests.kernel.conftest import PROGRAMS
 
-SOURCE = HERE / "programs.c"
 SLOW = {"dataclasses", "inspect", "pathlib", "tempfile", "ipaddress"}
-"""Modules of Python's that take milliseconds each, and that no start has to wait for."""
+"""Modules of Python that take milliseconds each. No start may wait for them."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +23,7 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGS_DIRECTORY", str(tmp_path))
 
 
-def test_a_loader_that_is_asked_nothing_is_gone_with_its_block() -> None:
+def test_an_unused_loader_ends_with_its_block() -> None:
     before = children(), set(os.listdir("/proc/self/fd"))
     with start_loader():
         assert children() != before[0]
@@ -32,20 +31,23 @@ def test_a_loader_that_is_asked_nothing_is_gone_with_its_block() -> None:
 
 
 @pytest.mark.root
-def test_a_loader_that_crashes_is_told_with_its_traceback() -> None:
-    with pytest.raises(LoadError, match=r"^the loader ended without an answer") as caught:
-        load(LoadRequest(source=SOURCE, jumps=(), table_sizes={"MAX_NUMBERS": "x"}))
+def test_a_crash_of_the_loader_is_reported_with_its_traceback() -> None:
+    with pytest.raises(
+        LoadError,
+        match=r"^the loader failed: it ended without a reply \(the other side has ended\)",
+    ) as caught:
+        load(LoadRequest(source=PROGRAMS, jumps=(), table_sizes={"MAX_NUMBERS": "x"}))
     assert caught.value.log is not None
     assert "ValueError" in caught.value.log.read_text()
 
 
 @pytest.mark.root
-def test_the_loader_runs_nothing_that_other_packages_want_at_each_start(
+def test_the_loader_runs_no_start_up_code_of_other_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(3)")
     monkeypatch.syspath_prepend(str(tmp_path))
-    load(LoadRequest(source=SOURCE, jumps=(), ring_bytes=1 << 17)).close()
+    load(LoadRequest(source=PROGRAMS, jumps=(), ring_bytes=1 << 17)).close()
 
 
 @pytest.mark.root
@@ -53,14 +55,14 @@ def test_a_loader_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader_process, "LOADER_SECONDS", 0.01)
     before = children()
     with pytest.raises(LoadError, match="did not answer within"):
-        load(LoadRequest(source=SOURCE, jumps=()))
+        load(LoadRequest(source=PROGRAMS, jumps=()))
     assert children() == before
 
 
 @pytest.mark.root
-def test_the_loader_outlives_what_is_meant_for_the_agent() -> None:
-    """From its first moment on, and it answers all the same."""
-    request = LoadRequest(source=SOURCE, jumps=(), ring_bytes=1 << 17)
+def test_the_loader_ignores_signals_meant_for_the_agent() -> None:
+    """From its first moment on, and it still replies."""
+    request = LoadRequest(source=PROGRAMS, jumps=(), ring_bytes=1 << 17)
     with start_loader(compiles=True) as loader:
         (pid,) = children()
         hit(pid)
@@ -74,13 +76,13 @@ def hit(pid: str) -> None:
         os.kill(int(pid), number)
 
 
-def test_starting_a_loader_leaves_the_signals_of_the_caller() -> None:
+def test_starting_a_loader_leaves_the_signal_mask_of_the_caller() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with start_loader():
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
-def test_one_that_will_compile_gets_the_compiler_ready_unasked() -> None:
+def test_a_loader_that_will_compile_loads_the_compiler_before_the_request() -> None:
     with start_loader(compiles=True):
         (loader,) = children()
         maps = Path("/proc", loader, "maps")
@@ -98,6 +100,13 @@ def test_the_loader_imports_nothing_slow_but_the_compiler() -> None:
         text=True,
     )
     assert not SLOW & set(done.stdout.split())
+
+
+@pytest.mark.root
+def test_a_request_that_is_too_long_is_one_line() -> None:
+    names = tuple(f"eth{number}" for number in range(10_000))
+    with pytest.raises(LoadError, match=r"^the request is too long: .*; name fewer interfaces$"):
+        load(LoadRequest(interfaces=names, source=PROGRAMS, jumps=()))
 
 
 def children() -> list[str]:

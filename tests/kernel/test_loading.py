@@ -14,9 +14,7 @@ import pytest
 from deckwire.kernel import cpus
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import LoadRequest, bpf_directory, load
-from tests.kernel.conftest import HERE, Load
-
-SOURCE = HERE / "programs.c"
+from tests.kernel.conftest import PROGRAMS, Load
 
 
 def test_the_sources_are_in_the_package() -> None:
@@ -25,7 +23,7 @@ def test_the_sources_are_in_the_package() -> None:
 
 
 @pytest.mark.root
-def test_the_answer_describes_what_was_loaded(start: Load) -> None:
+def test_the_reply_describes_what_was_loaded(start: Load) -> None:
     loaded = start(ring_bytes=1 << 17)
     assert set(loaded.programs) == {"tc_ingress", "tc_egress"}
     assert set(loaded.maps) >= {"numbers", "hits", "samples", "vepa_parents"}
@@ -35,7 +33,7 @@ def test_the_answer_describes_what_was_loaded(start: Load) -> None:
 
 
 @pytest.mark.root
-def test_everything_works_after_the_loaders_exit(start: Load) -> None:
+def test_everything_works_after_the_loader_has_ended(start: Load) -> None:
     before = children()
     loaded = start(programs=("tc_ingress", "submit"), ring_bytes=1 << 17)
     assert children() == before
@@ -58,9 +56,9 @@ def test_options_reach_the_program(start: Load) -> None:
 
 
 @pytest.mark.root
-def test_close_gives_every_descriptor_back(start: Load) -> None:
+def test_close_closes_every_descriptor(start: Load) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    loaded = load(LoadRequest(source=SOURCE, jumps=(), ring_bytes=1 << 17))
+    loaded = load(LoadRequest(source=PROGRAMS, jumps=(), ring_bytes=1 << 17))
     loaded.close()
     assert set(os.listdir("/proc/self/fd")) == before
 
@@ -72,7 +70,8 @@ def test_the_agent_stays_small(tmp_path: Path) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "from deckwire.kernel.loading import LoadRequest, load\n"
-        f"loaded = load(LoadRequest(source=Path({str(SOURCE)!r}), jumps=(), ring_bytes=1 << 20))\n"
+        f"source = Path({str(PROGRAMS)!r})\n"
+        "loaded = load(LoadRequest(source=source, jumps=(), ring_bytes=1 << 20))\n"
         "assert not {'bcc', 'pyroute2'} & set(sys.modules)\n"
         "print(Path('/proc/self/status').read_text())\n"
     )
@@ -115,7 +114,7 @@ def broken(text: str, tmp_path: Path) -> Path:
         ),
         pytest.param(
             "int tc_ingress(void *ctx) { return -1; }",
-            "^the program has no perf event array named samples$",
+            "^no perf event array is named samples: .*; install Deckwire again$",
             "",
             id="no ring map",
         ),
@@ -128,7 +127,7 @@ def broken(text: str, tmp_path: Path) -> Path:
         ),
     ],
 )
-def test_a_program_that_fails_is_told_in_one_line(
+def test_a_program_that_fails_is_one_line(
     source: str, line: str, logged: str, tmp_path: Path
 ) -> None:
     request = LoadRequest(source=broken(source, tmp_path), programs=("tc_ingress",), jumps=())
@@ -160,7 +159,7 @@ REFUSED_TWICE = (
         (("sound", "tc_egress", "tc_ingress"), r"program tc_egress .*'map_value_or_null'"),
     ],
 )
-def test_of_two_that_are_refused_the_first_is_told_with_its_own_cause(
+def test_the_first_of_two_refused_programs_is_named_with_its_own_cause(
     programs: tuple[str, ...], line: str, tmp_path: Path
 ) -> None:
     request = LoadRequest(source=broken(REFUSED_TWICE, tmp_path), programs=programs, jumps=())
@@ -176,7 +175,7 @@ def test_of_two_that_are_refused_the_first_is_told_with_its_own_cause(
         ("int tc_ingress(void *ctx) { return nonsense; }", "error: use of undeclared"),
     ],
 )
-def test_nothing_of_the_logs_comes_to_a_console(source: str, line: str, tmp_path: Path) -> None:
+def test_the_logs_do_not_reach_the_console(source: str, line: str, tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -205,18 +204,26 @@ def test_nothing_of_the_logs_comes_to_a_console(source: str, line: str, tmp_path
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"settings": {"third": 1}}, "^struct settings has no field third$"),
+        (
+            {"settings": {"third": 1}},
+            "^struct settings has no field third: .*; install Deckw",
+        ),
         ({"interfaces": ("nowhere",)}, "^no interface nowhere in this network namespace"),
-        ({"interfaces": ("lo",)}, "^lo is the loopback"),
-        ({"netns": "dwkern-none"}, "^no network namespace dwkern-none: /run/netns/dwkern-none"),
-        ({"netns": "/dev/null"}, "^/dev/null is no network namespace$"),
+        ({"interfaces": ("\x1b[31m",)}, r"^no interface \\x1b\[31m in this"),
+        ({"interfaces": ("lo",)}, "^lo is the loopback: .*; name the parent of the MACVLAN$"),
+        (
+            {"netns": "dwkern-none"},
+            "^no network namespace dwkern-none: /run/netns/dwkern-none .*; see ip netns list$",
+        ),
+        (
+            {"netns": "/dev/null"},
+            "^/dev/null is no network namespace: setns: Invalid argument; see ip netns list$",
+        ),
     ],
 )
-def test_a_request_that_cannot_be_met_is_told_in_one_line(
-    options: dict[str, Any], line: str
-) -> None:
+def test_a_request_that_cannot_be_met_is_one_line(options: dict[str, Any], line: str) -> None:
     with pytest.raises(LoadError, match=line):
-        load(replace(LoadRequest(source=SOURCE, jumps=()), **options))
+        load(replace(LoadRequest(source=PROGRAMS, jumps=()), **options))
 
 
 @pytest.mark.root
@@ -225,9 +232,9 @@ def test_a_request_that_cannot_be_met_is_told_in_one_line(
     or Path("/sys/kernel/kheaders.tar.xz").exists(),
     reason="kernel headers are installed",
 )
-def test_missing_headers_are_told() -> None:
-    with pytest.raises(LoadError, match="no kernel headers are installed, use the shim"):
-        load(LoadRequest(source=SOURCE, jumps=(), headers="headers"))
+def test_missing_headers_are_reported() -> None:
+    with pytest.raises(LoadError, match="no kernel headers are installed; use the shim"):
+        load(LoadRequest(source=PROGRAMS, jumps=(), headers="headers"))
 
 
 @pytest.mark.root
@@ -245,7 +252,7 @@ def test_missing_capabilities_are_named(dropped: str, line: str) -> None:
         "from deckwire.kernel.loader_process import LoadError\n"
         "from deckwire.kernel.loading import LoadRequest, load\n"
         "try:\n"
-        f"    load(LoadRequest(source=Path({str(SOURCE)!r}), jumps=()))\n"
+        f"    load(LoadRequest(source=Path({str(PROGRAMS)!r}), jumps=()))\n"
         "except LoadError as error:\n"
         "    print(error)\n"
     )

@@ -1,4 +1,4 @@
-"""The search for macvlans in all network namespaces, with and without leave to look at them."""
+"""The search for macvlans in all network namespaces, with and without the privileges for it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 SEARCH = """
 import json, sys
-from deckwire.kernel import macvlans
-from deckwire.kernel.syscalls import enter_network_namespace
+from deckwire.kernel import macvlans, namespaces
 namespace, parent, *directories = sys.argv[1:]
 if directories:
     macvlans.NAMESPACE_DIRECTORIES = tuple(directories)
 if namespace:
     with open(f"/run/netns/{namespace}", "rb") as file:
-        enter_network_namespace(file.fileno())
+        namespaces.enter(file.fileno())
 search = macvlans.Search((int(parent),))
 print(json.dumps({"found": [e.name for e in search.found], "searched": search.searched,
                   "closed": list(search._closed.values()), "gaps": search.gaps}))
@@ -70,7 +69,7 @@ def anonymous_namespace() -> Iterator[int]:
 
 
 def add_macvlan(namespace: Namespace, name: str, to: str) -> None:
-    """One in VEPA mode on dw0, moved into another namespace."""
+    """Makes one in VEPA mode on dw0 and moves it into another namespace."""
     namespace.ip("link", "add", name, "link", "dw0", "type", "macvlan", "mode", "vepa")
     namespace.ip("link", "set", name, "netns", to)
 
@@ -87,14 +86,14 @@ def test_macvlans_are_found_in_named_and_nameless_namespaces(namespace: Namespac
         assert {entry.parent for entry in made.found} == {parent}
         assert made.gaps is None
         assert made.searched >= 3
-        # It comes back.
+        # The thread comes back to its namespace.
         where = os.stat("/proc/thread-self/ns/net").st_ino
         Search((parent,))
         assert os.stat("/proc/thread-self/ns/net").st_ino == where
 
 
-def test_processes_that_may_not_be_looked_at_are_told(namespace: Namespace) -> None:
-    """Without CAP_SYS_PTRACE the namespaces of containers stay closed, if they have no name."""
+def test_processes_without_permission_are_reported_as_gaps(namespace: Namespace) -> None:
+    """Without CAP_SYS_PTRACE, namespaces of containers cannot be opened if they have no name."""
     parent = namespace.ifindex()
     with anonymous_namespace() as process:
         add_macvlan(namespace, "named0", namespace.peer)
@@ -106,7 +105,7 @@ def test_processes_that_may_not_be_looked_at_are_told(namespace: Namespace) -> N
     assert first in found["gaps"]
 
 
-def test_namespaces_that_may_not_be_entered_are_told(namespace: Namespace) -> None:
+def test_namespaces_without_permission_are_reported_as_gaps(namespace: Namespace) -> None:
     directory = Path("/run/netns")
     found = search(WITHOUT_ADMIN, "", 1, directory)
     assert found["searched"] == 1
@@ -115,7 +114,7 @@ def test_namespaces_that_may_not_be_entered_are_told(namespace: Namespace) -> No
     assert f"({len(found['closed'])} could not be opened, the first: " in found["gaps"]
 
 
-def test_a_directory_that_may_not_be_read_is_told() -> None:
+def test_an_unreadable_directory_is_reported_as_a_gap() -> None:
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         closed = Path(folder) / "netns"
@@ -124,8 +123,8 @@ def test_a_directory_that_may_not_be_read_is_told() -> None:
     assert f"the first: {closed}: Permission denied" in found["gaps"]
 
 
-def test_what_has_ended_or_is_looked_at_by_another_way_is_no_gap(tmp_path: Path) -> None:
-    """Nor is a file that stands where namespaces are mounted."""
+def test_an_ended_process_and_a_namespace_reached_by_name_are_no_gaps(tmp_path: Path) -> None:
+    """A file in the directory of namespaces that is none is no gap either."""
     (tmp_path / "left-behind").touch()
     with subprocess.Popen(["true"]) as ended:
         os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # and stays a zombie
@@ -143,16 +142,19 @@ def test_what_has_ended_or_is_looked_at_by_another_way_is_no_gap(tmp_path: Path)
     assert closed not in there["closed"]
 
 
-def test_processes_that_proc_hides_are_told() -> None:
+def test_processes_invisible_in_proc_are_reported_as_gaps() -> None:
     """As under ProtectProc=invisible and noaccess of systemd."""
-    for hidepid, gap in ("invisible", "(/proc suppresses "), ("noaccess", "/ns/net: Operation not"):
+    for hidepid, gap in (
+        ("invisible", "(/proc does not show "),
+        ("noaccess", "/ns/net: Operation not"),
+    ):
         mount = f'mount -t proc -o hidepid={hidepid} proc /proc && exec "$@"'
         prefix = ["unshare", "--mount", "sh", "-c", mount, "sh", *NOBODY]
         gaps = search(prefix, "", 1, "/nowhere")["gaps"]
         assert gap in gaps
 
 
-def test_namespaces_beyond_the_bound_are_told(
+def test_namespaces_beyond_the_bound_are_reported_as_gaps(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(macvlans, "NETWORK_NAMESPACES", 2)

@@ -35,7 +35,7 @@ def test_sizes_come_from_the_kernel(loaded: Loaded) -> None:
     assert numbers.name == "numbers"
 
 
-def test_entries_come_and_go(numbers: Map) -> None:
+def test_entries_are_written_and_deleted(numbers: Map) -> None:
     key = U32.pack(7)
     assert numbers.lookup(key) is None
     numbers.update(key, U64.pack(1))
@@ -54,7 +54,7 @@ def test_flags_reach_the_kernel(numbers: Map) -> None:
     assert numbers.lookup(U32.pack(1)) == U64.pack(3)
 
 
-def test_a_full_map_says_so(loaded: Loaded) -> None:
+def test_a_full_map_is_an_error(loaded: Loaded) -> None:
     parents = loaded.maps["vepa_parents"]
     for number in range(parents.max_entries):
         parents.update(U32.pack(number), b"\1")
@@ -71,7 +71,7 @@ def test_sizes_are_checked(numbers: Map, key: bytes) -> None:
         numbers.update(U32.pack(1), key)
 
 
-def test_a_sweep_tells_every_entry_once(numbers: Map) -> None:
+def test_a_sweep_yields_every_entry_once(numbers: Map) -> None:
     wanted = {U32.pack(n): U64.pack(n * n) for n in range(20_000)}
     for key, value in wanted.items():
         numbers.update(key, value)
@@ -86,7 +86,7 @@ def test_a_sweep_grows_its_batch_for_a_full_bucket(
     for n in range(5_000):
         numbers.update(U32.pack(n), U64.pack(n))
     monkeypatch.setattr(maps, "BATCH", 1)
-    with Map(os.dup(numbers.fd)) as fresh:  # which has no memory of an earlier sweep
+    with Map(os.dup(numbers.fd)) as fresh:  # which has no buffers of an earlier sweep
         assert len(dict(fresh.items())) == 5_000
 
 
@@ -101,14 +101,14 @@ def test_a_sweep_inside_another_does_not_disturb_it(numbers: Map) -> None:
     assert nested == once
 
 
-def test_a_sweep_may_delete_what_it_gets(numbers: Map) -> None:
+def test_entries_may_be_deleted_during_a_sweep(numbers: Map) -> None:
     for n in range(10_000):
         numbers.update(U32.pack(n), U64.pack(n))
     assert sum(numbers.delete(key) for key, _ in numbers.items()) == 10_000
     assert list(numbers.items()) == []
 
 
-def test_a_batch_of_keys_is_deleted_but_those_that_are_gone(numbers: Map) -> None:
+def test_a_batch_of_keys_is_deleted_also_if_some_do_not_exist(numbers: Map) -> None:
     for n in range(100):
         numbers.update(U32.pack(n), U64.pack(n))
     wanted = [0, 1, 500, 501, 2, 99, 2, 502]
@@ -120,7 +120,7 @@ def test_a_batch_of_keys_is_deleted_but_those_that_are_gone(numbers: Map) -> Non
 
 
 def older_kernel(command: int, attr: Buffer) -> int:
-    """As a kernel that has never heard of batches."""
+    """bpf(2) of a kernel without batches."""
     batches = (Command.MAP_LOOKUP_BATCH, Command.MAP_UPDATE_BATCH, Command.MAP_DELETE_BATCH)
     return call_bpf(0xFFFF if command in batches else command, attr)
 
@@ -132,7 +132,7 @@ def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("_both_ways")
-def test_many_keys_are_written_at_once(numbers: Map) -> None:
+def test_many_keys_are_written_with_one_call(numbers: Map) -> None:
     keys = [U32.pack(n) for n in range(5_000)]
     numbers.update(keys[7], U64.pack(1))
     numbers.update_batch(keys, U64.pack(2))
@@ -147,19 +147,19 @@ def test_many_keys_are_written_at_once(numbers: Map) -> None:
 
 
 @pytest.mark.usefixtures("_both_ways")
-def test_keys_beyond_a_maps_room_are_refused(numbers: Map) -> None:
+def test_more_keys_than_the_map_holds_are_refused(numbers: Map) -> None:
     keys = [U32.pack(n) for n in range(numbers.max_entries + 1)]
     with pytest.raises(OSError, match="map numbers is full") as caught:
         numbers.update_batch(keys, U64.pack(1))
     assert caught.value.errno == E2BIG
 
 
-def test_an_array_cannot_lose_entries(loaded: Loaded) -> None:
+def test_entries_of_an_array_cannot_be_deleted(loaded: Loaded) -> None:
     with pytest.raises(OSError, match="deletion from map"):
         loaded.maps["settings"].delete_batch(bytes(4))
 
 
-def test_a_walk_without_batches_tells_the_same(
+def test_a_walk_without_batches_yields_the_same(
     numbers: Map, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(300):
@@ -189,16 +189,16 @@ def test_a_per_cpu_value_has_a_part_for_each_cpu(loaded: Loaded) -> None:
     assert hits.lookup_cpus(U32.pack(9)) == []
 
 
-def test_what_is_no_map_is_refused() -> None:
+def test_a_descriptor_of_no_map_is_refused() -> None:
     with open("/dev/null", "rb") as file, pytest.raises(OSError, match="is no map"):
         Map(file.fileno())
 
 
-# --- arrays in place ---
+# --- arrays in memory ---
 
 _MAP_CREATE = 0
 ENTRIES, VALUE_BYTES = 700, 12
-"""Neither fills pages, nor is a value a multiple of eight bytes."""
+"""The entries fill no whole pages, and a value is no multiple of eight bytes."""
 
 
 def array(flags: int) -> int:
@@ -210,8 +210,8 @@ def array(flags: int) -> int:
 
 
 @pytest.fixture
-def in_place() -> Iterator[Map]:
-    # Before Linux 5.11 maps count against it; later it may be as low as it likes.
+def mapped() -> Iterator[Map]:
+    # Before Linux 5.11 maps count against it.
     before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     infinite = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     with suppress(ValueError):
@@ -224,29 +224,25 @@ def in_place() -> Iterator[Map]:
 
 
 @pytest.fixture
-def by_calls(in_place: Map, monkeypatch: pytest.MonkeyPatch) -> Iterator[Map]:
-    """The same map, of which this object does not know that it could be mapped."""
+def by_calls(mapped: Map, monkeypatch: pytest.MonkeyPatch) -> Iterator[Map]:
+    """The same map in an object that does not map it into memory."""
     monkeypatch.setattr(maps, "MMAPABLE", 0)
-    with Map(os.dup(in_place.fd)) as table:
+    with Map(os.dup(mapped.fd)) as table:
         yield table
 
 
-def test_in_place_is_what_the_kernel_has(in_place: Map, by_calls: Map) -> None:
+def test_a_mapped_array_has_the_values_of_the_kernel(mapped: Map, by_calls: Map) -> None:
     for index in (0, 1, 341, 342, ENTRIES - 1):
         key = U32.pack(index)
-        in_place.update(key, bytes([1 + index % 250]) * VALUE_BYTES)
-        assert (
-            by_calls.lookup(key) == in_place.lookup(key) == bytes([1 + index % 250]) * VALUE_BYTES
-        )
+        mapped.update(key, bytes([1 + index % 250]) * VALUE_BYTES)
+        assert by_calls.lookup(key) == mapped.lookup(key) == bytes([1 + index % 250]) * VALUE_BYTES
         by_calls.update(key, bytes([2 + index % 250]) * VALUE_BYTES)
-        assert (
-            in_place.lookup(key) == by_calls.lookup(key) == bytes([2 + index % 250]) * VALUE_BYTES
-        )
-    assert dict(in_place.items()) == dict(by_calls.items())
+        assert mapped.lookup(key) == by_calls.lookup(key) == bytes([2 + index % 250]) * VALUE_BYTES
+    assert dict(mapped.items()) == dict(by_calls.items())
 
 
-def test_in_place_has_the_same_bounds(in_place: Map, by_calls: Map) -> None:
-    for table in (in_place, by_calls):
+def test_a_mapped_array_has_the_same_bounds(mapped: Map, by_calls: Map) -> None:
+    for table in (mapped, by_calls):
         beyond = U32.pack(ENTRIES)
         assert table.lookup(beyond) is None
         with pytest.raises(OSError, match="update of map") as caught:

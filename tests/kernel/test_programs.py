@@ -20,7 +20,7 @@ def test_a_test_run_sets_the_context_and_returns_the_verdict(loaded: Loaded) -> 
     numbers = loaded.maps["numbers"]
     seen = [numbers.lookup(U32.pack(key)) for key in range(3)]
     assert seen == [U64.pack(123_456_789_012_345), U64.pack(3), U64.pack(1_400)]
-    assert run.verdict == 7  # what the program returns under the replay clock
+    assert run.verdict == 7  # the program returns it under the replay clock
 
 
 def test_a_negative_verdict_is_negative(loaded: Loaded) -> None:
@@ -34,12 +34,12 @@ def test_the_frame_is_what_the_program_sees(loaded: Loaded) -> None:
     loaded.programs["submit"].test_run(frame, tstamp=2)
     _, second = (sample for _, sample in loaded.rings.drain())
     assert second[:8] == U64.pack(2)
-    # The test run takes the frame's EtherType off and on again, the bytes stay.
+    # The test run removes the EtherType and restores it, so the bytes are the same.
     assert second[8 : 8 + len(frame)] == frame
 
 
 @pytest.mark.parametrize("length", [0, 13, FRAME_BYTES + 1])
-def test_a_frame_that_no_test_run_takes_is_an_error(loaded: Loaded, length: int) -> None:
+def test_a_frame_too_long_or_short_for_a_test_run_is_an_error(loaded: Loaded, length: int) -> None:
     with pytest.raises(OSError, match=f"{length} bytes") as caught:
         loaded.programs["context"].test_run(bytes(length))
     assert caught.value.errno == EINVAL

@@ -19,7 +19,7 @@ SIZE = 1 << 16
 
 
 class Writer:
-    """A ring in a file, written as the kernel would write it."""
+    """A ring in a file, written as the kernel writes it."""
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("ring")
@@ -54,7 +54,7 @@ def lost(count: int) -> bytes:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Writer, Rings]]:
-    monkeypatch.setattr("select.epoll", _NoEpoll)  # which takes no files
+    monkeypatch.setattr("select.epoll", _NoEpoll)  # which accepts no files
     writer = Writer()
     with Rings([writer.fd], SIZE, [5]) as rings:
         yield writer, rings
@@ -98,7 +98,7 @@ def test_losses_are_counted_by_cpu(written: tuple[Writer, Rings]) -> None:
     assert rings.lost == {5: 3 + (1 << 40)}
 
 
-def test_other_records_are_passed_over(written: tuple[Writer, Rings]) -> None:
+def test_other_records_are_skipped(written: tuple[Writer, Rings]) -> None:
     writer, rings = written
     writer.put(pack("=IHHQ", 5, 0, 16, 0))  # PERF_RECORD_THROTTLE
     writer.put(sample(b"abcd"))
@@ -117,7 +117,7 @@ def test_other_records_are_passed_over(written: tuple[Writer, Rings]) -> None:
         pytest.param(pack("=IHHI", 9, 0, 16, 0xFFFF_FFFF) + bytes(4), id="payload of 4 GB"),
     ],
 )
-def test_an_impossible_size_gives_up_the_ring_to_its_head(
+def test_an_impossible_size_skips_the_ring_up_to_its_head(
     written: tuple[Writer, Rings], record: bytes
 ) -> None:
     writer, rings = written
@@ -160,7 +160,7 @@ def test_sizes_are_powers_of_two_within_bounds(wanted: int, cpu_count: int, size
 
 
 @pytest.mark.root
-def test_a_reader_that_pauses_loses_and_counts(loaded: Loaded) -> None:
+def test_samples_lost_while_the_reader_pauses_are_counted(loaded: Loaded) -> None:
     submit, rings = loaded.programs["submit"], loaded.rings
     rings.drain()
     before = sum(rings.lost.values())
@@ -168,7 +168,7 @@ def test_a_reader_that_pauses_loses_and_counts(loaded: Loaded) -> None:
     try:
         verdicts = [submit.test_run(bytes(1_000), tstamp=n).verdict for n in range(1_000)]
         kept = [U64.unpack(data[:8])[0] for _, data in rings.drain()]
-        submit.test_run(bytes(60), tstamp=5_000)  # with which the kernel tells the losses
+        submit.test_run(bytes(60), tstamp=5_000)  # with it the kernel reports the losses
         after = rings.drain()
     finally:
         os.sched_setaffinity(0, set(rings.cpus))

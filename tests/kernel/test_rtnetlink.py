@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 from struct import pack
 
@@ -7,19 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.kernel import rtnetlink
-from deckwire.kernel.rtnetlink import Interface, attributes, messages, parse_interface
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    return pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+from deckwire.kernel import netlink, rtnetlink
+from deckwire.kernel.netlink import MalformedError, attribute
+from deckwire.kernel.rtnetlink import Interface, parse_interface
 
 
 def link(ifindex: int, *parts: bytes, family: int = 0, flags: int = 1) -> bytes:
     return pack("=BxHiII", family, 1, ifindex, flags, 0) + b"".join(parts)
 
 
-def test_a_macvlan_is_told_with_its_parent_and_mode() -> None:
+def test_a_macvlan_has_its_parent_and_mode() -> None:
     data = attribute(2, attribute(1, pack("=I", rtnetlink.MACVLAN_MODE_VEPA)))
     payload = link(
         7,
@@ -36,7 +34,7 @@ def test_a_plain_interface_has_neither() -> None:
     assert parse_interface(payload) == Interface(2, "eth0", "", 1, 1, None, None, None)
 
 
-def test_another_kinds_data_is_not_a_macvlan_mode() -> None:
+def test_data_of_another_kind_is_no_macvlan_mode() -> None:
     data = attribute(2, attribute(1, pack("=I", 2)))
     payload = link(7, attribute(18, attribute(1, b"vlan\0") + data))
     interface = parse_interface(payload)
@@ -47,36 +45,37 @@ def test_another_kinds_data_is_not_a_macvlan_mode() -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        pytest.param(b"", id="empty"),
-        pytest.param(link(7)[:-1], id="short header"),
         pytest.param(link(0), id="no index"),
         pytest.param(link(-3), id="negative index"),
         pytest.param(link(7, family=socket.AF_BRIDGE), id="bridge port"),
     ],
 )
-def test_what_tells_of_no_interface_is_none(payload: bytes) -> None:
+def test_a_message_about_no_interface_is_none(payload: bytes) -> None:
     assert parse_interface(payload) is None
 
 
-def test_impossible_lengths_end_the_walk() -> None:
-    good = attribute(3, b"eth0\0")
-    assert attributes(good + pack("=HH", 3, 1), 0) == {3: b"eth0\0"}
-    assert attributes(good + pack("=HH", 400, 1) + bytes(8), 0) == {3: b"eth0\0"}
-    message = pack("=IHHII", 16, 16, 0, 9, 0)
-    assert list(messages(message + pack("=IHHII", 15, 16, 0, 0, 0))) == [(16, 9, b"")]
-    assert list(messages(message + pack("=IHHII", 17, 16, 0, 0, 0))) == [(16, 9, b"")]
-
-
-def test_attributes_are_bounded() -> None:
-    payload = b"".join(attribute(n, b"") for n in range(1, 1_000))
-    assert len(attributes(payload, 0)) == rtnetlink.NETLINK_ATTRIBUTES
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(link(7)[:-1], id="short header"),
+        pytest.param(link(7, attribute(5, b"\2\0\0")), id="short parent"),
+        pytest.param(link(7, attribute(18, b"\0\1\0")), id="short nest"),
+        pytest.param(link(7, pack("=HH", 12, 3) + b"eth0"), id="name beyond the message"),
+    ],
+)
+def test_an_impossible_length_is_malformed(payload: bytes) -> None:
+    with pytest.raises(MalformedError):
+        parse_interface(payload)
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_harm_the_parser(datagram: bytes) -> None:
-    for _, _, payload in messages(datagram):
-        parse_interface(payload)
-    parse_interface(link(1) + datagram)
+def test_random_bytes_are_parsed_or_malformed(datagram: bytes) -> None:
+    with contextlib.suppress(MalformedError):
+        for _, _, payload in netlink.messages(datagram):
+            parse_interface(payload)
+    with contextlib.suppress(MalformedError):
+        parse_interface(link(1) + datagram)
 
 
 def test_the_loopback_is_listed_without_privileges() -> None:
@@ -84,3 +83,8 @@ def test_the_loopback_is_listed_without_privileges() -> None:
         found = {entry.name: entry for entry in rtnetlink.list_interfaces(channel)}
     assert found["lo"].ifindex == 1
     assert found["lo"].flags & rtnetlink.IFF_LOOPBACK
+
+
+def test_an_interface_without_a_qdisc_has_no_filters() -> None:
+    with rtnetlink.open_socket() as channel:
+        assert rtnetlink.has_filters(channel, 1) is False

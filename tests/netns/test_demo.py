@@ -1,4 +1,4 @@
-"""The demo from end to end, as its users run it, and interrupted at any time."""
+"""The demo from end to end as users run it, and interrupted at several moments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def leftovers(pid: int) -> list[str]:
-    """What the demo of this process id has on disk and among the processes."""
+    """The files and processes of the demo with this process id."""
     stem = f"dwlab-{pid}-"
     found = [str(path) for path in (*NAMESPACES.glob(f"{stem}*"), *RUN.glob(f"{stem}*"))]
     for entry in Path("/proc").iterdir():
@@ -81,8 +81,8 @@ def test_the_demo_shows_everything_in_plain_text(demo: subprocess.Popen[str]) ->
     assert re.search(r"^<134>1 20\S+ web-01 sniffer - tls_client_hello \[decnet@", stdout, re.M)
     assert "  Lateral movement noticed: web-01 -> files-01." in stdout
     assert "Lost: 0." in stdout
-    assert "expected" not in stdout
-    assert stdout.endswith("All was seen that should be; the lab is removed.\n")
+    assert "all expected events" not in stdout
+    assert stdout.endswith("Everything expected was seen; the lab is removed.\n")
     assert stdout.isascii()
     assert "\x1b" not in stdout
     assert not [line for line in stdout.splitlines() if line != line.rstrip()]
@@ -110,7 +110,7 @@ def test_nothing_is_left_after_a_signal(
     assert not leftovers(demo.pid)
 
 
-def test_what_a_killed_demo_leaves_the_next_one_removes(demo: subprocess.Popen[str]) -> None:
+def test_the_next_demo_removes_what_a_killed_one_left(demo: subprocess.Popen[str]) -> None:
     read_until(demo, "ready")
     demo.kill()
     demo.wait()
@@ -124,7 +124,7 @@ def test_what_a_killed_demo_leaves_the_next_one_removes(demo: subprocess.Popen[s
     assert not leftovers(again.pid)
 
 
-def test_a_reader_that_goes_away_ends_it_cleanly(demo: subprocess.Popen[str]) -> None:
+def test_a_closed_pipe_ends_the_demo_cleanly(demo: subprocess.Popen[str]) -> None:
     read_until(demo, "ready")
     assert demo.stdout is not None
     demo.stdout.close()
@@ -134,7 +134,7 @@ def test_a_reader_that_goes_away_ends_it_cleanly(demo: subprocess.Popen[str]) ->
     assert not leftovers(demo.pid)
 
 
-def test_a_narrow_terminal_gets_colours_and_no_broken_lines() -> None:
+def test_a_narrow_terminal_gets_colours_and_whole_lines() -> None:
     columns = 44
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -163,7 +163,7 @@ def test_a_narrow_terminal_gets_colours_and_no_broken_lines() -> None:
     assert any(line.startswith(("    ja4 t13d", "    t13d")) for line in lines)
 
 
-def test_without_root_it_says_so_in_one_line() -> None:
+def test_without_root_there_is_one_line() -> None:
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--clear-groups", *DEMO],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Signals while the agent starts: at every stage they do what they do later."""
+"""Signals while the agent starts have the same effect as later, at every stage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LATER = "later0"
 
 @contextmanager
 def blocked(number: signal.Signals) -> Iterator[None]:
-    """A process that is started here has the signal blocked, as by the unit's ``env``."""
+    """Start processes with the signal blocked, as the systemd unit does with ``env``."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield
@@ -35,7 +35,7 @@ def blocked(number: signal.Signals) -> Iterator[None]:
 
 
 class Starting:
-    """`deckwire run` from its first moment on, in a process group of its own."""
+    """`deckwire run` from its first moment on, in a separate process group."""
 
     def __init__(
         self, lab: Lab, folder: Path, *options: str, program: tuple[str, ...] = PROGRAM
@@ -51,9 +51,9 @@ class Starting:
                 stderr=stderr,
             )
         self.met: set[int] = set()
-        """Its child processes, as far as somebody looked."""
+        """Its child processes seen so far."""
 
-    def said(self) -> str:
+    def messages_text(self) -> str:
         return self.messages.read_text()
 
     def children(self) -> set[int]:
@@ -63,12 +63,12 @@ class Starting:
         return self.met
 
     def handles(self) -> bool:
-        """Whether it has set its handlers."""
+        """Whether it has set its signal handlers."""
         _, _, rest = Path(f"/proc/{self.process.pid}/status").read_text().partition("SigCgt:\t")
         return bool(rest) and bool(int(rest.split()[0], 16) >> (signal.SIGTERM - 1) & 1)
 
     def compiles(self) -> bool:
-        """Whether its loader has the compiler."""
+        """Whether its loader has loaded the compiler."""
         for pid in self.children():
             with suppress(FileNotFoundError, ProcessLookupError):
                 if "libbcc.so" in Path(f"/proc/{pid}/maps").read_text():
@@ -79,14 +79,16 @@ class Starting:
         shown = filters(self.lab).values()
         return tcx(self.lab.host) != NOTHING or any("deckwire" in text for text in shown)
 
-    def hit(self, number: signal.Signals) -> None:
-        """The whole group, as ^C and `systemctl kill` do: the loader too."""
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal the whole group with the loader, as ^C and `systemctl kill` do."""
         self.children()
         os.killpg(self.process.pid, number)
 
     def assert_clean_end(self) -> None:
-        assert self.process.wait(60) == 0, self.said()
-        assert not [line for line in self.said().splitlines() if not line.startswith("deckwire: ")]
+        assert self.process.wait(60) == 0, self.messages_text()
+        assert not [
+            line for line in self.messages_text().splitlines() if not line.startswith("deckwire: ")
+        ]
         assert not self.attached()
         wait_until(
             lambda: not [pid for pid in self.met if Path(f"/proc/{pid}").exists()],
@@ -102,69 +104,69 @@ STAGES: dict[str, Callable[[Starting], object]] = {
 }
 
 
-def test_a_hangup_from_the_first_moment_on_is_a_reload_later(lab: Lab, tmp_path: Path) -> None:
+def test_sighup_during_the_start_is_a_reload_after_it(lab: Lab, tmp_path: Path) -> None:
     agent = Starting(lab, tmp_path, "-i", PARENT)
 
     def ready() -> bool:
-        agent.hit(signal.SIGHUP)
-        return "ready" in agent.said() or agent.process.poll() is not None
+        agent.signal_group(signal.SIGHUP)
+        return "ready" in agent.messages_text() or agent.process.poll() is not None
 
     wait_until(ready, "it is ready", 60)
-    assert agent.process.poll() is None, agent.said()
-    wait_until(lambda: "deckies read again" in agent.said(), "it has reloaded")
+    assert agent.process.poll() is None, agent.messages_text()
+    wait_until(lambda: "deckies read again" in agent.messages_text(), "it has reloaded")
     assert len(agent.met) == 1
-    agent.hit(signal.SIGTERM)
+    agent.signal_group(signal.SIGTERM)
     agent.assert_clean_end()
 
 
-def test_one_hangup_as_soon_as_it_is_handled_is_enough(lab: Lab, tmp_path: Path) -> None:
+def test_one_sighup_after_the_handlers_are_set_is_enough(lab: Lab, tmp_path: Path) -> None:
     agent = Starting(lab, tmp_path, "-i", PARENT)
     wait_until(agent.handles, "the handlers are set")
-    agent.hit(signal.SIGHUP)
-    wait_until(lambda: "deckies read again" in agent.said(), "it has reloaded", 60)
-    assert agent.said().index("ready") < agent.said().index("deckies read again")
-    agent.hit(signal.SIGTERM)
+    agent.signal_group(signal.SIGHUP)
+    wait_until(lambda: "deckies read again" in agent.messages_text(), "it has reloaded", 60)
+    assert agent.messages_text().index("ready") < agent.messages_text().index("deckies read again")
+    agent.signal_group(signal.SIGTERM)
     agent.assert_clean_end()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_end_at_each_stage_leaves_nothing(
+def test_a_signal_to_end_leaves_nothing_at_each_stage(
     lab: Lab, tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
     agent = Starting(lab, tmp_path, "-i", PARENT)
     wait_until(lambda: STAGES[stage](agent), stage, 60)
-    agent.hit(number)
+    agent.signal_group(number)
     agent.assert_clean_end()
 
 
 @pytest.mark.parametrize("stage", ["compiler", "attached"])
-def test_filters_are_deleted_again(lab: Lab, tmp_path: Path, stage: str) -> None:
-    """They would outlive the loader: it is not to be ended while it attaches."""
+def test_filters_are_removed_after_a_signal(lab: Lab, tmp_path: Path, stage: str) -> None:
+    """Filters outlive the loader, so a signal must not end it while it attaches."""
     agent = Starting(lab, tmp_path, "-i", PARENT, program=with_request({"attach": "clsact"}))
     wait_until(lambda: STAGES[stage](agent), stage, 60)
-    agent.hit(signal.SIGTERM)
-    agent.hit(signal.SIGHUP)
+    agent.signal_group(signal.SIGTERM)
+    agent.signal_group(signal.SIGHUP)
     agent.assert_clean_end()
 
 
-def test_waiting_for_an_interface_takes_signals(lab: Lab, tmp_path: Path) -> None:
+def test_signals_work_while_the_agent_waits_for_an_interface(lab: Lab, tmp_path: Path) -> None:
     agent = Starting(lab, tmp_path, "-i", LATER, "--wait-interface")
-    wait_until(lambda: f"waiting: no interface {LATER}" in agent.said(), "it waits", 60)
-    agent.hit(signal.SIGHUP)
-    wait_until(lambda: "deckies read again" in agent.said(), "it has reloaded")
-    assert "ready" not in agent.said()
-    agent.hit(signal.SIGINT)
+    wait_until(lambda: f"waiting: no interface {LATER}" in agent.messages_text(), "it waits", 60)
+    agent.signal_group(signal.SIGHUP)
+    wait_until(lambda: "deckies read again" in agent.messages_text(), "it has reloaded")
+    assert "ready" not in agent.messages_text()
+    agent.signal_group(signal.SIGINT)
     agent.assert_clean_end()
 
 
 @pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
-def test_a_hung_loader_does_not_keep_it_from_ending(lab: Lab, tmp_path: Path) -> None:
-    patience = "from deckwire import signals; signals.ENDING_SECONDS = 0.5\n"
+def test_the_agent_ends_although_its_loader_hangs(lab: Lab, tmp_path: Path) -> None:
+    patience = "from deckwire.kernel import signals; signals.ENDING_SECONDS = 0.5\n"
     program = (sys.executable, "-P", "-c", f"{patience}from deckwire.entry import main; main()")
     agent = Starting(lab, tmp_path, "-i", PARENT, program=program)
     wait_until(agent.compiles, "the loader has the compiler", 60)
     (loader,) = agent.children()
     os.kill(loader, signal.SIGSTOP)
-    agent.hit(signal.SIGTERM)
+    agent.signal_group(signal.SIGTERM)
     agent.assert_clean_end()

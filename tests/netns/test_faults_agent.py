@@ -1,4 +1,4 @@
-"""The agent's own surroundings: memory it may lock, the wall clock, its process."""
+"""Faults in the agent's environment: locked memory, wall clock, exceptions, permissions."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ time.time_ns = lambda: real() + int(offset.read_text())
 from deckwire.cli import main
 main()
 """
-"""The agent under a wall clock that a file moves: the machine's own belongs to everybody."""
+"""The agent with a wall clock that a file shifts, so that the machine's clock stays unchanged."""
 
 MISTAKEN = """
 import sys
 from pathlib import Path
 from deckwire import cli, clock, deckies
 from deckwire.runtime import agent
-from deckwire.pipeline import pipeline
-from deckwire.tables import tables
+from deckwire.pipeline import reporting, sweeping
+from deckwire.tcp.flow import ends
+from deckwire.tables import flows
 from deckwire.runtime.losses import LossReport
 from deckwire.output.sinks.fanout import Fanout
 from deckwire.tables.suppression import Suppression
@@ -48,46 +49,46 @@ bad_ports = Path(sys.argv.pop(1))
 def fail(*arguments, **named):
     raise ZeroDivisionError("made by the test")
 
-def fail_behind(function):
+def fail_after(function):
     def failing(*arguments, **named):
         function(*arguments, **named)
         fail()
     return failing
 
-record = pipeline.flow_record
+record = sweeping.flow_record
 def flow_record(value):
-    ends = pipeline.ends(tables.OpenFlow(b"", value, stray=False).key, 1)
-    if str(ends.client_port) in bad_ports.read_text().split():
+    key = flows.OpenFlow(b"", value, midstream=False).key
+    if str(ends(key, 1).client_port) in bad_ports.read_text().split():
         fail()
     return record(value)
 
 def begin(self):
     clock.KernelClock.measure = fail
-    tables.Tables.recount_sources = fail  # a sweep's last step
+    flows.FlowTables.recount_sources = fail  # a sweep's last step
     Suppression.over = fail  # of what is due
     LossReport.due = fail
     deckies.DeckiesFile.changed = fail
     Fanout.reopen = fail
     agent.Agent._watch_interfaces = fail
-    pipeline.Pipeline._syn = fail
-    agent.detach = fail_behind(agent.detach)
-    pipeline.flow_record = flow_record
+    reporting.Reporter.syn = fail
+    agent.detach = fail_after(agent.detach)
+    sweeping.flow_record = flow_record
     announce(self)
 announce, agent.Agent._announce = agent.Agent._announce, begin
 cli.main()
 """
-"""The agent with a mistake in each of its steps, and in the ends of connections from some ports."""
+"""The agent with an exception in each of its steps, and at the end of connections of some ports."""
 
 
 @pytest.fixture
 def web(lab: Lab) -> Node:
-    """A decky with a page."""
+    """A decky with a web page."""
     http_server(lab, lab.deckies[0])
     return lab.deckies[0]
 
 
-def test_memory_that_may_not_be_locked_is_one_clear_line(lab: Lab) -> None:
-    """As a service runs without LimitMEMLOCK, CAP_IPC_LOCK and CAP_SYS_RESOURCE."""
+def test_a_limit_of_locked_memory_is_reported_in_one_line(lab: Lab) -> None:
+    """A service without LimitMEMLOCK, CAP_IPC_LOCK and CAP_SYS_RESOURCE runs like this."""
     dropped = "-ipc_lock,-sys_resource"
     argv = [
         *("prlimit", "--memlock=0:0"),
@@ -103,26 +104,28 @@ def test_memory_that_may_not_be_locked_is_one_clear_line(lab: Lab) -> None:
     assert tcx(lab.host) == {"ingress": [], "egress": []}
 
 
-def test_a_stepped_clock_moves_times_but_no_interval(lab: Lab, web: Node, tmp_path: Path) -> None:
-    """An hour forth, then two back: events tell the clock of their time."""
+def test_a_clock_step_changes_timestamps_but_no_interval(
+    lab: Lab, web: Node, tmp_path: Path
+) -> None:
+    """The clock steps one hour forward, then two back. Each event has the time of its clock."""
     offset = tmp_path / "offset"
     step_to(offset, 0)
     program = [sys.executable, "-P", "-c", STEPPED, str(offset)]
-    # The kernel's windows last as long as they do by its own clock: here everything is told.
+    # Suppression windows follow the kernel's clock, so this test turns them off.
     agent = AgentProcess(lab, program=program, options=["--dedup-ttl", "0"])
     with lab.client.connect(web.v4, 80) as across:
         across_port = across.getsockname()[1]
         first = agent.expect("tcp_handshake", src_port=across_port)
 
         step_to(offset, HOUR_NS)
-        forth = told_near(lab, web, agent, time_ns(first) + HOUR_NS)
+        forth = visit_near(lab, web, agent, time_ns(first) + HOUR_NS)
         step_to(offset, -HOUR_NS)
-        back = told_near(lab, web, agent, time_ns(first) - HOUR_NS)
+        back = visit_near(lab, web, agent, time_ns(first) - HOUR_NS)
         across.sendall(b"GET / HTTP/1.0\r\n\r\n")
         while across.recv(4_096):
             pass
     flow = agent.expect("tcp_flow_timing", src_port=across_port)
-    # It lasted as long as the test until here, whatever the clock said meanwhile.
+    # The duration is that of the test so far. The steps of the clock do not count.
     assert 0 < flow["fields"]["duration_s"] < 60
     assert flow["fields"]["max_iat_ms"] < 60_000
     assert abs(time_ns(flow) - time_ns(back)) < 60 * SECOND_NS
@@ -131,8 +134,8 @@ def test_a_stepped_clock_moves_times_but_no_interval(lab: Lab, web: Node, tmp_pa
     assert_nothing_lost(agent)
 
 
-def test_no_mistake_of_ours_ends_the_capture(lab: Lab, web: Node, tmp_path: Path) -> None:
-    """Each is counted by where it happened and reported once; at the end too, and all is left."""
+def test_no_exception_ends_the_capture(lab: Lab, web: Node, tmp_path: Path) -> None:
+    """Each exception is counted by its step and reported once, also during shutdown."""
     bad = tmp_path / "ports"
     bad.write_text("")
     program = [sys.executable, "-P", "-c", MISTAKEN, str(bad)]
@@ -140,9 +143,11 @@ def test_no_mistake_of_ours_ends_the_capture(lab: Lab, web: Node, tmp_path: Path
     steps = ("sweep", "due", "interfaces", "stats", "reload")
 
     def reported(where: str) -> list[str]:
-        return [line for line in agent.messages if f"please report it: {where}: Zero" in line]
+        return [line for line in agent.messages if f" {where}: Zero" in line]
 
-    agent.wait(lambda: all(reported(f"failures_{step}") for step in steps), "all of them", 20)
+    agent.wait(
+        lambda: all(reported(f"failures_{step}") for step in steps), "every step has failed", 20
+    )
     agent.process.send_signal(signal.SIGHUP)
     agent.wait(lambda: any("deckies read again" in line for line in agent.messages), "reloaded")
     _, port, _, _ = fetch_plain(lab.client, web.v4)
@@ -158,13 +163,13 @@ def test_no_mistake_of_ours_ends_the_capture(lab: Lab, web: Node, tmp_path: Path
             one.sendall(b"GET / HTTP/1.0\r\n")
             agent.expect("tcp_handshake", src_port=name)
         bad.write_text(str(ports[1]))
-        # Detaching said that it failed, so that is the status, but nothing stays attached.
+        # Detaching reports a failure, so the status is 1. But nothing stays attached.
         assert agent.stop() == 1
     assert tcx(lab.host) == {"ingress": [], "egress": []}
-    told = {
+    ended = {
         event["fields"]["src_port"] for event in agent.find("tcp_flow_timing", close="shutdown")
     }
-    assert told == {ports[0], ports[2]}
+    assert ended == {ports[0], ports[2]}
     sums = final_sums(agent)
     assert all(sums[f"failures_{step}"] > 0 for step in steps)
     assert sums["failures_sweep"] > 0
@@ -180,8 +185,8 @@ def step_to(offset: Path, nanoseconds: int) -> None:
     fresh.replace(offset)
 
 
-def told_near(lab: Lab, web: Node, agent: AgentProcess, expected_ns: int) -> JsonEvent:
-    """A handshake told with about this time: the agent looks at the clock now and then."""
+def visit_near(lab: Lab, web: Node, agent: AgentProcess, expected_ns: int) -> JsonEvent:
+    """Connect until a handshake has about this time: the agent reads the clock in intervals."""
     found: list[JsonEvent] = []
 
     def visited() -> bool:
@@ -194,12 +199,12 @@ def told_near(lab: Lab, web: Node, agent: AgentProcess, expected_ns: int) -> Jso
         found.extend(near)
         return bool(found)
 
-    wait_until(visited, "a handshake is told by the new clock", 20)
+    wait_until(visited, "a handshake has the time of the new clock", 20)
     return found[0]
 
 
-def test_namespaces_that_cannot_be_searched_are_one_clear_line(lab: Lab, web: Node) -> None:
-    """As a service without CAP_SYS_PTRACE meets containers whose namespace has no name."""
+def test_namespaces_that_cannot_be_searched_are_reported_in_one_line(lab: Lab, web: Node) -> None:
+    """A service without CAP_SYS_PTRACE cannot open the namespaces of some containers."""
     nameless = lab.popen(
         None,
         ["unshare", "--net", "sh", "-c", "echo; exec sleep 600"],
@@ -210,20 +215,20 @@ def test_namespaces_that_cannot_be_searched_are_one_clear_line(lab: Lab, web: No
     nameless.stdout.readline()
     ptrace = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all"]
     agent = AgentProcess(lab, program=[*ptrace, *PROGRAM])
-    told = [line for line in agent.messages if "network namespaces were searched" in line]
-    assert len(told) == 1
+    found = [line for line in agent.messages if "network namespaces were searched" in line]
+    assert len(found) == 1
     assert re.fullmatch(
         r"deckwire: not all network namespaces were searched for macvlans "
         r"\(\d+ could not be opened, the first: /proc/\d+/ns/net: Permission denied\): "
         r"VEPA mode or an ipvlan there goes unnoticed; grant CAP_SYS_ADMIN and CAP_SYS_PTRACE .*",
-        told[0],
+        found[0],
     )
     fetch_plain(lab.client, web.v4)
     agent.expect("tcp_handshake", dst_ip=web.v4)
     assert agent.stop() == 0
     assert_nothing_lost(agent)
     nameless.kill()
-    # With it there is nothing to be said.
+    # With the capability there is no message.
     agent = AgentProcess(lab)
     assert not [line for line in agent.messages if "network namespaces were searched" in line]
     assert agent.stop() == 0

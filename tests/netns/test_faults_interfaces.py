@@ -1,4 +1,4 @@
-"""What happens to interfaces under a running agent: it goes on, or takes up again by itself."""
+"""Interfaces that change while the agent runs: it goes on, or attaches again by itself."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def ip(lab: Lab, node: Node, *words: str) -> str:
     return done.stdout
 
 
-def lead_aside(lab: Lab, decky: Node, *, index: int = 2_000) -> None:
-    """A veth from the host to a decky that the test may do with as it likes."""
+def add_side_veth(lab: Lab, decky: Node, *, index: int = 2_000) -> None:
+    """Add a veth from the host to a decky that the test may change freely."""
     ip(lab, lab.host, "link", "add", SIDE, "index", str(index), "type", "veth",
        "peer", "name", SIDE_PEER, "netns", decky.netns)  # fmt: skip
     ip(lab, lab.host, "address", "add", f"{HOST_ADDRESS}/24", "dev", SIDE)
@@ -51,36 +51,36 @@ def wait_up(lab: Lab, node: Node, interface: str) -> None:
 
 @pytest.fixture
 def web(lab: Lab) -> Node:
-    """A decky with a page."""
+    """A decky with a web page."""
     http_server(lab, lab.deckies[0])
     return lab.deckies[0]
 
 
 def watch_side(lab: Lab, web: Node) -> AgentProcess:
-    lead_aside(lab, web)
+    add_side_veth(lab, web)
     return AgentProcess(lab, SIDE, [*EVERYTHING, "--decky", f"{DECKY_ADDRESS}={web.name}"])
 
 
 def visit(lab: Lab, agent: AgentProcess, node: Node, address: str) -> None:
-    """A connection that the agent must tell."""
+    """Make a connection and wait for its events."""
     _, port, _, _ = fetch_plain(node, address)
     agent.expect("tcp_flow_timing", src_port=port, dst_ip=address, close="fin")
 
 
-def said(agent: AgentProcess, pattern: str) -> int:
+def reported(agent: AgentProcess, pattern: str) -> int:
     return sum(bool(re.fullmatch(f"deckwire: {pattern}", line)) for line in agent.messages)
 
 
-def wait_said(agent: AgentProcess, pattern: str, times: int = 1) -> None:
-    agent.wait(lambda: said(agent, pattern) >= times, f"the agent says {pattern!r}", 30)
+def wait_reported(agent: AgentProcess, pattern: str, times: int = 1) -> None:
+    agent.wait(lambda: reported(agent, pattern) >= times, f"the agent reports {pattern!r}", 30)
 
 
 GONE = f"{SIDE} is gone; it is attached again when it comes back"
 BACK = rf"ready: {SIDE} attached again \(\S+\)"
 
 
-def test_an_interface_that_stays_is_watched_on(lab: Lab, web: Node) -> None:
-    """Down and up, with another MTU, under another name: nothing is attached anew."""
+def test_an_interface_that_changes_stays_watched(lab: Lab, web: Node) -> None:
+    """Down and up, another MTU, another name: the programs stay attached."""
     agent = watch_side(lab, web)
     visit(lab, agent, lab.host, DECKY_ADDRESS)
     before = tcx(lab.host, SIDE)
@@ -98,19 +98,19 @@ def test_an_interface_that_stays_is_watched_on(lab: Lab, web: Node) -> None:
     assert len(agent.messages) == 1
 
 
-def test_a_recreated_interface_is_taken_up_again(lab: Lab, web: Node) -> None:
-    """With another index each time, as a container runtime removes and makes it."""
+def test_a_recreated_interface_is_attached_again(lab: Lab, web: Node) -> None:
+    """The interface has another index each time, as after a container runtime recreates it."""
     agent = watch_side(lab, web)
     visit(lab, agent, lab.host, DECKY_ADDRESS)
     ip(lab, lab.host, "link", "del", SIDE)
-    wait_said(agent, GONE)
-    lead_aside(lab, web, index=2_001)
-    wait_said(agent, BACK)
+    wait_reported(agent, GONE)
+    add_side_veth(lab, web, index=2_001)
+    wait_reported(agent, BACK)
     visit(lab, agent, lab.host, DECKY_ADDRESS)
-    # And gone and back before the agent looks: it hears of both at once.
+    # Remove and add it before the agent looks: the agent reads both messages at once.
     ip(lab, lab.host, "link", "del", SIDE)
-    lead_aside(lab, web, index=2_002)
-    wait_said(agent, BACK, 2)
+    add_side_veth(lab, web, index=2_002)
+    wait_reported(agent, BACK, 2)
     visit(lab, agent, lab.host, DECKY_ADDRESS)
     assert agent.stop() == 0
     assert_nothing_lost(agent)
@@ -118,69 +118,67 @@ def test_a_recreated_interface_is_taken_up_again(lab: Lab, web: Node) -> None:
     assert tcx(lab.host, SIDE) == {"ingress": [], "egress": []}
 
 
-def test_one_that_is_not_there_yet_is_waited_for(lab: Lab, web: Node) -> None:
-    """The other one is watched meanwhile. It is said once."""
+def test_the_agent_waits_for_a_missing_interface(lab: Lab, web: Node) -> None:
+    """The other interface is watched meanwhile. The message about waiting comes once."""
     options = ["-i", SIDE, "--wait-interface", *EVERYTHING]
     agent = AgentProcess(lab, PARENT, [*options, "--decky", f"{DECKY_ADDRESS}={web.name}"])
     absent = f"waiting: no interface {SIDE} in this network namespace .*"
-    assert said(agent, absent) == 1
+    assert reported(agent, absent) == 1
     visit(lab, agent, lab.client, web.v4)
-    lead_aside(lab, web)
-    wait_said(agent, rf"ready: {SIDE} attached \(\S+\)")
+    add_side_veth(lab, web)
+    wait_reported(agent, rf"ready: {SIDE} attached \(\S+\)")
     visit(lab, agent, lab.host, DECKY_ADDRESS)
-    # From here on it is one like any other.
+    # From here on it is handled like any other interface.
     ip(lab, lab.host, "link", "del", SIDE)
-    wait_said(agent, GONE)
-    lead_aside(lab, web, index=2_001)
-    wait_said(agent, BACK)
+    wait_reported(agent, GONE)
+    add_side_veth(lab, web, index=2_001)
+    wait_reported(agent, BACK)
     visit(lab, agent, lab.host, DECKY_ADDRESS)
     assert agent.stop() == 0
     assert_nothing_lost(agent)
-    assert said(agent, absent) == 1
+    assert reported(agent, absent) == 1
     assert tcx(lab.host, SIDE) == {"ingress": [], "egress": []}
 
 
-def test_a_macvlan_that_comes_later_stands_for_a_parent_that_is_watched(
-    lab: Lab, web: Node
-) -> None:
+def test_a_macvlan_that_appears_later_uses_its_watched_parent(lab: Lab, web: Node) -> None:
     agent = AgentProcess(lab, PARENT, ["-i", "host1", "--wait-interface", *EVERYTHING])
     before = tcx(lab.host)
     ip(lab, lab.host, "link", "add", "host1", "link", PARENT, "type", "macvlan")
-    wait_said(agent, "ready: host1 is there; its parent is watched already")
+    wait_reported(agent, "ready: host1 is there; its parent is watched already")
     assert tcx(lab.host) == before
     visit(lab, agent, lab.client, web.v4)
     assert agent.stop() == 0
     assert_nothing_lost(agent)
 
 
-def test_one_that_comes_but_cannot_be_watched_is_said_once(lab: Lab, web: Node) -> None:
+def test_an_interface_that_cannot_be_watched_is_reported_once(lab: Lab, web: Node) -> None:
     agent = AgentProcess(lab, PARENT, ["-i", "dummy9", "--wait-interface", *EVERYTHING])
     watcher = AgentProcess(lab, SIDE_PEER, ["--wait-interface"], ready="waiting")
-    lead_aside(lab, web)
+    add_side_veth(lab, web)
     ip(lab, web, "link", "set", SIDE_PEER, "netns", lab.host.netns)
-    wait_said(watcher, rf"ready: {SIDE_PEER} attached \(\S+\)")
+    wait_reported(watcher, rf"ready: {SIDE_PEER} attached \(\S+\)")
     ip(lab, lab.host, "link", "set", SIDE_PEER, "down")
     ip(lab, lab.host, "link", "set", SIDE_PEER, "name", "dummy9")
     refusal = r"dummy9 is there, but: dummy9 is already watched by process .*; trying again"
-    wait_said(agent, refusal)
+    wait_reported(agent, refusal)
     visit(lab, agent, lab.client, web.v4)
     assert watcher.stop() == 0
-    wait_said(agent, r"ready: dummy9 attached \(\S+\)")
-    assert said(agent, refusal) == 1
+    wait_reported(agent, r"ready: dummy9 attached \(\S+\)")
+    assert reported(agent, refusal) == 1
     assert agent.stop() == 0
     assert_nothing_lost(agent)
 
 
-def test_an_interface_that_moves_to_another_namespace_is_gone(lab: Lab, web: Node) -> None:
-    """It is another's there. Back again it is watched again."""
+def test_an_interface_in_another_namespace_is_not_watched(lab: Lab, web: Node) -> None:
+    """When it comes back, it is watched again."""
     agent = watch_side(lab, web)
     visit(lab, agent, lab.host, DECKY_ADDRESS)
     ip(lab, lab.host, "link", "set", SIDE, "netns", lab.client.netns)
-    wait_said(agent, GONE)
+    wait_reported(agent, GONE)
     nothing: dict[str, list[int]] = {"ingress": [], "egress": []}
     wait_until(lambda: tcx(lab.client, SIDE) == nothing, "the programs left it")
     ip(lab, lab.client, "link", "set", SIDE, "netns", lab.host.netns)
-    wait_said(agent, BACK)
+    wait_reported(agent, BACK)
     ip(lab, lab.host, "address", "add", f"{HOST_ADDRESS}/24", "dev", SIDE)
     ip(lab, lab.host, "link", "set", SIDE, "up")
     wait_up(lab, lab.host, SIDE)
@@ -189,7 +187,7 @@ def test_an_interface_that_moves_to_another_namespace_is_gone(lab: Lab, web: Nod
     assert_nothing_lost(agent)
 
 
-def test_another_mtu_of_the_parent_changes_nothing(lab: Lab, web: Node) -> None:
+def test_another_mtu_of_the_parent_keeps_the_programs(lab: Lab, web: Node) -> None:
     agent = AgentProcess(lab, options=EVERYTHING)
     visit(lab, agent, lab.client, web.v4)
     before = tcx(lab.host)
@@ -202,8 +200,8 @@ def test_another_mtu_of_the_parent_changes_nothing(lab: Lab, web: Node) -> None:
     assert len(agent.messages) == 1
 
 
-def test_a_decky_whose_namespace_goes_takes_only_its_own_along(lab: Lab, web: Node) -> None:
-    """In mid-connection, without a farewell: the connection is told all the same, once."""
+def test_a_deleted_decky_namespace_disturbs_no_other_decky(lab: Lab, web: Node) -> None:
+    """Its open connection ends without FIN or RST. The agent emits its end once."""
     doomed = lab.deckies[1]
     server = openssl_server(lab, doomed, make_certificate(lab.directory, "doomed", key="ec"))
     agent = AgentProcess(lab, options=EVERYTHING)
@@ -211,7 +209,7 @@ def test_a_decky_whose_namespace_goes_takes_only_its_own_along(lab: Lab, web: No
     with context.wrap_socket(lab.client.connect(doomed.v4, 443)) as connection:
         port = connection.getsockname()[1]
         agent.expect("tls_session", dst_ip=doomed.v4)
-        # What the end of a namespace does to its interfaces first.
+        # The end of a namespace deletes its interfaces first.
         ip(lab, doomed, "link", "del", doomed.interface)
         ip(lab, lab.host, "netns", "del", doomed.netns)
         server.kill()
@@ -223,24 +221,24 @@ def test_a_decky_whose_namespace_goes_takes_only_its_own_along(lab: Lab, web: No
     assert (flow["host"], flow["fields"]["close"]) == (doomed.name, "shutdown")
 
 
-def test_lost_messages_about_interfaces_are_made_good(lab: Lab, web: Node) -> None:
-    """More of them than the socket holds, and among those lost that the interface was replaced."""
+def test_the_agent_recovers_from_lost_link_messages(lab: Lab, web: Node) -> None:
+    """The socket overflows, and the lost messages include that the interface was replaced."""
     agent = watch_side(lab, web)
     agent.process.send_signal(signal.SIGSTOP)
     noise = "".join(f"link set {SIDE} mtu {1_000 + n}\n" for n in range(1_000))
     assert lab.run(lab.host, ["ip", "-batch", "-"], input=noise).returncode == 0
     assert overruns(lab) > 0
     ip(lab, lab.host, "link", "del", SIDE)
-    lead_aside(lab, web, index=2_001)
+    add_side_veth(lab, web, index=2_001)
     agent.process.send_signal(signal.SIGCONT)
-    wait_said(agent, BACK)
+    wait_reported(agent, BACK)
     visit(lab, agent, lab.host, DECKY_ADDRESS)
     assert agent.stop() == 0
     assert_nothing_lost(agent)
 
 
 def overruns(lab: Lab) -> int:
-    """Messages that sockets subscribed to interfaces had no room for."""
+    """Messages that were dropped at netlink sockets subscribed to links."""
     table = lab.run(lab.host, ["cat", "/proc/net/netlink"]).stdout.splitlines()[1:]
     rows = [line.split() for line in table]
     return sum(int(row[8]) for row in rows if row[1] == "0" and int(row[3], 16) & 1)

@@ -1,4 +1,4 @@
-"""Rings and tables that run full: what is missing is counted by cause, and not for long."""
+"""Full rings and tables: losses are counted by cause, and the agent recovers."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ pytestmark = pytest.mark.root
 
 SMALLEST_RING = 131_072
 FLOOD = 250
-"""Connections whose samples, 4 KB each, do not fit into the smallest rings of two CPUs."""
+"""Connections whose samples of 4 KB each do not fit into the smallest rings of two CPUs."""
 
 
 @pytest.fixture
 def web(lab: Lab) -> Node:
-    """A decky that serves TLS and a page."""
+    """A decky that serves TLS and a web page."""
     certificate = make_certificate(lab.directory, "www.example.test", names=["a" * 60] * 20)
     openssl_server(lab, lab.deckies[0], certificate)
     http_server(lab, lab.deckies[0])
     return lab.deckies[0]
 
 
-def told_losses(agent: AgentProcess, cause: str) -> int:
+def reported_losses(agent: AgentProcess, cause: str) -> int:
     return sum(event["fields"]["count"] for event in agent.find("capture_loss", cause=cause))
 
 
@@ -50,15 +50,15 @@ def visit(lab: Lab, web: Node, times: int) -> list[Flow]:
     return [fetch(lab.client, web.v4, context=context) for _ in range(times)]
 
 
-def test_a_stopped_agent_knows_what_it_missed_and_goes_on(lab: Lab, web: Node) -> None:
-    """Under load, with rings too small for it; twice, the second time right before the end."""
+def test_a_stopped_agent_counts_its_losses_and_goes_on(lab: Lab, web: Node) -> None:
+    """The agent is stopped under load with small rings, twice. The second time it ends then."""
     agent = agent_with({"ring_bytes": SMALLEST_RING}, lab)
     agent.process.send_signal(signal.SIGSTOP)
     missed = visit(lab, web, FLOOD)
     agent.process.send_signal(signal.SIGCONT)
     agent.expect("capture_loss", cause="samples_lost")
-    # What has ended is told although the sample of its end may be among the lost.
-    agent.wait(lambda: len(agent.find("tcp_flow_timing")) == FLOOD, "all ends are told", 20)
+    # Every end is emitted, although the sample of the end may be lost.
+    agent.wait(lambda: len(agent.find("tcp_flow_timing")) == FLOOD, "all ends are emitted", 20)
 
     after = visit(lab, web, 10)
     agent.expect("tcp_flow_timing", conn_id=conn_id(after[-1]))
@@ -75,15 +75,15 @@ def test_a_stopped_agent_knows_what_it_missed_and_goes_on(lab: Lab, web: Node) -
     assert_conserved(sums)
     assert sums["samples_lost"] > 0
     assert sums["handshakes"] == len(missed) + len(after)
-    assert told_losses(agent, "samples_lost") == sums["samples_lost"]
-    # Nothing twice, and every connection's end once.
+    assert reported_losses(agent, "samples_lost") == sums["samples_lost"]
+    # No event is emitted twice, and the end of each connection once.
     for flow in (*missed, *after):
         of_connection = counted(agent, conn_id=conn_id(flow))
         assert max(of_connection.values()) == 1
         assert of_connection["tcp_flow_timing"] == 1
 
 
-def test_a_full_table_of_connections_pushes_out_the_greedy_alone(lab: Lab, web: Node) -> None:
+def test_a_full_table_of_connections_evicts_the_greedy_source_only(lab: Lab, web: Node) -> None:
     honest, greedy = lab.client.ipv4[:2]
     agent = agent_with({"table_sizes": {"MAX_FLOWS": 16}}, lab)
     with ExitStack() as held:
@@ -96,23 +96,23 @@ def test_a_full_table_of_connections_pushes_out_the_greedy_alone(lab: Lab, web: 
             finish(connection)
         agent.wait(
             lambda: len(agent.find("tcp_flow_timing", src_ip=honest, close="fin")) == 4,
-            "the honest client's connections are told",
+            "the honest client's connections are emitted",
         )
     agent.stop()
     sums = final_sums(agent)
     assert_conserved(sums)
-    assert sums["flow_insert_failed"] == told_losses(agent, "flow_insert_failed") > 0
+    assert sums["flow_insert_failed"] == reported_losses(agent, "flow_insert_failed") > 0
     evicted = agent.find("tcp_flow_timing", close="evicted")
     assert len(evicted) == sums["flows_evicted"]
     assert {event["fields"]["src_ip"] for event in evicted} == {greedy}
-    # And those for whom there was no place are met as connections without a beginning.
+    # Connections that found no room in the table are mid-stream, and end once too.
     flows = [event["fields"] for event in agent.find("tcp_flow_timing")]
     ends = [(flow["src_ip"], flow["src_port"]) for flow in flows]
     assert len(ends) == len(set(ends))
 
 
 def hold(held: ExitStack, lab: Lab, web: Node, source: str) -> socket.socket:
-    """An open connection that has said something."""
+    """Open a connection and send some data."""
     connection = held.enter_context(lab.client.connect(web.v4, 80, source))
     connection.sendall(b"GET / HTTP/1.0\r\n")
     return connection
@@ -125,18 +125,18 @@ def finish(connection: socket.socket) -> None:
     connection.close()
 
 
-def test_attempts_beyond_their_table_are_counted(lab: Lab, web: Node) -> None:
-    """Half-open attempts push each other out, never a connection."""
+def test_evicted_half_open_connections_are_counted(lab: Lab, web: Node) -> None:
+    """Half-open entries evict each other, never a connection."""
     agent = agent_with({"table_sizes": {"MAX_HALF_OPEN": 64}}, lab)
     with lab.client.connect(web.v4, 80) as open_before, ExitStack() as pending:
         before_port = open_before.getsockname()[1]
         open_before.sendall(b"GET / HTTP/1.0\r\n")
         for number in range(1_000):
             with lab.client.inside():
-                attempt = pending.enter_context(socket.socket())
-            attempt.setblocking(False)
-            # Refused, and so it stays half open in the agent's eyes.
-            attempt.connect_ex((lab.deckies[1].v4, 10_000 + number))
+                client = pending.enter_context(socket.socket())
+            client.setblocking(False)
+            # The decky refuses it, so it stays half-open in the table.
+            client.connect_ex((lab.deckies[1].v4, 10_000 + number))
         finish(open_before)
         _, port, _, _ = fetch_plain(lab.client, web.v4)
     agent.stop()

@@ -1,7 +1,8 @@
-"""Outputs that fail: the others go on, nothing blocks, and what is lost is counted."""
+"""A failing output blocks neither the agent nor other outputs, and its losses are counted."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -23,15 +24,15 @@ pytestmark = pytest.mark.root
 
 CONNECTIONS = 40
 LINES = 3 * CONNECTIONS
-"""SYN, handshake and end of each."""
+"""Three events of each connection: SYN, handshake and end."""
 FILL = "filler"
 PAGE = 4_096
-"""What tmpfs gives at once."""
+"""The allocation unit of tmpfs."""
 
 
 @pytest.fixture
 def web(lab: Lab) -> Node:
-    """A decky with a page."""
+    """A decky with a web page."""
     http_server(lab, lab.deckies[0])
     return lab.deckies[0]
 
@@ -41,15 +42,15 @@ def visit(lab: Lab, web: Node) -> None:
         fetch_plain(lab.client, web.v4)
 
 
-def wait_told(path: Path, event: str, times: int) -> None:
-    def told() -> bool:
+def wait_emitted(path: Path, event: str, times: int) -> None:
+    def emitted() -> bool:
         return path.read_bytes().count(f" - {event} [".encode()) >= times
 
-    wait_until(told, f"{times} {event} in {path.name}")
+    wait_until(emitted, f"{times} {event} in {path.name}")
 
 
 def lost_at_outputs(agent: SyslogAgent) -> dict[str, int]:
-    """What it says at the end, by cause."""
+    """The lost lines by cause, as the agent reports them at its end."""
     found = re.findall(r"lost at the outputs: (\d+) lines, (\S+)", agent.messages.read_text())
     return {cause: int(lines) for lines, cause in found}
 
@@ -57,7 +58,7 @@ def lost_at_outputs(agent: SyslogAgent) -> dict[str, int]:
 def test_a_disk_that_was_full_gets_every_line_whole(lab: Lab, web: Node, tmp_path: Path) -> None:
     disk = lab.directory / "disk"
     disk.mkdir()
-    # A file system of the agent's own: nobody else sees it.
+    # The file system is mounted in a separate mount namespace for the agent.
     mounting = f'mount -t tmpfs -o size=64k none {disk} && exec {shlex.join(PROGRAM)} "$@"'
     agent = SyslogAgent(
         lab,
@@ -68,12 +69,12 @@ def test_a_disk_that_was_full_gets_every_line_whole(lab: Lab, web: Node, tmp_pat
     inside = Path(f"/proc/{agent.process.pid}/root{disk}")
     fill(inside / FILL, but=PAGE)
     visit(lab, web)
-    # The one page that was left holds the first half of some line, and nobody waits for the rest.
-    wait_told(agent.printed, "tcp_flow_timing", CONNECTIONS)
+    # The one free page ends in the middle of a line.
+    wait_emitted(agent.printed, "tcp_flow_timing", CONNECTIONS)
     wait_until(lambda: (inside / "log").stat().st_size == PAGE, "the disk is full")
     assert (inside / "log").read_bytes() == agent.printed.read_bytes()[:PAGE]
     (inside / FILL).unlink()
-    wait_told(inside / "log", "tcp_flow_timing", CONNECTIONS)
+    wait_emitted(inside / "log", "tcp_flow_timing", CONNECTIONS)
     kept = (inside / "log").read_bytes()
     agent.stop()
     assert kept.splitlines() == lines_of(agent.printed)[:LINES]
@@ -81,21 +82,21 @@ def test_a_disk_that_was_full_gets_every_line_whole(lab: Lab, web: Node, tmp_pat
 
 
 def fill(path: Path, but: int) -> None:
-    """All of the disk but so many bytes."""
+    """Fill the disk except for `but` bytes."""
     with path.open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(bytes(PAGE))
         except OSError:
-            file.truncate(file.emit() - but)
+            file.truncate(os.fstat(file.fileno()).st_size - but)
 
 
-def test_a_disk_that_stays_full_is_told_at_the_end(lab: Lab, web: Node, tmp_path: Path) -> None:
+def test_a_disk_that_stays_full_is_reported_at_the_end(lab: Lab, web: Node, tmp_path: Path) -> None:
     agent = SyslogAgent(
         lab, tmp_path, *EVERYTHING, "--output", "file:/dev/full", "--output", "stdout"
     )
     visit(lab, web)
-    wait_told(agent.printed, "tcp_flow_timing", CONNECTIONS)
+    wait_emitted(agent.printed, "tcp_flow_timing", CONNECTIONS)
     agent.stop()
     lines = lines_of(agent.printed)
     assert lost_at_outputs(agent) == {"file_unsent": len(lines)}
@@ -103,10 +104,10 @@ def test_a_disk_that_stays_full_is_told_at_the_end(lab: Lab, web: Node, tmp_path
 
 
 class Receiver:
-    """A TCP listener on the client whose network holds next to nothing under way."""
+    """A TCP listener on the client, in a namespace with very small TCP buffers."""
 
     def __init__(self, lab: Lab) -> None:
-        # Of the client's namespace alone; the agent that sends runs there too.
+        # The setting changes only the client's namespace. The agent that sends runs there too.
         done = lab.run(lab.client, ["sysctl", "-qw", "net.ipv4.tcp_wmem=4096 4096 4096"])
         assert done.returncode == 0, done.stderr
         with lab.client.inside():
@@ -130,14 +131,14 @@ def start_sending(lab: Lab, folder: Path, receiver: Receiver) -> SyslogAgent:
     return SyslogAgent(lab, folder, *EVERYTHING, *outputs, program=receiver.program)
 
 
-def test_a_slow_receiver_holds_nobody_up_and_gets_every_line(
+def test_a_slow_receiver_delays_no_other_output_and_gets_every_line(
     lab: Lab, web: Node, tmp_path: Path
 ) -> None:
     with Receiver(lab) as receiver:
         agent = start_sending(lab, tmp_path, receiver)
         visit(lab, web)
-        # Not one byte was read, and all is told elsewhere.
-        wait_told(agent.printed, "tcp_flow_timing", CONNECTIONS)
+        # The other output has every event before one byte is read here.
+        wait_emitted(agent.printed, "tcp_flow_timing", CONNECTIONS)
         connection, _ = receiver.listener.accept()
         with connection:
             received = b""
@@ -152,7 +153,7 @@ def test_a_slow_receiver_holds_nobody_up_and_gets_every_line(
 
 
 def frames(stream: bytes) -> list[bytes]:
-    """Octet counting, RFC 6587, 3.4.1."""
+    """The frames of a stream with octet counting (RFC 6587, 3.4.1)."""
     found = []
     while stream:
         length, _, rest = stream.partition(b" ")
@@ -161,10 +162,10 @@ def frames(stream: bytes) -> list[bytes]:
     return found
 
 
-def test_a_receiver_that_reads_nothing_does_not_keep_the_agent_from_ending(
+def test_the_agent_ends_although_a_receiver_reads_nothing(
     lab: Lab, web: Node, tmp_path: Path
 ) -> None:
-    """What is still queued then is told: received and lost are all there was."""
+    """Queued lines are reported as lost: received and lost lines add up to all lines."""
     with Receiver(lab) as receiver:
         agent = start_sending(lab, tmp_path, receiver)
         visit(lab, web)
@@ -182,7 +183,7 @@ def test_a_receiver_that_reads_nothing_does_not_keep_the_agent_from_ending(
     assert len(whole) + lost == len(lines) == LINES + 1
 
 
-def test_a_closed_standard_output_ends_nothing_but_itself(
+def test_a_closed_standard_output_stops_no_other_output(
     lab: Lab, web: Node, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -202,7 +203,7 @@ def test_a_closed_standard_output_ends_nothing_but_itself(
     assert process.stdout.readline()
     process.stdout.close()
     visit(lab, web)
-    wait_told(log, "tcp_flow_timing", CONNECTIONS + 1)
+    wait_emitted(log, "tcp_flow_timing", CONNECTIONS + 1)
     process.send_signal(signal.SIGTERM)
     _, messages = process.communicate(timeout=20)
     assert process.returncode == 0
@@ -210,14 +211,14 @@ def test_a_closed_standard_output_ends_nothing_but_itself(
     assert lines.count(b" - tcp_flow_timing [") == CONNECTIONS + 1
     lost = re.search(rb"lost at the outputs: (\d+) lines, stdout_closed", messages)
     assert lost is not None, messages
-    told = sum(
+    reported = sum(
         int(count)
         for count in re.findall(
             rb' - capture_loss \[\S+ cause="output_stdout_closed" count="(\d+)"', lines
         )
     )
-    # The reports of the loss and the sums at the end are lost there too.
-    assert 0 < told <= int(lost[1])
+    # The closed output also loses the events about the loss and the final sums.
+    assert 0 < reported <= int(lost[1])
 
 
 def test_an_output_that_cannot_be_opened_refuses_the_start(lab: Lab) -> None:

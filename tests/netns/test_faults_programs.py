@@ -1,4 +1,4 @@
-"""Other people's programs on the same interface: they see every frame, in their order, and stay."""
+"""Foreign programs on the same interface see every frame, keep their order and stay attached."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def bystanders() -> Iterator[list[Bystander]]:
 
 @pytest.fixture
 def web(lab: Lab) -> Node:
-    """A decky with a page."""
+    """A decky with a web page."""
     http_server(lab, lab.deckies[0])
     return lab.deckies[0]
 
@@ -38,25 +38,25 @@ def visit(lab: Lab, web: Node) -> None:
 
 
 @pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
-@pytest.mark.parametrize("way", ["auto", "clsact"])
-def test_tcx_programs_before_and_behind_ours(
-    lab: Lab, web: Node, bystanders: list[Bystander], way: str
+@pytest.mark.parametrize("attach", ["auto", "clsact"])
+def test_tcx_programs_before_and_after_ours(
+    lab: Lab, web: Node, bystanders: list[Bystander], attach: str
 ) -> None:
     first, early, last = bystanders
     early.link(lab.host, "ingress", first=True)
-    agent = agent_with({"attach": way}, lab)
+    agent = agent_with({"attach": attach}, lab)
     first.link(lab.host, "ingress", first=True)
     last.link(lab.host, "ingress", first=False)
     order = tcx(lab.host)["ingress"]
     ours = [program for program in order if program not in {one.id for one in bystanders}]
-    if way == "auto":
+    if attach == "auto":
         assert order == [first.id, *ours, early.id, last.id]
-    assert len(ours) == (1 if way == "auto" else 0)
+    assert len(ours) == (1 if attach == "auto" else 0)
     visit(lab, web)
     assert agent.stop() == 0
     sums = assert_nothing_lost(agent)
     assert sums["handshakes"] == CONNECTIONS
-    # All see the same frames: one was there before the agent, the others came after it.
+    # All see the same frames. The early one was attached first, so it may have seen more.
     assert first.seen <= early.seen
     assert first.seen == last.seen >= CONNECTIONS * 4
     assert tcx(lab.host)["ingress"] == [first.id, early.id, last.id]
@@ -66,33 +66,33 @@ def test_tcx_programs_before_and_behind_ours(
 
 
 @pytest.mark.parametrize(
-    "way",
+    "attach",
     [
         pytest.param("auto", marks=pytest.mark.skipif(not HAS_TCX, reason="no TCX here")),
         "clsact",
     ],
 )
-def test_clsact_filters_before_and_behind_ours(
-    lab: Lab, web: Node, bystanders: list[Bystander], way: str
+def test_clsact_filters_before_and_after_ours(
+    lab: Lab, web: Node, bystanders: list[Bystander], attach: str
 ) -> None:
-    """Of a higher priority than ours, of the same with another handle, and of a lower one."""
-    before, beside, behind = bystanders
+    """One filter has a higher priority than ours, one the same, one a lower priority."""
+    before, same, after = bystanders
     before.filter(lab.host, 1, 1)
-    beside.filter(lab.host, 49_152, 1)
-    agent = agent_with({"attach": way}, lab)
-    behind.filter(lab.host, 60_000, 1)
+    same.filter(lab.host, 49_152, 1)
+    agent = agent_with({"attach": attach}, lab)
+    after.filter(lab.host, 60_000, 1)
     visit(lab, web)
     during = filters(lab)["ingress"]
     assert during.count("bystander") == 3
-    assert during.count("deckwire_ingress") == (1 if way == "clsact" else 0)
+    assert during.count("deckwire_ingress") == (1 if attach == "clsact" else 0)
     assert agent.stop() == 0
     sums = assert_nothing_lost(agent)
     assert sums["handshakes"] == CONNECTIONS
-    assert before.seen == beside.seen >= behind.seen >= CONNECTIONS * 4
+    assert before.seen == same.seen >= after.seen >= CONNECTIONS * 4
     left = filters(lab)
     assert left["ingress"].count("bystander") == 3
     assert "deckwire" not in left["ingress"] + left["egress"]
     qdiscs = lab.run(lab.host, ["tc", "qdisc", "show", "dev", PARENT]).stdout
     assert qdiscs.count("clsact") == 1
     visit(lab, web)
-    assert before.seen == beside.seen >= CONNECTIONS * 8
+    assert before.seen == same.seen >= CONNECTIONS * 8

@@ -1,4 +1,4 @@
-"""The lab carries traffic every way, does as told, and leaves nothing behind however it ends."""
+"""The lab carries traffic in all directions and leaves nothing, however it ends."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ with Lab() as lab:
 
 
 def links() -> str:
-    """The machine's own interfaces, without what changes by itself."""
+    """The interfaces of the machine, without counters."""
     return subprocess.run(["ip", "-o", "link"], check=True, capture_output=True, text=True).stdout
 
 
 def leftovers(stem: str) -> list[str]:
-    """What the lab of this stem has on disk and among the processes."""
+    """The files and processes of the lab with this stem."""
     found = [str(path) for path in (*NAMESPACES.glob(f"{stem}*"), *RUN.glob(f"{stem}*"))]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -59,7 +59,7 @@ def stem_of(name: str) -> str:
 
 
 def listen(lab: Lab, node: Node, port: int = 7) -> None:
-    """Echoes one line and says who asked."""
+    """Start a server that replies with the client's address and the line that it received."""
 
     def talk(connection: socket.socket) -> None:
         line = connection.recv(64)
@@ -119,7 +119,7 @@ def test_nothing_is_left_and_nothing_else_changed() -> None:
         stem = stem_of(lab.host.netns)
         listen(lab, lab.deckies[0])
         connection = lab.client.connect(lab.deckies[0].v4, 7)
-        # A shell whose child stays behind, and a process that does not care for SIGTERM.
+        # Start a shell whose child outlives it, and a process that ignores SIGTERM.
         lab.run(lab.client, ["sh", "-c", "sleep 600 >/dev/null 2>&1 &"])
         deaf = lab.popen(
             lab.client, ["sh", "-c", "trap '' TERM; echo; read x < /dev/zero"], stdout=-1
@@ -152,7 +152,7 @@ def test_nothing_is_left_when_it_cannot_be_built() -> None:
     assert not leftovers(stem_of(lab.host.netns))
 
 
-def test_labs_stand_beside_each_other() -> None:
+def test_two_labs_do_not_disturb_each_other() -> None:
     with Lab(deckies=["a"]) as first, Lab(deckies=["a", "b"]) as second:
         listen(first, first.deckies[0])
         listen(second, second.deckies[1])
@@ -167,7 +167,7 @@ Holder = Callable[[], tuple[subprocess.Popen[str], str]]
 
 @pytest.fixture
 def holder() -> Iterator[Holder]:
-    """Starts processes that hold a lab until their input ends: the process and the stem."""
+    """A function that starts a process with a lab. Returns the process and the lab's stem."""
     started: list[subprocess.Popen[str]] = []
 
     def start() -> tuple[subprocess.Popen[str], str]:
@@ -209,7 +209,7 @@ def test_nothing_is_left_after_a_signal(
     assert not leftovers(stem)
 
 
-def test_a_killed_lab_is_stale_and_a_living_one_is_not(holder: Holder) -> None:
+def test_a_killed_lab_is_stale_and_a_running_one_is_not(holder: Holder) -> None:
     killed, killed_stem = holder()
     living, living_stem = holder()
     standing = leftovers(living_stem)
@@ -222,10 +222,10 @@ def test_a_killed_lab_is_stale_and_a_living_one_is_not(holder: Holder) -> None:
     assert living.poll() is None
 
 
-def test_a_reused_process_id_is_not_its_former_owner(holder: Holder) -> None:
+def test_a_lab_of_an_earlier_process_with_the_same_id_is_stale(holder: Holder) -> None:
     _, stem = holder()
     prefix, pid, start, number = stem.split("-")
-    # As if this very process had got the id of a killed one that had started earlier.
+    # Act as if an earlier process with the same id had been killed.
     other = f"{prefix}-{pid}-{int(start) - 1}-{number}"
     directory = RUN / other
     directory.mkdir()
@@ -234,7 +234,7 @@ def test_a_reused_process_id_is_not_its_former_owner(holder: Holder) -> None:
     assert leftovers(stem)
 
 
-def test_what_only_resembles_a_lab_is_left_alone() -> None:
+def test_a_directory_that_only_resembles_a_lab_is_left_alone() -> None:
     resembling = RUN / "dwlab-notes"
     resembling.mkdir()
     try:
@@ -245,7 +245,7 @@ def test_what_only_resembles_a_lab_is_left_alone() -> None:
 
 
 def frame_lengths(lab: Lab, sender: Node, receiver: Node) -> list[int]:
-    """The lengths of the frames that 200 KB make, as the MACVLAN parent sees them."""
+    """The lengths of the frames that carry 200 KB, as the MACVLAN parent sees them."""
     received = threading.Event()
 
     def talk(connection: socket.socket) -> None:
@@ -255,7 +255,7 @@ def frame_lengths(lab: Lab, sender: Node, receiver: Node) -> list[int]:
 
     serve(lab, receiver, 9, talk)
     with lab.host.inside():
-        # ETH_P_ALL: frames that arrive at the parent and frames that leave by it.
+        # ETH_P_ALL: frames that arrive at the parent and frames that leave it.
         tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     with tap, sender.connect(receiver.v4, 9) as connection:
         tap.bind(("parent0", 3))
@@ -284,7 +284,7 @@ def test_offloads_make_super_packets_and_without_them_there_are_none(lateral: bo
         assert max(frame_lengths(lab, sender, lab.deckies[0])) == 1_414
 
 
-def test_the_mode_of_the_macvlans_is_as_told() -> None:
+def test_the_macvlans_have_the_requested_mode() -> None:
     with Lab(mode="vepa", host_macvlan=True) as lab:
         for node in (lab.host, *lab.deckies):
             shown = lab.run(node, ["ip", "-d", "link", "show", node.interface]).stdout
@@ -311,7 +311,7 @@ def secured(node: Node, address: str, port: int, version: ssl.TLSVersion) -> ssl
     return context.wrap_socket(node.connect(address, port), server_hostname="www.example.test")
 
 
-def test_servers_answer_with_their_own_certificates(lab: Lab) -> None:
+def test_each_server_has_its_own_certificate(lab: Lab) -> None:
     web, mail, files = lab.deckies
     rsa = make_certificate(lab.directory, "www.example.test", names=["example.test"])
     ec = make_certificate(lab.directory, "mail.example.test", key="ec")
@@ -339,7 +339,7 @@ def test_servers_answer_with_their_own_certificates(lab: Lab) -> None:
     assert rsa.key.stat().st_mode & 0o077 == 0
 
 
-def test_without_root_there_is_one_clear_line() -> None:
+def test_without_root_there_is_one_line() -> None:
     program = "from deckwire.lab import Lab\nLab().__enter__()"
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", program],
@@ -348,9 +348,9 @@ def test_without_root_there_is_one_clear_line() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "LabError: network namespaces can be made by root alone" in done.stderr
+    assert "LabError: network namespaces cannot be made: only root can" in done.stderr
 
 
-def test_a_condition_that_does_not_come_is_an_error() -> None:
+def test_a_condition_that_never_holds_is_an_error() -> None:
     with pytest.raises(LabError, match="the moon"):
         wait_until(lambda: False, "the moon", 0.01)

@@ -1,4 +1,4 @@
-"""A browser's post-quantum hello of 1.8 KB: one super-packet or two segments, in either order."""
+"""A post-quantum ClientHello of 1.8 KB in one super-packet or two segments, in either order."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ requests.get(url, impersonate="chrome131", verify=False, timeout=10, proxies={},
 """
 NAME = "www.example.test"
 MSS = 1_448
-"""Of IPv4 with timestamps on an MTU of 1,500."""
+"""MSS of IPv4 with timestamps for an MTU of 1,500."""
 
 
 def browse(lab: Lab, decky: Node, port: int = 443) -> int:
-    """Chrome's hello from the client to the decky; the exit status."""
-    # The name goes into the hello, the address is where the lab has it.
+    """Send Chrome's hello from the client to the decky. Returns the exit status."""
+    # The hello contains the name. The connection goes to the address in the lab.
     at = f"{NAME}:{port}:{decky.v4}"
     argv = [sys.executable, "-c", BROWSE, f"https://{NAME}:{port}/", at]
     return lab.run(lab.client, argv).returncode
 
 
-def assert_told_whole(hello: JsonEvent) -> None:
+def assert_whole(hello: JsonEvent) -> None:
     fields = hello["fields"]
     assert fields["sni"] == NAME
     assert fields["alpn"] == ["h2", "http/1.1"]
@@ -68,13 +68,13 @@ def test_a_post_quantum_hello_is_read_whole(offloads: bool) -> None:
         assert first.payload_len == MSS
         assert first.payload_len + second.payload_len > 1_700
         assert hello["fields"]["quality"] == "reassembled"
-    assert_told_whole(hello)
+    assert_whole(hello)
     assert len(agent.find("tls_session", alpn=["h2", "http/1.1"])) == 1
 
 
 @pytest.fixture(scope="module")
 def chrome_hello() -> bytes:
-    """The first flight of the same browser, as a plain socket receives it."""
+    """The first flight of the same browser, received by a plain socket."""
     received: list[bytes] = []
     with Lab() as lab:
         decky = lab.deckies[0]
@@ -91,7 +91,7 @@ def chrome_hello() -> bytes:
     return received[0]
 
 
-@pytest.mark.parametrize("order", ["in order", "reversed", "reversed and sent again"])
+@pytest.mark.parametrize("order", ["in order", "reversed", "reversed and retransmitted"])
 def test_segments_in_either_order_make_one_hello(lab: Lab, chrome_hello: bytes, order: str) -> None:
     decky = lab.deckies[0]
     openssl_server(lab, decky, make_certificate(lab.directory, NAME, key="ec"))
@@ -99,30 +99,30 @@ def test_segments_in_either_order_make_one_hello(lab: Lab, chrome_hello: bytes, 
     pieces = [(0, chrome_hello[:1_000]), (1_000, chrome_hello[1_000:])]
     if order != "in order":
         pieces.reverse()
-    if order == "reversed and sent again":
+    if order == "reversed and retransmitted":
         pieces += pieces
 
-    def answers(segment: Segment) -> bool:
+    def is_handshake(segment: Segment) -> bool:
         return bool(segment.payload_len) and segment.start[:1] == b"\x16"
 
     with HandMade(lab, decky, 443) as client:
         client.open()
         for offset, piece in pieces:
             client.send(piece, offset=offset)
-        # The decky's own TCP has put the pieces together: it answers with its ServerHello.
-        server_hello = client.receive(answers)
+        # The decky's TCP has reassembled the pieces: it replies with its ServerHello.
+        server_hello = client.receive(is_handshake)
         assert server_hello.ack - 1 - client.first_seq == len(chrome_hello)
         assert server_hello.flags & ACK
     agent.stop()
     sums = assert_nothing_lost(agent)
     assert sums["handshakes"] == 1
     (hello,) = agent.find("tls_client_hello")
-    assert_told_whole(hello)
+    assert_whole(hello)
     assert hello["fields"]["quality"] == "reassembled"
     (session,) = agent.find("tls_session")
     assert session["fields"]["ja4"] == hello["fields"]["ja4"]
     (flow,) = agent.find("tcp_flow_timing")
     assert flow["fields"]["close"] == "rst"
-    # A segment that fills a hole is late, not sent again.
-    assert flow["fields"]["retransmits"] == (2 if order == "reversed and sent again" else 0)
+    # A segment that fills a gap is out of order, not a retransmission.
+    assert flow["fields"]["retransmits"] == (2 if order == "reversed and retransmitted" else 0)
     assert flow["fields"]["bytes_client"] == sum(len(piece) for _, piece in pieces)

@@ -1,4 +1,4 @@
-"""Thousands of handshakes and bulk traffic beside them: nothing is lost, and bulk costs nothing."""
+"""Thousands of handshakes, alone and with bulk traffic: nothing is lost, and bulk costs little."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.root
 
 HANDSHAKES = 2_000
 SAMPLES_A_HANDSHAKE = 12
-"""SYN, handshake, end, and the segments of two clear-text flights."""
+"""Samples of the SYN, the handshake, the end, and the segments of two clear-text flights."""
 RESIDENT_KB = 60_000
 CAPTURE_CPU = 0.2
-"""Of the time that one core had, what the agent may use while only bulk passes."""
+"""The share of one CPU that the agent may use while only bulk passes."""
 
 
 @pytest.fixture
@@ -36,19 +36,19 @@ def web(lab: Lab) -> Node:
 
 
 def shake_hands(lab: Lab, decky: Node, at_least: int) -> int:
-    """Connections by `openssl s_time`, one after the other as fast as it can: their number."""
+    """Make connections with `openssl s_time`, one after the other. Returns their number."""
     made = 0
     while made < at_least:
         argv = ["openssl", "s_time", "-connect", f"{decky.v4}:443", "-new", "-time", "1"]
         done = lab.run(lab.client, argv)
-        told = re.search(r"(\d+) connections in \d+ real seconds", done.stdout)
-        assert told is not None, done.stdout + done.stderr
-        made += int(told[1])
+        found = re.search(r"(\d+) connections in \d+ real seconds", done.stdout)
+        assert found is not None, done.stdout + done.stderr
+        made += int(found[1])
     return made
 
 
 def bulk(lab: Lab, decky: Node) -> subprocess.Popen[str]:
-    """Unpaced iperf3 through the MACVLAN to another decky, until the process is ended."""
+    """Start an unpaced iperf3 transfer to a decky. It runs until the process is ended."""
     server = lab.popen(
         decky, ["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -62,7 +62,7 @@ def bulk(lab: Lab, decky: Node) -> subprocess.Popen[str]:
 
 
 def cpu_ticks(process: subprocess.Popen[str]) -> int:
-    """User and system time of a process."""
+    """User and system time of a process in clock ticks."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
@@ -74,14 +74,14 @@ def received_bytes(decky: Node) -> int:
     return int(line.split(":")[1].split()[0])
 
 
-def assert_every_handshake_told(agent: AgentProcess, decky: Node, connections: int) -> None:
+def assert_every_handshake_reported(agent: AgentProcess, decky: Node, connections: int) -> None:
     sums = assert_nothing_lost(agent)
-    told = counted(agent, dst_ip=decky.v4, dst_port=443)
-    assert told["tcp_handshake"] == sums["handshakes"] - foreign_handshakes(agent, decky)
-    # s_time opens one more when its time is over, which it does not count.
-    assert told["tcp_handshake"] >= connections
+    counts = counted(agent, dst_ip=decky.v4, dst_port=443)
+    assert counts["tcp_handshake"] == sums["handshakes"] - foreign_handshakes(agent, decky)
+    # s_time opens one more connection at the end of its time and does not count it.
+    assert counts["tcp_handshake"] >= connections
     for name in ("tcp_syn_fingerprint", "tls_client_hello", "tls_session", "tcp_flow_timing"):
-        assert told[name] == told["tcp_handshake"], name
+        assert counts[name] == counts["tcp_handshake"], name
 
 
 def foreign_handshakes(agent: AgentProcess, decky: Node) -> int:
@@ -89,7 +89,7 @@ def foreign_handshakes(agent: AgentProcess, decky: Node) -> int:
 
 
 def assert_small(agent: AgentProcess) -> None:
-    """The compiler went with the loader, and what is left is small."""
+    """Assert that the agent is small and that loader and compiler are gone."""
     process = Path(f"/proc/{agent.process.pid}")
     resident = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
     assert resident is not None
@@ -99,18 +99,18 @@ def assert_small(agent: AgentProcess) -> None:
     assert (process / "task" / process.name / "children").read_text() == ""
 
 
-def test_thousands_of_handshakes_are_all_told(lab: Lab, web: Node) -> None:
+def test_thousands_of_handshakes_are_all_reported(lab: Lab, web: Node) -> None:
     agent = AgentProcess(lab, options=EVERYTHING)
     connections = shake_hands(lab, web, HANDSHAKES)
     assert_small(agent)
     agent.stop()
-    assert_every_handshake_told(agent, web, connections)
+    assert_every_handshake_reported(agent, web, connections)
     sums = final_sums(agent)
     assert sums["samples_submitted"] <= SAMPLES_A_HANDSHAKE * connections
 
 
-def test_bulk_beside_handshakes_costs_none_of_them(lab: Lab, web: Node) -> None:
-    """And the agent itself has nothing to do with bulk: its samples are the handshakes'."""
+def test_bulk_traffic_costs_no_handshake(lab: Lab, web: Node) -> None:
+    """Bulk adds nearly no work to the agent: all samples come from the handshakes."""
     other = lab.deckies[1]
     agent = AgentProcess(lab, options=EVERYTHING)
     transfer = bulk(lab, other)
@@ -121,7 +121,7 @@ def test_bulk_beside_handshakes_costs_none_of_them(lab: Lab, web: Node) -> None:
     transfer.terminate()
     output, _ = transfer.communicate()
     agent.stop()
-    assert_every_handshake_told(agent, web, connections)
+    assert_every_handshake_reported(agent, web, connections)
     sums = final_sums(agent)
     assert sums["samples_submitted"] <= SAMPLES_A_HANDSHAKE * (connections + 8)
     flows = agent.find("tcp_flow_timing", dst_ip=other.v4, dst_port=5_201)

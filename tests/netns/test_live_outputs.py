@@ -1,4 +1,4 @@
-"""What an operator receives: five outputs with the same lines, rotation, two formats."""
+"""Outputs as an operator uses them: five at once, rotation of a file, two formats."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ LINE = re.compile(
     r" sniffer - (?P<event>\S+) \[decnet@55555(?P<fields>.*)\]"
 )
 FIELD = re.compile(r' ([a-z0-9_]+)="((?:[^"\\\]]|\\.)*)"')
-OF_TIME = re.compile(r".*(rtt|ja4l|duration|iat).*")
+TIME_FIELD = re.compile(r".*(rtt|ja4l|duration|iat).*")
 
 
 @pytest.fixture
 def web(lab: Lab) -> Node:
-    """A decky that serves TLS and a page."""
+    """A decky that serves TLS and a web page."""
     decky = lab.deckies[0]
     openssl_server(lab, decky, make_certificate(lab.directory, "www.example.test"))
     http_server(lab, decky)
@@ -50,7 +50,7 @@ def web(lab: Lab) -> Node:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Its path leaves room for the name of a socket."""
+    """A folder with a path short enough for the name of a socket in it."""
     with tempfile.TemporaryDirectory(prefix="dw-") as made:
         yield Path(made)
 
@@ -60,7 +60,7 @@ Rsyslogs = Callable[[int], list[Rsyslog]]
 
 @pytest.fixture
 def rsyslogs(folder: Path) -> Iterator[Rsyslogs]:
-    """Starts real rsyslogs, each with a folder of its own."""
+    """A function that starts real rsyslogs, each with its own folder."""
     if RSYSLOGD is None:
         pytest.skip("rsyslogd is not installed; `make setup` installs it")
     with ExitStack() as running:
@@ -108,13 +108,13 @@ def test_five_outputs_in_one_run_get_the_same_lines(
     assert agent.messages.read_text().count("\n") == 1
 
 
-def test_lines_have_the_contract_s_head_and_severity(lab: Lab, web: Node, folder: Path) -> None:
+def test_lines_have_the_contracts_header_and_severity(lab: Lab, web: Node, folder: Path) -> None:
     agent = SyslogAgent(lab, folder)
     fetch(lab.client, web.v4, context=client_context(TLS12))
     agent.stop()
-    told = [LINE.fullmatch(line.decode()) for line in lines_of(agent.printed)]
-    assert None not in told
-    heads = {match["event"]: (match["pri"], match["host"]) for match in told if match}
+    lines = [LINE.fullmatch(line.decode()) for line in lines_of(agent.printed)]
+    assert None not in lines
+    heads = {match["event"]: (match["pri"], match["host"]) for match in lines if match}
     machine = heads.pop("capture_stats")[1]
     assert machine != web.name
     assert heads == {
@@ -127,31 +127,33 @@ def test_lines_have_the_contract_s_head_and_severity(lab: Lab, web: Node, folder
     }
 
 
-def test_a_rotated_file_goes_on_as_a_new_one(lab: Lab, web: Node, folder: Path) -> None:
-    """Renamed, as logrotate does it: then SIGHUP, or nothing."""
+def test_a_rotated_file_is_created_again(lab: Lab, web: Node, folder: Path) -> None:
+    """The file is renamed, as logrotate does, once with SIGHUP after it and once without."""
     log, first, second = folder / "log", folder / "log.1", folder / "log.2"
     agent = SyslogAgent(lab, folder, *EVERYTHING, "--output", f"file:{log}", "--output", "stdout")
     fetch_plain(lab.client, web.v4)
-    wait_until(lambda: count(log, b"tcp_flow_timing") == 1, "the first connection is told")
+    wait_until(lambda: count(log, b"tcp_flow_timing") == 1, "the first connection is emitted")
     log.rename(first)
     agent.process.send_signal(signal.SIGHUP)
-    wait_until(log.exists, "the file is made anew")
+    wait_until(log.exists, "the file is created again")
     fetch_plain(lab.client, web.v4)
-    wait_until(lambda: count(log, b"tcp_flow_timing") == 1, "the second goes to the new one")
+    wait_until(
+        lambda: count(log, b"tcp_flow_timing") == 1, "the second connection is in the new file"
+    )
     log.rename(second)
 
     def goes_on() -> bool:
         fetch_plain(lab.client, web.v4)
         return log.exists()
 
-    wait_until(goes_on, "the file is made anew without being asked for")
+    wait_until(goes_on, "the file is created again without SIGHUP")
     agent.stop()
     assert count(first, b"tcp_flow_timing") == 1
     assert lines_of(first) + lines_of(second) + lines_of(log) == lines_of(agent.printed)
 
 
-def test_json_tells_what_syslog_tells(lab: Lab, web: Node, folder: Path) -> None:
-    """Two agents at both ends of one veth, each with a format: all fields but times are equal."""
+def test_json_has_the_fields_of_syslog(lab: Lab, web: Node, folder: Path) -> None:
+    """Agents at both ends of a veth write one format each. All fields except times are equal."""
     syslog = SyslogAgent(lab, folder, *EVERYTHING)
     json_agent = AgentProcess(lab, CLIENT_INTERFACE, ["--netns", lab.client.netns, *EVERYTHING])
     fetch(lab.client, web.v4, context=client_context(TLS12))
@@ -162,7 +164,7 @@ def test_json_tells_what_syslog_tells(lab: Lab, web: Node, folder: Path) -> None
     lines = [match for match in parsed if match and match["event"] != "capture_stats"]
     events = [event for event in json_agent.events if event["event"] != "capture_stats"]
     assert len(lines) == len(events) == 11
-    # The end of one connection and the beginning of the next may pass both taps in either order.
+    # The end of a connection and the start of the next may come in either order at each end.
     lines.sort(key=lambda line: dict(FIELD.findall(line["fields"]))["conn_id"])
     events.sort(key=lambda event: event["fields"]["conn_id"])
     for line, event in zip(lines, events, strict=True):
@@ -172,7 +174,7 @@ def test_json_tells_what_syslog_tells(lab: Lab, web: Node, folder: Path) -> None
         assert "".join(f' {name}="{value}"' for name, value in fields) == line["fields"]
         assert [name for name, _ in fields] == list(event["fields"])
         for name, value in fields:
-            if not OF_TIME.fullmatch(name):
+            if not TIME_FIELD.fullmatch(name):
                 assert value == as_text(event["fields"][name]), name
 
 

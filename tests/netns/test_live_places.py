@@ -1,4 +1,4 @@
-"""Where the agent can be put, and that it leaves every place as it found it."""
+"""Interfaces and namespaces that the agent can watch. It leaves them as it found them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SETTINGS = (
     *("kernel/perf_event_paranoid", "kernel/perf_event_mlock_kb", "kernel/bpf_stats_enabled"),
     *("kernel/unprivileged_bpf_disabled", "net/core/bpf_jit_enable"),
 )
-"""Of the whole machine."""
+"""Settings of the whole machine, under /proc/sys."""
 
 needs_tcx = pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
-WAYS = pytest.mark.parametrize("way", [pytest.param("tcx", marks=needs_tcx), "clsact"])
+ATTACH = pytest.mark.parametrize("attach", [pytest.param("tcx", marks=needs_tcx), "clsact"])
 
 
-def start(lab: Lab, way: str) -> AgentProcess:
-    return agent_with({"attach": way}, lab)
+def start(lab: Lab, attach: str) -> AgentProcess:
+    return agent_with({"attach": attach}, lab)
 
 
 def state(lab: Lab) -> dict[str, object]:
-    """All that an agent could change in the lab's host namespace and on the machine."""
+    """Everything that an agent could change in the lab's host namespace and on the machine."""
 
     def shown(*argv: str) -> list[str]:
         return lab.run(lab.host, argv).stdout.splitlines()
@@ -49,13 +49,13 @@ def state(lab: Lab) -> dict[str, object]:
         "tcx": tcx(lab.host),
         "sysctls": [line for line in shown("sysctl", "-a", "-e") if line.startswith("net.")],
         "settings": [Path("/proc/sys", name).read_text() for name in SETTINGS],
-        # Those that listen: the kernel shows connections to them that nobody accepted too.
+        # Only listening sockets: the kernel also shows connections that were not accepted.
         "sockets": [
             line
             for line in shown("cat", "/proc/net/unix")
             if "deckwire" in line and line.split()[3] == "00010000"
         ],
-        # Labs of others come and go meanwhile.
+        # Other labs may start and end during the test.
         "namespaces": [
             line.split()[0]
             for line in shown("ip", "netns")
@@ -71,28 +71,28 @@ def changes(before: dict[str, object], after: dict[str, object]) -> list[str]:
 
 @pytest.fixture
 def web(lab: Lab) -> Node:
-    """A decky with a page."""
+    """A decky with a web page."""
     http_server(lab, lab.deckies[0])
     return lab.deckies[0]
 
 
 @pytest.mark.parametrize(
-    ("way", "number"),
+    ("attach", "number"),
     [pytest.param("tcx", signal.SIGTERM, marks=needs_tcx), ("clsact", signal.SIGINT)],
 )
 def test_the_interface_is_left_as_it_was_found(
-    lab: Lab, web: Node, way: str, number: signal.Signals
+    lab: Lab, web: Node, attach: str, number: signal.Signals
 ) -> None:
     before = state(lab)
-    agent = start(lab, way)
+    agent = start(lab, attach)
     during = state(lab)
-    assert set(changes(before, during)) >= ({"tcx"} if way == "tcx" else {"filters", "qdiscs"})
+    assert set(changes(before, during)) >= ({"tcx"} if attach == "tcx" else {"filters", "qdiscs"})
     programs = [program for ids in tcx(lab.host).values() for program in ids]
     fetch_plain(lab.client, web.v4)
     assert agent.stop(number) == 0
     after = state(lab)
-    if way == "clsact":
-        # The qdisc may have become another's meanwhile: it stays, empty.
+    if attach == "clsact":
+        # Another program may use the qdisc by now, so it stays, without filters.
         assert changes(before, after) == ["qdiscs"]
         assert [line for line in after["qdiscs"] if line not in before["qdiscs"]] == [  # type: ignore[attr-defined,operator]
             f"qdisc clsact ffff: dev {PARENT} parent ffff:fff1 "
@@ -102,22 +102,20 @@ def test_the_interface_is_left_as_it_was_found(
     assert not [program for program in programs if is_loaded(program)]
 
 
-@WAYS
-def test_nothing_works_on_after_a_kill_that_the_next_start_does_not_find(
-    lab: Lab, web: Node, way: str
-) -> None:
-    """Links end with their process; filters outlive it until they are replaced."""
+@ATTACH
+def test_a_start_after_a_kill_replaces_what_was_left(lab: Lab, web: Node, attach: str) -> None:
+    """Links end with their process. Filters outlive it until the next start replaces them."""
     before = state(lab)
-    killed = start(lab, way)
+    killed = start(lab, attach)
     killed.stop(signal.SIGKILL)
     left = filters(lab)
     assert tcx(lab.host) == before["tcx"]
     assert [text.count("deckwire_") for text in left.values()] == (
-        [1, 1] if way == "clsact" else [0, 0]
+        [1, 1] if attach == "clsact" else [0, 0]
     )
-    agent = start(lab, way)
+    agent = start(lab, attach)
     assert [text.count("deckwire_") for text in filters(lab).values()] == (
-        [1, 1] if way == "clsact" else [0, 0]
+        [1, 1] if attach == "clsact" else [0, 0]
     )
     fetch_plain(lab.client, web.v4)
     agent.stop()
@@ -129,12 +127,12 @@ def test_nothing_works_on_after_a_kill_that_the_next_start_does_not_find(
     assert set(changes(before, state(lab))) <= {"qdiscs"}
 
 
-def test_a_second_start_says_who_is_there_and_changes_nothing(lab: Lab, web: Node) -> None:
+def test_a_second_start_names_the_first_agent_and_changes_nothing(lab: Lab, web: Node) -> None:
     first = AgentProcess(lab)
     before = state(lab)
     for interface in (PARENT, HOST_INTERFACE):
         status, lines = run_agent(lab, ["-i", interface, "--netns", lab.host.netns])
-        # It may end by itself.
+        # Status 1 means that a later start may succeed.
         assert status == 1
         assert lines == [
             f"deckwire: {PARENT} is already watched by process {first.process.pid} (user id 0):"
@@ -147,16 +145,16 @@ def test_a_second_start_says_who_is_there_and_changes_nothing(lab: Lab, web: Nod
 
 
 def run_agent(lab: Lab, options: Sequence[str], node: Node | None = None) -> tuple[int, list[str]]:
-    """An agent that is expected to refuse: its status and what it says."""
+    """Run an agent that is expected to refuse. Returns its status and messages."""
     argv = [sys.executable, "-P", "-m", "deckwire", "run", *options]
     done = lab.run(node, [*argv, "--deckies", lab.deckies_file()], seconds=60)
     assert done.stdout == ""
     return done.returncode, done.stderr.splitlines()
 
 
-def test_two_agents_watch_beside_each_other(lab: Lab, web: Node) -> None:
-    """On another interface there is nobody to refuse."""
-    side = second_way(lab, web)
+def test_two_agents_watch_different_interfaces(lab: Lab, web: Node) -> None:
+    """An agent refuses only an interface that is already watched."""
+    side = add_side_veth(lab, web)
     first = AgentProcess(lab, options=EVERYTHING)
     second = AgentProcess(lab, "side0", options=[*EVERYTHING, *side.options])
     fetch_plain(lab.client, web.v4)
@@ -168,8 +166,8 @@ def test_two_agents_watch_beside_each_other(lab: Lab, web: Node) -> None:
         assert (handshake["host"], handshake["fields"]["dst_ip"]) == (web.name, address)
 
 
-class SideDoor:
-    """A veth that leads from the host to a decky, past the MACVLAN."""
+class SideVeth:
+    """A veth from the host to a decky that does not use the MACVLAN."""
 
     address = "198.19.0.2"
 
@@ -177,7 +175,7 @@ class SideDoor:
         self.options = ["--decky", f"{self.address}={name}"]
 
 
-def second_way(lab: Lab, decky: Node) -> SideDoor:
+def add_side_veth(lab: Lab, decky: Node) -> SideVeth:
     def ip(node: Node, *words: str) -> None:
         done = lab.run(node, ["ip", *words])
         assert done.returncode == 0, done.stderr
@@ -185,7 +183,7 @@ def second_way(lab: Lab, decky: Node) -> SideDoor:
     ip(lab.host, "link", "add", "side0", "index", "2000", "type", "veth",
        "peer", "name", "side1", "netns", decky.netns)  # fmt: skip
     ip(lab.host, "address", "add", "198.19.0.1/24", "dev", "side0")
-    ip(decky, "address", "add", f"{SideDoor.address}/24", "dev", "side1")
+    ip(decky, "address", "add", f"{SideVeth.address}/24", "dev", "side1")
     ip(decky, "link", "set", "side1", "up")
     ip(lab.host, "link", "set", "side0", "up")
 
@@ -193,11 +191,11 @@ def second_way(lab: Lab, decky: Node) -> SideDoor:
         return "state UP" in lab.run(lab.host, ["ip", "link", "show", "side0"]).stdout
 
     wait_until(is_up, "side0 is up")
-    return SideDoor(decky.name)
+    return SideVeth(decky.name)
 
 
 def test_one_agent_watches_two_interfaces(lab: Lab, web: Node) -> None:
-    side = second_way(lab, web)
+    side = add_side_veth(lab, web)
     agent = AgentProcess(lab, options=["-i", "side0", *EVERYTHING, *side.options])
     assert PARENT in agent.messages[-1]
     assert "side0" in agent.messages[-1]
@@ -205,12 +203,12 @@ def test_one_agent_watches_two_interfaces(lab: Lab, web: Node) -> None:
     fetch_plain(lab.host, side.address)
     agent.stop()
     assert_nothing_lost(agent)
-    told = [event["fields"]["dst_ip"] for event in agent.find("tcp_handshake")]
-    assert told == [web.v4, side.address]
+    servers = [event["fields"]["dst_ip"] for event in agent.find("tcp_handshake")]
+    assert servers == [web.v4, side.address]
     assert tcx(lab.host, "side0") == {"ingress": [], "egress": []}
 
 
-def test_a_macvlan_stands_for_its_parent_and_says_so(lab: Lab, web: Node) -> None:
+def test_for_a_macvlan_its_parent_is_watched(lab: Lab, web: Node) -> None:
     agent = AgentProcess(lab, HOST_INTERFACE, ["-i", PARENT, *EVERYTHING])
     assert f"deckwire: macvlan {HOST_INTERFACE} -> parent {PARENT}" in agent.messages
     assert f" on {PARENT} (" in agent.messages[-1]
@@ -218,12 +216,12 @@ def test_a_macvlan_stands_for_its_parent_and_says_so(lab: Lab, web: Node) -> Non
     fetch_plain(lab.deckies[1], web.v4)
     agent.stop()
     assert_nothing_lost(agent)
-    # Both names mean one place: nothing is seen twice.
+    # Both names mean the same interface, so no event is emitted twice.
     directions = [event["fields"]["direction"] for event in agent.find("tcp_handshake")]
     assert directions == ["inbound", "lateral"]
 
 
-def test_in_the_namespace_itself_no_netns_is_needed(lab: Lab, web: Node) -> None:
+def test_no_netns_option_is_needed_in_the_namespace_itself(lab: Lab, web: Node) -> None:
     process = lab.popen(
         lab.host,
         [
@@ -269,7 +267,7 @@ def test_inside_a_decky_its_own_macvlan_is_watched(lab: Lab, web: Node) -> None:
     ],
     ids=["interface", "waiting", "netns", "loopback"],
 )
-def test_a_place_that_cannot_be_watched_is_one_clear_line(
+def test_an_interface_that_cannot_be_watched_is_reported_in_one_line(
     lab: Lab, options: Callable[[Lab], list[str]], line: str
 ) -> None:
     before = state(lab)
@@ -280,8 +278,8 @@ def test_a_place_that_cannot_be_watched_is_one_clear_line(
     assert changes(before, state(lab)) == []
 
 
-def test_a_namespace_that_may_come_has_another_status(lab: Lab) -> None:
-    """So that a service is started again until it is there."""
+def test_a_missing_namespace_has_status_1_when_waiting(lab: Lab) -> None:
+    """systemd restarts a service after status 1 until the namespace exists."""
     status, lines = run_agent(lab, ["-i", PARENT, "--wait-interface", "--netns", "dwlab-none"])
     assert status == 1
     assert len(lines) == 1

@@ -1,4 +1,4 @@
-"""nmap's connect scans are named; other clients, and a browser, are not."""
+"""nmap's connect scans are recognised. Other clients and a browser are not taken for scans."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SCANS = 4
-"""At most, until one is named: see the test."""
+"""The most scans until one is recognised; the test gives the reason."""
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 CONNECT = """
 import socket, sys
@@ -34,7 +34,7 @@ for port in sys.argv[2:]:
         pass
 """
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER with a time of zero: close() resets."""
+"""SO_LINGER with a time of zero: close() sends a reset."""
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -48,7 +48,7 @@ def greet(connection: socket.socket) -> None:
 
 
 def open_ports(lab: Lab) -> None:
-    """443, 80 and one with a greeting on the first decky, 8080 alone on the second."""
+    """Open 443, 80 and 25 (with a greeting) on the first decky, and 8080 on the second."""
     web, mail, _ = lab.deckies
     tls_server(lab, web, make_certificate(lab.directory, "www.example.test", key="ec"))
     http_server(lab, web)
@@ -57,7 +57,7 @@ def open_ports(lab: Lab) -> None:
 
 
 def named(agent: AgentProcess) -> list[tuple[str, str, int]]:
-    """Event, tool and destination port of all that names a tool."""
+    """Event, tool and destination port of all events that name a tool."""
     return sorted(
         (event["event"], event["fields"]["tool"], event["fields"]["dst_port"])
         for event in agent.events
@@ -76,7 +76,7 @@ def named(agent: AgentProcess) -> list[tuple[str, str, int]]:
         ([], ["-p8080,22,443", "--scan-delay", "300ms"], 1, {8080}, "answered 1; unanswered 2"),
     ],
 )
-def test_a_connect_scan_is_named(
+def test_a_connect_scan_is_recognised(
     lab: Lab,
     user: Sequence[str],
     options: Sequence[str],
@@ -93,33 +93,33 @@ def test_a_connect_scan_is_named(
         found = agent.find("tcp_flow_timing", tool="nmap", dst_ip=address)
         return ports <= {event["fields"]["dst_port"] for event in found}
 
-    # On one CPU: with two at work a veth pair may swap the ACK and the reset behind it, and a busy
-    # machine does that now and then all the same.
+    # Use one CPU, because with two a veth pair may swap the ACK and the reset after it. A busy
+    # machine may still swap them, so the scan is repeated.
     scan = ["taskset", "-c", "0", *user, "nmap", "-n", "-Pn", "-sT", *options, address]
     for _ in range(SCANS):
         done = lab.run(lab.client, scan)
         assert done.returncode == 0, done.stderr
         with suppress(LabError):
-            agent.wait(is_named, "the scan is named", 15)
+            agent.wait(is_named, "the scan is recognised", 15)
             break
     for port in ports:
         where = {"tool": "nmap", "dst_ip": address, "dst_port": port}
-        told = agent.expect("tcp_flow_timing", **where)
-        assert told["host"] == target.name
-        fields = told["fields"]
+        flow = agent.expect("tcp_flow_timing", **where)
+        assert flow["host"] == target.name
+        fields = flow["fields"]
         assert (fields["close"], fields["bytes"]) == ("rst", 0)
         assert fields["tool_evidence"].startswith("connect scan; handshake then reset; no data; ")
         assert evidence in fields["tool_evidence"]
     assert agent.stop() == 0
     assert_nothing_lost(agent)
-    # Its SYNs are its kernel's, and say so.
+    # The kernel makes the SYNs of a connect scan, so they have its fingerprint.
     syns = agent.find("tcp_syn_fingerprint")
     assert {event["fields"]["os_guess"] for event in syns} == {"linux"}
     assert {event for event, _, _ in named(agent)} == {"tcp_flow_timing"}
 
 
-def test_other_clients_are_not(lab: Lab) -> None:
-    """One after another from one address: even together they are no scan."""
+def test_other_clients_are_not_taken_for_scans(lab: Lab) -> None:
+    """They come from one address one after another. Even together they are no scan."""
     open_ports(lab)
     agent = AgentProcess(lab, options=EVERYTHING)
     web = lab.deckies[0].v4
@@ -136,7 +136,7 @@ def test_other_clients_are_not(lab: Lab) -> None:
     for command in commands:
         if shutil.which(command[0]) is not None:
             lab.run(lab.client, command)
-    # Health checks as load balancers make them, of one service and from an address of their own.
+    # Health checks of one service from another address, as load balancers make them.
     for _ in range(5):
         with lab.client.connect(web, 443, lab.client.ipv4[1]) as check:
             check.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -147,14 +147,14 @@ def test_other_clients_are_not(lab: Lab) -> None:
     assert_nothing_lost(agent)
 
 
-def test_a_browser_is_not(lab: Lab, tmp_path: Path) -> None:
+def test_a_browser_is_not_taken_for_a_scan(lab: Lab, tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no browser is installed: {', '.join(BROWSERS)}")
     open_ports(lab)
     agent = AgentProcess(lab, options=EVERYTHING)
     web, mail = lab.deckies[0].v4, lab.deckies[1].v4
-    # Nothing but the deckies can be reached; a plain port and a closed one beside TLS.
+    # Only the deckies can be reached. Visit TLS, a plain port and a closed port.
     for url in ("https://www.example.test/", f"http://{mail}:8080/", f"http://{web}:81/"):
         done = lab.run(
             lab.client,

@@ -1,6 +1,6 @@
-"""Every connection is told once, of the right decky, the right way and at the right time.
+"""Every connection has its events once, with the right decky, direction and times.
 
-tcpdump on the same parent says what passed and when.
+tcpdump on the same parent gives the expected segments and times.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.support.watching import (
 pytestmark = pytest.mark.root
 
 ROUNDS = 19
-"""Of sixteen connections each."""
+"""Rounds of sixteen connections each."""
 
 CLIENT_HELLO, SERVER_HELLO = (
     re.compile(rb"\x16\x03.{3}\x01", re.S),
@@ -46,7 +46,7 @@ CLIENT_HELLO, SERVER_HELLO = (
 
 @dataclass(frozen=True)
 class Made:
-    """A connection that the test made, and what is to be told of it."""
+    """A connection that the test made, and the expected facts in its events."""
 
     flow: Flow
     version: ssl.TLSVersion
@@ -56,7 +56,7 @@ class Made:
 
 @pytest.fixture(params=[True, False], ids=["offloads", "plain"])
 def servers(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A lab in which the client and the deckies serve TLS, with and without offloads."""
+    """A lab where the client and two deckies serve TLS, with and without offloads."""
     with Lab(host_macvlan=True, offloads=request.param) as lab:
         for node in (lab.client, *lab.deckies[:2]):
             certificate = make_certificate(lab.directory, f"{node.name}.example.test", key="ec")
@@ -64,9 +64,9 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield lab
 
 
-def connect_every_way(lab: Lab) -> list[Made]:
+def connect_in_every_direction(lab: Lab) -> list[Made]:
     web, mail, files = lab.deckies
-    ways: list[tuple[Node, Node, str, str]] = [
+    routes: list[tuple[Node, Node, str, str]] = [
         (lab.client, web, web.name, "inbound"),
         (lab.host, mail, mail.name, "inbound"),
         (files, lab.client, files.name, "outbound"),
@@ -76,7 +76,7 @@ def connect_every_way(lab: Lab) -> list[Made]:
     return [
         Made(fetch(here, address, context=context), version, host, direction)
         for _ in range(ROUNDS)
-        for here, there, host, direction in ways
+        for here, there, host, direction in routes
         for address in (there.v4, there.v6)
         for version, context in contexts.items()
     ]
@@ -91,19 +91,19 @@ def by_connection(events: list[JsonEvent]) -> dict[str, dict[str, list[JsonEvent
     return found
 
 
-def test_every_connection_is_told_once_and_as_tcpdump_saw_it(servers: Lab) -> None:
+def test_every_connection_has_its_events_once_as_tcpdump_saw_it(servers: Lab) -> None:
     agent = AgentProcess(servers, options=EVERYTHING)
     with Tap(servers) as tap:
-        made = connect_every_way(servers)
-        # The servers' last segments come after ours.
+        made = connect_in_every_direction(servers)
+        # The last segments of the servers may come later.
         agent.wait(lambda: len(agent.find("tcp_flow_timing")) >= len(made), "all have ended")
     assert agent.stop() == 0
     assert_nothing_lost(agent)
-    told = by_connection(agent.events)
-    assert len(made) == len({one.flow for one in made}) == len(told) == 16 * ROUNDS
+    emitted = by_connection(agent.events)
+    assert len(made) == len({one.flow for one in made}) == len(emitted) == 16 * ROUNDS
     clocks: list[int] = []
     for one in made:
-        events = told[conn_id(one.flow)]
+        events = emitted[conn_id(one.flow)]
         assert {name: len(found) for name, found in events.items()} == {
             "tcp_syn_fingerprint": 1,
             "tcp_handshake": 1,
@@ -125,36 +125,36 @@ def test_every_connection_is_told_once_and_as_tcpdump_saw_it(servers: Lab) -> No
         assert_same_figures(events["tcp_flow_timing"][0], segments)
         clocks += clock_differences(events, segments)
     assert_near(clocks, usual_ns=100_000, worst_ns=1_000_000)
-    assert_same_intervals(told, tap.flows, made)
+    assert_same_intervals(emitted, tap.flows, made)
 
 
 def assert_same_figures(event: JsonEvent, segments: list[Segment]) -> None:
-    """Packets and bytes of both ends."""
+    """Assert that packets and bytes of both ends are those that tcpdump saw."""
     fields = event["fields"]
     sent = [s for s in segments if s.src == fields["src_ip"]]
-    answered = [s for s in segments if s.src != fields["src_ip"]]
+    replies = [s for s in segments if s.src != fields["src_ip"]]
     assert fields["close"] == "fin"
-    for end, frames in (("client", sent), ("server", answered)):
-        told = fields[f"packets_{end}"], fields[f"bytes_{end}"]
+    for end, frames in (("client", sent), ("server", replies)):
+        reported = fields[f"packets_{end}"], fields[f"bytes_{end}"]
         passed = sum(s.packets() for s in frames), sum(s.payload_len for s in frames)
-        if told != passed:
+        if reported != passed:
             shown = " ".join(f"{s.sport}:{s.flags:#x}:{s.payload_len}" for s in segments)
-            pytest.fail(f"{end}: {told} told, {passed} passed: {shown}")
+            pytest.fail(f"{end}: {reported} reported, {passed} passed: {shown}")
     assert fields["packets"] == fields["packets_client"] + fields["packets_server"]
     assert fields["bytes"] == fields["bytes_client"] + fields["bytes_server"]
     assert fields["retransmits"] == retransmits(sent)
-    assert fields["retransmits_server"] == retransmits(answered)
+    assert fields["retransmits_server"] == retransmits(replies)
 
 
-def syn_packet(segments: list[Segment]) -> tuple[Segment, Segment, Segment]:
+def opening_segments(segments: list[Segment]) -> tuple[Segment, Segment, Segment]:
     syn, synack, ack = segments[:3]
     assert [s.flags & (SYN | ACK) for s in (syn, synack, ack)] == [SYN, SYN | ACK, ACK]
     return syn, synack, ack
 
 
 def clock_differences(events: dict[str, list[JsonEvent]], segments: list[Segment]) -> list[int]:
-    """Nanoseconds between what an event and tcpdump tell of the same segment."""
-    syn, _, ack = syn_packet(segments)
+    """Nanoseconds between the times of an event and of its segment in tcpdump."""
+    syn, _, ack = opening_segments(segments)
     hello = next(s for s in segments if CLIENT_HELLO.match(s.start))
     server_hello = next(s for s in segments if SERVER_HELLO.match(s.start))
     seen = {
@@ -168,14 +168,16 @@ def clock_differences(events: dict[str, list[JsonEvent]], segments: list[Segment
 
 
 def assert_same_intervals(
-    told: dict[str, dict[str, list[JsonEvent]]], flows: dict[Flow, list[Segment]], made: list[Made]
+    emitted: dict[str, dict[str, list[JsonEvent]]],
+    flows: dict[Flow, list[Segment]],
+    made: list[Made],
 ) -> None:
-    """Round trips, durations and intervals between packets."""
+    """Assert that round trips, durations and inter-arrival times are those that tcpdump saw."""
     differences: dict[str, list[int]] = {}
     for one in made:
         segments = flows[one.flow]
-        syn, synack, ack = syn_packet(segments)
-        fields = told[conn_id(one.flow)]["tcp_flow_timing"][0]["fields"]
+        syn, synack, ack = opening_segments(segments)
+        fields = emitted[conn_id(one.flow)]["tcp_flow_timing"][0]["fields"]
         times = [s.time_ns for s in segments]
         gaps = [later - earlier for earlier, later in pairwise(times)]
         duration = times[-1] - times[0]
@@ -193,20 +195,20 @@ def assert_same_intervals(
         nearest = min(abs(least_ns - trip) for trip in round_trips(segments))
         differences.setdefault("rtt_min_us", []).append(nearest)
     for name, found in differences.items():
-        # A duration is told in whole milliseconds.
+        # The event has a duration in whole milliseconds.
         usual = 550_000 if name == "duration_s" else 50_000
         assert_near(found, usual_ns=usual, worst_ns=1_000_000, what=name)
 
 
 def round_trips(segments: list[Segment]) -> Iterator[int]:
-    """Nanoseconds from each segment of the server with data to the client's ACK of all of it."""
+    """Nanoseconds from each data segment of the server to the client's ACK of all its data."""
     server = segments[1].src, segments[1].sport
     for number, sent in enumerate(segments):
         if (sent.src, sent.sport) != server or not sent.payload_len:
             continue
         for later in segments[number + 1 :]:
-            behind = (later.ack - sent.seq - sent.payload_len) & 0xFFFF_FFFF
-            if (later.src, later.sport) != server and behind < 1 << 31:
+            beyond = (later.ack - sent.seq - sent.payload_len) & 0xFFFF_FFFF
+            if (later.src, later.sport) != server and beyond < 1 << 31:
                 yield later.time_ns - sent.time_ns
                 break
 
@@ -214,10 +216,10 @@ def round_trips(segments: list[Segment]) -> Iterator[int]:
 def assert_near(
     differences: list[int], *, usual_ns: int, worst_ns: int, what: str = "times"
 ) -> None:
-    """Half of them within `usual_ns`, and nearly all within `worst_ns`.
+    """Assert that half are within `usual_ns`, and nearly all within `worst_ns`.
 
-    Two stamps of one frame are taken one after the other; now and then a machine whose CPUs are
-    shared stands still between them.
+    The two stamps of a frame are taken one after the other. On shared CPUs the machine may pause
+    between them.
     """
     assert median(differences) <= usual_ns, (what, median(differences))
     beyond = sum(difference > worst_ns for difference in differences)
@@ -242,16 +244,19 @@ def test_the_sessions_of_openssl_s_client(lab: Lab) -> None:
     agent.stop()
     assert_nothing_lost(agent)
     sessions = agent.find("tls_session")
-    told = [tuple(e["fields"][n] for n in ("dst_ip", "tls_version", "cipher")) for e in sessions]
-    assert told == expected
+    seen = [tuple(e["fields"][n] for n in ("dst_ip", "tls_version", "cipher")) for e in sessions]
+    assert seen == expected
     assert {(event["host"], event["severity"]) for event in sessions} == {(web.name, 4)}
     offered = agent.find("tls_client_hello", sni="www.example.test", alpn=["h2", "http/1.1"])
     assert len(offered) == len(expected)
     assert len(agent.find("tls_certificate", subject_cn="www.example.test")) == 2
 
 
-def test_attackers_are_told_apart_and_repetitions_once(lab: Lab) -> None:
-    """The default window: each source is told once, and at the end how often it came again."""
+def test_each_source_has_its_events_once_and_a_count_of_repeats(lab: Lab) -> None:
+    """With the default suppression window each source has its events once.
+
+    At the end dedup_summary has the number of suppressed repeats.
+    """
     web = lab.deckies[0]
     openssl_server(lab, web, make_certificate(lab.directory, "www.example.test"))
     agent = AgentProcess(lab)
@@ -262,7 +267,7 @@ def test_attackers_are_told_apart_and_repetitions_once(lab: Lab) -> None:
             fetch(lab.client, web.v4, source=source)
     agent.stop()
     assert_nothing_lost(agent)
-    # From then on the kernel sends no sample of the hello, but of the answer.
+    # After that the kernel sends no sample of the ClientHello, only of the ServerHello.
     assert final_sums(agent)["hellos_suppressed"] == 4 * len(lab.client.ipv4)
     for source in lab.client.ipv4:
         once = counted(agent, src_ip=source, direction="inbound")
@@ -280,7 +285,7 @@ def test_attackers_are_told_apart_and_repetitions_once(lab: Lab) -> None:
         assert summaries == dict.fromkeys(once, 4)
 
 
-def test_a_connection_that_was_open_before_is_met_in_the_middle(lab: Lab) -> None:
+def test_a_connection_that_was_open_before_is_mid_stream(lab: Lab) -> None:
     web = lab.deckies[0]
     http_server(lab, web)
     with lab.client.connect(web.v4, 80) as connection:

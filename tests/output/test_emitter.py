@@ -1,4 +1,4 @@
-"""What becomes of an event that was made: told, deduplicated or dropped, each counted."""
+"""What becomes of an event: emitted, suppressed or dropped, each of them counted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_fates_are_counted_and_sum_to_what_was_made(emitter: Emitter, output: Ou
     assert output.taken == [at(1)]
 
 
-def test_what_was_not_taken_was_not_told(emitter: Emitter, output: Output) -> None:
+def test_a_dropped_event_opens_no_window(emitter: Emitter, output: Output) -> None:
     output.room = False
     emitter.emit(at(0))
     assert emitter.window(at(0)) is None
@@ -63,7 +63,7 @@ def test_what_was_not_taken_was_not_told(emitter: Emitter, output: Output) -> No
     assert window[1] == 1_301 * S
 
 
-def test_a_window_that_is_over_tells_what_it_hid(emitter: Emitter, output: Output) -> None:
+def test_a_window_that_is_over_is_summarised(emitter: Emitter, output: Output) -> None:
     for second in (0, 10, 20):
         emitter.emit(at(second))
     emitter.close_windows(1_299 * S)
@@ -81,7 +81,7 @@ def test_all_windows_are_closed_at_the_end(emitter: Emitter, output: Output) -> 
     assert [event.name for event in output.taken] == ["tls_client_hello", "dedup_summary"]
 
 
-def test_a_summary_that_cannot_be_told_costs_no_other(output: Output) -> None:
+def test_a_summary_that_fails_costs_no_other(output: Output) -> None:
     def offer(event: Event) -> bool:
         if event.name == "dedup_summary" and event.source == "192.0.2.1":
             raise IndexError

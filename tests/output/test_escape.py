@@ -1,3 +1,5 @@
+"""Escaping: no character that a terminal or a reader of lines obeys passes."""
+
 from __future__ import annotations
 
 import unicodedata
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire.limits import ESCAPE_CACHE, VALUE_BYTES
-from deckwire.output.escape import Escape, fitting, spelled, text
+from deckwire.output.escape import Escape, fitting, hex_escape, text
 
 PLAIN = {"\\": "\\"}
 SYSLOG = {'"': '\\"', "\\": "\\\\", "]": "\\]"}
@@ -31,8 +33,8 @@ ANY_TEXT = st.text(st.characters(codec=None), max_size=200)
         ("\U000e0041", r"\xf3\xa0\x81\x81"),
     ],
 )
-def test_spelled(character: str, expected: str) -> None:
-    assert spelled(character) == expected
+def test_a_character_that_is_not_printable_becomes_its_code(character: str, expected: str) -> None:
+    assert hex_escape(character) == expected
     assert Escape(PLAIN)(f"a{character}b") == f"a{expected}b"
 
 
@@ -77,7 +79,7 @@ def test_special_characters_and_the_backslash_of_a_spelled_one_are_escaped() -> 
         ("x", "x"),
     ],
 )
-def test_values_as_text(value: object, expected: str) -> None:
+def test_each_type_of_value_as_text(value: object, expected: str) -> None:
     assert text(value) == expected  # type: ignore[arg-type]
 
 
@@ -122,11 +124,11 @@ def test_many_different_characters_do_not_grow_the_memory() -> None:
         (["é", "é", "é"], 5, "é!!"),
     ],
 )
-def test_fitting(parts: list[str], limit: int, expected: str) -> None:
+def test_parts_are_kept_as_long_as_they_fit(parts: list[str], limit: int, expected: str) -> None:
     assert fitting(parts, limit, "!!") == expected
 
 
-def test_fitting_makes_nothing_behind_the_cut() -> None:
+def test_parts_after_the_cut_are_never_made() -> None:
     made: list[int] = []
 
     def parts() -> object:

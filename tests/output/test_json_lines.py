@@ -1,3 +1,5 @@
+"""Lines of JSON, whatever a peer puts into their fields."""
+
 from __future__ import annotations
 
 import json
@@ -28,7 +30,7 @@ def event(*fields: tuple[str, object], **more: object) -> Event:
 
 
 def test_the_whole_line() -> None:
-    told = event(
+    given = event(
         ("src_ip", "192.0.2.1"),
         ("src_port", 4711),
         ("sni", ""),
@@ -37,7 +39,7 @@ def test_the_whole_line() -> None:
         ("rtt", 0.0),
         ("ech", True),
     )
-    assert JsonFormat().line(told) == (
+    assert JsonFormat().line(given) == (
         b'{"ts": "2026-11-24T03:01:26.453503+00:00", "host": "decky-01",'
         b' "event": "tls_client_hello", "severity": 6, "fields": {"src_ip": "192.0.2.1",'
         b' "src_port": 4711, "sni": "", "alpn": ["h2", "http/1.1"], "sans": [], "rtt": 0.0,'
@@ -45,11 +47,11 @@ def test_the_whole_line() -> None:
     )
 
 
-def test_no_fields() -> None:
+def test_an_event_without_fields() -> None:
     assert json.loads(JsonFormat().line(event()))["fields"] == {}
 
 
-def test_what_is_not_a_number_in_json_is_text() -> None:
+def test_a_number_that_json_does_not_have_is_text() -> None:
     fields = json.loads(JsonFormat().line(event(("a", float("nan")), ("b", float("inf")))))
     assert fields["fields"] == {"a": "nan", "b": "inf"}
 

@@ -1,4 +1,4 @@
-"""Nothing that a peer puts into names reaches a line as it came: whole agent, formats, outputs."""
+"""Hostile names of a peer through the whole agent, each format and each output."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ FORMATS: dict[str, Callable[[], Format]] = {
 }
 
 
-def told(part: bytes) -> str:
-    """What docs/outputs.md promises for these bytes, written down anew."""
+def escaped(part: bytes) -> str:
+    """What docs/outputs.md promises for these bytes, written again by its text."""
     found = ""
     for character in part.decode("utf-8", "surrogateescape"):
         code = ord(character)
@@ -73,7 +73,7 @@ def tlv(tag: int, *contents: bytes) -> bytes:
 
 
 def certificate(text: bytes) -> bytes:
-    """An X.509 certificate with `text` in every place that an event tells."""
+    """An X.509 certificate with `text` in every place that an event shows."""
     attributes = [
         tlv(0x31, tlv(0x30, tlv(6, b"\x55\x04" + kind), tlv(0x0C, text))) for kind in (b"\3", b"\n")
     ]
@@ -97,7 +97,7 @@ def certificate(text: bytes) -> bytes:
 
 
 def events(hostile: bytes) -> dict[str, Event]:
-    """What the agent tells of a handshake with `hostile` in all its names, by event."""
+    """The events of a handshake with `hostile` in all its names, by name."""
     text = b"a" + hostile + b"z"
     alpn = (16, vector(2, vector(1, text)))
     hello = client_hello((0, vector(2, b"\0" + vector(2, text))), alpn)
@@ -111,7 +111,7 @@ def events(hostile: bytes) -> dict[str, Event]:
     return {event.name: event for event in recorder.events}
 
 
-TOLD_IN = {
+SHOWN_IN = {
     "tls_client_hello": ("sni", "alpn"),
     "tls_session": ("sni", "alpn", "alpn_selected"),
     "tls_certificate": ("subject_cn", "not_before", "not_after", "sni"),
@@ -121,11 +121,11 @@ TOLD_IN = {
 
 @pytest.mark.parametrize("form_name", FORMATS)
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda part: part.hex())
-def test_names_are_told_spelled_out(hostile: bytes, form_name: str) -> None:
+def test_hostile_names_are_escaped(hostile: bytes, form_name: str) -> None:
     form = FORMATS[form_name]()
     found = events(hostile)
-    assert found.keys() >= TOLD_IN.keys()
-    wanted = "a" + told(hostile) + "z"
+    assert found.keys() >= SHOWN_IN.keys()
+    wanted = "a" + escaped(hostile) + "z"
     if form_name == "relay":
         wanted = wanted.replace("]", "\\x5d")
     for event in found.values():
@@ -136,7 +136,7 @@ def test_names_are_told_spelled_out(hostile: bytes, form_name: str) -> None:
         else:
             fields = dict(read_syslog(line).params)
         assert [name for name, _ in event.fields] == list(fields)
-        for name in TOLD_IN.get(event.name, ()):
+        for name in SHOWN_IN.get(event.name, ()):
             value = fields[name]
             assert (value[0] if isinstance(value, list) else value) == wanted, name
         for name in ("sans", "issuer", "subject", "ja4"):
@@ -276,7 +276,7 @@ def _datagrams(sink: Sink, receiving: socket.socket) -> Receiver:
 
 @pytest.fixture(scope="module")
 def every_event() -> list[Event]:
-    """Events in which all of HOSTILE stands, some pieces to each handshake."""
+    """Events with all of HOSTILE, several pieces in each handshake."""
     pieces = [b"".join(HOSTILE[at : at + 12]) for at in range(0, len(HOSTILE), 12)]
     return [event for piece in pieces for event in events(piece).values()]
 

@@ -1,3 +1,5 @@
+"""Lines of RFC 5424, whatever a peer puts into their fields."""
+
 from __future__ import annotations
 
 import re
@@ -42,7 +44,7 @@ def event(*fields: tuple[str, object], **more: object) -> Event:
 
 
 def test_the_whole_line() -> None:
-    told = event(
+    given = event(
         ("src_ip", "192.0.2.1"),
         ("src_port", 4711),
         ("sni", ""),
@@ -51,7 +53,7 @@ def test_the_whole_line() -> None:
         ("ech", True),
         ("df", False),
     )
-    assert SyslogFormat().line(told) == (
+    assert SyslogFormat().line(given) == (
         b"<134>1 2026-11-24T03:01:26.453503+00:00 decky-01 sniffer - tls_client_hello"
         b' [decnet@55555 src_ip="192.0.2.1" src_port="4711" sni="" alpn="h2,http/1.1" rtt="0.0"'
         b' ech="true" df="false"]'
@@ -59,11 +61,11 @@ def test_the_whole_line() -> None:
 
 
 def test_severity_names_and_empty_host() -> None:
-    form = SyslogFormat(app_name="deckwire", sd_id="x@1.2", procid="77")
+    form = SyslogFormat(app_name="deckwire", sd_id="x@1.2")
     header, params = parse(form.line(event(severity=WARNING, host="", name="n" * 40)))
     assert header["pri"] == "132"
     assert header["host"] == "-"
-    assert (header["app"], header["proc"]) == ("deckwire", "77")
+    assert (header["app"], header["proc"]) == ("deckwire", "-")
     assert (header["id"], header["msgid"]) == ("x@1.2", "n" * 32)
     assert params == []
 
@@ -73,7 +75,7 @@ def test_a_host_cannot_break_the_header() -> None:
     assert header["host"] == "a?b?c" + "h" * 250
 
 
-def test_forged_line_stays_inside_its_value() -> None:
+def test_a_forged_line_stays_inside_its_value() -> None:
     sni = 'x"] \n<134>1 2026-01-01T00:00:00Z evil - - - \x1b[2J\\ \udcff\u202e'
     line = SyslogFormat().line(event(("sni", sni), ("alpn", "h2")))
     assert b"\n" not in line
@@ -125,22 +127,21 @@ def test_many_short_plain_fields_are_cut_too() -> None:
 @pytest.mark.parametrize(
     ("names", "problem"),
     [
-        ({"sd_id": "decnet"}, "sd_id 'decnet': must be NAME@NUMBER"),
-        ({"sd_id": "a b@1"}, "sd_id"),
-        ({"sd_id": "a=b@1"}, "sd_id"),
-        ({"sd_id": 'a"@1'}, "sd_id"),
-        ({"sd_id": "a]@1"}, "sd_id"),
-        ({"sd_id": "a@x"}, "sd_id"),
-        ({"sd_id": "a@1\n"}, "sd_id"),
-        ({"sd_id": "a" * 31 + "@1"}, "sd_id"),
-        ({"app_name": ""}, "app_name '': must be 1 to 48"),
-        ({"app_name": "a b"}, "app_name"),
-        ({"app_name": "ä"}, "app_name"),
-        ({"app_name": "a" * 49}, "app_name"),
-        ({"procid": "1\n"}, "procid"),
+        ({"sd_id": "decnet"}, "'decnet' is no SD-ID; use NAME@NUMBER"),
+        ({"sd_id": "a b@1"}, "is no SD-ID"),
+        ({"sd_id": "a=b@1"}, "is no SD-ID"),
+        ({"sd_id": 'a"@1'}, "is no SD-ID"),
+        ({"sd_id": "a]@1"}, "is no SD-ID"),
+        ({"sd_id": "a@x"}, "is no SD-ID"),
+        ({"sd_id": "a@1\n"}, "is no SD-ID"),
+        ({"sd_id": "a" * 31 + "@1"}, "is no SD-ID"),
+        ({"app_name": ""}, "'' is no APP-NAME; use 1 to 48"),
+        ({"app_name": "a b"}, "is no APP-NAME"),
+        ({"app_name": "ä"}, "is no APP-NAME"),
+        ({"app_name": "a" * 49}, "is no APP-NAME"),
     ],
 )
-def test_bad_names_are_refused_in_one_line(names: dict[str, str], problem: str) -> None:
+def test_a_bad_name_is_rejected_in_one_line(names: dict[str, str], problem: str) -> None:
     with pytest.raises(ValueError, match=re.escape(problem)) as caught:
         SyslogFormat(**names)
     assert "\n" not in str(caught.value)

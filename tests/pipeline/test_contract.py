@@ -1,6 +1,6 @@
-"""What the sniffer that Deckwire replaces got wrong, one test a case, through the real programs.
+"""Faults of the sniffer that Deckwire replaces: one test for each, through the real programs.
 
-Cases whose test stands with the module that handles them:
+The tests of these faults are with the modules that handle them:
 
 ========================================  =========================================================
 it did                                    test
@@ -10,19 +10,19 @@ first FIN or any RST ended the flow       pipeline: one_fin_does_not_end_it,
                                           late_segments_make_no_ghost,
                                           a_new_handshake_on_the_same_4_tuple_...
 retransmits by identical start            pipeline: retransmits_count_on_both_sides_...
-outbound connections told reversed        pipeline: who_opened_it_is_the_source_of_every_event
+outbound connections reported reversed    pipeline: who_opened_it_is_the_source_of_every_event
 issuer not escaped, SANs dropped,         certificate: values_are_escaped_in_names_...,
 self_signed by CN equality                same_common_name_is_not_the_same_name
 control characters went into the line     events/hello, events/certificate: hostile_names_...
 one failed write ended it                 sinks/sink: a_failed_line_comes_again_...,
                                           a_receiver_gone_for_good_ends_the_sink
 unbounded tables                          connections, dedup, reassembly;
-                                          pipeline: before_the_table_is_full_...
+                                          pipeline: a_crowded_table_evicts_...
 time taken after a backlog                pipeline: times_are_those_of_the_packets_...
 JA4 as FoxIO defines it                   corpus/corpus, fingerprints/ja4
 ========================================  =========================================================
 
-Files and functions without their `test_`.
+Files and functions are written without their `test_`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def whole(flight: tuple[bytes, bytes], size: int = 1_400) -> list[Frame]:
     return opened().send(client, size).answer(server, size).close().frames
 
 
-def told(lab: ReplayLab, hello: bytes) -> dict[str, object]:
+def hello_fields(lab: ReplayLab, hello: bytes) -> dict[str, object]:
     return one(lab.frames(opened().send(hello).frames, [DECKY]), "tls_client_hello")
 
 
@@ -78,7 +78,7 @@ def test_hello_over_segments(lab: ReplayLab) -> None:
     for size in (1_400, 700, 5, 1):
         conversation = opened().send(hello, size)
         fields = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
-        assert (fields["raw_extensions"], fields["ja4"]) == ("51", told(lab, hello)["ja4"])
+        assert (fields["raw_extensions"], fields["ja4"]) == ("51", hello_fields(lab, hello)["ja4"])
 
 
 def test_hello_reordered_duplicated_and_overlapping(lab: ReplayLab) -> None:
@@ -88,19 +88,19 @@ def test_hello_reordered_duplicated_and_overlapping(lab: ReplayLab) -> None:
         for at, data in order:
             conversation.add(0, "PA", 1 + at, 1, data)
         fields = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
-        assert fields["ja3"] == told(lab, HELLO)["ja3"]
+        assert fields["ja3"] == hello_fields(lab, HELLO)["ja3"]
 
 
 def test_hello_over_records(lab: ReplayLab) -> None:
     content = HELLO[5:]
     split = b"".join(record(content[at : at + 40]) for at in range(0, len(content), 40))
-    assert told(lab, split)["ja4"] == told(lab, HELLO)["ja4"]
-    assert told(lab, split)["quality"] == "reassembled"
+    assert hello_fields(lab, split)["ja4"] == hello_fields(lab, HELLO)["ja4"]
+    assert hello_fields(lab, split)["quality"] == "reassembled"
 
 
 def test_hello_behind_another_record(lab: ReplayLab) -> None:
     alert = record(b"\x01\x00", kind=21)
-    assert told(lab, alert + HELLO)["ja4"] == told(lab, HELLO)["ja4"]
+    assert hello_fields(lab, alert + HELLO)["ja4"] == hello_fields(lab, HELLO)["ja4"]
 
 
 # --- lost the server's certificate when it shared or spanned segments; and its sni ---
@@ -189,7 +189,7 @@ def test_a_compatibility_session_id_is_no_resumption(lab: ReplayLab) -> None:
     events = lab.frames(whole(TLS13), [DECKY])
     assert "resumption" not in one(events, "tls_client_hello")
     body = client_hello((43, vector(1, u16(0x0304))), (41, b""), session_id=bytes(32))
-    assert told(lab, record(message(1, body)))["resumption"] == ("psk",)
+    assert hello_fields(lab, record(message(1, body)))["resumption"] == ("psk",)
     resumed = handshake(ssl.TLSVersion.TLSv1_2, resumed=True)
     hello = one(lab.frames(whole(resumed), [DECKY]), "tls_client_hello")
     assert hello["resumption"] == ("session_ticket", "session_id")
@@ -264,10 +264,10 @@ def test_ipv6_with_extension_headers_is_told_like_ipv4(lab: ReplayLab) -> None:
         ip = ip[:4] + pack("!HB", len(options), wire.HOPOPTS) + ip[7:]
         data = frame.data[:14] + ip + options
         stuffed.append(replace(frame, data=data, wire_len=len(data)))
-    told = lab.frames(stuffed, [DECKY6])
-    assert names(told) == names(plain)
+    emitted = lab.frames(stuffed, [DECKY6])
+    assert names(emitted) == names(plain)
     for name in ("tls_client_hello", "tls_session", "tls_certificate", "tcp_flow_timing"):
-        assert one(told, name) == one(plain, name)
+        assert one(emitted, name) == one(plain, name)
 
 
 def test_fragments_are_counted_and_never_guessed_at(lab: ReplayLab) -> None:
@@ -299,7 +299,7 @@ def test_fragments_are_counted_and_never_guessed_at(lab: ReplayLab) -> None:
     ],
 )
 def test_server_name_by_type_and_length(lab: ReplayLab, body: bytes, name: str) -> None:
-    hello = told(lab, record(message(1, client_hello((0, body)))))
+    hello = hello_fields(lab, record(message(1, client_hello((0, body)))))
     assert hello["sni"] == name
     assert str(hello["ja4"])[3] == "d"
 

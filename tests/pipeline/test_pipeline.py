@@ -1,4 +1,4 @@
-"""From frames to events, through the real programs: what is told, when, and with which figures."""
+"""From frames to events, through the real programs: which are emitted, when, with which figures."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 from deckwire.abi import structs as abi
 from deckwire.captures import Frame
 from deckwire.config import Budgets, Settings
-from deckwire.connections import suppressed_hello as suppressed_hello
+from deckwire.connections import suppressed_hello
 from deckwire.connections.connection import Connection, Observation
 from deckwire.deckies import Decky, Registry, parse_address
 from deckwire.events.dedup import Dedup
-from deckwire.pipeline import pipeline
+from deckwire.pipeline import sweeping
+from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment
 from deckwire.runtime import assembly
 from deckwire.runtime.preparation import kernel_settings
-from deckwire.tables.tables import FlowBatch, OpenFlow, Tables
+from deckwire.tables.flows import FlowBatch, FlowTables, OpenFlow
+from deckwire.tables.half_open import HalfOpenTable
+from deckwire.tables.tables import Tables
 from deckwire.tcp.flow import FlowRecord, ends
 from tests.support import bpf_frames as wire
 from tests.support.conversation import (
@@ -53,7 +56,7 @@ DEDUP = Settings(dedup_ttl=300.0)
 
 @contextmanager
 def kernel(lab: ReplayLab, how: Settings) -> Iterator[None]:
-    """The programs run by other settings than the lab's, from empty SYN tables."""
+    """Run the programs with other settings than the lab's, from empty SYN tables."""
     table = lab.loaded.maps["settings"]
     before = table.lookup(bytes(4))
     assert before is not None
@@ -146,8 +149,8 @@ def test_retransmits_count_on_both_sides_and_keep_alives_do_not(lab: ReplayLab) 
     events = lab.frames(conversation.close().frames, [DECKY])
     flow = one(events, "tcp_flow_timing")
     assert (flow["retransmits"], flow["retransmits_server"]) == (3, 2)
-    told = one(events, "tcp_handshake")
-    assert (told["syn_retransmits"], told["synack_retransmits"]) == (1, 1)
+    emitted = one(events, "tcp_handshake")
+    assert (emitted["syn_retransmits"], emitted["synack_retransmits"]) == (1, 1)
 
 
 @pytest.mark.parametrize("sender", [0, 1])
@@ -205,7 +208,7 @@ def test_late_segments_make_no_ghost(lab: ReplayLab) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "late", "midstream"), [(5, 2, 0), (15, 0, 1)])
-def test_what_is_told_is_kept_for_late_segments_and_then_forgotten(
+def test_an_ended_flow_lingers_for_late_segments_and_is_then_deleted(
     lab: ReplayLab, seconds: float, late: int, midstream: int
 ) -> None:
     ended = Conversation().open().send(b"hello").close()
@@ -226,7 +229,7 @@ def test_scan_probes_are_counted_not_told(lab: ReplayLab) -> None:
 
 
 @pytest.mark.parametrize("after", ["S", "SA"])
-def test_half_open_attempts_are_no_flow(lab: ReplayLab, after: str) -> None:
+def test_half_open_connections_are_no_flow(lab: ReplayLab, after: str) -> None:
     conversation = Conversation().syn()
     if after == "SA":
         conversation.synack()
@@ -282,14 +285,14 @@ def test_post_quantum_hello_over_two_segments_in_both_orders(lab: ReplayLab) -> 
         conversation = Conversation().open()
         for n in order:
             conversation.add(0, "PA", 1 + n * half, 1, hello[n * half :][: half + n])
-        told = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
-        assert told["quality"] == "reassembled"
-        changed = {name for name in whole if told[name] != whole[name]}
+        emitted = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
+        assert emitted["quality"] == "reassembled"
+        changed = {name for name in whole if emitted[name] != whole[name]}
         assert changed <= {"quality", "time_ns"}
 
 
 def test_the_handshake_is_known_although_data_came_before_its_ack(lab: ReplayLab) -> None:
-    """The server speaks before the final ACK: the connection is entered as met in the middle."""
+    """The server speaks before the final ACK, so the connection is entered as mid-stream."""
     conversation = Conversation().syn().synack()
     conversation.answer(TLS12.server).send(TLS12.client)
     conversation.add(0, "A", conversation.sent[0], 1).close()
@@ -308,15 +311,15 @@ def test_a_syn_that_the_budget_cut_is_told_from_its_handshake(lab: ReplayLab) ->
     honest = Conversation(client_port=50_000, start_ns=START_NS + 9 * MS).open().send(b"x")
     with kernel(lab, tight):
         events = lab.frames(in_time(*attempts, honest), [DECKY])
-    told = of(events, "tcp_syn_fingerprint")
-    assert [syn["src_port"] for syn in told] == [40_000, 50_000]
-    assert told[1]["time_ns"] == START_NS + 9 * MS
+    emitted = of(events, "tcp_syn_fingerprint")
+    assert [syn["src_port"] for syn in emitted] == [40_000, 50_000]
+    assert emitted[1]["time_ns"] == START_NS + 9 * MS
     assert lab.last is not None
     assert lab.last.tables.counters()["syn_over_budget"] == 5
 
 
 def test_deduplication_tells_once_and_sums_up(lab: ReplayLab) -> None:
-    """The kernel suppresses nothing here: all that is deduplicated, the agent sees."""
+    """The kernel suppresses nothing here, so the agent sees every repeat."""
     talks = [talk(client_port=40_000 + n, start_ns=START_NS + n * SECOND) for n in range(4)]
     events = lab.frames(in_time(*talks), [DECKY], DEDUP)
     once = ("tcp_syn_fingerprint", "tcp_handshake", "tls_client_hello", "tls_session")
@@ -344,7 +347,7 @@ def test_a_window_is_not_renewed(lab: ReplayLab) -> None:
     assert counts == [2, 1]
 
 
-def test_what_the_kernel_suppressed_is_summed_up_too(lab: ReplayLab) -> None:
+def test_summaries_include_what_the_kernel_suppressed(lab: ReplayLab) -> None:
     deckies = [f"198.51.100.{n}" for n in range(1, 41)]
     scan = [
         Conversation(CLIENT, decky, start_ns=START_NS + n * SECOND // 2).syn()
@@ -388,7 +391,7 @@ CUT = TLS12.client[:100]
     ],
     ids=["TLS 1.2", "TLS 1.3", "a cut hello", "no data", "no TLS", "never closed"],
 )
-def test_what_the_kernel_hides_is_what_the_agent_would_have_deduplicated(
+def test_the_kernel_suppresses_what_the_agent_would_have_deduplicated(
     lab: ReplayLab, again: Callable[[Conversation], Conversation]
 ) -> None:
     talks = [
@@ -414,7 +417,7 @@ FLIGHTS = [
 
 
 def apart(talk: Conversation, client: bytes, server: bytes, *, again: bool) -> Conversation:
-    """The ClientHello in a segment of its own, perhaps twice, the rest behind the answer."""
+    """The ClientHello in a segment of its own, perhaps twice, and the rest after the server's."""
     end = 5 + int.from_bytes(client[3:5], "big")
     talk.open().send(client[:end])
     if again:
@@ -437,10 +440,10 @@ def apart(talk: Conversation, client: bytes, server: bytes, *, again: bool) -> C
         max_size=7,
     )
 )
-def test_hellos_that_the_kernel_hides_change_no_event(
+def test_suppressed_hellos_change_no_event(
     lab: ReplayLab, sent: list[tuple[Flight, Flight, str, str, bool, int]]
 ) -> None:
-    """Any hellos and answers, within windows and beyond their ends."""
+    """Any hellos of both sides, within windows and after their ends."""
     talks, start_ns = [], START_NS
     for n, (client, server, source, decky, again, later_s) in enumerate(sent):
         talk = Conversation(source, decky, client_port=40_000 + n, start_ns=start_ns)
@@ -471,7 +474,7 @@ def test_the_tenth_hello_of_a_client_costs_no_sample(lab: ReplayLab) -> None:
     assert counts["tls_client_hello"] == counts["tls_session"] == 9
 
 
-def test_a_forgotten_hello_is_not_hidden_any_more(
+def test_an_evicted_hello_is_no_longer_suppressed(
     lab: ReplayLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suppressed_hello, "EMITTED_HELLOS", 1)
@@ -506,10 +509,10 @@ def test_a_scan_that_goes_on_loses_no_count_where_a_window_ends(lab: ReplayLab) 
     ]
     with kernel(lab, DEDUP):
         events = lab.frames(in_time(*scan), [DECKY], DEDUP)
-    told = len(of(events, "tcp_syn_fingerprint"))
-    hidden = sum(summary["count"] for summary in of(events, "dedup_summary"))
-    assert told == 2
-    assert told + hidden == len(scan)
+    emitted = len(of(events, "tcp_syn_fingerprint"))
+    suppressed = sum(summary["count"] for summary in of(events, "dedup_summary"))
+    assert emitted == 2
+    assert emitted + suppressed == len(scan)
 
 
 def test_kernel_suppression_ends_with_the_window(lab: ReplayLab) -> None:
@@ -519,8 +522,8 @@ def test_kernel_suppression_ends_with_the_window(lab: ReplayLab) -> None:
     ]
     with kernel(lab, DEDUP):
         events = lab.frames(in_time(*syns), [DECKY], DEDUP)
-    told = of(events, "tcp_syn_fingerprint")
-    assert [syn["src_port"] for syn in told] == [40_000, 40_003]
+    emitted = of(events, "tcp_syn_fingerprint")
+    assert [syn["src_port"] for syn in emitted] == [40_000, 40_003]
     assert [s["count"] for s in of(events, "dedup_summary")] == [2, 1]
 
 
@@ -533,7 +536,7 @@ def syn_at(seconds: float, source: str, port: int = 40_000) -> Conversation:
 def test_a_flood_from_spoofed_sources_leaves_the_windows_of_who_comes_again(
     lab: ReplayLab, monkeypatch: pytest.MonkeyPatch, how: Settings
 ) -> None:
-    """Whether the kernel or the agent suppressed what came again."""
+    """The same whether the kernel or the agent suppressed the repeats."""
     monkeypatch.setattr(assembly, "Dedup", partial(Dedup, entries=64))
     honest = [syn_at(at, CLIENT, 40_000 + n) for n, at in enumerate((0, 1, 100, 101, 200))]
     flood = [syn_at(2 + n / 2, f"203.0.113.{n}") for n in range(200)]
@@ -544,19 +547,19 @@ def test_a_flood_from_spoofed_sources_leaves_the_windows_of_who_comes_again(
     sums = lab.last.stats.sums()
     assert 130 <= sums["dedup_evicted"] <= 150
     syns = of(events, "tcp_syn_fingerprint")
-    told = Counter(syn["src_ip"] for syn in syns)
-    assert told[CLIENT] == 1
-    # Its window made room for others': the kernel did not hide it any longer.
-    assert told["203.0.113.0"] == 2
+    emitted = Counter(syn["src_ip"] for syn in syns)
+    assert emitted[CLIENT] == 1
+    # Its window made room for others': the kernel did not suppress it any longer.
+    assert emitted["203.0.113.0"] == 2
     assert len(syns) == 202
     (summary,) = of(events, "dedup_summary")
     assert (summary["src_ip"], summary["count"]) == (CLIENT, 4)
 
 
-def test_what_an_evicted_window_hid_is_summed_up(
+def test_what_an_evicted_window_suppressed_is_summed_up(
     lab: ReplayLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every source sends twice: windows that suppress are too many for all of them to stay."""
+    """Every source sends twice, so there are too many suppressing windows for all to stay."""
     monkeypatch.setattr(assembly, "Dedup", partial(Dedup, entries=32))
     sent = [
         syn_at(n / 2 + later, f"203.0.113.{n}", 40_000 + later)
@@ -570,10 +573,10 @@ def test_what_an_evicted_window_hid_is_summed_up(
     assert sums["dedup_evicted"] > 100
     assert sums["syn_suppressed"] > 100
     assert sums["dedup_summaries_lost"] == 0
-    told = Counter(syn["src_ip"] for syn in of(events, "tcp_syn_fingerprint"))
+    emitted = Counter(syn["src_ip"] for syn in of(events, "tcp_syn_fingerprint"))
     for summary in of(events, "dedup_summary"):
-        told[summary["src_ip"]] += summary["count"]
-    assert told == {f"203.0.113.{n}": 2 for n in range(200)}
+        emitted[summary["src_ip"]] += summary["count"]
+    assert emitted == {f"203.0.113.{n}": 2 for n in range(200)}
 
 
 # --- the registry ---
@@ -582,7 +585,7 @@ def test_what_an_evicted_window_hid_is_summed_up(
 def reloading(
     lab: ReplayLab, conversations: list[Conversation], at_ns: int, deckies: dict[str, str]
 ) -> Iterator[Frame]:
-    """Frames in order; before the first of `at_ns` or later the registry is replaced."""
+    """Frames in order. Before the first one at `at_ns` or later, the registry is replaced."""
     due = True
     for frame in in_time(*conversations):
         if due and frame.time_ns >= at_ns:
@@ -594,7 +597,7 @@ def reloading(
 
 
 def later(seconds: float) -> Conversation:
-    """Something else of a decky at that time: with it the replay drains its ring."""
+    """Another frame of a decky at that time, which makes the replay drain its ring."""
     datagram = wire.ipv4(bytes(8), STRANGER, DECKY, protocol=wire.UDP)
     other = Conversation(start_ns=START_NS + round(seconds * SECOND))
     return other.frame(wire.ethernet(datagram))
@@ -634,10 +637,10 @@ def test_a_decky_that_comes_is_watched_and_a_name_that_changes_is_told(lab: Repl
 
 
 @pytest.mark.parametrize(("seconds", "present"), [(5, 20), (12, 0)])
-def test_a_source_is_counted_down_when_its_connections_are_forgotten(
+def test_a_source_is_counted_down_when_its_connections_are_deleted(
     lab: ReplayLab, seconds: int, present: int
 ) -> None:
-    """Else each source would reach its cap once and for ever. Ended ones linger for 10 s."""
+    """Otherwise each source would stay at its cap for ever. Ended connections linger for 10 s."""
     sources = lab.loaded.maps["sources"]
     for key, value in sources.items():
         if any(value):
@@ -649,12 +652,12 @@ def test_a_source_is_counted_down_when_its_connections_are_forgotten(
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[ReplayLab]:
-    """With room for 64 connections."""
+    """A lab with room for 64 connections."""
     with ReplayLab(table_sizes={"MAX_FLOWS": 64}) as lab:
         yield lab
 
 
-def test_before_the_table_is_full_the_idlest_of_the_biggest_source_give_way(
+def test_a_crowded_table_evicts_the_most_idle_of_the_biggest_source(
     small: ReplayLab,
 ) -> None:
     greedy = [
@@ -680,7 +683,7 @@ def test_before_the_table_is_full_the_idlest_of_the_biggest_source_give_way(
     assert small.last.tables.counters()["flow_insert_failed"] == 0
 
 
-def test_ended_connections_give_way_first(small: ReplayLab) -> None:
+def test_ended_connections_are_evicted_first(small: ReplayLab) -> None:
     ended = [talk(client_port=40_000 + n, start_ns=START_NS + n * MS) for n in range(40)]
     open_now = [
         Conversation(client_port=50_000 + n, start_ns=START_NS + n * MS).open().send(b"x")
@@ -692,7 +695,7 @@ def test_ended_connections_give_way_first(small: ReplayLab) -> None:
 
 
 def full(count: int) -> list[Conversation]:
-    """Connections of as many sources that stay open."""
+    """Open connections, each of another source."""
     return [
         Conversation(f"203.0.113.{n}", start_ns=START_NS + n * MS).open().send(b"x")
         for n in range(1, count + 1)
@@ -700,10 +703,10 @@ def full(count: int) -> list[Conversation]:
 
 
 @pytest.mark.parametrize("server", [DECKY, DECKY6])
-def test_who_finds_no_place_in_the_table_is_met_in_the_middle(
+def test_a_connection_without_room_in_the_table_is_mid_stream(
     small: ReplayLab, server: str
 ) -> None:
-    """With the ClientHello, which the client's first segment carries, and all that follows."""
+    """With the ClientHello in the client's first segment, and all that follows."""
     client = CLIENT6 if server == DECKY6 else CLIENT
     late = (
         Conversation(client, server, start_ns=START_NS + 500 * MS)
@@ -724,7 +727,7 @@ def test_who_finds_no_place_in_the_table_is_met_in_the_middle(
 
 
 def counted_sources(lab: ReplayLab) -> int:
-    """Connections that the kernel counts for all sources together."""
+    """How many connections the kernel counts for all sources together."""
     return sum(
         int.from_bytes(value[16:], "little") for _, value in lab.loaded.maps["sources"].items()
     )
@@ -738,7 +741,7 @@ def forget_sources(lab: ReplayLab) -> None:
 
 
 def then(frames: list[Frame], act: Callable[[], None], more: list[Frame]) -> Iterator[Frame]:
-    """`act` is called between frames, when the pipeline is there."""
+    """Replay frames; `act` is called between two of them, when the pipeline exists."""
     yield from frames
     act()
     yield from more
@@ -756,24 +759,24 @@ def entry(number: int, slot: int, close: int = 1) -> tuple[bytes, bytes]:
 
 
 def held(count: int) -> list[Frame]:
-    """So many connections of as many sources, all open."""
+    """So many open connections, each of another source."""
     return in_time(*full(count))
 
 
 def test_connections_that_come_while_others_are_evicted_are_not_subtracted(
     small: ReplayLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ended ones of sources that had none when the sweep counted: they give way first."""
+    """Ended connections, of sources that had none when the sweep counted, are evicted first."""
     forget_sources(small)
-    crowd = Tables.crowd
+    crowd = FlowTables.crowd
 
-    def busy(tables: Tables, flows: int) -> int:
+    def busy(tables: FlowTables, flows: int) -> int:
         for number in range(1, 4):
             small.loaded.maps["flows"].update(*entry(number, 16_000 + number))
         return crowd(tables, flows)
 
     def act() -> None:
-        monkeypatch.setattr(Tables, "crowd", busy)
+        monkeypatch.setattr(FlowTables, "crowd", busy)
 
     small.frames(then(held(60), act, later(1.5).frames), [DECKY])
     assert small.last is not None
@@ -786,15 +789,15 @@ def test_connections_that_come_while_others_are_evicted_are_not_subtracted(
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(60, 1.5), (10, 121.5)])
-def test_a_connection_that_another_took_the_place_of_stays_counted(
+def test_a_replaced_connection_stays_counted(
     small: ReplayLab, monkeypatch: pytest.MonkeyPatch, count: int, seconds: float
 ) -> None:
-    """On its way out by eviction, or by idling: between the look and the taking."""
+    """It is replaced between the sweep's reading and its deletion, on eviction or on idling."""
     forget_sources(small)
-    take = Tables.take
+    take = FlowTables.take
     replaced: list[bytes] = []
 
-    def late(tables: Tables, flow: OpenFlow) -> OpenFlow | None:
+    def late(tables: FlowTables, flow: OpenFlow) -> OpenFlow | None:
         if not replaced:
             replaced.append(flow.entry)
             table = small.loaded.maps["flows"]
@@ -802,7 +805,7 @@ def test_a_connection_that_another_took_the_place_of_stays_counted(
         return take(tables, flow)
 
     def act() -> None:
-        monkeypatch.setattr(Tables, "take", late)
+        monkeypatch.setattr(FlowTables, "take", late)
 
     present: list[int] = []
 
@@ -822,24 +825,24 @@ def test_a_connection_that_another_took_the_place_of_stays_counted(
     assert small.last.pipeline.counts["flows_evicted"] == (2 if count == 60 else 0)
 
 
-def test_of_connections_that_are_gone_already_none_is_subtracted(
+def test_connections_that_are_gone_already_are_not_subtracted(
     lab: ReplayLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A count too high is mended by the next sweep; one too low would lift a source's cap."""
+    """The next sweep corrects a count too high. One too low would lift the cap of a source."""
     forget_sources(lab)
-    forget = Tables.forget
+    delete_ended = FlowTables.delete_ended
 
-    def late(tables: Tables, batch: FlowBatch, numbers: list[int], slots: Iterable[int]) -> int:
+    def late(tables: FlowTables, batch: FlowBatch, numbers: list[int], slots: Iterable[int]) -> int:
         for number in numbers[:1]:
             lab.loaded.maps["flows"].delete(batch.entries.key(number))
-        return forget(tables, batch, numbers, slots)
+        return delete_ended(tables, batch, numbers, slots)
 
     counts: list[int] = []
 
     def frames() -> Iterator[Frame]:
         talks = [talk(client_port=40_000 + n, start_ns=START_NS + n * MS) for n in range(5)]
         yield from in_time(*talks)
-        monkeypatch.setattr(Tables, "forget", late)
+        monkeypatch.setattr(FlowTables, "delete_ended", late)
         yield later(12).frames[0]
         counts.append(counted_sources(lab))
         monkeypatch.undo()
@@ -855,7 +858,7 @@ def test_of_connections_that_are_gone_already_none_is_subtracted(
 
 @pytest.fixture
 def survived(lab: ReplayLab) -> Iterator[list[str]]:
-    """What is reported of exceptions, which end nothing here."""
+    """The reports about exceptions, which end nothing here."""
     before, lines = lab.containment, list[str]()
     lab.containment = Containment(lines.append)
     yield lines
@@ -865,7 +868,7 @@ def survived(lab: ReplayLab) -> Iterator[list[str]]:
 def test_a_connection_that_cannot_be_ended_costs_no_other_its_events(
     lab: ReplayLab, survived: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the end of the capture; each of the steps there is one of its own."""
+    """At the end of the capture, each step is contained by itself."""
     talks = [
         Conversation(client_port=40_000 + n, start_ns=START_NS + n * MS)
         .open()
@@ -873,7 +876,7 @@ def test_a_connection_that_cannot_be_ended_costs_no_other_its_events(
         for n in range(5)
     ]
     touches = Conversation(client_port=50_000).open().reset()
-    flow_of, finish = pipeline.flow_record, Connection.finish
+    flow_of, finish = sweeping.flow_record, Connection.finish
 
     def bad_record(value: bytes) -> FlowRecord:
         if ends(OpenFlow(b"", value, midstream=False).key, 1).client_port == 40_002:
@@ -888,9 +891,9 @@ def test_a_connection_that_cannot_be_ended_costs_no_other_its_events(
     def no_attempts(*_: object) -> Iterator[tuple[bytes, int, int]]:
         raise OSError("a mistake in the scans")
 
-    monkeypatch.setattr(pipeline, "flow_record", bad_record)
+    monkeypatch.setattr(sweeping, "flow_record", bad_record)
     monkeypatch.setattr(Connection, "finish", bad_finish)
-    monkeypatch.setattr(Tables, "unanswered", no_attempts)
+    monkeypatch.setattr(HalfOpenTable, "unanswered", no_attempts)
     events = lab.frames(in_time(*talks, touches), [DECKY])
     ports = {event["src_port"] for event in of(events, "tcp_flow_timing")}
     assert ports == {40_000, 40_001, 40_003, 40_004, 50_000}
@@ -906,9 +909,9 @@ def test_a_step_that_fails_ends_no_replay(
     def fails(*_: object) -> float:
         raise ZeroDivisionError("made by the test")
 
-    monkeypatch.setattr(pipeline.Pipeline, "sweep", fails)
-    monkeypatch.setattr(pipeline.Pipeline, "emit_due", fails)
-    monkeypatch.setattr(pipeline.Pipeline, "_handshake", fails)
+    monkeypatch.setattr(Pipeline, "sweep", fails)
+    monkeypatch.setattr(Pipeline, "emit_due", fails)
+    monkeypatch.setattr(Pipeline, "_handshake", fails)
     events = lab.frames(in_time(talk(), later(2), later(4)), [DECKY])
     assert len(of(events, "tcp_flow_timing")) == 1
     assert of(events, "tcp_handshake") == []
@@ -925,7 +928,7 @@ def test_a_step_that_fails_ends_no_replay(
 
 
 def scan(open_port: int, closed: list[int]) -> list[Conversation]:
-    """What nmap -sT does, seen at a decky: one port is open, the others are refused."""
+    """The packets of nmap -sT at a decky: one port is open, the others are refused."""
     return [
         Conversation(server_port=open_port, client_port=41_000).open().reset(),
         *(

@@ -1,4 +1,4 @@
-"""Exceptions that end a step and not the capture."""
+"""An exception ends one step and not the capture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trip(contained: Containment, where: Where, error: Exception) -> None:
         raise error
 
 
-def test_it_is_counted_by_where_and_reported_once_a_kind(
+def test_an_exception_is_counted_by_its_step_and_reported_once(
     contained: Containment, lines: list[str]
 ) -> None:
     for _ in range(3):
@@ -37,7 +37,7 @@ def test_it_is_counted_by_where_and_reported_once_a_kind(
     assert contained.counts == {"failures_sweep": 4, "failures_due": 1}
     assert len(lines) == 3
     assert "failures_sweep: IndexError: list index out of range (test_containment.py:" in lines[0]
-    assert "please report it" in lines[0]
+    assert "please report this line" in lines[0]
 
 
 def test_an_exception_that_was_never_raised_has_no_place(
@@ -47,14 +47,14 @@ def test_an_exception_that_was_never_raised_has_no_place(
     assert "samples_failed: ValueError: odd (?)" in lines[0]
 
 
-def test_a_peers_bytes_cannot_write_lines(contained: Containment, lines: list[str]) -> None:
+def test_a_peers_bytes_cannot_forge_a_line(contained: Containment, lines: list[str]) -> None:
     trip(contained, Where.SAMPLE, ValueError("a\nready\x1b[2J" + "x" * 10_000))
     assert "\n" not in lines[0]
     assert "\x1b" not in lines[0]
     assert len(lines[0]) < 400
 
 
-def test_kinds_are_bounded(
+def test_the_kinds_reported_are_bounded(
     contained: Containment, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FAILURE_KINDS", 2)
@@ -64,13 +64,13 @@ def test_kinds_are_bounded(
     assert len(lines) == 2
 
 
-def test_what_is_no_exception_passes(contained: Containment) -> None:
+def test_an_exit_is_not_caught(contained: Containment) -> None:
     with pytest.raises(SystemExit), contained.during(Where.SWEEP):
         raise SystemExit
     assert not contained.counts
 
 
-def test_a_line_that_nobody_can_read_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_nobody_can_read_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as gone:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.resilience.sized_cache import Bounded
+from deckwire.resilience.sized_cache import SizedCache
 
 
 def test_the_one_not_asked_for_longest_makes_room() -> None:
-    cache: Bounded[str, int] = Bounded(2, 1_000)
+    cache: SizedCache[str, int] = SizedCache(2, 1_000)
     cache.keep("a", 1, 10)
     cache.keep("b", 2, 10)
     assert cache.get("a") == 1
@@ -18,7 +18,7 @@ def test_the_one_not_asked_for_longest_makes_room() -> None:
 
 
 def test_bytes_are_bounded() -> None:
-    cache: Bounded[int, str] = Bounded(1_000, 1_600)
+    cache: SizedCache[int, str] = SizedCache(1_000, 1_600)
     for number in range(100):
         assert cache.keep(number, str(number), 90)
     assert len(cache) == 17
@@ -26,7 +26,7 @@ def test_bytes_are_bounded() -> None:
 
 
 def test_what_would_push_out_much_is_not_kept() -> None:
-    cache: Bounded[str, int] = Bounded(10, 1_600)
+    cache: SizedCache[str, int] = SizedCache(10, 1_600)
     assert cache.keep("a", 1, 100)
     assert not cache.keep("b", 2, 101)
     assert cache.get("b") is None
@@ -37,7 +37,7 @@ def test_what_would_push_out_much_is_not_kept() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 12), st.booleans())))
 def test_what_is_held_is_what_is_there(steps: list[tuple[int, int, bool]]) -> None:
-    cache: Bounded[int, int] = Bounded(4, 100)
+    cache: SizedCache[int, int] = SizedCache(4, 100)
     sizes: dict[int, int] = {}
     for key, size, asks in steps:
         if asks:

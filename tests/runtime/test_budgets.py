@@ -1,3 +1,5 @@
+"""Each change of a budget's state becomes one event."""
+
 from __future__ import annotations
 
 from deckwire.events.event import WARNING
@@ -9,13 +11,13 @@ def fields(watch: BudgetWatch, syn: int, tls: int = 0) -> list[dict[str, object]
     return [dict(event.fields) for event in watch.changes(counters, 5)]
 
 
-def test_quiet_budgets_say_nothing() -> None:
+def test_a_quiet_budget_makes_no_event() -> None:
     watch = BudgetWatch("sensor")
     assert fields(watch, 0) == []
     assert fields(watch, 0) == []
 
 
-def test_each_change_of_state_is_told_once() -> None:
+def test_each_change_of_state_makes_one_event() -> None:
     watch = BudgetWatch("sensor")
     assert fields(watch, 7) == [{"budget": "syn_records", "state": "exhausted", "suppressed": 7}]
     assert fields(watch, 1_000) == []
@@ -31,8 +33,8 @@ def test_each_change_of_state_is_told_once() -> None:
 def test_budgets_are_independent() -> None:
     watch = BudgetWatch("sensor")
     fields(watch, 3)
-    told = fields(watch, 3, tls=2)
-    assert {(e["budget"], e["state"]) for e in told} == {
+    events = fields(watch, 3, tls=2)
+    assert {(e["budget"], e["state"]) for e in events} == {
         ("syn_records", "normal"),
         ("handshakes", "exhausted"),
     }

@@ -1,4 +1,4 @@
-"""Captures with wrong stamps through the programs: what their events say, and what they do not."""
+"""Captures with wrong time stamps through the real programs: which times their events have."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def foreign(stamp_ns: int, ends: tuple[str, str] = (STRANGER, CLIENT)) -> Frame:
 
 
 def moved(frames: Sequence[Frame], which: Callable[[int], bool], by_ns: int) -> list[Frame]:
-    """The frames, some of them stamped otherwise; their order stays."""
+    """The same frames in the same order, some with other time stamps."""
     return [
         replace(frame, time_ns=max(frame.time_ns + by_ns, 0)) if which(number) else frame
         for number, frame in enumerate(frames)
@@ -136,7 +136,7 @@ def test_an_answer_stamped_before_its_question(
 @pytest.mark.parametrize("wrong_ns", [20 * SECOND, HOUR, YEAR, 50 * YEAR, -5 * SECOND, -50 * YEAR])
 @pytest.mark.parametrize("number", range(7))
 def test_one_frame_with_a_wrong_stamp(lab: ReplayLab, number: int, wrong_ns: int) -> None:
-    """It ends nothing and starts nothing; only what would be measured by it is unknown."""
+    """It ends nothing and starts nothing. Only figures measured by it are unknown."""
     if number == 0 and wrong_ns == -5 * SECOND:
         pytest.skip("five seconds of silence after the first frame look the same")
     frames = moved(talk().frames, lambda n: n == number, wrong_ns)
@@ -174,7 +174,7 @@ def test_a_wrong_stamp_ends_no_other_connection(lab: ReplayLab, wrong_ns: int) -
 
 @pytest.mark.parametrize("step_ns", [-HOUR, -10 * YEAR, 40 * YEAR])
 def test_a_clock_that_was_set(lab: ReplayLab, step_ns: int) -> None:
-    """All later frames are stamped by it. What lies on one side of the step is measured."""
+    """All later frames are stamped by it. Times on one side of the step are measured."""
     across = talk()
     after = talk(client_port=40_001, start_ns=across.now_ns)
     frames = moved(across.frames + after.frames, lambda n: n >= 4, step_ns)
@@ -204,7 +204,7 @@ def test_connections_idle_after_the_clock_was_set_back(lab: ReplayLab) -> None:
 @pytest.mark.parametrize("silence_ns", [CAPTURE_AHEAD_NS + 1, 121 * SECOND, CAPTURE_SILENCE_NS])
 @pytest.mark.parametrize("more", [0, 1, 5])
 def test_silence_is_believed(lab: ReplayLab, silence_ns: int, more: int) -> None:
-    """Of some frames or of one alone at the end."""
+    """One frame or several follow the silence."""
     quiet = Conversation().open().send(b"hello")
     later = Conversation(client_port=41_000, start_ns=quiet.frames[-1].time_ns + silence_ns).syn()
     for _ in range(more):
@@ -239,7 +239,7 @@ def test_captures_joined_in_the_wrong_order(lab: ReplayLab) -> None:
 
 
 def test_two_clocks_in_one_capture(lab: ReplayLab) -> None:
-    """Frames of two interfaces, stamped an hour apart: whose times can be told is told."""
+    """Frames of two interfaces, stamped an hour apart: their events show which times are known."""
     first = talk().frames
     second = talk(client_port=40_001).frames
     frames = [

@@ -43,14 +43,14 @@ def test_one_line(error: Exception, line: str) -> None:
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 1),
     ],
 )
-def test_what_may_pass_by_itself_has_another_status(error: Exception, status: int) -> None:
+def test_a_passing_error_has_another_status(error: Exception, status: int) -> None:
     with pytest.raises(UsageError) as caught, failing():
         raise error
     assert caught.value.status == status
 
 
-def test_what_is_not_the_users_fault_stays_what_it_is() -> None:
+def test_an_error_that_is_no_users_fault_is_not_turned() -> None:
     with pytest.raises(KeyError), failing():
-        raise KeyError("a mistake of ours")
+        raise KeyError("a bug")
     with failing():
         pass

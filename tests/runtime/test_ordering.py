@@ -81,7 +81,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_whatever_the_cpus_do_the_order_is_that_of_time(
+def test_samples_of_all_cpus_are_sorted_by_time(
     actions: list[tuple[str, int, int]],
 ) -> None:
     """A model of four CPUs: a sample is written up to `margin` after its stamp, in the order of

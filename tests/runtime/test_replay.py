@@ -72,16 +72,16 @@ LINKS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("ends", [(CLIENT, DECKY), (CLIENT6, DECKY6)])
-def test_every_link_type_tells_the_same(lab: ReplayLab, link: str, ends: tuple[str, str]) -> None:
+def test_every_link_type_gives_one_result(lab: ReplayLab, link: str, ends: tuple[str, str]) -> None:
     number, header = LINKS[link]
     ethernet = talk(*ends).frames
     other = [
         Frame(frame.time_ns, number, data := header(frame.data[14:]), len(data))
         for frame in ethernet
     ]
-    told = lines(lab, other, ends)
-    assert len(told) == 6
-    assert told == lines(lab, ethernet, ends)
+    emitted = lines(lab, other, ends)
+    assert len(emitted) == 6
+    assert emitted == lines(lab, ethernet, ends)
 
 
 @pytest.mark.parametrize("number", [228, 229])
@@ -109,7 +109,7 @@ def test_other_link_types_are_counted(lab: ReplayLab) -> None:
 
 
 def test_a_super_packet_is_the_segments_it_stands_for(lab: ReplayLab) -> None:
-    """Captured in front of the card that would have cut it: one frame of 20 KB."""
+    """One frame of 20 KB, captured before the card has cut it."""
     chain = FLIGHT.server
     whole = Conversation().open().send(FLIGHT.client).answer(chain + bytes(20_000), 60_000).close()
     cut = Conversation().open().send(FLIGHT.client).answer(chain + bytes(20_000)).close()
@@ -125,8 +125,8 @@ def test_a_super_packet_is_the_segments_it_stands_for(lab: ReplayLab) -> None:
 def test_a_hello_longer_than_a_test_run_takes(lab: ReplayLab) -> None:
     hello = record(message(1, client_hello((21, bytes(3 * FRAME_BYTES)))))
     conversation = Conversation().open().send(hello, 60_000).close()
-    told = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
-    assert (told["raw_extensions"], told["quality"]) == ("21", "reassembled")
+    emitted = one(lab.frames(conversation.frames, [DECKY]), "tls_client_hello")
+    assert (emitted["raw_extensions"], emitted["quality"]) == ("21", "reassembled")
 
 
 def test_the_same_capture_gives_the_same_bytes(lab: ReplayLab) -> None:
@@ -180,7 +180,7 @@ def test_frames_out_of_order_in_time_do_no_harm(lab: ReplayLab) -> None:
 
 
 def test_each_connection_idles_by_itself(lab: ReplayLab) -> None:
-    """A sweep a second of capture time, however little stands between two frames."""
+    """One sweep for each second of capture time, even with few frames between."""
     quiet = Conversation().open().send(b"hello")
     busy = Conversation(client_port=41_000, start_ns=START_NS + MS, step_ns=SECOND).open()
     for _ in range(130):
@@ -194,8 +194,8 @@ def test_a_file_gives_what_its_frames_give(lab: ReplayLab, tmp_path: Path) -> No
     frames = talk().frames
     path = tmp_path / "capture.pcap"
     path.write_bytes(pcap(frames))
-    told = [JsonFormat().line(event) for event in lab.capture(path, [DECKY])]
-    assert told == lines(lab, frames)
+    emitted = [JsonFormat().line(event) for event in lab.capture(path, [DECKY])]
+    assert emitted == lines(lab, frames)
 
 
 @pytest.mark.parametrize("ends", [(CLIENT, DECKY), (CLIENT6, DECKY6), (DECKY, CLIENT)])

@@ -19,7 +19,7 @@ EVENT = Event("capture_stats", 0, "sensor", ())
 
 
 def test_a_reader_that_starts_late_gets_every_line() -> None:
-    """Three times what the queue holds, and nobody reads before the queue must be full."""
+    """Offers three times the size of the queue; nobody reads before the queue must be full."""
     read, write = os.pipe()
     sink = StdoutSink(write)
     outputs = PatientFanout(JsonFormat(), [sink])
@@ -46,7 +46,7 @@ def test_a_reader_that_starts_late_gets_every_line() -> None:
 
 
 class GatedSink(Sink):
-    """Delivers only while its gate is open, and leaves half of its queue behind."""
+    """Delivers only while its gate is open, and leaves half of its queue."""
 
     scheme = "gated"
 
@@ -78,7 +78,7 @@ class OpeningFanout(PatientFanout):
 
 
 def test_a_reader_that_reads_no_more_than_it_must_gets_every_line() -> None:
-    """The queue is filled to its last place, and not further."""
+    """The queue is filled completely, and not further."""
     sink = GatedSink()
     outputs = OpeningFanout(sink)
     outputs.start()
@@ -104,8 +104,8 @@ def test_a_reader_that_fails_is_not_waited_for() -> None:
     with open("/dev/full", "wb") as full:
         outputs = PatientFanout(JsonFormat(), [StdoutSink(full.fileno())])
         outputs.start()
-        told = sum(outputs.offer(EVENT) for _ in range(3 * SINK_QUEUE))
+        taken = sum(outputs.offer(EVENT) for _ in range(3 * SINK_QUEUE))
         outputs.wait(0)
         outputs.close(0.1)
-    assert told <= SINK_QUEUE
+    assert taken <= SINK_QUEUE
     assert sum(outputs.losses().values()) == 3 * SINK_QUEUE

@@ -1,7 +1,7 @@
 """Frames as bytes: Ethernet, IP and TCP headers, and the parts of TLS that the kernel side reads.
 
-Each builder takes what it is to wrap first. Lengths are right unless a test says otherwise;
-checksums are 0, for the kernel side does not look at them.
+The first argument of each builder is the payload. Lengths are right unless a test says otherwise.
+Checksums are 0, because the kernel side does not read them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LINUX_OPTIONS = MSS + b"\x04\x02" + TIMESTAMP + b"\x01\x03\x03\x07"
 
 
 def ethernet(packet: bytes, kind: int | None = None, tags: Sequence[tuple[int, int]] = ()) -> bytes:
-    """`tags` are (EtherType, tag control information), the outermost first."""
+    """`tags` are pairs of EtherType and tag control information, outermost first."""
     if kind is None:
         kind = ETH_IPV6 if packet[:1] and packet[0] >> 4 == 6 else ETH_IPV4
     head = bytes.fromhex("020000000001 020000000002")
@@ -108,7 +108,7 @@ def ipv6(
 
 
 def extension(kind: int, next_header: int, payload: bytes, size: int = 8) -> bytes:
-    """An IPv6 extension header of `size` bytes in front of `payload`; see fragment() for that."""
+    """An IPv6 extension header of `size` bytes and `payload`. See fragment() for that header."""
     units = size // 4 - 2 if kind == AH else size // 8 - 1
     return pack("!BB", next_header, units) + bytes(size - 2) + payload
 
@@ -153,7 +153,7 @@ def tcp(
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """A conversation between two addresses of one family; v4 by default.
+    """A conversation between two addresses of one family, IPv4 by default.
 
     `c` makes a frame of the client, `s` one of the server. Sequence numbers count from each
     side's initial one: a SYN is 0, the first byte of data is 1.
@@ -221,7 +221,7 @@ class Talk:
         return [self.c("S"), self.s("SA", 0, 1), self.c("A", 1, 1)]
 
     def closed(self, client: int = 1, server: int = 1) -> list[bytes]:
-        """FINs and their acknowledgements, behind the bytes that each side sent."""
+        """FINs and their acknowledgements, after the bytes that each side sent."""
         return [
             self.c("FA", client, server),
             self.s("FA", server, client + 1),

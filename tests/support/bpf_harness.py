@@ -1,4 +1,4 @@
-"""The real programs, frame by frame: what they count, what they send, what they keep."""
+"""Runs the real programs frame by frame, and reads their counters, samples and tables."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ SMALL_TABLES = {
     "SERVICE_SEEN_SLOTS": 64,
     "HELLO_SEEN_SLOTS": 64,
     "SOURCE_SLOTS": 64,
-    "SCAN_SLOTS": 64,
 }
 """Small enough to be cleared for every test."""
 TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_MIDSTREAM": 256}
@@ -54,8 +53,8 @@ TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_MIDSTREAM": 256}
 ZERO = bytes(4)
 SAMPLE_HEAD = Flat("SampleHead", abi.SCHEMAS["sample_head"])
 HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
-CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "midstream")
-ZEROED = ("syn_seen", "service_seen", "hello_seen", "sources", "scans", "syn_budget")
+CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "midstream_flows")
+ZEROED = ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Wait:
 class Kernel:
     """Loaded programs with a clock of their own: each frame comes a millisecond after the last.
 
-    Every verdict and every sample is checked here; `check()` holds the counters to account.
+    Every verdict and every sample is checked here. `check()` checks the counters.
     """
 
     def __init__(self, loaded: Loaded) -> None:
@@ -104,7 +103,7 @@ class Kernel:
         self.loaded.maps["settings"].update(ZERO, abi.SETTINGS.build({**SETTINGS, **changes}))
 
     def feed(self, *steps: bytes | Wait, egress: bool = False, **context: int) -> None:
-        """Runs frames, each a millisecond after the one before or after a Wait."""
+        """Runs frames, each a millisecond after the last, or after a Wait."""
         program = self.loaded.programs["tc_egress" if egress else "tc_ingress"]
         waited = None
         for step in steps:
@@ -119,7 +118,7 @@ class Kernel:
             self.run += 1
 
     def samples(self) -> list[Sample]:
-        """What the rings hold, decoded, and each found true to its frame."""
+        """The decoded samples in the rings, each compared with its frame."""
         found = []
         for _, data in self.loaded.rings.drain():
             self.received += 1
@@ -128,12 +127,12 @@ class Kernel:
             found.append(sample)
         return found
 
-    def emitted(self) -> str:
+    def submitted(self) -> str:
         """The samples in words, for instance ``syn handshake segment:200 end:fin``."""
         return " ".join(map(word, self.samples()))
 
     def counters(self) -> dict[str, int]:
-        """Those that are not zero."""
+        """The counters that are not zero."""
         sums = dict.fromkeys(abi.COUNTERS, 0)
         for value in self.loaded.maps["counters"].lookup_cpus(ZERO):
             counts = abi.SCHEMAS["counters"].parse(value)
@@ -142,11 +141,11 @@ class Kernel:
         return {name: count for name, count in sums.items() if count}
 
     def raised(self) -> dict[str, int]:
-        """counters() without those of the samples, which check() proves."""
+        """counters() without those of samples, which check() checks."""
         return {name: n for name, n in self.counters().items() if not name.startswith("samples_")}
 
     def table(self, name: str) -> list[Any]:
-        """The values of half_open, flows or midstream, as construct's containers."""
+        """The values of half_open, flows or midstream_flows, as construct's containers."""
         schema = HALF_OPEN if name == "half_open" else FLOW
         return [schema.parse(value) for _, value in self.loaded.maps[name].items()]
 
@@ -156,29 +155,29 @@ class Kernel:
         return flow
 
     def client_side(self) -> Any:
-        """What the only flow's client sent."""
+        """The client's side of the only flow."""
         totals = self.flow().totals
         return totals.side[totals.client]
 
     def server_side(self) -> Any:
-        """What the only flow's server sent."""
+        """The server's side of the only flow."""
         totals = self.flow().totals
         return totals.side[1 - totals.client]
 
     def sizes(self) -> tuple[int, int, int]:
-        """Entries in half_open, flows and midstream."""
+        """Entries in half_open, flows and midstream_flows."""
         half_open, flows, midstream = (
-            len(self.table(n)) for n in ("half_open", "flows", "midstream")
+            len(self.table(n)) for n in ("half_open", "flows", "midstream_flows")
         )
         return half_open, flows, midstream
 
     def check(self) -> None:
-        """Conservation: every frame is in one counter, every sample is sent or counted lost."""
+        """Conservation: each frame raised one counter, each sample is in a ring or counted lost."""
         self.samples()
         assert_conserved(self.counters(), self.run, self.received)
 
-    def forget(self) -> None:
-        """Drops the frames kept for comparison with samples that are yet to come."""
+    def drop_frames(self) -> None:
+        """Drops the frames that are kept for comparison with later samples."""
         self._frames.clear()
 
     def _check_sample(self, sample: Sample, data: bytes) -> None:
@@ -198,7 +197,7 @@ class Kernel:
 
 
 def assert_conserved(counters: Mapping[str, int], frames: int, received: int | None) -> None:
-    """`received` None: the rings were not read to their end."""
+    """`received` is None if the rings were not read to their end."""
     get = counters.get
     assert sum(get(name, 0) for name in abi.FRAME_COUNTERS) == frames
     wanted, submitted = get("samples_wanted", 0), get("samples_submitted", 0)
@@ -211,7 +210,7 @@ def assert_conserved(counters: Mapping[str, int], frames: int, received: int | N
 
 
 def word(sample: Sample) -> str:
-    """One sample in a word."""
+    """The name of one sample."""
     match sample:
         case SynSample():
             return "syn"

@@ -1,4 +1,4 @@
-"""A veth pair between two network namespaces of a test's own, and raw frames over it."""
+"""A veth pair between two network namespaces of one test, and raw frames over it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from deckwire.kernel.syscalls import enter_network_namespace
+from deckwire.kernel.namespaces import inside
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ IPV6_OFF = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
 
 
 class Wire:
-    """Nothing but the test's own frames is on it."""
+    """A wire that carries nothing but the frames of the test."""
 
     def __init__(self, mtu: int = 1_500) -> None:
         self.name = f"dwbpf{os.getpid()}"
@@ -37,11 +37,11 @@ class Wire:
         _ip("-n", self._peer, "link", "set", PEER, "up")
 
     def send(self, frames: Iterable[bytes]) -> None:
-        """From the peer: the frames pass the watched interface's ingress."""
+        """Sends frames from the peer: they pass the ingress of the watched interface."""
         self._run(self._peer, lambda: _send(PEER, frames))
 
     def send_out(self, frames: Iterable[bytes]) -> None:
-        """Out of the watched interface: the frames pass its egress."""
+        """Sends frames from the watched interface: they pass its egress."""
         self._run(self.name, lambda: _send(WATCHED, frames))
 
     def close(self) -> None:
@@ -49,15 +49,14 @@ class Wire:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
     def _run(self, name: str, function: Callable[[], T]) -> T:
-        """`function` in a thread that has entered the namespace."""
+        """Calls `function` in a thread that has entered the namespace."""
         results: list[T] = []
         errors: list[Exception] = []
 
         def enter() -> None:
             try:
-                with open(f"/run/netns/{name}", "rb") as namespace:
-                    enter_network_namespace(namespace.fileno())
-                results.append(function())
+                with inside(name):
+                    results.append(function())
             except Exception as error:  # raised again in the caller's thread
                 errors.append(error)
 

@@ -21,7 +21,7 @@ MSS_BYTES = 1_400
 class Conversation:
     """One connection. Each method adds frames; `now_ns` is the time of the next one.
 
-    Time goes on by `step_ns` behind each frame. Sequence numbers are counted for both ends, so
+    Time goes on by `step_ns` after each frame. Sequence numbers are counted for both ends, so
     that `send` and `answer` continue where the end's last data stopped.
     """
 
@@ -47,7 +47,7 @@ class Conversation:
         self._ends = (client, client_port, client_ttl), (server, server_port, server_ttl)
         self.iss = [client_iss, server_iss]
         self.sent = [1, 1]
-        """Sequence numbers behind the last data, counted from the iss."""
+        """Sequence numbers after the last data, counted from the iss."""
 
     def open(self) -> Conversation:
         """The three-way handshake."""
@@ -64,11 +64,11 @@ class Conversation:
         return self.add(sender, "A", self.sent[sender], self.sent[1 - sender])
 
     def send(self, data: bytes, size: int = MSS_BYTES) -> Conversation:
-        """The client's next bytes in segments of `size`."""
+        """Send the client's next bytes in segments of `size`."""
         return self._data(0, data, size)
 
     def answer(self, data: bytes, size: int = MSS_BYTES) -> Conversation:
-        """The server's."""
+        """Send the server's next bytes in the same manner."""
         return self._data(1, data, size)
 
     def close(self, first: int = 0) -> Conversation:
@@ -112,7 +112,7 @@ class Conversation:
         return self.frame(frames.ethernet(packet))
 
     def frame(self, data: bytes) -> Conversation:
-        """A frame made elsewhere."""
+        """Add a frame made elsewhere."""
         self.frames.append(Frame(self.now_ns, 1, data, len(data)))
         self.now_ns += self.step_ns
         return self
@@ -126,13 +126,13 @@ class Conversation:
 
 
 def in_time(*conversations: Conversation) -> list[Frame]:
-    """The frames of all of them in the order of their times."""
+    """The frames of several conversations in the order of their times."""
     every: Iterable[Frame] = chain.from_iterable(talk.frames for talk in conversations)
     return sorted(every, key=lambda frame: frame.time_ns)
 
 
 def pcap(frames: Iterable[Frame]) -> bytes:
-    """A classic capture file with nanoseconds."""
+    """Write a classic pcap file with nanoseconds."""
     content = pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, 1)
     for frame in frames:
         seconds, rest = divmod(frame.time_ns, SECOND)

@@ -1,4 +1,4 @@
-"""Looking at events that a replay told."""
+"""Helpers that select events which a replay emitted."""
 
 from __future__ import annotations
 

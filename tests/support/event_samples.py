@@ -1,4 +1,4 @@
-"""Values that events are made of, and the lines that come of them."""
+"""Sample values for events, and readers of their lines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def packed(address: str) -> bytes:
     return raw if len(raw) == 16 else bytes(10) + b"\xff\xff" + raw
 
 
-def place(client: str = CLIENT, server: str = DECKY) -> Context:
+def context(client: str = CLIENT, server: str = DECKY) -> Context:
     found = locate(REGISTRY, Ends(packed(client), 40_000, packed(server), 443))
     assert found is not None
     return found
@@ -62,7 +62,7 @@ def value(event: Event, name: str) -> Value:
 
 
 def params(event: Event, **form: str) -> dict[str, str]:
-    """The event's line of syslog, taken apart as a collector does."""
+    """The parameters in the syslog line of an event, parsed as a collector does."""
     line = SyslogFormat(**form).line(event).decode()
     found = re.findall(r' ([a-z0-9_]+)="((?:[^"\\\]]|\\.)*)"', line)
     return {name: re.sub(r'\\(["\\\]])', r"\1", text) for name, text in found}

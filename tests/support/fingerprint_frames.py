@@ -1,4 +1,4 @@
-"""SYNs and SYN-ACKs of capture files as SynPacket values, for tests."""
+"""SYN and SYN-ACK packets as SynPacket values: from capture files, or built by hand."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ETHERTYPES = {0x0800: 4, 0x86DD: 6}
 _VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")
 _TCP = 6
 MAPPED = bytes(10) + b"\xff\xff"
-"""In front of an IPv4 address (RFC 4291, 2.5.5.2)."""
+"""Prefix of an IPv4-mapped address (RFC 4291, 2.5.5.2)."""
 
 
 class Sent(NamedTuple):
-    """An opening and its 4-tuple; addresses are 16 bytes as in the pipeline."""
+    """A SYN or SYN-ACK packet with its 4-tuple; addresses have 16 bytes as in the pipeline."""
 
     syn_packet: SynPacket
     source: bytes
@@ -32,7 +32,7 @@ class Sent(NamedTuple):
 
 
 def pcap_frames(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Time (ns) and bytes of each frame of a classic pcap; a frame cut at the end is left out."""
+    """Yield time (ns) and bytes of each frame of a pcap file, without a frame cut at the end."""
     order = "<" if content[0] in (0xD4, 0x4D) else ">"
     unit = 1 if content[:4] in (b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d") else 1000
     at = 24
@@ -44,18 +44,18 @@ def pcap_frames(content: bytes) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
-def openings(path: Path) -> list[Sent]:
-    """Every SYN and SYN-ACK over Ethernet in a classic pcap file."""
+def sent_packets(path: Path) -> list[Sent]:
+    """Return the SYN and SYN-ACK packets over Ethernet in a pcap file."""
     found = []
     for time_ns, frame in pcap_frames(path.read_bytes()):
-        sent = opening_in(frame, time_ns)
+        sent = sent_in(frame, time_ns)
         if sent is not None:
             found.append(sent)
     return found
 
 
-def opening_in(frame: bytes, time_ns: int = 0) -> Sent | None:
-    """The opening in an Ethernet frame, tagged or not; None for anything else."""
+def sent_in(frame: bytes, time_ns: int = 0) -> Sent | None:
+    """Return the SYN or SYN-ACK packet in an Ethernet frame with or without VLAN tags, or None."""
     while frame[12:14] in _VLAN_TAGS:
         frame = frame[:12] + frame[16:]
     version = _ETHERTYPES.get(int.from_bytes(frame[12:14], "big"))
@@ -74,7 +74,7 @@ def opening_in(frame: bytes, time_ns: int = 0) -> Sent | None:
         return None
     if protocol != _TCP or fragment & 0x1FFF:
         return None
-    # A length of 0 is that of a segment which the network card was to cut up.
+    # A length of 0 means that the network card cuts the packet into segments.
     segment = packet[header : total or None]
     if len(segment) < 20:
         return None
@@ -109,7 +109,7 @@ def opening_in(frame: bytes, time_ns: int = 0) -> Sent | None:
 
 
 MSS = b"\x02\x04\x05\xb4"
-"""1460."""
+"""The option MSS with a value of 1460."""
 LINUX = MSS + b"\x04\x02\x08\x0a\x00\x00\x10\x01\x00\x00\x00\x00\x01\x03\x03\x07"
 WINDOWS = MSS + b"\x01\x03\x03\x08\x01\x01\x04\x02"
 MACOS = MSS + b"\x01\x03\x03\x06\x01\x01\x08\x0a\x00\x00\x10\x01\x00\x00\x00\x00\x04\x02\x00\x00"
@@ -135,12 +135,12 @@ _LINUX_SYN = SynPacket(
 
 
 def syn(**changes: Any) -> SynPacket:
-    """The SYN of a Linux host on Ethernet, with changes."""
+    """Return the SYN packet of a Linux host on Ethernet, with changes."""
     return replace(_LINUX_SYN, **changes)
 
 
 def syn6(**changes: Any) -> SynPacket:
-    """The same over IPv6."""
+    """Return the SYN packet of a Linux host on Ethernet over IPv6, with changes."""
     ipv6: dict[str, Any] = {
         "ip_version": 6,
         "ip_id": 0,

@@ -1,4 +1,4 @@
-"""Handshakes to parse: real ones by OpenSSL in memory, and builders of hand-made ones."""
+"""TLS handshakes for tests: by OpenSSL in memory, and built by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "decoy.example"
 
 
 class Flight(NamedTuple):
-    """Everything that each side of one handshake sent."""
+    """The bytes that each side of a handshake sent."""
 
     client: bytes
     server: bytes
@@ -26,7 +26,7 @@ class Flight(NamedTuple):
 
 @functools.cache
 def identity() -> tuple[bytes, bytes]:
-    """A self-signed certificate: (PEM of key and certificate, DER of the certificate)."""
+    """Return a self-signed certificate: PEM of key and certificate, DER of the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
     begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -102,7 +102,7 @@ def handshake(
     retry: bool = False,
     resumed: bool = False,
 ) -> Flight:
-    """A whole handshake; `retry` makes a TLS 1.3 server ask for another key share."""
+    """Return a whole handshake; `retry` makes a TLS 1.3 server send a HelloRetryRequest."""
     client = context(ssl.PROTOCOL_TLS_CLIENT, version, alpn=["h2", "http/1.1"], mutual=mutual)
     server = context(ssl.PROTOCOL_TLS_SERVER, version, alpn=["http/1.1"], mutual=mutual)
     if retry:
@@ -132,7 +132,7 @@ def client_hello(
     session_id: bytes = b"",
     compression: bytes = b"\0",
 ) -> bytes:
-    """A ClientHello's message body; no extension block if there are no extensions."""
+    """Return the message body of a ClientHello, without an extension block if it has none."""
     body = u16(version) + bytes(range(32)) + vector(1, session_id)
     body += vector(2, suites) + vector(1, compression)
     return body + (extension_block(*extensions) if extensions else b"")

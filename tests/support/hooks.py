@@ -1,4 +1,4 @@
-"""What is attached where, asked of the kernel without the agent's help."""
+"""Programs that are attached to an interface, read from the kernel without the agent's code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOOKS = {"ingress": TCX_INGRESS, "egress": TCX_EGRESS}
 
 
 def tcx(node: Node, interface: str = PARENT) -> dict[str, list[int]]:
-    """Ids of the programs that TCX runs on the interface, by hook and in their order."""
+    """Ids of the programs that TCX runs on the interface, by hook, in the order of their runs."""
     found: dict[str, list[int]] = {"ingress": [], "egress": []}
     with node.inside():
         for hook, attach_type in HOOKS.items() if HAS_TCX else ():
@@ -51,7 +51,7 @@ def filters(lab: Lab, interface: str = PARENT) -> dict[str, str]:
 
 
 class Bystander:
-    """Somebody else's program: counts the frames that it sees and passes them on."""
+    """A foreign program that counts the frames that it sees and passes them on."""
 
     def __init__(self) -> None:
         self._map = bpf(_MAP_CREATE, _attribute("IIII", _MAP_ARRAY, 4, 8, 1), "a map")
@@ -70,7 +70,7 @@ class Bystander:
         self._links: list[int] = []
 
     def link(self, node: Node, hook: str, *, first: bool, interface: str = PARENT) -> None:
-        """Attaches by TCX, before or after all that are there."""
+        """Attach by TCX, before or after all programs that are attached."""
         with node.inside():
             target = socket.if_nametoindex(interface)
             attr = _attribute(
@@ -79,7 +79,7 @@ class Bystander:
             self._links.append(bpf(_LINK_CREATE, attr, "a link"))
 
     def filter(self, node: Node, priority: int, handle: int, interface: str = PARENT) -> None:
-        """Attaches as a clsact filter at ingress."""
+        """Attach as a clsact filter at ingress."""
         with node.inside(), IPRoute() as route:
             target = socket.if_nametoindex(interface)
             if not any(
@@ -99,14 +99,14 @@ class Bystander:
 
     @property
     def seen(self) -> int:
-        """Frames so far."""
+        """The number of frames that it has seen."""
         key, value = ctypes.c_uint32(0), ctypes.c_uint64(0)
         attr = _attribute("IIQQQ", self._map, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
         bpf(_MAP_LOOKUP, attr, "its count")
         return value.value
 
     def close(self) -> None:
-        """Lets go of the program, its links and its count; filters stay."""
+        """Close the program, its links and its map. Filters stay attached."""
         for fd in (*self._links, self.fd, self._map):
             os.close(fd)
 
@@ -117,7 +117,7 @@ def _attribute(layout: str, *values: int) -> ctypes.Array[ctypes.c_char]:
 
 
 def _count(map_fd: int) -> list[tuple[int, int, int, int]]:
-    """Instructions as (opcode, registers, offset, immediate): one more, then TC_ACT_UNSPEC."""
+    """Instructions as (opcode, registers, offset, immediate): count one, return TC_ACT_UNSPEC."""
     return [
         (0x62, 0x0A, -4, 0),  # *(u32 *)(r10 - 4) = 0
         (0xBF, 0xA2, 0, 0),  # r2 = r10
@@ -145,7 +145,7 @@ def is_loaded(program: int) -> bool:
 
 
 def program_id(fd: int) -> int:
-    """The id of the program behind a file descriptor."""
+    """The id of the program that a file descriptor refers to."""
     info = ctypes.create_string_buffer(232)
     attr = ctypes.create_string_buffer(
         Struct("IIQ").pack(fd, len(info), ctypes.addressof(info)), Struct("IIQ").size

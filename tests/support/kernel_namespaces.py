@@ -1,4 +1,4 @@
-"""Network namespaces of a test's own, and questions to the kernel about what is in them."""
+"""Separate network namespaces for a test, and the programs attached in them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pathlib import Path
 from struct import Struct
 from typing import TypeVar
 
-from deckwire.kernel.syscalls import bpf, enter_network_namespace
+from deckwire.kernel.namespaces import inside
+from deckwire.kernel.syscalls import bpf
 
 T = TypeVar("T")
 
 PROG_QUERY = 16
 FRAME = bytes.fromhex("020000000001 020000000002 88b5") + bytes(50)
-"""Of the EtherType for local experiments."""
+"""A frame with the EtherType for local experiments (0x88B5, IEEE 802)."""
 
 IPV6_OFF = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
 
@@ -34,7 +35,7 @@ def ip(*words: str) -> str:
 
 
 class Namespace:
-    """A network namespace of the test's own with one end of a veth pair, ``dw0``, in it.
+    """A network namespace with one end of a veth pair, ``dw0``.
 
     The other end, ``dw1``, is in a second namespace.
     """
@@ -44,7 +45,7 @@ class Namespace:
         self.name, self.peer = stem, f"{stem}p"
         ip("netns", "add", self.name)
         ip("netns", "add", self.peer)
-        for name in (self.name, self.peer):  # whose neighbour discovery would be counted too
+        for name in (self.name, self.peer):  # IPv6 neighbour discovery would be counted too
             self.run(lambda: IPV6_OFF.write_text("1"), name)
         self.add_veth()
 
@@ -63,15 +64,14 @@ class Namespace:
         return done.stdout
 
     def run(self, function: Callable[[], T], name: str = "") -> T:
-        """`function` in a thread that has entered this namespace, or the one called `name`."""
+        """Run `function` in a thread that has entered this namespace, or the one called `name`."""
         results: list[T] = []
         errors: list[Exception] = []
 
         def enter() -> None:
             try:
-                with open(f"/run/netns/{name or self.name}", "rb") as namespace:
-                    enter_network_namespace(namespace.fileno())
-                results.append(function())
+                with inside(name or self.name):
+                    results.append(function())
             except Exception as error:  # raised again in the caller's thread
                 errors.append(error)
 
@@ -86,7 +86,7 @@ class Namespace:
         return self.run(lambda: socket.if_nametoindex(interface))
 
     def send(self, count: int) -> None:
-        """Sends frames from the peer into dw0; they have passed ingress when this returns."""
+        """Send frames from the peer to dw0. They have passed ingress when this returns."""
 
         def send() -> None:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as packets:
@@ -97,7 +97,7 @@ class Namespace:
         self.run(send, self.peer)
 
     def attached(self, attach_type: int, interface: str = "dw0") -> list[int]:
-        """Ids of the programs that TCX runs there, in their order."""
+        """Ids of the programs that TCX runs on the interface, in the order of their runs."""
         if not HAS_TCX:
             return []
         ids = (ctypes.c_uint32 * 64)()

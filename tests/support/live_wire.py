@@ -1,6 +1,6 @@
-"""What passed the MACVLAN parent by tcpdump's account, and TCP spoken by hand.
+"""Segments that tcpdump captured at the MACVLAN parent, and a TCP client of prepared segments.
 
-Independent of the agent: frames are read here from first principles.
+This code parses frames by itself, so that it is independent of the agent.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from deckwire.lab.network import PARENT
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
 _NANOSECONDS = 0xA1B2_3C4D
-"""Magic of a pcap file whose times are in nanoseconds."""
+"""Magic number of a pcap file with times in nanoseconds."""
 _RECORD = Struct("=IIII")
 _SNAPSHOT = 160
-"""Enough for every header, and for the first bytes behind them."""
+"""Enough for all headers and the first bytes of the payload."""
 
 _END = b"the last frame of the test"
 
@@ -35,7 +35,7 @@ Flow = tuple[str, int, str, int]
 
 
 class Segment(NamedTuple):
-    """One TCP segment, or the super-packet that stands for several."""
+    """One TCP segment, or a super-packet of several segments."""
 
     time_ns: int
     src: str
@@ -46,18 +46,18 @@ class Segment(NamedTuple):
     ack: int
     flags: int
     payload_len: int
-    """By the IP length."""
+    """Length of the payload by the IP header."""
     start: bytes
-    """The first bytes of the payload, as many as the snapshot has."""
+    """The first bytes of the payload, as far as the capture has them."""
 
     def packets(self) -> int:
-        """How many packets of this MTU (1,500) it is on the wire; every segment has timestamps."""
+        """The number of packets on the wire for an MTU of 1,500 and TCP timestamps."""
         room = 1_500 - (40 if ":" in self.src else 20) - 32
         return max(1, -(-self.payload_len // room))
 
 
 class Tap:
-    """tcpdump on the parent from `with` to its end; `flows` then holds what it saw."""
+    """tcpdump on the parent for the time of a `with` block. `flows` has its segments after that."""
 
     def __init__(self, lab: Lab, interface: str = PARENT) -> None:
         self._path = lab.directory / "tap.pcap"
@@ -82,22 +82,22 @@ class Tap:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # What tcpdump has not read from its ring when it is told to end would be missing.
+        # tcpdump drops what is still in its ring when it ends. So wait for a last frame.
         client, decky = self._lab.client, self._lab.deckies[0]
         with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.sendto(_END, (decky.v4, 9))
         wait_until(lambda: _END in self._path.read_bytes()[-4_096:], "tcpdump has read all")
         self._process.send_signal(signal.SIGINT)
         self._process.wait(20)
-        told = self._messages.read_text()
-        dropped = re.search(r"(\d+) packets? dropped by kernel", told)
-        assert dropped is not None, told
-        assert dropped[1] == "0", told
+        messages = self._messages.read_text()
+        dropped = re.search(r"(\d+) packets? dropped by kernel", messages)
+        assert dropped is not None, messages
+        assert dropped[1] == "0", messages
         self.flows = _flows(read_segments(self._path))
 
 
 def read_segments(path: Path) -> Iterator[Segment]:
-    """The TCP segments of a pcap file of this machine's byte order, by Ethernet."""
+    """The TCP segments of a pcap file with Ethernet frames, in this machine's byte order."""
     content = path.read_bytes()
     assert unpack_from("=I", content)[0] == _NANOSECONDS
     at = 24
@@ -111,7 +111,7 @@ def read_segments(path: Path) -> Iterator[Segment]:
 
 
 def parse_frame(frame: bytes, time_ns: int = 0) -> Segment | None:
-    """The segment in an Ethernet frame without VLAN tags; None if it is something else."""
+    """The TCP segment in an Ethernet frame without VLAN tags, or None."""
     (kind,) = unpack_from("!H", frame, 12)
     if kind == 0x0800 and frame[23] == socket.IPPROTO_TCP:
         family, addresses, tcp = socket.AF_INET, 26, 14 + (frame[14] & 15) * 4
@@ -143,9 +143,9 @@ def parse_frame(frame: bytes, time_ns: int = 0) -> Segment | None:
 
 
 def retransmits(segments: Iterable[Segment]) -> int:
-    """Of one end's segments: those that begin with bytes (SYN and FIN count) sent before.
+    """The number of segments of one end that begin with bytes sent before (SYN and FIN count).
 
-    Linux probes for a lost tail after a few milliseconds, so quiet links have them too.
+    Linux probes for a lost tail after a few milliseconds, so idle links have them too.
     """
     found, highest = 0, None
     for segment in segments:
@@ -163,7 +163,7 @@ def _before(seq: int, other: int) -> bool:
 
 
 def _flows(segments: Iterator[Segment]) -> dict[Flow, list[Segment]]:
-    """By connection, as its SYN names the ends; what began without one is left out."""
+    """Segments by connection, from client to server by its SYN. Mid-stream ones are left out."""
     flows: dict[Flow, list[Segment]] = {}
     for segment in segments:
         ends = segment.src, segment.sport, segment.dst, segment.dport
@@ -179,8 +179,8 @@ def _flows(segments: Iterator[Segment]) -> dict[Flow, list[Segment]]:
 class HandMade:
     """A TCP client over IPv4 whose segments the test makes one by one.
 
-    Its address is nobody's: the client's kernel drops what comes for it, and the server is told by
-    a neighbour entry where it is.
+    No node has its address, so the client's kernel drops the replies. A neighbour entry on the
+    server gives the link address.
     """
 
     ADDRESS = "198.18.0.250"
@@ -212,17 +212,17 @@ class HandMade:
         self._socket.close()
 
     def open(self) -> None:
-        """The three-way handshake."""
+        """Make the three-way handshake."""
         self.send(flags=SYN, options=b"\x02\x04\x05\xb4")
-        answer = self.receive(lambda segment: bool(segment.flags & SYN))
+        synack = self.receive(lambda segment: bool(segment.flags & SYN))
         self._seq += 1
-        self._ack = answer.seq + 1 & 0xFFFF_FFFF
+        self._ack = synack.seq + 1 & 0xFFFF_FFFF
         self.send()
 
     def send(
         self, payload: bytes = b"", *, offset: int = 0, flags: int = ACK, options: bytes = b""
     ) -> None:
-        """One segment with `payload` at `offset` of the stream; the next one does not count it."""
+        """Send one segment with `payload` at `offset` of the stream."""
         self._sent = max(self._sent, offset + len(payload))
         words = 5 + len(options) // 4
         seq = self._seq + offset
@@ -238,7 +238,7 @@ class HandMade:
         self._socket.send(self._peer_mac + self._mac + b"\x08\x00" + ip + tcp)
 
     def receive(self, wanted: Callable[[Segment], bool]) -> Segment:
-        """The server's next segment for which `wanted` holds."""
+        """Wait for the next segment of the server for which `wanted` holds."""
         while True:
             segment = parse_frame(self._socket.recv(65_536))
             if segment is not None and segment.dst == self.ADDRESS and wanted(segment):

@@ -37,7 +37,6 @@ class _Collector(Fanout):
     def offer(self, event: Event) -> bool:
         self._form.line(event)
         self.events.append(event)
-        self.end_sent += 1
         return True
 
 
@@ -51,10 +50,10 @@ class ReplayLab:
         self.loaded = load(
             LoadRequest(replay_clock=True, settings=settings, ring_bytes=RING_BYTES, **request)  # type: ignore[arg-type]
         )
-        self._identify = identifier(SETTINGS)
+        self.identify = identifier(SETTINGS)
         self.last: Parts | None = None
         self.containment: Containment = Uncontained()
-        """A test of what is survived puts another here."""
+        """A test of contained exceptions replaces it."""
         self.replay: Replay | None = None
 
     def __enter__(self) -> Self:
@@ -72,7 +71,7 @@ class ReplayLab:
     def capture(
         self, path: Path, deckies: Iterable[str], settings: Settings = SETTINGS
     ) -> list[Event]:
-        """The events of a capture file, capture_stats not among them."""
+        """The events of a capture file, without capture_stats."""
         with CaptureFile(path) as capture:
             return self._run(capture, deckies, settings)
 
@@ -85,12 +84,12 @@ class ReplayLab:
     def _run(
         self, frames: Iterable[Frame], deckies: Iterable[str], settings: Settings
     ) -> list[Event]:
-        self._clear()
+        self.clear()
         registry = Registry(Decky(f"d-{n}", parse_address(a)) for n, a in enumerate(deckies))
         clock = CaptureClock()
         collector = _Collector()
         parts = assemble(
-            *(settings, self.loaded, registry, clock, collector, self._identify), self.containment
+            *(settings, self.loaded, registry, clock, collector, self.identify), self.containment
         )
         self.last = parts
         self.replay = replay = Replay(
@@ -101,8 +100,9 @@ class ReplayLab:
         parts.pipeline.finish()
         return collector.events
 
-    def _clear(self) -> None:
-        for name in ("deckies4", "deckies6", "half_open", "flows", "midstream"):
+    def clear(self) -> None:
+        """Empty the tables, so that a replay starts anew."""
+        for name in ("deckies4", "deckies6", "half_open", "flows", "midstream_flows"):
             table = self.loaded.maps[name]
             for key, _ in list(table.items()):
                 table.delete(key)

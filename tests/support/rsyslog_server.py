@@ -1,4 +1,4 @@
-"""A real rsyslog of our own, and how to wait for things without sleeping blindly."""
+"""A real rsyslog for one test, and how to wait for a condition."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ action(type="omfile" File="{folder}/parsed.log" Template="parsed" FlushOnTXEnd="
 
 
 def is_settled(sink: Sink) -> bool:
-    """Whether all that was offered is sure to have been read."""
+    """Whether the receiver is sure to have read all that was offered."""
     counters = sink.counters()
     return not counters.queued and not sink._unsettled_lines()
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Poll until `condition` holds; fail with `what` after a long time."""
+    """Poll until `condition` holds; fail the test with `what` after DEADLINE_S."""
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
         if time.monotonic() > deadline:
@@ -54,7 +54,7 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 
 class Rsyslog:
-    """One rsyslogd with its own configuration, sockets, port and files in a folder."""
+    """One rsyslogd whose configuration, sockets and files are in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,11 +82,11 @@ class Rsyslog:
             self._process = None
 
     def raw(self) -> list[bytes]:
-        """The lines as they were received; rsyslog's own reports are left out."""
+        """The lines as rsyslog received them, without its own reports."""
         return self._lines("raw.log", b" rsyslogd ")
 
     def parsed(self) -> list[bytes]:
-        """What rsyslog's own RFC 5424 parser made of them."""
+        """The fields that rsyslog's RFC 5424 parser found in them."""
         return self._lines("parsed.log", b"|rsyslogd|")
 
     def _lines(self, name: str, own: bytes) -> list[bytes]:

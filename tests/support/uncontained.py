@@ -1,4 +1,4 @@
-"""What a test of anything but the containment itself wants: every exception ends it."""
+"""A containment for tests that contains nothing: every exception ends the test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from deckwire.resilience.containment import Containment, Where
 
 
 class Uncontained(Containment):
-    """Raises what it is to take."""
+    """Raises every exception that it should contain."""
 
     def __init__(self) -> None:
         super().__init__(print)

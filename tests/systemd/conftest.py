@@ -28,7 +28,7 @@ LOG = Path("/var/log/deckwire/events.log")
 INSTALL = f"""
 checkout={shlex.quote(str(CHECKOUT))} venv={shlex.quote(sys.prefix)}
 mkdir -p opt/deckwire opt/source etc/deckwire
-# The unit sees no /home, where a checkout may be.
+# The unit does not see /home, where a checkout may be.
 mount --bind -o ro "$venv" opt/deckwire
 mount --bind -o ro "$checkout" opt/source
 cat >run/deckwire <<-END
@@ -68,12 +68,12 @@ class Service:
         self._cursor = self._last_entry()["__CURSOR"]
 
     def configure(self, text: str) -> None:
-        """What the configuration file holds."""
+        """Writes the configuration file."""
         path = Path(f"/proc/{self.container.pid}/root{CONFIG}")
         path.write_text(text)
 
     def start(self) -> None:
-        """Returns when the process has been started, which is before it is ready."""
+        """Starts it. It is not ready yet when this returns."""
         self.systemctl("start")
 
     def stop(self) -> None:
@@ -92,7 +92,7 @@ class Service:
         return [e["MESSAGE"] for e in entries if e.get("_SYSTEMD_UNIT") == "deckwire.service"]
 
     def wait_said(self, *parts: str, times: int = 1) -> None:
-        """Until so many lines have all of these parts."""
+        """Waits until so many lines have all of these parts."""
 
         def is_there() -> bool:
             return sum(all(part in line for part in parts) for line in self.said()) >= times
@@ -104,11 +104,11 @@ class Service:
         deadline = time.monotonic() + SECONDS
         while not condition():
             assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}: {self.said()}"
-            # Each question starts processes, which are not to keep the service from its work.
+            # Each check starts processes, which would slow the service down.
             time.sleep(0.1)
 
     def _entries(self) -> list[dict[str, Any]]:
-        # Without a filter of its own: with one it leaves out the first entry behind the cursor.
+        # Without a filter: with one journalctl leaves out the first entry after the cursor.
         words = ("--no-pager", "-o", "json", f"--after-cursor={self._cursor}")
         self.container.run("journalctl", "--sync")
         printed = self.container.run("journalctl", *words, check=False)
@@ -127,7 +127,7 @@ def container() -> Iterator[Container]:
 
 @pytest.fixture
 def service(container: Container) -> Iterator[Service]:
-    """Configured, not started; PARENT exists."""
+    """The service, configured but not started. PARENT exists."""
     container.run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "peer0")
     for name in (PARENT, "peer0"):
         container.run("ip", "link", "set", name, "up")
@@ -138,7 +138,7 @@ def service(container: Container) -> Iterator[Service]:
     )
     yield made
     made.stop()
-    # It is not even loaded any more if it did not fail.
+    # Unchecked, because a unit that did not fail is not loaded any more.
     container.status("systemctl", "reset-failed", "deckwire.service")
     container.run("ip", "link", "del", PARENT, check=False)
     container.run("rm", "-f", LOG)

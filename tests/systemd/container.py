@@ -8,12 +8,11 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deckwire.kernel.syscalls import enter_network_namespace
+from deckwire.kernel import namespaces
 from deckwire.lab.namespaces import wait_until
 
 HERE = Path(__file__).parent
@@ -22,7 +21,7 @@ NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--cgroup", "--net")
 
 
 def lacking() -> str | None:
-    """Why there can be no container here; None if there can."""
+    """Why no container can run here; None if one can."""
     if os.geteuid():
         return "needs root: makes namespaces and mounts"
     if not SYSTEMD.exists():
@@ -39,18 +38,18 @@ def lacking() -> str | None:
 
 
 class Container:
-    """A context manager: systemd runs inside ``with``, and nothing is left behind it.
+    """A context manager: systemd runs inside ``with``, and nothing of it is left afterwards.
 
-    `setup` are lines of shell that run in the new root, as the working directory, before systemd
-    starts. Mounts made there are the container's own. If this process is killed the kernel ends
-    the container; an empty directory and control groups may then be left.
+    `setup` is a shell script. It runs before systemd starts, with the new root as its working
+    directory. Mounts made there are the container's own. If this process is killed, the kernel ends
+    the container. An empty directory and control groups may then be left.
     """
 
     def __init__(self, setup: str) -> None:
         self._setup = setup
         self._closing = contextlib.ExitStack()
         self.pid = 0
-        """Of its process 1, as this machine counts."""
+        """Of its process 1, in this machine's namespace."""
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as closing:
@@ -58,7 +57,7 @@ class Container:
             (directory / "setup").write_text(self._setup)
             (directory / "root").mkdir()
             group = self._make_group(closing)
-            # In the group before the namespace begins there, so that it sees no other.
+            # It joins the group first, so that its cgroup namespace begins there.
             join = f'echo $$ >{shlex.quote(str(group / "cgroup.procs"))}; exec "$@"'
             log = closing.enter_context((directory / "log").open("w+"))
             process = subprocess.Popen(
@@ -94,14 +93,14 @@ class Container:
         self._closing.close()
 
     def run(self, *argv: str | os.PathLike[str], check: bool = True) -> str:
-        """A command in the container, as root: what it printed."""
+        """Runs a command in the container as root: its output."""
         done = self.status(*argv)
         if check and done.returncode:
             raise AssertionError(f"{argv}: {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def status(self, *argv: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
-        """A command in the container, as root."""
+        """Runs a command in the container as root: its output and status."""
         return subprocess.run(
             ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv],
             capture_output=True,
@@ -110,15 +109,9 @@ class Container:
             timeout=60,
         )
 
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
+    def inside(self) -> contextlib.AbstractContextManager[None]:
         """The calling thread is in the container's network namespace."""
-        with open("/proc/thread-self/ns/net") as own, open(f"/proc/{self.pid}/ns/net") as theirs:
-            try:
-                enter_network_namespace(theirs.fileno())
-                yield
-            finally:
-                enter_network_namespace(own.fileno())
+        return namespaces.inside(f"/proc/{self.pid}/ns/net")
 
     def _is_systemd(self) -> bool:
         with contextlib.suppress(OSError):
@@ -136,7 +129,7 @@ class Container:
         return group
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """Kills process 1, and with it everything in the container: its mounts go with the last."""
+        """Kills process 1, and so every process and mount in the container."""
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         with contextlib.suppress(OSError):
             for pid in children.read_text().split():
@@ -146,20 +139,20 @@ class Container:
 
 
 def _control_groups() -> Path | None:
-    """Where the machine has its cgroup2 file system."""
+    """The mount point of the machine's cgroup2 file system."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, kind, *_ = line.split()
+        _, mount_point, kind, *_ = line.split()
         if kind == "cgroup2":
-            return Path(place)
+            return Path(mount_point)
     return None
 
 
 def _remove_group(group: Path) -> None:
-    """Removes a tree of control groups, when their processes have ended."""
+    """Removes a tree of control groups as soon as their processes have ended."""
 
     def is_gone() -> bool:
         for path, _, _ in os.walk(group, topdown=False):
-            # A process that was killed may be there for a moment yet.
+            # A process that was killed may exist for a moment longer.
             with contextlib.suppress(OSError):
                 os.rmdir(path)
         return not group.exists()

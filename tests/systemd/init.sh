@@ -1,5 +1,5 @@
 #!/bin/bash
-# init.sh ROOT SETUP: becomes the container's systemd, as process 1 of new namespaces.
+# init.sh ROOT SETUP: becomes the container's systemd, process 1 of new namespaces.
 #
 # ROOT is an empty directory. The container's root is an overlay on the machine's, so that the
 # machine keeps its files. SETUP is a script that runs in the new root before systemd starts.
@@ -13,7 +13,7 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$root/upper,workdir=$root/work"
 cd "$root/new"
 
 mount -t proc proc proc
-# Settings of the kernel belong to the machine.
+# Kernel settings are the machine's, so they are read-only here.
 mount --bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
 mount -t sysfs sysfs sys
@@ -21,7 +21,7 @@ mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
 chmod 1777 tmp
-# Not the machine's /dev: journald would put its /dev/log there.
+# Not the machine's /dev, in which journald would make its /dev/log.
 mount -t tmpfs -o mode=755 tmpfs dev
 for node in null zero full random urandom tty; do
 	touch "dev/$node"
@@ -32,7 +32,7 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 
-# Nothing of the machine's own services, and nothing that is about a whole machine.
+# None of the machine's own services, and no unit that manages a whole machine.
 : >etc/fstab
 rm -rf etc/systemd/system/*.wants etc/systemd/system/*.requires
 for unit in systemd-sysctl systemd-binfmt systemd-modules-load systemd-udevd systemd-udev-trigger \

@@ -1,9 +1,10 @@
-"""What systemd and the service do together: start, reload, crash, wrong settings, end."""
+"""The service under systemd: start, reload, crash, wrong settings, end."""
 
 from __future__ import annotations
 
 import pytest
 
+from deckwire.kernel.capabilities import LOADING
 from tests.support.hooks import HAS_TCX, tcx
 from tests.systemd.conftest import CONFIG, LOG, PARENT, Service
 from tests.systemd.container import Container
@@ -11,8 +12,7 @@ from tests.systemd.container import Container
 pytestmark = pytest.mark.root
 
 NOBODY = 65_534
-CAPABILITIES = 1 << 12 | 1 << 38 | 1 << 39
-"""CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF."""
+CAPABILITIES = sum(1 << one for one in LOADING)
 
 
 def is_attached(container: Container) -> bool:
@@ -26,13 +26,15 @@ def is_attached(container: Container) -> bool:
 
 
 def ready(service: Service) -> str:
-    """Starts it, and waits until it is ready: its process id."""
+    """Starts it and waits until it is ready: its process id."""
     service.start()
     service.wait_said("ready: watching 1 decky")
     return service.show("MainPID")
 
 
-def test_it_runs_confined_and_leaves_nothing(service: Service, container: Container) -> None:
+def test_the_service_runs_confined_and_leaves_nothing(
+    service: Service, container: Container
+) -> None:
     pid = ready(service)
     assert is_attached(container)
     text = container.run("cat", f"/proc/{pid}/status")
@@ -50,7 +52,7 @@ def test_it_runs_confined_and_leaves_nothing(service: Service, container: Contai
     assert "ready" in container.run("journalctl", "-q", "-t", "deckwire", "-n", "1", "-o", "cat")
 
 
-def test_reload_reads_the_deckies_and_opens_the_file_again(
+def test_a_reload_rereads_the_deckies_and_reopens_the_file(
     service: Service, container: Container
 ) -> None:
     deckies = CONFIG.parent / "deckies.txt"
@@ -64,8 +66,10 @@ def test_reload_reads_the_deckies_and_opens_the_file_again(
     assert service.show("MainPID") == pid
 
 
-def test_a_hangup_while_it_starts_is_a_reload_later(service: Service, container: Container) -> None:
-    """Also of the loader, which `systemctl kill` reaches as well."""
+def test_sighup_during_the_start_is_a_reload_after_it(
+    service: Service, container: Container
+) -> None:
+    """`systemctl kill` sends it to the loader too."""
     deckies = CONFIG.parent / "deckies.txt"
     container.run("sh", "-c", f"echo 192.0.2.20 mail >{deckies}")
     service.configure(f'interface = "{PARENT}"\ndeckies = "{deckies}"\noutput = "file:{LOG}"\n')
@@ -83,7 +87,7 @@ def test_a_hangup_while_it_starts_is_a_reload_later(service: Service, container:
     assert is_attached(container)
 
 
-def test_an_end_while_it_starts_is_a_clean_one(service: Service, container: Container) -> None:
+def test_a_stop_during_the_start_is_clean(service: Service, container: Container) -> None:
     service.start()
     service.systemctl("kill", "--signal=HUP")
     service.stop()
@@ -122,8 +126,10 @@ def test_a_wrong_setting_is_one_line_and_no_restart(
     assert line in said
 
 
-def test_what_may_pass_is_tried_again(service: Service, container: Container) -> None:
-    """Another agent has the interface, until it ends."""
+def test_a_reason_that_can_pass_is_followed_by_a_restart(
+    service: Service, container: Container
+) -> None:
+    """Another agent watches the interface until it is stopped."""
     ready(service)
     container.run("cp", "/etc/systemd/system/deckwire.service", "/run/systemd/system/other.service")
     container.run("systemctl", "daemon-reload")
@@ -153,7 +159,7 @@ def test_a_missing_interface_is_waited_for(service: Service, container: Containe
     assert is_attached(container)
     assert service.show("MainPID") == pid
     said = [line.split()[1] for line in service.said()]
-    # The unit may not look into containers' namespaces, which one line says.
+    # One line says that the unit may not look into the namespaces of containers.
     assert [word for word in said if word != "not"] == ["waiting:", "ready:"]
 
 
@@ -166,7 +172,7 @@ def test_waiting_for_an_interface_ends_cleanly(service: Service, container: Cont
     assert len(service.said()) == 1
 
 
-def test_the_group_reads_the_log_and_nobody_else(service: Service, container: Container) -> None:
+def test_only_the_group_reads_the_log(service: Service, container: Container) -> None:
     ready(service)
     service.wait_for(lambda: not container.status("test", "-s", LOG).returncode, "a line")
     gid = container.run("id", "-g", "deckwire").strip()
@@ -181,7 +187,7 @@ def test_the_group_reads_the_log_and_nobody_else(service: Service, container: Co
     assert modes == ["drwxr-x--- deckwire deckwire", "-rw-r----- deckwire deckwire"]
 
 
-def test_systemd_has_nothing_to_object_to(container: Container) -> None:
+def test_systemd_analyze_has_no_objection(container: Container) -> None:
     unit = "/etc/systemd/system/deckwire.service"
     done = container.status("systemd-analyze", "verify", unit)
     ours = [line for line in (done.stdout + done.stderr).splitlines() if "deckwire" in line]

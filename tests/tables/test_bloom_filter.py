@@ -5,9 +5,10 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.deckies import MAPPED_PREFIX
+from deckwire.abi.hashes import filter_bit
 from deckwire.limits import DECKY_BITS
-from deckwire.tables.bloom_filter import bit_of, sketch_of, union
+from deckwire.tables.bloom_filter import filter_of, union
+from deckwire.tcp.addresses import MAPPED_PREFIX
 
 ADDRESSES = st.one_of(
     st.binary(min_size=16, max_size=16),
@@ -21,26 +22,26 @@ def bits(bloom_filter: bytes) -> set[int]:
 
 @given(ADDRESSES)
 def test_a_bit_is_in_range_and_stays_the_same(packed: bytes) -> None:
-    assert 0 <= bit_of(packed) < DECKY_BITS
-    assert bit_of(packed) == bit_of(packed)
+    assert 0 <= filter_bit(packed) < DECKY_BITS
+    assert filter_bit(packed) == filter_bit(packed)
 
 
 def test_deckies_have_their_bits_and_nobody_else_has() -> None:
-    assert bits(sketch_of([])) == set()
+    assert bits(filter_of([])) == set()
     addresses = [MAPPED_PREFIX + ip_address(f"192.0.2.{n}").packed for n in range(200)]
     addresses += [ip_address(f"2001:db8::{n}").packed for n in range(200)]
-    assert bits(sketch_of(addresses)) == {bit_of(packed) for packed in addresses}
+    assert bits(filter_of(addresses)) == {filter_bit(packed) for packed in addresses}
 
 
 def test_a_union_has_the_bits_of_both() -> None:
-    one, other = sketch_of([bytes(16)]), sketch_of([bytes(range(16)), b"\xff" * 16])
+    one, other = filter_of([bytes(16)]), filter_of([bytes(range(16)), b"\xff" * 16])
     assert bits(union(one, other)) == bits(one) | bits(other)
-    assert union(one, one) == union(one, sketch_of([])) == one
+    assert union(one, one) == union(one, filter_of([])) == one
 
 
 def test_neighbours_spread() -> None:
-    """A fleet's addresses follow each other: they must not share bits."""
+    """Consecutive addresses, as of a fleet, must not share bits."""
     neighbours = [
         MAPPED_PREFIX + ip_address(f"10.0.{n >> 8}.{n & 255}").packed for n in range(4096)
     ]
-    assert len({bit_of(packed) for packed in neighbours}) == len(neighbours)
+    assert len({filter_bit(packed) for packed in neighbours}) == len(neighbours)

@@ -1,4 +1,4 @@
-"""Who is watched, replaced as a whole: on real maps, and beside frames that pass meanwhile."""
+"""The watched deckies are replaced as a whole, on real maps, while frames pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deckwire.deckies import Decky, Registry, parse_address
 from deckwire.kernel import maps
 from deckwire.kernel.maps import Map
 from deckwire.kernel.syscalls import Buffer, Command, call_bpf
-from deckwire.tables.bloom_filter import sketch_of
+from deckwire.tables.bloom_filter import filter_of
 from deckwire.tables.deckies import DeckiesRefused, DeckyTables
 from deckwire.tables.tables import Tables
 from tests.support.conversation import DECKY, DECKY6, START_NS, Conversation, in_time
@@ -49,15 +49,15 @@ def small() -> Iterator[ReplayLab]:
 
 @pytest.fixture
 def tables(small: ReplayLab) -> DeckyTables:
-    """Empty ones."""
+    """Empty maps of the deckies."""
     made = DeckyTables(small.loaded.maps)
     made.replace([])
-    assert state(small) == (set(), set(), sketch_of([]))
+    assert state(small) == (set(), set(), filter_of([]))
     return made
 
 
 def state(lab: ReplayLab) -> State:
-    """What the kernel has: both tables and the Bloom filter."""
+    """The state of the kernel: both maps and the Bloom filter."""
     found = lab.loaded.maps
     bloom_filter = found["decky_filter"].lookup(ZERO)
     assert bloom_filter is not None
@@ -69,9 +69,9 @@ def state(lab: ReplayLab) -> State:
 
 
 def watched(addresses: Sequence[bytes]) -> State:
-    """What it is to have."""
+    """The state that these deckies need."""
     four = {packed for packed in addresses if packed.startswith(bytes(10) + b"\xff\xff")}
-    return {packed[12:] for packed in four}, set(addresses) - four, sketch_of(addresses)
+    return {packed[12:] for packed in four}, set(addresses) - four, filter_of(addresses)
 
 
 FULL = [
@@ -102,7 +102,7 @@ def test_the_same_where_the_kernel_knows_no_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def older(command: int, attr: Buffer) -> int:
-        """As a kernel that has never heard of them."""
+        """Fail like a kernel that does not know batches."""
         batches = (Command.MAP_LOOKUP_BATCH, Command.MAP_UPDATE_BATCH, Command.MAP_DELETE_BATCH)
         return call_bpf(0xFFFF if command in batches else command, attr)
 
@@ -125,7 +125,7 @@ def test_the_same_where_the_kernel_knows_no_batches(
         ([], v4(0, ROOM + 1), "deckies4"),
     ],
 )
-def test_what_does_not_fit_changes_nothing(
+def test_too_many_deckies_change_nothing(
     small: ReplayLab, tables: DeckyTables, old: list[bytes], new: list[bytes], table: str
 ) -> None:
     tables.replace(old)
@@ -141,7 +141,7 @@ def test_what_does_not_fit_changes_nothing(
 
 
 @pytest.mark.root
-def test_what_somebody_else_wrote_goes(small: ReplayLab, tables: DeckyTables) -> None:
+def test_foreign_entries_are_removed(small: ReplayLab, tables: DeckyTables) -> None:
     tables.replace(v4(0, 10))
     for packed in v4(2_000, ROOM - 10):
         small.loaded.maps["deckies4"].update(packed[12:], b"\1")
@@ -151,7 +151,7 @@ def test_what_somebody_else_wrote_goes(small: ReplayLab, tables: DeckyTables) ->
 
 
 class Contested(Map):
-    """A map into which somebody else writes as soon as there is room."""
+    """A map that somebody else fills as soon as there is room."""
 
     def delete_batch(self, keys: bytes) -> int:
         deleted = super().delete_batch(keys)
@@ -161,12 +161,12 @@ class Contested(Map):
 
 
 @pytest.mark.root
-def test_what_cannot_be_put_back_is_counted_and_mended_by_the_next_change(
+def test_missing_deckies_are_counted_and_restored_by_the_next_change(
     small: ReplayLab, tables: DeckyTables
 ) -> None:
     old, new = v4(0, ROOM), v4(32, ROOM)
     tables.replace(old)
-    # Of 32 that leave 3 find their place again.
+    # Of 32 deckies that were removed, 3 find room again.
     with Contested(os.dup(small.loaded.maps["deckies4"].fd)) as contested:
         rivals = DeckyTables({**small.loaded.maps, "deckies4": contested})
         with pytest.raises(DeckiesRefused) as caught:
@@ -177,7 +177,7 @@ def test_what_cannot_be_put_back_is_counted_and_mended_by_the_next_change(
     assert len(kept) == ROOM - 29
     assert set(v4(32, 32)) <= set(kept)
     # Those that are still there are found.
-    needed = int.from_bytes(sketch_of(kept), "little")
+    needed = int.from_bytes(filter_of(kept), "little")
     assert int.from_bytes(bloom_filter, "little") & needed == needed
     for addresses in (old, new):
         tables.replace(addresses)
@@ -186,7 +186,7 @@ def test_what_cannot_be_put_back_is_counted_and_mended_by_the_next_change(
 
 @pytest.mark.root
 @pytest.mark.parametrize(("decky", "others"), [(DECKY, v4), (DECKY6, v6)], ids=["IPv4", "IPv6"])
-def test_who_stays_is_never_out_of_sight(
+def test_a_decky_that_stays_is_always_watched(
     small: ReplayLab, tables: DeckyTables, decky: str, others: Callable[[int, int], list[bytes]]
 ) -> None:
     """Frames pass on another CPU while everybody else is replaced, also where that fails."""

@@ -1,4 +1,4 @@
-"""What the kernel is told to hide, on a real map."""
+"""The suppression windows of the kernel, on a real map."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def entry(table: Map, signature: int = SIGNATURE) -> dict[str, int]:
     return fields
 
 
-def hide(table: Map, signature: int = SIGNATURE, **kernel: int) -> None:
-    """What the kernel writes when it suppresses."""
+def suppress_in_kernel(table: Map, signature: int = SIGNATURE, **kernel: int) -> None:
+    """Write a value as the kernel does when it suppresses."""
     value = table.lookup(slot(table, signature))
     assert value is not None
     seen = abi.SEEN.parse(value)._replace(signature=signature, **kernel)
@@ -62,7 +62,7 @@ def test_a_window_is_written_counted_and_taken_once(table: Map) -> None:
         "last_ns": 0,
         "deckies": 0,
     }
-    hide(table, suppressed=4, first_ns=110, last_ns=190, deckies=0b101)
+    suppress_in_kernel(table, suppressed=4, first_ns=110, last_ns=190, deckies=0b101)
     assert list(suppression.over(500 * GRAIN - 1)) == []
     assert list(suppression.over(500 * GRAIN)) == [Suppressed(WINDOW, 4, 110, 190, 0b101)]
     assert list(suppression.over(None)) == []
@@ -70,7 +70,7 @@ def test_a_window_is_written_counted_and_taken_once(table: Map) -> None:
     assert entry(table)["expires_ns"] == 500 * GRAIN
 
 
-def test_it_hides_until_the_window_is_over(table: Map) -> None:
+def test_it_suppresses_until_the_window_is_over(table: Map) -> None:
     suppression = Suppression(table)
     assert not suppression.suppresses(SIGNATURE, 100 * GRAIN)
     list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN))
@@ -79,8 +79,8 @@ def test_it_hides_until_the_window_is_over(table: Map) -> None:
     assert not suppression.suppresses(SIGNATURE ^ 1, 500 * GRAIN - 1)
 
 
-def test_what_the_kernel_hid_on_its_own_belongs_to_the_window(table: Map) -> None:
-    hide(table, suppressed=2, first_ns=10, last_ns=20)
+def test_what_the_kernel_suppressed_on_its_own_belongs_to_the_window(table: Map) -> None:
+    suppress_in_kernel(table, suppressed=2, first_ns=10, last_ns=20)
     opened = Suppression(table).open(SIGNATURE, WINDOW, 500 * GRAIN)
     assert list(opened) == [Suppressed(WINDOW, 2, 10, 20, 0)]
 
@@ -88,7 +88,7 @@ def test_what_the_kernel_hid_on_its_own_belongs_to_the_window(table: Map) -> Non
 def test_a_slot_that_another_signature_took_over_tells_nothing(table: Map) -> None:
     suppression = Suppression(table)
     list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN))
-    hide(table, SIGNATURE ^ 1, suppressed=3)
+    suppress_in_kernel(table, SIGNATURE ^ 1, suppressed=3)
     assert list(suppression.close(SIGNATURE)) == []
     assert entry(table)["suppressed"] == 3
 
@@ -96,7 +96,7 @@ def test_a_slot_that_another_signature_took_over_tells_nothing(table: Map) -> No
 def test_a_window_that_loses_its_slot_keeps_its_count(table: Map) -> None:
     suppression = Suppression(table)
     list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN))
-    hide(table, suppressed=3, first_ns=110, last_ns=120)
+    suppress_in_kernel(table, suppressed=3, first_ns=110, last_ns=120)
     assert list(suppression.open(SIGNATURE ^ 1, LATER, 600 * GRAIN)) == [
         Suppressed(WINDOW, 3, 110, 120, 0)
     ]
@@ -108,11 +108,11 @@ def test_a_slot_has_one_window(table: Map) -> None:
     for n in range(table.max_entries):
         suppression.open(SIGNATURE + (n << 32), WINDOW, 500 * GRAIN)
     assert len(suppression) == table.max_entries
-    hide(table, suppressed=1, first_ns=110, last_ns=110)
+    suppress_in_kernel(table, suppressed=1, first_ns=110, last_ns=110)
     found = [
-        hidden
+        suppressed
         for n in range(table.max_entries)
-        for hidden in suppression.open(SIGNATURE + (n << 32) ^ 1, LATER, 600 * GRAIN)
+        for suppressed in suppression.open(SIGNATURE + (n << 32) ^ 1, LATER, 600 * GRAIN)
     ]
     assert found == [Suppressed(WINDOW, 1, 110, 110, 0)]
     assert len(suppression) == table.max_entries
@@ -131,13 +131,13 @@ def test_a_window_ends_in_the_kernel_a_little_before_its_end(table: Map) -> None
     assert not suppression.suppresses(SIGNATURE, 500 * GRAIN)
 
 
-def test_what_makes_room_is_hidden_no_longer(table: Map) -> None:
+def test_an_evicted_window_suppresses_no_longer(table: Map) -> None:
     suppression = Suppression(table)
     other = SIGNATURE + (1 << 32)
     suppression.open(SIGNATURE, WINDOW, 500 * GRAIN)
     suppression.open(other, LATER, 600 * GRAIN)
-    hide(table, suppressed=2, first_ns=110, last_ns=120)
-    hide(table, other, suppressed=1, first_ns=110, last_ns=120)
+    suppress_in_kernel(table, suppressed=2, first_ns=110, last_ns=120)
+    suppress_in_kernel(table, other, suppressed=1, first_ns=110, last_ns=120)
     assert list(suppression.release(500 * GRAIN)) == [Suppressed(WINDOW, 2, 110, 120, 0)]
     assert set(entry(table).values()) == {0}
     assert not suppression.suppresses(SIGNATURE, 100)
@@ -151,28 +151,28 @@ def test_windows_close_at_their_ends_whenever_they_were_opened(table: Map) -> No
     suppression.open(SIGNATURE, WINDOW, 700 * GRAIN)
     suppression.open(other, LATER, 500 * GRAIN)
     suppression.open(third, LATER, 600 * GRAIN)
-    hide(table, other, suppressed=1, first_ns=110, last_ns=110)
+    suppress_in_kernel(table, other, suppressed=1, first_ns=110, last_ns=110)
     assert list(suppression.over(500 * GRAIN)) == [Suppressed(LATER, 1, 110, 110, 0)]
     suppression.open(third, LATER, 800 * GRAIN)
-    hide(table, third, suppressed=1, first_ns=120, last_ns=120)
+    suppress_in_kernel(table, third, suppressed=1, first_ns=120, last_ns=120)
     assert list(suppression.over(700 * GRAIN)) == []
     assert len(suppression) == 1
     assert list(suppression.over(None)) == [Suppressed(LATER, 1, 120, 120, 0)]
 
 
-def test_what_is_remembered_of_ends_is_bounded(table: Map) -> None:
+def test_noted_ends_are_bounded(table: Map) -> None:
     suppression = Suppression(table)
     for n in range(3 * table.max_entries):
         suppression.open(SIGNATURE, WINDOW, (500 + n) * GRAIN)
     assert list(suppression.over((500 + n) * GRAIN - 1)) == []
-    hide(table, suppressed=1, first_ns=110, last_ns=110)
+    suppress_in_kernel(table, suppressed=1, first_ns=110, last_ns=110)
     assert list(suppression.over((500 + n) * GRAIN)) == [Suppressed(WINDOW, 1, 110, 110, 0)]
 
 
-def test_what_is_withdrawn_is_hidden_no_longer(table: Map) -> None:
+def test_a_withdrawn_window_suppresses_no_longer(table: Map) -> None:
     suppression = Suppression(table)
     suppression.open(SIGNATURE, WINDOW, 500 * GRAIN)
-    hide(table, suppressed=2, first_ns=110, last_ns=120)
+    suppress_in_kernel(table, suppressed=2, first_ns=110, last_ns=120)
     assert list(suppression.withdraw(SIGNATURE ^ 1)) == []
     assert entry(table)["suppressed"] == 2
     assert list(suppression.withdraw(SIGNATURE)) == [Suppressed(WINDOW, 2, 110, 120, 0)]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.tcp.flow import Ends, address_text, ends
+from deckwire.tcp.addresses import address_text
+from deckwire.tcp.flow import Ends, ends
 
 LOW, HIGH = bytes(10) + b"\xff\xff\xc0\0\2\x09", bytes(range(16))
 KEY = LOW + HIGH + (443).to_bytes(2, "big") + (40_000).to_bytes(2, "big")

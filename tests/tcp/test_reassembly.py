@@ -1,15 +1,18 @@
-"""Stream gives back the byte string whatever way its segments travelled."""
+"""Stream reads what the receiver's TCP reads, whatever order its segments come in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deckwire.limits import STREAM_BYTES, STREAM_PIECES
+from deckwire.limits import STREAM_BYTES, STREAM_CUTS, STREAM_PIECES
+from deckwire.tcp.out_of_order import PIECE_BYTES
 from deckwire.tcp.reassembly import Stream
+from tests.support.linux_receiver import LinuxReceiver
 
 SEQS = st.one_of(
     st.integers(0, 2**32 - 1),
@@ -19,11 +22,12 @@ SEQS = st.one_of(
 
 
 def kept(stream: Stream) -> int:
-    return len(stream._data) + sum(map(len, stream._pieces))
+    """Payload bytes kept."""
+    return len(stream._data) + stream._queue.waiting
 
 
 @st.composite
-def journeys(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, bytes]]]:
+def cuttings(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, bytes]]]:
     """A byte string and its (offset, bytes) segments, shuffled, some twice or overlapping."""
     text = draw(st.binary(min_size=1, max_size=400))
     marks = draw(st.sets(st.integers(1, len(text)), max_size=40))
@@ -35,11 +39,11 @@ def journeys(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, bytes]]]:
     return text, draw(st.permutations(parts))
 
 
-@given(SEQS, journeys(), st.booleans())
-def test_any_journey_gives_back_the_bytes(
-    first: int, journey: tuple[bytes, list[tuple[int, bytes]]], read_often: bool
+@given(SEQS, cuttings(), st.booleans())
+def test_any_order_gives_back_the_bytes(
+    first: int, cutting: tuple[bytes, list[tuple[int, bytes]]], read_often: bool
 ) -> None:
-    text, parts = journey
+    text, parts = cutting
     stream = Stream(first)
     got = b""
     for offset, data in parts:
@@ -50,7 +54,6 @@ def test_any_journey_gives_back_the_bytes(
     assert got == text
     assert stream.next_offset == len(text)
     assert (stream.gap, stream.overlap, stream.cut, stream.dropped) == (False, False, False, 0)
-    assert 1 <= stream.segments <= len(parts)
     for offset, data in parts:
         stream.add((first + offset) % 2**32, data)
     assert stream.read() == b""
@@ -68,41 +71,155 @@ def test_any_journey_gives_back_the_bytes(
         ),
         max_size=60,
     ),
+    st.booleans(),
 )
 def test_arbitrary_segments_keep_memory_bounded(
-    first: int, adds: list[tuple[int, int, int | None, bool]]
+    first: int, adds: list[tuple[int, int, int | None, bool]], begun: bool
 ) -> None:
-    stream = Stream(first)
+    stream = Stream(first, begun=begun)
     for number, (offset, length, claimed, read) in enumerate(adds):
         stream.add((first + offset) % 2**32, bytes([number]) * length, claimed)
+        queue = stream._queue
         assert kept(stream) <= STREAM_BYTES
-        assert stream._waiting == sum(map(len, stream._pieces))
-        assert len(stream._pieces) == len(stream._starts) <= STREAM_PIECES
-        runs = [(stream._base, stream._data), *zip(stream._starts, stream._pieces, strict=True)]
-        ends = [start + len(run) for start, run in runs]
-        assert all(end < start for end, (start, _) in zip(ends, runs[1:], strict=False))
-        assert all(run for _, run in runs[1:])
+        assert stream.held == kept(stream) + PIECE_BYTES * len(queue)
+        assert len(stream._cuts) <= STREAM_CUTS
+        assert queue.waiting == sum(map(len, queue._pieces))
+        assert len(queue) == len(queue._starts) == len(queue._ends) == len(queue._ages)
+        assert len(queue) <= STREAM_PIECES
+        assert all(queue._pieces)
+        for numbers in (queue._starts, queue._ends):
+            assert all(low < high for low, high in pairwise(numbers))
+        if begun and queue:
+            assert queue._starts[0] > stream.next_offset
         if read:
             stream.read()
+        if number == 20:
+            stream.begin((first + offset) % 2**32)
+            begun = True
 
 
-@given(st.lists(st.tuples(st.integers(0, 60), st.binary(min_size=1, max_size=20)), max_size=20))
-def test_first_copy_of_every_byte_wins(adds: list[tuple[int, bytes]]) -> None:
-    stream = Stream(7)
-    model: dict[int, int] = {}
-    differed = False
-    contributed = 0
-    for offset, data in adds:
-        stream.add(7 + offset, data)
-        before = len(model)
-        for at, byte in enumerate(data, offset):
-            differed |= model.setdefault(at, byte) != byte
-        contributed += len(model) > before
-    length = next(n for n in range(100) if n not in model)
-    assert stream.read() == bytes(model[n] for n in range(length))
-    assert stream.overlap is differed
-    assert stream.segments == contributed
-    assert stream.gap is (len(model) > length)
+@st.composite
+def attacks(draw: st.DrawFn) -> list[tuple[int, bytes, int | None]]:
+    """Offsets, bytes and urgent offsets: any order, overlaps, copies that differ or not."""
+    length = draw(st.sampled_from([8, 40]))
+    text = draw(st.binary(min_size=length, max_size=length))
+    segments: list[tuple[int, bytes, int | None]] = []
+    for _ in range(draw(st.integers(1, 16))):
+        start = draw(st.integers(0, length - 1))
+        data = text[start : draw(st.integers(start, length))]
+        if draw(st.booleans()):
+            data = draw(st.binary(min_size=len(data), max_size=len(data)))
+        urgent = draw(st.none() | st.none() | st.none() | st.integers(0, 12))
+        segments.append((start, data, None if urgent is None else start + urgent))
+    return segments
+
+
+@settings(max_examples=500)
+@given(SEQS, attacks(), st.booleans())
+def test_what_is_read_is_what_linux_reads(
+    first: int, segments: list[tuple[int, bytes, int | None]], read_often: bool
+) -> None:
+    stream, linux = Stream(first), LinuxReceiver()
+    got = b""
+    for start, data, urgent in [*segments, (0, bytes(50), None)]:
+        urgent_seq = None if urgent is None else (first + urgent) % 2**32
+        stream.add((first + start) % 2**32, data, None, urgent_seq)
+        linux.segment(start, data, urgent)
+        if read_often:
+            got += stream.read()
+            assert got == linux.read
+        assert stream.next_offset == linux.rcv_nxt
+        assert stream.gap is linux.gap
+        assert stream.overlap is linux.differed
+    assert got + stream.read() == linux.read
+
+
+def test_the_urgent_byte_is_left_out_wherever_it_comes() -> None:
+    for cuts in ([0, 6], [0, 2, 6], [0, 3, 6], [0, 2, 3, 6]):
+        for order in (1, -1):
+            stream = Stream(5)
+            for start, end in list(pairwise(cuts))[::order]:
+                stream.add(5 + start, b"ab!cde"[start:end], None, 5 + 2)
+            assert stream.peek(9) == stream.peek(1) + stream.peek(9, 1) == b"abcde"
+            assert stream.read() == b"abcde"
+            assert stream.next_offset == 6
+
+
+def test_an_urgent_pointer_may_come_before_its_byte_without_data() -> None:
+    stream = Stream(0)
+    stream.add(0, b"", None, 2)
+    stream.add(0, b"ab")
+    stream.add(2, b"!c")
+    assert stream.read() == b"abc"
+
+
+def test_an_urgent_pointer_at_bytes_in_order_marks_nothing() -> None:
+    stream = Stream(0)
+    stream.add(0, b"abc")
+    stream.add(3, b"d", None, 1)
+    stream.add(1, b"", None, 9)  # of a segment that is old as a whole
+    stream.add(4, b"efghijk")
+    assert stream.read() == b"abcdefghijk"
+
+
+def test_a_later_urgent_pointer_makes_the_earlier_byte_an_ordinary_one() -> None:
+    stream = Stream(0)
+    stream.add(1, b"bc", None, 1)
+    stream.add(3, b"de", None, 4)
+    stream.add(1, b"bc", None, 2)  # and one that is not later changes nothing
+    stream.add(0, b"a")
+    assert stream.read() == b"abcd"
+
+
+def test_a_stream_whose_beginning_is_unknown_waits_for_it() -> None:
+    stream = Stream(2**32 - 3, begun=False)
+    stream.add(2**32 - 3, b"old")
+    stream.add(4, b"ef")
+    stream.add(0, b"abc")
+    assert (stream.read(), stream.peek(1), stream.gap) == (b"", b"", True)
+    stream.begin(1)
+    assert stream.read() == b"bc"
+    stream.add(3, b"d")
+    assert stream.read() == b"def"
+
+
+def test_the_segment_that_shows_the_beginning_counts_before_those_that_wait() -> None:
+    stream = Stream(0, begun=False)
+    stream.add(2, b"XXXX")
+    stream.add(0, b"ab")
+    stream.begin(0, 2)
+    stream.add(2, b"cde")
+    assert stream.read() == b"abcdeX"
+    assert stream.overlap
+
+
+def test_the_beginning_can_move_into_what_is_in_order() -> None:
+    stream = Stream(0)
+    stream.add(0, b"line hello")
+    stream.begin(5)
+    assert stream.read() == b"hello"
+
+
+def test_a_lost_beginning_keeps_what_is_unread() -> None:
+    stream = Stream(0)
+    stream.add(0, b"li")
+    stream.add(4, b"!he")
+    stream.add(2, b"ne", None, 4)
+    stream.lose_beginning()
+    assert (stream.read(), stream.gap) == (b"", True)
+    stream.add(90_000, b"far")
+    stream.begin(5)
+    assert stream.read() == b"he"
+    assert (stream.gap, stream.dropped) == (False, 3)
+
+
+def test_while_the_beginning_is_unknown_the_lowest_piece_makes_room() -> None:
+    stream = Stream(0, begun=False)
+    for n in range(STREAM_PIECES + 2):
+        stream.add(3 * n, b"x!")
+    assert stream.dropped == 4
+    stream.begin(3 * (STREAM_PIECES + 1))
+    assert stream.read() == b"x!"
 
 
 def test_one_byte_segments_in_order_make_no_pieces() -> None:
@@ -110,20 +227,45 @@ def test_one_byte_segments_in_order_make_no_pieces() -> None:
     text = bytes(n % 251 for n in range(3_000))
     for n, byte in enumerate(text):
         stream.add((2**32 - 100 + n) % 2**32, bytes([byte]))
+    assert not stream.gap
     assert stream.read() == text
-    assert stream.segments == 3_000
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_one_byte_segments_behind_a_hole_make_one_piece(order: int) -> None:
+TEXT = bytes(n % 251 for n in range(3_900))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        range(1, 3_900),
+        range(3_899, 0, -1),
+        [*range(2, 3_900, 2), *range(1, 3_900, 2)],
+        [*range(3_899, 0, -2), *range(2, 3_900, 2)],
+    ],
+    ids=["forward", "backward", "even then odd", "odd backward then even"],
+)
+def test_a_whole_hello_in_single_bytes_behind_a_hole_is_read(order: Iterable[int]) -> None:
     stream = Stream(0)
-    text = bytes(n % 251 for n in range(3_000))
-    for n in range(1, 3_000)[::order]:
-        stream.add(n, text[n : n + 1])
-    assert len(stream._pieces) == 1
+    for n in order:
+        stream.add(n, TEXT[n : n + 1])
     assert stream.read() == b""
-    stream.add(0, text[:1])
-    assert stream.read() == text
+    stream.add(0, TEXT[:1])
+    assert stream.read() == TEXT
+    assert stream.dropped == 0
+
+
+def test_retransmissions_take_no_room() -> None:
+    stream = Stream(0)
+    stream.add(0, TEXT[:1_000])
+    stream.add(1_500, TEXT[1_500:2_000])
+    held = stream.held
+    for _ in range(500):
+        stream.add(0, TEXT[:1_000])
+        stream.add(1_500, TEXT[1_500:2_000])
+        stream.add(1_600, TEXT[1_600:1_700])
+    assert (stream.held, stream.dropped) == (held, 0)
+    stream.add(1_000, TEXT[1_000:1_500])
+    assert stream.read() == TEXT[:2_000]
 
 
 def test_pieces_beyond_the_bound_are_refused_and_counted() -> None:
@@ -131,7 +273,6 @@ def test_pieces_beyond_the_bound_are_refused_and_counted() -> None:
     for n in range(STREAM_PIECES + 5):
         stream.add(2 + 2 * n, b"x")
     assert stream.dropped == 5
-    assert stream.segments == STREAM_PIECES
     stream.add(0, b"ab")
     assert stream.read() == b"abx"
 
@@ -154,14 +295,14 @@ def test_reading_makes_room_for_any_length() -> None:
         total += 5_000
     assert stream.next_offset == total
     assert kept(stream) == STREAM_BYTES
-    stream.add((2**32 - 1_000) % 2**32, b"other")  # read and forgotten long ago
+    stream.add((2**32 - 1_000) % 2**32, b"other")  # read and dropped long ago
     assert (stream.overlap, stream.dropped, stream.read()) == (False, 0, b"")
 
 
 def test_bytes_before_the_stream_are_trimmed() -> None:
     stream = Stream(1_000)
     stream.add(990, b"0123456789")
-    assert stream.segments == 0
+    assert stream.next_offset == 0
     stream.add(998, b"89abc")
     assert stream.read() == b"abc"
 
@@ -200,5 +341,5 @@ def test_cut_ranges_are_bounded() -> None:
     for n in range(STREAM_PIECES + 50):
         stream.add(10 + 2 * n, b"", claimed_len=1)
     stream.add(10, b"", claimed_len=2**31)
-    assert len(stream._cuts) <= STREAM_PIECES
-    assert (stream.segments, stream.cut) == (0, False)
+    assert len(stream._cuts) <= STREAM_CUTS
+    assert (stream.next_offset, stream.cut) == (0, False)

@@ -1,4 +1,4 @@
-"""Names of TLS numbers, and GREASE."""
+"""Names of TLS code points, and GREASE."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from deckwire.tls.cipher_suites import CIPHER_SUITES
-from deckwire.tls.grease import is_grease
+from deckwire.tls.code_points import is_grease
 from deckwire.tls.registry import cipher_suite_name, group_name, is_post_quantum, version_name
 
 
@@ -26,7 +26,7 @@ from deckwire.tls.registry import cipher_suite_name, group_name, is_post_quantum
         (0, "0x0000"),
     ],
 )
-def test_version_names(version: int, name: str) -> None:
+def test_a_version_has_a_name_or_hex_digits(version: int, name: str) -> None:
     assert version_name(version) == name
 
 
@@ -44,11 +44,11 @@ def test_version_names(version: int, name: str) -> None:
         (0xFFFF, "0xffff"),
     ],
 )
-def test_cipher_suite_names(suite: int, name: str) -> None:
+def test_a_cipher_suite_has_a_name_or_hex_digits(suite: int, name: str) -> None:
     assert cipher_suite_name(suite) == name
 
 
-def test_openssl_calls_its_suites_the_same() -> None:
+def test_openssl_has_the_same_names_for_its_cipher_suites() -> None:
     command = ["openssl", "ciphers", "-V", "-stdname", "ALL:COMPLEMENTOFALL"]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     theirs = {
@@ -59,7 +59,7 @@ def test_openssl_calls_its_suites_the_same() -> None:
     assert {suite: cipher_suite_name(suite) for suite in theirs} == theirs
 
 
-def test_the_suite_table_holds_names_once() -> None:
+def test_each_cipher_suite_has_a_name_of_its_own() -> None:
     assert len(set(CIPHER_SUITES.values())) == len(CIPHER_SUITES)
     assert all(re.fullmatch(r"TLS_[A-Za-z0-9_]+", name) for name in CIPHER_SUITES.values())
     assert not any(is_grease(suite) for suite in CIPHER_SUITES)
@@ -79,11 +79,11 @@ def test_the_suite_table_holds_names_once() -> None:
         (0x1A1A, "0x1a1a", False),
     ],
 )
-def test_group_names(group: int, name: str, post_quantum: bool) -> None:
+def test_a_group_has_a_name_or_hex_digits(group: int, name: str, post_quantum: bool) -> None:
     assert group_name(group) == name
     assert is_post_quantum(group) is post_quantum
 
 
-def test_grease_is_sixteen_values() -> None:
+def test_grease_is_the_sixteen_values_of_rfc_8701() -> None:
     grease = [value for value in range(0x10000) if is_grease(value)]
     assert grease == [int(f"{n:x}a{n:x}a", 16) for n in range(16)]

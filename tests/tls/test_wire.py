@@ -1,4 +1,4 @@
-"""Layouts hold every length against the bytes that there are."""
+"""Layouts check every length against the bytes present."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_a_cut_layout_needs_its_fixed_fields() -> None:
     assert (fields.short, fields.middle, fields.long, fields.rest) == (b"abc", 1, b"", b"")
 
 
-def test_whole_wants_nothing_behind_the_vector() -> None:
+def test_whole_rejects_bytes_after_the_vector() -> None:
     layout = Layout("list", Vector("content", Int8ub))
     assert whole(layout, b"\2ab") == b"ab"
-    with pytest.raises(Malformed, match="bytes behind a vector"):
+    with pytest.raises(Malformed, match="bytes after a vector"):
         whole(layout, b"\2abc")
 
 
-def test_numbers() -> None:
+def test_numbers_are_16_bits_wide() -> None:
     assert numbers(b"") == ()
     assert numbers(b"\0\1\xff\xfe") == (1, 0xFFFE)
     with pytest.raises(Malformed):
@@ -60,7 +60,7 @@ def test_numbers() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=20)), max_size=8))
-def test_entries_end_where_the_cut_is(items: list[tuple[int, bytes]]) -> None:
+def test_entries_end_at_a_cut(items: list[tuple[int, bytes]]) -> None:
     header = struct.Struct(">HH")
     text = b""
     ends = [0]

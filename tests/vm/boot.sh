@@ -1,16 +1,17 @@
 #!/bin/bash
 # boot.sh [-r ROOT] [-m MB] [-t SECONDS] [-o FILE] SERIES COMMAND [ARGUMENT...]
 #
-# Boots the newest Debian kernel of SERIES (such as 6.1) in qemu, runs COMMAND as root in a copy of
-# this checkout, and exits with its status. The guest's root is ROOT (a directory, default /) by
-# virtiofs, read only with an overlay in the guest's memory on top: nothing that the guest writes
-# stays. What COMMAND writes to the file named in $VM_REPORT comes back, in FILE.
+# Boots the newest Debian kernel of SERIES (such as 6.1) in qemu, runs COMMAND as root in a copy
+# of this checkout, and exits with its status. The root of the guest is the directory ROOT
+# (default /). virtiofs shares it read-only, and an overlay in the guest's memory takes all
+# writes. So nothing that the guest writes stays. COMMAND may write to the file named in
+# $VM_REPORT; it is copied to FILE.
 #
-# The CPU is emulated (TCG): that works on every machine, with or without /dev/kvm. It is the oldest
-# model that has all of x86-64-v2, because emulating AVX takes a quarter more time.
+# The CPU is emulated (TCG), because that works on every machine, with or without /dev/kvm. The
+# model is the oldest one with all of x86-64-v2: emulating AVX would take a quarter more time.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=vagrant/debian.sh
+# shellcheck source=tests/vm/debian.sh
 . "$here/debian.sh"
 
 root=/ memory=1024 limit=600 output=/dev/null
@@ -28,7 +29,7 @@ shift $((OPTIND - 1))
 series=$1
 shift
 printf -v command '%q ' "$@"
-checkout=${here%/*}
+checkout=${here%/*/*}
 kernel=$CACHE/kernels/$series
 mkdir -p "$CACHE"
 
@@ -44,7 +45,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# The initial file system: busybox, and the modules that it takes to reach the root.
+# The initial file system: busybox, and the modules needed to reach the root.
 mkdir -p "$work/initial/modules"
 cp "$(command -v busybox)" "$work/initial/busybox"
 number=100
@@ -78,7 +79,7 @@ overlay() {
 }
 overlay '$root' /root root &&
 	\$b mount -t tmpfs tmpfs /root/run &&
-	\$b mount -t tmpfs tmpfs /root/tmp && # before the checkout, which may be in it
+	\$b mount -t tmpfs tmpfs /root/tmp && # before the checkout, which may be in /tmp
 	overlay '$checkout' '/root$checkout' checkout &&
 	\$b mkdir -p '/root/lib/modules/$version' &&
 	\$b mount -o bind '/host$kernel/usr/lib/modules/$version' '/root/lib/modules/$version' ||
@@ -104,12 +105,12 @@ echo "--- Linux \$(uname -r), up after \$(cut -d' ' -f1 /proc/uptime) s"
 $command
 status=\$?
 echo "--- status \$status after \$(cut -d' ' -f1 /proc/uptime) s, \$(grep MemAvailable /proc/meminfo)"
-# The second serial port is the way back.
+# The second serial port carries the report to the host.
 stty -F /dev/ttyS1 raw
 { cat \$VM_REPORT; echo "status \$status"; } >/dev/ttyS1
 sync
 echo o >/proc/sysrq-trigger
-while :; do :; done # until it is off; the disk goes first, so no program can be started any more
+while :; do :; done # until power-off; the disk goes first, so no program can start
 EOF_SYSTEM
 
 chmod +x "$work/initial/init"
@@ -141,7 +142,7 @@ timeout "$limit" "${qemu[@]}" </dev/null | sed -u 's|\r$||' || true
 status=$(sed -n 's/^status \([0-9]*\)$/\1/p' "$work/report" | tail -n 1)
 if [[ -z $status ]]; then
 	cat "$work/virtiofsd.log" >&2
-	die "the guest told no status within $limit s"
+	die "the guest reported no status within $limit s; its output is above"
 fi
 sed '$d' "$work/report" >"$output"
 exit "$status"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Debian packages of any suite, from the mirrors that this machine itself uses. Sourced by others.
+# Debian packages of any suite, from the mirrors that this machine uses. Other scripts source this.
 
 CACHE=${DECKWIRE_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/deckwire-vm}
 SUITES=(bullseye bookworm trixie)
@@ -10,7 +10,7 @@ die() {
 	exit 1
 }
 
-# need_packages PACKAGE...: installs what is missing.
+# need_packages PACKAGE...: installs the packages that are missing.
 need_packages() {
 	local package missing=()
 	for package; do
@@ -18,10 +18,10 @@ need_packages() {
 			missing+=("$package")
 	done
 	((${#missing[@]})) || return 0
-	[[ $EUID == 0 ]] || die "missing packages, and installing them needs root: ${missing[*]}"
+	[[ $EUID == 0 ]] || die "missing packages: ${missing[*]}; run this as root to install them"
 	echo "installing ${missing[*]}"
 	mkdir -p "$CACHE"
-	# A list of packages that is older than a day names files that may be gone.
+	# A package list older than a day may name files that the mirror has removed.
 	if {
 		[[ -n $(find /var/lib/apt/lists -maxdepth 1 -name '*_InRelease' -mtime -1 -print -quit) ]] ||
 			apt-get -qq update
@@ -32,8 +32,8 @@ need_packages() {
 	die "apt-get cannot install ${missing[*]}: $(grep -m 1 '^E: ' "$CACHE/apt.log" || echo "see $CACHE/apt.log")"
 }
 
-# need_qemu: what it takes to boot a kernel. Sets virtiofsd, a part of qemu's packages in Debian 12 and
-# a package of its own later.
+# need_qemu: installs what is needed to boot a kernel and sets virtiofsd to its path. Debian 12 has
+# virtiofsd in qemu's packages, later releases have a separate package.
 need_qemu() {
 	need_packages qemu-system-x86 seabios busybox-static cpio kmod xz-utils zstd
 	virtiofsd=$(compgen -G '/usr/lib*/*/virtiofsd' || true)
@@ -47,13 +47,13 @@ mirror() {
 		sed -n "s/^$1 //p" | head -n 1
 }
 
-# other_suites: an apt configuration of ours that knows all SUITES; in APT_CONFIG for what follows.
-# The system's own configuration is left alone.
+# other_suites: writes an apt configuration with all SUITES and exports APT_CONFIG for the commands
+# after it. The system's configuration stays unchanged.
 other_suites() {
 	local apt=$CACHE/apt main security suite key=/usr/share/keyrings/debian-archive-keyring.gpg
 	main=$(mirror Debian)
 	security=$(mirror Debian-Security)
-	[[ $main && $security ]] || die "no Debian mirror among this machine's package sources"
+	[[ $main && $security ]] || die "no Debian mirror among this machine's package sources; add one to /etc/apt"
 	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
 	for suite in "${SUITES[@]}"; do
 		echo "deb [signed-by=$key] $main $suite main"

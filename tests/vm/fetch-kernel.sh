@@ -1,16 +1,17 @@
 #!/bin/bash
-# fetch-kernel.sh SERIES: the newest Debian kernel of a series such as 6.1, unpacked, not installed.
+# fetch-kernel.sh SERIES: unpacks the newest Debian kernel of a series such as 6.1.
 #
-# Prints its version. $CACHE/kernels/SERIES/ then holds boot/, usr/lib/modules/ and the file version.
+# Installs nothing. Prints the version. $CACHE/kernels/SERIES/ then holds boot/, usr/lib/modules/
+# and the file version.
 set -euo pipefail
-# shellcheck source=vagrant/debian.sh
+# shellcheck source=tests/vm/debian.sh
 . "$(dirname "$0")/debian.sh"
 
 series=${1:?usage: fetch-kernel.sh SERIES}
-[[ $series =~ ^[0-9]+\.[0-9]+$ ]] || die "$series is no kernel series; such as 6.1 is"
+[[ $series =~ ^[0-9]+\.[0-9]+$ ]] || die "$series: not a kernel series; give one such as 6.1"
 kernel=$CACHE/kernels/$series
 
-# For a day the newest one stays the newest one.
+# Look for a newer kernel once a day only.
 if [[ -n $(find "$kernel/version" -mtime -1 2>/dev/null) ]]; then
 	cat "$kernel/version"
 	exit
@@ -19,7 +20,7 @@ fi
 other_suites
 version=$(apt-cache pkgnames "linux-image-$series" |
 	sed -n "s/^linux-image-\(${series//./\\.}[.+-].*-cloud-amd64\)$/\1/p" | sort -V | tail -n 1)
-[[ $version ]] || die "the archive has no kernel of the series $series"
+[[ $version ]] || die "$series: the archive has no cloud kernel of this series; choose another"
 
 if [[ $(cat "$kernel/version" 2>/dev/null) != "$version" ]]; then
 	rm -rf "$kernel"

@@ -1,14 +1,15 @@
 #!/bin/sh
-# suite.sh quick|full [PYTHON]: what a virtual machine runs in the checkout, as root.
+# suite.sh quick|full [PYTHON]: the tests that a virtual machine runs in the checkout, as root.
 #
-# The verifier's counts, as rows for docs/kernels.md in the file named in $VM_REPORT; a live run and
-# its replay; and of the tests that need a kernel, those of TLS sampling (quick) or all (full).
+# Writes the verifier's counts to the file named in $VM_REPORT, as rows for docs/kernels.md. Then it
+# runs a live test with its replay, and the tests that need a kernel: those of TLS records only
+# (quick), or all of them (full).
 set -eu
 extent=${1:-quick}
 python=${2:-.venv/bin/python}
 
 case $extent in
-quick) tests="tests/vm tests/bpf/test_tls_sampling.py" ;;
+quick) tests="tests/vm tests/bpf/test_tls_records.py" ;;
 full) tests="tests/vm tests/bpf tests/kernel" ;;
 *)
 	echo "usage: suite.sh quick|full [PYTHON]" >&2

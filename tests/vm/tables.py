@@ -1,9 +1,9 @@
-"""Writes what virtual machines told into a document's tables.
+"""Write the results of virtual machines into the tables of a document.
 
-Usage: python tests/vm/tables.py DOCUMENT LOGS MACHINE... LOGS holds MACHINE.rows (of
-tests/vm/verifier.py) and MACHINE.result (of vm-test.sh). A table stands between two lines
-`<!-- NAME -->` and `<!-- end of NAME -->`; NAME is verifier or results. Machines that are not
-named lose their column and their row, so that a table is always of one run.
+Usage: python tests/vm/tables.py DOCUMENT LOGS MACHINE... LOGS contains MACHINE.rows (written by
+tests/vm/verifier.py) and MACHINE.result (written by vm-test.sh). A table is between two lines
+`<!-- NAME -->` and `<!-- end of NAME -->`; NAME is verifier or results. Machines that are not named
+lose their column and their row, so that a table always shows one run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class Verified(NamedTuple):
-    """A row that a machine printed: one program on one kernel."""
+    """The verifier's counts of one program on one kernel, as printed by verifier.py."""
 
     release: str
     bcc: str
@@ -26,18 +26,18 @@ class Verified(NamedTuple):
 
 
 class TableError(Exception):
-    """The document has no such table."""
+    """The document does not have the table exactly once."""
 
 
 def verified(path: Path) -> list[Verified]:
-    """The rows of a machine; none if it failed before."""
+    """The rows of a machine; empty if it failed before it printed any."""
     lines = path.read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return [Verified(*cells) for cells in rows if len(cells) == len(Verified._fields)]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """In Markdown."""
+    """The table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -68,26 +68,26 @@ def results_table(logs: Path, machines: list[str]) -> str:
     """A row for each machine: passed or failed, seconds from boot to end, pytest's last line."""
     rows = []
     for machine in machines:
-        told, _, tests = (logs / f"{machine}.result").read_text().partition(" s  ")
-        rows.append([*told.split(), tests.strip().replace("|", "\\|")])
+        outcome, _, tests = (logs / f"{machine}.result").read_text().partition(" s  ")
+        rows.append([*outcome.split(), tests.strip().replace("|", "\\|")])
     return table(["kernel", "result", "seconds", "tests"], rows)
 
 
 def replaced(text: str, name: str, content: str) -> str:
-    """The document with another table.
+    """The document with new content in the table `name`.
 
     Raises:
-        TableError: its two lines are missing.
+        TableError: the two lines of the table are missing, or there are several.
     """
     between = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->\n)", re.DOTALL)
-    told, count = between.subn(lambda _: f"\n{content}\n", text)
+    changed, count = between.subn(lambda _: f"\n{content}\n", text)
     if count != 1:
         raise TableError(f"{count} tables {name} in the document, not 1")
-    return told
+    return changed
 
 
 def main(document: Path, logs: Path, machines: list[str]) -> None:
-    """Replace both tables."""
+    """Replace both tables of the document."""
     counts = {machine: verified(logs / f"{machine}.rows") for machine in machines}
     text = replaced(document.read_text(), "verifier", verifier_table(counts))
     document.write_text(replaced(text, "results", results_table(logs, machines)))

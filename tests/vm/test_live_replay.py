@@ -1,4 +1,4 @@
-"""One live run and its replay: the shortest test that passes through every part on a new kernel."""
+"""A live run and its replay: the shortest test of every part on another kernel."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ pytestmark = [
 ]
 
 SECONDS = 120.0
-"""Longest wait for anything: an emulated CPU is some 25 times slower."""
-TOLD = (
+"""Longest wait for any condition: an emulated CPU is about 25 times slower."""
+COMPARED = (
     "tcp_syn_fingerprint",
     "tcp_handshake",
     "tls_client_hello",
@@ -35,16 +35,16 @@ TOLD = (
     "tcp_flow_timing",
 )
 TIMES = ("rtt_", "ja4l_", "duration_s", "mean_iat_", "min_iat_", "max_iat_")
-"""Beginnings of the fields that depend on the point where the clock was read."""
+"""Prefixes of the fields that depend on the moment when the clock was read."""
 
 NOT_IN_A_CAPTURE = ("packets", "packets_client", "packets_server")
-"""Live, a super-packet counts as the segments that it becomes; a capture does not tell how many."""
+"""Live, a super-packet counts as its segments. A capture does not have their number."""
 
 Facts = dict[str, Any]
 
 
 def facts(event: Facts) -> Facts:
-    """What a live event and its replay have in common: everything but these."""
+    """The event without the fields that may differ between a live run and its replay."""
     fields = {
         name: value
         for name, value in event["fields"].items()
@@ -55,8 +55,8 @@ def facts(event: Facts) -> Facts:
 
 def in_order(events: list[Facts]) -> list[Facts]:
     return sorted(
-        (facts(event) for event in events if event["event"] in TOLD),
-        key=lambda told: json.dumps(told, sort_keys=True),
+        (facts(event) for event in events if event["event"] in COMPARED),
+        key=lambda event: json.dumps(event, sort_keys=True),
     )
 
 
@@ -91,7 +91,7 @@ def talk_starttls(lab: Lab) -> None:
             assert secured.recv(4096).startswith(b"221")
 
 
-def test_a_replay_of_live_traffic_tells_the_same(tmp_path: Path) -> None:
+def test_a_replay_emits_the_events_of_the_live_run(tmp_path: Path) -> None:
     capture = tmp_path / "live.pcap"
     with Lab(deckies=("web-01",)) as lab:
         certificate = make_certificate(tmp_path, "bank.example.com")
@@ -132,8 +132,8 @@ def test_a_replay_of_live_traffic_tells_the_same(tmp_path: Path) -> None:
     assert replayed.returncode == 0, replayed.stderr
     live = in_order(agent.events)
     assert live == in_order([json.loads(line) for line in replayed.stdout.splitlines()])
-    assert {told["event"] for told in live} == set(TOLD)
-    assert {told["sni"] for told in live if told["event"] == "tls_session"} == {
+    assert {event["event"] for event in live} == set(COMPARED)
+    assert {event["sni"] for event in live if event["event"] == "tls_session"} == {
         "bank.example.com",
         "mail.example.com",
     }

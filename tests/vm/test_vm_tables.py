@@ -1,4 +1,4 @@
-"""The tables of a document, as tests/vm/tables.py writes them."""
+"""Tests of the tables that tests/vm/tables.py writes into a document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Before.
 Between.
 <!-- results -->
 <!-- end of results -->
-Behind.
+After.
 """
 
 
@@ -24,7 +24,7 @@ def write(document: Path, *machines: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-def test_machines_that_failed_have_their_place(tmp_path: Path) -> None:
+def test_failed_machines_keep_their_row_and_column(tmp_path: Path) -> None:
     document = tmp_path / "kernels.md"
     document.write_text(DOCUMENT)
     (tmp_path / "6.1.rows").write_text(
@@ -55,12 +55,12 @@ Between.
 | 7.3 | failed | 0 |  |
 
 <!-- end of results -->
-Behind.
+After.
 """
     )
 
 
-def test_a_document_without_the_tables_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_document_without_the_tables_is_not_changed(tmp_path: Path) -> None:
     document = tmp_path / "kernels.md"
     document.write_text("Nothing.\n")
     (tmp_path / "6.1.rows").touch()

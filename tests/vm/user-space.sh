@@ -1,16 +1,16 @@
 #!/bin/bash
-# user-space.sh SUITE: a root directory with another Debian's Python, BCC and tools.
+# user-space.sh SUITE: makes a root directory with the Python, BCC and tools of a Debian release.
 #
-# Prints its path, $CACHE/roots/SUITE. The virtual environment in it is /opt/venv, made for this
-# checkout; it is made anew when pyproject.toml changes. Everything else is kept.
+# Prints its path, $CACHE/roots/SUITE. It contains a virtual environment for this checkout,
+# /opt/venv, which is rebuilt when pyproject.toml changes. Everything else is kept.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=vagrant/debian.sh
+# shellcheck source=tests/vm/debian.sh
 . "$here/debian.sh"
 
 suite=${1:?usage: user-space.sh SUITE}
-[[ $EUID == 0 ]] || die "debootstrap needs root"
-checkout=${here%/*}
+[[ $EUID == 0 ]] || die "debootstrap needs root; run this as root"
+checkout=${here%/*/*}
 root=$CACHE/roots/$suite
 packages=(
 	python3-bpfcc python3-venv iproute2 ethtool kmod procps tcpdump openssl curl nmap rsyslog
@@ -29,11 +29,11 @@ fi
 
 wanted="$checkout $(sha256sum <"$checkout/pyproject.toml")"
 if [[ $(cat "$root/opt/venv/made-for" 2>/dev/null) != "$wanted" ]]; then
-	# The package index may be one that only this machine's certificates and settings reach.
+	# The package index may need this machine's certificates and pip settings.
 	cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 	[[ ! -e /etc/pip.conf ]] || cp /etc/pip.conf "$root/etc/"
 	mkdir -p "$root$checkout"
-	# An editable installation needs no more than this; the virtual machine mounts the checkout.
+	# This is enough for an editable installation. The virtual machine mounts the whole checkout.
 	cp -r "$checkout/pyproject.toml" "$checkout/README.md" "$checkout/agent" "$root$checkout/"
 	rm -rf "$root/opt/venv"
 	chroot "$root" /usr/bin/python3 -m venv --system-site-packages /opt/venv >&2

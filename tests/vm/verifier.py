@@ -1,11 +1,12 @@
-"""What the running kernel's verifier makes of the programs, as a row of a table.
+"""Print the verifier's counts of each program on the running kernel, as rows of a table.
 
 Usage: python tests/vm/verifier.py >> rows. Needs root. Prints for each program: kernel, BCC,
-program, instructions of its bytecode, instructions that the verifier processed, its time in ms.
+program, instructions of its bytecode, instructions that the verifier processed, and the time of the
+verifier in ms.
 
-The numbers are of the log that BPF_PROG_LOAD writes at log level 4 (BPF_LOG_STATS in
-include/linux/bpf_verifier.h): they exist on every kernel from 5.10 on, which bpf_prog_info's
-verified_insns (5.16) does not.
+The numbers come from the log that BPF_PROG_LOAD writes at log level 4 (BPF_LOG_STATS in
+include/linux/bpf_verifier.h). Every kernel from 5.10 on writes it. verified_insns of bpf_prog_info
+exists only from 5.16 on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from struct import Struct
 
 from bcc import __version__ as bcc_version
 
-from deckwire.kernel.loading import XDP_PROGRAM, LoadRequest
+from deckwire.kernel.loading import LoadRequest
+from deckwire.kernel.names import XDP_PROGRAM
 from deckwire.kernel.syscalls import bpf
 from deckwire.loader.module import compile_module, load_programs
 
@@ -32,7 +34,7 @@ LOAD = Struct("IIQQIIQI")
 
 
 def verify(bytecode: bytes, kind: int) -> tuple[int, float]:
-    """Loads a program once more: instructions processed, and the time in ms.
+    """Load a program once more, and return the instructions processed and the time in ms.
 
     `kind` is its enum bpf_prog_type.
     """
@@ -62,19 +64,19 @@ def verify(bytecode: bytes, kind: int) -> tuple[int, float]:
 
 
 def main() -> None:
-    with contextlib.suppress(ValueError):  # only Linux 5.10 counts maps against it
+    with contextlib.suppress(ValueError):  # only 5.10 counts maps against this limit
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
     request = LoadRequest(xdp="generic")
     kinds = dict.fromkeys((*request.programs, *request.jumps), "SCHED_CLS")
     module = compile_module(request.body())
     for name, kind in (kinds | {XDP_PROGRAM: "XDP"}).items():
-        load_programs(module, {name: kind})  # which gives the maps their descriptors
-        tell(name, module.dump_func(name), getattr(module, kind))
+        load_programs(module, {name: kind})  # this creates the maps
+        print_row(name, module.dump_func(name), getattr(module, kind))
 
 
-def tell(name: str, bytecode: bytes, kind: int) -> None:
-    """Prints a program's row."""
+def print_row(name: str, bytecode: bytes, kind: int) -> None:
+    """Print the row of one program."""
     processed, milliseconds = verify(bytecode, kind)
     print(
         f"| {os.uname().release} | {bcc_version} | `{name}` "

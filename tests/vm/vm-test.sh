@@ -1,13 +1,13 @@
 #!/bin/bash
 # vm-test.sh [-w FILE] quick|full all|KERNEL[@SUITE]...
 #
-# Runs tests/vm/suite.sh in virtual machines, JOBS (default 1) at a time: on the newest Debian kernel
-# of each series KERNEL, with this machine's user space or with that of the Debian release SUITE.
-# Prints a table of results; with -w, writes it and the verifier's counts into FILE (docs/kernels.md)
-# whatever the results are. Status 0 if all passed.
+# Runs tests/vm/suite.sh in virtual machines, JOBS (default 1) at a time. Each boots the newest
+# Debian kernel of a series KERNEL, with the user space of this machine or of the release SUITE.
+# Prints a table of results. With -w, writes it and the verifier's counts to FILE (docs/kernels.md),
+# also if a machine failed. Exits with status 0 if all passed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=vagrant/debian.sh
+# shellcheck source=tests/vm/debian.sh
 . "$here/debian.sh"
 
 ALL=(5.10 6.1 6.12 6.18 7.3 6.12@trixie)
@@ -33,12 +33,12 @@ if [[ $* == all ]]; then
 fi
 LOGS=$CACHE/logs/$extent
 
-# conclude MACHINE RESULT SECONDS WHAT: leaves the result of a machine in LOGS.
+# conclude MACHINE RESULT SECONDS TEXT: writes the result of a machine to LOGS.
 conclude() {
 	printf '%-12s %-7s %5d s  %s\n' "$@" >"$LOGS/$1.result"
 }
 
-# test_machine MACHINE [ROOT]: leaves its log, rows and result in LOGS.
+# test_machine MACHINE [ROOT]: boots a machine and writes its log, rows and result to LOGS.
 test_machine() {
 	local machine=$1 root=${2:-} python=.venv/bin/python result=passed log=$LOGS/$1 tests
 	local options=(-m "$MEMORY" -t "$LIMIT" -o "$log.rows")
@@ -49,24 +49,24 @@ test_machine() {
 	SECONDS=0
 	"$here/boot.sh" "${options[@]}" "${machine%@*}" tests/vm/suite.sh "$extent" "$python" 2>&1 |
 		tee "$log.log" | sed -u "s/^/$machine: /" || result=failed
-	# pytest's last line, or the last line of what failed before it.
+	# The last line of pytest, or of whatever failed before pytest.
 	tests=$(grep -E '^[0-9]+ (passed|failed|skipped|error).* in ' "$log.log" ||
 		grep -v '^\[' "$log.log" || true)
 	conclude "$machine" "$result" "$SECONDS" "${tests##*$'\n'}"
 }
 
-# Downloads and installations one after another, before anything runs beside anything. What one
-# machine lacks keeps no other from running.
+# Download and install one after another, before machines run at the same time. If that fails for
+# one machine, the others still run.
 mkdir -p "$LOGS"
 exec {lock}>"$LOGS/lock"
-flock -n "$lock" || die "another one is at work in $LOGS"
+flock -n "$lock" || die "another vm-test.sh uses $LOGS; wait until it ends"
 need_qemu
 declare -A roots
 for machine; do
 	rm -f "$LOGS/$machine".{log,rows,result}
 	touch "$LOGS/$machine".{log,rows}
 	root=
-	echo "$machine: getting what it boots"
+	echo "$machine: fetching its kernel and user space"
 	if ! {
 		"$here/fetch-kernel.sh" "${machine%@*}" >/dev/null &&
 			{ [[ $machine != *@* ]] || root=$("$here/user-space.sh" "${machine#*@}"); }
@@ -84,7 +84,7 @@ for machine; do
 done
 wait
 
-checkout=${here%/*}
+checkout=${here%/*/*}
 [[ ! $document ]] || "$checkout/.venv/bin/python" "$checkout/tests/vm/tables.py" "$document" "$LOGS" "$@"
 status=0
 for machine; do

@@ -431,7 +431,7 @@ def test_serial(content, text):
     assert describe(by_hand(serial=content)).serial == text
 
 
-def test_what_the_library_deprecates_is_told_without_a_warning():
+def test_deprecated_certificates_are_described_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         said = describe(by_hand(serial=b"\xff"))
@@ -442,7 +442,7 @@ def test_what_the_library_deprecates_is_told_without_a_warning():
 # --- broken ones ----------------------------------------------------------------------------
 
 
-def test_every_cut_tells_what_stands_before_it():
+def test_a_cut_certificate_gives_the_fields_before_the_cut():
     der = make(sans=[x509.DNSName("decoy.example")])
     whole = describe(der)
     known: dict[str, object] = {}
@@ -509,7 +509,7 @@ def test_names_that_do_not_print_are_told_by_type():
     assert said.sans == ("X400Name", "EdiPartyName")
 
 
-def test_a_broken_name_does_not_hide_the_rest():
+def test_a_broken_name_spares_the_other_fields():
     said = describe(by_hand(issuer=rdn(tlv(0x0C, b"ca")) + b"\x31\x00"))
     assert said.issuer == "CN=ca"
     assert said.subject_cn == "decoy"

@@ -1,4 +1,4 @@
-"""Certificates through the programs: what their events say of the signature."""
+"""Certificates through the real programs: the self_signed field of their events."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_old_signatures_are_checked(
     lab: ReplayLab, tmp_path: Path, kind: str, ends: tuple[str, str], size: int
 ) -> None:
     frames = talk(certificate(tmp_path, CHECKED[kind]), ends, size).frames
-    told = one(lab.frames(frames, [end for end in ends if end in (DECKY, DECKY6)]), EVENT)
-    assert told["self_signed"] is True
+    emitted = one(lab.frames(frames, [end for end in ends if end in (DECKY, DECKY6)]), EVENT)
+    assert emitted["self_signed"] is True
 
 
 @pytest.mark.parametrize("ends", ENDS)
@@ -43,9 +43,9 @@ def test_what_cannot_be_checked_is_not_said(
     lab: ReplayLab, tmp_path: Path, ends: tuple[str, str]
 ) -> None:
     frames = talk(certificate(tmp_path, OPEN["sm2"]), ends, 1_400).frames
-    told = one(lab.frames(frames, [end for end in ends if end in (DECKY, DECKY6)]), EVENT)
-    assert "self_signed" not in told
-    assert told["subject_cn"] == "decoy"
+    emitted = one(lab.frames(frames, [end for end in ends if end in (DECKY, DECKY6)]), EVENT)
+    assert "self_signed" not in emitted
+    assert emitted["subject_cn"] == "decoy"
 
 
 def test_another_issuer_is_no_question(lab: ReplayLab, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_curve_written_out_is_named(tmp_path: Path) -> None:
 
 
 def test_another_generator_is_another_curve(tmp_path: Path) -> None:
-    """Who chooses the generator has a key for any point (CVE-2020-0601)."""
+    """Whoever chooses the generator has a key for any point (CVE-2020-0601)."""
     der = certificate(tmp_path, CHECKED["explicit p-256"])
     generator = bytes.fromhex("6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296")
     assert der.count(generator) == 1

@@ -1,20 +1,87 @@
-"""The kernel side's hashes: mirrors of bpf/hash.h."""
+"""The hashes of the kernel side: hash.h, and session_id_hash() of client_hello.h.
+
+Seeds are those in the kernel's settings. All values are unsigned and have 64 bits.
+"""
 
 from __future__ import annotations
 
-_MASK = (1 << 64) - 1
+from struct import Struct
+
+from deckwire.abi.structs import FLOW_ID
+from deckwire.tcp.addresses import MAPPED_PREFIX
 
 HASH_FACTOR = 0x9E3779B97F4A7C15
+SESSION_ID_BYTES = 32
+"""Longest session id (RFC 8446, 4.1.2); shorter ones are padded with zeros."""
+
+_MASK = (1 << 64) - 1
+_ADDRESS = Struct("<4I")
+_ADDRESSES = Struct("<8I")
+_SESSION_ID = Struct(f"<{SESSION_ID_BYTES // 8}Q")
+_PORTS = 32
+"""Offset of the ports in a flow key, two bytes each."""
 
 
 def mix(value: int, word: int) -> int:
-    """`value` with a word of 64 bits mixed in, 64 bits too."""
+    """Mix a word into an unseeded hash, or a byte into a seeded one."""
     value = (value ^ word) * HASH_FACTOR & _MASK
     return value ^ value >> 29
 
 
 def absorb(value: int, word: int) -> int:
-    """The same where the first value is a seed and words are chosen by somebody hostile."""
+    """Mix a word that an attacker may choose into a hash that begins with a seed."""
     both = value ^ word
     value = both * HASH_FACTOR & _MASK
     return value ^ value >> 29 ^ (both & 0xFFFF_FFFF) * (both >> 32)
+
+
+def filter_bit(packed: bytes) -> int:
+    """The bit of a 16-byte address in the deckies' Bloom filter, 0 to DECKY_BITS - 1.
+
+    filter_bit4() of a v4-mapped address, filter_bit6() of any other.
+    """
+    if packed.startswith(MAPPED_PREFIX):
+        address = int.from_bytes(packed[len(MAPPED_PREFIX) :], "big")
+        return address * HASH_FACTOR % 2**64 >> 48
+    first, second, third, fourth = _ADDRESS.unpack(packed)
+    return mix(mix(0, first << 32 | second), third << 32 | fourth) >> 48
+
+
+def flow_id(key: bytes, seed: int) -> bytes:
+    """Make the key of the flows map (struct flow_id) from a flow key: make_id()."""
+    a0, a1, a2, a3, b0, b1, b2, b3 = _ADDRESSES.unpack_from(key)
+    ports = key[_PORTS:]
+    if key.startswith(MAPPED_PREFIX):
+        return FLOW_ID.pack(a3 << 32 | b3, ports, 4)
+    ends = seed
+    for word in (a0 << 32 | a1, a2 << 32 | a3, b0 << 32 | b1, b2 << 32 | b3):
+        ends = absorb(ends, word)
+    return FLOW_ID.pack(ends, ports, 6)
+
+
+def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
+    """Make the signature of a connection's client and service: service_signature().
+
+    `client` is the end that opened it. `event` is one of abi.structs.SERVICE_*.
+    """
+    client &= 1
+    value = seed
+    for end in (client, 1 - client):
+        first, second, third, fourth = _ADDRESS.unpack_from(key, 16 * end)
+        value = absorb(absorb(value, first << 32 | second), third << 32 | fourth)
+    at = _PORTS + 2 * (1 - client)
+    port = int.from_bytes(key[at : at + 2], "little")
+    return absorb(value, port << 8 | event)
+
+
+def session_id_hash(session_id: bytes, seed: int) -> int:
+    """The hash of a session id of at most SESSION_ID_BYTES: session_id_hash()."""
+    value = absorb(seed, len(session_id))
+    for word in _SESSION_ID.unpack(session_id.ljust(SESSION_ID_BYTES, b"\0")):
+        value = absorb(value, word)
+    return value
+
+
+def slot_of(signature: int, slots: int) -> int:
+    """The slot of a signature in a direct-mapped table; `slots` is a power of two."""
+    return signature >> 32 & slots - 1

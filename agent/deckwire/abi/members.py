@@ -1,5 +1,7 @@
-"""Construct schemas of fixed layout read by one struct.unpack: a quarter of what a compiled schema
-costs. The layout is always the schema's, never a second one.
+"""Reads members of construct schemas of fixed layout with one struct.unpack.
+
+That costs a quarter of a compiled schema. The layout is derived from the schema, never written a
+second time.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from construct import Struct as Schema
 
 
 class Flat:
-    """A schema of nothing but little-endian numbers and bytes of fixed length, field by field.
+    """A schema that has only little-endian numbers and bytes of fixed length.
 
-    Raises TypeError for any other schema.
+    Raises:
+        TypeError: the schema has another field.
     """
 
     def __init__(self, name: str, schema: Schema) -> None:
@@ -25,23 +28,26 @@ class Flat:
         fields: Any = namedtuple(name, names)  # type: ignore[misc] # the schema names them
         self._make: Callable[[tuple[Any, ...]], Any] = fields._make
         self.size = self._struct.size
-        """Bytes that it takes."""
+        """Size in bytes."""
 
     def parse(self, data: bytes, at: int = 0) -> Any:
-        """The fields from offset `at`, as attributes; struct.error if they are not all there."""
+        """Read the fields from offset `at`, as attributes; struct.error if `data` is too short."""
         return self._make(self._struct.unpack_from(data, at))
 
     def build(self, fields: tuple[Any, ...]) -> bytes:
-        """The bytes of what `parse` gives; struct.error for values that do not fit."""
+        """Make the bytes of such fields; struct.error for values that do not fit."""
         return self._struct.pack(*fields)
 
 
 def members(schema: Schema, *names: str) -> Struct:
-    """What reads these members of a schema, in this order, and steps over all others.
+    """Make a reader of these members of a schema, in this order, that skips all others.
 
-    A dot leads into a struct or an array: ``syn.ttl``, ``side.1.packets``. The schema may hold
-    structs, arrays, little-endian numbers and bytes of fixed length, else TypeError is raised;
-    ValueError if it has no such members in this order.
+    A dot leads into a struct or an array: ``syn.ttl``, ``side.1.packets``. The schema may have
+    structs, arrays, little-endian numbers and bytes of fixed length.
+
+    Raises:
+        TypeError: the schema has another field.
+        ValueError: it has no such members in this order.
     """
     left = list(names)
     layout = ["<"]
@@ -53,12 +59,12 @@ def members(schema: Schema, *names: str) -> Struct:
         else:
             layout.append(f"{calcsize('<' + form)}x")
     if left:
-        raise ValueError(f"no member {left[0]} behind those named before it")
+        raise ValueError(f"no member {left[0]} after those named before it")
     return Struct("".join(layout))
 
 
 def offset(schema: Schema, name: str) -> int:
-    """Where a member of a schema begins; `name` as in `members`, but structs count too."""
+    """The offset of a member in bytes; `name` is as in `members`, but may be a struct."""
     at = 0
     for leaf, field in _leaves(schema):
         if f"{leaf}.".startswith(f"{name}."):
@@ -68,7 +74,7 @@ def offset(schema: Schema, name: str) -> int:
 
 
 def _leaves(kind: Construct, name: str = "") -> Iterator[tuple[str, Construct]]:
-    """Every number and bytes of a schema, by its dotted name."""
+    """Every number or bytes field of a schema, with its dotted name."""
     inner = f"{name}." if name else ""
     if isinstance(kind, Schema):
         for field in kind.subcons:

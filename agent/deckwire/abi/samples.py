@@ -1,11 +1,11 @@
-"""What the kernel sends: from the bytes of a ring record to one of four values."""
+"""Samples of the kernel side, decoded from ring records into one of four values."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from deckwire.abi import structs as abi
-from deckwire.connections.suppressed_hello import SuppressedHello
+from deckwire.abi.hashes import session_id_hash
 from deckwire.tcp.flow import FlowRecord, SideRecord
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
@@ -14,11 +14,11 @@ _ENDS = (0, 1)
 
 
 class MalformedSample(Exception):
-    """Bytes that the kernel side cannot have sent whole; the message names the cause."""
+    """Bytes that are no whole sample of the kernel side; the message names the cause."""
 
 
 class SynSample(NamedTuple):
-    """A SYN to or from a decky."""
+    """A SYN packet to or from a decky."""
 
     time_ns: int
     born_ns: int
@@ -26,26 +26,26 @@ class SynSample(NamedTuple):
     client: int
     """The end that sent it: 0 or 1."""
     signature: int
-    """The kernel's hash of what tells SYNs apart."""
+    """The kernel's syn_signature(): SYNs that have the same one give the same event."""
     syn: SynPacket
 
 
 class HandshakeSample(NamedTuple):
-    """A three-way handshake that completed; `time_ns` is the final ACK's."""
+    """A completed three-way handshake; `time_ns` is the time of the final ACK."""
 
     time_ns: int
     born_ns: int
     key: bytes
     client: int
     signature: int
-    """As in SynSample; 0 if the SYN was not seen."""
+    """The same as in SynSample; 0 if the SYN was not seen."""
     syn_sampled: bool
-    """The SYN went out as a sample of its own."""
+    """The SYN was submitted as a sample of its own."""
     handshake: Handshake
 
 
 class SegmentSample(NamedTuple):
-    """Payload that may carry handshake bytes of TLS."""
+    """The payload of a segment that may carry TLS handshake bytes."""
 
     time_ns: int
     born_ns: int
@@ -57,21 +57,23 @@ class SegmentSample(NamedTuple):
     seq: int
     """Sequence number of the payload's first byte."""
     start_seq: int | None
-    """Where the kernel saw TLS begin in this direction, in the segment that shows it."""
+    """Sequence number at which TLS begins, if this segment shows it."""
     payload: bytes
     """Up to the last clear-text record."""
     claimed: int
-    """Payload bytes of the segment by its headers: more than are here if they were cut."""
+    """Payload bytes of the segment by its headers. They exceed `payload` if that was cut."""
     ends: bool = False
-    """Behind this payload the direction is encrypted."""
+    """After this payload the direction is encrypted."""
     hello: int = 0
-    """The kernel's hash of the ClientHello that this is, or that it hid, and its sender; or 0."""
+    """The kernel's hash of a ClientHello, sent here or suppressed, and of its sender; 0 if none."""
     hello_suppressed: bool = False
-    """The kernel sent no sample of the connection's ClientHello: the agent had told it."""
+    """The kernel suppressed the connection's ClientHello, because an equal one was emitted."""
+    urgent_seq: int | None = None
+    """Sequence number of the byte that the segment's urgent pointer marks; None without URG."""
 
 
 class EndSample(NamedTuple):
-    """A connection's end."""
+    """The end of a connection."""
 
     time_ns: int
     born_ns: int
@@ -82,11 +84,27 @@ class EndSample(NamedTuple):
 Sample = SynSample | HandshakeSample | SegmentSample | EndSample
 
 
+class SuppressedHello(NamedTuple):
+    """The facts that the kernel keeps of a ClientHello that it suppressed."""
+
+    signature: int
+    """The seeded hash of the ClientHello and its sender."""
+    session_id: int
+    """The seeded hash of its session id; 0 if it has none."""
+    end_seq: int
+    """Sequence number of the byte after it."""
+    seed: int
+
+    def has_session_id(self, session_id: bytes) -> bool:
+        """Whether this is its session id, and not an empty one."""
+        return bool(session_id) and session_id_hash(session_id, self.seed) == self.session_id
+
+
 def decode(data: bytes) -> Sample:
-    """Decode one ring record; padding behind a sample is ignored.
+    """Decode one ring record; padding after the sample is ignored.
 
     Raises:
-        MalformedSample: shorter than its kind asks for, or of no kind that is known.
+        MalformedSample: the record is shorter than its kind needs, or of an unknown kind.
     """
     if len(data) < abi.SAMPLE_HEAD_BYTES:
         raise MalformedSample("head_short")
@@ -94,7 +112,7 @@ def decode(data: bytes) -> Sample:
     if kind == abi.SAMPLE_SEGMENT:
         return _segment(data)
     if kind in (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE):
-        return _attempt(kind, data)
+        return _half_open(kind, data)
     if kind == abi.SAMPLE_END:
         time_ns, born_ns, key = abi.END.unpack_from(data)
         return EndSample(time_ns, born_ns, key, flow_record(data, abi.SAMPLE_HEAD_BYTES))
@@ -102,7 +120,7 @@ def decode(data: bytes) -> Sample:
 
 
 def flow_handshake(value: bytes) -> Handshake:
-    """The openings that a value of the flows or midstream map keeps.
+    """The handshake that a value of the flows or midstream_flows map keeps.
 
     Raises:
         MalformedSample: the value is too short.
@@ -116,7 +134,7 @@ def flow_handshake(value: bytes) -> Handshake:
 
 
 def flow_suppressed_hello(value: bytes, seed: int) -> SuppressedHello:
-    """What a value of the flows map keeps of the ClientHello, made with the kernel's seed.
+    """The facts about a ClientHello that a value of the flows map keeps; `seed` is the kernel's.
 
     Raises:
         MalformedSample: the value is too short.
@@ -128,9 +146,9 @@ def flow_suppressed_hello(value: bytes, seed: int) -> SuppressedHello:
 
 
 def flow_record(value: bytes, at: int = 0) -> FlowRecord:
-    """A struct flow_totals, or a value of the flows or midstream map, which begins with one.
+    """Decode a struct flow_totals at offset `at`.
 
-    It stands at offset `at`.
+    A value of the flows or midstream_flows map begins with one.
 
     Raises:
         MalformedSample: the value is too short.
@@ -156,7 +174,7 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         rtt_client_us,
         rtt_min_us,
     ) = abi.FLOW_TOTALS.unpack_from(value, at)
-    # The kernel begins with the greatest number there is: a lower one was measured.
+    # The kernel starts with the greatest number, so a lower one was measured.
     measured = min_iat_ns <= max_iat_ns != abi.INTERVALS_UNKNOWN
     return FlowRecord(
         born_ns,
@@ -214,7 +232,7 @@ def _segment(data: bytes) -> SegmentSample:
     )
 
 
-def _attempt(kind: int, data: bytes) -> SynSample | HandshakeSample:
+def _half_open(kind: int, data: bytes) -> SynSample | HandshakeSample:
     if len(data) < abi.HALF_OPEN_SAMPLE_BYTES:
         raise MalformedSample("half_open_short")
     time_ns, born_ns, key, signature, client, syn_sampled = abi.HALF_OPEN_SAMPLE.unpack_from(data)
@@ -237,7 +255,7 @@ def _attempt(kind: int, data: bytes) -> SynSample | HandshakeSample:
 
 
 def _syn_packet(data: bytes, at: int) -> tuple[SynPacket | None, int]:
-    """The struct syn_packet at an offset, if one was seen, and how often it was repeated."""
+    """The struct syn_packet at an offset, None if none was seen, and its retransmissions."""
     ip_version = data[at + abi.SYN_PACKET_IP_VERSION]
     if not ip_version:
         return None, 0
@@ -262,7 +280,7 @@ def _syn_packet(data: bytes, at: int) -> tuple[SynPacket | None, int]:
         retransmits,
         options,
     ) = abi.SYN_PACKET.unpack_from(data, at)
-    # By position, in the order of SynPacket: by name it would cost half as much again.
+    # Arguments go by position, in the order of SynPacket, because names cost half as much again.
     syn_packet = SynPacket(
         time_ns,
         ip_version,
@@ -280,6 +298,6 @@ def _syn_packet(data: bytes, at: int) -> tuple[SynPacket | None, int]:
         urgent,
         options[:options_len],
         payload_len,
-        ip_flags & abi.OPENING_CUT != 0,
+        ip_flags & abi.SYN_OPTIONS_CUT != 0,
     )
     return syn_packet, retransmits

@@ -1,7 +1,7 @@
-"""The kernel side's structs as construct schemas: a mirror of bpf/abi.h, field by field.
+"""The structs of bpf/abi.h as construct schemas, field by field.
 
-What samples carry is read by `members` of the schemas, in one unpack. Lengths are checked by the
-callers, because compiled construct does not check short reads.
+The agent reads samples and map values by `members` of the schemas, with one unpack. Callers check
+lengths, because a compiled schema does not check short reads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from deckwire.limits import DECKY_BITS
 FLOW_KEY_BYTES = 36
 TCP_OPTIONS_BYTES = 40
 
-IP_FLAG_DF, IP_FLAG_RESERVED, OPENING_CUT = 0x1, 0x2, 0x4
+IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT = 0x1, 0x2, 0x4
 
 SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESSED = (
@@ -24,6 +24,9 @@ SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESS
     0x8,
 )
 
+SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
+"""enum service_event: completed handshakes, ends of connections."""
+
 CLIENT_UNKNOWN = 2
 RTT_UNKNOWN = 0xFFFF_FFFF
 INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
@@ -31,10 +34,10 @@ INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
 FLOW_MIDSTREAM, FLOW_END_SENT = 0x4, 0x8
 CLOSE_NONE = 0
 CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
-"""enum flow_close, as events tell it."""
+"""enum flow_close, as events name it."""
 
 _flow_key = Struct(
-    "addr" / Bytes(32),
+    "addr" / Array(2, Bytes(16)),
     "port" / Bytes(4),
 )
 _flow_id = Struct(
@@ -104,7 +107,7 @@ _flow_totals = Struct(
     "flags" / Int8ul,
     "fin" / Int8ul,
     "source_slot" / Int32ul,
-    "talker" / Int8ul,
+    "last_sender" / Int8ul,
     "timed" / Int8ul,
     "pad" / Bytes(2),
     "timed_end" / Int32ul,
@@ -150,25 +153,19 @@ _seen = Struct(
     "last_ns" / Int64ul,
     "deckies" / Int64ul,
 )
-_budget = Struct(
+_token_bucket = Struct(
     "filled_ns" / Int64ul,
     "tokens_ns" / Int64sl,
 )
 _source = Struct(
-    "handshakes" / _budget,
+    "handshakes" / _token_bucket,
     "flows" / Int64ul,
-)
-_scan = Struct(
-    "tag" / Int64ul,
-    "first_ns" / Int64ul,
-    "last_ns" / Int64ul,
-    "syns" / Int64ul,
-    "ports" / Array(4, Int64ul),
-    "deckies" / Int64ul,
-    "addr" / Bytes(16),
 )
 _decky_filter = Struct(
     "bits" / Bytes(DECKY_BITS // 8),
+)
+_slot = Struct(
+    "slot" / Int32ul,
 )
 _settings = Struct(
     "seed" / Int64ul,
@@ -204,7 +201,6 @@ COUNTERS = (
     "syn_suppressed",
     "syn_over_budget",
     "syn_seen_overwrites",
-    "scan_overwrites",
     "half_open_inserts",
     "half_open_deletes",
     "half_open_failed",
@@ -230,6 +226,15 @@ FRAME_COUNTERS = COUNTERS[: COUNTERS.index("samples_wanted")]
 
 _counters = Struct(*(name / Int64ul for name in COUNTERS))
 
+_half_open_sample = Struct(
+    "head" / _sample_head,
+    "half_open" / _half_open,
+)
+_end_sample = Struct(
+    "head" / _sample_head,
+    "totals" / _flow_totals,
+)
+
 SCHEMAS = {
     "flow_key": _flow_key,
     "flow_id": _flow_id,
@@ -240,14 +245,23 @@ SCHEMAS = {
     "flow": _flow,
     "sample_head": _sample_head,
     "seen": _seen,
-    "budget": _budget,
+    "token_bucket": _token_bucket,
     "source": _source,
-    "scan": _scan,
     "decky_filter": _decky_filter,
     "settings": _settings,
     "counters": _counters,
+    "half_open_sample": _half_open_sample,
+    "end_sample": _end_sample,
 }
-"""By the struct's name in bpf/abi.h; uncompiled, for the test of the ABI."""
+"""Schemas by the name of the struct in bpf/abi.h, not compiled."""
+
+SAMPLES = {
+    SAMPLE_SYN: "half_open_sample",
+    SAMPLE_HANDSHAKE: "half_open_sample",
+    SAMPLE_SEGMENT: "sample_head",
+    SAMPLE_END: "end_sample",
+}
+"""The struct at the start of each kind of sample. In a segment sample, the frame follows it."""
 
 SEEN = Flat("Seen", _seen)
 SETTINGS = _settings.compile()
@@ -259,19 +273,16 @@ FLOW_BYTES: int = _flow.sizeof()
 SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
 COUNTERS_BYTES: int = _counters.sizeof()
 SOURCE_BYTES: int = _source.sizeof()
+HALF_OPEN_SAMPLE_BYTES: int = _half_open_sample.sizeof()
 
-_attempt = Struct("head" / _sample_head, "half_open" / _half_open)
-"""What stands in the ring of a SYN or a handshake."""
-HALF_OPEN_SAMPLE_BYTES: int = _attempt.sizeof()
-
-# What of each struct the agent reads, in one unpack: sample.py names the values the same.
+# The members of samples that the agent reads, in one unpack: samples.py names the values the same.
 SEGMENT = members(
     _sample_head,
     *("time_ns", "born_ns", "hello", "key", "seq", "start_seq", "payload_len", "payload_off"),
     *("copied", "sender", "client", "flags"),
 )
 HALF_OPEN_SAMPLE = members(
-    _attempt,
+    _half_open_sample,
     *("head.time_ns", "head.born_ns", "head.key"),
     *("half_open.signature", "half_open.client", "half_open.syn_sampled"),
 )
@@ -292,12 +303,31 @@ FLOW_TOTALS = members(
 FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
 ESTABLISHED = members(_flow_totals, "established_ns")
 
-# Where some of it begins.
+# The members of map values that the agent reads without the rest.
+FLOW_BORN = members(_flow, "totals.born_ns")
+FLOW_STATE = members(_flow, "totals.last_ns", "totals.close", "totals.flags", "totals.source_slot")
+"""The members that a sweep decides by."""
+HALF_OPEN_STATE = members(_half_open, "syn.time_ns", "synack.ip_version", "client")
+"""The time of the SYN, whether a SYN-ACK was seen (0: none), and who sent the SYN."""
+SOURCE = members(_source, "handshakes.filled_ns", "handshakes.tokens_ns", "flows")
+"""Every member: a value is written back with another count of connections."""
+SEEN_COUNT = members(_seen, "signature", "suppressed")
+COUNTER_VALUES = members(_counters, *COUNTERS)
+
+# The members of map keys.
+SLOT = members(_slot, "slot")
+"""The key of every array: the number of an entry."""
+FLOW_ID = members(_flow_id, "ends", "port", "version")
+ADDRESSES = members(_flow_key, "addr.0", "addr.1")
+ADDRESS = tuple(members(_flow_key, f"addr.{end}") for end in (0, 1))
+"""One address of a flow key, by end."""
+
+# Offsets of members.
 SAMPLE_KIND = offset(_sample_head, "kind")
-HALF_OPEN_SAMPLE_SYN = offset(_attempt, "half_open.syn")
-HALF_OPEN_SAMPLE_SYNACK = offset(_attempt, "half_open.synack")
+HALF_OPEN_SAMPLE_SYN = offset(_half_open_sample, "half_open.syn")
+HALF_OPEN_SAMPLE_SYNACK = offset(_half_open_sample, "half_open.synack")
 FLOW_SYN = offset(_flow, "syn")
 FLOW_SYNACK = offset(_flow, "synack")
 FLOW_KEY = offset(_flow, "key")
 SYN_PACKET_IP_VERSION = offset(_syn_packet, "ip_version")
-"""Where an opening says whether it is there, and of which IP version."""
+"""0 if there is no packet, else its IP version."""

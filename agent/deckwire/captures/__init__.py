@@ -1,4 +1,4 @@
-"""Capture files as frames: pcap and pcapng in, Ethernet frames of a bounded size out."""
+"""Read pcap and pcapng files as Ethernet frames of a bounded size."""
 
 from deckwire.captures.addresses import addresses
 from deckwire.captures.file import CaptureFile

@@ -12,7 +12,7 @@ from deckwire.captures.segments import (
     TAGS,
     U16,
 )
-from deckwire.deckies import MAPPED_PREFIX
+from deckwire.tcp.addresses import MAPPED_PREFIX
 
 MOST_TAGS = 2
 """VLAN tags that are walked; bpf/limits.h has the same."""

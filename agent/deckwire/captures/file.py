@@ -1,4 +1,4 @@
-"""A capture file of either format, recognised by its first four bytes."""
+"""Open a capture file; its first four bytes show its format."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ COMPRESSED = {bytes.fromhex("1f8b"): "gzip", bytes.fromhex("28b5"): "zstd"}
 
 
 class CaptureFile:
-    """An open capture: iterate it once for its frames, close it or use it in a ``with``.
+    """An open capture file: iterate over it once to get its frames, then close it.
 
-    SynPacket raises CaptureError for a file that is missing, empty or no capture. Iterating
-    yields every frame that can be read and raises CaptureError where a broken file ends.
+    It is a context manager. Opening raises CaptureError if the file is missing, empty or not a
+    capture. Iterating yields every frame that can be read, and raises CaptureError where a broken
+    file cannot be read any further.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -32,7 +33,7 @@ class CaptureFile:
         try:
             facts = os.fstat(self._file.fileno())
             self.size = facts.st_size if stat.S_ISREG(facts.st_mode) else 0
-            """Bytes in the file; 0 where that is not known, as for a pipe."""
+            """Size of the file in bytes; 0 if unknown, as for a pipe."""
             self._frames = self._recognise()
         except BaseException:
             self._file.close()
@@ -40,14 +41,14 @@ class CaptureFile:
 
     @property
     def position(self) -> int:
-        """Bytes consumed so far, for a progress bar against `size`."""
+        """Number of bytes read so far."""
         return self._source.position
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
 
     def close(self) -> None:
-        """Close the file; iterating is over then."""
+        """Close the file, which ends the iteration."""
         self._file.close()
 
     def __enter__(self) -> CaptureFile:

@@ -1,4 +1,4 @@
-"""One captured frame, and the one error that reading a capture can end in."""
+"""A captured frame, and the error that ends the reading of a capture."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 from deckwire.errors import plain
 
 TIME_LIMIT_NS = 1 << 63
-"""Frame times are below this: they become the kernel's signed 64-bit clock."""
+"""Frame times are below this, because they become times of the kernel's signed 64-bit clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame as the capture file has it, still with its own link header."""
+    """A frame as stored in the capture file, with its own link header."""
 
     time_ns: int
     """Nanoseconds since the epoch, 0 to 2^63 - 1."""
     link_type: int
-    """LINKTYPE_ value (tcpdump.org/linktypes.html): 1 is Ethernet."""
+    """LINKTYPE_ value, e.g. 1 for Ethernet (tcpdump.org/linktypes.html)."""
     data: bytes
-    """The bytes captured; fewer than `wire_len` where the snapshot length cut them."""
+    """The captured bytes, fewer than `wire_len` if the snapshot length cut the frame."""
     wire_len: int
-    """Length on the wire as the file claims it, never less than ``len(data)``."""
+    """Length on the wire according to the file, at least ``len(data)``."""
 
 
 class CaptureError(Exception):
-    """A capture that cannot be read, or not any further; its text is one line."""
+    """A capture cannot be read, or not any further; the text is one line."""
 
     def __init__(self, path: str, offset: int, reason: str) -> None:
         super().__init__(path, offset, reason)
         self.path = path
         self.offset = offset
-        """Byte position in the file of the header that cannot be followed."""
+        """Position in the file of the header that cannot be followed, in bytes."""
         self.reason = reason
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
-"""Any supported link type as Ethernet: the BPF program reads nothing else.
+"""Convert frames of all supported link types to Ethernet, which is all that the BPF programs read.
 
-Link-layer headers are those of tcpdump.org/linktypes.html.
+Source of the link-layer headers: tcpdump.org/linktypes.html.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from deckwire.captures.frame import Frame
 
 ETHERNET = 1
 RAW = frozenset({12, 14, 101})
-"""LINKTYPE_RAW, and the two values of DLT_RAW that were written before it."""
+"""LINKTYPE_RAW, and the two values of DLT_RAW in older files."""
 RAW_IPV4 = 228
 RAW_IPV6 = 229
 LOOPBACK = frozenset({0, 108})
-"""LINKTYPE_NULL and LINKTYPE_LOOP: an address family in its host's byte order, and big-endian."""
+"""LINKTYPE_NULL and LINKTYPE_LOOP: an address family in host byte order, or big-endian."""
 COOKED = 113
 COOKED2 = 276
 """LINKTYPE_LINUX_SLL and LINKTYPE_LINUX_SLL2."""
@@ -26,15 +26,15 @@ ETHERNET_BYTES, FAMILY_BYTES, COOKED_BYTES, COOKED2_BYTES = 14, 4, 16, 20
 FAMILIES = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}
 """AF_INET everywhere; AF_INET6 on Linux, NetBSD and OpenBSD, FreeBSD, macOS."""
 LEAST_ETHERTYPE = 0x0600
-"""Below this the field is a length or a protocol of Linux's own (IEEE 802.3, 3.2.6)."""
+"""Smaller values are a length or a protocol number of Linux (IEEE 802.3, 3.2.6)."""
 NOT_ETHERTYPES = frozenset({770, 778, 803, 824})
-"""ARPHRD_ values (frame relay, GRE, radiotap, netlink) whose protocol field means else."""
+"""ARPHRD_ values whose protocol field is no EtherType: frame relay, GRE, radiotap, netlink."""
 
 
 def ethernet(frame: Frame) -> bytes | None:
-    """The frame behind an Ethernet header, its addresses zero where the link had none.
+    """Return the frame with an Ethernet header; its addresses are zero if the link has none.
 
-    None if the link type is not supported, or if its header is cut or names no EtherType.
+    Returns None if the link type is not supported, or if its header is cut or has no EtherType.
     """
     data, kind = frame.data, frame.link_type
     if kind == ETHERNET:
@@ -56,7 +56,7 @@ def ethernet(frame: Frame) -> bytes | None:
         return None
     if not protocol or len(data) <= header:
         return None
-    # A VLAN protocol in a cooked header is followed by the tag, just as in Ethernet.
+    # After a VLAN protocol in a cooked header comes the tag, as in Ethernet.
     return NO_ADDRESSES + protocol + data[header:]
 
 

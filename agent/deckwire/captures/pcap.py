@@ -1,4 +1,4 @@
-"""The pcap format (draft-ietf-opsawg-pcap), in both byte orders, and its "modified" variant."""
+"""The pcap format (draft-ietf-opsawg-pcap) in both byte orders, with its "modified" variant."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from deckwire.limits import CAPTURE_FRAME_BYTES
 FILE_HEADER_BYTES = 24
 MAJOR_VERSION = 2
 LINK_TYPE_MASK = 0xFFFF
-"""The upper half of the link-type word says whether frames end in an FCS: IP lengths decide."""
+"""The upper half says whether frames end in an FCS, which IP lengths show anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a magic number says about the file behind it."""
+    """The properties of a file that its magic number shows."""
 
     order: str
-    """struct byte order, ``<`` or ``>``."""
+    """Byte order for struct, ``<`` or ``>``."""
     fraction_ns: int
-    """Nanoseconds in one unit of a record's sub-second field."""
+    """Unit of the fraction field of a record, in nanoseconds."""
     extra: int = 0
-    """Bytes behind the standard record header (the modified format: interface, protocol, type)."""
+    """Bytes after the standard record header; the modified format has interface, protocol, type."""
 
 
 VARIANTS = {
@@ -40,7 +40,7 @@ VARIANTS = {
 
 
 def frames(source: Source, magic: bytes) -> Iterator[Frame]:
-    """The frames of the pcap file whose `magic` has been read.
+    """Yield the frames of the pcap file whose `magic` has been read.
 
     Raises CaptureError where the file cannot be followed any further.
     """
@@ -48,10 +48,10 @@ def frames(source: Source, magic: bytes) -> Iterator[Frame]:
     header = source.read(FILE_HEADER_BYTES - len(magic))
     if len(header) < FILE_HEADER_BYTES - len(magic):
         raise source.error(0, "file header cut short")
-    # version major and minor, time zone and accuracy (both unused), snapshot length, link type
+    # Version major and minor, time zone and accuracy (both unused), snapshot length, link type.
     major, minor, _, _, _, link_word = Struct(variant.order + "HHiIII").unpack(header)
     if major != MAJOR_VERSION:
-        raise source.error(4, f"pcap version {major}.{minor}, only version 2 is known")
+        raise source.error(4, f"pcap version {major}.{minor} is not supported, only version 2")
     return _records(source, variant, link_word & LINK_TYPE_MASK)
 
 
@@ -67,11 +67,11 @@ def _records(source: Source, variant: Variant, link_type: int) -> Iterator[Frame
         seconds, fraction, captured, wire_len = record.unpack(header)
         if captured > CAPTURE_FRAME_BYTES:
             raise source.error(
-                start, f"record of {captured} bytes, more than {CAPTURE_FRAME_BYTES} is not a frame"
+                start, f"record of {captured} bytes; a frame has at most {CAPTURE_FRAME_BYTES}"
             )
         data = source.read(captured)
         if len(data) < captured:
             raise source.error(start, f"record cut short: {len(data)} of {captured} bytes")
-        # 32 bits of seconds and 32 of microseconds stay below 2^63 ns.
+        # 32 bits of seconds and 32 bits of microseconds are less than 2^63 ns.
         time_ns = seconds * 1_000_000_000 + fraction * variant.fraction_ns
         yield Frame(time_ns, link_type, data, max(wire_len, captured))

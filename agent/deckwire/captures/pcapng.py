@@ -28,31 +28,31 @@ IF_TSOFFSET = 14
 
 NS = 1_000_000_000
 FRAMING_BYTES = 12
-"""Type and total length in front of a block's body, the total length again behind it."""
+"""Type and total length before the body of a block, and the total length again after it."""
 SECTION_BYTES = FRAMING_BYTES + 16
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """What an Interface Description Block says about the packets that name it."""
+    """The properties of packets from one Interface Description Block."""
 
     link_type: int
     snap_len: int
-    """Most bytes captured of a packet; 0 is no limit."""
+    """Largest number of bytes captured of a packet; 0 is no limit."""
     ticks: int
-    """Clock ticks in a second."""
+    """Clock ticks per second."""
     offset_ns: int
-    """Added to every time of this interface."""
+    """Nanoseconds added to every time of this interface."""
 
 
 class Layout:
-    """The fixed parts of the blocks, in one section's byte order."""
+    """The fixed parts of the blocks in the byte order of a section."""
 
     def __init__(self, order: str) -> None:
         self.order = order
         self.word = Struct(order + "I")
         self.start = Struct(order + "II")  # block type, total length
-        self.version = Struct(order + "HH")  # behind the byte-order mark
+        self.version = Struct(order + "HH")  # after the byte-order mark
         self.interface = Struct(order + "HHI")  # link type, reserved, snapshot length
         self.enhanced = Struct(order + "IIIII")  # interface, time high, low, captured, wire
         self.old = Struct(order + "HHIIII")  # interface, drops, time high, low, captured, wire
@@ -64,7 +64,7 @@ LITTLE, BIG = Layout("<"), Layout(">")
 
 
 def frames(source: Source, magic: bytes) -> Iterator[Frame]:
-    """The frames of the pcapng file whose `magic` has been read.
+    """Yield the frames of the pcapng file whose `magic` has been read.
 
     Raises CaptureError where the file cannot be followed any further.
     """
@@ -72,17 +72,17 @@ def frames(source: Source, magic: bytes) -> Iterator[Frame]:
 
 
 class _Reader:
-    """Walks the blocks and remembers the current section's byte order and interfaces."""
+    """Reads the blocks and keeps the byte order and the interfaces of the current section."""
 
     def __init__(self, source: Source, magic: bytes) -> None:
         self._source = source
         self._start = 0
-        """Position of the block being read: where errors point."""
+        """Position of the current block, for error messages."""
         self._time_ns = 0
-        """Time of the last packet: Simple Packet Blocks have none of their own."""
+        """Time of the last packet, because Simple Packet Blocks have no time."""
         self._interfaces: list[Interface] = []
         self._layout = LITTLE
-        # The section header is read at once, so that a file that is none fails at the opening.
+        # The section header is read here, so that opening fails if the file is no capture.
         self._section(magic + self._take(4))
 
     def frames(self) -> Iterator[Frame]:
@@ -107,7 +107,7 @@ class _Reader:
     # --- framing ----------------------------------------------------------------------------
 
     def _section(self, start: bytes) -> None:
-        """Begin the section whose first eight bytes are `start`."""
+        """Read the rest of the section header that begins with the eight bytes `start`."""
         mark = self._take(4)
         if mark == LITTLE_ENDIAN_MARK:
             self._layout = LITTLE
@@ -119,32 +119,32 @@ class _Reader:
         self._check_total(SECTION_HEADER, total, SECTION_BYTES)
         major, minor = self._layout.version.unpack(self._take(4))
         if major != 1:
-            raise self._error(f"pcapng version {major}.{minor}, only version 1 is known")
-        # The section's length and its options add nothing that frames need.
+            raise self._error(f"pcapng version {major}.{minor} is not supported, only version 1")
+        # Frames do not depend on the section's length and options.
         self._skip(SECTION_HEADER, total - FRAMING_BYTES - 8)
         self._close(SECTION_HEADER, total)
         self._interfaces = []
 
     def _body(self, kind: int, total: int) -> bytes:
-        """The body of a block that has to be looked at, whole and bounded."""
+        """Return the body of a block that is parsed, in full and of a bounded size."""
         self._check_total(kind, total, FRAMING_BYTES)
         if total > CAPTURE_BLOCK_BYTES:
             raise self._error(
-                f"block of type {kind} is {total} bytes long, at most {CAPTURE_BLOCK_BYTES}"
+                f"block of type {kind} has {total} bytes; at most {CAPTURE_BLOCK_BYTES} are read"
             )
         body = self._take(total - FRAMING_BYTES)
         self._close(kind, total)
         return body
 
     def _pass(self, kind: int, total: int) -> None:
-        """Pass over a block that holds no packets, however long it is."""
+        """Skip a block without packets, whatever its length."""
         self._check_total(kind, total, FRAMING_BYTES)
         self._skip(kind, total - FRAMING_BYTES)
         self._close(kind, total)
 
     def _check_total(self, kind: int, total: int, least: int) -> None:
         if total < least or total % 4:
-            raise self._error(f"block of type {kind} claims an impossible length of {total}")
+            raise self._error(f"block of type {kind} has an impossible length of {total}")
 
     def _close(self, kind: int, total: int) -> None:
         (again,) = self._layout.word.unpack(self._take(4))
@@ -169,7 +169,7 @@ class _Reader:
     # --- blocks -----------------------------------------------------------------------------
 
     def _describe(self, body: bytes) -> None:
-        """Interface Description Block (section 4.2): the next interface of this section."""
+        """Add the interface of an Interface Description Block (section 4.2)."""
         layout = self._layout
         if len(body) < layout.interface.size:
             raise self._error("interface description too short")
@@ -198,7 +198,7 @@ class _Reader:
             position += length + -length % 4
 
     def _packet(self, kind: int, body: bytes) -> Frame:
-        """Enhanced (section 4.3), Simple (4.4) or obsolete Packet Block (appendix A)."""
+        """Return the frame of an Enhanced (4.3), Simple (4.4) or old Packet Block (appendix A)."""
         if kind == SIMPLE_PACKET:
             return self._simple_packet(body)
         layout = self._layout
@@ -219,13 +219,13 @@ class _Reader:
             raise self._error("packet block too short")
         interface = self._interface(0)
         (wire_len,) = self._layout.word.unpack_from(body)
-        # The captured length is not told: the packet fills the block up to the snapshot length.
+        # The block has no captured length: the packet fills it up to the snapshot length.
         captured = min(wire_len, interface.snap_len or wire_len)
         return self._frame(interface, body, size, captured, wire_len)
 
     def _interface(self, index: int) -> Interface:
         if index >= len(self._interfaces):
-            raise self._error(f"packet of interface {index}, which nothing describes")
+            raise self._error(f"packet of interface {index}, which has no description")
         return self._interfaces[index]
 
     def _time(self, interface: Interface, ticks: int) -> int:
@@ -239,7 +239,7 @@ class _Reader:
     ) -> Frame:
         if captured > CAPTURE_FRAME_BYTES:
             raise self._error(
-                f"packet of {captured} bytes, more than {CAPTURE_FRAME_BYTES} is not a frame"
+                f"packet of {captured} bytes; a frame has at most {CAPTURE_FRAME_BYTES}"
             )
         if position + captured > len(body):
             raise self._error(f"packet of {captured} bytes reaches beyond its block")

@@ -1,9 +1,9 @@
-"""TCP super-packets cut back into segments that BPF_PROG_TEST_RUN accepts.
+"""Cut TCP super-packets back into the segments that the wire carried.
 
-Captures taken where the host offloads segmentation hold packets of up to 64 KB (BIG TCP: 512 KB)
-that were never on the wire like that. Cut, they are what the wire carried: the same headers,
-advancing sequence numbers, lengths of their own. Checksums are left as they are: nothing here
-or in the BPF program validates them, since the capturing host did not fill them in either.
+If the capturing host offloads segmentation, its captures hold packets of up to 64 KB, or 512 KB
+with BIG TCP. BPF_PROG_TEST_RUN does not accept packets of that size. The segments have the same
+headers, with sequence numbers and lengths of their own. Checksums stay as they are: the capturing
+host did not fill them in, and neither this module nor the BPF programs check them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ FRAGMENT_BITS = 0x3FFF
 TCP = 6
 HOP_BY_HOP, ROUTING, AUTHENTICATION, DESTINATION = 0, 43, 51, 60
 EXTENSIONS = frozenset({HOP_BY_HOP, ROUTING, AUTHENTICATION, DESTINATION})
-"""Headers that may stand before an unfragmented TCP header (RFC 8200, 4; RFC 4302)."""
+"""Headers that may come before an unfragmented TCP header (RFC 8200, 4; RFC 4302)."""
 JUMBO_BYTES = 8
 JUMBO = bytes.fromhex("c204")
-"""The Jumbo Payload option alone in its Hop-by-Hop header (RFC 2675, 2), as BIG TCP has it."""
+"""The Jumbo Payload option as the only one in its Hop-by-Hop header (RFC 2675, 2; BIG TCP)."""
 
 SEQ, OFFSET, FLAGS = 4, 12, 13
 """Offsets in the TCP header (RFC 9293, 3.1)."""
@@ -43,25 +43,27 @@ U16, U32 = Struct("!H"), Struct("!I")
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Where the headers of a TCP packet stand in its frame, and what they claim."""
+    """Offsets of the headers of a TCP packet in its frame, and the payload length they claim."""
 
     frame: bytes
-    """As captured, but without the Jumbo Payload header that no cut segment needs."""
+    """The captured frame without a Jumbo Payload header, which segments do not need."""
     ip: int
     ip_version: int
     tcp: int
     payload: int
     claimed: int
-    """Bytes of TCP payload by the IP length; the capture may hold fewer of them."""
+    """Length of the TCP payload by the IP header; the capture may hold fewer bytes."""
 
 
 def split_segments(ethernet_frame: bytes, max_len: int) -> list[bytes]:
-    """The frame as frames of at most `max_len` bytes, in order.
+    """Return the frame as frames of at most `max_len` bytes, in order.
 
-    A frame that fits is returned as it is. Of a larger TCP packet the segments' claimed payload
-    lengths add up to what the packet claimed; where the capture cut its payload, so do the
-    segments'. What is not TCP, is a fragment or makes no sense cannot be cut: its first
-    `max_len` bytes are the only element then, which is how the caller tells the case.
+    A frame that fits is returned unchanged. If a TCP packet does not fit, the payload lengths that
+    its segments claim add up to the length that the packet claims. If the capture cut the
+    payload, the segments are cut at the same byte.
+
+    A frame that is not TCP, is a fragment or is malformed cannot be divided. Then the only
+    element is its first `max_len` bytes, by which the caller recognises the case.
     """
     if len(ethernet_frame) <= max_len:
         return [ethernet_frame]
@@ -76,7 +78,7 @@ def split_segments(ethernet_frame: bytes, max_len: int) -> list[bytes]:
 
 
 def _segment(layers: Layers, start: int, end: int) -> bytes:
-    """The segment with the payload bytes from `start` to `end`."""
+    """Return the segment with the payload bytes from `start` to `end`."""
     header = bytearray(layers.frame[: layers.payload])
     if layers.ip_version == 4:
         U16.pack_into(header, layers.ip + IPV4_LENGTH, layers.payload - layers.ip + end - start)
@@ -84,7 +86,7 @@ def _segment(layers: Layers, start: int, end: int) -> bytes:
         extensions = layers.payload - layers.ip - IPV6_BYTES
         U16.pack_into(header, layers.ip + IPV6_LENGTH, extensions + end - start)
     flags = header[layers.tcp + FLAGS]
-    # A SYN takes the sequence number in front of the data that came with it.
+    # A SYN takes one sequence number before its data.
     advance = start + 1 if start and flags & SYN else start
     (seq,) = U32.unpack_from(header, layers.tcp + SEQ)
     U32.pack_into(header, layers.tcp + SEQ, (seq + advance) & 0xFFFF_FFFF)
@@ -97,7 +99,7 @@ def _segment(layers: Layers, start: int, end: int) -> bytes:
 
 
 def _layers(frame: bytes) -> Layers | None:
-    """The headers down to TCP, or None if a hole, a fragment or another protocol is met."""
+    """Return the headers down to TCP; None for a cut header, a fragment or another protocol."""
     if len(frame) < ETHERNET_BYTES:
         return None
     ip = ETHERNET_BYTES
@@ -136,7 +138,7 @@ def _ipv6(frame: bytes, ip: int) -> Layers | None:
             return None
         (jumbo_len,) = U32.unpack_from(frame, position + 4)
         end = position + jumbo_len - JUMBO_BYTES
-        # Segments below 64 KB must not have the option (RFC 2675, 3): out it goes.
+        # Packets below 64 KB must not have the option (RFC 2675, 3), so it is removed.
         following = frame[position : position + 1]
         frame = (
             frame[: ip + IPV6_NEXT]
@@ -146,7 +148,7 @@ def _ipv6(frame: bytes, ip: int) -> Layers | None:
         )
     kind = frame[ip + IPV6_NEXT]
     while kind in EXTENSIONS and len(frame) >= position + 8:
-        # AH counts its length in words beyond the first two, the others in eights.
+        # AH counts its length in 4-byte words after the first two, the others in 8-byte units.
         words = (frame[position + 1] + 2) * 4 if kind == AUTHENTICATION else 0
         kind, position = frame[position], position + (words or (frame[position + 1] + 1) * 8)
     if kind != TCP:
@@ -155,7 +157,7 @@ def _ipv6(frame: bytes, ip: int) -> Layers | None:
 
 
 def _tcp(frame: bytes, ip: int, ip_version: int, tcp: int, end: int) -> Layers | None:
-    """The layers of a packet that ends at `end` by its IP length, within frame or not."""
+    """Return the layers of a packet that ends at `end` by its IP length, also if that is cut."""
     if len(frame) < tcp + TCP_BYTES:
         return None
     header_len = (frame[tcp + OFFSET] >> 4) * 4

@@ -1,4 +1,4 @@
-"""The bytes of a capture file, forward only: knows positions and short reads, no formats."""
+"""Read the bytes of a capture file forwards, without knowledge of formats."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ SKIP_CHUNK = 65_536
 
 
 class Source:
-    """A file read once from the front, so that pipes work and memory stays bounded."""
+    """A file that is read once from its start, so that pipes work and memory stays bounded."""
 
     def __init__(self, path: str, file: BinaryIO) -> None:
         self.path = path
         self.position = 0
-        """Bytes consumed so far."""
+        """Number of bytes read so far."""
         self._file = file
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes, fewer only at the end of the file. The caller bounds `size`.
+        """Return `size` bytes, fewer only at the end of the file. The caller bounds `size`.
 
-        Raises CaptureError if the operating system cannot read on.
+        Raises CaptureError if the operating system reports an error.
         """
         try:
             data = self._file.read(size)
@@ -31,7 +31,7 @@ class Source:
         return data
 
     def skip(self, size: int) -> bool:
-        """Pass over `size` bytes in small pieces; False if the file ends before."""
+        """Skip `size` bytes in small pieces; return False if the file ends before."""
         while size > 0:
             passed = len(self.read(min(size, SKIP_CHUNK)))
             if not passed:
@@ -40,5 +40,5 @@ class Source:
         return True
 
     def error(self, offset: int, reason: str) -> CaptureError:
-        """The error that tells `reason` at `offset` of this file."""
+        """Return the error for `reason` at `offset` of this file."""
         return CaptureError(self.path, offset, reason)

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from functools import partial
 
 from deckwire.abi.samples import SegmentSample
-from deckwire.connections.connection import Connection, Observation
+from deckwire.connections.connection import Connection
+from deckwire.connections.observations import Observation
 from deckwire.limits import (
     CONNECTIONS,
     CONNECTIONS_BYTES,
+    MIDSTREAM_CONNECTIONS,
+    MIDSTREAM_CONNECTIONS_BYTES,
     RECENT_HANDSHAKES,
-    STRAY_CONNECTIONS,
-    STRAY_CONNECTIONS_BYTES,
 )
+from deckwire.resilience.bounded import Bounded
 from deckwire.tcp.handshake import Handshake
 from deckwire.tls.hello_cache import HelloCache
 
 Identity = tuple[bytes, int]
-"""Flow key and born_ns: what identifies a connection for ever."""
+"""Flow key and born_ns: they identify a connection for ever."""
 
 
 @dataclass(slots=True)
@@ -29,20 +31,22 @@ class Counters:
 
     opened: int = 0
     evicted: int = 0
-    """Connections dropped because of a bound; told as far as they went."""
+    """Connections evicted by a bound, and reported as far as they went."""
     after_done: int = 0
-    """Segments of connections of which all was told: expected, they are dropped here."""
+    """Segments of connections that were reported in full: expected, and dropped here."""
     misplaced: int = 0
     """Handshake messages where none of their kind can be."""
     malformed: int = 0
-    """Handshake messages, and streams of records, that are not what they should be."""
+    """Handshake messages, and streams of records, that are malformed."""
+    bytes_dropped: int = 0
+    """Payload bytes for which the bounds of a stream left no room."""
 
 
 class Connections:
-    """TLS under way, by connection; the one silent for longest makes room.
+    """Connections with TLS under way; the one silent for longest is evicted. For one thread.
 
-    Those met in the middle make room for each other first: anybody can forge them from any source,
-    and they must not push out those whose handshake was seen.
+    Mid-stream ones are evicted first, because anybody can forge them from any source: they must not
+    evict those whose handshake was seen.
     """
 
     def __init__(
@@ -50,45 +54,44 @@ class Connections:
         find_handshake: Callable[[bytes, int, bool], Handshake | None],
         recall_hello: Callable[[Connection, int], None],
     ) -> None:
-        """`find_handshake` reads an opening back from the kernel: (key, born_ns, stray).
+        """`find_handshake` reads a handshake from the kernel: (key, born_ns, midstream).
 
-        It is asked when an event is to tell of it: most connections of a client that comes again
-        and again tell nothing. `recall_hello` makes the ClientHello of a signature known to a
-        connection of which the kernel hid it.
+        It is called when an event needs it, because most connections of a client that comes again
+        and again make no event. `recall_hello` gives a connection the ClientHello of a signature
+        of which the kernel suppressed the sample.
         """
         self.counters = Counters()
         self._recall_hello = recall_hello
         self._find_handshake = find_handshake
         self._hellos = HelloCache()
         self._open: OrderedDict[Identity, Connection] = OrderedDict()
-        self._recent: OrderedDict[Identity, Handshake] = OrderedDict()
-        self._done: OrderedDict[Identity, None] = OrderedDict()
         self._midstream: OrderedDict[Identity, Connection] = OrderedDict()
-        """Of those open, the ones met in the middle, in the same order."""
+        """The mid-stream ones among them, in the same order."""
+        self._midstream_held = 0
+        self._recent: Bounded[Identity, Handshake] = Bounded(RECENT_HANDSHAKES)
+        self._done: Bounded[Identity, bool] = Bounded(CONNECTIONS)
         self._held = 0
-        self._strays_held = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
     @property
     def held(self) -> int:
-        """Bytes that all of them hold, at most: see Connection.held."""
+        """Bytes of memory that the payload of all of them takes, about."""
         return self._held
 
     def opened(self, key: bytes, born_ns: int, handshake: Handshake) -> None:
         """Remember a handshake until its connection's first TLS segment."""
-        connection = self._open.get((key, born_ns))
+        identity = key, born_ns
+        connection = self._open.get(identity)
         if connection is not None:
-            # Data came before the final ACK: what the connection knows of its opening is less.
+            # Data came before the final ACK, so the connection knows less of its handshake.
             connection.handshake = handshake
             return
-        self._recent[key, born_ns] = handshake
-        if len(self._recent) > RECENT_HANDSHAKES:
-            self._recent.popitem(last=False)
+        self._recent.put(identity, handshake)
 
     def add(self, sample: SegmentSample) -> tuple[Connection, list[Observation]] | None:
-        """Take a segment; None if all of its connection was told before."""
+        """Take a segment; None if its connection was reported in full before."""
         identity = sample.key, sample.born_ns
         connection = self._open.get(identity)
         held = 0
@@ -97,7 +100,7 @@ class Connections:
             self._open.move_to_end(identity)
             if sample.midstream:
                 self._midstream.move_to_end(identity)
-        elif identity in self._done:
+        elif self._done.get(identity):
             self.counters.after_done += 1
             return None
         else:
@@ -107,29 +110,25 @@ class Connections:
         except Exception:
             # It may hold more or less than before, and goes on if it was there before.
             if identity in self._open:
-                self._held += connection.held - held
-            if identity in self._midstream:
-                self._strays_held += connection.held - held
+                self._recount(identity, connection.held - held)
             raise
         if not connection.done:
-            self._held += connection.held - held
             self._open[identity] = connection
             if sample.midstream:
-                self._strays_held += connection.held - held
                 self._midstream[identity] = connection
+            self._recount(identity, connection.held - held)
             return connection, seen
-        # Most connections are done with their first sample: they never stand among the open ones.
+        # Many connections are done with their first sample: those never stand among the open ones.
         self._drop(identity, held)
         self._count(connection)
-        self._done[identity] = None
-        if len(self._done) > CONNECTIONS:
-            self._done.popitem(last=False)
+        self._done.put(identity, True)
         return connection, seen
 
     def over_bounds(self) -> tuple[Connection, list[Observation]] | None:
-        """Drop the connection silent for longest if there are too many; call until None."""
+        """Evict the connection silent for longest if there are too many; call until None."""
         if self._midstream and (
-            len(self._midstream) > STRAY_CONNECTIONS or self._strays_held > STRAY_CONNECTIONS_BYTES
+            len(self._midstream) > MIDSTREAM_CONNECTIONS
+            or self._midstream_held > MIDSTREAM_CONNECTIONS_BYTES
         ):
             crowd = self._midstream
         elif len(self._open) > CONNECTIONS or self._held > CONNECTIONS_BYTES:
@@ -140,7 +139,7 @@ class Connections:
         return self._finish(next(iter(crowd.values())))
 
     def end(self, key: bytes, born_ns: int) -> tuple[Connection, list[Observation]] | None:
-        """A connection is over; None if nothing of it was being read."""
+        """End a connection; None if nothing of it was being read."""
         identity = key, born_ns
         self._recent.pop(identity, None)
         self._done.pop(identity, None)
@@ -167,19 +166,28 @@ class Connections:
         return self._find_handshake(key, born_ns, midstream) or Handshake()
 
     def _finish(self, connection: Connection) -> tuple[Connection, list[Observation]]:
-        # First of all: one that cannot be finished must not be met again and again.
+        # Dropped first, so that one that cannot be finished is not met again and again.
         self._drop((connection.key, connection.born_ns), connection.held)
         seen = connection.finish()
         self._count(connection)
         return connection, seen
 
+    def _recount(self, identity: Identity, more: int) -> None:
+        """An open connection holds so many bytes more."""
+        self._held += more
+        if identity in self._midstream:
+            self._midstream_held += more
+
     def _drop(self, identity: Identity, held: int) -> None:
-        """It is open no longer, if it was; `held` is its part of the sums."""
+        """Take a connection out of the open ones, if it is one; `held` is its part of the sums."""
         self._held -= held
         self._open.pop(identity, None)
         if self._midstream and self._midstream.pop(identity, None) is not None:
-            self._strays_held -= held
+            self._midstream_held -= held
 
     def _count(self, connection: Connection) -> None:
-        self.counters.misplaced += connection.misplaced
-        self.counters.malformed += connection.malformed
+        counters = self.counters
+        counters.misplaced += connection.misplaced
+        counters.malformed += connection.malformed
+        first, second = connection.sides
+        counters.bytes_dropped += first.dropped + second.dropped

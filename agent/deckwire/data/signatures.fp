@@ -72,7 +72,7 @@ sig = 16436
 
 [tcp:request]
 
-; --- Linux: the window is a whole number of segments, and the number tells the generation. From
+; --- Linux: the window is a whole number of segments, and the number shows the generation. From
 ; 4.20 on it is as many as fit into 64 KB, hence several numbers for several MTUs.
 
 label = s:unix:Linux:5.x-6.x

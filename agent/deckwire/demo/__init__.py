@@ -1,4 +1,4 @@
-"""`deckwire demo`: a lab, real attackers, the real agent, and what it tells, explained."""
+"""`deckwire demo`: a lab, real attackers, the real agent, and its events explained."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.network import HOST_INTERFACE
 
 CLIENTS = 8
-"""Each attacker has an address of its own, else its events would be deduplicated."""
+"""Each attacker has an address of its own, because events of one address are suppressed."""
 PLAIN_WIDTH = 1_000
-"""Columns where no terminal says how many: nothing is broken into two lines."""
+"""Columns if the output is no terminal, so that no line is broken into two."""
 _EVENT_SECONDS = 5.0
 
 
 def demo() -> int:
-    """Runs the demo: 0 if everything that it should show was seen, 1 if not, 130 after ^C.
+    """Runs the demo: 0 if it showed all that it should, 1 if not, 130 after ^C.
 
     Raises:
-        UsageError: the lab or the agent cannot be had here (no root, for instance).
+        UsageError: the lab cannot be made, or the agent does not run (without root, for instance).
         SystemExit: SIGTERM or SIGHUP came; the lab is removed.
     """
     console = Console(highlight=False)
@@ -42,7 +42,7 @@ def demo() -> int:
 
 def _demo(console: Console) -> int:
     for stem in remove_stale():
-        console.print(f"Removed {stem}, left behind by a demo that was killed.")
+        console.print(f"Removed {stem}, which a killed demo had left.")
     heading(console, "A lab of its own, in network namespaces: a client, a host, three deckies")
     with Lab(clients=CLIENTS, host_macvlan=True) as lab:
         for decky in lab.deckies:
@@ -61,17 +61,17 @@ def _demo(console: Console) -> int:
                 show_event(console, event)
                 shown += 1
         status = agent.stop()
-        heading(console, "The agent was asked to end (SIGTERM)")
+        heading(console, "The agent ends (SIGTERM)")
         for event in agent.events[shown:]:
             show_event(console, event)
-    summary.emit(console, agent.events, status)
+    summary.show(console, agent.events, status)
     return 1 if status or summary.missing(agent.events) else 0
 
 
 def _carry_out(console: Console, attack: Attack, agent: AgentProcess, summary: Summary) -> None:
-    """One attack, until the agent has told what is to be seen of it."""
+    """Carries out one attack, and waits until the agent has emitted the expected events."""
     if attack.missing_program():
-        console.print(f"  left out: {attack.program} is not installed", style="yellow")
+        console.print(f"  skipped: {attack.program} is not installed", style="yellow")
         return
     summary.names[attack.source] = attack.program
     attack.act()
@@ -80,5 +80,5 @@ def _carry_out(console: Console, attack: Attack, agent: AgentProcess, summary: S
     except LabError:
         if agent.process.poll() is not None:
             raise
-        # Told as missing at the end.
-        console.print("  the agent did not tell all that was expected", style="yellow")
+        # The summary names what is missing.
+        console.print("  the agent did not emit all expected events", style="yellow")

@@ -1,4 +1,4 @@
-"""What the demo's attackers do: real programs against real servers."""
+"""The demo's attacks: real programs against real servers."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _TLS = ("tcp_handshake", "tls_client_hello", "tls_session", "tcp_flow_timing")
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One thing that an attacker does, and what must be told of it."""
+    """One thing that an attacker does, and the events that it must cause."""
 
     title: str
     program: str
-    """What it is done with; a command that may be missing here, or ``Python``."""
+    """The attacker's program: a command that may not be installed, or ``Python``."""
     source: str
     """The attacker's address."""
     act: Callable[[], object]
     expected: tuple[str, ...]
-    """Names of events from that address, each as often as it is awaited."""
+    """Names of the expected events from that address, each as often as it is expected."""
     tool: str | None = None
-    """What the scanner must be called."""
+    """The scanner's name in the field ``tool``, if it is one."""
 
     def missing_program(self) -> bool:
-        """The command is not installed."""
+        """Whether the command is not installed."""
         return self.program != "Python" and shutil.which(self.program) is None
 
     def seen(self, agent: AgentProcess) -> bool:
-        """Whether the agent has told all of it."""
+        """Whether the agent has emitted all expected events."""
         fields = {"src_ip": self.source} | ({"tool": self.tool} if self.tool else {})
         return all(
             len(agent.find(name, **fields)) >= count
@@ -47,7 +47,7 @@ class Attack:
 
 
 def start_servers(lab: Lab) -> None:
-    """The deckies' servers, each with a certificate of its own."""
+    """Starts the deckies' servers, each with a certificate of its own."""
     web, mail, files = lab.deckies
     openssl_server(lab, web, make_certificate(lab.directory, WEB, names=["example.com"]))
     http_server(lab, web)
@@ -56,10 +56,10 @@ def start_servers(lab: Lab) -> None:
 
 
 def attacks(lab: Lab) -> Iterator[Attack]:
-    """All attacks, in the order of the show."""
+    """All attacks, in the order of the demo."""
     client = lab.client
     web, mail, files = lab.deckies
-    # Where a program does not let its address be chosen, the kernel takes the first.
+    # A program that has no option for its address gets the first one from the kernel.
     first, second, third, fourth, fifth, sixth, *_ = client.ipv4
 
     def run(node: Node, *argv: str) -> Callable[[], object]:
@@ -82,7 +82,7 @@ def attacks(lab: Lab) -> Iterator[Attack]:
         "nmap",
         first,
         run(client, "nmap", "-sT", "-n", "-Pn", "-p", "22,80,443", web.v4),
-        # Two of the ports are open, and each connection is told.
+        # Two of the ports are open, and each connection causes events.
         ("tcp_syn_fingerprint", *2 * ("tcp_handshake", "tcp_flow_timing")),
     )
     yield Attack(

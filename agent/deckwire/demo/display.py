@@ -1,4 +1,4 @@
-"""Events for people to read: a line each where the terminal is wide enough."""
+"""Events for people to read, each on one line if the terminal is wide enough."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ Parts = Iterator[tuple[str, str]]
 _STRONG, _DIM, _PLAIN, _ALARM = "bold", "dim", "", "bold red"
 _GAP = "  "
 _HEAD_COLUMNS = 22
-"""Indentation, label and decky in front of an event's details."""
+"""Columns of indentation, label and decky before an event's details."""
 _NARROW = 70
-"""Below so many columns the details stand under the head, not beside it."""
+"""On a terminal with fewer columns the details begin on the line after the head."""
 _STATISTICS = ("frames", "handshakes", "samples_received", "events_emitted", "events_suppressed")
 
 
 def heading(console: Console, title: str, detail: str = "") -> None:
-    """What comes next."""
+    """Prints the title of what comes next."""
     console.print()
     console.print(Text.assemble((f"* {title}", "bold blue"), (f"  {detail}" * bool(detail), _DIM)))
 
 
 def show_event(console: Console, event: JsonEvent) -> None:
-    """One event, with what a reader wants to know of it first."""
+    """Prints one event, the most important details first."""
     label, style, describe = _KINDS.get(event["event"], (event["event"], _DIM, _anything))
     fields = event["fields"]
-    # Text from the network stands in Text objects, in which nothing is markup.
+    # Text from the network is put into Text objects, which have no markup.
     parts = [Text(text, style=part) for text, part in describe(fields)]
     if "src_ip" in fields:
         parts.insert(0, Text(f"from {fields['src_ip']}", style=_DIM))
@@ -54,7 +54,7 @@ def show_event(console: Console, event: JsonEvent) -> None:
 
 
 def _packed(console: Console, parts: Iterable[Text], width: int) -> list[Text]:
-    """As many parts on each line as it has room for; one that is too long is cut into lines."""
+    """Lines of at most `width` columns. A part that is too long is cut into lines."""
     lines: list[Text] = []
     for part in parts:
         if lines and lines[-1].cell_len + len(_GAP) + part.cell_len <= width:
@@ -136,14 +136,14 @@ def _anything(fields: Fields) -> Parts:
 
 
 def _date(asn1: str) -> str:
-    """Year, month and day of an ASN.1 time, of which UTCTime has two digits for the year."""
+    """Year, month and day of an ASN.1 time. UTCTime has two digits for the year."""
     century = "20" if len(asn1) == len("YYMMDDHHMMSSZ") else ""
     digits = century + asn1
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}"
 
 
 def _named(fields: Fields, *names: str) -> Parts:
-    """Fingerprints under their names; one that could not be had is left out."""
+    """Fingerprints with their names. One that the event does not have is left out."""
     for name in names:
         if fields.get(name):
             yield f"{name} {fields[name]}", "yellow"

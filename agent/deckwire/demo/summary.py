@@ -1,4 +1,4 @@
-"""What the demo showed, in words."""
+"""The demo's summary: what was seen, what was lost, what to do next."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ EXPECTED = (
 LATERAL = "a lateral event"
 
 _MEANINGS = {
-    "tcp_syn_fingerprint": "somebody knocked: system, scanner, distance",
-    "tcp_handshake": "a connection was made: times between the deckies and the client",
-    "tls_client_hello": "what the client's TLS is: JA3, JA4, the name it asked for",
-    "tls_session": "what the decky chose: JA3S, JA4S, version, cipher",
-    "tls_certificate": "the certificate shown, where TLS shows it (1.2 and older)",
-    "tcp_flow_timing": "how the connection went: packets, bytes, pace",
-    "dedup_summary": "how often the same was seen again and not told",
-    "capture_stats": "what the capture counted, losses included",
+    "tcp_syn_fingerprint": "a SYN packet: its system, scanner, distance",
+    "tcp_handshake": "a connection was made: round-trip times to decky and client",
+    "tls_client_hello": "the client's TLS: JA3, JA4, the name it asked for",
+    "tls_session": "the decky's choice: JA3S, JA4S, version, cipher",
+    "tls_certificate": "the decky's certificate, which TLS 1.2 and older show in clear text",
+    "tcp_flow_timing": "the whole connection: packets, bytes, pace, how it ended",
+    "dedup_summary": "how many repeats of an event were suppressed",
+    "capture_stats": "all counters of the capture, losses included",
 }
 _LOSSES = ("samples_lost", "events_dropped", "flow_insert_failed", "half_open_failed")
 
@@ -44,23 +44,23 @@ deckwire run -i eth0 --deckies deckies.txt --output unix:/dev/log"""
 
 
 class Summary:
-    """Collects who attacked with what, and tells the rest from the events."""
+    """Collects who attacked with which program, and summarises the events."""
 
     def __init__(self, lab: Lab) -> None:
         self.names: dict[str, str] = {}
-        """The program behind each attacker's address."""
+        """The program of each attacker, by address."""
         self._deckies = {
             address: decky.name for decky in lab.deckies for address in (*decky.ipv4, *decky.ipv6)
         }
 
     def missing(self, events: Iterable[JsonEvent]) -> list[str]:
         """What the demo should have shown and did not."""
-        told = {event["event"] for event in events}
-        missing = [name for name in EXPECTED if name not in told]
+        seen = {event["event"] for event in events}
+        missing = [name for name in EXPECTED if name not in seen]
         return missing if self._lateral(events) else [*missing, LATERAL]
 
-    def emit(self, console: Console, events: Sequence[JsonEvent], status: int) -> None:
-        """Everything, with what to do next."""
+    def show(self, console: Console, events: Sequence[JsonEvent], status: int) -> None:
+        """Prints the summary of an agent that ended with `status`."""
         sources = {event["fields"]["src_ip"] for event in events if "src_ip" in event["fields"]}
         hosts = {event["host"] for event in events} & set(self._deckies.values())
         heading(
@@ -73,7 +73,7 @@ class Summary:
             console,
             ((str(counts[name]), name, meaning) for name, meaning in _MEANINGS.items()),
         )
-        heading(console, "Who is who: the JA4 of each client, whatever its address")
+        heading(console, "Who is who: each client's JA4, which does not depend on its address")
         _rows(console, self._clients(events))
         tools = sorted({event["fields"]["tool"] for event in events if "tool" in event["fields"]})
         if tools:
@@ -93,7 +93,7 @@ class Summary:
         elif status:
             console.print(Text(f"The agent ended with status {status}.", style="bold red"))
         else:
-            console.print(Text("All was seen that should be; the lab is removed.", "bold green"))
+            console.print(Text("Everything expected was seen; the lab is removed.", "bold green"))
 
     def _clients(self, events: Iterable[JsonEvent]) -> Iterable[tuple[str, ...]]:
         programs: dict[str, set[str]] = defaultdict(set)
@@ -107,28 +107,28 @@ class Summary:
             yield ja4, "/".join(sorted(names)), f"seen on {', '.join(sorted(visited[ja4]))}"
 
     def _lateral(self, events: Iterable[JsonEvent]) -> list[tuple[str, str]]:
-        ways = {
+        found = {
             (self._deckies.get(event["fields"]["src_ip"], "?"), event["host"])
             for event in events
             if event["fields"].get("direction") == "lateral"
         }
-        return sorted(ways)
+        return sorted(found)
 
     def _losses(self, console: Console, events: Iterable[JsonEvent]) -> None:
         stats = [event["fields"] for event in events if event["event"] == "capture_stats"]
         if not stats:
-            console.print(Text("  The agent told no statistics.", style="bold red"))
+            console.print(Text("  The agent emitted no statistics.", style="bold red"))
             return
         last = stats[-1]
         losses = {name: last[name] for name in _LOSSES if last[name]}
         if losses:
-            told = ", ".join(f"{name} {count}" for name, count in losses.items())
-            console.print(Text(f"  Lost: {told}.", style="bold red"))
+            listed = ", ".join(f"{name} {count}" for name, count in losses.items())
+            console.print(Text(f"  Lost: {listed}.", style="bold red"))
         else:
             console.print(
                 Text(
-                    f"  Of {last['frames']} frames the kernel passed {last['samples_received']} "
-                    "samples to the agent. Lost: 0."
+                    f"  The kernel saw {last['frames']} frames and passed "
+                    f"{last['samples_received']} samples to the agent. Lost: 0."
                 )
             )
 
@@ -140,23 +140,23 @@ class Summary:
             console.print(Text(line, style="yellow"), soft_wrap=True)
 
 
-def _event(told: JsonEvent) -> Event:
-    """The event back from its JSON; both formats escape text alike, so nothing changes."""
-    time = datetime.fromisoformat(told["ts"])
+def _event(parsed: JsonEvent) -> Event:
+    """The event of a JSON line. Both formats escape text alike, so it is the same event."""
+    time = datetime.fromisoformat(parsed["ts"])
     return Event(
-        told["event"],
+        parsed["event"],
         int(time.timestamp()) * 1_000_000_000 + time.microsecond * 1_000,
-        told["host"],
+        parsed["host"],
         tuple(
             (name, tuple(value) if isinstance(value, list) else value)
-            for name, value in told["fields"].items()
+            for name, value in parsed["fields"].items()
         ),
-        told["severity"],
+        parsed["severity"],
     )
 
 
 def _rows(console: Console, rows: Iterable[tuple[str, ...]]) -> None:
-    """Columns that stand in line, without spaces behind the last; wrapped where they must be."""
+    """Prints aligned columns, without spaces at the end of a line."""
     table = list(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

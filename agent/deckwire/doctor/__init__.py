@@ -1,4 +1,4 @@
-"""`deckwire doctor`: what this host has and lacks for `deckwire run`."""
+"""`deckwire doctor`: what `deckwire run` needs, and whether this host has it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ _STYLES = {"ok": "green", "missing": "bold red", "note": "yellow"}
 
 
 def doctor(interface: str | None, netns: str | None) -> int:
-    """Prints a line for each finding: 0 if `run` can work, 1 if something is missing.
+    """Prints a line for each finding: ``STATE SUBJECT TEXT``, then ``; ADVICE`` if there is any.
 
-    `netns` is the network namespace of `interface`. Lines are ``STATE SUBJECT TEXT``, and where
-    there is something to be done ``: ADVICE`` behind it, in columns and with colour on terminals.
+    Args:
+        interface: is examined too.
+        netns: the network namespace of `interface`, a path or a name in /run/netns.
+
+    Returns:
+        0 if `run` can work, 1 if something is missing.
     """
-    # Lines stay whole: a terminal wraps them itself, and grep finds them.
+    # Lines are not wrapped: a terminal does that itself, and grep finds whole lines.
     console = Console(highlight=False, soft_wrap=True)
     missing = []
     for finding in _findings(interface, netns):
-        advice = f": {finding.advice}" if finding.advice else ""
+        advice = f"; {finding.advice}" if finding.advice else ""
         console.print(
             Text.assemble(
                 (f"{finding.state:8}", _STYLES[finding.state]),

@@ -1,4 +1,4 @@
-"""One thing found out about this host."""
+"""One fact about this host that matters to `deckwire run`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["ok", "missing", "note"]
-"""`missing`: `deckwire run` cannot work. `note`: it can, and this is worth knowing."""
+"""``missing``: `deckwire run` cannot work. ``note``: it can, and the user should know this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's."""
+    """One line of the doctor's report."""
 
     state: State
     subject: str
     """One word that a script can look for."""
     text: str
     advice: str = ""
-    """What to do; empty if there is nothing to be done."""
+    """What to do; empty if nothing needs to be done."""

@@ -10,23 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deckwire.doctor.finding import Finding
+from deckwire.errors import plain
+from deckwire.kernel import capabilities
+from deckwire.kernel.capabilities import Capability
 
 OLDEST_KERNEL = (5, 10)
 _MEMLOCK_FREE = (5, 11)
-"""From here on BPF maps do not count against RLIMIT_MEMLOCK."""
+"""Since this version BPF maps do not count against RLIMIT_MEMLOCK."""
 _PARANOID = 2
-"""Highest kernel.perf_event_paranoid that CAP_PERFMON overrides everywhere."""
+"""Highest kernel.perf_event_paranoid that CAP_PERFMON overrides on every distribution."""
 _GOOD_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter")
 
 _WHOLE_UID_MAP = ["0", "0", "4294967295"]
 """user_namespaces(7): the mapping of the initial user namespace."""
-_CAP_SYS_ADMIN, _CAP_SYS_RESOURCE = 21, 24
-_CAPABILITIES = {
-    "CAP_NET_ADMIN": (12, "attach to interfaces"),
-    "CAP_PERFMON": (38, "open the perf rings"),
-    "CAP_BPF": (39, "load programs and make maps"),
+_PURPOSES = {
+    Capability.CAP_NET_ADMIN: "attach to interfaces",
+    Capability.CAP_PERFMON: "open the perf rings",
+    Capability.CAP_BPF: "load programs and make maps",
 }
-"""Numbers of <linux/capability.h>; CAP_SYS_ADMIN stands for the last two."""
 
 
 def kernel_version() -> tuple[int, int]:
@@ -36,7 +37,7 @@ def kernel_version() -> tuple[int, int]:
 
 
 def examine_kernel() -> Iterator[Finding]:
-    """Version, machine, just-in-time compiler, type information, clock."""
+    """The findings on version, machine, just-in-time compiler, type information and clock."""
     release = os.uname().release
     if kernel_version() >= OLDEST_KERNEL:
         yield Finding("ok", "kernel", f"Linux {release}, 5.10 or newer is needed")
@@ -51,9 +52,9 @@ def examine_kernel() -> Iterator[Finding]:
         yield Finding("missing", "machine", f"{machine} is not supported", "use an x86_64 host")
     yield _jit()
     if Path("/sys/kernel/btf/vmlinux").exists():
-        yield Finding("ok", "btf", "the kernel describes its types, which is not needed")
+        yield Finding("ok", "btf", "the kernel has type information, which is not needed")
     else:
-        yield Finding("note", "btf", "the kernel does not describe its types; not needed")
+        yield Finding("note", "btf", "the kernel has no type information; it is not needed")
     clock = _read("/sys/devices/system/clocksource/clocksource0/current_clocksource") or "unknown"
     if clock in _GOOD_CLOCKS:
         yield Finding("ok", "clock", f"timestamps come from {clock}")
@@ -67,34 +68,31 @@ def examine_kernel() -> Iterator[Finding]:
 
 
 def examine_privileges(netns: str | None) -> Iterator[Finding]:
-    """Capabilities, locked memory, perf's strictness."""
-    status = Path("/proc/self/status").read_text()
-    (effective,) = re.findall(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
-    held = int(effective, 16)
-    admin = bool(held >> _CAP_SYS_ADMIN & 1)
+    """The findings on capabilities, locked memory and perf's restrictions."""
+    held = capabilities.held()
+    admin = Capability.CAP_SYS_ADMIN in held
     if Path("/proc/self/uid_map").read_text().split() != _WHOLE_UID_MAP:
         yield Finding(
             "missing",
             "userns",
-            "this is a user namespace, whose capabilities do not count for BPF",
+            "this is a user namespace, whose capabilities BPF does not accept",
             "run in the host's user namespace",
         )
-    for name, (number, purpose) in _CAPABILITIES.items():
-        if held >> number & 1:
-            yield Finding("ok", name.lower(), f"held, to {purpose}")
-        elif admin and name != "CAP_NET_ADMIN":
-            yield Finding("ok", name.lower(), f"CAP_SYS_ADMIN stands for it, to {purpose}")
+    for needed, purpose in _PURPOSES.items():
+        subject = needed.name.lower()
+        if needed in held:
+            yield Finding("ok", subject, f"held, to {purpose}")
+        elif not capabilities.missing([needed], held):
+            yield Finding("ok", subject, f"included in CAP_SYS_ADMIN, to {purpose}")
         else:
-            yield Finding(
-                "missing", name.lower(), f"needed to {purpose}", "run as root or grant it"
-            )
+            yield Finding("missing", subject, f"needed to {purpose}", "run as root or grant it")
     if admin:
-        yield Finding("ok", "cap_sys_admin", "held, to look into other network namespaces")
+        yield Finding("ok", "cap_sys_admin", "held, to enter other network namespaces")
     elif netns is not None:
         yield Finding(
             "missing",
             "cap_sys_admin",
-            f"needed to enter the network namespace {netns}",
+            f"needed to enter the network namespace {plain(netns)}",
             "run as root or grant it",
         )
     else:
@@ -113,18 +111,18 @@ def examine_privileges(netns: str | None) -> Iterator[Finding]:
             "use a kernel with CONFIG_PERF_EVENTS",
         )
     elif int(level) > _PARANOID and not admin:
-        # Debian's kernels: upstream knows no such level.
+        # A level of Debian's kernels, which the upstream kernel does not have.
         yield Finding(
             "missing",
             "perf",
-            f"kernel.perf_event_paranoid is {level}: CAP_PERFMON alone opens no perf ring",
+            f"kernel.perf_event_paranoid is {level}, at which CAP_PERFMON opens no perf ring",
             f"sysctl -w kernel.perf_event_paranoid={_PARANOID}, or grant CAP_SYS_ADMIN",
         )
     else:
         yield Finding(
             "ok",
             "perf",
-            f"kernel.perf_event_paranoid is {level}, which our capabilities override",
+            f"kernel.perf_event_paranoid is {level}, which CAP_PERFMON overrides",
         )
 
 
@@ -142,17 +140,17 @@ def _jit() -> Finding:
     return Finding("ok", "jit", f"BPF programs are compiled, net.core.bpf_jit_enable is {level}")
 
 
-def _locked_memory(held: int) -> Finding:
+def _locked_memory(held: frozenset[Capability]) -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    told = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft // 1024} KB"
+    limit = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft // 1024} KB"
     if kernel_version() >= _MEMLOCK_FREE:
-        return Finding("ok", "memlock", f"{told}; maps do not count against it since Linux 5.11")
-    if hard == resource.RLIM_INFINITY or held >> _CAP_SYS_RESOURCE & 1:
-        return Finding("ok", "memlock", f"{told}, raised as needed")
+        return Finding("ok", "memlock", f"{limit}; since Linux 5.11 maps do not count against it")
+    if hard == resource.RLIM_INFINITY or Capability.CAP_SYS_RESOURCE in held:
+        return Finding("ok", "memlock", f"{limit}; it is raised when needed")
     return Finding(
         "missing",
         "memlock",
-        f"{told}, and before Linux 5.11 maps count against it",
+        f"{limit}, and before Linux 5.11 maps count against it",
         "ulimit -l unlimited, or LimitMEMLOCK=infinity in the systemd unit",
     )
 

@@ -1,4 +1,4 @@
-"""BCC, headers, Python packages, and the trial that settles it: the program compiled and loaded."""
+"""The software that `run` needs: Python packages, BCC, and a trial that compiles and loads."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _ASK_BCC = "import bcc; print(bcc.__version__)"
 
 
 def examine_software() -> Iterator[Finding]:
-    """What is installed."""
+    """The findings on what is installed."""
     yield Finding("ok", "python", f"{sys.version.split()[0]} at {sys.executable}")
     yield from _packages()
     yield _bcc()
     headers = Path(f"/lib/modules/{os.uname().release}/build")
-    found = f"installed ones at {headers}" if headers.exists() else "no installed ones"
-    yield Finding("ok", "headers", f"a small set of its own is used; {found}, not needed")
+    found = f"those in {headers} are not needed" if headers.exists() else "none are installed"
+    yield Finding("ok", "headers", f"Deckwire brings the few kernel headers that it needs; {found}")
 
 
 def try_loading() -> Iterator[Finding]:
-    """Compiles and loads the programs, attached to nothing; then how they could be attached."""
+    """Compiles and loads the programs without attaching them, and finds out how they could be."""
     try:
         loaded = load(LoadRequest())
     except LoadError as error:
@@ -44,7 +44,7 @@ def try_loading() -> Iterator[Finding]:
         )
         program = next(iter(loaded.programs.values()))
         try:
-            # Where the kernel knows TCX it looks for this interface, of which there is none.
+            # A kernel with TCX looks for this interface, which does not exist.
             os.close(program.link(_NO_INTERFACE, TCX_INGRESS))
         except OSError as error:
             known = error.errno == errno.ENODEV
@@ -53,12 +53,13 @@ def try_loading() -> Iterator[Finding]:
     finally:
         loaded.close()
     if known:
-        yield Finding("ok", "tcx", "programs vanish with the agent, however it ends")
+        yield Finding("ok", "tcx", "the kernel detaches the programs, however the agent ends")
     else:
         yield Finding(
             "note",
             "tcx",
-            "not before Linux 6.6: clsact filters are used, removed at the end or the next start",
+            "before Linux 6.6 there is none: clsact filters are used, which stay after a crash "
+            "until the next start",
         )
 
 
@@ -76,7 +77,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _bcc() -> Finding:
-    """Asked of another process: importing it costs 70 MB and seconds on a small machine."""
+    """Imports BCC in another process, because that takes 70 MB, and seconds on a small machine."""
     remedy = (
         "install python3-bpfcc, in a virtual environment of /usr/bin/python3 made with "
         "--system-site-packages"
@@ -90,8 +91,8 @@ def _bcc() -> Finding:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Finding("missing", "bcc", f"its import took longer than {_BCC_SECONDS:.0f} s")
+        return Finding("missing", "bcc", f"importing it took longer than {_BCC_SECONDS:.0f} s")
     if done.returncode:
         words = done.stderr.strip().splitlines() or ["no message"]
-        return Finding("missing", "bcc", f"its Python bindings: {words[-1]}", remedy)
-    return Finding("ok", "bcc", f"{done.stdout.strip()}, used by a process that ends after loading")
+        return Finding("missing", "bcc", f"importing it failed: {words[-1]}", remedy)
+    return Finding("ok", "bcc", f"{done.stdout.strip()}, used only by the loader process")

@@ -1,1 +1,4 @@
-"""From observations to events: one module an event, each a pure function (docs/events.md)."""
+"""Events: one module for each, their fields, and the suppression of repeats.
+
+It knows observations and fingerprints. It knows no sample, no map and no output.
+"""

@@ -1,4 +1,4 @@
-"""capture_stats: the sums by which an operator knows that nothing was lost unseen."""
+"""capture_stats: every counter, so that an operator can check what was lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deckwire.events.event import Event
 
 
 def stats_event(host: str, time_ns: int, sums: Mapping[str, int]) -> Event:
-    """One field a counter, in the order given; docs/events.md explains each."""
+    """Make the event: one field for each counter, in the order of `sums`."""
     return Event(
         name="capture_stats",
         time_ns=time_ns,

@@ -12,7 +12,7 @@ from deckwire.x509.certificate import Certificate
 
 
 class Leaf(NamedTuple):
-    """A certificate in the fields of events: computed once for all messages that it leads."""
+    """The fields of a leaf certificate, computed once for all messages that begin with it."""
 
     ja4x: str
     """"" without the methods of JA4+, or if the certificate's structure could not be read."""
@@ -22,7 +22,7 @@ class Leaf(NamedTuple):
 
 
 def describe(leaf: Certificate, choices: Choices) -> Leaf:
-    """Pure: equal certificates give equal fields."""
+    """Compute the fields; equal certificates give equal fields."""
     before_sni: Fields = [
         ("subject_cn", leaf.subject_cn),
         ("issuer", leaf.issuer),
@@ -44,7 +44,7 @@ def describe(leaf: Certificate, choices: Choices) -> Leaf:
 
 
 def headline(context: Context, time_ns: int, leaf: Certificate) -> Headline:
-    """What it is deduplicated by."""
+    """Everything that deduplication needs of the event."""
     return Headline(
         "tls_certificate",
         time_ns,
@@ -55,7 +55,7 @@ def headline(context: Context, time_ns: int, leaf: Certificate) -> Headline:
 
 
 def certificate_event(
-    told: Headline,
+    headline: Headline,
     context: Context,
     leaf: Leaf,
     chain: tuple[Certificate, ...],
@@ -66,10 +66,10 @@ def certificate_event(
     sni: str,
     choices: Choices,
 ) -> Event:
-    """One Certificate message, its leaf first; `leaf` describes it.
+    """Make the event for one Certificate message. The first of `chain` is the leaf.
 
-    `chain_length` may be more than was kept; it is None of a message that was cut, of which only
-    the certificates that came whole are known.
+    `leaf` has the leaf's fields. `chain_length` may exceed the certificates kept. It is None if
+    the message was cut; then only the certificates that came whole are known.
     """
     parts: Parts = [context.addresses(), leaf.before_sni]
     if sni:
@@ -86,7 +86,7 @@ def certificate_event(
         ("quality", "malformed" if chain[0].malformed else quality),
         context.tail(),
     ]
-    return told.event(parts)
+    return headline.event(parts)
 
 
 def _ja4x(certificate: Certificate) -> str:
@@ -96,7 +96,7 @@ def _ja4x(certificate: Certificate) -> str:
 
 
 def _readable(leaf: Certificate) -> Fields:
-    """What every sound certificate has and a malformed one may lack."""
+    """Fields that every sound certificate has and a malformed one may lack."""
     named = (
         ("serial", leaf.serial),
         ("key", leaf.key),

@@ -1,4 +1,4 @@
-"""What the operator chose about the fields of events."""
+"""The operator's choices about the fields of events."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ class Choices:
     raw_fingerprints: bool = False
     """Adds ja4_r, ja4_o and ja4_ro to hellos."""
     ja4plus: bool = True
-    """Off: contract fields made by JA4+ methods stay empty, added ones vanish."""
+    """If off, contract fields made by JA4+ methods are empty and added ones are left out."""
     decnet: bool = False
-    """The old sniffer's ja4 and ja4s values instead of FoxIO's."""
+    """Gives the old sniffer's ja4 and ja4s values instead of FoxIO's."""

@@ -1,4 +1,4 @@
-"""A ClientHello in the fields of events: computed once, told with the hello and the session."""
+"""The fields of a ClientHello, computed once for its hello event and its session event."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ from deckwire.events.choices import Choices
 from deckwire.events.context import Fields
 from deckwire.events.event import Block
 from deckwire.fingerprints import decnet, ja3, ja4
-from deckwire.tls.grease import is_grease
-from deckwire.tls.messages import ClientHello
+from deckwire.tls.code_points import TLS13, is_grease
+from deckwire.tls.messages import SESSION_ID_BYTES, ClientHello
 from deckwire.tls.registry import group_name, is_post_quantum, version_name
 
-_TLS13 = 0x0304
 _FIELDS_MEMORY, _DECIMAL_MEMORY, _TEXT_MEMORY = 2_000, 14, 96
-"""Bytes of a hello's fields without its lists, and of what stands in these: a number in decimal, as
-a value and as it is written, and the name of a protocol."""
+"""Bytes of memory: of the fields without lists, of a number in a list, of a protocol name.
+
+A number is kept as a value and as decimal text.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The finished fields of one ClientHello; text may be hostile."""
+    """The finished fields of one ClientHello. Their text may be hostile."""
 
     ja3: str
-    """"" of a hello that was cut: half a list has no fingerprint."""
+    """Empty if the hello was cut, because half a list has no fingerprint."""
     ja4: str
     fingerprint: str
     """What the hello's event is deduplicated by."""
     hello: Block
-    """As the hello's event tells it: ja3 to resumption, tls_version among them."""
+    """Fields of the hello event: ja3 to resumption, with tls_version."""
     session: Block
-    """The same as the session's event tells it: without tls_version, which is the server's."""
+    """The same for the session event: without tls_version, which is the server's there."""
     raw: Block
-    """ja4_r, ja4_o and ja4_ro if they are wanted."""
+    """ja4_r, ja4_o and ja4_ro if the operator wants them."""
     marks: Block
-    """ech and pq, if they are offered."""
+    """ech and pq if the client offers them."""
     malformed: bool
-    """Some extension's body is not what it should be, or bytes stand behind the last one."""
+    """An extension's body is malformed, or bytes follow the last extension."""
 
 
 def describe(hello: ClientHello, choices: Choices) -> Client:
-    """Pure: equal hellos give equal fields."""
+    """Compute the fields; equal hellos give equal fields."""
     raw: tuple[tuple[str, str], ...] = ()
     if choices.raw_fingerprints and not hello.cut:
         raw = (
@@ -50,7 +51,7 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
         )
     hello_ja3 = "" if hello.cut else ja3.ja3(hello)
     hello_ja4 = "" if hello.cut else (decnet.ja4(hello) if choices.decnet else ja4.ja4(hello))
-    # "" of a hello that was cut before it told.
+    # Empty if the hello was cut before the versions.
     version = "" if _version_is_missing(hello) else version_name(offered_version(hello))
     prints: Fields = [("ja3", hello_ja3), ("ja4", hello_ja4)]
     offer = _offer(hello)
@@ -67,7 +68,7 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
 
 
 def memory(hello: ClientHello) -> int:
-    """Bytes that a hello takes with its fields, estimated from above."""
+    """Bytes of memory that a hello takes with its fields, at most."""
     numbers = len(hello.cipher_suites) + len(hello.extensions)
     return (
         hello.memory
@@ -79,14 +80,14 @@ def memory(hello: ClientHello) -> int:
 
 
 def offered_version(hello: ClientHello) -> int:
-    """The highest version offered; TLS 1.3 itself is higher than its drafts."""
-    if _TLS13 in hello.supported_versions:
-        return _TLS13
+    """The highest version offered. TLS 1.3 itself is higher than its drafts."""
+    if TLS13 in hello.supported_versions:
+        return TLS13
     return ja4.offered_version(hello)
 
 
 def wire_text(wire: bytes) -> str:
-    """Bytes that are not UTF-8 stand as surrogates: the formats write them as ``\\xNN``."""
+    """Decode wire bytes. Those that are not UTF-8 become surrogates, written as ``\\xNN`` later."""
     return wire.decode("utf-8", "surrogateescape")
 
 
@@ -116,15 +117,14 @@ def _version_is_missing(hello: ClientHello) -> bool:
 
 
 def _is_malformed(hello: ClientHello) -> bool:
-    return bool(hello.malformed_extensions or hello.trailing)
+    too_long = len(hello.session_id) > SESSION_ID_BYTES
+    return bool(hello.malformed_extensions or hello.trailing or too_long)
 
 
 def _resumption(hello: ClientHello) -> tuple[str, ...]:
-    # A session id beside TLS 1.3 is for middleboxes alone (RFC 8446, D.4).
+    # With TLS 1.3, a session id is only for middleboxes (RFC 8446, D.4).
     session_id = (
-        bool(hello.session_id)
-        and not _version_is_missing(hello)
-        and offered_version(hello) < _TLS13
+        bool(hello.session_id) and not _version_is_missing(hello) and offered_version(hello) < TLS13
     )
     offers = (
         ("session_ticket", hello.has_session_ticket),

@@ -1,4 +1,4 @@
-"""Where an event of a connection belongs: whose decky, which way, which connection."""
+"""The context of a connection's events: decky, direction and addresses."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from deckwire.deckies import Registry
 from deckwire.events.event import Block, Field, Part
+from deckwire.tcp.addresses import address_text
 from deckwire.tcp.community_id import community_id
-from deckwire.tcp.flow import Ends, address_text
+from deckwire.tcp.flow import Ends
 
 Fields = list[Field]
 Parts = list[Part]
@@ -15,11 +16,11 @@ Parts = list[Part]
 
 @dataclass(slots=True)
 class Context:
-    """What every event of one connection says of it."""
+    """The facts that all events of one connection share."""
 
     ends: Ends
     host: str
-    """Name of the decky addressed; of the decky that opened it if that is the only one."""
+    """Name of the decky that is the server; else of the decky that opened the connection."""
     direction: str
     """inbound, outbound or lateral."""
     source: str
@@ -33,10 +34,10 @@ class Context:
         ends = self.ends
         return community_id(ends.client, ends.server, ends.client_port, ends.server_port)
 
-    # Both not before they are asked for: only events that are told need them.
+    # Both blocks are made on demand, because only events that are emitted need them.
 
     def addresses(self) -> Block:
-        """The four fields that every event of a connection begins with."""
+        """The four fields at the beginning of every event of a connection."""
         if self._addresses is None:
             self._addresses = Block(
                 (
@@ -49,14 +50,14 @@ class Context:
         return self._addresses
 
     def tail(self) -> Block:
-        """The fields that every event of a connection ends with."""
+        """The fields at the end of every event of a connection."""
         if self._tail is None:
             self._tail = Block((("direction", self.direction), ("conn_id", self.conn_id)))
         return self._tail
 
 
 def locate(registry: Registry, ends: Ends) -> Context | None:
-    """The place of a connection; None if neither end is a decky."""
+    """The context of a connection; None if neither end is a decky."""
     addressed = registry.name_of(ends.server)
     opener = registry.name_of(ends.client)
     if addressed is not None:

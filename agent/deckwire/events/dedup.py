@@ -1,14 +1,15 @@
-"""Deduplication: one event a window of source, event and fingerprint is emitted, others counted.
+"""Deduplication: emit one event for each source, event and fingerprint, and count its repeats.
 
-A flood from spoofed sources opens a window with each packet, so a window costs little until it
+A flood from spoofed sources opens a window with each packet. So a window costs little until it
 suppresses something: its key as one string, and the time at which it was opened.
 
-Windows are bounded in number and in bytes. The oldest makes room, except that one that has
-suppressed something is passed over: its source comes again, those of a spoofed flood do not. Such
-windows may be half of all; beyond that the oldest of them makes room. So one packet a source evicts
-only windows like its own, of which nothing is to be said, and whoever wants to evict the others has
-to send two events for each window. That gains little: an event of theirs is emitted once more, and
-what they have suppressed is summed up earlier. Nothing is lost by an eviction, and all are counted.
+Windows are bounded in number and in bytes. If there is no room, the oldest window is evicted. A
+window that has suppressed something is passed over, because its source comes again, unlike those
+of a spoofed flood. Such windows may be half of all. Beyond that, the oldest of them is evicted.
+
+Therefore a source that sends one packet evicts only windows that have nothing to report. To evict
+the others, an attacker must send two events for each window. That gains little: one event is
+emitted once more, and a summary is emitted earlier. An eviction loses nothing and is counted.
 """
 
 from __future__ import annotations
@@ -34,29 +35,29 @@ TTL_S = 300.0
 _NS = 1_000_000_000
 _DIGEST_BYTES = 16
 _WINDOW_BYTES = 136
-"""Of a window beside its key: its entries in a dictionary and a queue, and its time."""
+"""Memory of a window in addition to its key: entries in a dictionary and a queue, and a time."""
 _SUPPRESSED_BYTES = 336
-"""More of one that has suppressed something: _Window, its numbers and one decky."""
+"""Memory that is added once it suppresses something: _Window, its numbers and one decky."""
 
 Key = str
-"""Source, event and fingerprint, with a space behind the first two, which have none."""
+"""Source, event and fingerprint, with a space after each of the first two, which contain none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What one window suppressed: at least one event. Times are of the events suppressed."""
+    """What one window suppressed: at least one event. Times are those of the suppressed events."""
 
     event: str
     source: str
     key: str
     count: int
     deckies: int
-    """0 if none of them could be remembered: see DEDUP_HOSTS."""
+    """How many deckies; 0 if DEDUP_HOSTS left no room to remember any."""
     first_seen_ns: int
     last_seen_ns: int
 
     def emitted(self, host: str, now_ns: int) -> Event:
-        """The `dedup_summary` event, emitted at `now_ns` by the host named `host`."""
+        """Make the `dedup_summary` event, emitted at `now_ns` by the host named `host`."""
         return Event(
             name="dedup_summary",
             time_ns=now_ns,
@@ -83,18 +84,18 @@ class Counters:
     evicted: int = 0
     """Windows closed before their time because of DEDUP_ENTRIES or DEDUP_BYTES."""
     summaries_lost: int = 0
-    """Summaries dropped because nobody took them by `expired` (DEDUP_SUMMARIES may wait)."""
+    """Summaries dropped because DEDUP_SUMMARIES waited for `expired` already."""
     hosts_ignored: int = 0
-    """Deckies not remembered because DEDUP_HOSTS were: counts of deckies are too low by these."""
+    """Deckies not remembered because of DEDUP_HOSTS. Counts of deckies are too low by these."""
 
 
 class Dedup:
     """Open windows by (source, name, fingerprint), in the order in which they were opened.
 
-    A window opens at the time of the first event emitted, lasts `ttl_s` seconds and is not renewed;
-    0 turns deduplication off. Time is the events' own, so a replay runs on the capture's clock.
-    An event from outside its window, be it later or so much earlier that the clock must have been
-    set back, ends it and those opened before it.
+    A window opens at the time of the first event emitted. It lasts `ttl_s` seconds and is not
+    renewed; 0 turns deduplication off. Time is that of the events, so a replay runs on the clock of
+    the capture. An event from outside its window closes it and those opened before it. Such an
+    event is later, or so much earlier that the clock must have been set back.
     """
 
     def __init__(
@@ -112,11 +113,11 @@ class Dedup:
         self._hosts_left = hosts
         self._summaries = summaries
         self._windows: dict[Key, int | _Window] = {}
-        """The time at which it was opened stands for a window that has suppressed nothing."""
+        """A window that has suppressed nothing is only the time at which it was opened."""
         self._order: deque[Key] = deque()
-        """Windows by their opening but for those in `_kept`."""
+        """Windows in the order of their opening, without those in `_kept`."""
         self._kept: deque[Key] = deque()
-        """Windows that were passed over when they were to make room, by their opening too."""
+        """Windows that an eviction has passed over, in the same order."""
         self._held = 0
         self._closed: list[tuple[Key, _Window]] = []
 
@@ -125,11 +126,11 @@ class Dedup:
 
     @property
     def held(self) -> int:
-        """Bytes that all windows take, without the names of deckies."""
+        """Bytes of memory that all windows take, without the names of deckies."""
         return self._held
 
     def admit(self, event: Event | Headline) -> bool:
-        """Whether `event` is to be emitted; if not, it has been counted in its window."""
+        """Whether `event` is to be emitted. If not, this counts it in its window."""
         found = self._find(event)
         if found is None:
             return True
@@ -149,7 +150,7 @@ class Dedup:
     def emitted(self, event: Event) -> tuple[Key, int] | None:
         """Open the window of an event that was admitted and that an output accepted.
 
-        It and its end, as `window` gives them.
+        Returns the window and its end, as `window` does.
         """
         if not self._ttl_ns:
             return None
@@ -166,17 +167,17 @@ class Dedup:
         return key, event.time_ns + self._ttl_ns
 
     def window(self, event: Event | Headline) -> tuple[Key, int] | None:
-        """The open window that the event belongs to and when it ends; None if there is none."""
+        """The open window of the event and the time at which it ends; None if there is none."""
         found = self._find(event)
         return None if found is None else (found[0], _opened_ns(found[1]) + self._ttl_ns)
 
     def add_suppressed(
         self, key: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
     ) -> None:
-        """What was suppressed elsewhere because of this window.
+        """Add what the kernel suppressed because of this window.
 
-        A window that has closed meanwhile gets another summary. `deckies` is a bit set of hashed
-        deckies.
+        If the window has closed meanwhile, another summary is made. `deckies` is a bit set of
+        hashed deckies.
         """
         window = self._windows.get(key)
         if window is None:
@@ -185,13 +186,13 @@ class Dedup:
         elif isinstance(window, int):
             window = self._suppressing(key, window)
         window.suppress(count, first_ns, last_ns)
-        window.bloom_filter |= deckies
+        window.hashed_hosts |= deckies
 
     def expired(self, now_ns: int) -> Iterator[Summary]:
-        """Close the windows that are over at `now_ns`; all summaries since the last call.
+        """Close the windows that are over at `now_ns`; give all summaries since the last call.
 
-        Costs as much as it closes: windows are looked at oldest first, up to the first that is
-        still open. Event times are nearly monotone, so one behind that is at most a little late.
+        It looks at windows from the oldest to the first that is still open, so it costs as much as
+        it closes. Event times are nearly monotone, so a window after that one closes a little late.
         """
         for queue in (self._kept, self._order):
             while queue and abs(now_ns - _opened_ns(self._windows[queue[0]])) >= self._ttl_ns:
@@ -200,7 +201,7 @@ class Dedup:
         yield from self._take()
 
     def close(self) -> Iterator[Summary]:
-        """Close all windows: what is left to be emitted at shutdown."""
+        """Close all windows at shutdown; give their summaries."""
         for queue in (self._kept, self._order):
             while queue:
                 self._close(queue.popleft())
@@ -208,10 +209,10 @@ class Dedup:
         yield from self._take()
 
     def crowded(self) -> int | None:
-        """When the windows end that `make_room` would look at; None if there is room left.
+        """The end of the last window that `make_room` would evict; None if there is room left.
 
-        Room ends before the bounds do, so that what was suppressed elsewhere because of these
-        windows can be added before.
+        It gives a time already at 15/16 of the bounds. So the caller can first add what the kernel
+        suppressed because of these windows.
         """
         if len(self._windows) <= _share(self._entries, 15) and (
             self._held <= _share(self._bytes, 15)
@@ -223,7 +224,7 @@ class Dedup:
         return _opened_ns(self._windows[last]) + self._ttl_ns
 
     def make_room(self, end_ns: int) -> Iterator[Summary]:
-        """Evict windows that end by then, an eighth of the room at most; their summaries."""
+        """Evict windows that end by `end_ns`, at most an eighth of all; give their summaries."""
         while len(self._windows) > _share(self._entries, 14) or (
             self._held > _share(self._bytes, 14)
         ):
@@ -235,14 +236,14 @@ class Dedup:
 
     def _find(self, event: Event | Headline) -> tuple[Key, int | _Window] | None:
         """The open window of the event's key."""
-        if not self._windows:  # always, where deduplication is off: no key is needed
+        if not self._windows:  # always so if deduplication is off: no key is needed
             return None
         key = _key(event)
         window = self._windows.get(key) if key is not None else None
         return None if key is None or window is None else (key, window)
 
     def _suppressing(self, key: Key, opened_ns: int) -> _Window:
-        """A window that suppresses something for the first time."""
+        """Turn a window that suppresses something for the first time into a _Window."""
         window = self._windows[key] = _Window(opened_ns)
         self._held += _SUPPRESSED_BYTES
         self._evict_excess()
@@ -268,7 +269,7 @@ class Dedup:
             self._evict()
 
     def _evict(self) -> None:
-        """Close one window: the oldest that has suppressed nothing, as the module says."""
+        """Close one window, usually the oldest that has suppressed nothing: see the module."""
         self.counters.evicted += 1
         while self._order:
             key = self._order.popleft()
@@ -283,14 +284,14 @@ class Dedup:
         self._close(self._kept.popleft())
 
     def _close_up_to(self, key: Key) -> None:
-        """Close a window and those opened before it, which are over too: no queue is searched."""
+        """Close a window and those opened before it, which are over too. No queue is searched."""
         window = self._windows[key]
         queue = self._order if isinstance(window, int) or not window.kept else self._kept
         while key in self._windows:
             self._close(queue.popleft())
 
     def _close(self, key: Key) -> None:
-        """Forget a window that has been taken from its queue."""
+        """Drop a window that has been taken from its queue."""
         window = self._windows.pop(key)
         self._held -= _WINDOW_BYTES + getsizeof(key)
         if isinstance(window, int):
@@ -317,24 +318,24 @@ class Dedup:
                 source=source,
                 key=fingerprint,
                 count=window.count,
-                deckies=max(len(window.hosts), window.bloom_filter.bit_count()),
+                deckies=max(len(window.hosts), window.hashed_hosts.bit_count()),
                 first_seen_ns=window.first_ns,
                 last_seen_ns=window.last_ns,
             )
 
 
 class _Window:
-    """One that has suppressed something; `first_ns`, `last_ns` and `hosts` are of that."""
+    """A window that has suppressed something: how much, when, and on which deckies."""
 
-    __slots__ = ("count", "first_ns", "hosts", "kept", "last_ns", "opened_ns", "sketch")
+    __slots__ = ("count", "first_ns", "hashed_hosts", "hosts", "kept", "last_ns", "opened_ns")
 
     def __init__(self, opened_ns: int) -> None:
         self.opened_ns = opened_ns
         self.count = 0
         self.first_ns = 0
         self.last_ns = 0
-        self.bloom_filter = 0  # bits of hashed deckies on which the kernel suppressed SYNs
-        # Most have one, and a set would be the window's largest part.
+        self.hashed_hosts = 0  # bits of hashed deckies on which the kernel suppressed SYNs
+        # Most windows have one decky, and a set would be their largest part.
         self.hosts: set[str] | tuple[str, ...] = ()
         self.kept = False  # in Dedup._kept
 
@@ -355,7 +356,7 @@ def _share(bound: int, sixteenths: int) -> int:
 
 
 def _key(event: Event | Headline) -> Key | None:
-    """The window's key; a long fingerprint (a peer's certificate names) costs no more memory."""
+    """The key of the event's window. A peer chooses the fingerprint, so a long one is hashed."""
     fingerprint = event.fingerprint
     if fingerprint is None:
         return None

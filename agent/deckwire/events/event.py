@@ -1,4 +1,4 @@
-"""One thing told: the value between the fingerprints and the sinks."""
+"""The event: what the fingerprints are put into and what the sinks write."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ WARNING = 4
 INFORMATIONAL = 6
 
 Value = str | int | float | bool | tuple[str, ...]
-"""Text stands as it is; numbers, booleans and lists keep their type so that JSON can."""
+"""Numbers, booleans and lists keep their type for JSON. Text is not escaped."""
 Field = tuple[str, Value]
-"""Name and value. Text may come from the wire and be hostile: escaping is the formatter's work."""
+"""Name and value. Text may come from the wire and be hostile; the formatter escapes it."""
 
 
 @final
 class Block:
-    """Fields that many events tell alike, and how they are written."""
+    """Fields that many events share, with their written form."""
 
     __slots__ = ("fields", "text", "writer")
 
     def __init__(self, fields: Iterable[Field]) -> None:
         self.fields = tuple(fields)
         self.writer: object = None
-        """The format that has written them last."""
+        """The format that wrote them last."""
         self.text = ""
-        """What it wrote."""
+        """The text that this format wrote."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Block) and self.fields == other.fields
@@ -50,7 +50,7 @@ class Event(NamedTuple):
     host: str
     """The decky's name, or the host's for summaries."""
     parts: tuple[Part, ...]
-    """Its fields in contract order; a field that has nothing to say is absent."""
+    """Its fields in contract order. An unknown field is absent."""
     severity: int = INFORMATIONAL
     source: str = ""
     """The src_ip of the event: first part of the dedup key."""
@@ -68,7 +68,10 @@ class Event(NamedTuple):
 
 
 class Headline(NamedTuple):
-    """What an event is deduplicated by, known before the cost of its fields; names as in Event."""
+    """The part of an event that deduplication needs, made before its costly fields.
+
+    Names are those of Event.
+    """
 
     name: str
     time_ns: int
@@ -78,6 +81,6 @@ class Headline(NamedTuple):
     severity: int = INFORMATIONAL
 
     def event(self, parts: Iterable[Part]) -> Event:
-        """The event with its fields."""
+        """Make the event of this headline and its fields."""
         name, time_ns, host, source, fingerprint, severity = self
         return Event(name, time_ns, host, tuple(parts), severity, source, fingerprint)

@@ -1,4 +1,4 @@
-"""tcp_flow_timing: a connection's figures at its end."""
+"""tcp_flow_timing: the figures of a connection, emitted at its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROBE_NS = 1_000_000_000
 
 
 def is_probe(record: FlowRecord) -> bool:
-    """A scanner's touch: too little for figures, counted but not told."""
+    """Whether the connection is a scan probe, which is counted but gives no event."""
     first, second = record.sides
     return (
         first.packets + second.packets < PROBE_PACKETS
@@ -24,7 +24,7 @@ def is_probe(record: FlowRecord) -> bool:
 
 
 def headline(context: Context, time_ns: int) -> Headline:
-    """What it is deduplicated by."""
+    """Everything that deduplication needs of the event."""
     return Headline(
         "tcp_flow_timing",
         time_ns,
@@ -35,16 +35,17 @@ def headline(context: Context, time_ns: int) -> Headline:
 
 
 def flow_event(
-    told: Headline,
+    headline: Headline,
     context: Context,
     record: FlowRecord,
     client: int,
     close: str,
     tool: Tool | None = None,
 ) -> Event:
-    """One connection that the end `client` opened; `told` has its last packet's wall time.
+    """Make the event for one connection that the end `client` opened.
 
-    `tool` made it: known of those that belong to a scan.
+    `headline` has the wall-clock time of its last packet. `tool` is the scanner that made it, if
+    the connection belongs to a known scan.
     """
     sent, answered = record.sides[client], record.sides[1 - client]
     parts: Parts = [
@@ -53,7 +54,7 @@ def flow_event(
         ("bytes", sent.bytes + answered.bytes),
         *_times(record),
     ]
-    # What an end sent of which no packet was seen is not known.
+    # If no packet of an end was seen, it is unknown what that end sent.
     if sent.packets:
         parts.append(("retransmits", sent.retransmits))
     if answered.packets:
@@ -73,11 +74,11 @@ def flow_event(
     if tool is not None:
         parts += [("tool", tool.name), ("tool_evidence", tool.evidence)]
     parts.append(context.tail())
-    return told.event(parts)
+    return headline.event(parts)
 
 
 def _times(record: FlowRecord) -> Fields:
-    """duration_s and the inter-arrival times, as far as the packets' stamps tell them."""
+    """duration_s and the inter-arrival times, as far as the packets' time stamps show them."""
     packets = sum(side.packets for side in record.sides)
     if packets < 2:
         return [(name, 0.0) for name in ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")]

@@ -1,4 +1,4 @@
-"""tcp_handshake: a three-way handshake that completed, with its round trips."""
+"""tcp_handshake: a completed three-way handshake with its round-trip times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deckwire.tcp.handshake import Handshake
 
 
 def headline(context: Context, time_ns: int) -> Headline:
-    """What it is deduplicated by."""
+    """Everything that deduplication needs of the event."""
     return Headline(
         "tcp_handshake",
         time_ns,
@@ -22,15 +22,16 @@ def headline(context: Context, time_ns: int) -> Headline:
 
 
 def handshake_event(
-    told: Headline,
+    headline: Headline,
     context: Context,
     handshake: Handshake,
     choices: Choices,
     server_stack: ServerStack | None = None,
 ) -> Event:
-    """One connection that was opened; `told` has the final ACK's wall-clock time.
+    """Make the event for one completed handshake.
 
-    `server_stack` is who sent the SYN-ACK, if one was seen.
+    `headline` has the wall-clock time of the final ACK. `server_stack` is the stack that sent the
+    SYN-ACK packet, if one was seen.
     """
     parts: Parts = [context.addresses()]
     if server_stack is not None:
@@ -49,4 +50,4 @@ def handshake_event(
     if server_stack is not None:
         parts.append(server_stack.system)
     parts.append(context.tail())
-    return told.event(parts)
+    return headline.event(parts)

@@ -1,4 +1,4 @@
-"""tls_client_hello: what a client offers."""
+"""tls_client_hello: the offer of a TLS client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deckwire.tcp.handshake import Handshake
 
 
 def headline(context: Context, time_ns: int, client: Client) -> Headline:
-    """What it is deduplicated by."""
+    """Everything that deduplication needs of the event."""
     return Headline(
         "tls_client_hello",
         time_ns,
@@ -22,7 +22,7 @@ def headline(context: Context, time_ns: int, client: Client) -> Headline:
 
 
 def hello_event(
-    told: Headline,
+    headline: Headline,
     context: Context,
     client: Client,
     *,
@@ -31,7 +31,10 @@ def hello_event(
     handshake: Handshake,
     choices: Choices,
 ) -> Event:
-    """One ClientHello; `offset` is the number of bytes the client sent before it, if known."""
+    """Make the event for one ClientHello.
+
+    `offset` is the number of bytes that the client sent before it; None if that is unknown.
+    """
     parts: Parts = [
         context.addresses(),
         client.hello,
@@ -46,4 +49,4 @@ def hello_event(
     if offset:
         parts.append(("starttls", True))
     parts.append(context.tail())
-    return told.event(parts)
+    return headline.event(parts)

@@ -1,4 +1,4 @@
-"""The fields that tell a connection's round trips, in the events that carry them."""
+"""The fields for a connection's round-trip times."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NOTHING = Block(())
 
 
 def kept_fields(handshake: Handshake) -> Block:
-    """ja4l_rtt_ms, if it is known, and ja4l_client_ttl, where the handshake was seen."""
+    """ja4l_rtt_ms if it is known, and ja4l_client_ttl; nothing if half the handshake is missing."""
     if handshake.syn is None or handshake.synack is None:
         return _NOTHING
     rtt_ns = handshake.rtt_server_ns
     return _kept(None if rtt_ns is None else round(rtt_ns / 1e6, 2), handshake.syn.ttl)
 
 
-# Two or three events of a connection tell the same, and with them those from places as near.
+# Two or three events of a connection share these, and so do clients with equal round trips.
 
 
 @lru_cache(maxsize=LATENCIES)
@@ -31,13 +31,13 @@ def _kept(rtt_ms: float | None, ttl: int) -> Block:
 
 @lru_cache(maxsize=LATENCIES)
 def rtt_fields(client_us: int | None, server_us: int | None) -> Block:
-    """rtt_client_us and rtt_server_us, each where it is known."""
+    """rtt_client_us and rtt_server_us, each if it is known."""
     named = (("rtt_client_us", client_us), ("rtt_server_us", server_us))
     return Block([(name, rtt_us) for name, rtt_us in named if rtt_us is not None])
 
 
 def ja4l_fields(handshake: Handshake) -> Block:
-    """ja4l_c and ja4l_s, each where it is known (a JA4+ method)."""
+    """ja4l_c and ja4l_s, each if it is known (a JA4+ method)."""
     return _ja4l(
         handshake.rtt_client_us,
         handshake.syn.ttl if handshake.syn is not None else None,

@@ -1,4 +1,4 @@
-"""What was described before, by the very object: things that are alike are one object here."""
+"""A bounded memo of described objects, keyed by identity."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from deckwire.limits import DESCRIBED_BYTES, DESCRIBED_CACHE
-from deckwire.resilience.sized_cache import Bounded
+from deckwire.resilience.sized_cache import SizedCache
 
 K = TypeVar("K")
 D = TypeVar("D")
 
 
 class Described(Generic[K, D]):
-    """`describe`, remembering its last results as long as what they describe lives here.
+    """Calls `describe` and keeps its last results, with the objects that they describe.
 
-    By identity: tls/hello_cache.py gives one object for all hellos of a kind, as fingerprints and
-    the cache of certificates do. So a look-up costs nothing, and can never confuse two. Bounded by
-    DESCRIBED_CACHE entries, none of a thing that `keeps` refuses, and by DESCRIBED_BYTES, of which
-    a thing with its fields takes what `memory` says.
+    The key is the identity of the object. Hello cache, certificate cache and fingerprints give one
+    object for all equal values, so a look-up is cheap and never confuses two objects.
+
+    Bounds are DESCRIBED_CACHE entries and DESCRIBED_BYTES. `memory` says how many bytes an object
+    takes with its fields. An object that `keeps` refuses is never stored.
     """
 
     def __init__(
@@ -31,21 +32,21 @@ class Described(Generic[K, D]):
         self._describe = describe
         self._keeps = keeps
         self._memory = memory
-        self._known: Bounded[int, tuple[K, D]] = Bounded(entries, DESCRIBED_BYTES)
+        self._known: SizedCache[int, tuple[K, D]] = SizedCache(entries, DESCRIBED_BYTES)
         self._last: tuple[K, D] | None = None
-        """What was found last; it may have made room meanwhile."""
+        """What was found last, even if it was evicted since."""
 
     def __len__(self) -> int:
         return len(self._known)
 
     def __call__(self, thing: K, *more: Any) -> D:
-        """`describe(thing, *more)`; of a thing that is known `more` may say nothing new."""
+        """Return `describe(thing, *more)`. `more` must be equal for equal things."""
         last = self._last
         if last is not None and last[0] is thing:
-            # A hello is asked for twice, for its own event and for the session's.
+            # A hello is looked up twice: for its own event and for the session's.
             return last[1]
         known = self._known.get(id(thing))
-        # An id is unique among living objects only, and what is kept here lives.
+        # An id is unique only among living objects. The memo keeps its objects alive.
         if known is not None:
             self._last = known
             return known[1]

@@ -1,4 +1,4 @@
-"""A ServerHello in the fields of events: computed once for all connections it is the answer of."""
+"""The fields of a ServerHello, computed once for all connections with an equal one."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from deckwire.tls.messages import ServerHello
 from deckwire.tls.registry import cipher_suite_name, version_name
 
 _FIELDS_MEMORY = 3_000
-"""Bytes of a hello's fields without its lists."""
+"""Bytes of memory of the fields without lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The finished fields of one ServerHello or HelloRetryRequest; text may be hostile."""
+    """The finished fields of one ServerHello or HelloRetryRequest. Their text may be hostile."""
 
     ja3s: str
     ja4s: str
     ja4s_r: str
     prints: Block
-    """ja3s, ja4s and tls_version, the one chosen."""
+    """ja3s, ja4s, and the tls_version that the server chose."""
     choice: Block
-    """cipher, and alpn_selected where it is in the clear."""
+    """cipher, and alpn_selected if it was sent in clear text."""
     hrr: bool
 
 
 def describe(hello: ServerHello, choices: Choices) -> Server:
-    """Pure: equal hellos give equal fields."""
+    """Compute the fields; equal hellos give equal fields."""
     ja4s = ja4s_r = ""
     if choices.ja4plus:
         ja4s = decnet.ja4s(hello) if choices.decnet else ja4plus.ja4s(hello)
@@ -53,5 +53,5 @@ def describe(hello: ServerHello, choices: Choices) -> Server:
 
 
 def memory(hello: ServerHello) -> int:
-    """Bytes that a hello takes with its fields, estimated from above."""
+    """Bytes of memory that a hello takes with its fields, at most."""
     return hello.memory + _FIELDS_MEMORY + 2 * hello.size

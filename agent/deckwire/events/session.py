@@ -1,4 +1,4 @@
-"""tls_session: what a server chose."""
+"""tls_session: the choice of a TLS server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deckwire.tcp.handshake import Handshake
 
 
 def headline(context: Context, time_ns: int, server: Server, client: Client | None) -> Headline:
-    """What it is deduplicated by."""
+    """Everything that deduplication needs of the event."""
     ja3, ja4 = (client.ja3, client.ja4) if client is not None else ("", "")
     return Headline(
         "tls_session",
@@ -26,7 +26,7 @@ def headline(context: Context, time_ns: int, server: Server, client: Client | No
 
 
 def session_event(
-    told: Headline,
+    headline: Headline,
     context: Context,
     server: Server,
     *,
@@ -35,7 +35,10 @@ def session_event(
     handshake: Handshake,
     choices: Choices,
 ) -> Event:
-    """The first ServerHello or HelloRetryRequest, and the hello it answers if that is known."""
+    """Make the event for the first ServerHello or HelloRetryRequest of a connection.
+
+    `client` has the fields of the ClientHello, if that is known. `resumed` is None if unknown.
+    """
     parts: Parts = [context.addresses(), server.prints]
     if client is not None:
         parts.append(client.session)
@@ -49,4 +52,4 @@ def session_event(
         if handshake.synack is not None and not handshake.synack.options_cut:
             parts.append(ja4ts_field(handshake.synack))
     parts.append(context.tail())
-    return told.event(parts)
+    return headline.event(parts)

@@ -1,4 +1,4 @@
-"""A SYN in the fields of events: computed once for all that its stack sends."""
+"""The fields of a SYN packet, computed once for all that a stack sends alike."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from deckwire.tcp.syn_packet import SynPacket
 
 
 class Stack(NamedTuple):
-    """The finished fields of all SYNs that share an identity, but for the IP identification."""
+    """The finished fields of all SYN packets of one identity, without the IP identification."""
 
     fingerprint: str
-    """What the event is deduplicated by."""
+    """The last part of the event's dedup key."""
     before_id: Block
     after_id: Block
 
 
 def describe(identity: Identity, syn: SynPacket, choices: Choices) -> Stack:
-    """Pure: any SYN of an identity gives the same (see Identifier.identify)."""
+    """Compute the fields; every SYN packet of one identity gives equal fields.
+
+    Identifier.identify gives that identity.
+    """
     options = tcp_options.read(syn.options)
     options_sig = tcp_options.options_sig(options)
     fields: Fields = [
@@ -49,7 +52,7 @@ def describe(identity: Identity, syn: SynPacket, choices: Choices) -> Stack:
 
 
 def _known(identity: Identity) -> Fields:
-    """What was recognised: a field that has nothing to say is left out."""
+    """The fields of what was recognised. An unknown field is left out."""
     named = (
         ("os", identity.os),
         ("os_class", identity.os_class),

@@ -1,4 +1,4 @@
-"""tcp_syn_fingerprint: what a SYN tells of the system or tool that sent it."""
+"""tcp_syn_fingerprint: the system or tool that sent a SYN packet."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from deckwire.tcp.syn_packet import SynPacket
 
 
 def headline(context: Context, time_ns: int, stack: Stack) -> Headline:
-    """What it is deduplicated by."""
+    """Everything that deduplication needs of the event."""
     return Headline("tcp_syn_fingerprint", time_ns, context.host, context.source, stack.fingerprint)
 
 
-def syn_event(told: Headline, context: Context, syn: SynPacket, stack: Stack) -> Event:
-    """One SYN; `told` has its wall-clock time."""
+def syn_event(headline: Headline, context: Context, syn: SynPacket, stack: Stack) -> Event:
+    """Make the event for one SYN packet; `headline` has its wall-clock time."""
     parts: Parts = [context.addresses(), stack.before_id]
     if syn.ip_version == 4:
         parts.append(("ip_id", syn.ip_id))
     parts += [stack.after_id, context.tail()]
-    return told.event(parts)
+    return headline.event(parts)

@@ -12,8 +12,8 @@ _LAST_SECOND = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 def timestamp(time_ns: int) -> str:
     """UTC with microseconds and offset, as RFC 5424 section 6.2.3 allows; cut, not rounded.
 
-    `time_ns` counts from the epoch. A capture file can claim any time: one that has no four-digit
-    year is held to the nearest that has, and none is before the epoch.
+    `time_ns` counts from the epoch. A capture file can claim any time. A time before the epoch
+    becomes the epoch, and one after the year 9999 becomes the last second of that year.
     """
     second, rest = divmod(time_ns, _NS)
     if not 0 <= second <= _LAST_SECOND:

@@ -1,1 +1,1 @@
-"""Pure functions from observations to fingerprints; no clock, no network, no state."""
+"""Fingerprints of hellos and SYN packets, JA3 to p0f: pure functions over observations."""

@@ -1,7 +1,7 @@
-"""The ja4 and ja4s of the sniffer that Deckwire replaces, for ``compat = "decnet"``.
+"""The ja4 and ja4s of DECNET's old sniffer, for ``compat = "decnet"``.
 
-They resemble FoxIO's but agree with no public database; installations that stored them keep
-their history comparable with these.
+They resemble FoxIO's methods but match no public database. With them an installation can compare
+new events with those that it stored before.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ import hashlib
 from collections.abc import Iterable
 
 from deckwire.fingerprints.ja4 import count_tag, offered_version, without_grease
+from deckwire.tls.code_points import SSL30, TLS10, TLS11, TLS12, TLS13
 from deckwire.tls.messages import ClientHello, ServerHello
 
 _VERSIONS = {
-    0x0304: "13",
-    0x0303: "12",
-    0x0302: "11",
-    0x0301: "10",
-    0x0300: "s3",
-    0x0200: "s2",
+    TLS13: "13",
+    TLS12: "12",
+    TLS11: "11",
+    TLS10: "10",
+    SSL30: "s3",
+    0x0200: "s2",  # the old sniffer swapped the bytes of SSL 2.0
 }
 
 
 def ja4(hello: ClientHello) -> str:
-    """The old ja4: decimal lists, all extensions, signature algorithms sorted.
+    """Return the old ja4: decimal lists, all extensions, signature algorithms sorted.
 
-    An empty list gives the hash of nothing, ``e3b0c44298fc``.
+    An empty list gives the hash of the empty text, ``e3b0c44298fc``.
     """
     version = offered_version(hello)
     ciphers = without_grease(hello.cipher_suites)
@@ -41,7 +42,7 @@ def ja4(hello: ClientHello) -> str:
 
 
 def ja4s(hello: ServerHello) -> str:
-    """The old ja4s: cipher suite and sorted extensions in one hash of decimal numbers."""
+    """Return the old ja4s: one hash of the cipher suite and the sorted extensions, in decimal."""
     version = hello.selected_version or hello.legacy_version
     extensions = without_grease(kind for kind, _ in hello.extensions)
     return (

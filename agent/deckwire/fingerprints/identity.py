@@ -1,7 +1,8 @@
-"""Who sent an opening: system, link and tool together, as the SYN event tells them."""
+"""Who sent a SYN or SYN-ACK packet: operating system, link and scanning tool together."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,19 +11,20 @@ from deckwire.fingerprints.link import link
 from deckwire.fingerprints.os_guess import os_guess
 from deckwire.fingerprints.p0f_db import Label, SignatureFile
 from deckwire.fingerprints.p0f_match import SignatureIndex
-from deckwire.fingerprints.scanners import TELLING_IDS, Tool
+from deckwire.fingerprints.scanners import TOOL_IP_IDS, Tool
 from deckwire.limits import SYSTEMS
+from deckwire.resilience.bounded import Bounded
 from deckwire.tcp import options as tcp_options
 from deckwire.tcp.syn_packet import SynPacket
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """None stands for what is not known; the event leaves it out."""
+    """The sender of a SYN packet. None stands for unknown; the event leaves the field out."""
 
     p0f_sig: str
     os: str | None
-    """The label of the matching signature; None for a tool, which is no system."""
+    """Label of the matching signature; None for a tool, because a tool is not a system."""
     os_class: str | None
     os_guess: str
     link: str | None
@@ -31,55 +33,62 @@ class Identity:
 
 
 class ServerIdentity(NamedTuple):
-    """Who sent a SYN-ACK; None stands for what is not known."""
+    """The sender of a SYN-ACK packet. None stands for unknown."""
 
     p0f_sig: str
     os: str | None
     os_class: str | None
 
 
-class _System(NamedTuple):
-    """What is told of openings that differ in nothing but what their kind leaves open."""
+class _Recognised(NamedTuple):
+    """The result for all packets with equal values of the fields that recognition reads."""
 
     identity: Identity
-    answer: ServerIdentity
+    server: ServerIdentity
     has_relations: bool
-    """What it leaves open may still show a tool."""
+    """Fields outside the key may still show a tool."""
     label: Label | None
 
 
 class Identifier:
-    """Identifies openings by one signature file."""
+    """Identifies SYN and SYN-ACK packets with one signature file.
 
-    def __init__(self, signature_file: SignatureFile) -> None:
+    It keeps the results of the packets recognised last, at most SYSTEMS of them: most packets of a
+    host come from few systems, and recognising one anew takes about ten times as long.
+    """
+
+    def __init__(self, signature_file: SignatureFile, entries: int = SYSTEMS) -> None:
+        """`entries` is the largest number of results that are kept."""
         self._index = SignatureIndex(signature_file.signatures)
         self._links = signature_file.links
-        self._systems: dict[object, _System] = {}
+        self._recognised: Bounded[object, _Recognised] = Bounded(entries)
 
     def identify(self, syn: SynPacket, destination: bytes, dport: int) -> Identity:
-        """The sender of a SYN to `destination`, 16 bytes, IPv4 as IPv4-mapped.
+        """Return the sender of a SYN packet to `destination`, 16 bytes, IPv4 as IPv4-mapped.
 
-        SYNs that share the object returned are alike in all that their event tells, but for the
-        IP identification.
+        SYN packets that get the same object have equal values in all fields of their event,
+        except the IP identification.
         """
-        system = self._system(syn, None)
-        if system.has_relations:
-            # Relations between fields come first: they are the stronger evidence.
+        recognised = self._recognise(syn, None)
+        if recognised.has_relations:
+            # Relations between fields are checked first: they are stronger evidence than traits.
             tool = scanners.by_relations(syn, destination, dport)
             if tool is not None:
-                return _identity(system.identity.p0f_sig, system.label, system.identity.link, tool)
-        return system.identity
+                known = recognised.identity
+                return _identity(known.p0f_sig, recognised.label, known.link, tool)
+        return recognised.identity
 
     def identify_synack(self, synack: SynPacket, syn: SynPacket | None) -> ServerIdentity:
-        """The system that answered; its window may count in the MSS of the SYN.
+        """Return the sender of a SYN-ACK packet; `syn` is the SYN packet that it responds to.
 
-        Answers that are one object are alike in all that their event tells.
+        Some systems choose their window as a multiple of the MSS of the SYN. SYN-ACK packets that
+        get the same object have equal values in all fields of their event.
         """
         syn_mss = tcp_options.read(syn.options).mss if syn is not None else None
-        return self._system(synack, syn_mss).answer
+        return self._recognise(synack, syn_mss).server
 
-    def _system(self, syn_packet: SynPacket, syn_mss: int | None) -> _System:
-        """Openings differ most in what nobody looks at, so most cost a look-up."""
+    def _recognise(self, syn_packet: SynPacket, syn_mss: int | None) -> _Recognised:
+        # Only fields that recognition reads: packets of one system differ mostly in the others.
         key = (
             syn_packet.ip_version,
             syn_packet.ttl,
@@ -89,7 +98,7 @@ class Identifier:
             syn_packet.df,
             syn_packet.ip_reserved,
             syn_packet.ip_options_len,
-            syn_packet.ip_id if syn_packet.ip_id in TELLING_IDS else None,
+            syn_packet.ip_id if syn_packet.ip_id in TOOL_IP_IDS else None,
             syn_packet.flow_label != 0,
             syn_packet.seq != 0,
             syn_packet.ack != 0,
@@ -98,39 +107,41 @@ class Identifier:
             tcp_options.alike(syn_packet.options),
             syn_mss,
         )
-        system = self._systems.get(key)
-        if system is None:
-            if len(self._systems) >= SYSTEMS:
-                self._systems.clear()
-            system = self._systems[key] = self._recognise(syn_packet, syn_mss)
-        return system
-
-    def _recognise(self, syn_packet: SynPacket, syn_mss: int | None) -> _System:
-        observation = p0f.observe(syn_packet, syn_mss)
-        match = self._index.match(observation)
-        label = match.label if match is not None else None
-        signature, medium = observation.signature, link(observation, self._links)
-        system = None if label is None or label.is_tool else label
-        return _System(
-            _identity(signature, label, medium, scanners.by_traits(syn_packet)),
-            ServerIdentity(
-                signature,
-                str(system) if system is not None else None,
-                system.os_class if system is not None else None,
-            ),
-            scanners.has_relations(syn_packet),
-            label,
-        )
+        recognised = self._recognised.get(key)
+        if recognised is None:
+            recognised = _recognise_anew(self._index, self._links, syn_packet, syn_mss)
+            self._recognised.put(key, recognised)
+        else:
+            self._recognised.refresh(key)
+        return recognised
 
 
-def _identity(
-    signature: str, label: Label | None, medium: str | None, tool: Tool | None
-) -> Identity:
+def _recognise_anew(
+    index: SignatureIndex, links: Mapping[int, str], syn_packet: SynPacket, syn_mss: int | None
+) -> _Recognised:
+    observation = p0f.observe(syn_packet, syn_mss)
+    match = index.match(observation)
+    label = match.label if match is not None else None
+    p0f_sig, medium = observation.signature, link(observation, links)
+    system = None if label is None or label.is_tool else label
+    return _Recognised(
+        _identity(p0f_sig, label, medium, scanners.by_traits(syn_packet)),
+        ServerIdentity(
+            p0f_sig,
+            str(system) if system is not None else None,
+            system.os_class if system is not None else None,
+        ),
+        scanners.has_relations(syn_packet),
+        label,
+    )
+
+
+def _identity(p0f_sig: str, label: Label | None, medium: str | None, tool: Tool | None) -> Identity:
     if tool is None and label is not None and label.is_tool:
         tool = Tool(label.name.lower(), f"signature {label}")
     system = label if tool is None else None
     return Identity(
-        p0f_sig=signature,
+        p0f_sig=p0f_sig,
         os=str(system) if system is not None else None,
         os_class=system.os_class if system is not None else None,
         os_guess=os_guess(system, tool.name if tool is not None else None),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from deckwire.tls.grease import is_grease
+from deckwire.tls.code_points import is_grease
 from deckwire.tls.messages import ClientHello, ServerHello
 
 
 def ja3_full(hello: ClientHello) -> str:
-    """``version,ciphers,extensions,groups,point formats`` in decimal, wire order, no GREASE.
+    """Return ``version,ciphers,extensions,groups,point formats`` in decimal.
 
-    The version is legacy_version, also for TLS 1.3. What the hello lacks is an empty field.
+    Lists keep wire order and lose GREASE. The version is legacy_version, also in TLS 1.3. A list
+    that the hello does not have is an empty field.
     """
     return ",".join(
         (
@@ -26,18 +27,21 @@ def ja3_full(hello: ClientHello) -> str:
 
 
 def ja3s_full(hello: ServerHello) -> str:
-    """``version,cipher,extensions`` in decimal, wire order; GREASE stays, as in the original."""
+    """Return ``version,cipher,extensions`` in decimal and wire order.
+
+    GREASE stays, as in the original implementation.
+    """
     extensions = "-".join([str(kind) for kind, _ in hello.extensions])
     return f"{hello.legacy_version},{hello.cipher_suite},{extensions}"
 
 
 def ja3(hello: ClientHello) -> str:
-    """The MD5 of `ja3_full`, 32 lower-case hex digits."""
+    """Return the MD5 of `ja3_full`, 32 lower-case hex digits."""
     return _md5(ja3_full(hello))
 
 
 def ja3s(hello: ServerHello) -> str:
-    """The MD5 of `ja3s_full`, 32 lower-case hex digits."""
+    """Return the MD5 of `ja3s_full`, 32 lower-case hex digits."""
     return _md5(ja3s_full(hello))
 
 

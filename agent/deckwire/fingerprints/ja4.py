@@ -1,6 +1,6 @@
 """JA4, the fingerprint of a TLS ClientHello (FoxIO, BSD-3-Clause, no patent claim).
 
-The other methods of the JA4 family stand under another licence: see `ja4plus`.
+The other methods of the JA4 family have another licence: see `ja4plus`.
 """
 
 from __future__ import annotations
@@ -9,88 +9,100 @@ import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 
-from deckwire.tls.grease import is_grease
-from deckwire.tls.messages import ClientHello, ExtensionType
+from deckwire.tls.code_points import (
+    DTLS10,
+    DTLS12,
+    DTLS13,
+    SSL20,
+    SSL30,
+    TLS10,
+    TLS11,
+    TLS12,
+    TLS13,
+    ExtensionType,
+    is_grease,
+)
+from deckwire.tls.messages import ClientHello
 
 EMPTY = "000000000000"
-"""The hash of a list without items."""
+"""The hash of an empty list."""
 
-_NOT_HASHED = frozenset({int(ExtensionType.SERVER_NAME), int(ExtensionType.ALPN)})
+_NOT_HASHED = frozenset({ExtensionType.SERVER_NAME, ExtensionType.ALPN})
 
 _VERSIONS = {
-    0x0304: "13",
-    0x0303: "12",
-    0x0302: "11",
-    0x0301: "10",
-    0x0300: "s3",
-    0x0002: "s2",
-    0xFEFF: "d1",
-    0xFEFD: "d2",
-    0xFEFC: "d3",
+    TLS13: "13",
+    TLS12: "12",
+    TLS11: "11",
+    TLS10: "10",
+    SSL30: "s3",
+    SSL20: "s2",
+    DTLS10: "d1",
+    DTLS12: "d2",
+    DTLS13: "d3",
 }
 
 _ALPHANUMERIC = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
 def ja4(hello: ClientHello) -> str:
-    """JA4 as commonly stored: hashes of the sorted lists, 36 characters."""
+    """Return JA4, hashes of the sorted lists: 36 characters."""
     return _hashed(hello, in_wire_order=False)
 
 
 def ja4_r(hello: ClientHello) -> str:
-    """The sorted lists of `ja4` in plain text."""
+    """Return JA4_r, the sorted lists of `ja4` in plain text."""
     return "_".join(_parts(hello, in_wire_order=False))
 
 
 def ja4_o(hello: ClientHello) -> str:
-    """As `ja4`, of the lists in wire order with server_name and ALPN kept."""
+    """Return JA4_o: like `ja4`, but with lists in wire order that keep server_name and ALPN."""
     return _hashed(hello, in_wire_order=True)
 
 
 def ja4_ro(hello: ClientHello) -> str:
-    """The lists of `ja4_o` in plain text."""
+    """Return JA4_ro, the lists of `ja4_o` in plain text."""
     return "_".join(_parts(hello, in_wire_order=True))
 
 
 def short_hash(text: str) -> str:
-    """First 12 hex digits of the SHA-256 of `text`; zeros, not the hash of nothing, for ""."""
+    """Return the first 12 hex digits of the SHA-256 of `text`; EMPTY for ""."""
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:12] if text else EMPTY
 
 
 def hex_list(values: Sequence[int]) -> str:
-    """16-bit values as four lower-case hex digits each, joined with commas."""
+    """Return 16-bit values as four lower-case hex digits each, joined with commas."""
     return struct.pack(f">{len(values)}H", *values).hex(",", 2)
 
 
 def without_grease(values: Iterable[int]) -> list[int]:
-    """`values` in their order, without the reserved ones of RFC 8701."""
+    """Return `values` in their order, without the reserved values of RFC 8701."""
     return [value for value in values if not is_grease(value)]
 
 
 def count_tag(number: int) -> str:
-    """Two decimal digits, at most ``99``."""
+    """Return a count as two decimal digits, at most ``99``."""
     return f"{min(number, 99):02d}"
 
 
 def version_tag(version: int) -> str:
-    """The two characters for a TLS or DTLS version on the wire; ``00`` for an unknown one."""
+    """Return the two characters for a TLS or DTLS version; ``00`` for an unknown version."""
     return _VERSIONS.get(version, "00")
 
 
 def offered_version(hello: ClientHello) -> int:
-    """The highest version offered, by number, GREASE aside.
+    """Return the version offered with the highest number, without GREASE.
 
-    A supported_versions extension that offers none (only GREASE, or unreadable) counts as absent:
-    the definition is silent there.
+    A supported_versions extension without a version (only GREASE, or malformed) counts as absent,
+    because the definition does not cover it.
     """
     return max(without_grease(hello.supported_versions), default=hello.legacy_version)
 
 
 def alpn_tag(protocol: bytes | None) -> str:
-    """First and last character of an ALPN protocol name; ``00`` for none or an empty one.
+    """Return the first and last character of an ALPN protocol name; ``00`` without a name.
 
-    Unless both are ASCII letters or digits: the first hex digit of the first byte and the last
-    hex digit of the last byte.
+    If one of the two is not an ASCII letter or digit, the tag is the first hex digit of the first
+    byte and the last hex digit of the last byte.
     """
     if not protocol:
         return "00"
@@ -102,12 +114,12 @@ def alpn_tag(protocol: bytes | None) -> str:
 
 def _hashed(hello: ClientHello, *, in_wire_order: bool) -> str:
     a, ciphers, c = _parts(hello, in_wire_order=in_wire_order)
-    # Signature algorithms come in an extension: without an extension there is nothing to hash.
+    # Signature algorithms are in an extension, so c is empty if the hello has no extensions.
     return f"{a}_{short_hash(ciphers)}_{short_hash(c)}"
 
 
 def _parts(hello: ClientHello, *, in_wire_order: bool) -> tuple[str, str, str]:
-    """The parts a, b and c, the latter two before hashing."""
+    """Return the parts ja4_a, ja4_b and ja4_c, the last two before hashing."""
     ciphers = without_grease(hello.cipher_suites)
     extensions = without_grease([kind for kind, _ in hello.extensions])
     algorithms = without_grease(hello.signature_algorithms)

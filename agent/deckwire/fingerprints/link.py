@@ -1,4 +1,4 @@
-"""The kind of link an opening came over, guessed from the MTU that its MSS was made for."""
+"""The kind of link that a SYN or SYN-ACK packet came over, guessed from its MSS."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from deckwire.fingerprints.p0f import Observation
 
 _HEADERS = {4: 40, 6: 60}
-"""Smallest IP and TCP headers together: what a host subtracts from its MTU (RFC 6691)."""
+"""Bytes that a host subtracts from its MTU, by IP version: headers without options (RFC 6691)."""
 
 
 def mtu(observation: Observation) -> int | None:
-    """The MTU behind the MSS; None without an MSS."""
+    """Return the MTU that the MSS was computed from; None without an MSS."""
     if observation.mss == 0:
         return None
     return observation.mss + _HEADERS[observation.ver]
 
 
 def link(observation: Observation, links: Mapping[int, str]) -> str | None:
-    """The label of a signature file's ``[mtu]`` section; None for an MTU that it does not have."""
+    """Return the label that `links` has for the MTU; None if it has none."""
     size = mtu(observation)
     return None if size is None else links.get(size)

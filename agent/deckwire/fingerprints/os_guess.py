@@ -1,4 +1,4 @@
-"""The coarse word for a system, ``os_guess``, from a signature's label or a recognised tool."""
+"""The field ``os_guess``: one word for a system, from a signature's label or a recognised tool."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ _WORDS = {
     "Nintendo": "embedded",
     "Blackberry": "embedded",
 }
-"""By label name, Deckwire's and p0f's own; a name that is not here is unknown."""
+"""By label name, of Deckwire's signatures and of p0f's; every other name is unknown."""
 
 
 def os_guess(label: Label | None, tool: str | None) -> str:
-    """One of linux windows macos_ios freebsd openbsd embedded nmap unknown (events, 1.2).
+    """Return linux windows macos_ios freebsd openbsd embedded nmap or unknown (docs/events.md).
 
-    A tool says nothing about the system it runs on: only nmap has a word, other tools are unknown.
+    A tool does not show the system that it runs on. nmap has a word of its own; with any other
+    tool the system is unknown.
     """
     if tool is not None:
         return "nmap" if tool == "nmap" else UNKNOWN

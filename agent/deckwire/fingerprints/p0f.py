@@ -1,7 +1,7 @@
-"""p0f v3's view of one SYN or SYN-ACK, and the raw signature that p0f prints for it.
+"""A SYN or SYN-ACK packet in the terms of p0f v3, and the raw signature that p0f prints for it.
 
-The model and its rules are those of p0f 3.09b (p0f README, section 5), with two of that program's
-slips left out; docs/systems.md names them.
+The model and its rules are those of p0f 3.09b (p0f README, section 5), without two errors of that
+program. docs/systems.md names them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _QUIRK_NAMES = (
     "bad",
 )
 QUIRKS = {name: 1 << position for position, name in enumerate(_QUIRK_NAMES)}
-"""Every quirk as a bit, in the order in which p0f prints them."""
+"""One bit for each quirk, in the order in which p0f prints them."""
 
 OPTION_NAMES = {
     tcp_options.NOP: "nop",
@@ -42,13 +42,13 @@ OPTION_NAMES = {
     tcp_options.SACK: "sack",
     tcp_options.TIMESTAMPS: "ts",
 }
-"""Names in an option layout; the end marker is ``eol+N`` and every other kind ``?KIND``."""
+"""Names in an option layout. The end of options is ``eol+N``, every other kind ``?KIND``."""
 
 MAX_DISTANCE = 35
-"""Hops that p0f believes in; a packet from further away was made by something else."""
+"""Largest distance in hops that p0f accepts for a match that is not fuzzy."""
 
 _MAX_OPTIONS = 24
-"""Options p0f looks at; the rest of a longer list is ``bad``."""
+"""Number of options that p0f reads; a longer list has the quirk ``bad``."""
 _MAX_WSCALE = 14  # RFC 7323, 2.3
 _TCP_HEADER = 20
 _IP_HEADER = {4: 20, 6: 40}
@@ -60,7 +60,7 @@ _MAX_HOP_DISTANCE = 64
 
 
 class Direction(Enum):
-    """Which of the two openings: the sections of a signature file are named so."""
+    """SYN or SYN-ACK, by the names of the sections of a signature file."""
 
     REQUEST = "request"
     RESPONSE = "response"
@@ -68,29 +68,29 @@ class Direction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a signature is compared with. Absent MSS and window scale are 0, as in p0f."""
+    """The facts that signatures are compared with; an absent MSS or window scale is 0."""
 
     direction: Direction
     ver: int
     ttl: int
     olen: int
-    """Bytes of IP options or IPv6 extension headers."""
+    """Length of IP options or IPv6 extension headers in bytes."""
     mss: int
     wsize: int
     multiple: tuple[str, int] | None
-    """``("mss", N)`` or ``("mtu", N)`` when the window is N times one of these."""
+    """``("mss", N)`` or ``("mtu", N)`` if the window is N times one of these."""
     scale: int
     layout: tuple[int, ...]
-    """TCP option kinds in wire order, the end marker included."""
+    """TCP option kinds in wire order, with the end of options."""
     padding: int
-    """Bytes behind the end marker."""
+    """Number of bytes after the end of options."""
     quirks: int
     """Bits of QUIRKS."""
     payload: bool
 
     @property
     def signature(self) -> str:
-        """The raw signature: ``ver:ittl:olen:mss:wsize,scale:olayout:quirks:pclass``."""
+        """Return the raw signature, ``ver:ittl:olen:mss:wsize,scale:olayout:quirks:pclass``."""
         distance = distance_guess(self.ttl)
         hops = str(distance) if distance <= MAX_DISTANCE else "?"
         window = "{}*{}".format(*self.multiple) if self.multiple else str(self.wsize)
@@ -103,31 +103,32 @@ class Observation:
 
 
 def option_name(kind: int, padding: int) -> str:
-    """One entry of an option layout as p0f writes it."""
+    """Return an entry of an option layout as p0f writes it."""
     if kind == tcp_options.EOL:
         return f"eol+{padding}"
     return OPTION_NAMES.get(kind, f"?{kind}")
 
 
 def initial_ttl(ttl: int) -> int:
-    """The usual initial value that a TTL or hop limit came from: 32, 64, 128 or 255."""
+    """Return the usual initial value of a TTL or hop limit: 32, 64, 128 or 255."""
     return next(initial for initial in _INITIAL_TTLS if ttl <= initial)
 
 
 def distance_guess(ttl: int) -> int:
-    """Hops from the usual initial value."""
+    """Return the number of hops from the usual initial value."""
     return initial_ttl(ttl) - ttl
 
 
 def hop_distance(ttl: int) -> int:
-    """Hops from the usual initial value, held to 0..64 (events, 1.2)."""
+    """Return the number of hops from the usual initial value, at most 64 (docs/events.md)."""
     return min(distance_guess(ttl), _MAX_HOP_DISTANCE)
 
 
 def observe(syn_packet: SynPacket, syn_mss: int | None = None) -> Observation:
-    """An opening in p0f's terms.
+    """Return the observation of a SYN or SYN-ACK packet.
 
-    `syn_mss` is the MSS of the SYN that a SYN-ACK answers: some systems count their window in it.
+    `syn_mss` is the MSS of the SYN that a SYN-ACK responds to. Some systems choose a multiple of
+    it as their window.
     """
     options = tcp_options.read(syn_packet.options)
     mss = options.mss or 0
@@ -149,15 +150,10 @@ def observe(syn_packet: SynPacket, syn_mss: int | None = None) -> Observation:
     )
 
 
-def raw_signature(syn_packet: SynPacket, syn_mss: int | None = None) -> str:
-    """The signature of an opening as p0f prints it in ``raw_sig``."""
-    return observe(syn_packet, syn_mss).signature
-
-
 def _window_multiple(
     syn_packet: SynPacket, mss: int, options: tcp_options.TcpOptions, syn_mss: int | None
 ) -> tuple[str, int] | None:
-    """What the window is a multiple of: the first that divides it, in p0f's order."""
+    """Return the first unit, in p0f's order, that divides the window, and the factor."""
     if syn_packet.window == 0 or mss < _MIN_MULTIPLE_MSS:
         return None
     ip_header = _IP_HEADER[syn_packet.ip_version]
@@ -167,7 +163,7 @@ def _window_multiple(
     divisors = [("mss", mss)]
     if own_timestamp:
         divisors.append(("mss", mss - _TIMESTAMPS_SPACE))
-    # IPv4's sizes come first for both versions: a stack may compute its window before it knows.
+    # IPv4 sizes come first in both versions, because a stack may choose its window for either.
     for header in (20, 40) if syn_packet.ip_version == 6 else (20,):
         largest = _ETHERNET_MTU - header - _TCP_HEADER
         divisors += [("mss", largest), ("mss", largest - _TIMESTAMPS_SPACE)]

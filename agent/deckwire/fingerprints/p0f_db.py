@@ -1,4 +1,4 @@
-"""Signature files in p0f v3's format (p0f README, section 5): the grammar and its values."""
+"""The format of p0f v3 signature files (p0f README, section 5), and the values parsed from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deckwire.fingerprints.p0f import OPTION_NAMES, QUIRKS, Direction
 from deckwire.tcp import options as tcp_options
 
 TOOL = "!"
-"""The class of labels that name a program and not a system."""
+"""The class of labels that name a program instead of a system."""
 
 _KINDS = {name: kind for kind, name in OPTION_NAMES.items()}
 _IPV4_ONLY = QUIRKS["df"] | QUIRKS["id+"] | QUIRKS["id-"] | QUIRKS["0+"]
@@ -23,23 +23,23 @@ _Value = TypeVar("_Value")
 
 
 class SignatureError(ValueError):
-    """A signature file that cannot be used; the text is ``PATH:LINE: what``."""
+    """A signature file that cannot be used; the text is ``PATH:LINE: REASON``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """``type:class:name:flavor``, what a group of signatures stands for."""
+    """The system or tool that a group of signatures stands for, ``type:class:name:flavor``."""
 
     generic: bool
-    """A last resort, tried behind all specific signatures."""
+    """The signatures are used only if no specific signature matches."""
     os_class: str
-    """One of the file's classes, or TOOL."""
+    """One of the classes of the file, or TOOL."""
     name: str
     flavor: str
 
     @property
     def is_tool(self) -> bool:
-        """It names a program that may run on any system."""
+        """Return whether the label names a program, which may run on any system."""
         return self.os_class == TOOL
 
     def __str__(self) -> str:
@@ -48,16 +48,16 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One ``sig`` line. None in a field stands for the wildcard ``*``."""
+    """A ``sig`` line. None in a field stands for the wildcard ``*``."""
 
     label: Label
     direction: Direction
     line: int
-    """Where it stands in its file: of two that match equally well the earlier one wins."""
+    """Line number in the file; of two signatures that match equally well the earlier one wins."""
     ver: int | None
     ttl: int
     ttl_is_maximum: bool
-    """Written ``N-``: the sender picks a TTL of its own below N."""
+    """Written ``N-``: the sender uses a TTL of its own choice, at most N."""
     olen: int
     mss: int | None
     window: tuple[str, int] | None
@@ -71,27 +71,26 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class SignatureFile:
-    """All that is used of one file."""
+    """The parts of a signature file that are used."""
 
-    path: str
     signatures: tuple[Signature, ...]
     links: dict[int, str]
-    """MTU to the kind of link that has it."""
+    """MTU to kind of link."""
 
 
 def load(path: Path | str) -> SignatureFile:
-    """Read a signature file. Raises SignatureError, and OSError if it cannot be read."""
+    """Read a signature file; raises SignatureError, and OSError if the file cannot be read."""
     return parse(Path(path).read_bytes(), str(path))
 
 
 def load_own() -> SignatureFile:
-    """The signatures that come with Deckwire."""
+    """Return the signatures that Deckwire includes."""
     own = resources.files("deckwire").joinpath("data/signatures.fp")
     return parse(own.read_bytes(), "deckwire/data/signatures.fp")
 
 
 def parse(content: bytes, path: str) -> SignatureFile:
-    """The signatures in a file's content; `path` is for messages. Raises SignatureError."""
+    """Parse the content of a file; raises SignatureError. `path` is for its messages."""
     reader = _Reader()
     for number, raw in enumerate(content.split(b"\n"), start=1):
         try:
@@ -101,12 +100,12 @@ def parse(content: bytes, path: str) -> SignatureFile:
         except ValueError as error:
             what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             raise SignatureError(f"{path}:{number}: {what}") from error
-    return SignatureFile(path=path, signatures=tuple(reader.signatures), links=reader.links)
+    return SignatureFile(signatures=tuple(reader.signatures), links=reader.links)
 
 
 @dataclass(slots=True)
 class _Reader:
-    """Where in a file we are. Lines raise ValueError; the caller knows path and line number."""
+    """The state while a file is read. A bad line raises ValueError without path and line."""
 
     signatures: list[Signature] = field(default_factory=list)
     links: dict[int, str] = field(default_factory=dict)
@@ -127,10 +126,10 @@ class _Reader:
         if key == "classes":
             self.classes = frozenset(_words(value))
         elif key == "ua_os" or self._skipped:
-            # ua_os and the sections of other protocols say nothing about openings.
+            # ua_os and the sections of other protocols do not concern SYN packets.
             pass
         elif not self.section:
-            raise ValueError(f"{key!r} stands in front of the first section")
+            raise ValueError(f"{key!r} before the first section")
         elif self.section == "mtu":
             self._read_link(key, value)
         else:
@@ -168,9 +167,7 @@ class _Reader:
             if self.label is None:
                 raise ValueError("sig without a label")
             if self.needs_sys:
-                raise ValueError(
-                    f"the tool {str(self.label)!r} needs a sys line in front of its sig"
-                )
+                raise ValueError(f"the tool {str(self.label)!r} needs a sys line before its sig")
             direction = Direction(self.section[4:])
             self.signatures.append(parse_signature(value, self.label, direction, number))
         else:
@@ -178,7 +175,7 @@ class _Reader:
 
     def _read_sys(self, value: str) -> None:
         if self.label is None or not self.label.is_tool:
-            raise ValueError("sys belongs behind the label of a tool (class !)")
+            raise ValueError("sys is allowed only after the label of a tool (class !)")
         for word in _words(value):
             if word.startswith("@") and word[1:] not in self.classes:
                 raise ValueError(f"class {word[1:]!r} is not in 'classes'")
@@ -186,9 +183,9 @@ class _Reader:
 
 
 def parse_signature(text: str, label: Label, direction: Direction, line: int) -> Signature:
-    """One signature, ``ver:ittl:olen:mss:wsize,scale:olayout:quirks:pclass``.
+    """Parse one signature, ``ver:ittl:olen:mss:wsize,scale:olayout:quirks:pclass``.
 
-    Raises ValueError that says which field is wrong.
+    Raises ValueError with the name of the wrong field.
     """
     fields = text.split(":")
     if len(fields) != 8:
@@ -219,7 +216,7 @@ def parse_signature(text: str, label: Label, direction: Direction, line: int) ->
 
 
 def _parse_label(value: str, classes: frozenset[str]) -> Label:
-    # Colons behind the third belong to the flavor.
+    # Colons after the third belong to the flavor.
     parts = value.split(":", 3)
     if len(parts) != 4:
         raise ValueError(f"a label is 'type:class:name:flavor', not {value!r}")
@@ -231,7 +228,7 @@ def _parse_label(value: str, classes: frozenset[str]) -> Label:
 
 
 def _parse_ttl(text: str) -> tuple[int, bool]:
-    # A raw signature's "61+3" may be pasted as it is: the initial TTL is the sum.
+    # A user may paste "61+3" from a raw signature: the initial TTL is the sum.
     seen, plus, hops = text.partition("+")
     if plus:
         total = _number(seen, 1, 255, "TTL") + _number(hops, 0, 254, "distance")
@@ -255,7 +252,7 @@ def _parse_layout(text: str) -> tuple[tuple[int, ...], int]:
     padding = 0
     for name in text.split(",") if text else []:
         if tcp_options.EOL in layout:
-            raise ValueError("eol is the last of the options")
+            raise ValueError("eol must be the last option")
         if name.startswith("eol+"):
             padding = _number(name[4:], 0, 39, "padding")
             layout.append(tcp_options.EOL)

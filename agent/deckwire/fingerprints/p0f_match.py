@@ -1,17 +1,16 @@
-"""Which signature of a file an observation matches, by p0f v3's rules, without trying them all."""
+"""Find the signature that an observation matches by the rules of p0f v3, without trying all."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from deckwire.fingerprints.p0f import MAX_DISTANCE, QUIRKS, Observation, distance_guess
-from deckwire.fingerprints.p0f_db import Label, Signature
+from deckwire.fingerprints.p0f import MAX_DISTANCE, QUIRKS, Observation
+from deckwire.fingerprints.p0f_db import Signature
 
 _IPV4_QUIRKS = QUIRKS["df"] | QUIRKS["id+"] | QUIRKS["id-"]
 _IPV6_QUIRKS = QUIRKS["flow"]
-# What networks do to packets: they clear DF and the id that goes with it, and mark congestion.
+# Changes that networks make: they clear DF and the IP id that goes with it, and mark congestion.
 _FUZZY_MISSING = QUIRKS["df"] | QUIRKS["id+"]
 _FUZZY_ADDED = QUIRKS["id-"] | QUIRKS["ecn"]
 
@@ -19,28 +18,13 @@ _WindowKey = tuple[str, int] | None
 _Shape = tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """The best signature for an observation."""
-
-    signature: Signature
-    fuzzy: bool
-    """Quirks or TTL fit only as far as p0f lets networks change them."""
-    distance: int
-    """Hops, by the signature's initial TTL where that is believable."""
-
-    @property
-    def label(self) -> Label:
-        """What the signature stands for."""
-        return self.signature.label
-
-
 class SignatureIndex:
-    """Signatures by what must be equal, so that the cost is that of the look-alikes only.
+    """Signatures by the fields that must be equal, so that only similar signatures cost time.
 
-    The first key is what is always equal (direction, option layout, padding, IP option length,
-    payload class), the second what mostly is (window scale and window rule). A signature with a
-    wildcard stands under every key that the wildcard admits, or under None.
+    The first key holds the fields that must always be equal: direction, option layout, padding,
+    IP option length and payload class. The second key holds window scale and window rule, which
+    may be wildcards. A signature with a payload wildcard is stored under both classes; any other
+    wildcard is stored as None.
     """
 
     def __init__(self, signatures: Iterable[Signature]) -> None:
@@ -52,7 +36,7 @@ class SignatureIndex:
                 shape[signature.scale, _window_key(signature)].append(signature)
 
     def candidates(self, observation: Observation) -> list[Signature]:
-        """The signatures that have to be compared, in the order of their file."""
+        """Return the signatures to compare with, in the order of their file."""
         shape = self._shapes.get(_shape(observation, observation.payload))
         if shape is None:
             return []
@@ -65,31 +49,26 @@ class SignatureIndex:
                 found += shape.get((scale, window), ())
         return sorted(found, key=lambda signature: signature.line)
 
-    def match(self, observation: Observation) -> Match | None:
-        """The first exact specific signature, else the first exact generic, else the first fuzzy.
+    def match(self, observation: Observation) -> Signature | None:
+        """Return the first exact specific signature, else exact generic, else fuzzy, else None.
 
-        Nothing if the first fuzzy one is a tool's: programs are recognised exactly or not at all.
+        The result is None if the first fuzzy signature is that of a tool: tools must match exactly.
         """
         generic: Signature | None = None
         fuzzy: Signature | None = None
         for signature in self.candidates(observation):
-            exact = _compare(signature, observation)
+            exact = compare(signature, observation)
             if exact is None:
                 continue
             if not exact:
                 fuzzy = fuzzy or signature
             elif not signature.label.generic:
-                return Match(signature, False, signature.ttl - observation.ttl)
+                return signature
             else:
                 generic = generic or signature
         if generic is not None:
-            return Match(generic, False, generic.ttl - observation.ttl)
-        if fuzzy is None or fuzzy.label.is_tool:
-            return None
-        distance = fuzzy.ttl - observation.ttl
-        if distance < 0 or (distance > MAX_DISTANCE and not fuzzy.ttl_is_maximum):
-            distance = distance_guess(observation.ttl)
-        return Match(fuzzy, True, distance)
+            return generic
+        return None if fuzzy is None or fuzzy.label.is_tool else fuzzy
 
 
 def _shape(of: Signature | Observation, payload: bool) -> _Shape:
@@ -97,16 +76,17 @@ def _shape(of: Signature | Observation, payload: bool) -> _Shape:
 
 
 def _window_key(signature: Signature) -> _WindowKey:
-    """A divisor rule cannot be looked up by the window: it stands with the wildcards."""
+    """Return the window rule as a key; a divisor rule has no key and is stored like a wildcard."""
     if signature.window is not None and signature.window[0] == "%":
         return None
     return signature.window
 
 
-def _compare(signature: Signature, observation: Observation) -> bool | None:
-    """True for an exact match, False for a fuzzy one, None for none.
+def compare(signature: Signature, observation: Observation) -> bool | None:
+    """Return True for an exact match, False for a fuzzy match, None for no match.
 
-    What the index looks up (layout, padding, olen, payload, scale, window) is equal already.
+    `signature` is one of `SignatureIndex.candidates`: the fields in its keys are not compared.
+    A match is fuzzy if its quirks or TTL fit only with changes that p0f attributes to networks.
     """
     if signature.ver is not None and signature.ver != observation.ver:
         return None

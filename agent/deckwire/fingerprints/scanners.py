@@ -1,9 +1,9 @@
-"""Scanning tools that build their own SYNs, recognised by what they write into the headers.
+"""Recognise scanning tools that build their own SYN packets by the values in the headers.
 
-Ordinary kernels send an MSS, window scale, SACK-permitted and "don't fragment" with every SYN; each
-rule here needs traits that no kernel has together. Tools that connect through their host's kernel
-(``nmap -sT``, curl, most bots) look like that kernel and are not told here; connect_scans has those
-of nmap. docs/systems.md has the table of tools, traits and limits.
+Ordinary kernels send an MSS, window scale, SACK-permitted and "don't fragment" with every SYN. Each
+rule here needs traits that no kernel combines. Tools that connect through the kernel of their host
+(``nmap -sT``, curl, most bots) look like that kernel; `connect_scans` recognises those of nmap.
+docs/systems.md has a table of tools, traits and limits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deckwire.tcp.syn_packet import ACK, SYN, SynPacket
 
 
 class Tool(NamedTuple):
-    """A tool and the traits that gave it away."""
+    """A tool and the traits that it was recognised by."""
 
     name: str
     evidence: str
@@ -33,11 +33,11 @@ class Tool(NamedTuple):
 
 
 _BARE_LAYOUTS = ((), (MSS,))
-"""Of the tools that compute a field from others."""
+"""Option layouts of the tools that compute one field from others."""
 _ZMAP_ID = 54321
 _ZMAP_WINDOW = 65535
 _ETHERNET_MSS = 1460
-# ZMap 4.1 and newer: layout and window scale of each --probe-args, and what it imitates.
+# ZMap 4.1 and newer: layout and window scale of each --probe-args, and the system it imitates.
 _ZMAP_TEMPLATES = {
     ((MSS,), None): "no system's",
     ((MSS, NOP, WSCALE, NOP, NOP, SACK_PERMITTED), 8): "Windows'",
@@ -68,12 +68,12 @@ _UNICORNSCAN_WINDOW = 4128
 _SCAPY_WINDOW = 8192
 _SCAPY_ID = 1
 
-TELLING_IDS = frozenset({0, _SCAPY_ID, _ZMAP_ID})
-"""IP identifications that `by_traits` looks for; any other is like the next."""
+TOOL_IP_IDS = frozenset({0, _SCAPY_ID, _ZMAP_ID})
+"""IP identifications that `by_traits` compares with; all others are equal to it."""
 
 
 def has_relations(syn_packet: SynPacket) -> bool:
-    """Whether `by_relations` can find any: not in the SYNs of kernels."""
+    """Return whether `by_relations` applies; it does not apply to SYN packets of kernels."""
     return (
         syn_packet.ip_version == 4
         and _is_syn(syn_packet)
@@ -82,9 +82,9 @@ def has_relations(syn_packet: SynPacket) -> bool:
 
 
 def by_relations(syn_packet: SynPacket, destination: bytes, dport: int) -> Tool | None:
-    """The tool that computed one field of a SYN from others: stronger evidence than `by_traits`.
+    """Return the tool that computed one field of a SYN from others; stronger than `by_traits`.
 
-    `destination` is the address that the SYN was sent to, 16 bytes, IPv4 as IPv4-mapped.
+    `destination` is the destination address of the SYN, 16 bytes, IPv4 as IPv4-mapped.
     """
     if not has_relations(syn_packet):
         return None
@@ -94,10 +94,10 @@ def by_relations(syn_packet: SynPacket, destination: bytes, dport: int) -> Tool 
 
 
 def by_traits(syn_packet: SynPacket) -> Tool | None:
-    """The tool that gave a SYN fields which no kernel has together.
+    """Return the tool whose SYN packets combine values that no kernel combines.
 
-    The IP identification counts as far as TELLING_IDS go, the sequence number not at all, of the
-    acknowledgment number whether it is 0.
+    The sequence number does not count. The IP identification counts only if it is one of
+    TOOL_IP_IDS, and the acknowledgment number only by being 0 or not.
     """
     if not _is_syn(syn_packet):
         return None
@@ -145,7 +145,7 @@ def _zmap(syn_packet: SynPacket, options: TcpOptions) -> Tool | None:
     if imitated is None or options.mss != _ETHERNET_MSS or syn_packet.ip_id == 0:
         return None
     if imitated == "Windows'" and initial_ttl(syn_packet.ttl) == _WINDOWS_TTL:
-        return None  # Windows itself, its don't-fragment cleared on the way
+        return None  # Windows itself: the network cleared don't-fragment
     return _tool(
         "zmap",
         f"{imitated} options",
@@ -203,7 +203,7 @@ def _unicornscan(syn_packet: SynPacket, options: TcpOptions) -> Tool | None:
         or initial_ttl(syn_packet.ttl) != 255
     ):
         return None
-    # A Cisco IOS device, whose stack this imitates, would set don't-fragment with an MSS of 1460.
+    # It imitates the stack of Cisco IOS, which sets don't-fragment with an MSS of 1460.
     return _tool(
         "unicornscan",
         f"window {_UNICORNSCAN_WINDOW}",

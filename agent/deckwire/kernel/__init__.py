@@ -1,5 +1,5 @@
-"""What the agent needs of the kernel, by system calls: maps, programs, rings, links, the loader.
+"""The agent's system calls: maps, programs, rings, interfaces, namespaces, and the loader process.
 
-Nothing here imports bcc or pyroute2: they would cost the agent 90 MB. They live in the loader, a
-process of its own that hands over its file descriptors and exits.
+Nothing here imports bcc or pyroute2, because they would cost the agent 90 MB. The loader imports
+them. It is a process of its own that hands over its file descriptors and ends.
 """

@@ -1,4 +1,4 @@
-"""The machine's CPUs as sysfs lists them."""
+"""The machine's CPUs, as sysfs lists them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ _SYSFS = "/sys/devices/system/cpu"
 
 
 def parse_list(text: str) -> list[int]:
-    """A list of the kernel's such as ``0-3,5`` as numbers.
+    """The numbers of a kernel list such as ``0-3,5``.
 
     Raises:
-        ValueError: not such a list.
+        ValueError: it is no such list.
     """
     cpus: list[int] = []
     for part in text.strip().split(","):
@@ -19,12 +19,12 @@ def parse_list(text: str) -> list[int]:
 
 
 def online() -> list[int]:
-    """CPUs that run programs now: each has a ring."""
+    """The CPUs that run programs now. Each has a ring."""
     return _listed("online")
 
 
 def possible() -> int:
-    """CPUs there may ever be: the number of values behind one key of a per-CPU map."""
+    """How many CPUs there may ever be: a per-CPU map has so many values for each key."""
     return len(_listed("possible"))
 
 

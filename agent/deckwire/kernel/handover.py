@@ -9,15 +9,15 @@ from array import array
 from typing import Any
 
 FDS_PER_MESSAGE = 253
-"""SCM_MAX_FD: the kernel takes no more at once, a host with many CPUs has more."""
+"""SCM_MAX_FD: the kernel takes no more in one message. A host with many CPUs sends more."""
 BODY_BYTES = 65_536
 """Longest JSON object; SO_SNDBUF's default of 208 KB has room for it."""
 FDS = 65_536
-"""Most file descriptors behind one object."""
+"""Most file descriptors that go with one object."""
 
 
 class HandoverError(Exception):
-    """The other side ended before the whole message was there, or sent no message of ours."""
+    """The message is malformed, too long or incomplete, or the other side has ended."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -29,44 +29,54 @@ def send(channel: socket.socket, body: dict[str, Any], fds: list[int]) -> None:
     """Sends `body` and copies of `fds`.
 
     Raises:
-        OSError: the other side is gone.
-        ValueError: the body is longer than BODY_BYTES.
+        OSError: the other side has ended.
+        HandoverError: the body is longer than BODY_BYTES.
     """
     data = json.dumps({"fds": len(fds), "body": body}).encode()
     if len(data) > BODY_BYTES:
-        raise ValueError(f"a message of {len(data)} bytes")
+        raise HandoverError(f"a message of {len(data)} bytes, at most {BODY_BYTES} can be sent")
     channel.send(data)
     for first in range(0, len(fds), FDS_PER_MESSAGE):
         socket.send_fds(channel, [b"\0"], fds[first : first + FDS_PER_MESSAGE])
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The next message: its body and its file descriptors, which the caller owns.
+    """Waits for the next message: its body and its file descriptors, which the caller owns.
 
     Raises:
-        HandoverError: there is none.
-        TimeoutError: the channel's timeout passed.
+        HandoverError: the other side has ended, or the message is malformed or incomplete.
+        OSError: the channel failed, or its timeout passed (TimeoutError).
     """
     data = channel.recv(BODY_BYTES + 1)
-    try:
-        message = json.loads(data)
-        body, count = message["body"], message["fds"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise HandoverError("no message") from error
-    if not isinstance(body, dict) or not isinstance(count, int) or not 0 <= count <= FDS:
-        raise HandoverError("no message")
+    if not data:
+        raise HandoverError("the other side has ended")
+    body, count = _parse(data)
     fds: list[int] = []
     try:
         while len(fds) < count:
-            more, whole = _receive_fds(channel)
+            more, complete = _receive_fds(channel)
             fds += more
-            if not more or not whole:
+            if not more or not complete:
                 raise HandoverError(f"{len(fds)} of {count} file descriptors arrived")
     except BaseException:
         for fd in fds:
             os.close(fd)
         raise
     return body, fds
+
+
+def _parse(data: bytes) -> tuple[dict[str, Any], int]:
+    """Body and number of descriptors. A longer message than BODY_BYTES arrives cut."""
+    if len(data) > BODY_BYTES:
+        raise HandoverError(f"a malformed message: longer than {BODY_BYTES} bytes")
+    try:
+        message = json.loads(data)
+        body, count = message["body"], message["fds"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise HandoverError(f"a malformed message: {type(error).__name__}") from error
+    if not isinstance(body, dict) or type(count) is not int or not 0 <= count <= FDS:
+        raise HandoverError("a malformed message: a body and a number are expected")
+    return body, count
 
 
 def _receive_fds(channel: socket.socket) -> tuple[list[int], bool]:

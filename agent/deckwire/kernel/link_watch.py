@@ -1,4 +1,4 @@
-"""Interfaces that come and go, from a netlink socket of the namespace that they live in."""
+"""Interfaces that come and go, from a netlink socket in the namespace that they are in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from errno import ENOBUFS
 from typing import NamedTuple
 
-from deckwire.kernel import rtnetlink
+from deckwire.kernel import netlink, rtnetlink
 from deckwire.limits import (
     NETLINK_DATAGRAM_BYTES,
     NETLINK_DATAGRAMS,
@@ -28,11 +28,11 @@ class LinkChange(NamedTuple):
 
 
 class LinkOverrunError(Exception):
-    """Messages were lost: whatever the caller believes of interfaces it checks by snapshot()."""
+    """Messages were lost or malformed; only snapshot() now says which interfaces there are."""
 
 
 class LinkWatch:
-    """Owns a netlink socket, by its descriptor, that is subscribed to RTMGRP_LINK."""
+    """Owns a netlink socket, given by its descriptor, that is subscribed to RTMGRP_LINK."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, fileno=fd)
@@ -40,11 +40,11 @@ class LinkWatch:
         self._sequence = 0
 
     def fileno(self) -> int:
-        """For epoll: readable when read() has something to tell."""
+        """For epoll: readable when read() would return a change."""
         return self._socket.fileno()
 
     def read(self) -> list[LinkChange]:
-        """The changes since the last call, at most NETLINK_DATAGRAMS datagrams of them.
+        """The changes since the last call, from NETLINK_DATAGRAMS datagrams at most.
 
         Raises:
             LinkOverrunError: some were lost.
@@ -58,11 +58,11 @@ class LinkWatch:
         return changes
 
     def snapshot(self) -> dict[int, str]:
-        """All interfaces now, ifindex to name; changes told so far are in it and not read again.
+        """All interfaces now, ifindex to name. It includes earlier changes, which are not read.
 
         Raises:
-            LinkOverrunError: messages were lost again and again.
-            OSError: the kernel refused or did not answer.
+            LinkOverrunError: messages were lost NETLINK_SNAPSHOTS times.
+            OSError: the kernel refused or did not reply.
         """
         for _ in range(NETLINK_SNAPSHOTS):
             try:
@@ -78,7 +78,7 @@ class LinkWatch:
     def _snapshot(self) -> dict[int, str]:
         self._sequence += 1
         interfaces: dict[int, str] = {}
-        self._forget()
+        self._drop_queued()
         self._socket.settimeout(SNAPSHOT_SECONDS)
         try:
             rtnetlink.request_interfaces(self._socket, self._sequence)
@@ -93,10 +93,10 @@ class LinkWatch:
         finally:
             self._socket.setblocking(False)
 
-    def _forget(self) -> None:
-        """Drops what is queued: it is older than the answer to come, and may be half the truth.
+    def _drop_queued(self) -> None:
+        """Drops what is queued: the list to come is newer and complete.
 
-        After an overrun the socket still holds the messages of before, without those lost.
+        After an overrun the socket still holds the messages from before it, without those lost.
         """
         for _ in range(NETLINK_QUEUED):
             try:
@@ -108,7 +108,7 @@ class LinkWatch:
                     raise
 
     def _receive(self) -> Iterator[tuple[bool, LinkChange | None]]:
-        """One datagram's messages: (the end of our request's answer, a change or None)."""
+        """One datagram's messages: (our list ends here, a change or None)."""
         try:
             datagram, sender = self._socket.recvfrom(NETLINK_DATAGRAM_BYTES)
         except OSError as error:
@@ -117,11 +117,17 @@ class LinkWatch:
             raise
         if sender[0] != 0:  # not from the kernel
             return
-        for kind, sequence, payload in rtnetlink.messages(datagram):
-            if kind == rtnetlink.NLMSG_ERROR and sequence == self._sequence:
-                raise OSError("the kernel does not list its interfaces")
-            if kind == rtnetlink.NLMSG_DONE and sequence == self._sequence:
-                yield True, None
+        try:
+            yield from self._changes(datagram)
+        except netlink.MalformedError as error:
+            raise LinkOverrunError from error
+
+    def _changes(self, datagram: bytes) -> Iterator[tuple[bool, LinkChange | None]]:
+        for kind, sequence, payload in netlink.messages(datagram):
+            if kind in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
+                if sequence == self._sequence:
+                    netlink.raise_error(payload, "list of interfaces")
+                    yield True, None
             elif kind in (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK):
                 interface = rtnetlink.parse_interface(payload)
                 if interface is not None:

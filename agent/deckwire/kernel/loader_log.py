@@ -1,4 +1,4 @@
-"""The file with all that a loader which failed has printed, for who wants more than one line."""
+"""The file that keeps the whole output of a loader that failed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 
 NAME = "deckwire-loader.log"
 LOG_BYTES = 1 << 24
-"""The end that is kept: where the verifier gives up it says why in its last lines."""
+"""The kept end of the output: a verifier that gives up says why in its last lines."""
 
 
 def keep(printed: int) -> Path | None:
-    """Copies the file open as `printed` to where it can be read: the newest in place of older ones.
+    """Copies the file open as `printed` to a directory for logs, in place of an older copy.
 
     Returns:
-        The path, in the directory for logs that systemd gives a service, else in that for
-        temporary files; None if nothing was printed or the directory cannot be written.
+        The path of the copy; None if nothing was printed or the directory cannot be written. The
+        directory is the one that systemd gives a service for its logs, else that for temporary
+        files.
     """
     size = os.fstat(printed).st_size
     if not size:
@@ -26,7 +27,7 @@ def keep(printed: int) -> Path | None:
     with contextlib.suppress(OSError):
         logs = os.environ.get("LOGS_DIRECTORY", "").split(":")[0]  # systemd.exec(5): a list
         path = Path(logs or tempfile.gettempdir()) / NAME
-        # Renamed into place: of a link or a file that somebody else put there nothing is written.
+        # Renamed, so that a link or file that somebody else put at that path is not written to.
         copy, name = tempfile.mkstemp(prefix=f"{NAME}-", dir=path.parent)
         try:
             at = max(0, size - LOG_BYTES)

@@ -1,7 +1,8 @@
-"""The process that compiles and loads: starting it, asking it, and what became of it.
+"""The loader as the agent sees it: a process that is started, asked once, and ends.
 
 The loader (deckwire/loader) is a process of its own because compiling with BCC takes 130 MB that
-the agent would never give back. A start waits for it, so this module imports little.
+the agent would never give back. Each start of the agent waits for it, so this module imports
+little.
 """
 
 from __future__ import annotations
@@ -18,34 +19,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deckwire.kernel import handover, loader_log
-from deckwire.runtime import signals
+from deckwire.kernel import handover, loader_log, signals
 
 LOADER_SECONDS = 120.0
 """Longest that a loader may take, on a machine under load."""
 
 _PROGRAM = "from deckwire.loader.service import serve; serve()"
-"""No module for -m, which takes 8 ms of its own."""
+"""Not ``-m``, which takes 8 ms more."""
 
 
 class LoadError(Exception):
-    """The program could not be loaded or attached: one line of what, where and what to do."""
+    """The programs could not be loaded or attached: one line, ``what: why; what to do``."""
 
     def __init__(self, line: str, log: Path | None = None, *, passing: bool = False) -> None:
         super().__init__(f"{line}; the whole log is in {log}" if log else line)
         self.passing = passing
         """The next attempt may succeed although nobody changes anything."""
         self.log = log
-        """File of all that compiler, verifier and loader printed, if there is one."""
+        """File with the output of compiler, verifier and loader, if there is one."""
 
 
 @contextmanager
 def start_loader(seconds: float | None = None, *, compiles: bool = False) -> Iterator[Loader]:
-    """A loader that comes up while the caller still makes up its mind; gone when the block ends.
+    """Starts a loader, and ends it with the block. It starts up while the caller goes on.
 
     Args:
-        seconds: longest that it may take for an answer; LOADER_SECONDS if None.
-        compiles: it will be asked for that, so it gets the compiler ready at once.
+        seconds: longest time until its reply; LOADER_SECONDS if None.
+        compiles: it will be asked to compile, so it loads the compiler at once.
 
     Raises:
         OSError: it could not be started.
@@ -53,15 +53,15 @@ def start_loader(seconds: float | None = None, *, compiles: bool = False) -> Ite
     _raise_open_files()
     ours, theirs = handover.pair()
     seconds = LOADER_SECONDS if seconds is None else seconds
-    # What bcc, clang and the kernel print: the loader reads it back from its standard error.
+    # For the output of bcc, clang and the kernel. The loader reads it from its standard error.
     messages = os.memfd_create("deckwire-loader")
     started = time.monotonic_ns()
     try:
         with ours:
             with theirs, _blocked_signals():
                 process = subprocess.Popen(
-                    # -P: never from the directory that the agent happens to be started in. -S:
-                    # the path is known, and what else packages do at every start takes time.
+                    # -P: import nothing from the working directory. -S: the path is known, and
+                    # the start-up code of other packages takes time.
                     [
                         *(sys.executable, "-P", "-S", "-c", _PROGRAM, str(theirs.fileno())),
                         *(["compile"] if compiles else []),
@@ -83,10 +83,10 @@ def start_loader(seconds: float | None = None, *, compiles: bool = False) -> Ite
 
 @contextmanager
 def _blocked_signals() -> Iterator[None]:
-    """The signals that ask something of the agent are blocked, and so in a process started now.
+    """Blocks the signals that are requests to the agent, also in a process started meanwhile.
 
-    Whoever sends one to the whole service or terminal means the agent, which ends the loader or
-    waits for it.
+    A signal to the whole service or terminal is meant for the agent. The agent then ends the loader
+    or waits for it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ALL)
     try:
@@ -111,50 +111,52 @@ class Loader:
         self._messages = messages
         self._seconds = seconds
         self.started_ns = started
-        """By the monotonic clock."""
+        """Nanoseconds by CLOCK_MONOTONIC."""
 
     def fileno(self) -> int:
-        """For poll: readable when hear() need not wait."""
+        """For poll: readable when receive() need not wait."""
         return self._channel.fileno()
 
     def seconds_left(self) -> float:
-        """How long it may still take for its answer."""
+        """How long its reply may still take."""
         return max(0.0, self._seconds - (time.monotonic_ns() - self.started_ns) / 1e9)
 
     def ask(self, body: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-        """Its answer to a request; raises as tell() and hear()."""
-        self.emit(body, fds)
-        return self.hear()
+        """Sends the request and waits for the reply. Raises what send() and receive() raise."""
+        self.send(body, fds)
+        return self.receive()
 
-    def emit(self, body: dict[str, Any], fds: list[int]) -> None:
-        """Sends it the request, and returns at once.
+    def send(self, body: dict[str, Any], fds: list[int]) -> None:
+        """Sends the request, and returns at once.
 
         Raises:
-            LoadError: the loader is gone.
+            LoadError: the loader has ended, or the request is too long.
         """
         try:
             handover.send(self._channel, body, fds)
+        except handover.HandoverError as error:
+            raise LoadError(f"the request is too long: {error}; name fewer interfaces") from error
         except OSError as error:
             raise self._ended(error) from error
 
-    def hear(self) -> tuple[dict[str, Any], list[int]]:
-        """Waits for its answer, and the descriptors with it.
+    def receive(self) -> tuple[dict[str, Any], list[int]]:
+        """Waits for the reply and its descriptors, which the caller owns.
 
         Raises:
-            LoadError: the loader told an error, crashed, or took too long.
+            LoadError: the loader replied with an error, crashed, or took too long.
         """
-        # Zero would mean not to wait at all, which fails with another error.
+        # A timeout of zero would mean not to wait at all, which fails with another error.
         self._channel.settimeout(max(self.seconds_left(), 0.001))
         try:
-            answer, fds = handover.receive(self._channel)
+            reply, fds = handover.receive(self._channel)
         except (handover.HandoverError, OSError) as error:
             raise self._ended(error) from error
-        # Its own way out, freeing all that clang made, would take longer.
+        # By itself it would end later, because it would free all that clang allocated.
         self._process.kill()
-        if "error" in answer:
+        if "error" in reply:
             log = loader_log.keep(self._messages)
-            raise LoadError(answer["error"], log, passing=answer["passing"])
-        return answer, fds
+            raise LoadError(reply["error"], log, passing=reply["passing"])
+        return reply, fds
 
     def _ended(self, error: Exception) -> LoadError:
         self._process.kill()
@@ -164,14 +166,17 @@ class Loader:
 
 
 def _raise_open_files() -> None:
-    """A ring for each CPU, a descriptor for each map: the soft limit of 1,024 is soon met."""
+    """Each CPU's ring and each map need a descriptor, more than the soft limit of 1,024 allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _ending(status: int, error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"the loader did not answer within {seconds:.0f} s"
+        return (
+            f"the loader failed: it did not answer within {seconds:.0f} s; "
+            "try again when the machine is less busy"
+        )
     if status < 0 and status != -signal.SIGKILL:
-        return f"the loader was ended by {signal.Signals(-status).name}"
-    return f"the loader ended without an answer ({error})"
+        return f"the loader failed: {signal.Signals(-status).name} ended it; try again"
+    return f"the loader failed: it ended without a reply ({error}); try again"

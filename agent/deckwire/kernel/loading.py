@@ -1,6 +1,6 @@
-"""Asking the loader for the kernel side, and taking over what it made.
+"""The kernel side as the agent gets it: the loader is asked, and what it made is taken over.
 
-What was loaded lives on in the file descriptors that the loader handed over, and dies with them.
+All of it lives in the file descriptors that the loader handed over, and ends with them.
 """
 
 from __future__ import annotations
@@ -17,26 +17,21 @@ from typing import Any, Literal
 from deckwire.kernel.link_watch import LinkWatch
 from deckwire.kernel.loader_process import Loader, LoadError, start_loader
 from deckwire.kernel.maps import Map
+from deckwire.kernel.names import JUMPS, PROGRAMS, VEPA_PARENTS_MAP, XDP_PROGRAM
 from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import Rings
 from deckwire.limits import RING_BYTES
 
 DETACH_SECONDS = 15.0
-"""Longest for all that detach() tries: systemd waits 20 s for the agent's end."""
+"""Longest time for all attempts of detach(): systemd waits 20 s for the agent's end."""
 DETACH_ATTEMPTS = 2
 
-PROGRAMS = ("tc_ingress", "tc_egress")
-JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_handshake", "decky_hello")
-"""Programs behind the tail calls of the attached ones, in the order of enum jump in bpf/maps.h."""
-XDP_PROGRAM = "xdp_ingress"
-VEPA_PARENTS = "vepa_parents"
-"""The map of the parents whose lateral frames pass both hooks."""
-
-Way = Literal["auto", "tcx", "clsact"]
+Method = Literal["auto", "tcx", "clsact"]
+"""How to attach: by TCX if the kernel has it, else by clsact filters; or by one of the two only."""
 
 
 def bpf_directory() -> Path:
-    """Where the C sources stand: in the package, installed or not."""
+    """The directory of the C sources, in the package, installed or not."""
     return Path(__file__).parent.parent / "bpf"
 
 
@@ -45,60 +40,61 @@ class LoadRequest:
     """What to load and where to attach it."""
 
     interfaces: tuple[str, ...] = ()
-    """Names as the user gave them; a macvlan stands for its parent. None: nothing is attached."""
+    """Names as the user gave them; a macvlan stands for its parent. Empty: nothing is attached."""
     netns: str | None = None
-    """Network namespace of the interfaces: a name under /run/netns or a path; None is ours."""
-    attach: Way = "auto"
-    """How: TCX where the kernel has it, else clsact filters; or one of them without a choice."""
+    """Network namespace of the interfaces: a name in /run/netns or a path; None is ours."""
+    attach: Method = "auto"
     xdp: str = "off"
-    """``off``, ``generic`` or ``native``: note SYNs before TC, just before it or at the driver."""
+    """``off``, or note SYNs before TC does: just before it (``generic``), or at the driver
+    (``native``)."""
     wait: bool = False
-    """Interfaces that do not exist go into Loaded.absent, and are no error."""
+    """An interface that does not exist goes into Loaded.absent, and is no error."""
     settings: Mapping[str, int] = field(default_factory=dict)
     """Fields of struct settings by name."""
     table_sizes: Mapping[str, int] = field(default_factory=dict)
     """Macros of bpf/limits.h to override."""
     replay_clock: bool = False
-    """Take skb->tstamp for the time: for test runs only, live frames carry one of the stack."""
+    """Take the time from skb->tstamp. For test runs only: in live frames the stack sets it."""
     headers: Literal["shim", "headers"] = "shim"
-    """Compile with bpf/shim, or with the kernel's headers as BCC finds them."""
+    """Compile with bpf/shim, or with the kernel headers that BCC finds."""
     ring_bytes: int = RING_BYTES
-    """Wanted size of each CPU's ring."""
+    """Wanted size of each CPU's ring; rings.ring_bytes() bounds it."""
     source: Path = field(default_factory=lambda: bpf_directory() / "capture.c")
-    """The C file that holds the programs and the map `samples`."""
+    """The C file with the programs and the map `samples`."""
     programs: tuple[str, ...] = PROGRAMS
-    """Its functions to load; attached are tc_ingress and tc_egress."""
+    """Its functions to load. Those in PROGRAMS are attached."""
     jumps: tuple[str, ...] = JUMPS
     """Its functions for the slots of the map `jumps`."""
 
     def body(self) -> dict[str, Any]:
-        """As the loader is told it."""
+        """The request as the loader reads it."""
         paths = {"source": str(self.source.absolute()), "bpf": str(bpf_directory())}
         return asdict(self) | paths
 
 
 @dataclass(slots=True)
 class Attachment:
-    """The programs on one interface; owns the descriptors that keep them there."""
+    """The programs on one interface. It owns the descriptors that keep them there."""
 
     interface: str
     """As the user gave it."""
     target: str
-    """Where the programs are: the same, or a macvlan's parent."""
+    """The interface with the programs: the same, or a macvlan's parent."""
     ifindex: int
-    way: str
+    """Of the target."""
+    method: str
     """``tcx`` or ``clsact``."""
     xdp: str
-    """``off``, ``generic`` or ``native``: what became of the wish."""
+    """``off``, ``generic`` or ``native``: ``off`` also where XDP was requested and refused."""
     vepa: bool
-    """A macvlan on the target is in VEPA mode, as far as its namespace can be seen."""
+    """A macvlan in VEPA mode was found on the target."""
     notes: tuple[str, ...]
     """Lines for the user, for instance ``macvlan deck0 -> parent eth0``."""
     fds: tuple[int, ...]
-    """TCX links, and the socket that keeps a second agent off the target."""
+    """The socket that keeps a second agent off the target, then TCX and XDP links."""
 
     def close(self) -> None:
-        """Detaches TCX links and lets another agent in; clsact filters need detach()."""
+        """Detaches links and lets another agent attach. clsact filters stay until detach()."""
         for fd in self.fds:
             os.close(fd)
         self.fds = ()
@@ -106,26 +102,26 @@ class Attachment:
 
 @dataclass(slots=True)
 class Loaded:
-    """The running kernel side; owns every descriptor in it."""
+    """The running kernel side. It owns every descriptor in it."""
 
     maps: dict[str, Map]
     programs: dict[str, Program]
     rings: Rings
     attachments: list[Attachment]
     absent: Mapping[str, str]
-    """The interfaces of the request that were not there, each with a line for the user."""
+    """The interfaces of the request that do not exist, each with a line for the user."""
     watch: LinkWatch
-    """Interfaces of the namespace that come and go."""
+    """Reports interfaces of the namespace that come and go."""
     netns: str | None
     xdp: str
-    """As requested: for attaching again."""
+    """As requested, for attaching again."""
     headers: str
     """``shim`` or ``headers``: what it was compiled with."""
     load_ms: int
-    """Milliseconds from the loader's start to its answer."""
+    """Milliseconds from the loader's start to its reply."""
 
     def close(self) -> None:
-        """Frees everything: programs attached by TCX are gone with it. Not clsact filters."""
+        """Frees everything, and so detaches links. clsact filters stay until detach()."""
         for attachment in self.attachments:
             attachment.close()
         self.rings.close()
@@ -148,64 +144,64 @@ def load(request: LoadRequest) -> Loaded:
 
 
 def begin(loader: Loader, request: LoadRequest) -> None:
-    """Asks for what load() does, and returns at once; finish() tells what came of it.
+    """Sends the request of load(), and returns at once. finish() returns the result.
 
     Raises:
-        LoadError: the loader is gone.
+        LoadError: the loader has ended, or the request is too long.
     """
-    loader.emit({"do": "load", **request.body()}, [])
+    loader.send({"do": "load", **request.body()}, [])
 
 
 def finish(loader: Loader, request: LoadRequest) -> Loaded:
-    """Waits for what begin() asked for.
+    """Waits for the result of begin().
 
     Raises:
         LoadError: with one line for the user.
     """
-    answer, fds = loader.hear()
+    reply, fds = loader.receive()
     load_ms = (time.monotonic_ns() - loader.started_ns) // 1_000_000
-    return _loaded(request, answer, fds, load_ms)
+    return _loaded(request, reply, fds, load_ms)
 
 
-def _loaded(request: LoadRequest, answer: dict[str, Any], fds: list[int], load_ms: int) -> Loaded:
+def _loaded(request: LoadRequest, reply: dict[str, Any], fds: list[int], load_ms: int) -> Loaded:
     supply = iter(fds)
-    programs = {name: Program(name, next(supply)) for name in answer["programs"]}
-    maps = {name: Map(next(supply)) for name in answer["maps"]}
-    ring_fds = [next(supply) for _ in answer["cpus"]]
+    programs = {name: Program(name, next(supply)) for name in reply["programs"]}
+    maps = {name: Map(next(supply)) for name in reply["maps"]}
+    ring_fds = [next(supply) for _ in reply["cpus"]]
     try:
-        rings = Rings(ring_fds, answer["ring_bytes"], answer["cpus"])
+        rings = Rings(ring_fds, reply["ring_bytes"], reply["cpus"])
     except OSError as error:
         for fd in fds:
             os.close(fd)
         raise LoadError(
-            f"{len(ring_fds)} perf rings of {answer['ring_bytes'] // 1024} KB cannot be mapped "
-            f"({error.strerror}): raise kernel.perf_event_mlock_kb or grant CAP_IPC_LOCK",
+            f"{len(ring_fds)} perf rings of {reply['ring_bytes'] // 1024} KB cannot be mapped: "
+            f"{error.strerror}; raise kernel.perf_event_mlock_kb or grant CAP_IPC_LOCK",
             passing=error.errno == ENOMEM,
         ) from error
     watch = LinkWatch(next(supply))
-    attachments = [_attachment(entry, supply) for entry in answer["attachments"]]
+    attachments = [_attachment(entry, supply) for entry in reply["attachments"]]
     return Loaded(
         maps,
         programs,
         rings,
         attachments,
-        answer["absent"],
+        reply["absent"],
         watch,
         request.netns,
         request.xdp,
-        answer["headers"],
+        reply["headers"],
         load_ms,
     )
 
 
-def reattach(loaded: Loaded, interface: str, attach: Way = "auto") -> Attachment | None:
-    """Attaches the loaded programs to an interface that is back, in place of its old attachment.
+def reattach(loaded: Loaded, interface: str, attach: Method = "auto") -> Attachment | None:
+    """Attaches the loaded programs to an interface that is back, after closing its old attachment.
 
     Returns:
         The attachment, which `loaded` owns; None for a macvlan whose parent has one already.
 
     Raises:
-        LoadError: with one line for the user; the old attachment is closed all the same.
+        LoadError: with one line for the user. The old attachment is closed.
     """
     old = [entry for entry in loaded.attachments if entry.interface == interface]
     for entry in old:
@@ -221,28 +217,27 @@ def reattach(loaded: Loaded, interface: str, attach: Way = "auto") -> Attachment
         "attach": attach,
         "xdp": loaded.xdp,
         "programs": [program.name for program in programs],
-        "vepa": VEPA_PARENTS in loaded.maps,
+        "vepa": VEPA_PARENTS_MAP in loaded.maps,
     }
     fds = [program.fd for program in programs]
-    if VEPA_PARENTS in loaded.maps:
-        fds.append(loaded.maps[VEPA_PARENTS].fd)
+    if VEPA_PARENTS_MAP in loaded.maps:
+        fds.append(loaded.maps[VEPA_PARENTS_MAP].fd)
     with start_loader() as loader:
-        answer, received = loader.ask(body, fds)
-    if not answer["attachments"]:
+        reply, received = loader.ask(body, fds)
+    if not reply["attachments"]:
         return None
-    attachment = _attachment(answer["attachments"][0], iter(received))
+    attachment = _attachment(reply["attachments"][0], iter(received))
     loaded.attachments.append(attachment)
     return attachment
 
 
 def detach(loaded: Loaded) -> None:
-    """Takes the programs off every interface; the maps stay readable.
+    """Detaches the programs from every interface. The maps stay readable.
 
     Raises:
-        LoadError: the clsact filters could not be deleted, not at the second attempt either; TCX
-            links are gone all the same.
+        LoadError: DETACH_ATTEMPTS attempts to delete clsact filters failed. Links are detached.
     """
-    filtered = [entry for entry in loaded.attachments if entry.way == "clsact"]
+    filtered = [entry for entry in loaded.attachments if entry.method == "clsact"]
     try:
         if filtered:
             _delete_filters(loaded.netns, filtered)
@@ -256,7 +251,8 @@ def _delete_filters(netns: str | None, attachments: list[Attachment]) -> None:
     body = {"do": "detach", "netns": netns, "ifindexes": [entry.ifindex for entry in attachments]}
     deadline = time.monotonic() + DETACH_SECONDS
     for _ in range(DETACH_ATTEMPTS):
-        # One that was killed or found no memory leaves time for another, one that hung does not.
+        # A loader that was killed or found no memory leaves time for another attempt. One that
+        # hung does not.
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             break
@@ -269,21 +265,21 @@ def _delete_filters(netns: str | None, attachments: list[Attachment]) -> None:
             return
     where = ", ".join(entry.target for entry in attachments)
     raise LoadError(
-        f"clsact filters of Deckwire stay on {where}, without effect on the traffic ({failure}): "
-        "the next start replaces them"
+        f"clsact filters of Deckwire stay on {where}: {failure}; they do not affect the traffic, "
+        "and the next start replaces them"
     ) from failure
 
 
 def _attachment(entry: dict[str, Any], supply: Iterator[int]) -> Attachment:
     lock, *links = (next(supply) for _ in range(entry["fds"]))
-    # So that a second agent's loader is told our process id, not that of our loader.
+    # The kernel reports the process that called listen() last. A second agent is to name ours.
     with socket.socket(fileno=os.dup(lock)) as listener:
         listener.listen()
     return Attachment(
         entry["interface"],
         entry["target"],
         entry["ifindex"],
-        entry["way"],
+        entry["method"],
         entry["xdp"],
         entry["vepa"],
         tuple(entry["notes"]),

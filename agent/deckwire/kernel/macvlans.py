@@ -1,7 +1,7 @@
 """Macvlans and ipvlans on given interfaces, searched for in every network namespace.
 
-Docker moves a container's macvlan into the container's namespace, where only a search of all of
-them finds it. What the search could not look at, it says.
+Docker moves a container's macvlan into the container's namespace. Only a search of all namespaces
+finds it there. The search also says what it could not look at.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import os
 import socket
 from collections.abc import Container, Iterator
 
-from deckwire.kernel import rtnetlink
+from deckwire.kernel import namespaces, rtnetlink
 from deckwire.kernel.rtnetlink import Interface
-from deckwire.kernel.syscalls import enter_network_namespace
 from deckwire.limits import NETWORK_NAMESPACES
 
-NAMESPACE_DIRECTORIES = ("/run/netns", "/run/docker/netns")
+NAMESPACE_DIRECTORIES = (namespaces.NAMED, "/run/docker/netns")
 
 ADVICE = (
     "grant CAP_SYS_ADMIN and CAP_SYS_PTRACE (with systemd also ProtectProc=default and "
@@ -27,16 +26,15 @@ MACVLANS = ("macvlan", "macvtap")
 IPVLANS = ("ipvlan", "ipvtap")
 """Kinds of interfaces."""
 
-_OWN_NAMESPACE = "/proc/thread-self/ns/net"
 _OWN_DEVICES = "/proc/thread-self/net/dev"
-"""The kernel makes this file anew for each network namespace: its inode tells two of them apart. To
-look at that of another process takes no privilege, unlike its namespace."""
+"""The kernel makes this file anew for each network namespace, so its inode identifies one. Reading
+the inode of another process takes no privilege, unlike reading its namespace."""
 
 
 class Search:
     """Macvlans and ipvlans on some interfaces of the calling thread's network namespace."""
 
-    # No dataclass: to import those takes 8 ms, and each start waits for it.
+    # No dataclass: importing those takes 8 ms, and each start waits for it.
     def __init__(self, parents: Container[int]) -> None:
         """Searches at once. `parents` are ifindexes.
 
@@ -44,19 +42,19 @@ class Search:
             OSError: the namespace of the calling thread itself cannot be looked at.
         """
         self.found: list[Interface] = []
-        """Interfaces whose parent is one of them; `parent` is its ifindex."""
+        """Interfaces whose parent is one of `parents`; their `parent` is its ifindex."""
         self.searched = 0
         """Network namespaces that were looked at."""
         self._parents = parents
         self._seen: set[int] = set()
-        """Namespaces by their inode, bounded: also those that could not be entered."""
+        """Namespaces by inode, bounded, including those that could not be entered."""
         self._known: set[int] = set()
         """Those looked at, by the inode of _OWN_DEVICES."""
         self._closed: dict[int | str, str] = {}
-        """What could not be looked at: by that inode, or by a path where it is unknown."""
-        self._suppressed = False
-        self._beyond = False
-        with open(_OWN_NAMESPACE, "rb") as own, rtnetlink.open_socket() as channel:
+        """Those that could not be looked at: by that inode, or by path if it is unknown."""
+        self._processes_invisible = False
+        self._too_many = False
+        with open(namespaces.OWN, "rb") as own, rtnetlink.open_socket() as channel:
             status = os.fstat(own.fileno())
             self._device = status.st_dev
             self._seen.add(status.st_ino)
@@ -65,14 +63,14 @@ class Search:
 
     @property
     def gaps(self) -> str | None:
-        """One line about what was not looked at, and what that means; None: it was everything."""
+        """One line about what was not looked at, and its effect; None if everything was."""
         gaps = []
         if self._closed:
             first = next(iter(self._closed.values()))
             gaps.append(f"{len(self._closed)} could not be opened, the first: {first}")
-        if self._suppressed:
-            gaps.append("/proc suppresses processes of others")
-        if self._beyond:
+        if self._processes_invisible:
+            gaps.append("/proc does not show processes of others")
+        if self._too_many:
             gaps.append(f"there are more than {NETWORK_NAMESPACES}")
         if not gaps:
             return None
@@ -84,8 +82,8 @@ class Search:
     def _search(self, own: int) -> None:
         refusal = None
         try:
-            # Whoever may not enter its own namespace could not come back to it.
-            enter_network_namespace(own)
+            # A thread that may not enter its own namespace could not come back to it.
+            namespaces.enter(own)
         except OSError as error:
             refusal = error
         try:
@@ -93,12 +91,12 @@ class Search:
                 self._try(path, own, refusal)
         finally:
             if refusal is None:
-                enter_network_namespace(own)
-        # Of a namespace that is closed by one way another may have led in.
+                namespaces.enter(own)
+        # A namespace may be closed under one path and open under another.
         for inode in self._known & self._closed.keys():
             del self._closed[inode]
-        # The first process is always there.
-        self._suppressed = not os.path.exists("/proc/1")
+        # The first process always exists.
+        self._processes_invisible = not os.path.exists("/proc/1")
 
     def _paths(self) -> Iterator[str]:
         for directory in NAMESPACE_DIRECTORIES:
@@ -125,16 +123,16 @@ class Search:
             return
         try:
             status = os.fstat(namespace)
-            # On another device is a file that was left behind under /run/netns.
+            # A file on another device is no namespace, but one that was left in NAMED.
             if status.st_dev != self._device or status.st_ino in self._seen:
                 return
             if len(self._seen) >= NETWORK_NAMESPACES:
-                self._beyond = True
+                self._too_many = True
                 return
             self._seen.add(status.st_ino)
             if refusal is not None:
                 raise refusal
-            enter_network_namespace(namespace)
+            namespaces.enter(namespace)
             with rtnetlink.open_socket() as channel:
                 self._collect(channel, own)
         except OSError as error:
@@ -143,7 +141,12 @@ class Search:
             os.close(namespace)
 
     def _collect(self, channel: socket.socket, own: int | None) -> None:
-        """Looks at one namespace, which knows that of the parents as `own`; None: it is that."""
+        """Looks at one namespace.
+
+        Args:
+            channel: a socket in it.
+            own: descriptor of the parents' namespace; None if it is the same one.
+        """
         nsid = None if own is None else rtnetlink.namespace_id(channel, own)
         if own is None or nsid is not None:
             self.found += [
@@ -160,6 +163,6 @@ class Search:
         if key in self._closed:
             return
         if len(self._closed) >= NETWORK_NAMESPACES:
-            self._beyond = True
+            self._too_many = True
             return
         self._closed[key] = f"{path}: {error.strerror or error}"

@@ -1,4 +1,4 @@
-"""One BPF map, read and written by bpf(2)."""
+"""BPF maps, read and written by bpf(2)."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from deckwire.kernel import cpus
 from deckwire.kernel.syscalls import Buffer, Command, bpf, call_bpf, failure
 
 UPDATE_ANY, UPDATE_NOEXIST, UPDATE_EXIST = 0, 1, 2
-"""Flags of Map.update: create or replace, create only, replace only."""
+"""BPF_ANY, BPF_NOEXIST, BPF_EXIST: create or replace, create only, replace only."""
 
 ARRAY = 2
 """A type of enum bpf_map_type."""
 MMAPABLE = 1 << 10
-"""BPF_F_MMAPABLE: of an array whose values can be mapped into memory."""
+"""BPF_F_MMAPABLE: the values of an array can be mapped into memory."""
 
 PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH = 5, 6, 10
-"""Types of enum bpf_map_type with one value a CPU behind each key."""
+"""Types of enum bpf_map_type that have one value a CPU for each key."""
 
 ENOTSUPP = 524
-"""The kernel's own errno for an operation that a map type lacks; unknown to libc."""
+"""The kernel's own errno for an operation that a map type lacks. libc does not know it."""
 
 BATCH = 1_024
-"""Entries asked for at once in a sweep; a bucket of a hash that holds more doubles it."""
+"""Entries read at once in a sweep. A bucket of a hash that holds more doubles it."""
 RESTARTS = 16
-"""Times that one batch is asked for again when entries vanish under it."""
+"""Times that one batch is read again because entries vanished meanwhile."""
 _NO_BATCHES = (-EINVAL, -ENOTSUPP)
-"""Results of a kernel or map type that knows no such batch. EINVAL can mean other things as well:
-what is then tried one by one fails again and tells them."""
+"""Results of a kernel or map type that has no such batch. EINVAL has other meanings too. Then the
+calls one by one fail as well, and report it."""
 
 _INFO = Struct("6I16s")
-"""struct bpf_map_info up to its name: type, id, key, value, max_entries, flags, name."""
+"""struct bpf_map_info up to its name: type, id, key and value size, max_entries, flags, name."""
 _INFO_ATTR = Struct("IIQ")
+"""bpf_fd, info_len, info."""
 _ELEMENT = Struct("IxxxxQQQ")
 """map_fd, key, value or next key, flags."""
 _BATCH_ATTR = Struct("QQQQIIQQ")
@@ -47,37 +48,37 @@ _BATCH_COUNT = Struct("32xI")
 
 
 class Batch(NamedTuple):
-    """Entries of a map, one behind the other, in memory that the next batch is read into."""
+    """Consecutive entries of a map, in memory that the next batch overwrites."""
 
     size: int
     keys: memoryview
     values: memoryview
 
     def key(self, number: int) -> bytes:
-        """Key of one of them."""
+        """The key of one entry."""
         size = len(self.keys) // self.size
         return bytes(self.keys[number * size : (number + 1) * size])
 
     def every_key(self) -> list[bytes]:
-        """The keys of all of them."""
+        """The keys of all entries."""
         keys = bytes(self.keys)
         size = len(keys) // self.size if self.size else 1
         return [keys[at : at + size] for at in range(0, len(keys), size)]
 
     def entry(self, number: int) -> tuple[bytes, bytes]:
-        """Key and value of one of them."""
+        """Key and value of one entry."""
         size = len(self.values) // self.size
         return self.key(number), bytes(self.values[number * size : (number + 1) * size])
 
 
 class Map:
-    """A map behind a file descriptor that this object owns. For one thread: buffers are reused.
+    """A map, by a file descriptor that this object owns. For one thread: buffers are reused.
 
-    Of a per-CPU map a value is the values of all possible CPUs, each padded to 8 bytes:
+    A value of a per-CPU map holds the values of all possible CPUs, each padded to 8 bytes:
     `value_size` bytes in all, `cpu_value_size` each.
 
-    An array with BPF_F_MMAPABLE is read and written in place, without system calls; the copy of a
-    value is no more atomic than the kernel's own.
+    An array with BPF_F_MMAPABLE is read and written in memory, without system calls. Copying a
+    value there is as little atomic as in the kernel.
     """
 
     def __init__(self, fd: int) -> None:
@@ -103,20 +104,20 @@ class Map:
         self._value = ctypes.create_string_buffer(self.value_size)
         addresses = ctypes.addressof(self._key), ctypes.addressof(self._value)
         self._batch: tuple[Buffer, Buffer] | None = None
-        """What the last sweep read into: new memory costs more than the reading."""
+        """Buffers of the last sweep, because new memory costs more than reading."""
         self._attr = _pack(_ELEMENT, fd, *addresses, 0)
-        # A deletion with a value's address is refused.
+        # The kernel refuses a deletion with a value's address.
         self._delete_attr = _pack(_ELEMENT, fd, addresses[0], 0, 0)
 
     def lookup(self, key: bytes) -> bytes | None:
-        """The value behind `key`, or None.
+        """The value of `key`, or None.
 
         Raises:
-            OSError: the kernel refused, for instance an unprivileged caller.
+            OSError: the kernel refused, for instance because the caller has no privileges.
             ValueError: the key has another size than the map's.
         """
         if self._values is not None:
-            at = self._context(key)
+            at = self._offset(key)
             return None if at is None else self._values[at : at + self.value_size]
         self._set_key(key)
         result = call_bpf(Command.MAP_LOOKUP, self._attr)
@@ -127,7 +128,7 @@ class Map:
         return self._value.raw
 
     def lookup_cpus(self, key: bytes) -> list[bytes]:
-        """The value of each possible CPU behind `key` of a per-CPU map; empty if there is none."""
+        """Each possible CPU's value of `key` in a per-CPU map; empty if there is none."""
         value = self.lookup(key)
         if value is None:
             return []
@@ -138,14 +139,14 @@ class Map:
         """Writes one entry.
 
         Raises:
-            FileExistsError: `flags` is UPDATE_NOEXIST and the key is there.
+            FileExistsError: `flags` is UPDATE_NOEXIST and the key exists.
             OSError: the map is full (E2BIG), or the kernel refused otherwise.
             ValueError: key or value have another size than the map's.
         """
         if len(value) != self.value_size:
             raise ValueError(f"map {self.name}: a value has {self.value_size} bytes")
         if self._values is not None and flags == UPDATE_ANY:
-            at = self._context(key)
+            at = self._offset(key)
             if at is not None:
                 self._values[at : at + self.value_size] = value
                 return
@@ -161,9 +162,9 @@ class Map:
             raise self._update_failure(-result)
 
     def update_batch(self, keys: Sequence[bytes], value: bytes) -> None:
-        """Writes entries of a hash with these keys and the same value: 0.5 us each.
+        """Writes entries of a hash with these keys and the same value, in 0.5 us each.
 
-        Where the kernel knows no batches, one by one.
+        A kernel without batches gets them one by one.
 
         Raises:
             OSError: as for `update`. Some of the entries may have been written.
@@ -190,7 +191,7 @@ class Map:
             raise self._update_failure(-result)
 
     def delete(self, key: bytes) -> bool:
-        """Deletes one entry; False if it was not there.
+        """Deletes one entry; False if it did not exist.
 
         Raises:
             OSError: the kernel refused.
@@ -204,16 +205,16 @@ class Map:
         return True
 
     def delete_batch(self, keys: bytes) -> int:
-        """Deletes the entries of a hash behind these keys, one behind the other: 0.2 us each.
+        """Deletes the entries of a hash with these concatenated keys, in 0.2 us each.
 
-        Where the kernel knows no batches, one by one.
+        A kernel without batches gets them one by one.
 
         Returns:
-            How many were there.
+            How many existed.
 
         Raises:
             OSError: the kernel refused.
-            ValueError: they are no keys of the map's size.
+            ValueError: the length is no multiple of the map's key size.
         """
         count, rest = divmod(len(keys), self.key_size)
         if rest:
@@ -230,12 +231,12 @@ class Map:
                 raise failure(-result, f"deletion from map {self.name}")
             done: int = _BATCH_COUNT.unpack_from(attr)[0]
             deleted += done
-            # Behind those done is one that was not there.
+            # The kernel stopped at a key that does not exist.
             at += done + 1
         return deleted
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All entries: see `batches`. The caller may delete what it got.
+        """All entries, as `batches` reads them. The caller may delete those it got.
 
         Raises:
             OSError: the kernel refused.
@@ -245,9 +246,9 @@ class Map:
                 yield batch.entry(number)
 
     def batches(self) -> Iterator[Batch]:
-        """All entries, read in batches where the kernel can (0.2 us an entry), else one by one.
+        """All entries, in batches if the kernel has them (0.2 us an entry), else one by one.
 
-        Entries that come or go meanwhile may be told or not. A batch is good until the next one.
+        Entries that come or go meanwhile may be missing. A batch is valid until the next one.
 
         Raises:
             OSError: the kernel refused.
@@ -261,7 +262,7 @@ class Map:
             batch = next(batches, None)
 
     def close(self) -> None:
-        """Closes the file descriptor; the kernel frees the map with its last user."""
+        """Closes the file descriptor. The kernel frees the map with its last user."""
         if self._values is not None:
             self._values.close()
             self._values = None
@@ -285,7 +286,7 @@ class Map:
         self._key.raw = key
 
     def _update_failure(self, number: int) -> OSError:
-        # Its own text is about argument lists. An array is never full.
+        # The text of E2BIG is about argument lists. An array is never full.
         if number == E2BIG and not self._array:
             return OSError(number, f"map {self.name} is full")
         return failure(number, f"update of map {self.name}")
@@ -294,8 +295,8 @@ class Map:
         size = self.key_size
         return sum(self.delete(keys[at : at + size]) for at in range(0, len(keys), size))
 
-    def _context(self, key: bytes) -> int | None:
-        """Where the value of an array's index begins; None if it has no such index."""
+    def _offset(self, key: bytes) -> int | None:
+        """Where the value of an array's index begins, in bytes; None if there is no such index."""
         self._check_key(key)
         index = int.from_bytes(key, "little")
         return index * self._step if index < self.max_entries else None
@@ -305,11 +306,11 @@ class Map:
             raise ValueError(f"map {self.name}: a key has {self.key_size} bytes")
 
     def _batches(self) -> Iterator[Batch]:
-        """At least one batch; none at all where the map type knows no batches."""
-        # A hash counts buckets in four bytes, other maps write a key.
+        """At least one batch, or none if kernel or map type have no batches."""
+        # The kernel writes the number of a hash's bucket here in four bytes, for other maps a key.
         position = ctypes.create_string_buffer(max(self.key_size, 4))
         keys, values = self._batch or self._batch_buffers(min(BATCH, self.max_entries))
-        self._batch = None  # a sweep inside this one reads into memory of its own
+        self._batch = None  # a sweep inside this one uses memory of its own
         size = len(keys) // self.key_size
         started = False
         restarts = 0
@@ -360,7 +361,7 @@ class Map:
         for _ in range(self.max_entries):
             if key is None:
                 return
-            # Before the caller deletes `key`: from a key that is gone the kernel starts again.
+            # Now, because from a key that the caller has deleted the kernel starts again.
             following = self._next_key(key)
             value = self.lookup(key)
             if value is not None:

@@ -1,4 +1,4 @@
-"""One loaded BPF program of type SCHED_CLS: run over a frame without a network, or attached."""
+"""Loaded BPF programs: run over a frame without a network (SCHED_CLS), or attached."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ XDP = 37
 XDP_GENERIC, XDP_NATIVE = 1 << 1, 1 << 2
 """XDP_FLAGS_SKB_MODE and XDP_FLAGS_DRV_MODE."""
 BEFORE = 1 << 3
-"""BPF_F_BEFORE; without a program to stand before: first of all."""
+"""BPF_F_BEFORE. Without relative_fd it means before all other programs."""
 
 FRAME_BYTES = 16_384
-"""Longest frame given to a test run; the kernel itself refuses those above about 3,500 bytes."""
+"""Longest frame of a test run. The kernel itself refuses frames above about 3,500 bytes."""
 
 _ATTR = Struct("IiIIQQIIIIQQ")
 """prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration,
@@ -33,12 +33,12 @@ _LINK = Struct("IIIIQQ")
 """prog_fd, target_ifindex, attach_type, flags, relative_fd, expected_revision."""
 
 _SKB = Struct("40xI108xQ4xI8xI4x")
-"""What can be set in struct __sk_buff of <linux/bpf.h>: ifindex (offset 40), tstamp (152),
-gso_segs (164), gso_size (176); all else must be 0."""
+"""The settable members of struct __sk_buff (<linux/bpf.h>): ifindex (offset 40), tstamp (152),
+gso_segs (164), gso_size (176). All others must be 0."""
 
 
 class TestRun(NamedTuple):
-    """What a test run gave."""
+    """The result of a test run."""
 
     verdict: int
     """The program's return value, signed: -1 is TC_ACT_UNSPEC."""
@@ -47,7 +47,7 @@ class TestRun(NamedTuple):
 
 
 class Program:
-    """A program behind a file descriptor that this object owns. For one thread."""
+    """A program, by a file descriptor that this object owns. For one thread."""
 
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
@@ -73,18 +73,20 @@ class Program:
     ) -> TestRun:
         """Runs the program over an Ethernet frame as if it had just arrived (BPF_PROG_TEST_RUN).
 
-        `tstamp` is skb->tstamp in ns, the clock of a program compiled for replay; `ifindex` an
-        interface of the caller's network namespace that the frame is on (0: loopback).
+        Args:
+            frame: from about 34 to 3,500 bytes.
+            tstamp: skb->tstamp in ns, the clock of a program compiled for replay.
+            ifindex: the interface of the frame, in the caller's network namespace; 0: loopback.
+            repeat: how often the program runs.
 
         Raises:
-            OSError: EINVAL for frames that are too short or too long for a test run (about 34 to
-                3,500 bytes), or the kernel refused otherwise.
+            OSError: EINVAL for a frame that is too short or too long, or the kernel refused.
         """
         if len(frame) > FRAME_BYTES:
             raise failure(EINVAL, f"test run of {self.name} over {len(frame)} bytes")
         self._frame_bytes[: len(frame)] = frame
         attr = self._attr
-        # The kernel overwrites data_size_out and takes it for our buffer's size the next time.
+        # The kernel writes data_size_out, and would take it for our buffer's size the next time.
         _SIZES.pack_into(attr, _SIZES_AT, len(frame), 0)
         _REPEAT.pack_into(attr, _REPEAT_AT, repeat)
         _SKB.pack_into(self._skb, 0, ifindex, tstamp, gso_segs, gso_size)
@@ -96,28 +98,28 @@ class Program:
     def link(self, ifindex: int, attach_type: int) -> int:
         """Attaches to an interface by TCX, before all other programs: the link's descriptor.
 
-        The program is detached when the last descriptor of the link is closed, however that
-        comes about.
+        The kernel detaches the program when the last descriptor of the link is closed, also by
+        SIGKILL.
 
         Raises:
-            OSError: EINVAL where the kernel has no TCX (before 6.6), ENODEV without the interface.
+            OSError: EINVAL if the kernel has no TCX (before 6.6), ENODEV if there is no interface.
         """
         attr = ctypes.create_string_buffer(_LINK.size)
         _LINK.pack_into(attr, 0, self.fd, ifindex, attach_type, BEFORE, 0, 0)
         return bpf(Command.LINK_CREATE, attr, f"attaching {self.name} by TCX")
 
     def link_xdp(self, ifindex: int, flags: int) -> int:
-        """Attaches at the driver, or before TC in generic mode: the link's descriptor.
+        """Attaches by XDP, at the driver or (in generic mode) before TC: the link's descriptor.
 
         Raises:
-            OSError: EBUSY where another XDP program is, EOPNOTSUPP where the driver knows none.
+            OSError: EBUSY if another XDP program is attached, EOPNOTSUPP if the driver has no XDP.
         """
         attr = ctypes.create_string_buffer(_LINK.size)
         _LINK.pack_into(attr, 0, self.fd, ifindex, XDP, flags, 0, 0)
         return bpf(Command.LINK_CREATE, attr, f"attaching {self.name} by XDP")
 
     def close(self) -> None:
-        """Closes the file descriptor; the kernel frees the program with its last user."""
+        """Closes the file descriptor. The kernel frees the program with its last user."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -1,9 +1,9 @@
-"""The perf rings, one a CPU, in which the kernel leaves its samples, read without a library.
+"""The perf rings, one a CPU, into which the kernel puts samples. They are read without a library.
 
-struct perf_event_mmap_page and the record formats are those of <linux/perf_event.h>: a control
-page, then a data area that is a power of two. The kernel moves the head, we move the tail, both
-are byte counts that never wrap. Plain loads and stores of eight bytes are enough for x86-64's
-memory order.
+struct perf_event_mmap_page and the record formats are those of <linux/perf_event.h>. A ring is a
+control page, then a data area whose size is a power of two. The kernel moves the head and we move
+the tail. Both are byte counts that never wrap. Under x86-64's memory order plain loads and stores
+of eight bytes are enough.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ RECORD_LOST, RECORD_SAMPLE = 2, 9
 """enum perf_event_type."""
 
 WAIT_SECONDS = 0.1
-"""Longest sleep of an idle reader, and so the longest that a lone sample waits."""
+"""Longest sleep of an idle reader, and so the longest wait of a single sample."""
 
 _PERF_TYPE_SOFTWARE, _COUNT_SW_BPF_OUTPUT = 1, 10
 _PERF_SAMPLE_RAW = 1 << 10
 _FLAG_WATERMARK = 1 << 14
-"""Bit of perf_event_attr's flag word: wakeup_watermark counts bytes, not events."""
+"""A bit of perf_event_attr's flags: wakeup_watermark counts bytes, not events."""
 _PERF_FLAG_FD_CLOEXEC = 8
 _IOC_ENABLE = 0x2400
 _ATTR = Struct("IIQQQQQIIQQ")
@@ -40,24 +40,25 @@ _PAGE = mmap.PAGESIZE
 _HEAD, _TAIL = 1024 // 8, 1032 // 8
 """data_head and data_tail in the control page, in words of eight bytes."""
 _HEADER_BYTES = 8
-"""Of a record: u32 type, u16 misc, u16 size with the header."""
+"""perf_event_header: u32 type, u16 misc, u16 size with this header."""
 _RAW_BYTES = 12
-"""Of a sample before its payload: the header and the payload's u32 size."""
+"""A sample's record up to its payload: the header, u32 size of the payload."""
 _LOST_BYTES, _LOST_AT = 24, 16
-"""Of a record that tells losses, and where: the header, u64 id, u64 lost."""
+"""A record of losses, and the offset of their number: the header, u64 id, u64 lost."""
 _LOST = Struct("=Q")
 
 
 def ring_bytes(wanted: int, cpus: int) -> int:
-    """The size of each of `cpus` rings, near `wanted` bytes: a power of two within the bounds."""
+    """The size of each of `cpus` rings: a power of two near `wanted` bytes, within the bounds."""
     size = max(RING_BYTES_MIN, min(wanted, RING_BYTES_ALL // max(cpus, 1), RING_BYTES_MAX))
     return 1 << (size.bit_length() - 1)
 
 
 def open_ring(cpu: int, data_bytes: int) -> int:
-    """Opens the perf event that becomes `cpu`'s ring: a file descriptor to put into the map.
+    """Opens the perf event of `cpu`'s ring: a file descriptor for the map of samples.
 
-    A reader is woken when a quarter of the ring is filled; before that its timeout wakes it.
+    The kernel wakes a reader when a quarter of the ring is full. Until then the reader's timeout
+    does.
 
     Raises:
         OSError: the kernel refused.
@@ -84,11 +85,11 @@ def open_ring(cpu: int, data_bytes: int) -> int:
 
 
 class Rings:
-    """The rings of all CPUs. Owns the file descriptors that it is given.
+    """The rings of all CPUs. It owns the file descriptors that it gets.
 
     Raises:
-        OSError: a ring could not be mapped; EPERM means that perf_event_mlock_kb and
-            RLIMIT_MEMLOCK are exceeded and CAP_IPC_LOCK is missing.
+        OSError: a ring could not be mapped. EPERM: perf_event_mlock_kb and RLIMIT_MEMLOCK are
+            exceeded, and CAP_IPC_LOCK is missing.
     """
 
     def __init__(self, fds: list[int], data_bytes: int, cpus: list[int] | None = None) -> None:
@@ -97,23 +98,23 @@ class Rings:
         self.cpus = tuple(cpus) if cpus is not None else tuple(range(len(fds)))
         """The CPU of each ring."""
         self.lost = dict.fromkeys(self.cpus, 0)
-        """Samples that found their CPU's ring full, as the kernel tells it with later samples."""
+        """Samples that found their CPU's ring full. The kernel reports them with a later sample."""
         self.corrupt = 0
-        """Rings given up to their head because a record's size was impossible."""
+        """Times that a ring was skipped up to its head, because a record's size was impossible."""
         self._rings = [_Ring(fd, data_bytes) for fd in fds]
         self._epoll = select.epoll(max(len(fds), 1))
         for fd in fds:
             self._epoll.register(fd, select.EPOLLIN)
 
     def wait(self, seconds: float = WAIT_SECONDS) -> bool:
-        """Sleeps until a ring is a quarter full or `seconds` have passed; True for the former."""
+        """Sleeps until a ring is a quarter full (True) or `seconds` have passed (False)."""
         return bool(self._epoll.poll(seconds, len(self.filenos)))
 
     def drain(self) -> list[tuple[int, bytes]]:
-        """One pass: what stands in the rings at its start, as (CPU, sample), ring by ring.
+        """The samples that are in the rings when this begins, as (CPU, sample), ring by ring.
 
         A sample is a copy and may end in up to seven bytes of padding. Samples that arrive
-        during the pass wait for the next one, so that no busy CPU keeps the others waiting.
+        meanwhile wait for the next call, so that a busy CPU does not delay the others.
         """
         heads = [ring.head() for ring in self._rings]
         samples: list[tuple[int, bytes]] = []
@@ -143,7 +144,7 @@ class Rings:
 
 
 class _Ring:
-    """One ring: its mapping and the position up to which it was read."""
+    """One mapped ring."""
 
     def __init__(self, fd: int, data_bytes: int) -> None:
         self._fd = fd
@@ -157,14 +158,14 @@ class _Ring:
         return self._control[_HEAD]
 
     def drain(self, head: int, cpu: int, samples: list[tuple[int, bytes]]) -> tuple[int, bool]:
-        """Appends the samples up to `head`: (losses told, whether all sizes were possible)."""
+        """Appends the samples up to `head`: (losses reported, whether all sizes were possible)."""
         memory, words, size = self._memory, self._words, self._size
         tail = self._control[_TAIL]
         offset, left = tail & size - 1, head - tail
         lost, intact = 0, True
         append = samples.append
         while left > 0:
-            # Records begin at multiples of eight, so their headers do not wrap.
+            # Records begin at multiples of eight bytes, so no header wraps.
             word = offset >> 2
             kind, length = words[word], words[word + 1] >> 16
             if length < _HEADER_BYTES or length & 7 or length > left:

@@ -1,4 +1,4 @@
-"""bpf(2), perf_event_open(2) and setns(2): numbers and calls, nothing about what they are for.
+"""The system calls bpf(2) and perf_event_open(2): their numbers, and functions that call them.
 
 The numbers are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl) and of <linux/bpf.h>.
 """
@@ -11,7 +11,6 @@ from enum import IntEnum
 
 SYS_PERF_EVENT_OPEN = 298
 SYS_BPF = 321
-CLONE_NEWNET = 0x4000_0000
 
 Buffer = ctypes.Array[ctypes.c_char]
 """Memory whose address the kernel is given; it must outlive the call."""
@@ -33,7 +32,7 @@ class Command(IntEnum):
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
-# Each look-up by index gives a function object of its own, with its own argument types.
+# Looked up by index, each function object is a new one with its own argument types.
 _bpf = _libc["syscall"]
 _bpf.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
 _bpf.restype = ctypes.c_long
@@ -47,8 +46,6 @@ _perf_event_open.argtypes = (
     ctypes.c_ulong,
 )
 _perf_event_open.restype = ctypes.c_long
-_setns = _libc["setns"]
-_setns.argtypes = (ctypes.c_int, ctypes.c_int)
 
 
 def failure(number: int, what: str) -> OSError:
@@ -57,17 +54,17 @@ def failure(number: int, what: str) -> OSError:
 
 
 def call_bpf(command: int, attr: Buffer) -> int:
-    """bpf(2) without an exception: its result, or minus errno. For calls whose failing is normal.
+    """Calls bpf(2) and returns its result, or minus errno. For calls that normally fail at times.
 
-    `attr` is one member of union bpf_attr; the kernel takes what it knows as long as the rest
-    is zero.
+    `attr` is one member of union bpf_attr. The kernel accepts a longer one than it knows if the
+    rest is zero.
     """
     result: int = _bpf(SYS_BPF, command, attr, len(attr))
     return result if result >= 0 else -ctypes.get_errno()
 
 
 def bpf(command: int, attr: Buffer, what: str) -> int:
-    """bpf(2). `what` stands in front of the error's text.
+    """Calls bpf(2) and returns its result. `what` stands in front of an error's text.
 
     Raises:
         OSError: the kernel refused.
@@ -79,7 +76,7 @@ def bpf(command: int, attr: Buffer, what: str) -> int:
 
 
 def perf_event_open(attr: Buffer, cpu: int, flags: int) -> int:
-    """perf_event_open(2) for every process on one CPU: the event's file descriptor.
+    """Opens a perf event for every process on one CPU: its file descriptor.
 
     Raises:
         OSError: the kernel refused.
@@ -88,13 +85,3 @@ def perf_event_open(attr: Buffer, cpu: int, flags: int) -> int:
     if result < 0:
         raise failure(ctypes.get_errno(), f"perf_event_open on CPU {cpu}")
     return result
-
-
-def enter_network_namespace(fd: int) -> None:
-    """setns(2): the calling thread, with all it does next, into the namespace behind `fd`.
-
-    Raises:
-        OSError: not a network namespace, or CAP_SYS_ADMIN is missing.
-    """
-    if _setns(fd, CLONE_NEWNET):
-        raise failure(ctypes.get_errno(), "setns")

@@ -1,7 +1,7 @@
-"""A MACVLAN network of its own, in network namespaces: for the demo, live tests and benchmarks.
+"""A MACVLAN network in network namespaces of its own, for the demo, live tests and benchmarks.
 
-Nothing of the machine's own network is touched. pyroute2, which is heavy, is imported only by
-lab.network, and lab only by those who make one.
+It touches nothing of the machine's own network. lab.network imports pyroute2, which is heavy, so
+only a command that makes a lab imports this package.
 """
 
 from deckwire.lab.namespaces import LabError, remove_stale

@@ -1,4 +1,4 @@
-"""The agent as its users run it, ``deckwire run`` in a process of its own, watching a lab."""
+"""The agent on a lab as users run it: ``deckwire run`` in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ from deckwire.lab.namespaces import LabError
 from deckwire.lab.network import PARENT, Lab
 
 _READY = "ready"
-_LINES_TOLD = 5
+_LAST_LINES = 5
 
 JsonEvent = dict[str, Any]
 """One event as `--format json` writes it: ts, host, event, severity, fields."""
 
 
 class AgentProcess:
-    """Ready when made, and ended when the lab closes at the latest.
+    """A running agent. It is ready when this is made, and ends with the lab if not before.
 
-    `interface` is one of the lab's host, `options` go behind those that tell the agent where the
-    lab is; `program` is what stands for `deckwire`. It is ready when it writes a line with `ready`.
+    Args:
+        interface: one of the lab's host.
+        options: more options of `deckwire run`; the agent knows the lab without them.
+        program: the command that stands for `deckwire`.
+        ready: the agent is ready when it writes a line with this to standard error.
+        seconds: longest wait for that.
 
     Raises:
-        LabError: it did not become ready; its last words are in the message.
+        LabError: it did not become ready. The message has its last lines.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class AgentProcess:
     ) -> None:
         self.events: list[JsonEvent] = []
         self.messages: list[str] = []
-        """What it wrote to standard error, by lines."""
+        """The lines that it wrote to standard error."""
         self._changed = threading.Condition()
         self._reading = 2
         self.process: subprocess.Popen[str] = lab.popen(
@@ -68,10 +72,10 @@ class AgentProcess:
         )
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
-        """Returns as soon as `condition`, of events and messages, holds.
+        """Returns as soon as `condition`, about events and messages, holds.
 
         Raises:
-            LabError: it did not within `seconds`, or the agent ended; `what` names it.
+            LabError: it did not within `seconds`, or the agent ended. `what` names the condition.
         """
         deadline = time.monotonic() + seconds
         with self._changed:
@@ -85,14 +89,14 @@ class AgentProcess:
     def find(self, event: str, **fields: object) -> list[JsonEvent]:
         """The events of this name so far whose fields have these values."""
         return [
-            told
-            for told in list(self.events)
-            if told["event"] == event
-            and all(told["fields"].get(name) == value for name, value in fields.items())
+            found
+            for found in list(self.events)
+            if found["event"] == event
+            and all(found["fields"].get(name) == value for name, value in fields.items())
         ]
 
     def expect(self, event: str, *, seconds: float = 10.0, **fields: object) -> JsonEvent:
-        """The first event of this name whose fields have these values, waited for.
+        """Waits for an event of this name whose fields have these values: the first one.
 
         Raises:
             LabError: it did not come within `seconds`.
@@ -102,7 +106,7 @@ class AgentProcess:
         return self.find(event, **fields)[0]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20.0) -> int:
-        """Ends it by a signal: its exit status. All its events are there when this returns."""
+        """Ends it by a signal: its exit status. `events` is complete when this returns."""
         self.process.send_signal(number)
         with self._changed:
             if not self._changed.wait_for(lambda: not self._reading, seconds):
@@ -111,13 +115,13 @@ class AgentProcess:
 
     def last_words(self) -> str:
         """The end of what it wrote to standard error, on one line."""
-        return " | ".join(self.messages[-_LINES_TOLD:]) or "it wrote nothing"
+        return " | ".join(self.messages[-_LAST_LINES:]) or "it wrote nothing"
 
     def _read(self, pipe: IO[str], take: Callable[[str], None]) -> None:
         try:
             with pipe:
                 for line in pipe:
-                    # The last line of an agent that was killed may be a part of one.
+                    # An agent that is killed may write a part of its last line.
                     if line.endswith("\n"):
                         take(line[:-1])
                     with self._changed:

@@ -18,7 +18,7 @@ _LIFE = timedelta(days=825)
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate and its key, each a PEM file."""
+    """A certificate and its key, each in a PEM file."""
 
     certificate: Path
     key: Path
@@ -32,9 +32,9 @@ def make_certificate(
     organization: str = "Example Corp",
     names: Sequence[str] = (),
 ) -> Certificate:
-    """A new self-signed certificate in `directory`, for `common_name` and DNS `names`.
+    """Makes a self-signed certificate in `directory`, for `common_name` and DNS `names`.
 
-    The key is RSA of 2,048 bits or EC on P-256.
+    Its key is RSA with 2,048 bits, or EC on P-256.
     """
     private = (
         rsa.generate_private_key(public_exponent=65_537, key_size=2_048)

@@ -1,8 +1,8 @@
-"""Network namespaces with names that tell who made them, so that none outlives its maker for long.
+"""The network namespaces of labs. Their names identify the maker, so stale ones can be removed.
 
-A name is ``dwlab-PID-START-NUMBER-ROLE``: the process that made it, when that process started (its
-id may be another's one day), which of its labs it is and what the namespace stands for. Everything
-a lab has on disk is called by the same stem, ``dwlab-PID-START-NUMBER``.
+A name is ``dwlab-PID-START-NUMBER-ROLE``: the id of the process that made it, the start time of
+that process (because ids are reused), which of its labs it is, and the node. All files of a lab
+have the same stem, ``dwlab-PID-START-NUMBER``.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from deckwire.kernel.syscalls import enter_network_namespace
+from deckwire.kernel import namespaces
 
-NAMESPACES = Path("/run/netns")
-"""Where iproute2 and pyroute2 keep named namespaces."""
+NAMESPACES = Path(namespaces.NAMED)
 RUN = Path("/run")
-"""Only root writes here, so a name that can be guessed does no harm."""
+"""Only root writes here, so predictable names do no harm."""
 PREFIX = "dwlab"
 MARK = "DECKWIRE_LAB"
-"""Environment variable with the stem: every process of a lab, and their children, have it."""
+"""Environment variable with the stem. Every process of a lab inherits it."""
 
 _STEM = re.compile(rf"({PREFIX}-([0-9]+)-([0-9]+)-[0-9]+)(?:-.+)?")
 _ENDING_SECONDS = 5.0
@@ -35,7 +34,7 @@ _numbers = itertools.count(1)
 
 
 class LabError(Exception):
-    """The lab cannot be made or does not do what it should; one line for the user."""
+    """The lab cannot be made or does not do what it should: one line for the user."""
 
 
 def new_stem() -> str:
@@ -44,27 +43,8 @@ def new_stem() -> str:
     return f"{PREFIX}-{pid}-{_started(pid)}-{next(_numbers)}"
 
 
-def path_of(name: str) -> Path:
-    """The file that stands for the namespace of this name."""
-    return NAMESPACES / name
-
-
-@contextlib.contextmanager
-def inside(name: str) -> Iterator[None]:
-    """The calling thread is in this namespace: what it opens and starts now belongs there."""
-    with (
-        open("/proc/thread-self/ns/net", "rb") as own,
-        open(path_of(name), "rb") as namespace,
-    ):
-        try:
-            enter_network_namespace(namespace.fileno())
-            yield
-        finally:
-            enter_network_namespace(own.fileno())
-
-
 def remove(stem: str) -> None:
-    """Removes what a lab left: its processes, its namespaces, its directory."""
+    """Removes what is left of a lab: its processes, its namespaces, its directory."""
     _end_processes(stem)
     for name in names(stem):
         _unmount(name)
@@ -73,7 +53,7 @@ def remove(stem: str) -> None:
 
 
 def remove_stale() -> list[str]:
-    """Removes the labs whose makers are gone (killed): their stems."""
+    """Removes the labs whose makers have ended (were killed): their stems."""
     found = [path.name for directory in (NAMESPACES, RUN) for path in directory.glob(f"{PREFIX}-*")]
     matches = [match for name in found if (match := _STEM.fullmatch(name))]
     stale = {stem for stem, pid, start in (m.groups() for m in matches) if _started(pid) != start}
@@ -91,27 +71,27 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 10.0
     """Returns as soon as `condition` holds.
 
     Raises:
-        LabError: it did not within `seconds`; `what` names it.
+        LabError: it did not within `seconds`. `what` names the condition.
     """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise LabError(f"{what}: not within {seconds:.0f} s")
-        # Nothing tells when such a condition changes, so it is asked again.
+        # Nothing signals a change of such a condition, so it is checked again.
         time.sleep(0.005)
 
 
 def _started(pid: int | str) -> str:
-    """When the process started, in clock ticks after boot; empty if there is none."""
+    """When the process started, in clock ticks after boot; empty if there is no such process."""
     try:
-        # The name in parentheses may hold anything; field 22 is the 20th behind it.
+        # The name in parentheses may hold anything; field 22 is the 20th after it.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
 def _end_processes(stem: str) -> None:
-    """Kills the processes that carry the lab's mark, until none is left."""
+    """Kills the processes that have the lab's mark, until none is left."""
     deadline = time.monotonic() + _ENDING_SECONDS
     while time.monotonic() < deadline:
         ended = 0
@@ -123,7 +103,7 @@ def _end_processes(stem: str) -> None:
 
 
 def _end_if_marked(pid: int, mark: bytes) -> bool:
-    """By pidfd: the id of a process that ends meanwhile cannot be mistaken for another's."""
+    """Kills one process, by pidfd because its id may be another's when it ends meanwhile."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:  # ended

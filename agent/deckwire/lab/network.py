@@ -23,6 +23,7 @@ from typing import Any, Literal, Self
 
 from pyroute2 import IPRoute, NetlinkError, netns
 
+from deckwire.kernel.namespaces import inside, path_of
 from deckwire.lab import namespaces
 from deckwire.lab.namespaces import LabError, wait_until
 from deckwire.lab.offloads import set_offloads
@@ -32,15 +33,15 @@ CLIENT_INTERFACE = "client0"
 DECKY_INTERFACE = "eth0"
 HOST_INTERFACE = "host0"
 
-# Addresses for benchmarks (RFC 2544) and for documentation (RFC 3849): no network has them.
+# Addresses for benchmarks (RFC 2544) and documentation (RFC 3849), which no real network has.
 IPV4_BITS, IPV6_BITS = 16, 64
 _CLIENTS = IPv4Address("198.18.0.1"), IPv6Address("2001:db8::c:1")
 _DECKIES = IPv4Address("198.18.1.1"), IPv6Address("2001:db8::d:1")
 _HOST = IPv4Address("198.18.255.1"), IPv6Address("2001:db8::1")
 
 _PARENT_INDEX = 1000
-"""Another than that of the veth's other end: for equal ones, which are likely in new namespaces,
-the kernel takes its time (up to 1 s) to tell that the link is up."""
+"""Differs from that of the veth's other end. If both are equal, which is likely in new namespaces,
+the kernel needs up to 1 s to report that the link is up."""
 _GSO_MAX_SEGS = 65_535
 """The kernel's own GSO_MAX_SEGS."""
 _DECKY_NAMES = ("web-01", "mail-01", "files-01")
@@ -57,7 +58,7 @@ class Node:
     netns: str
     """Name of the network namespace, as in ``ip netns``."""
     interface: str
-    """What its addresses are on; the host's MACVLAN parent if it has none."""
+    """The interface with its addresses; on a host without addresses the MACVLAN parent."""
     ipv4: tuple[str, ...] = ()
     ipv6: tuple[str, ...] = ()
 
@@ -72,13 +73,13 @@ class Node:
         return self.ipv6[0]
 
     def inside(self) -> contextlib.AbstractContextManager[None]:
-        """The calling thread is in the node's namespace: sockets it makes now belong there."""
-        return namespaces.inside(self.netns)
+        """The calling thread is in the node's namespace: sockets made there stay there."""
+        return inside(self.netns)
 
     def connect(
         self, address: str, port: int, source: str | None = None, seconds: float = 5.0
     ) -> socket.socket:
-        """A TCP connection from here; of the node's own addresses from `source`."""
+        """Opens a TCP connection from here, from the node's address `source` if it is given."""
         with self.inside():
             return socket.create_connection(
                 (address, port), seconds, None if source is None else (source, 0)
@@ -86,14 +87,18 @@ class Node:
 
 
 class Lab:
-    """A context manager: the network stands inside ``with``, and nothing is left behind it.
+    """A context manager: the network exists inside ``with``, and nothing of it is left afterwards.
 
-    Also not after an exception, ^C, SIGTERM or SIGHUP (in the main thread these two raise
-    SystemExit while the lab stands). After SIGKILL `remove_stale` finds what is left.
+    That holds also after an exception, ^C, SIGTERM and SIGHUP. In the main thread the latter two
+    raise SystemExit while the lab exists. After SIGKILL, remove_stale() removes what is left.
 
-    `deckies` are their names, `clients` is the number of the client's addresses of each family,
-    `host_macvlan` gives the host an interface among the deckies, `mode` is that of the macvlans,
-    `offloads` as they are by default, or TSO, GSO and GRO off everywhere.
+    Args:
+        deckies: their names.
+        clients: the number of the client's addresses, of IPv4 and IPv6 each.
+        host_macvlan: the host has an interface on the MACVLAN too.
+        mode: of the macvlans.
+        offloads: false turns TSO, GSO and GRO off on every interface.
+        mtu: of every interface.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class Lab:
         self._processes: list[subprocess.Popen[Any]] = []
         self._handlers: dict[signal.Signals, Any] = {}
         self.directory = namespaces.RUN / stem
-        """For the lab's files; everyone may read it, and it goes with the lab."""
+        """For the lab's files. Everyone can read it; it is removed with the lab."""
         self.client = Node("client", f"{stem}-client", CLIENT_INTERFACE, *_range(_CLIENTS, clients))
         self.host = Node("host", f"{stem}-host", PARENT)
         if host_macvlan:
@@ -158,14 +163,14 @@ class Lab:
     def close(self) -> None:
         """Ends every process and server of the lab, then removes the network."""
         signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-        # A second ^C must not leave half of it behind.
+        # A second ^C must not leave half of the lab.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
             self._end_processes()
             self._closing.close()
-            if namespaces.path_of(self.host.netns).exists():
-                # Takes the macvlans and the client's end along, at once; a namespace that
-                # somebody still has open would keep them.
+            if Path(path_of(self.host.netns)).exists():
+                # This deletes the macvlans and the client's end too, also if a process still has
+                # their namespaces open.
                 with self.host.inside(), IPRoute() as route:
                     for index in route.link_lookup(ifname=PARENT):
                         route.link("del", index=index)
@@ -177,7 +182,7 @@ class Lab:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def on_close(self, function: Callable[[], object]) -> None:
-        """`function` is called when the lab closes, before the network goes; the last one first."""
+        """Calls `function` before the network is removed; the last one given is called first."""
         self._closing.callback(function)
 
     # --- processes ------------------------------------------------------------------------------
@@ -185,11 +190,11 @@ class Lab:
     def popen(
         self, node: Node | None, argv: Sequence[str | os.PathLike[str]], **options: Any
     ) -> subprocess.Popen[Any]:
-        """A process on `node` (None: in our own namespace), ended when the lab closes.
+        """Starts a process on `node` (None: in the caller's namespace). It ends with the lab.
 
-        `options` are those of subprocess.Popen; input is /dev/null if not said otherwise. It has
-        a session of its own, so that ^C reaches the maker of the lab alone. Pipes are the caller's
-        to close, who may be reading them in another thread.
+        `options` are those of subprocess.Popen. Standard input is /dev/null by default. The process
+        has a session of its own, so that ^C reaches only the maker of the lab. The caller closes
+        pipes, because another thread may read them.
         """
         environment = {**(options.pop("env", None) or os.environ), namespaces.MARK: self._stem}
         options = {"stdin": subprocess.DEVNULL, "start_new_session": True, **options}
@@ -206,7 +211,7 @@ class Lab:
         seconds: float = 30.0,
         **options: Any,
     ) -> subprocess.CompletedProcess[str]:
-        """A process on `node` from start to end: its status and what it printed, as text.
+        """Runs a process on `node` to its end: its status, and its output as text.
 
         Raises:
             subprocess.TimeoutExpired: it took longer than `seconds`, and was killed.
@@ -237,7 +242,7 @@ class Lab:
     # --- files ----------------------------------------------------------------------------------
 
     def deckies_file(self) -> Path:
-        """A deckies file for the agent, with every address of every decky."""
+        """Writes a deckies file for the agent, with every address of every decky: its path."""
         lines = [
             f"{address} {decky.name}\n"
             for decky in self.deckies
@@ -250,7 +255,7 @@ class Lab:
     # --- the network ----------------------------------------------------------------------------
 
     def set_offloads(self, on: bool) -> None:
-        """TSO, GSO and GRO of every interface of the lab, for connections from now on."""
+        """Turns TSO, GSO and GRO of every interface on or off, for connections from now on."""
         for node in self.nodes:
             with node.inside(), IPRoute() as route:
                 if node is self.host:
@@ -258,7 +263,7 @@ class Lab:
                 if node.interface != PARENT:
                     set_offloads(node.interface, on)
                 if node.interface not in (PARENT, CLIENT_INTERFACE):
-                    # A macvlan's TSO cannot be turned off, but held to one segment a packet.
+                    # A macvlan's TSO cannot be turned off, but limited to one segment a packet.
                     (index,) = route.link_lookup(ifname=node.interface)
                     route.link("set", index=index, gso_max_segs=_GSO_MAX_SEGS if on else 1)
 
@@ -277,7 +282,7 @@ class Lab:
                 peer={"ifname": CLIENT_INTERFACE, "net_ns_fd": self.client.netns},
             )
             parent = _PARENT_INDEX
-            # Up before there is anything on it: a macvlan takes its state over when it is made.
+            # Up before a macvlan is made on it, because that takes over its state.
             route.link("set", index=parent, mtu=self._mtu, state="up")
             _configure(self.client, self._mtu)
             _wait_up(route, parent)
@@ -307,7 +312,7 @@ def _range(
 
 def _check_privileges() -> None:
     if os.geteuid():
-        raise LabError("network namespaces can be made by root alone: try again with sudo")
+        raise LabError("network namespaces cannot be made: only root can; try again with sudo")
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:
@@ -315,20 +320,20 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 
 def _kill_group(process: subprocess.Popen[Any], number: signal.Signals) -> None:
-    """The process and its children, unless all are gone."""
+    """Sends a signal to the process and its children, unless all have ended."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
 
 def _settle_ipv6() -> None:
-    """In this namespace: addresses usable at once, nobody asked for routers."""
+    """Makes new addresses in this namespace usable at once, and asks for no routers."""
     for setting, value in (("disable_ipv6", 0), ("accept_dad", 0), ("accept_ra", 0)):
         for scope in ("all", "default"):
             Path(f"/proc/sys/net/ipv6/conf/{scope}/{setting}").write_text(f"{value}\n")
 
 
 def _configure(node: Node, mtu: int) -> None:
-    """Brings the node's interface and loopback up with all addresses."""
+    """Brings up the node's interface, with all addresses, and its loopback."""
     with node.inside(), IPRoute() as route:
         (loopback,) = route.link_lookup(ifname="lo")
         (index,) = route.link_lookup(ifname=node.interface)

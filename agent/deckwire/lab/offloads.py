@@ -1,4 +1,4 @@
-"""Segmentation and receive offloads of an interface, by the ethtool ioctl."""
+"""Segmentation and receive offloads of an interface, set by the ethtool ioctl."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _IFREQ = Struct("16sQ16x")
 
 
 def set_offloads(interface: str, on: bool) -> None:
-    """TSO, GSO and GRO of an interface of the caller's network namespace, all on or all off.
+    """Turns TSO, GSO and GRO of an interface of the caller's network namespace on or off.
 
-    A macvlan has no TSO to set: it is always on, the parent segments what leaves by it.
+    A macvlan's TSO is always on: the parent segments what the macvlan sends.
 
     Raises:
         OSError: no such interface, or not permitted.

@@ -1,4 +1,4 @@
-"""Servers for the lab's deckies. Each is ready when its function returns, and goes with the lab."""
+"""Servers for the lab's deckies. Each is ready when its function returns, and ends with the lab."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import Lab, Node
 
 _CONNECTION_SECONDS = 30.0
-"""Silence after which a server gives a client up."""
+"""A server closes a connection that is silent for so long."""
 _LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp."""
 _PAGE = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nIt works\n"
 
 Talk = Callable[[socket.socket], None]
-"""Serves one connection; whatever OSError ends it is the client's affair."""
+"""Serves one connection. An OSError ends it without a message."""
 
 
 def openssl_server(
     lab: Lab, node: Node, certificate: Certificate, port: int = 443, options: Sequence[str] = ()
 ) -> subprocess.Popen[bytes]:
-    """``openssl s_server -www`` for IPv4 and IPv6; `options` such as ``-tls1_2`` go with it."""
+    """Starts ``openssl s_server -www`` for IPv4 and IPv6, with `options` such as ``-tls1_2``."""
     process = lab.popen(
         node,
         [
@@ -52,19 +52,19 @@ def tls_server(
     alpn: Sequence[str] = (),
     maximum: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
 ) -> None:
-    """Python's ssl with a page over HTTP, up to TLS `maximum`, choosing among `alpn`."""
+    """Starts an HTTPS server of Python's ssl, up to TLS `maximum`, with the protocols `alpn`."""
     context = _context(certificate, alpn, maximum)
 
     def talk(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secured:
-            _answer_http(secured)
+            _serve_page(secured)
 
     serve(lab, node, port, talk)
 
 
 def http_server(lab: Lab, node: Node, port: int = 80) -> None:
-    """A page over plain HTTP."""
-    serve(lab, node, port, _answer_http)
+    """Starts an HTTP server with one page."""
+    serve(lab, node, port, _serve_page)
 
 
 def smtp_server(
@@ -75,7 +75,7 @@ def smtp_server(
     *,
     maximum: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
 ) -> None:
-    """An SMTP server that offers STARTTLS (RFC 3207) and takes no mail."""
+    """Starts an SMTP server that offers STARTTLS (RFC 3207) and takes no mail."""
     context = _context(certificate, (), maximum)
 
     def talk(connection: socket.socket) -> None:
@@ -88,12 +88,12 @@ def smtp_server(
 
 
 def serve(lab: Lab, node: Node, port: int, talk: Talk) -> None:
-    """A server on `node`, IPv4 and IPv6, each connection a thread of this process in `talk`."""
+    """Starts a server for IPv4 and IPv6 that calls `talk` for each connection, in a thread."""
     with node.inside():
         listener = socket.create_server(
             ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128
         )
-    # Its sockets stay in the namespace that they were made in, whatever the thread does.
+    # Its sockets stay in the node's namespace; the threads run in another.
     server = _Server(listener, talk)
     lab.on_close(server.close)
     threading.Thread(target=server.run, daemon=True).start()
@@ -102,7 +102,7 @@ def serve(lab: Lab, node: Node, port: int, talk: Talk) -> None:
 def is_listening(pid: int, port: int) -> bool:
     """Whether the network namespace of a process has a TCP listener on `port`.
 
-    Asked of the kernel: a trial connection would be seen by the agent.
+    It reads the kernel's list, because the agent would see a trial connection.
     """
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for table in ("tcp", "tcp6"):
@@ -164,7 +164,7 @@ def _context(
     return context
 
 
-def _answer_http(connection: socket.socket) -> None:
+def _serve_page(connection: socket.socket) -> None:
     with cast(BinaryIO, connection.makefile("rb")) as requests:
         # A client that connects and says nothing is a port scan.
         if requests.readline():
@@ -174,8 +174,8 @@ def _answer_http(connection: socket.socket) -> None:
 
 
 def _talk_smtp(connection: socket.socket, *, starttls: bool) -> bool:
-    """Answers commands until the client goes, or (True) until TLS is to begin."""
-    # Unbuffered: what follows STARTTLS belongs to TLS.
+    """Replies to commands until the client ends (False) or TLS is to begin (True)."""
+    # Unbuffered, because what follows STARTTLS belongs to TLS.
     with cast(BinaryIO, connection.makefile("rb", buffering=0)) as commands:
         while line := commands.readline():
             verb = line.strip().upper().partition(b" ")[0]

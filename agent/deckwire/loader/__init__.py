@@ -1,6 +1,6 @@
-"""The loader: compiles with BCC, loads, attaches, hands everything over and exits.
+"""The loader: compiles with BCC, loads, attaches, hands everything over and ends.
 
-Run by the agent as ``python -m deckwire.loader FD`` (__main__.py), a process of its own; not for
-people. The only package that imports bcc and pyroute2, both late: attaching alone does without bcc,
-and where the kernel has TCX without pyroute2.
+The agent runs it as a process of its own (kernel/loader_process.py); it is no command for users.
+It is the only package that imports bcc, and only to compile. It imports pyroute2 only for clsact
+filters.
 """

@@ -1,16 +1,16 @@
-"""Putting the programs on an interface, beside other people's, and taking them off again."""
+"""The programs on an interface: attached next to other people's programs, and detached again."""
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Sequence
-from errno import EADDRINUSE, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOMEM, EOPNOTSUPP, EPERM
+from errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOMEM, EOPNOTSUPP, EPERM
 from struct import Struct
 from typing import Any, NamedTuple
 
 from deckwire.kernel import rtnetlink
 from deckwire.kernel.maps import Map
+from deckwire.kernel.names import EGRESS, INGRESS
 from deckwire.kernel.programs import (
     TCX_EGRESS,
     TCX_INGRESS,
@@ -18,26 +18,26 @@ from deckwire.kernel.programs import (
     XDP_NATIVE,
     Program,
 )
+from deckwire.loader import lock
 from deckwire.loader.errors import LoaderError
 from deckwire.loader.targets import Target
 
-INGRESS, EGRESS = "tc_ingress", "tc_egress"
 TCX_TYPES = {INGRESS: TCX_INGRESS, EGRESS: TCX_EGRESS}
 
-# clsact: what makes a filter ours, also after the agent that made it was killed.
 FILTER_NAMES = {INGRESS: "deckwire_ingress", EGRESS: "deckwire_egress"}
+"""clsact filters with these names are ours, also those of an agent that was killed."""
 FILTER_PARENTS = {INGRESS: 0xFFFF_FFF2, EGRESS: 0xFFFF_FFF3}
+"""TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), and the same with TC_H_MIN_EGRESS."""
 FILTER_PRIORITY = 49_152
+"""0xC000, which the kernel assigns to a first filter without a priority."""
 FILTER_HANDLE = 0xDEC
 ETH_P_ALL = 3
-CLSACT_HANDLE = 0xFFFF_0000
 
 _U32 = Struct("=I")
-_UCRED = Struct("=iII")
 
 
 class Assist(NamedTuple):
-    """The program for XDP, if one is wanted."""
+    """The XDP program, if one is wanted."""
 
     program: Program | None
     mode: str
@@ -48,99 +48,85 @@ def attach(
     targets: Sequence[Target],
     programs: Sequence[Program],
     vepa_parents: Map | None,
-    way: str,
+    method: str,
     assist: Assist,
 ) -> tuple[list[dict[str, Any]], list[int]]:
-    """Attaches to all targets or to none: descriptions and the descriptors of each, in order."""
+    """Attaches to all targets or to none.
+
+    Args:
+        targets: interfaces of the calling thread's network namespace.
+        programs: tc_ingress and tc_egress, or one of them.
+        vepa_parents: the map for targets in VEPA mode, if the programs have one.
+        method: ``auto``, ``tcx`` or ``clsact``.
+        assist: for XDP.
+
+    Returns:
+        The members of a loading.Attachment for each target, and the descriptors of all, in order.
+
+    Raises:
+        LoaderError: with one line for the user.
+    """
     attachments: list[dict[str, Any]] = []
     fds: list[int] = []
     try:
         for target in targets:
-            lock = _claim(target)
+            claimed = lock.claim(target.ifindex, target.name)
             if target.vepa and vepa_parents is not None:
                 vepa_parents.update(_U32.pack(target.ifindex), b"\1")
-            # Also before TCX: a killed agent's filters would count every frame twice.
+            # Also before TCX: the filters of a killed agent would count every frame twice.
             delete_filters(target.ifindex)
-            links = None if way == "clsact" else _link(target, programs, way)
+            links = None if method == "clsact" else _link(target, programs, method)
             if links is None:
                 _add_filters(target, programs)
             notes = list(target.notes)
             assists = _assist(target, assist, notes)
             attachments.append(
                 {
-                    "interface": target.interface,
+                    "interface": target.named.name,
                     "target": target.name,
                     "ifindex": target.ifindex,
-                    "way": "clsact" if links is None else "tcx",
+                    "method": "clsact" if links is None else "tcx",
                     "vepa": target.vepa,
                     "xdp": assist.mode if assists else "off",
                     "notes": notes,
                     "fds": len(links or []) + len(assists) + 1,
                 }
             )
-            fds += [lock.detach(), *(links or []), *assists]
-    except LoaderError:
+            fds += [claimed.detach(), *(links or []), *assists]
+    except BaseException:
+        # Links end with this process, filters do not.
         for attachment in attachments:
-            if attachment["way"] == "clsact":
+            if attachment["method"] == "clsact":
                 delete_filters(attachment["ifindex"])
         raise
     return attachments, fds
 
 
-def _claim(target: Target) -> socket.socket:
-    """Keeps a second agent off the target for as long as any process has this socket.
-
-    An abstract address belongs to the network namespace like the interface itself, is seen from
-    every container that shares it, and is gone with the last descriptor even after a SIGKILL.
-    """
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    address = f"\0deckwire-{target.ifindex}"
-    try:
-        lock.bind(address)
-    except OSError as error:
-        lock.close()
-        if error.errno != EADDRINUSE:
-            raise
-        raise LoaderError(
-            f"{target.name} is already watched by {_holder(address)}: stop that one first",
-            passing=True,
-        ) from error
-    lock.listen()
-    return lock
-
-
-def _holder(address: str) -> str:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as question:
-        question.setblocking(False)
-        try:
-            question.connect(address)
-            credentials = question.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        except OSError:
-            return "another process"
-    pid, uid, _ = _UCRED.unpack(credentials)
-    return f"process {pid} (user id {uid})" if pid else "a process of another container"
-
-
-def _link(target: Target, programs: Sequence[Program], way: str) -> list[int] | None:
-    """TCX links; None if the kernel has no TCX and `way` leaves the choice."""
+def _link(target: Target, programs: Sequence[Program], method: str) -> list[int] | None:
+    """TCX links; None if the kernel has no TCX and `method` allows filters instead."""
     links: list[int] = []
     for program in programs:
         try:
             links.append(program.link(target.ifindex, TCX_TYPES[program.name]))
         except OSError as error:
             if error.errno == EINVAL and not links:  # an attach type that it does not know
-                if way == "auto":
+                if method == "auto":
                     return None
                 raise LoaderError(
-                    f"Linux {os.uname().release} has no TCX (6.6 or newer): use clsact or auto"
+                    f"cannot attach by TCX: Linux {os.uname().release} has none (6.6 or newer "
+                    "is needed); use clsact or auto"
                 ) from error
             passing = error.errno in (ENODEV, ENOMEM)
-            raise LoaderError(f"{target.name}: {error.strerror}", passing=passing) from error
+            raise LoaderError(
+                f"cannot attach to {target.name}: {error.strerror}"
+                + ("; try again" if passing else ""),
+                passing=passing,
+            ) from error
     return links
 
 
 def _assist(target: Target, assist: Assist, notes: list[str]) -> list[int]:
-    """The XDP link, or none and a note why: TC does without."""
+    """The XDP link; without one a note says why, because TC alone is enough."""
     if assist.program is None:
         return []
     flags = XDP_NATIVE if assist.mode == "native" else XDP_GENERIC
@@ -149,22 +135,25 @@ def _assist(target: Target, assist: Assist, notes: list[str]) -> list[int]:
     except OSError as error:
         why = error.strerror or str(error)
         if error.errno == EBUSY:
-            why = "another XDP program is there and stays"
+            why = "another XDP program is attached, and stays"
         elif error.errno == EOPNOTSUPP:
-            why = f"its driver knows no {assist.mode} XDP"
-        notes.append(f"no XDP on {target.name}: {why}; TC does it all")
+            why = f"its driver has no {assist.mode} XDP"
+        notes.append(f"no XDP on {target.name}: {why}; TC does all the work")
         return []
 
 
 def _add_filters(target: Target, programs: Sequence[Program]) -> None:
-    from pyroute2 import IPRoute, NetlinkError  # noqa: PLC0415 - 20 MB that TCX does without
+    from pyroute2 import IPRoute, NetlinkError  # noqa: PLC0415 - 20 MB that TCX does not need
 
     with IPRoute() as route:
         try:
             route.tc("add", "clsact", target.ifindex)
         except NetlinkError as error:
             if error.code != EEXIST:
-                raise LoaderError(f"no clsact qdisc on {target.name}: {error}") from error
+                raise LoaderError(
+                    f"no clsact qdisc on {target.name}: {os.strerror(error.code)}; "
+                    "make sure that the kernel has sch_ingress and cls_bpf"
+                ) from error
         try:
             for program in programs:
                 route.tc(
@@ -182,13 +171,14 @@ def _add_filters(target: Target, programs: Sequence[Program]) -> None:
         except NetlinkError as error:
             delete_filters(target.ifindex)
             raise LoaderError(
-                f"no clsact filter on {target.name} (is its qdisc another kind, or is handle "
-                f"{FILTER_HANDLE:#x} of priority {FILTER_PRIORITY} taken?): {error}"
+                f"no clsact filter on {target.name}: {os.strerror(error.code)}; make sure that "
+                f"tc qdisc show dev {target.name} shows clsact, and that no filter has handle "
+                f"{FILTER_HANDLE:#x} of priority {FILTER_PRIORITY}"
             ) from error
 
 
 def delete_filters(ifindex: int) -> None:
-    """Deletes the filters that carry our names; never the qdisc, it may be another's."""
+    """Deletes the filters that have our names. The qdisc stays, because others may use it."""
     with rtnetlink.open_socket() as channel:
         if not rtnetlink.has_filters(channel, ifindex):
             return

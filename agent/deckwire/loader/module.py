@@ -1,4 +1,4 @@
-"""The compiled module: what BCC makes of bpf/, loaded into the kernel."""
+"""The compiled module of bpf/: its programs and maps, made and loaded with BCC."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from threading import Thread
 from typing import Any
 
 from deckwire.kernel.maps import Map
+from deckwire.kernel.names import SAMPLES_MAP, SETTINGS_MAP
 from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import open_ring
 from deckwire.loader.errors import LoaderError
 from deckwire.loader.printed import Printed
-
-SAMPLES, SETTINGS = "samples", "settings"
-"""Maps that are written here."""
 
 CFLAGS = (
     "-Wno-macro-redefined",
@@ -29,45 +27,49 @@ CFLAGS = (
     "-Xclang",
     "-disable-llvm-passes",
 )
-"""As the kernel's own code, ours is free to look at memory by any type: to tell types apart takes a
-twentieth of the compiler's time. BCC optimises what clang gives it. That clang did so before would
-cost 0.3 s of each start. Neither gains a packet anything."""
+"""-fno-strict-aliasing: the kernel's own code has it too, and type analysis takes a twentieth of
+the compiler's time. -disable-llvm-passes: BCC optimises the code of clang anyway, and doing it
+twice takes 0.3 s of each start. Neither makes a packet slower."""
 
 NO_LINES = "-g0"
-"""Without the lines of the source, and types: a sixth of the compiler's time."""
+"""No source lines and types, which take a sixth of the compiler's time."""
 
 CAUSE_CHARACTERS = 300
-"""Most of a printed line that is told."""
+"""Characters of a printed line that an error repeats."""
 
+_MISMATCH = "bpf/ and the agent are of different versions; install Deckwire again"
 _U32 = Struct("=I")
 
 
 def prepare() -> None:
-    """Loads the compiler while the request is still made up; compile_module() tells if it lacks."""
+    """Loads the compiler before the request comes. compile_module() reports if it is missing."""
     with contextlib.suppress(ImportError):
-        import bcc  # noqa: F401, PLC0415 - 72 MB that attaching alone does without
+        import bcc  # noqa: F401, PLC0415 - 72 MB that attaching does not need
 
 
 def raise_memlock() -> None:
-    """Before Linux 5.11 maps count against RLIMIT_MEMLOCK; _explain() tells if it is too low."""
+    """Before Linux 5.11 maps count against RLIMIT_MEMLOCK. _explain() reports if it is too low."""
     infinite = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, infinite)
 
 
 def compile_module(request: Mapping[str, Any], *, lines: bool = False) -> Any:
-    """The compiled module with its maps made, a bcc.BPF.
+    """Compiles the module and makes its maps: a bcc.BPF.
 
     Args:
         request: as kernel/loading.py makes it.
-        lines: with what a verifier's log needs to show the lines of the source.
+        lines: with the source lines, for a verifier's log.
+
+    Raises:
+        LoaderError: with one line for the user.
     """
     try:
         from bcc import BPF  # noqa: PLC0415 - see prepare
     except ImportError as error:
         raise LoaderError(
-            "BCC's Python bindings are missing: install python3-bpfcc and use a virtual "
-            "environment of /usr/bin/python3 with --system-site-packages"
+            "cannot compile: BCC's Python bindings are missing; install python3-bpfcc and use a "
+            "virtual environment of /usr/bin/python3 with --system-site-packages"
         ) from error
     bpf_directory, source = request["bpf"], request["source"]
     if request["headers"] == "shim":
@@ -83,15 +85,18 @@ def compile_module(request: Mapping[str, Any], *, lines: bool = False) -> Any:
     with Printed() as printed:
         try:
             return BPF(src_file=source, cflags=flags)
-        except Exception as error:  # bcc raises bare Exception for everything
+        except Exception as error:  # bcc raises Exception itself for everything
             what = f"{os.path.basename(source)} does not compile"
             raise _refusal(what, printed.text()) from error
 
 
 def load_programs(module: Any, kinds: Mapping[str, str]) -> dict[str, Program]:
-    """Functions of the module as loaded programs of these kinds, such as SCHED_CLS.
+    """Loads functions of the module as programs of these kinds, such as SCHED_CLS.
 
-    Each by a thread of its own: verifying the two largest takes half of the time that way.
+    Each in a thread of its own, because the two largest are then verified in half the time.
+
+    Raises:
+        LoaderError: the kernel refused one, with one line for the user.
     """
     loaded: dict[str, Program] = {}
 
@@ -100,7 +105,7 @@ def load_programs(module: Any, kinds: Mapping[str, str]) -> dict[str, Program]:
         loaded[name] = Program(name, function.fd)
 
     def try_to_load(name: str) -> None:
-        with contextlib.suppress(Exception):  # it is told below
+        with contextlib.suppress(Exception):  # reported below
             load(name)
 
     threads = [Thread(target=try_to_load, args=(name,)) for name in kinds]
@@ -110,20 +115,20 @@ def load_programs(module: Any, kinds: Mapping[str, str]) -> dict[str, Program]:
         for thread in threads:
             thread.join()
     for name in [name for name in kinds if name not in loaded]:
-        # Once more alone: so what is printed is its log, not mixed with another program's.
+        # Once more, alone, so that its log is not mixed with that of another program.
         with Printed() as printed:
             ctypes.set_errno(0)
             try:
                 load(name)
-            except Exception as error:  # bcc raises bare Exception for everything
+            except Exception as error:  # bcc raises Exception itself for everything
                 what = f"the kernel refused the program {name}"
-                told = printed.text() or str(error)
-                raise _refusal(what, told, ctypes.get_errno()) from error
+                log = printed.text() or str(error)
+                raise _refusal(what, log, ctypes.get_errno()) from error
     return {name: loaded[name] for name in kinds}
 
 
 def maps_of(module: Any) -> dict[str, Map]:
-    """All maps of the module. By its C functions: its Python tables cost a parse each."""
+    """All maps of the module, by name. It uses BCC's C functions, which parse no types."""
     from bcc import lib  # noqa: PLC0415 - see prepare
 
     lib.bpf_table_name.restype = ctypes.c_char_p
@@ -135,54 +140,63 @@ def maps_of(module: Any) -> dict[str, Map]:
 
 
 def write_settings(module: Any, settings: Mapping[str, int]) -> None:
-    """Fills struct settings by BCC's own idea of it."""
-    table = module[SETTINGS]
+    """Writes struct settings, whose layout BCC knows.
+
+    Raises:
+        LoaderError: it has no such member.
+    """
+    table = module[SETTINGS_MAP]
     known = {name for name, *_ in table.Leaf._fields_}
     unknown = sorted(set(settings) - known)
     if unknown:
-        raise LoaderError(f"struct settings has no field {unknown[0]}")
+        raise LoaderError(f"struct settings has no field {unknown[0]}: {_MISMATCH}")
     table[table.Key(0)] = table.Leaf(**settings)
 
 
 def open_rings(maps: Mapping[str, Map], online: Iterable[int], size: int) -> list[int]:
-    """A ring for each CPU that is online, in the map that the programs submit to."""
-    if SAMPLES not in maps:
-        raise LoaderError(f"the program has no perf event array named {SAMPLES}")
+    """Opens a ring for each CPU that is online, and puts it into the map of samples.
+
+    Raises:
+        LoaderError: with one line for the user.
+    """
+    if SAMPLES_MAP not in maps:
+        raise LoaderError(f"no perf event array is named {SAMPLES_MAP}: {_MISMATCH}")
     rings = []
     for cpu in online:
         try:
             fd = open_ring(cpu, size)
         except OSError as error:
             raise LoaderError(
-                f"no perf ring ({error.strerror}): where kernel.perf_event_paranoid is above 2, as "
-                "on Debian, set it to 2 or grant CAP_SYS_ADMIN"
+                f"no perf ring: {error.strerror}; if kernel.perf_event_paranoid is above 2, as on "
+                "Debian, set it to 2 or grant CAP_SYS_ADMIN",
+                passing=error.errno == errno.ENOMEM,
             ) from error
-        maps[SAMPLES].update(_U32.pack(cpu), _U32.pack(fd))
+        maps[SAMPLES_MAP].update(_U32.pack(cpu), _U32.pack(fd))
         rings.append(fd)
     return rings
 
 
 def _refusal(what: str, printed: str, number: int = 0) -> LoaderError:
-    """The error of `what` by its cause; memory that is short now is there another time."""
+    """The error for `what`. It can pass by itself if memory is short."""
     short = number in (errno.ENOMEM, errno.EAGAIN) or os.strerror(errno.ENOMEM) in printed
     return LoaderError(_explain(what, printed, number), passing=short)
 
 
 def _explain(what: str, printed: str, number: int = 0) -> str:
-    """`what` with its cause, picked from what bcc, clang and the kernel printed, and an errno."""
+    """`what` with its cause, picked from the output of bcc, clang and the kernel, and an errno."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if "Operation not permitted" in printed and soft != resource.RLIM_INFINITY:
         return (
-            f"{what}: not permitted; RLIMIT_MEMLOCK is {soft // 1024} KB and cannot be raised, "
-            "before Linux 5.11 maps count against it: set LimitMEMLOCK=infinity"
+            f"{what}: not permitted, and RLIMIT_MEMLOCK, against which maps count before Linux "
+            f"5.11, is {soft // 1024} KB and cannot be raised; set LimitMEMLOCK=infinity"
         )
     compiler = re.search(r"^.*?([^/\n]+:\d+:\d+: (?:fatal )?error: .*)$", printed, re.MULTILINE)
     if compiler:
         return f"{what}: {compiler[1]}"
-    # The second is what BCC says where the kernel's modules are installed, as they usually are.
+    # BCC prints the second line if the kernel's modules are installed, as they usually are.
     if re.search(r"Unable to find kernel headers|chdir\(/lib/modules/.*No such file", printed):
-        return f"{what}: no kernel headers are installed, use the shim (the default)"
-    # Behind its last word Linux 7 explains that at length, which the log is for.
+        return f"{what}: no kernel headers are installed; use the shim (the default)"
+    # Linux 7 adds an explanation of many lines. It is in the log.
     said = printed.partition("\nVerification failed: ")[0]
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = [line for line in lines if not line.startswith(("processed ", "HINT", "Exception"))]

@@ -1,4 +1,4 @@
-"""What the C libraries of this process print: BCC's, clang's and the verifier's words."""
+"""The output of the C libraries in this process: BCC, clang and the verifier's log."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import stat
 from types import TracebackType
 
 PRINTED_BYTES = 1 << 24
-"""The end that is looked at."""
+"""The end of the output that is read."""
 
 _STANDARD_ERROR = 2
 
 
 class Printed:
-    """Everything that is written to standard error inside the block.
+    """A context manager that reads what the block writes to standard error.
 
-    Under the agent that is a file, which the agent reads too, and all goes there. A terminal or a
-    pipe is spared: a verifier's log has thousands of lines.
+    The agent gives the loader a file there, which the agent reads too. Everything goes to it. A
+    terminal or a pipe gets nothing, because a verifier's log has thousands of lines.
     """
 
     def __enter__(self) -> Printed:
-        self._spared: int | None = None
+        self._saved: int | None = None
         if not _is_readable_file(_STANDARD_ERROR):
-            self._spared = os.dup(_STANDARD_ERROR)
+            self._saved = os.dup(_STANDARD_ERROR)
             file = os.memfd_create("deckwire-printed")
             os.dup2(file, _STANDARD_ERROR)
             os.close(file)
@@ -31,7 +31,7 @@ class Printed:
         return self
 
     def text(self) -> str:
-        """What there is of it so far."""
+        """The output so far."""
         size = os.fstat(_STANDARD_ERROR).st_size
         start = max(self._start, size - PRINTED_BYTES)
         return os.pread(_STANDARD_ERROR, size - start, start).decode(errors="replace")
@@ -42,9 +42,9 @@ class Printed:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._spared is not None:
-            os.dup2(self._spared, _STANDARD_ERROR)
-            os.close(self._spared)
+        if self._saved is not None:
+            os.dup2(self._saved, _STANDARD_ERROR)
+            os.close(self._saved)
 
 
 def _is_readable_file(fd: int) -> bool:

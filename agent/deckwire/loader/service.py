@@ -1,21 +1,22 @@
-"""Serves one request of the agent's, in a process of its own.
+"""The loader's main function: it serves one request of the agent, in a process of its own.
 
-Requests are the dictionaries that kernel/loading.py makes, over the socket pair of
-kernel/handover.py; ``do`` is load, attach or detach. An answer with ``error`` is one line for the
-user; what the compiler and the verifier printed to standard error the agent keeps in a file.
+Requests are the dictionaries that kernel/loading.py makes. They come over the socket pair of
+kernel/handover.py. ``do`` is load, attach or detach. A reply with ``error`` has one line for the
+user. The agent keeps in a file what compiler and verifier printed to standard error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import sys
+from errno import ENFILE, ENODEV, ENOMEM
 from typing import Any
 
-from deckwire.kernel import cpus, handover, rtnetlink
+from deckwire.kernel import capabilities, cpus, handover, namespaces, rtnetlink
 from deckwire.kernel.maps import Map
+from deckwire.kernel.names import JUMPS_MAP, VEPA_PARENTS_MAP, XDP_PROGRAM
 from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import ring_bytes
 from deckwire.loader.attachment import TCX_TYPES, Assist, attach, delete_filters
@@ -29,48 +30,47 @@ from deckwire.loader.module import (
     raise_memlock,
     write_settings,
 )
-from deckwire.loader.symbols import hide_symbols
-from deckwire.loader.targets import enter, resolve
+from deckwire.loader.symbols import empty_symbols
+from deckwire.loader.targets import enter_namespace, resolve
 
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
-"""<linux/capability.h>; CAP_SYS_ADMIN stands for the last two."""
-CAP_SYS_ADMIN = 21
-
-VEPA_PARENTS, JUMPS, XDP_PROGRAM = "vepa_parents", "jumps", "xdp_ingress"
+_PASSING = (ENOMEM, ENFILE, ENODEV)
+"""Errors that can pass by themselves: memory or files are short, an interface has just gone."""
 
 
 def serve() -> None:
-    """Serves the request that comes over the descriptor of the first argument.
+    """Serves the request that comes over the descriptor in the first argument.
 
-    A second argument ``compile`` says that it will be one to load.
+    A second argument ``compile`` announces a request to load.
     """
     channel = socket.socket(fileno=int(sys.argv[1]))
     if "compile" in sys.argv[2:]:
         prepare()
     request, fds = handover.receive(channel)
     try:
-        answer, results = _serve(request, fds)
+        reply, results = _serve(request, fds)
     except LoaderError as error:
-        answer, results = {"error": str(error), "passing": error.passing}, []
-    handover.send(channel, answer, results)
+        reply, results = {"error": str(error), "passing": error.passing}, []
+    except OSError as error:
+        line = f"cannot {request['do']}: {error.strerror or error}"
+        reply, results = {"error": line, "passing": error.errno in _PASSING}, []
+    handover.send(channel, reply, results)
 
 
 def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
     netns = request["netns"]
     if netns is not None:
-        path = netns if "/" in netns else f"/run/netns/{netns}"
-        if request["do"] == "detach" and not os.path.exists(path):
+        if request["do"] == "detach" and not os.path.exists(namespaces.path_of(netns)):
             return {}, []
-        enter(netns, path, passing=request.get("wait", False))
+        enter_namespace(netns, passing=request.get("wait", False))
     if request["do"] == "detach":
         for ifindex in request["ifindexes"]:
             delete_filters(ifindex)
         return {}, []
-    _check_capabilities(request)
+    _check_capabilities(request["do"])
     if request["do"] == "load":
         return _load(request)
     watched = request["watched"]
-    targets = [one for one in resolve(request["interfaces"]) if one.ifindex not in watched]
+    targets = [one for one in resolve(request["interfaces"]).targets if one.ifindex not in watched]
     supply = iter(fds)
     programs = [Program(name, next(supply)) for name in request["programs"]]
     vepa_parents = Map(next(supply)) if request["vepa"] else None
@@ -83,11 +83,10 @@ def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], lis
 
 
 def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    absent: dict[str, str] = {}
-    targets = resolve(request["interfaces"], absent if request["wait"] else None)
+    resolution = resolve(request["interfaces"], wait=request["wait"])
     watch = rtnetlink.open_socket(rtnetlink.RTMGRP_LINK)
     raise_memlock()
-    hide_symbols()
+    empty_symbols()
     kinds = dict.fromkeys((*request["programs"], *request["jumps"]), "SCHED_CLS")
     if request["xdp"] != "off":
         kinds[XDP_PROGRAM] = "XDP"
@@ -95,13 +94,13 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     try:
         loaded = load_programs(module, kinds)
     except LoaderError:
-        # Once more with the lines of the source, for the log.
+        # Once more with the source lines, for the log.
         with contextlib.suppress(LoaderError):
             load_programs(compile_module(request, lines=True), kinds)
         raise
     maps = maps_of(module)
     for slot, name in enumerate(request["jumps"]):
-        maps[JUMPS].update(slot.to_bytes(4, "little"), loaded[name].fd.to_bytes(4, "little"))
+        maps[JUMPS_MAP].update(slot.to_bytes(4, "little"), loaded[name].fd.to_bytes(4, "little"))
     if request["settings"]:
         write_settings(module, request["settings"])
     online = cpus.online()
@@ -114,30 +113,24 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         programs[XDP_PROGRAM] = loaded[XDP_PROGRAM]
         assist = Assist(programs[XDP_PROGRAM], request["xdp"])
     attachments, attachment_fds = attach(
-        targets, attached, maps.get(VEPA_PARENTS), request["attach"], assist
+        resolution.targets, attached, maps.get(VEPA_PARENTS_MAP), request["attach"], assist
     )
-    answer = {
+    reply = {
         "programs": list(programs),
         "maps": list(maps),
         "cpus": online,
         "ring_bytes": size,
         "attachments": attachments,
-        "absent": absent,
+        "absent": resolution.absent,
         "headers": request["headers"],
     }
     fds = [program.fd for program in programs.values()]
     fds += [table.fd for table in maps.values()]
-    return answer, [*fds, *rings, watch.detach(), *attachment_fds]
+    return reply, [*fds, *rings, watch.detach(), *attachment_fds]
 
 
-def _check_capabilities(request: dict[str, Any]) -> None:
-    with open("/proc/self/status") as file:
-        status = file.read()
-    (effective,) = re.findall(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
-    held = int(effective, 16)
-    wanted = ["CAP_NET_ADMIN"]
-    if not held >> CAP_SYS_ADMIN & 1:
-        wanted += ["CAP_BPF"] + ["CAP_PERFMON"] * (request["do"] == "load")
-    missing = [name for name in wanted if not held >> CAPABILITIES[name] & 1]
-    if missing:
-        raise LoaderError(f"{' and '.join(missing)} missing: run as root or grant the capability")
+def _check_capabilities(do: str) -> None:
+    needed = capabilities.LOADING if do == "load" else capabilities.ATTACHING
+    if lacking := capabilities.missing(needed, capabilities.held()):
+        names = " and ".join(one.name for one in lacking)
+        raise LoaderError(f"cannot {do}: {names} missing; run as root or grant it")

@@ -1,4 +1,4 @@
-"""Hides the kernel's symbols from BCC, which reads them all for an answer that we do not need."""
+"""Empties /proc/kallsyms for the loader, because BCC would read it to no purpose."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _mount.argtypes = (
 )
 
 
-def hide_symbols() -> bool:
-    """Makes /proc/kallsyms empty for this process alone; whether it could, with CAP_SYS_ADMIN.
+def empty_symbols() -> bool:
+    """Makes /proc/kallsyms empty for this process alone. False without CAP_SYS_ADMIN.
 
-    With each compilation BCC searches it for bpf_probe_read_kernel(), to say bpf_probe_read()
-    where there is none. No program of ours calls either, and 120,000 lines take 0.15 s.
+    At each compilation BCC searches its 120,000 lines for bpf_probe_read_kernel(), which takes
+    0.15 s. If it is not there, BCC writes bpf_probe_read() instead. Our programs call neither.
     """
     return bool(
         _libc.unshare(CLONE_NEWNS) == 0
-        # Else the host's /proc would get the next one too.
+        # Otherwise the next mount would also appear in the host's /proc.
         and _mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0
         and _mount(b"/dev/null", SYMBOLS, None, MS_BIND, None) == 0
     )

@@ -1,4 +1,4 @@
-"""Deduplication and outputs behind one call: what becomes of an event that was made."""
+"""One call for everything that happens to an event: deduplicate it, offer it, count it."""
 
 from __future__ import annotations
 
@@ -11,75 +11,78 @@ from deckwire.resilience.containment import Containment, Where
 
 
 class Fate(StrEnum):
-    """events made = told + deduplicated + dropped."""
+    """What became of an event: events made = emitted + suppressed + dropped."""
 
     EMITTED = "emitted"
     """At least one output accepted it."""
     SUPPRESSED = "suppressed"
+    """An equal event was emitted within its dedup window."""
     DROPPED = "dropped"
     """No output had room."""
 
 
 class Emitter:
-    """Decides about each event and counts; never blocks."""
+    """Decides about each event and counts what it decided. It never blocks."""
 
     def __init__(
         self, dedup: Dedup, offer: Callable[[Event], bool], host: str, containment: Containment
     ) -> None:
+        """`offer` hands an event to the outputs; it returns whether one of them took it.
+
+        `host` is the HOSTNAME of dedup summaries.
+        """
         self._dedup = dedup
         self._offer = offer
         self._host = host
         self._containment = containment
-        self._emitted = self._suppressed = self._dropped = 0
+        self._emitted = self._dropped = 0
         self.opened: tuple[Key, int] | None = None
-        """The dedup window of the event told last and its end: see `window`."""
+        """The dedup window of the event emitted last, and its end: see `window`."""
 
     @property
     def counts(self) -> dict[Fate, int]:
         """Events by what became of them."""
         return {
             Fate.EMITTED: self._emitted,
-            Fate.SUPPRESSED: self._suppressed,
+            Fate.SUPPRESSED: self._dedup.counters.suppressed,
             Fate.DROPPED: self._dropped,
         }
 
     @property
     def made(self) -> int:
-        """Events that came here."""
-        return self._emitted + self._suppressed + self._dropped
+        """Events that were to be emitted."""
+        return sum(self.counts.values())
 
     def emit(self, event: Event) -> Fate:
-        """Tell an event unless its window has told one like it."""
+        """Emit an event, unless an equal one was emitted within its dedup window."""
         if self._dedup.admit(event):
             return self._admitted(event)
-        self._suppressed += 1
         return Fate.SUPPRESSED
 
     def emit_new(self, headline: Headline, make: Callable[[], Event]) -> Fate:
-        """As `tell`, but the event is made only if its window has told none like it."""
+        """Emit the event that `make` makes. It is not made if it would be suppressed."""
         if self._dedup.admit(headline):
             return self._admitted(make())
-        self._suppressed += 1
         return Fate.SUPPRESSED
 
     def window(self, event: Event | Headline) -> tuple[Key, int] | None:
-        """The event's dedup window and its end, in wall-clock time; None if none is open."""
+        """The event's dedup window and its end in wall-clock nanoseconds; None if none is open."""
         return self._dedup.window(event)
 
     def add_suppressed(
         self, window: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
     ) -> None:
-        """What the kernel suppressed because of this window: see Dedup.add_suppressed."""
+        """Add what the kernel suppressed because of this window: see Dedup.add_suppressed."""
         self._dedup.add_suppressed(
             window, count=count, first_ns=first_ns, last_ns=last_ns, deckies=deckies
         )
 
     def close_windows(self, now_ns: int, *, all_of_them: bool = False) -> None:
-        """Tell what the windows that are over have suppressed."""
+        """Emit a summary for each window that is over and has suppressed something."""
         self._sum_up(self._dedup.close() if all_of_them else self._dedup.expired(now_ns), now_ns)
 
     def crowded(self) -> int | None:
-        """When the windows end that are to make room: see Dedup.crowded."""
+        """The end of the windows that are to make room: see Dedup.crowded."""
         return self._dedup.crowded()
 
     def make_room(self, end_ns: int, now_ns: int) -> None:

@@ -1,13 +1,16 @@
-r"""Hostile text made fit for a line: nothing that a terminal or a line reader could obey.
+r"""Hostile text made safe for a line: a terminal or a line reader finds nothing to obey in it.
 
-A character stays if Unicode calls it printable. All others are spelled as the text ``\xNN``:
-controls (C0, DEL, C1), line and paragraph separators, format characters (bidirectional overrides,
-zero-width characters, the byte order mark), lone surrogates, private and unassigned code points,
-spaces other than U+0020. Up to U+00FF NN is the code point, above it each UTF-8 byte is spelled;
-U+DC80 to U+DCFF, which is how ``surrogateescape`` carries bytes that are not UTF-8, give the byte.
+A character stays if Unicode calls it printable. Every other one becomes the text ``\xNN``:
 
-The text is lossy on purpose: a peer that sends the four characters ``\x0a`` reads like one that
-sent a newline.
+- controls (C0, DEL, C1), line and paragraph separators, spaces other than U+0020;
+- format characters: bidirectional overrides, zero-width characters, the byte order mark;
+- lone surrogates, private and unassigned code points.
+
+Up to U+00FF, NN is the code point. Above it, each UTF-8 byte is written. ``surrogateescape``
+carries bytes that are not UTF-8 as U+DC80 to U+DCFF: of these the byte is written.
+
+The text is lossy on purpose: a peer that sends the four characters ``\x0a`` looks like one that
+sends a newline.
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ def text(value: Value) -> str:
     return str(value)
 
 
-def spelled(character: str) -> str:
-    r"""The ``\xNN`` text of one character, see the module's rule."""
+def hex_escape(character: str) -> str:
+    r"""The ``\xNN`` text of one character, by the module's rule."""
     code = ord(character)
     if code <= 0xFF:
         return f"\\x{code:02x}"
@@ -45,23 +48,24 @@ def spelled(character: str) -> str:
 
 
 class Escape:
-    """One format's way of writing text, in at most `limit` bytes of UTF-8.
+    """Writes text as one format needs it, in at most `limit` bytes of UTF-8.
 
-    `special` says how the format writes its own special characters; the backslash must be one.
+    `special` maps the format's own special characters to what it writes for them; the backslash
+    must be one of them.
     """
 
     def __init__(self, special: Mapping[str, str], limit: int = VALUE_BYTES) -> None:
         plain = "".join(re.escape(c) for c in map(chr, range(0x20, 0x7F)) if c not in special)
         self.is_plain = re.compile(f"[{plain}]{{0,{limit}}}").fullmatch
-        """Whether a text goes out as it stands: printable ASCII, nothing special, not too long."""
+        """Whether a text needs no change: printable ASCII, nothing special, not too long."""
         self._pieces = _Pieces(special)
         self._limit = limit
 
     def __call__(self, text: str) -> str:
-        """`text` escaped; if cut, between two characters of the source, and ending in ``...``."""
+        """`text` escaped. If it is cut, then between two of its characters; it ends in ``...``."""
         if self.is_plain(text):
             return text
-        # No character takes less than a byte, so what stands behind the limit cannot matter.
+        # Each character takes a byte at least, so those after the limit cannot matter.
         characters = text[: self._limit + 1]
         return fitting(map(self._pieces.__getitem__, characters), self._limit, _CUT)
 
@@ -69,8 +73,8 @@ class Escape:
 def fitting(parts: Iterable[str], limit: int, marker: str) -> str:
     """The leading `parts` that fit into `limit` bytes of UTF-8, and `marker` if not all do.
 
-    Parts behind the first that does not fit are never made, if `parts` makes them one by one:
-    a peer cannot buy work with text that no line has room for.
+    `parts` may make them one by one: those after the first that does not fit are never made. So a
+    peer cannot cause work with text for which no line has room.
     """
     kept: list[str] = []
     size = 0
@@ -87,7 +91,7 @@ def fitting(parts: Iterable[str], limit: int, marker: str) -> str:
 
 
 class _Pieces(dict[str, str]):
-    """How each character is written; a peer who sends many different ones cannot make it grow."""
+    """How each character is written, bounded by ESCAPE_CACHE."""
 
     def __init__(self, special: Mapping[str, str]) -> None:
         super().__init__(special)
@@ -96,7 +100,7 @@ class _Pieces(dict[str, str]):
     def __missing__(self, character: str) -> str:
         piece = character
         if not character.isprintable():
-            piece = spelled(character).replace("\\", self._backslash)
+            piece = hex_escape(character).replace("\\", self._backslash)
         if len(self) < ESCAPE_CACHE:
             self[character] = piece
         return piece

@@ -18,14 +18,14 @@ _SPECIAL = {'"': '\\"', "\\": "\\\\"}
 class JsonFormat:
     r"""``{"ts": …, "host": …, "event": …, "severity": …, "fields": {…}}``.
 
-    Numbers and booleans stay what they are and tuples become lists. Text is escaped as in syslog,
-    so that a parsed value is the same in both formats: a newline is the four characters ``\x0a``.
+    Numbers and booleans keep their type; tuples become lists. Text is escaped as in syslog, so a
+    parsed value is the same in both formats: a newline is the four characters ``\x0a``.
     """
 
     def line(self, event: Event) -> bytes:
         """The event in at most LINE_BYTES bytes of UTF-8, without control characters or newline.
 
-        Whole fields are dropped from the end of a longer one, and `cut` is then the last.
+        A longer event loses whole fields from its end, and `cut` is then the last field.
         """
         head = (
             f'{{"ts": "{timestamp(event.time_ns)}", "host": {_text(event.host)},'
@@ -58,7 +58,7 @@ def _member(field: Field) -> str:
 
 
 _escape = Escape(_SPECIAL)
-# Leaves room for an item's quotes and for the marker, so that the first item always stands.
+# There is room for an item's quotes and for the marker, so that the first item always fits.
 _escape_item = Escape(_SPECIAL, VALUE_BYTES - 2 * len(_CUT_LIST))
 
 
@@ -77,6 +77,6 @@ def _text(value: str) -> str:
 
 
 def _list(values: tuple[str, ...]) -> str:
-    """As many items as VALUE_BYTES holds; a list that was cut ends in the item ``...``."""
+    """The items that fit into VALUE_BYTES; a list that was cut ends in the item ``...``."""
     items = (f'{", " if at else ""}"{_escape_item(value)}"' for at, value in enumerate(values))
     return f"[{fitting(items, VALUE_BYTES - 2, _CUT_LIST)}]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from deckwire.errors import shown
 from deckwire.events.event import Block, Event, Field
 from deckwire.events.timestamp import timestamp
 from deckwire.limits import HEADERS, LINE_BYTES, VALUE_BYTES
@@ -17,50 +18,45 @@ RELAY_SD_ID = "relay@55555"
 _LOCAL0 = 16
 _CUT = ' cut="true"'
 _SPECIAL = {'"': '\\"', "\\": "\\\\", "]": "\\]"}
-# The relay's collector ends structured data at any bracket, escaped or not.
+# The collector of DECNET's relay ends structured data at any bracket, escaped or not.
 _RELAY_SPECIAL = _SPECIAL | {"]": "\\\\x5d"}
 
 _NUMBERS = frozenset((int, float))
-"""Types whose text is str()'s and plain."""
+"""Types whose text is what str() makes, and needs no escaping."""
 _AS_THEY_STAND = _NUMBERS | {str}
-"""Types whose text is str()'s."""
+"""Types whose text is what str() makes."""
 
 _PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\]'))
-"""Printable ASCII without what is escaped."""
+"""Printable ASCII without the characters that are escaped."""
 
+_HOSTNAME_LENGTH, _APP_NAME_LENGTH, _MSGID_LENGTH, _SD_ID_LENGTH = 255, 48, 32, 32
+"""Longest header fields and SD-ID (RFC 5424, 6)."""
 _PRINTABLE = re.compile(r"[!-~]+")
 _NOT_PRINTABLE = re.compile(r"[^!-~]")
-# RFC 5424, 6.3.2: names without "@" belong to IANA, others end in an enterprise number.
-_SD_ID = re.compile(r"(?=.{3,32}\Z)[!#-<>-?A-\\^-~]+@[0-9]+(\.[0-9]+)*")
+_SD_ID = re.compile(r"[!#-<>-?A-\\^-~]+@[0-9]+(\.[0-9]+)*")
+"""RFC 5424, 6.3.2: names without ``@`` belong to IANA, others end in an enterprise number."""
 
 
 class SyslogFormat:
-    """RFC 5424 without MSG: all that is told stands in one structured data element.
+    """RFC 5424 without MSG and PROCID: all fields are in one structured data element.
 
-    Raises ValueError, with a line for the user, if a name breaks RFC 5424 sections 6.2 or 6.3.
+    Raises ValueError with one line for the user: see `check_app_name` and `check_sd_id`.
     """
 
-    def __init__(self, app_name: str = APP_NAME, sd_id: str = SD_ID, procid: str = "-") -> None:
-        _check("app_name", app_name, 48)
-        _check("procid", procid, 128)
-        if not _SD_ID.fullmatch(sd_id):
-            raise ValueError(
-                f"sd_id {sd_id!r}: must be NAME@NUMBER in at most 32 printable ASCII characters,"
-                ' without space, "=", "]" or a quote (RFC 5424, 6.3.2)'
-            )
-        self._origin = f"{app_name} {procid}"
-        self._sd_id = sd_id
+    def __init__(self, app_name: str = APP_NAME, sd_id: str = SD_ID) -> None:
+        self._app_name = check_app_name(app_name)
+        self._sd_id = check_sd_id(sd_id)
         self._escape = Escape(_RELAY_SPECIAL if sd_id == RELAY_SD_ID else _SPECIAL)
-        # The same few deckies and events all the time.
+        # Most lines are of the same few deckies and events.
         self._header = lru_cache(maxsize=HEADERS)(self._headers)
 
     def line(self, event: Event) -> bytes:
         """The event in at most LINE_BYTES bytes of UTF-8, without control characters or newline.
 
-        Whole fields are dropped from the end of a longer one, and `cut` is then the last.
+        A longer event loses whole fields from its end, and `cut` is then the last field.
         """
-        before, behind = self._header(event.severity, event.host, event.name)
-        head = f"{before}{timestamp(event.time_ns)}{behind}"
+        before, after = self._header(event.severity, event.host, event.name)
+        head = f"{before}{timestamp(event.time_ns)}{after}"
         params = [
             (part.text if part.writer is self else self._written(part))
             if type(part) is Block
@@ -82,8 +78,8 @@ class SyslogFormat:
                 for name, value in block.fields
             ]
         )
-        # Nearly all are plain throughout: one look at all is cheaper than one at each.
-        # Without what is plain nothing is left of them but the quotes around their values.
+        # Nearly all fields are plain, so one look at all together is cheaper than one at each:
+        # without the plain characters only the quotes around the values are left.
         if (
             len(params) > VALUE_BYTES
             or not params.isascii()
@@ -100,21 +96,33 @@ class SyslogFormat:
         return f' {name}="{self._escape(text(value))}"'
 
     def _headers(self, severity: int, host: str, name: str) -> tuple[str, str]:
-        """A line's head before and behind its time."""
+        """What precedes a line's time, and what follows it up to the first field."""
+        hostname, msgid = _field(host, _HOSTNAME_LENGTH), _field(name, _MSGID_LENGTH)
         before = f"<{_LOCAL0 * 8 + severity}>1 "
-        behind = f" {_header(host, 255)} {self._origin} {_header(name, 32)} [{self._sd_id}"
-        return before, behind
+        return before, f" {hostname} {self._app_name} - {msgid} [{self._sd_id}"
 
 
-def _check(what: str, name: str, longest: int) -> None:
-    if len(name) > longest or not _PRINTABLE.fullmatch(name):
+def check_app_name(name: str) -> str:
+    """The name, if it can be an APP-NAME (RFC 5424, 6.2.5); else ValueError for the user."""
+    if len(name) > _APP_NAME_LENGTH or not _PRINTABLE.fullmatch(name):
         raise ValueError(
-            f"{what} {name!r}: must be 1 to {longest} printable ASCII characters without space"
-            " (RFC 5424, 6.2)"
+            f"{shown(name)} is no APP-NAME; use 1 to {_APP_NAME_LENGTH} printable ASCII characters"
+            " without space"
         )
+    return name
 
 
-def _header(name: str, longest: int) -> str:
+def check_sd_id(name: str) -> str:
+    """The name, if it can be an SD-ID (RFC 5424, 6.3.2); else ValueError for the user."""
+    if len(name) > _SD_ID_LENGTH or not _SD_ID.fullmatch(name):
+        raise ValueError(
+            f"{shown(name)} is no SD-ID; use NAME@NUMBER of at most {_SD_ID_LENGTH} printable ASCII"
+            ' characters without =, ], " or space'
+        )
+    return name
+
+
+def _field(name: str, longest: int) -> str:
     """A header field (RFC 5424, 6): printable ASCII without spaces, ``-`` if empty."""
     if not _PRINTABLE.fullmatch(name):
         name = _NOT_PRINTABLE.sub("?", name) or "-"

@@ -1,4 +1,4 @@
-"""What the operator is told beside the events."""
+"""One-line reports for the operator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import suppress
 
 
 def report(line: str) -> None:
-    """One line on stderr; stdout is for events alone."""
-    # Nobody reads it any more, or the disk is full: no reason to end a capture.
-    with suppress(OSError, ValueError):
-        print(f"deckwire: {line}", file=sys.stderr, flush=True)
+    """Print one line on stderr; stdout is for events alone."""
+    # Nobody may read stderr, its disk may be full, or it may be closed: that ends no capture.
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(f"deckwire: {line}", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ _LARGEST = 16
 """The part of all bytes that one value may take: one in so many."""
 
 
-class Bounded(Generic[K, V]):
+class SizedCache(Generic[K, V]):
     """Values by key; the one not asked for longest makes room. For one thread."""
 
     def __init__(self, entries: int, held: int) -> None:

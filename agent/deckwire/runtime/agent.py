@@ -1,4 +1,4 @@
-"""The live agent: rings in, events out, until it is told to stop."""
+"""The live agent: reads the rings and emits events until a signal stops it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from deckwire.events.capture import stats_event
 from deckwire.kernel.link_watch import LinkOverrunError
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import Loaded, detach, reattach
+from deckwire.kernel.signals import Requests
 from deckwire.output.emitter import Fate
 from deckwire.resilience.containment import Where
 from deckwire.resilience.report import report
 from deckwire.runtime.assembly import Parts, expect_echoes
 from deckwire.runtime.budgets import BudgetWatch
 from deckwire.runtime.losses import LossReport
-from deckwire.runtime.ordering import Ordering
-from deckwire.runtime.signals import Requests
 from deckwire.tables.deckies import DeckiesRefused
 
 _ROUND_S = 1.0
 """Seconds between two looks at interfaces, deckies, losses and what is due."""
 _SWEEP_S = 4.0
-"""Between two sweeps of an empty table of connections; of a fuller one by as much less."""
+"""Seconds between two sweeps of an empty table of connections; fewer if it is fuller."""
 _TOGETHER = 128
 """Samples taken between two writings of their events."""
 _FLUSH_S = 5.0
-"""Longest that outputs get at the end."""
+"""Seconds that outputs have at most to write their lines at the end."""
 _REST_S = 0.1
-"""After the rings could not be read: a fault that stays must not take a CPU."""
+"""Seconds to wait after the rings could not be read, so that a lasting fault takes no CPU."""
 
 
 class Agent:
-    """Runs what was loaded and assembled; owns the loop."""
+    """Runs a loaded and assembled capture; owns the loop."""
 
     def __init__(
         self,
@@ -55,21 +54,21 @@ class Agent:
         self._clock = clock
         self._deckies_file = deckies_file
         self._requests = requests
-        self._ordering: Ordering[Sample] = Ordering()
+        self._ordering = parts.ordering
         self._losses = LossReport(parts.host)
         self._budgets = BudgetWatch(parts.host)
         self._awaited = set(loaded.absent)
-        """Interfaces that have not been there yet."""
+        """Interfaces that have not appeared yet."""
         self._missing: set[str] = set(loaded.absent)
-        """These, and those that have gone and are to be attached again."""
+        """These, and interfaces that have gone and will be attached again."""
         self._complaints: dict[str, str] = {}
-        """The last reason why such an interface could not be attached: each is reported once."""
+        """The last reason why such an interface could not be attached. Each is reported once."""
 
     def run(self) -> int:
         """Capture until SIGTERM or SIGINT; returns the exit status."""
         if not self._requests.stopping:
             self._announce()
-        # What is there now stays there: the collector would look through it again and again.
+        # Objects made so far stay alive, so the collector need not scan them again and again.
         gc.collect()
         gc.freeze()
         try:
@@ -88,11 +87,11 @@ class Agent:
             if now >= next_sweep:
                 fill = self._sweep()
                 took = time.monotonic() - now
-                # A full table takes long to sweep: never more than a twentieth of a CPU.
+                # A full table takes long to sweep. Sweeps use at most a twentieth of a CPU.
                 next_sweep = now + max(_SWEEP_S * (1 - fill), 20 * took)
             if now >= next_round:
                 next_round = now + _ROUND_S
-                self._tell_due()
+                self._emit_due()
                 self._housekeeping()
             if now >= next_stats:
                 next_stats = now + interval
@@ -103,7 +102,7 @@ class Agent:
                     self._parts.outputs.reopen()
                 self._reload_deckies()
 
-    # --- the way in ---
+    # --- samples ---
 
     def _pass(self) -> None:
         """Wait for samples and take them."""
@@ -115,7 +114,7 @@ class Agent:
             time.sleep(_REST_S)
 
     def _take_all(self) -> None:
-        """One pass over the rings: what is older than the previous pass goes on, in order."""
+        """Make one pass over the rings; take the samples from before the previous one, in order."""
         start_ns = self._clock.now_ns()
         self._drain()
         samples = self._ordering.release(start_ns)
@@ -126,12 +125,12 @@ class Agent:
             self._flush()
 
     def _flush(self) -> None:
-        """Write the events held: one that cannot be written is counted with its sample."""
+        """Write the events held. One that cannot be written is counted with its sample."""
         while True:
             try:
                 self._parts.outputs.flush()
             except Exception as error:
-                # One event less is held now.
+                # The event that failed is no longer held, so the loop ends.
                 self._parts.containment.failed(Where.OUTPUT, error)
             else:
                 return
@@ -140,7 +139,7 @@ class Agent:
         try:
             self._parts.pipeline.take(sample)
         except Exception as error:
-            # Whatever a peer made us trip over must not end the capture of all others.
+            # A mistake that one peer provokes must not end the capture of all others.
             self._parts.containment.failed(Where.SAMPLE, error)
 
     def _drain(self) -> None:
@@ -156,7 +155,7 @@ class Agent:
     # --- from time to time ---
 
     def _sweep(self) -> float:
-        """How full the table of connections is, from 0 to 1; 0 where that could not be found."""
+        """Sweep; return how full the table of connections is, from 0 to 1, or 0 if that failed."""
         fill = 0.0
         with self._contained(Where.SWEEP):
             self._parts.outputs.hold()
@@ -164,7 +163,7 @@ class Agent:
         self._flush()
         return fill
 
-    def _tell_due(self) -> None:
+    def _emit_due(self) -> None:
         with self._contained(Where.DUE):
             self._parts.outputs.hold()
             self._parts.pipeline.emit_due(self._clock.now_ns())
@@ -188,9 +187,9 @@ class Agent:
 
     def _emit_losses(self, *, at_the_end: bool = False) -> None:
         with self._contained(Where.STATS):
-            self._tell_all_losses(at_the_end=at_the_end)
+            self._emit_all_losses(at_the_end=at_the_end)
 
-    def _tell_all_losses(self, *, at_the_end: bool) -> None:
+    def _emit_all_losses(self, *, at_the_end: bool) -> None:
         now_ns = self._clock.wall_ns(self._clock.now_ns())
         kernel = self._parts.tables.counters()
         lost = self._parts.stats.losses(kernel)
@@ -236,7 +235,7 @@ class Agent:
             overrun = True
         present = self._interfaces() if overrun or self._missing else None
         if present is not None:
-            # What was told meanwhile is in the snapshot, and not told again.
+            # The snapshot includes changes from meanwhile, which are not reported again.
             gone |= {attachment.ifindex for attachment in self._loaded.attachments} - present.keys()
         for attachment in list(self._loaded.attachments):
             if attachment.ifindex in gone:
@@ -249,7 +248,7 @@ class Agent:
                 self._attach_again(interface)
 
     def _interfaces(self) -> dict[int, str] | None:
-        """All interfaces by index; None if the kernel did not tell: the next round asks again."""
+        """All interfaces by index; None if the snapshot failed, and the next round tries again."""
         try:
             return self._loaded.watch.snapshot()
         except (LinkOverrunError, OSError):
@@ -275,7 +274,7 @@ class Agent:
         expect_echoes(self._loaded)
         for note in attachment.notes:
             report(note)
-        report(f"ready: {attachment.target} attached{again} ({attachment.way})")
+        report(f"ready: {attachment.target} attached{again} ({attachment.method})")
 
     # --- beginning and end ---
 
@@ -287,7 +286,7 @@ class Agent:
             report(f"waiting: {line}; it is attached when it comes")
         if not self._loaded.attachments:
             return
-        where = ", ".join(f"{a.target} ({a.way})" for a in self._loaded.attachments)
+        where = ", ".join(f"{a.target} ({a.method})" for a in self._loaded.attachments)
         count = len(self._parts.pipeline.registry)
         report(
             f"ready: watching {count} {'decky' if count == 1 else 'deckies'} on {where},"
@@ -295,7 +294,10 @@ class Agent:
         )
 
     def _shut_down(self) -> int:
-        """Detach, tell all that is open, flush the outputs: each of them whatever came before."""
+        """Detach, emit an event for all that is open, flush the outputs; return the exit status.
+
+        Each step runs even if one before it failed.
+        """
         status = 1
         with self._contained(Where.SHUTDOWN):
             try:

@@ -1,4 +1,4 @@
-"""Putting the parts together as the settings say: the same for `run` and `replay`."""
+"""Assembles the parts of a capture by the settings, for `run` and `replay` alike."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass
 
 from deckwire.abi import structs as abi
+from deckwire.abi.samples import Sample
 from deckwire.clock import Clock
 from deckwire.config import Settings
 from deckwire.deckies import Registry
@@ -15,10 +16,11 @@ from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
 from deckwire.output.emitter import Emitter
 from deckwire.output.sinks.fanout import Fanout
-from deckwire.pipeline.pipeline import Pipeline
+from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment
 from deckwire.resilience.report import report
 from deckwire.runtime.counters import Intake, Stats
+from deckwire.runtime.ordering import Ordering
 from deckwire.tables.tables import Tables
 
 _NS = 1_000_000_000
@@ -26,10 +28,11 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What one capture is made of, from the kernel's tables to the outputs."""
+    """The parts of one capture, from the kernel's tables to the outputs."""
 
     tables: Tables
     intake: Intake
+    ordering: Ordering[Sample]
     pipeline: Pipeline
     emitter: Emitter
     outputs: Fanout
@@ -39,7 +42,7 @@ class Parts:
 
 
 def expect_echoes(loaded: Loaded) -> None:
-    """Count lateral frames of VEPA parents once; call whenever something was attached."""
+    """Count lateral frames of VEPA parents once. Call this after each attachment."""
     if any(attachment.vepa for attachment in loaded.attachments):
         table = loaded.maps["settings"]
         key = bytes(table.key_size)
@@ -59,7 +62,7 @@ def assemble(
     identify: Identifier,
     containment: Containment | None = None,
 ) -> Parts:
-    """Everything behind the rings; the kernel watches the registry's deckies afterwards.
+    """Assemble everything after the rings, and make the kernel watch the registry's deckies.
 
     Raises:
         DeckiesRefused: the kernel refused the registry's deckies.
@@ -85,5 +88,16 @@ def assemble(
     )
     pipeline.replace_registry(registry)
     intake = Intake()
-    stats = Stats(tables, intake, pipeline, emitter, dedup, outputs, containment)
-    return Parts(tables, intake, pipeline, emitter, outputs, stats, containment, host)
+    ordering: Ordering[Sample] = Ordering()
+    stats = Stats(
+        tables=tables,
+        rings=loaded.rings,
+        intake=intake,
+        ordering=ordering,
+        pipeline=pipeline,
+        emitter=emitter,
+        dedup=dedup,
+        outputs=outputs,
+        containment=containment,
+    )
+    return Parts(tables, intake, ordering, pipeline, emitter, outputs, stats, containment, host)

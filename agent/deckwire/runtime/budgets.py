@@ -1,4 +1,4 @@
-"""Says when a budget of the kernel side begins and ceases to cut."""
+"""capture_budget: a budget of the kernel side is exhausted, or is normal again."""
 
 from __future__ import annotations
 
@@ -7,35 +7,40 @@ from collections.abc import Mapping
 from deckwire.events.event import WARNING, Event
 
 BUDGETS = {"syn_over_budget": "syn_records", "tls_not_admitted": "handshakes"}
-"""Kernel counter to the budget whose cuts it counts."""
+"""The name of a budget, by the kernel counter of what exceeds it."""
 
 
 class BudgetWatch:
-    """Turns growing counters into `capture_budget` events: one at each change of state."""
+    """Makes a `capture_budget` event whenever a budget's counter starts or stops growing."""
 
     def __init__(self, host: str) -> None:
+        """`host` is the HOSTNAME of the events."""
         self._host = host
         self._seen = dict.fromkeys(BUDGETS, 0)
-        self._since = dict.fromkeys(BUDGETS, 0)
-        self._cutting: set[str] = set()
+        """Each counter at the last call."""
+        self._before = dict.fromkeys(BUDGETS, 0)
+        """Each counter before it started to grow."""
+        self._exhausted: set[str] = set()
 
     def changes(self, counters: Mapping[str, int], now_ns: int) -> list[Event]:
-        """The events due at `now_ns`; call about once a second.
+        """The events due at `now_ns`; call it about once a second.
 
-        ``state="exhausted"`` when a budget has begun to cut since the last call, ``"normal"``
-        when it has cut nothing since; `suppressed` is what was cut while it was exhausted.
+        `state` is ``exhausted`` if the budget suppressed something since the last call and did not
+        before. It is ``normal`` if it suppressed nothing since then. `suppressed` counts from the
+        moment it was exhausted.
         """
         events: list[Event] = []
         for counter, budget in BUDGETS.items():
-            cut = counters[counter] - self._seen[counter]
-            self._seen[counter] = counters[counter]
-            if cut and counter not in self._cutting:
-                self._cutting.add(counter)
-                self._since[counter] = counters[counter] - cut
-                events.append(self._event(budget, "exhausted", cut, now_ns))
-            elif not cut and counter in self._cutting:
-                self._cutting.discard(counter)
-                suppressed = counters[counter] - self._since[counter]
+            count = counters[counter]
+            grown = count - self._seen[counter]
+            self._seen[counter] = count
+            if grown and counter not in self._exhausted:
+                self._exhausted.add(counter)
+                self._before[counter] = count - grown
+                events.append(self._event(budget, "exhausted", grown, now_ns))
+            elif not grown and counter in self._exhausted:
+                self._exhausted.discard(counter)
+                suppressed = count - self._before[counter]
                 events.append(self._event(budget, "normal", suppressed, now_ns))
         return events
 

@@ -1,4 +1,4 @@
-"""Every counter there is, gathered for capture_stats and for the report of losses."""
+"""Every counter of the capture, gathered for capture_stats and capture_loss."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import MalformedSample, Sample, decode
 from deckwire.events.dedup import Dedup
+from deckwire.kernel.rings import Rings
 from deckwire.output.emitter import Emitter, Fate
 from deckwire.output.sinks.fanout import Fanout
-from deckwire.pipeline.pipeline import Pipeline
+from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment
+from deckwire.runtime.ordering import Ordering
 from deckwire.tables.tables import Tables
 
 _KERNEL_LOSSES = (
@@ -22,18 +24,18 @@ _KERNEL_LOSSES = (
     "midstream_failed",
     "tls_not_admitted",
 )
-"""Kernel counters that stand for something not told."""
+"""Kernel counters of traffic that no event reports."""
 
 
 class Intake:
-    """Samples on their way in: received = decoded + rejected by cause."""
+    """Decodes samples and counts them: received = decoded + rejected, by cause."""
 
     def __init__(self) -> None:
         self.received = 0
         self.rejected: Counter[str] = Counter()
 
     def decode(self, data: bytes) -> Sample | None:
-        """One ring record as a sample; None if it was rejected, which is counted."""
+        """Decode one ring record; None if it was rejected, which is counted."""
         self.received += 1
         try:
             return decode(data)
@@ -43,12 +45,15 @@ class Intake:
 
 
 class Stats:
-    """Reads the counters where they are kept."""
+    """Reads the counters where they are kept. A test checks that none is left out."""
 
     def __init__(
         self,
+        *,
         tables: Tables,
+        rings: Rings,
         intake: Intake,
+        ordering: Ordering[Sample],
         pipeline: Pipeline,
         emitter: Emitter,
         dedup: Dedup,
@@ -56,7 +61,9 @@ class Stats:
         containment: Containment,
     ) -> None:
         self._tables = tables
+        self._rings = rings
         self._intake = intake
+        self._ordering = ordering
         self._pipeline = pipeline
         self._emitter = emitter
         self._dedup = dedup
@@ -64,36 +71,58 @@ class Stats:
         self._containment = containment
 
     def sums(self) -> dict[str, int]:
-        """Everything, in the order of the data's way."""
+        """Every counter by its name in capture_stats, from the hook to the outputs."""
         kernel = self._tables.counters()
         sums = {"frames": sum(kernel[name] for name in abi.FRAME_COUNTERS)}
         sums |= kernel
         sums |= self._tables.evictions(kernel)
-        rejected = self._intake.rejected
-        sums["samples_received"] = self._intake.received
-        sums["samples_decoded"] = self._intake.received - rejected.total()
-        sums |= {f"samples_rejected_{cause}": count for cause, count in sorted(rejected.items())}
-        connections = self._pipeline.connections
-        sums["tls_connections"] = connections.counters.opened
-        sums["tls_evicted"] = connections.counters.evicted
-        sums["tls_segments_after_done"] = connections.counters.after_done
-        sums["tls_misplaced"] = connections.counters.misplaced
-        sums["tls_malformed"] = connections.counters.malformed
+        sums |= self._samples()
+        sums |= self._tls()
         sums |= dict(sorted(self._pipeline.counts.items()))
         sums |= dict(sorted(self._containment.counts.items()))
-        sums["events_made"] = self._emitter.made
-        sums |= {f"events_{fate.value}": self._emitter.counts[fate] for fate in Fate}
-        sums["dedup_evicted"] = self._dedup.counters.evicted
-        sums["dedup_summaries_lost"] = self._dedup.counters.summaries_lost
-        sums["dedup_hosts_ignored"] = self._dedup.counters.hosts_ignored
-        sums |= {f"output_{cause}": n for cause, n in sorted(self._outputs.losses().items())}
+        sums |= self._events()
+        sums |= {f"output_{name}": count for name, count in self._outputs.sums().items()}
         return sums
 
     def losses(self, kernel: Mapping[str, int]) -> Mapping[str, int]:
-        """What was lost since the start, by cause; `kernel` is struct counters by name."""
+        """Losses since the start, by cause; `kernel` is struct counters by name."""
         lost = {name: kernel[name] for name in _KERNEL_LOSSES}
-        lost |= {f"sample_{cause}": n for cause, n in self._intake.rejected.items()}
+        lost["rings_corrupt"] = self._rings.corrupt
+        lost |= {f"sample_{cause}": count for cause, count in self._intake.rejected.items()}
         lost |= self._containment.counts
         lost["tls_evicted"] = self._pipeline.connections.counters.evicted
-        lost |= {f"output_{cause}": n for cause, n in self._outputs.losses().items()}
+        lost["dedup_summaries_lost"] = self._dedup.counters.summaries_lost
+        lost |= {f"output_{cause}": count for cause, count in self._outputs.losses().items()}
         return lost
+
+    def _samples(self) -> dict[str, int]:
+        received, rejected = self._intake.received, self._intake.rejected
+        return {
+            "rings_lost": sum(self._rings.lost.values()),
+            "rings_corrupt": self._rings.corrupt,
+            "samples_received": received,
+            "samples_decoded": received - rejected.total(),
+            **{f"samples_rejected_{cause}": count for cause, count in sorted(rejected.items())},
+            "samples_late": self._ordering.late,
+        }
+
+    def _tls(self) -> dict[str, int]:
+        counters = self._pipeline.connections.counters
+        return {
+            "tls_connections": counters.opened,
+            "tls_evicted": counters.evicted,
+            "tls_segments_after_done": counters.after_done,
+            "tls_misplaced": counters.misplaced,
+            "tls_malformed": counters.malformed,
+            "tls_bytes_dropped": counters.bytes_dropped,
+        }
+
+    def _events(self) -> dict[str, int]:
+        dedup = self._dedup.counters
+        return {
+            "events_made": self._emitter.made,
+            **{f"events_{fate.value}": self._emitter.counts[fate] for fate in Fate},
+            "dedup_evicted": dedup.evicted,
+            "dedup_summaries_lost": dedup.summaries_lost,
+            "dedup_hosts_ignored": dedup.hosts_ignored,
+        }

@@ -1,4 +1,4 @@
-"""What can fail while starting, turned into the one line that a user sees."""
+"""Turns errors at the start into the one line that a user sees."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PASSING = frozenset(
         *(errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT),
     }
 )
-"""Errors of the system that may be over at the next attempt."""
+"""System errors that may be over when the user tries again."""
 
 
 @contextmanager
 def failing() -> Iterator[None]:
-    """Turns the errors of starting into UsageError, or PassingError where trying again may help.
+    """Turn errors at the start into UsageError, or into PassingError if trying again may help.
 
     Raises:
         UsageError: instead of what was raised inside.

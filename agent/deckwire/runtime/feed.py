@@ -1,4 +1,4 @@
-"""A capture's frames through the programs that watch live traffic, on the capture's own clock."""
+"""Feeds the frames of a capture to the kernel programs, on the clock of the capture."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from deckwire.captures import CaptureFile, Frame, addresses, ethernet, split_seg
 from deckwire.clock import CaptureClock
 from deckwire.kernel.loading import Loaded
 from deckwire.limits import CAPTURE_AHEAD_NS, CAPTURE_REORDER_NS
-from deckwire.pipeline.pipeline import Pipeline
+from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment, Where
 from deckwire.runtime.counters import Intake
 
 FRAME_BYTES = 3_400
-"""Longest frame for a test run on every kernel; larger TCP packets are cut into segments."""
+"""Longest frame that every kernel accepts in a test run. Larger TCP packets are cut."""
 SHORTEST_IPV4, SHORTEST_IPV6 = 34, 54
 """A test run refuses frames that end inside the IP header."""
 RING_BYTES = 4_194_304
 DRAIN_FRAMES = 512
-"""Frames between two drains: one makes at most 4.3 KB of samples, so the ring never fills."""
+"""Frames between two drains. One frame makes at most 4.3 KB of samples, so no ring fills."""
 SWEEP_NS = 1_000_000_000
-"""Capture time between two sweeps: idle connections end with this precision."""
+"""Capture time between two sweeps. Idle connections end with this precision."""
 
 
 class Jump(NamedTuple):
-    """A decky's frame whose stamp does not go on with those before it."""
+    """A frame of a decky whose time stamp does not continue those before it."""
 
     frame: int
     """Its number in the capture, from 1."""
     ahead_ns: int
-    """How much later it is stamped than the latest frame before; negative: earlier."""
+    """Its stamp minus the latest stamp before it; negative if it is earlier."""
 
 
 class _Decky(NamedTuple):
@@ -40,15 +40,15 @@ class _Decky(NamedTuple):
     number: int
     stamp_ns: int
     data: bytes
-    """Behind an Ethernet header."""
+    """With an Ethernet header."""
 
 
 class Replay:
     """Feeds frames to the kernel side and its samples to the pipeline.
 
-    Time is that of deckies' frames. One that is stamped far from those before it waits for the
-    next. If that goes on with those before, the stamp was wrong. If not, one that is stamped ahead
-    ends a silence of all deckies, and one that is stamped earlier is by a clock that was set.
+    Time comes from the frames of deckies. A frame stamped far from those before it waits for the
+    next one. If the next one continues the times before, the stamp was wrong. Otherwise, a stamp
+    ahead ends a silence of all deckies, and an earlier stamp shows that the clock was set.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Replay:
         containment: Containment,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        """Frames by what became of them, and jumps of their stamps."""
+        """Frames by their fate, and jumps of their time stamps."""
         self.first_jump: Jump | None = None
-        """The first one of the capture that was replayed last."""
+        """The first jump of the capture that was replayed last."""
         self._intake = intake
         self._program = loaded.programs["tc_ingress"]
         self._rings = loaded.rings
@@ -71,12 +71,12 @@ class Replay:
         self._containment = containment
         self._number = 0
         self._held: _Decky | None = None
-        """It is stamped far from those before it: the next one tells what to make of that."""
+        """A frame stamped far from those before it, which waits for the next one."""
         self._undrained = 0
         self._swept_ns: int | None = None
 
     def run(self, capture: CaptureFile, progress: Callable[[int], None]) -> None:
-        """Replay a capture; `progress` is told the position in its file now and then.
+        """Replay a capture; `progress` gets the position in its file now and then.
 
         Raises:
             CaptureError: the capture breaks off; all that was readable has been replayed.
@@ -125,19 +125,19 @@ class Replay:
         return ends is not None and (ends[0] in registry or ends[1] in registry)
 
     def _goes_on(self, stamp_ns: int) -> bool:
-        """Whether the stamp is as near to those before it as stamps usually are."""
+        """Whether the stamp continues those before it."""
         return self._clock.in_order(stamp_ns) and self._clock.ahead_ns(stamp_ns) <= CAPTURE_AHEAD_NS
 
     def _release_held(self, next_ns: int | None = None) -> bool:
-        """Replay the frame that waits for the stamp of the next one, or for the end: None.
+        """Replay the frame that waits; `next_ns` is the stamp of the next one, None at the end.
 
-        True if the next one goes on with what was before: the stamp between them was wrong.
+        Returns True if the next one continues the times before, so that this stamp was wrong.
         """
         held, self._held = self._held, None
         if held is None:
             return False
         if next_ns is None:
-            # Nothing speaks against it but wrong stamps before.
+            # Only wrong stamps before it would make this stamp doubtful.
             believed = self.first_jump is None
         else:
             believed = next_ns >= held.stamp_ns - CAPTURE_REORDER_NS
@@ -174,7 +174,7 @@ class Replay:
             self._undrained += 1
 
     def _runnable(self, data: bytes) -> Iterator[bytes]:
-        """The frame as test runs take it."""
+        """Cut a frame into pieces that a test run accepts."""
         pieces = split_segments(data, FRAME_BYTES)
         if len(pieces) == 1 and len(pieces[0]) < len(data):
             self.counts["frames_cut"] += 1

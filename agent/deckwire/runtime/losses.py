@@ -1,4 +1,4 @@
-"""What was lost, told seldom but completely."""
+"""capture_loss: few events that together report every loss."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from collections.abc import Mapping
 from deckwire.events.event import WARNING, Event
 
 INTERVAL_S = 10.0
+"""Seconds between two events of one cause."""
 
 _NS = 1_000_000_000
 
 
 class LossReport:
-    """Makes `capture_loss` events of growing sums: at most one a cause in `interval_s` seconds.
+    """Makes `capture_loss` events from growing sums: one for a cause in `interval_s` seconds.
 
-    What a cause lost stays due until an output took the event that tells it.
+    A loss stays due until an output has accepted its event.
     """
 
     def __init__(self, host: str, interval_s: float = INTERVAL_S) -> None:
+        """`host` is the HOSTNAME of the events."""
         self._host = host
         self._interval_ns = round(interval_s * _NS)
         self._emitted: Counter[str] = Counter()
+        """The part of each sum that events have reported."""
         self._emitted_ns: dict[str, int] = {}
+        """The time of the last event of each cause."""
 
     def due(self, sums: Mapping[str, int], now_ns: int, *, at_the_end: bool = False) -> list[Event]:
-        """The events to offer at `now_ns`, given what each cause lost since the start.
+        """The events to emit at `now_ns`; `sums` are the losses since the start, by cause.
 
-        At the end nothing is held back: there is no later.
+        At the end no event is kept back, because none can follow.
         """
         return [
             Event(
@@ -42,7 +46,7 @@ class LossReport:
         ]
 
     def emitted(self, event: Event) -> None:
-        """An output took this event of `due`."""
+        """Remember that an output accepted this event of `due`."""
         fields = dict(event.fields)
         cause, count = fields["cause"], fields["count"]
         if isinstance(cause, str) and isinstance(count, int):
@@ -50,6 +54,6 @@ class LossReport:
             self._emitted_ns[cause] = event.time_ns
 
     def _is_recent(self, cause: str, now_ns: int) -> bool:
-        told_ns = self._emitted_ns.get(cause)
+        emitted_ns = self._emitted_ns.get(cause)
         # A clock that was set back must not silence a cause for long.
-        return told_ns is not None and abs(now_ns - told_ns) < self._interval_ns
+        return emitted_ns is not None and abs(now_ns - emitted_ns) < self._interval_ns

@@ -1,4 +1,4 @@
-"""What a capture needs before anything is loaded. It imports little: a start waits for it."""
+"""Prepares what a capture needs before loading. It imports little, because a start waits for it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from deckwire.output.syslog import SyslogFormat
 
 _NS = 1_000_000_000
 _FLOWS_PER_SOURCE = 65_536
-"""A quarter of the flows table for one source address."""
+"""Connections of one source address: a quarter of the flows map."""
 _HANDSHAKE_BURST_S = 2
 
 
 def kernel_settings(settings: Settings) -> Mapping[str, int]:
-    """struct settings: rates become the time that one record costs."""
+    """The members of struct settings. A rate becomes the time that one sample costs."""
     budgets = settings.budgets
     syn_cost = _NS // budgets.syn_records_per_second
     handshake_cost = _NS // budgets.handshakes_per_second_per_source
     return {
-        # So that nobody outside can aim at a slot of a direct-mapped table.
+        # The seed is random, so that nobody outside can aim at a slot of a direct-mapped map.
         "seed": secrets.randbits(64),
         "syn_cost_ns": syn_cost,
         "syn_burst_ns": syn_cost * budgets.syn_burst,
@@ -38,24 +38,24 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
 
 
 def line_format(settings: Settings) -> Format:
-    """Raises ValueError for names that cannot stand in a syslog line."""
+    """The format of lines; ValueError for names that a syslog line cannot contain."""
     if settings.format == "syslog":
         return SyslogFormat(app_name=settings.app_name, sd_id=settings.sd_id)
     return JsonFormat()
 
 
 def open_sinks(settings: Settings) -> list[Sink]:
-    """The outputs, not yet started; raises ValueError, or OSError for a file."""
+    """Make the outputs without starting them; ValueError, or OSError for a file."""
     return [parse_output(output)() for output in settings.outputs]
 
 
 def open_outputs(settings: Settings) -> Fanout:
-    """All outputs as one; raises as `line_format` and `open_sinks`."""
+    """Make all outputs as one; raises as `line_format` and `open_sinks` do."""
     return Fanout(line_format(settings), open_sinks(settings))
 
 
 def identifier(settings: Settings) -> Identifier:
-    """Raises OSError or SignatureError for a signature file that cannot be used."""
+    """Load the signatures; OSError or SignatureError for a file that cannot be used."""
     if settings.p0f_db is not None:
         return Identifier(p0f_db.load(settings.p0f_db))
     return Identifier(p0f_db.load_own())

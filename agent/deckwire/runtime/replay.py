@@ -1,4 +1,4 @@
-"""`deckwire replay`: captures in, events to stdout."""
+"""`deckwire replay`: reads capture files and emits their events."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from deckwire.runtime.feed import RING_BYTES, Jump, Replay
 from deckwire.runtime.preparation import identifier, kernel_settings, line_format, open_sinks
 
 _FLUSH_S = 2.0
-"""Longest that outputs get at the end which fail; slow ones have had all the time they needed."""
+"""Seconds that failing outputs have at most at the end. Slow ones were waited for before."""
 _PROGRESS_BYTES = 8_388_608
-"""A bar for captures larger than this, if a person watches."""
+"""A capture larger than this shows a progress bar on a terminal."""
 _PAUSE_S = 0.005
 
 
 class ReaderGoneError(BaseException):
-    """Nobody reads the events any more. No Exception: it is to end all, and is no mistake."""
+    """Nobody reads the events any more. It is no Exception, because it must end the replay."""
 
 
 class PatientFanout(Fanout):
-    """Waits for a slow reader, as live capture never may: a replay loses no line to it."""
+    """Waits for a slow reader, so that a replay loses no line. Live capture must never wait."""
 
     _unchecked = 0
 
     def offer(self, event: Event) -> bool:
-        """As Fanout, but waits for room.
+        """Offer an event as Fanout does, but wait for room.
 
         Raises:
-            ReaderGoneError: whoever read stdout has closed it.
+            ReaderGoneError: the reader of stdout has closed it.
         """
         if self._unchecked == SINK_QUEUE // 2:
             self.wait(SINK_QUEUE // 2)
@@ -67,7 +67,7 @@ class PatientFanout(Fanout):
 
 
 def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
-    """Replay captures one after another; 0, or 1 if one was broken or cut or anything was lost.
+    """Replay captures one after another; return 0, or 1 if one was broken or anything was lost.
 
     Raises:
         UsageError: the settings cannot work on this host, or a file cannot be read.
@@ -77,7 +77,7 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     registry = settings.deckies
     if settings.deckies_file is not None:
         registry = DeckiesFile(settings.deckies_file, settings.deckies).read()
-    # Frames run one after another on one CPU: its ring has their samples in order.
+    # Frames run one after another on one CPU, so its ring has their samples in order.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     clock = CaptureClock()
     with failing():
@@ -92,7 +92,7 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     replay = Replay(loaded, parts.pipeline, parts.intake, clock, parts.containment)
     outputs.start()
     try:
-        status = _replay_all(paths, replay, parts, clock)
+        status = _replay_all(paths, replay, parts, outputs, clock)
         outputs.wait(0)
     except ReaderGoneError:
         status = 1
@@ -102,28 +102,36 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     if parts.containment.counts:
         status = 1
     for cause, lines in sorted(outputs.losses().items()):
-        # Whoever stops reading, as `head` does, has seen enough.
+        # A reader that stops early, as `head` does, is no loss.
         if cause not in ("stdout_closed", "stdout_in_doubt"):
             report(f"lost at the outputs: {lines} lines, {cause}")
             status = 1
     return status
 
 
-def _replay_all(paths: tuple[str, ...], replay: Replay, parts: Parts, clock: CaptureClock) -> int:
+def _replay_all(
+    paths: tuple[str, ...],
+    replay: Replay,
+    parts: Parts,
+    outputs: PatientFanout,
+    clock: CaptureClock,
+) -> int:
     status = 0
     for path in paths:
         status |= _replay_one(replay, path)
     contained = parts.containment.during
     with contained(Where.SHUTDOWN):
         parts.pipeline.finish()
+    # Wait, because the counters of lines must not depend on the speed of the reader.
+    outputs.wait(0)
     with contained(Where.STATS):
-        _tell_sums(replay, parts, clock)
+        parts.emitter.emit(stats_event(parts.host, clock.now_ns(), sums_of(replay, parts)))
     return status
 
 
-def _tell_sums(replay: Replay, parts: Parts, clock: CaptureClock) -> None:
-    sums = parts.stats.sums() | dict(sorted(replay.counts.items()))
-    parts.emitter.emit(stats_event(parts.host, clock.now_ns(), sums))
+def sums_of(replay: Replay, parts: Parts) -> dict[str, int]:
+    """Every counter of a replay by its name in capture_stats."""
+    return parts.stats.sums() | dict(sorted(replay.counts.items()))
 
 
 def _replay_one(replay: Replay, path: str) -> int:
@@ -168,7 +176,7 @@ def _need_readable(path: str) -> None:
 
 @contextmanager
 def _progress(path: str, size: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr for a large file on a terminal; else nothing."""
+    """Show a progress bar on stderr for a large file on a terminal, else nothing."""
     console = Console(stderr=True)
     if size < _PROGRESS_BYTES or not console.is_terminal:
         yield lambda position: None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from deckwire.kernel import signals
 from deckwire.kernel.loader_process import start_loader
-from deckwire.runtime import signals
 from deckwire.runtime.failures import failing
 
 if TYPE_CHECKING:
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def run_live(read_settings: Callable[[], Settings]) -> int:
-    """Capture until a signal; the exit status.
+    """Capture until a signal; return the exit status.
 
     Args:
-        read_settings: called when the loader is coming up: a start waits for that.
+        read_settings: called while the loader starts, because a start waits for that.
 
     Raises:
         UsageError: the settings cannot work on this host; nothing stays attached.
@@ -25,7 +25,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
     requests = signals.arm()
     deckies_file = None
     with failing(), start_loader(compiles=True) as loader:
-        # It gets the compiler ready beside all this, and loads nothing before it is asked to.
+        # The loader prepares the compiler meanwhile, and loads nothing before `begin`.
         settings = read_settings()
         from deckwire.deckies import DeckiesFile  # noqa: PLC0415
         from deckwire.kernel.loading import LoadRequest, begin, finish  # noqa: PLC0415
@@ -51,14 +51,14 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         if requests.stopping:
             return 0
         begin(loader, request)
-        # While it compiles: parsers and cryptography take a tenth of a second to import.
+        # These imports run while it compiles, because they take a tenth of a second.
         from deckwire.clock import KernelClock  # noqa: PLC0415
         from deckwire.kernel.heap import give_back  # noqa: PLC0415
         from deckwire.runtime.agent import Agent  # noqa: PLC0415
         from deckwire.runtime.assembly import assemble, expect_echoes  # noqa: PLC0415
 
         give_back()
-        # Also when it is to stop: a loader that ends while it attaches would leave filters behind.
+        # Wait even if a signal came, because a loader that ends while attaching leaves filters.
         if not requests.wait(loader.fileno(), loader.seconds_left()):
             return 0
         loaded = finish(loader, request)

@@ -1,35 +1,35 @@
-"""The kernel's tables of who is watched: replaced as a whole or left as they were."""
+"""The maps of watched deckies: replaced as a whole, or left as they were."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 
-from deckwire.deckies import MAPPED_PREFIX
 from deckwire.kernel.maps import Map
 from deckwire.limits import DECKY_BITS
-from deckwire.tables.bloom_filter import sketch_of, union
+from deckwire.tables.bloom_filter import filter_of, union
+from deckwire.tcp.addresses import MAPPED_PREFIX
 
 _ZERO = bytes(4)
 _PRESENT = b"\1"
 
 
 class DeckiesRefused(OSError):
-    """The kernel refused other deckies: errno and one line that says why."""
+    """The kernel refused new deckies; holds the errno and one line that says why."""
 
     def __init__(self, reason: OSError, missing: int) -> None:
         super().__init__(
             reason.errno, f"the kernel refused the deckies: {reason.strerror or reason}"
         )
         self.missing = missing
-        """Deckies watched before that the kernel refused as well when they were put back."""
+        """Deckies watched before that the kernel refused to take back."""
 
 
 class DeckyTables:
     """Writes the maps deckies4, deckies6 and decky_filter; owns none of them. For one thread.
 
-    What is in the maps is read from the kernel before each change: an earlier change that could
-    not be undone is mended by the next one.
+    Each change first reads from the kernel what the maps hold. So it also repairs an earlier change
+    that could not be undone.
     """
 
     def __init__(self, maps: Mapping[str, Map]) -> None:
@@ -38,10 +38,10 @@ class DeckyTables:
         self._filter = maps["decky_filter"]
 
     def replace(self, addresses: Collection[bytes]) -> None:
-        """Traffic of these deckies is captured from now on, and of no others.
+        """Watch these deckies from now on, and no others.
 
-        A decky that is watched before and after is watched meanwhile too: its entry is not
-        touched, and the Bloom filter has the bits of both until the end.
+        A decky that is watched before and after is also watched meanwhile. Its entry is not
+        touched, and the Bloom filter has the bits of both sets until the end.
 
         Args:
             addresses: 16 bytes each, IPv4 as IPv4-mapped.
@@ -49,7 +49,7 @@ class DeckyTables:
         Raises:
             DeckiesRefused: the kernel refused a write; what was watched before is watched again.
         """
-        after = sketch_of(addresses)
+        after = filter_of(addresses)
         mapped = len(MAPPED_PREFIX)
         wanted4 = {packed[mapped:] for packed in addresses if packed.startswith(MAPPED_PREFIX)}
         wanted6 = {packed for packed in addresses if not packed.startswith(MAPPED_PREFIX)}
@@ -60,7 +60,7 @@ class DeckyTables:
             raise DeckiesRefused(error, 0) from error
         try:
             self._filter.update(_ZERO, union(before, after))
-            # First those that leave: a full table has no room for any other before.
+            # Removal comes first, because a full map has no room for new deckies before.
             for change in changes:
                 change.remove()
             for change in changes:
@@ -69,16 +69,16 @@ class DeckyTables:
         except OSError as error:
             missing = sum([change.undo() for change in changes])
             if not missing:
-                with suppress(OSError):  # bits too many cost look-ups, and hide no decky
+                with suppress(OSError):  # extra bits cost look-ups but conceal no decky
                     self._filter.update(_ZERO, before)
             raise DeckiesRefused(error, missing) from error
 
 
 class _Change:
-    """What is to be removed from one table and added to it."""
+    """The entries to remove from one map and to add to it."""
 
     def __init__(self, table: Map, wanted: set[bytes]) -> None:
-        """`wanted` are all keys that it is to have; what is there already is taken out of it."""
+        """`wanted` are all keys that the map is to have. Keys already there are taken out of it."""
         self._table = table
         self._removed: list[bytes] = []
         for batch in table.batches():
@@ -96,8 +96,10 @@ class _Change:
         self._table.update_batch(self._added, _PRESENT)
 
     def undo(self) -> int:
-        """Puts the table back as far as the kernel allows; how many entries are missing then."""
-        with suppress(OSError):  # one that stays is of no decky, its traffic gives no event
+        """Restore the map as far as the kernel allows; return how many entries are missing."""
+        with suppress(
+            OSError
+        ):  # an entry that stays is no decky of the registry, so its traffic gives no event
             self._table.delete_batch(b"".join(self._added))
         try:
             self._table.update_batch(self._removed, _PRESENT)

@@ -1,7 +1,7 @@
-"""Windows in which the kernel suppresses what was told: it sends no sample, it only counts.
+"""Suppression windows: the kernel counts repeats of what was emitted, and sends no samples of them.
 
-Each table of the kernel is direct-mapped by signature and bounded: a slot that another signature
-takes over suppresses nothing any more, and what comes then is deduplicated by the agent.
+Each map of the kernel is bounded and direct-mapped by signature. When another signature takes over
+a slot, the first is no longer suppressed there. The agent then deduplicates its events.
 """
 
 from __future__ import annotations
@@ -10,34 +10,29 @@ from array import array
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from mmap import mmap
-from struct import Struct
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from deckwire.abi import structs as abi
-from deckwire.abi.hashes import absorb
-from deckwire.abi.members import members
-from deckwire.events.dedup import Key
+from deckwire.abi.hashes import slot_of
 from deckwire.kernel.maps import Map
 
-SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
-"""enum service_event: completed handshakes, ends of connections."""
-
-_SLOT = Struct("<I")
-_WORDS = Struct("<4I")
 _EMPTY = bytes(abi.SEEN.size)
-_COUNT = members(abi.SCHEMAS["seen"], "signature", "suppressed")
 _NOTHING_SUPPRESSED = (0, 0, 0, 0)
 """suppressed, first_ns, last_ns and deckies."""
 _U64_BYTES = 8
 _GRAIN_NS = 1 << 28
-"""Ends of windows are multiples of it, 0.27 s: what ends together is noted together."""
+"""Ends of windows are multiples of it, 0.27 s, so that many windows share one end."""
 
 
-class Suppressed(NamedTuple):
-    """What the kernel hid of one signature; kernel times."""
+W = TypeVar("W")
+"""The name of a dedup window, opaque here."""
 
-    window: Key
-    """The dedup window because of which it did."""
+
+class Suppressed(NamedTuple, Generic[W]):
+    """The events of one signature that the kernel suppressed. Times are kernel nanoseconds."""
+
+    window: W
+    """The dedup window that caused it."""
     events: int
     first_ns: int
     last_ns: int
@@ -45,25 +40,24 @@ class Suppressed(NamedTuple):
     """A bit set of hashed deckies."""
 
 
-class Suppression:
-    """The open windows of one of the kernel's tables (struct seen), by its slots. For one thread.
+class Suppression(Generic[W]):
+    """The open windows of one map of struct seen, by slot. For one thread.
 
-    A slot has one window, as in the kernel. What is known of it stands in arrays: a flood opens a
+    A slot has one window, as in the kernel. Their state is kept in arrays, because a flood opens a
     window in every slot.
     """
 
     def __init__(self, table: Map) -> None:
         self._table = table
-        slots = table.max_entries
-        self._mask = slots - 1
-        # Anonymous memory: what no window has used is no memory yet.
+        self._slots = slots = table.max_entries
+        # Anonymous memory takes no room until a window uses it.
         self._signatures = memoryview(mmap(-1, _U64_BYTES * slots)).cast("Q")
         self._ends = memoryview(mmap(-1, _U64_BYTES * slots)).cast("Q")
-        self._windows: list[Key | None] = [None] * slots
-        """None: no window is open, whatever stands in the others."""
+        self._windows: list[W | None] = [None] * slots
+        """None if no window is open; the other arrays may then hold old values."""
         self._count = 0
         self._due: dict[int, array[int]] = {}
-        """Slots by the ends of their windows. Those whose window has another end by now remain."""
+        """Slots by the end of their window. A slot may also stay under an earlier end."""
         self._dues: list[int] = []
         """A heap of those ends."""
         self._noted = 0
@@ -73,32 +67,32 @@ class Suppression:
         return self._count
 
     def suppresses(self, signature: int, time_ns: int) -> bool:
-        """Whether the kernel was told to hide this signature at `time_ns`, and has counted it."""
-        slot = signature >> 32 & self._mask
+        """Whether the kernel suppresses this signature at `time_ns`, as far as the agent knows."""
+        slot = slot_of(signature, self._slots)
         return (
             self._signatures[slot] == signature
             and self._windows[slot] is not None
             and time_ns < self._ends[slot]
         )
 
-    def open(self, signature: int, window: Key, until_ns: int) -> Sequence[Suppressed]:
-        """Have the kernel hide `signature` until `until_ns`, because `window` has told it.
+    def open(self, signature: int, window: W, until_ns: int) -> Sequence[Suppressed[W]]:
+        """Have the kernel suppress `signature` until `until_ns`, because `window` is open.
 
-        In fact it ceases up to _GRAIN_NS earlier, so that many windows end at once. Returns what
-        it hid on its own before, or for the window whose slot this is to be.
+        The suppression ends up to _GRAIN_NS earlier, so that many windows end at once. Returns what
+        the kernel suppressed on its own before, or for the window that had this slot.
         """
-        slot = signature >> 32 & self._mask
+        slot = slot_of(signature, self._slots)
         end_ns = until_ns - until_ns % _GRAIN_NS
-        place = _SLOT.pack(slot)
-        before = self._table.lookup(place) or _EMPTY
-        known, suppressed = _COUNT.unpack_from(before)
-        hidden: Sequence[Suppressed] = ()
+        key = abi.SLOT.pack(slot)
+        before = self._table.lookup(key) or _EMPTY
+        known, suppressed = abi.SEEN_COUNT.unpack_from(before)
+        found: Sequence[Suppressed[W]] = ()
         if suppressed:
             if known == signature:
-                hidden = _suppressed(before, window)
+                found = _suppressed(before, window)
             elif known == self._signatures[slot]:
-                hidden = _suppressed(before, self._windows[slot])
-        self._table.update(place, abi.SEEN.build((signature, end_ns, 1, *_NOTHING_SUPPRESSED)))
+                found = _suppressed(before, self._windows[slot])
+        self._table.update(key, abi.SEEN.build((signature, end_ns, 1, *_NOTHING_SUPPRESSED)))
         if self._windows[slot] is None:
             self._count += 1
             self._note(slot, end_ns)
@@ -107,30 +101,30 @@ class Suppression:
         self._signatures[slot] = signature
         self._ends[slot] = end_ns
         self._windows[slot] = window
-        return hidden
+        return found
 
-    def close(self, signature: int) -> Sequence[Suppressed]:
-        """Forget a window, if it is open; what was hidden because of it."""
-        slot = signature >> 32 & self._mask
+    def close(self, signature: int) -> Sequence[Suppressed[W]]:
+        """Close a window if it is open; return what was suppressed because of it."""
+        slot = slot_of(signature, self._slots)
         if self._signatures[slot] != signature or self._windows[slot] is None:
             return ()
         return self._take(slot)
 
-    def withdraw(self, signature: int) -> Sequence[Suppressed]:
-        """Have the kernel hide it no longer; what was hidden because of its window."""
-        hidden = self.close(signature)
-        place = _SLOT.pack(signature >> 32 & self._mask)
-        if _COUNT.unpack_from(self._table.lookup(place) or _EMPTY)[0] == signature:
-            self._table.update(place, _EMPTY)
-        return hidden
+    def withdraw(self, signature: int) -> Sequence[Suppressed[W]]:
+        """Stop the suppression of a signature; return what was suppressed because of its window."""
+        found = self.close(signature)
+        key = abi.SLOT.pack(slot_of(signature, self._slots))
+        if abi.SEEN_COUNT.unpack_from(self._table.lookup(key) or _EMPTY)[0] == signature:
+            self._table.update(key, _EMPTY)
+        return found
 
-    def over(self, now_ns: int | None) -> Iterator[Suppressed]:
-        """Close the windows that are over; None: all of them."""
+    def over(self, now_ns: int | None) -> Iterator[Suppressed[W]]:
+        """Close the windows that end by `now_ns`, or all if None; give what they suppressed."""
         for slot in self._ended(now_ns):
             yield from self._take(slot)
 
-    def release(self, until_ns: int) -> Iterator[Suppressed]:
-        """Withdraw what is hidden because of windows that end by then: they are to make room."""
+    def release(self, until_ns: int) -> Iterator[Suppressed[W]]:
+        """Stop suppression for windows that end by then, so that they can be evicted."""
         for slot in self._ended(until_ns):
             yield from self.withdraw(self._signatures[slot])
 
@@ -145,14 +139,14 @@ class Suppression:
         self._noted += 1
 
     def _note_anew(self) -> None:
-        """Forget the ends that windows had before."""
+        """Drop the ends that windows had earlier."""
         self._due, self._dues, self._noted = {}, [], 0
         for slot, window in enumerate(self._windows):
             if window is not None:
                 self._note(slot, self._ends[slot])
 
     def _ended(self, now_ns: int | None) -> Iterator[int]:
-        """Slots whose windows end by then; None: all."""
+        """Slots whose windows end by `now_ns`, or all if it is None."""
         while self._dues and (now_ns is None or self._dues[0] <= now_ns):
             end_ns = heappop(self._dues)
             slots = self._due.pop(end_ns)
@@ -161,34 +155,22 @@ class Suppression:
                 if self._windows[slot] is not None and self._ends[slot] == end_ns:
                     yield slot
 
-    def _take(self, slot: int) -> Sequence[Suppressed]:
-        """Close an open window."""
+    def _take(self, slot: int) -> Sequence[Suppressed[W]]:
+        """Close the open window of a slot; return what was suppressed because of it."""
         window, self._windows[slot] = self._windows[slot], None
         self._count -= 1
-        place = _SLOT.pack(slot)
-        entry = self._table.lookup(place) or _EMPTY
-        signature, suppressed = _COUNT.unpack_from(entry)
+        key = abi.SLOT.pack(slot)
+        entry = self._table.lookup(key) or _EMPTY
+        signature, suppressed = abi.SEEN_COUNT.unpack_from(entry)
         if signature != self._signatures[slot] or not suppressed:
             return ()
         seen = abi.SEEN.parse(entry)
-        self._table.update(place, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
+        self._table.update(key, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
         return _suppressed(entry, window)
 
 
-def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
-    """service_signature() of bpf/hash.h: the client and the service of a connection."""
-    client &= 1
-    value = seed
-    for end in (client, 1 - client):
-        first, second, third, fourth = _WORDS.unpack_from(key, 16 * end)
-        value = absorb(absorb(value, first << 32 | second), third << 32 | fourth)
-    at = 32 + 2 * (1 - client)
-    port = int.from_bytes(key[at : at + 2], "little")
-    return absorb(value, port << 8 | event)
-
-
-def _suppressed(entry: bytes, window: Key | None) -> Sequence[Suppressed]:
-    """What a value of the table counts, if its window is open."""
+def _suppressed(entry: bytes, window: W | None) -> Sequence[Suppressed[W]]:
+    """The count in a value of the map, for its window if that is open."""
     if window is None:
         return ()
     seen = abi.SEEN.parse(entry)

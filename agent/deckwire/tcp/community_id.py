@@ -1,6 +1,6 @@
-"""Community ID v1, seed 0: one name for a TCP connection that other sensors give it too.
+"""Community ID v1, seed 0: a name of a TCP connection that other sensors give it too.
 
-The specification stands at github.com/corelight/community-id-spec.
+Source: github.com/corelight/community-id-spec.
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ import hashlib
 from binascii import b2a_base64
 from struct import Struct
 
+from deckwire.tcp.addresses import MAPPED_PREFIX
+
 VERSION_PREFIX = "1:"
 SEED = bytes(2)
 TCP_AND_PADDING = b"\x06\x00"
 PORTS = Struct("!HH")
-MAPPED_PREFIX = bytes(10) + b"\xff\xff"
-"""IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2): how maps and samples hold IPv4."""
 
 
 def community_id(src: bytes, dst: bytes, sport: int, dport: int) -> str:
     """The Community ID of a TCP connection, the same for both of its directions.
 
-    Addresses are 16 bytes; two IPv4-mapped ones stand for IPv4. struct.error for ports beyond 16
-    bits.
+    Addresses are 16 bytes. Two v4-mapped ones are taken as IPv4.
+
+    Raises:
+        struct.error: a port has more than 16 bits.
     """
     if src.startswith(MAPPED_PREFIX) and dst.startswith(MAPPED_PREFIX):
         src, dst = src[len(MAPPED_PREFIX) :], dst[len(MAPPED_PREFIX) :]

@@ -1,4 +1,4 @@
-"""How a connection was opened: both openings and the times between them."""
+"""How a connection was opened: the SYN and SYN-ACK packets and the times between them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from deckwire.tcp.syn_packet import SynPacket
 
 
-# Not frozen, for the sake of speed; and its times are told by several events.
+# Not frozen: that would make each one slower to create, and every connection has one.
 @dataclass(slots=True)
 class Handshake:
-    """What is known of a three-way handshake; every part may be missing."""
+    """The parts of a three-way handshake that were seen; each may be missing."""
 
     syn: SynPacket | None = None
     synack: SynPacket | None = None
@@ -23,9 +23,9 @@ class Handshake:
     rtt_server_ns: int | None = field(init=False, default=None)
     """SYN to SYN-ACK; None if one was not seen, or if the second is stamped before the first."""
     rtt_server_us: int | None = field(init=False, default=None)
-    """The same, from the tap to the server and back, in whole microseconds."""
+    """From the SYN to the SYN-ACK, in whole microseconds: from the tap to the server and back."""
     rtt_client_us: int | None = field(init=False, default=None)
-    """SYN-ACK to the ACK: from the tap to the client and back, in whole microseconds."""
+    """From the SYN-ACK to the ACK, in whole microseconds: from the tap to the client and back."""
 
     def __post_init__(self) -> None:
         if self.synack is None:
@@ -48,5 +48,5 @@ class Handshake:
 
 
 def _microseconds(start_ns: int, end_ns: int) -> int:
-    """The interval as every JA4L tool counts it: between stamps of whole microseconds."""
+    """The interval between times cut to whole microseconds, as JA4L tools count it."""
     return end_ns // 1_000 - start_ns // 1_000

@@ -1,4 +1,4 @@
-"""TCP options of a SYN or SYN-ACK: one tolerant walk that every TCP fingerprint reads from."""
+"""TCP options of a SYN or SYN-ACK: one tolerant walk, which all TCP fingerprints use."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _LETTERS = {
 
 
 class TcpOptions(NamedTuple):
-    """What the option bytes of one segment say, however badly they are formed.
+    """The options of one segment, however badly they are formed.
 
-    Of an option given twice the last one counts.
+    If an option is repeated, the last one counts.
     """
 
     layout: tuple[int, ...]
@@ -54,7 +54,7 @@ class TcpOptions(NamedTuple):
     timestamp: tuple[int, int] | None
     """TSval and TSecr (RFC 7323, 3.2)."""
     padding: int | None
-    """Bytes behind the end-of-options marker; None without a marker."""
+    """Bytes after the end-of-options marker; None without a marker."""
     padding_zeros: int
     """How many of those bytes are zero."""
     malformed: bool
@@ -62,20 +62,20 @@ class TcpOptions(NamedTuple):
 
     @property
     def kinds(self) -> tuple[int, ...]:
-        """The layout, and a 0 for each zero byte behind the marker (JA4T's reading)."""
+        """The layout, and a 0 for each zero byte after the marker, as JA4T counts them."""
         return self.layout + (EOL,) * self.padding_zeros
 
     @property
     def padding_nonzero(self) -> bool:
-        """Something other than zeros stands behind the marker (p0f's ``opt+``)."""
+        """Whether a byte after the marker is not zero (p0f's ``opt+``)."""
         return self.padding is not None and self.padding > self.padding_zeros
 
 
 def alike(raw: bytes) -> bytes:
-    """The option bytes with a 1 for each time in them that is not 0.
+    """The option bytes, with each timestamp value that is not 0 replaced by 1.
 
-    The times are all that differs from one SYN of a stack to its next, and no fingerprint looks at
-    more of them. Of timestamps that are given twice the first are masked.
+    Only these values differ between two SYNs of a stack, and a fingerprint only asks whether they
+    are 0. If the timestamps option is repeated, the first one is masked.
     """
     at = raw.find(_TIMESTAMPS_HEADER)
     end = at + _TIMESTAMPS_BYTES
@@ -85,18 +85,18 @@ def alike(raw: bytes) -> bytes:
     return raw[:at] + _MASKED_TIMES[own != 0, echoed != 0] + raw[end:]
 
 
-# Each event of a connection reads those of its openings again.
+# Cached, because each event of a connection reads the options of its SYN and SYN-ACK again.
 def read(raw: bytes) -> TcpOptions:
-    """As `walk`, but of times that are not 0 it may tell no more than that: see `alike`."""
+    """Read the options like `walk`, but with timestamp values as `alike` leaves them."""
     return _read(alike(raw))
 
 
 def walk(raw: bytes) -> TcpOptions:
     """Read the option bytes of one TCP header (RFC 9293, 3.1); any bytes give a value.
 
-    The walk stops at the marker, and at an option whose length cannot be followed (0, 1, or past
-    the end): its kind is the layout's last. A known kind with a wrong length that can be followed
-    is stepped over without taking its value.
+    The walk stops at the marker. It also stops at an option whose length cannot be followed (0, 1
+    or past the end); its kind is the last one of the layout. A known kind with a wrong length that
+    can be followed is passed over, and its value is not taken.
     """
     layout: list[int] = []
     mss: int | None = None
@@ -152,10 +152,10 @@ def walk(raw: bytes) -> TcpOptions:
 
 
 def options_sig(options: TcpOptions) -> str:
-    """One letter an option in wire order, joined with commas; "" without options.
+    """One letter for each option in wire order, joined with commas; "" without options.
 
-    M mss, W window scale, T timestamps, S SACK-permitted and SACK, N nop, E end of options (one,
-    last), A alternate checksum, U user timeout, ? anything else.
+    M is MSS, W window scale, T timestamps, S SACK-permitted and SACK, N no-operation, E end of
+    options (once, at the end), A alternate checksum, U user timeout, ? anything else.
     """
     return _letters(options.layout)
 
@@ -167,7 +167,7 @@ def _read(raw: bytes) -> TcpOptions:
 
 @lru_cache(maxsize=OPTION_WALKS)
 def _is_whole(raw: bytes) -> bool:
-    """Whether the walk comes to the end of these bytes, and so to the option behind them."""
+    """Whether a walk reaches the end of these bytes, and so the option after them."""
     at = 0
     while at < len(raw):
         if raw[at] == NOP:
@@ -180,7 +180,7 @@ def _is_whole(raw: bytes) -> bool:
     return at == len(raw)
 
 
-# Of far fewer kinds than options, which hold the time.
+# Cached by the layout: there are far fewer layouts than options, which hold a time.
 @lru_cache(maxsize=OPTION_WALKS)
 def _letters(layout: tuple[int, ...]) -> str:
     return ",".join([_LETTERS.get(kind, "?") for kind in layout])

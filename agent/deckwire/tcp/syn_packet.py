@@ -1,4 +1,4 @@
-"""What one SYN or SYN-ACK said: the observation every TCP fingerprint is made from."""
+"""The fields of one SYN or SYN-ACK packet, from which every TCP fingerprint is made."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, NS = (1 << n for n in range(9))
 
 
-# Not frozen: that would triple the cost of making one, and each connection makes some.
+# Not frozen: that would triple the cost of creating one, and every connection has some.
 @dataclass(slots=True, unsafe_hash=True)
 class SynPacket:
-    """A SYN or SYN-ACK as it stood on the wire, timed by the kernel.
+    """A SYN or SYN-ACK as it was on the wire, with the kernel's time.
 
-    Values that a hostile peer chooses; only their widths are guaranteed.
+    A hostile peer chooses the values. Only their widths are guaranteed.
     """
 
     time_ns: int
@@ -43,8 +43,8 @@ class SynPacket:
     urgent: int
     """Urgent pointer, 16 bits."""
     options: bytes
-    """TCP options as they stood on the wire, 0 to 40 bytes."""
+    """TCP options as they were on the wire, 0 to 40 bytes."""
     payload_len: int
-    """TCP payload carried by the segment, by the IP length."""
+    """Bytes of TCP payload in the segment, by the IP length."""
     options_cut: bool = False
-    """A capture holds the frame, but not to the end of its options: nothing is known of them."""
+    """The capture ends before the options do, so nothing is known of them."""

@@ -1,1 +1,1 @@
-"""TLS wire grammar and message values; knows nothing of connections, sinks or BPF."""
+"""TLS wire formats and message values, without connections, sinks or BPF."""

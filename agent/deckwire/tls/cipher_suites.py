@@ -1,4 +1,4 @@
-"""Names of the cipher suites (IANA, "TLS Cipher Suites" of the TLS parameters registry)."""
+"""Names of the cipher suites (IANA, registry "TLS Cipher Suites")."""
 
 from __future__ import annotations
 
@@ -368,5 +368,5 @@ CIPHER_SUITES = {
     0xD003: "TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256",
     0xD005: "TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256",
 }
-"""Value to name. Besides the registry's: 0x0060 to 0x0066, the 56-bit suites of an expired draft
-(draft-ietf-tls-56-bit-ciphersuites) that old software still speaks."""
+"""Value to name. 0x0060 to 0x0066 are not in the registry: they are the 56-bit suites of an expired
+draft (draft-ietf-tls-56-bit-ciphersuites), which old software still offers."""

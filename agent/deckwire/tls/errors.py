@@ -1,10 +1,10 @@
-"""The one exception of the TLS parsers."""
+"""The exception that the TLS parsers raise."""
 
 from __future__ import annotations
 
 
 class Malformed(Exception):
-    """Bytes that are no instance of what they were to be parsed as; `reason` is short text."""
+    """Bytes that do not follow the expected format; `reason` is a short text."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

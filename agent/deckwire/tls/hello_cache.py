@@ -1,23 +1,22 @@
-"""Hellos parsed before: most clients of a honeypot are one tool's, most servers one decky's.
+"""A bounded cache of parsed hellos: most clients of a honeypot run the same tool.
 
-Two hellos are taken for one if they differ only in what no fingerprint and no event is made from:
-the random value, the session id beyond being there, the keys and tickets that are offered, padding.
+Two hellos share an entry if they differ only in bytes that no fingerprint and no event uses. These
+are the random value, the bytes of the session id, offered keys and tickets, padding and GREASE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct, error
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from deckwire.limits import HELLO_CACHE, HELLO_CACHE_BYTES, HELLO_CACHED_BYTES, HELLO_LAYOUTS
-from deckwire.resilience.sized_cache import Bounded
-from deckwire.tls.grease import GREASE
+from deckwire.limits import HELLO_CACHE, HELLO_CACHE_BYTES, HELLO_CACHED_BYTES
+from deckwire.resilience.sized_cache import SizedCache
+from deckwire.tls.code_points import GREASE, ExtensionType
 from deckwire.tls.messages import (
     HELLO_RETRY_REQUEST,
     SESSION_ID_BYTES,
     ClientHello,
-    ExtensionType,
     Hello,
     ServerHello,
     is_early_draft,
@@ -28,139 +27,77 @@ from deckwire.tls.messages import (
 _T = TypeVar("_T", bound=Hello)
 
 _HEADER = Struct(">HH")
+_HEADER_BYTES = _HEADER.size
 _U16 = Struct(">H")
 _RANDOM_END = 34
 """Two bytes of version and the random value."""
 HEAD_BYTES = _RANDOM_END + 1 + SESSION_ID_BYTES
-"""All of a hello that session_id() looks at."""
-_COOKIE, _PADDING = 44, 21
-_OPAQUE = frozenset(
-    {
-        ExtensionType.PRE_SHARED_KEY,
-        ExtensionType.ENCRYPTED_CLIENT_HELLO,
-        _COOKIE,
-        _PADDING,
-    }
-)
-"""Extensions that are told by being there alone."""
-_NOT_COMPARED_WHOLE = (
-    _OPAQUE | GREASE | {int(ExtensionType.KEY_SHARE), int(ExtensionType.SESSION_TICKET)}
-)
-"""GREASE among them is not told at all."""
+"""The part of a hello that `session_id` reads."""
+
+_Reducers = dict[int, Callable[[bytes], bytes | None]]
+"""By extension type: from a whole extension to the bytes of it that count, None if unusual."""
 
 
 def is_short(hello: Hello) -> bool:
-    """Whether a hello is short enough to be kept."""
+    """Return whether a hello is short enough for a cache."""
     return hello.size <= HELLO_CACHED_BYTES
 
 
-class Bearing(NamedTuple):
-    """What makes a hello one of its kind."""
-
-    described: bytes
-    """All of it that anything is told of."""
-    opaque: list[tuple[int, int]]
-    """Where bytes stand that could be any others: starts and ends, in order. Two hellos of one
-    length that differ nowhere else are of one kind, and if one is a HelloRetryRequest both are."""
-
-
 class HelloCache:
-    """Parses hellos, the ones seen last by a look-up.
+    """Parses hellos and keeps those used last: HELLO_CACHE and HELLO_CACHE_BYTES for each side.
 
-    Bounded by HELLO_CACHE entries and HELLO_CACHE_BYTES, of each side.
-
-    What it returns may be an earlier hello of the same kind: its random, session id and keys are
-    that one's. The session id of the body at hand is `session_id(body)`.
+    The value returned may be an earlier hello with the same key. Its random value, session id and
+    keys are those of the earlier hello; `session_id(body)` reads the session id of `body` itself.
     """
 
     def __init__(self, entries: int = HELLO_CACHE, held: int = HELLO_CACHE_BYTES) -> None:
-        self._clients: Bounded[bytes, ClientHello] = Bounded(entries, held)
-        self._servers: Bounded[bytes, ServerHello] = Bounded(entries, held)
-        self._client_bearing = Recognition(client_bearing)
-        self._server_bearing = Recognition(server_bearing)
+        """`entries` and `held` are the most hellos, and bytes of memory, of each side."""
+        self._clients = SizedCache[bytes, ClientHello](entries, held)
+        self._servers = SizedCache[bytes, ServerHello](entries, held)
 
     def __len__(self) -> int:
         return len(self._clients) + len(self._servers)
 
     def client(self, body: bytes) -> ClientHello:
-        """A whole ClientHello; raises Malformed as parse_client_hello does."""
-        return self._known(self._clients, self._client_bearing, parse_client_hello, body)
+        """Return a whole ClientHello; raises Malformed like parse_client_hello."""
+        return _cached(self._clients, client_key, parse_client_hello, body)
 
     def server(self, body: bytes) -> ServerHello:
-        """A whole ServerHello; raises Malformed as parse_server_hello does."""
-        return self._known(self._servers, self._server_bearing, parse_server_hello, body)
-
-    def _known(
-        self,
-        known: Bounded[bytes, _T],
-        bearing_of: Callable[[bytes], bytes | None],
-        parse: Callable[[bytes], _T],
-        body: bytes,
-    ) -> _T:
-        bearing = bearing_of(body) if len(body) <= HELLO_CACHED_BYTES else None
-        if bearing is None:
-            return parse(body)
-        hello = known.get(bearing)
-        if hello is None:
-            hello = parse(body)
-            known.keep(bearing, hello, hello.memory)
-        return hello
+        """Return a whole ServerHello; raises Malformed like parse_server_hello."""
+        return _cached(self._servers, server_key, parse_server_hello, body)
 
 
-class Recognition:
-    """What a bearing tells, by one comparison if the last hello of this length was of this kind.
-
-    Bounded by HELLO_LAYOUTS.
-    """
-
-    def __init__(self, bearing_of: Callable[[bytes], Bearing | None]) -> None:
-        self._bearing_of = bearing_of
-        self._last: dict[tuple[int, bool], tuple[Struct, tuple[bytes, ...], bytes]] = {}
-
-    def __len__(self) -> int:
-        return len(self._last)
-
-    def __call__(self, body: bytes) -> bytes | None:
-        """As `bearing_of(body).described`; None where that is None."""
-        shape = len(body), body[2:_RANDOM_END] == HELLO_RETRY_REQUEST
-        last = self._last.get(shape)
-        if last is not None:
-            layout, compared, told = last
-            if layout.unpack(body) == compared:
-                return told
-        bearing = self._bearing_of(body)
-        if bearing is None:
-            return None
-        if len(self._last) >= HELLO_LAYOUTS:
-            self._last.clear()
-        layout = _around(bearing.opaque, len(body))
-        self._last[shape] = layout, layout.unpack(body), bearing.described
-        return bearing.described
-
-
-def _around(opaque: list[tuple[int, int]], size: int) -> Struct:
-    """What reads all bytes but those."""
-    layout, at = [], 0
-    for start, end in [*opaque, (size, size)]:
-        layout.append(f"{start - at}s{end - start}x")
-        at = end
-    return Struct("".join(layout))
+def _cached(
+    cache: SizedCache[bytes, _T],
+    key_of: Callable[[bytes], bytes | None],
+    parse: Callable[[bytes], _T],
+    body: bytes,
+) -> _T:
+    key = key_of(body) if len(body) <= HELLO_CACHED_BYTES else None
+    if key is None:
+        return parse(body)
+    hello = cache.get(key)
+    if hello is None:
+        hello = parse(body)
+        cache.keep(key, hello, hello.memory)
+    return hello
 
 
 def session_id(body: bytes) -> bytes:
-    """The session id of a hello that parse_client_hello or parse_server_hello has accepted.
+    """Return the session id of a hello that parse_client_hello or parse_server_hello accepted.
 
-    Of one that was cut off, what is there.
+    If the hello was cut inside the session id, the bytes before the cut are returned.
     """
     if is_early_draft(int.from_bytes(body[:2], "big")) or len(body) <= _RANDOM_END:
         return b""
     return body[_RANDOM_END + 1 : _RANDOM_END + 1 + body[_RANDOM_END]]
 
 
-def client_bearing(body: bytes) -> Bearing | None:
-    """The bearing of a ClientHello; None if it is unusual.
+def client_key(body: bytes) -> bytes | None:
+    """Return the bytes of a ClientHello that fingerprints and events use, or None.
 
-    Unusual is whatever does not fit to the byte: the parser judges that each time anew.
+    None stands for a hello whose lengths do not fit to the byte, whose session id is too long or
+    whose key_share is malformed. The parser decides about each of those anew.
     """
     try:
         suites = _RANDOM_END + 1 + body[_RANDOM_END]
@@ -170,77 +107,89 @@ def client_bearing(body: bytes) -> Bearing | None:
         return None
     if body[_RANDOM_END] > SESSION_ID_BYTES:
         return None
-    parts = [body[:2], b"\1" if body[_RANDOM_END] else b"\0", body[suites:extensions]]
-    return _with_extensions(body, extensions, parts, [(2, _RANDOM_END), (_RANDOM_END + 1, suites)])
+    has_session_id = b"\1" if body[_RANDOM_END] else b"\0"
+    parts = [body[:2], has_session_id, body[suites:extensions]]
+    return _key(body, extensions, parts, _CLIENT)
 
 
-def server_bearing(body: bytes) -> Bearing | None:
-    """The same of a ServerHello."""
+def server_key(body: bytes) -> bytes | None:
+    """Return the bytes of a ServerHello that fingerprints and events use; None as in client_key."""
     if is_early_draft(int.from_bytes(body[:2], "big")) or len(body) <= _RANDOM_END:
         return None
     if body[_RANDOM_END] > SESSION_ID_BYTES:
         return None
     chosen = _RANDOM_END + 1 + body[_RANDOM_END]
-    retry = b"\1" if body[2:_RANDOM_END] == HELLO_RETRY_REQUEST else b"\0"
-    parts = [body[:2], retry, body[chosen : chosen + 3]]
-    opaque = [(2, _RANDOM_END), (_RANDOM_END + 1, chosen)]
-    return _with_extensions(body, chosen + 3, parts, opaque)
+    is_retry = b"\1" if body[2:_RANDOM_END] == HELLO_RETRY_REQUEST else b"\0"
+    return _key(body, chosen + 3, [body[:2], is_retry, body[chosen : chosen + 3]], _SERVER)
 
 
-def _with_extensions(
-    body: bytes, at: int, parts: list[bytes], opaque: list[tuple[int, int]]
-) -> Bearing | None:
+def _key(body: bytes, at: int, parts: list[bytes], reducers: _Reducers) -> bytes | None:
+    """Return `parts` with the extensions, reduced to what counts; their block begins at `at`."""
     end = len(body)
     if at == end:
-        return Bearing(b"".join(parts), opaque)
+        return b"".join(parts)
     if at + 2 > end or at + 2 + _U16.unpack_from(body, at)[0] != end:
         return None
     at += 2
+    whole = at  # the first extension that enters byte for byte and is not in `parts` yet
     while at < end:
-        start = at + 4
-        if start > end:
+        if at + _HEADER_BYTES > end:
             return None
         kind, length = _HEADER.unpack_from(body, at)
-        header, at = at, start + length
-        if at > end:
-            return None
-        if kind not in _NOT_COMPARED_WHOLE:
-            parts.append(body[header:at])
-        elif kind == ExtensionType.KEY_SHARE:
-            shares = _without_keys(body[start:at])
-            if shares is None:
+        following = at + _HEADER_BYTES + length
+        reduce = reducers.get(kind)
+        if reduce is not None:
+            reduced = reduce(body[at:following])
+            if reduced is None:
                 return None
-            parts.append(body[header : header + 2] + shares.described)
-            opaque += [(start + first, start + last) for first, last in shares.opaque]
-        elif kind == ExtensionType.SESSION_TICKET:
-            parts.append(body[header : header + 2] + (b"\1" if length else b"\0"))
-            opaque.append((start, at))
-        elif kind in _OPAQUE:
-            parts.append(body[header : header + 2])
-            opaque.append((start, at))
-    return Bearing(b"".join(parts), opaque)
-
-
-def _without_keys(body: bytes) -> Bearing | None:
-    """The groups of key_share (RFC 8446, 4.2.8), whichever hello it stands in; None if odd.
-
-    Counted: else a group would pass for the extension behind it, and a peer could make a hello
-    that is taken for another's.
-    """
-    if len(body) == 2:
-        return Bearing(b"\2" + body, [])
-    listed = len(body) >= 2 and _U16.unpack_from(body)[0] == len(body) - 2
-    at = 2 if listed else 0
-    groups: list[bytes] = []
-    keys: list[tuple[int, int]] = []
-    while at < len(body):
-        if at + 4 > len(body):
-            return None
-        groups.append(body[at : at + 2])
-        key = at + 4
-        at = key + _U16.unpack_from(body, at + 2)[0]
-        keys.append((key, at))
-    if at != len(body):
+            parts += body[whole:at], reduced
+            whole = following
+        at = following
+    if at != end:
         return None
-    told = (b"\1" if listed else b"\0") + _U16.pack(len(groups)) + b"".join(groups)
-    return Bearing(told, keys)
+    parts.append(body[whole:])
+    return b"".join(parts)
+
+
+def _only_type(extension: bytes) -> bytes:
+    return extension[:2]
+
+
+def _nothing(_: bytes) -> bytes:
+    return b""
+
+
+def _has_body(extension: bytes) -> bytes:
+    return extension[:2] + (b"\1" if len(extension) > _HEADER_BYTES else b"\0")
+
+
+def _key_share(extension: bytes) -> bytes | None:
+    """Return the type of a well-formed key_share of a ClientHello (RFC 8446, 4.2.8)."""
+    end = len(extension)
+    at = _HEADER_BYTES + 2
+    if at > end or _U16.unpack_from(extension, _HEADER_BYTES)[0] != end - at:
+        return None
+    while at < end:
+        if at + 4 > end:
+            return None
+        at += 4 + _U16.unpack_from(extension, at + 2)[0]
+    return _only_type(extension) if at == end else None
+
+
+_TYPE_COUNTS: _Reducers = dict.fromkeys(
+    (
+        ExtensionType.PRE_SHARED_KEY,
+        ExtensionType.ENCRYPTED_CLIENT_HELLO,
+        ExtensionType.COOKIE,
+        ExtensionType.PADDING,
+    ),
+    _only_type,
+)
+_CLIENT: _Reducers = {
+    **_TYPE_COUNTS,
+    **dict.fromkeys(GREASE, _nothing),
+    ExtensionType.SESSION_TICKET: _has_body,
+    ExtensionType.KEY_SHARE: _key_share,
+}
+# JA3S keeps GREASE, so the extensions of servers enter with it.
+_SERVER: _Reducers = {**_TYPE_COUNTS, ExtensionType.KEY_SHARE: _only_type}

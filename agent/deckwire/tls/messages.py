@@ -1,16 +1,16 @@
-"""TLS handshake messages as values, and the functions that read them from message bodies."""
+"""TLS handshake messages as values, and the functions that parse them from message bodies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TypeVar
 
 from construct import Container
 
 from deckwire.limits import CERTIFICATES
 from deckwire.tls import wire
+from deckwire.tls.code_points import DRAFT_MAJOR, ExtensionType
 from deckwire.tls.errors import Malformed
 
 T = TypeVar("T")
@@ -25,45 +25,28 @@ names of protocols. Objects of Python are many times as large as what they stand
 HELLO_RETRY_REQUEST = bytes.fromhex(
     "cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c"
 )
-
-
-class ExtensionType(IntEnum):
-    """Extensions that are looked into or asked for."""
-
-    SERVER_NAME = 0
-    SUPPORTED_GROUPS = 10
-    EC_POINT_FORMATS = 11
-    SIGNATURE_ALGORITHMS = 13
-    ALPN = 16
-    SESSION_TICKET = 35
-    PRE_SHARED_KEY = 41
-    EARLY_DATA = 42
-    SUPPORTED_VERSIONS = 43
-    KEY_SHARE = 51
-    ENCRYPTED_CLIENT_HELLO = 0xFE0D
+"""The random value of a ServerHello that is a HelloRetryRequest (RFC 8446, 4.1.3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """What a ClientHello and a ServerHello have in common.
+    """The fields that a ClientHello and a ServerHello share.
 
-    Of an extension that is repeated the last one counts, in every parsed field. A parsed field
-    whose extension is absent or malformed is empty: `()` or None.
+    If an extension is repeated, the last one counts in every parsed field. If an extension is
+    absent or malformed, its parsed field is empty: `()` or None.
     """
 
     legacy_version: int
     random: bytes
     """32 bytes."""
     session_id: bytes
-    """0 to 32 bytes."""
+    """0 to SESSION_ID_BYTES; a client's may be longer, up to 255 bytes, and is malformed then."""
     extensions: tuple[tuple[int, bytes], ...]
-    """(type, body) in wire order, repeated ones too."""
-    malformed_extensions: tuple[int, ...]
-    """Types of the extensions whose bodies are not what they should be."""
+    """(type, body) in wire order, with repetitions."""
     trailing: int
-    """Bytes behind the extensions. No message has any; a server answers with decode_error."""
+    """Number of bytes after the extensions. A valid hello has none: a peer answers decode_error."""
     size: int = 0
-    """Bytes of the message's body."""
+    """Length of the message body in bytes."""
 
     memory: int = field(default=0, init=False, compare=False, repr=False)
     """Bytes that it takes with its body as a key, estimated from above."""
@@ -72,136 +55,115 @@ class Hello:
         self._set_memory(0)
 
     def _set_memory(self, lists: int) -> None:
-        """Beside extensions it has lists of so many bytes. Reckoned once: it is asked for often."""
+        """Estimate once, because it is read often; `lists` is what lists but extensions take."""
         size = _HELLO_MEMORY + 2 * self.size + _EXTENSION_MEMORY * len(self.extensions) + lists
         object.__setattr__(self, "memory", size)
 
     def has_extension(self, extension: int) -> bool:
-        """Tell whether an extension of this type is there, whatever its body."""
-        for there, _ in self.extensions:  # noqa: SIM110 # any() costs three times as much
-            if there == extension:
+        """Return whether an extension of this type is present, whatever its body."""
+        for kind, _ in self.extensions:  # noqa: SIM110 # any() takes three times as long
+            if kind == extension:
                 return True
         return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientHello(Hello):
-    """RFC 8446, 4.1.2. Lists keep wire order and GREASE."""
+    """A ClientHello (RFC 8446, 4.1.2). Lists keep wire order and GREASE."""
 
+    malformed_extensions: tuple[int, ...]
+    """Types of the parsed extensions whose bodies do not follow their format."""
     cipher_suites: tuple[int, ...]
-    compression_methods: tuple[int, ...]
     server_name: bytes | None
-    """The first host_name of extension 0 (RFC 6066, 3), as it stands on the wire."""
+    """The first host_name of extension 0 (RFC 6066, 3), byte for byte."""
     alpn: tuple[bytes, ...]
     supported_versions: tuple[int, ...]
     supported_groups: tuple[int, ...]
     ec_point_formats: tuple[int, ...]
     signature_algorithms: tuple[int, ...]
-    """Of extension 13 alone."""
-    key_share_groups: tuple[int, ...]
-    session_ticket: bytes | None
-    """Body of extension 35: b"" asks for a ticket, more offers one."""
+    """From signature_algorithms alone, not from signature_algorithms_cert."""
+    has_session_ticket: bool
+    """The hello offers a session ticket; an empty extension only asks for one (RFC 5077, 3.2)."""
     cut: bool
-    """The end of the message is missing; the lists hold what stood before the cut."""
+    """The end of the message is missing; the lists hold what came before the cut."""
 
     def __post_init__(self) -> None:
         numbers = (
-            *(self.cipher_suites, self.compression_methods, self.supported_versions),
-            *(self.supported_groups, self.ec_point_formats, self.signature_algorithms),
-            self.key_share_groups,
+            *(self.cipher_suites, self.supported_versions, self.supported_groups),
+            *(self.ec_point_formats, self.signature_algorithms),
         )
         self._set_memory(_NUMBER_MEMORY * sum(map(len, numbers)) + _NAME_MEMORY * len(self.alpn))
 
     @property
-    def has_server_name(self) -> bool:
-        """Tell whether extension 0 is there, with a host name or without."""
-        return self.has_extension(ExtensionType.SERVER_NAME)
-
-    @property
-    def has_session_ticket(self) -> bool:
-        """Tell whether a session ticket is offered, not only asked for (RFC 5077, 3.2)."""
-        return bool(self.session_ticket)
-
-    @property
     def has_pre_shared_key(self) -> bool:
-        """Tell whether a pre-shared key is offered (RFC 8446, 4.2.11)."""
+        """Return whether the client offers a pre-shared key (RFC 8446, 4.2.11)."""
         return self.has_extension(ExtensionType.PRE_SHARED_KEY)
 
     @property
     def has_early_data(self) -> bool:
-        """Tell whether 0-RTT data is announced (RFC 8446, 4.2.10)."""
+        """Return whether the client announces 0-RTT data (RFC 8446, 4.2.10)."""
         return self.has_extension(ExtensionType.EARLY_DATA)
 
     @property
     def has_encrypted_client_hello(self) -> bool:
-        """Tell whether Encrypted ClientHello is offered, in earnest or as GREASE."""
+        """Return whether the client offers Encrypted ClientHello, also if it is only GREASE."""
         return self.has_extension(ExtensionType.ENCRYPTED_CLIENT_HELLO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerHello(Hello):
-    """RFC 8446, 4.1.3, the ServerHello of older versions, and that of TLS 1.3 drafts."""
+    """A ServerHello of TLS 1.3 (RFC 8446, 4.1.3), of its drafts or of an older version."""
 
     cipher_suite: int
-    compression_method: int | None
-    """None in TLS 1.3 drafts up to 21, which have no such field and no session id."""
     selected_version: int | None
-    """Of supported_versions."""
+    """The version in supported_versions."""
     alpn: bytes | None
-    key_share_group: int | None
+    """The protocol chosen, if it is in clear text."""
 
     @property
     def is_hello_retry_request(self) -> bool:
-        """Tell by the random value that RFC 8446, 4.1.3 reserves for it."""
+        """Return whether the random value is the one of a HelloRetryRequest."""
         return self.random == HELLO_RETRY_REQUEST
 
     @property
-    def has_session_ticket(self) -> bool:
-        """Tell whether a new session ticket is announced (RFC 5077, 3.2)."""
-        return self.has_extension(ExtensionType.SESSION_TICKET)
-
-    @property
     def has_pre_shared_key(self) -> bool:
-        """Tell whether the server took an offered pre-shared key: the session is resumed."""
+        """Return whether the server accepted a pre-shared key, so the session is resumed."""
         return self.has_extension(ExtensionType.PRE_SHARED_KEY)
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateMessage:
-    """The Certificate message of TLS 1.2 and older (RFC 5246, 7.4.2)."""
+    """A Certificate message of TLS 1.2 or older (RFC 5246, 7.4.2)."""
 
     certificates: tuple[bytes, ...]
-    """DER, the sender's own first; at most CERTIFICATES of them."""
-    beyond: int
-    """Further certificates of the chain that were counted but not kept."""
-
-    @property
-    def chain_length(self) -> int:
-        """Certificates that the message holds."""
-        return len(self.certificates) + self.beyond
+    """DER, the sender's own certificate first; at most CERTIFICATES of them."""
+    chain_length: int
+    """Number of certificates in the message, with those that were not kept."""
 
 
 def parse_client_hello(body: bytes, *, cut: bool = False) -> ClientHello:
-    """Read a ClientHello from its message body; raises Malformed.
+    """Parse a ClientHello from its message body; raises Malformed.
 
-    With `cut` the body may end anywhere behind the random value: whatever is whole before the
-    cut is there, and `cut` of the value is True. Empty cipher suite and compression lists are
-    let pass, as are bytes behind the extensions: servers refuse such hellos, but what sends them
-    is all the more worth a fingerprint, and where the extensions end is beyond doubt.
+    With `cut` the body may end anywhere after the random value. The fields that are complete
+    before the cut are returned, and `cut` of the value is True.
+
+    Empty lists of cipher suites and compression methods pass, and so do session ids that are too
+    long and bytes after the extensions. Servers refuse such hellos, but an unusual client is worth
+    a fingerprint, and it is clear where the extensions end.
     """
     fields = wire.CLIENT_HELLO.parse_cut(body) if cut else wire.CLIENT_HELLO.parse(body)
-    session_id = _session_id(fields)
     suites = fields.cipher_suites
     if cut and len(suites) % 2:
         suites = suites[:-1]
     extensions, trailing = _extensions(fields.rest, cut=cut)
     bodies = _Bodies(extensions)
+    # The groups are not used, but a malformed key_share makes the hello malformed.
+    bodies.read(ExtensionType.KEY_SHARE, _key_share_groups, None)
     return ClientHello(
         legacy_version=fields.legacy_version,
         random=fields.random,
-        session_id=session_id,
+        session_id=fields.session_id,
         cipher_suites=wire.numbers(suites),
-        compression_methods=tuple(fields.compression_methods),
         extensions=extensions,
         trailing=trailing,
         server_name=bodies.read(ExtensionType.SERVER_NAME, _server_name, None),
@@ -210,8 +172,7 @@ def parse_client_hello(body: bytes, *, cut: bool = False) -> ClientHello:
         supported_groups=bodies.read(ExtensionType.SUPPORTED_GROUPS, _numbers16, ()),
         ec_point_formats=bodies.read(ExtensionType.EC_POINT_FORMATS, _bytes8, ()),
         signature_algorithms=bodies.read(ExtensionType.SIGNATURE_ALGORITHMS, _numbers16, ()),
-        key_share_groups=bodies.read(ExtensionType.KEY_SHARE, _key_share_groups, ()),
-        session_ticket=bodies.get(ExtensionType.SESSION_TICKET),
+        has_session_ticket=bool(bodies.get(ExtensionType.SESSION_TICKET)),
         malformed_extensions=tuple(bodies.malformed),
         size=len(body),
         cut=cut,
@@ -219,9 +180,9 @@ def parse_client_hello(body: bytes, *, cut: bool = False) -> ClientHello:
 
 
 def parse_server_hello(body: bytes) -> ServerHello:
-    """Read a ServerHello or HelloRetryRequest from its message body; raises Malformed."""
+    """Parse a ServerHello or HelloRetryRequest from its message body; raises Malformed."""
     version = int.from_bytes(body[:2], "big")
-    if version >> 8 not in {0x03, 0x7F}:
+    if version >> 8 not in {0x03, DRAFT_MAJOR}:
         raise Malformed("ServerHello of an unknown version")
     draft = is_early_draft(version)
     fields = wire.SERVER_HELLO_DRAFT.parse(body) if draft else wire.SERVER_HELLO.parse(body)
@@ -232,50 +193,46 @@ def parse_server_hello(body: bytes) -> ServerHello:
         random=fields.random,
         session_id=b"" if draft else _session_id(fields),
         cipher_suite=fields.cipher_suite,
-        compression_method=None if draft else fields.compression_method,
         extensions=extensions,
         trailing=trailing,
         selected_version=bodies.read(ExtensionType.SUPPORTED_VERSIONS, _number, None),
         alpn=bodies.read(ExtensionType.ALPN, _protocol_name, None),
-        key_share_group=bodies.read(ExtensionType.KEY_SHARE, _first_number, None),
-        malformed_extensions=tuple(bodies.malformed),
         size=len(body),
     )
 
 
 def parse_certificate(body: bytes, *, cut: bool = False) -> CertificateMessage:
-    """Read a Certificate message of TLS 1.2 or older from its body; raises Malformed.
+    """Parse a Certificate message of TLS 1.2 or older from its body; raises Malformed.
 
-    An empty chain is what a client without a certificate sends. With `cut` the body may end
-    anywhere: the certificates that are whole are there.
+    A client without a certificate sends an empty chain. With `cut` the body may end anywhere,
+    and the certificates that are complete are returned.
     """
     kept: list[bytes] = []
-    beyond = 0
+    chain_length = 0
     chain = wire.VECTOR24.parse_cut(body).content if cut else wire.whole(wire.VECTOR24, body)
     for der in wire.entries24(chain, cut=cut):
         if not der:
             raise Malformed("empty certificate")
-        if len(kept) < CERTIFICATES:
+        chain_length += 1
+        if chain_length <= CERTIFICATES:
             kept.append(der)
-        else:
-            beyond += 1
-    return CertificateMessage(tuple(kept), beyond)
+    return CertificateMessage(tuple(kept), chain_length)
 
 
 def is_early_draft(version: int) -> bool:
-    """Tell whether a legacy_version is that of a TLS 1.3 draft before 22.
+    """Return whether a legacy_version is that of a TLS 1.3 draft from 14 to 21.
 
-    Their ServerHello is shorter; draft 22 took on the shape of TLS 1.2's. Drafts before 14 had
-    no implementations that stayed.
+    These drafts have a shorter ServerHello; draft 22 adopted the format of TLS 1.2. No
+    implementation of an older draft is in use.
     """
-    return 0x7F0E <= version <= 0x7F15
+    return DRAFT_MAJOR << 8 | 14 <= version <= DRAFT_MAJOR << 8 | 21
 
 
 class _Bodies:
-    """Extension bodies by type, with the malformed among those that were read."""
+    """Extension bodies by type, and the types of those that turned out to be malformed."""
 
     def __init__(self, extensions: tuple[tuple[int, bytes], ...]) -> None:
-        # Only one of each type is ever parsed, so that repeating them costs the agent nothing.
+        # Only one body of each type is parsed, so a peer gains nothing by repeating extensions.
         self._bodies = dict(extensions)
         self.malformed: list[int] = []
 
@@ -289,7 +246,7 @@ class _Bodies:
         try:
             return parse(body)
         except Malformed:
-            self.malformed.append(int(extension))
+            self.malformed.append(extension)
             return absent
 
 
@@ -301,7 +258,7 @@ def _session_id(fields: Container) -> bytes:
 
 
 def _extensions(rest: bytes, *, cut: bool = False) -> tuple[tuple[tuple[int, bytes], ...], int]:
-    """Return the extensions that fill the end of a hello, if any, and the bytes behind them."""
+    """Return the extensions at the end of a hello, and the number of bytes after them."""
     if not rest:
         return (), 0
     block = wire.VECTOR16.parse_cut(rest) if cut else wire.VECTOR16.parse(rest)
@@ -346,8 +303,3 @@ def _number(body: bytes) -> int:
     if len(body) != 2:
         raise Malformed("not one 16-bit value")
     return int.from_bytes(body, "big")
-
-
-def _first_number(body: bytes) -> int:
-    # A HelloRetryRequest's key share is the group alone (RFC 8446, 4.2.8).
-    return _number(body[:2])

@@ -1,91 +1,68 @@
-"""From the clear-text bytes of one direction to TLS handshake messages; no I/O, no clock."""
+"""Read TLS handshake messages from the clear-text bytes of one direction; no I/O, no clock."""
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import Enum
 from struct import Struct
 from typing import NamedTuple
 
 from deckwire.limits import HANDSHAKE_BYTES, HANDSHAKE_MESSAGES, RECORD_BYTES, RECORDS
+from deckwire.tls.code_points import ContentType, HandshakeType
 from deckwire.tls.errors import Malformed
 
 RECORD_HEADER_BYTES = 5
 HANDSHAKE_HEADER_BYTES = 4
 
 _RECORD_HEADER = Struct(">BBBH")
-"""RFC 8446, 5.1: type, version major and minor, length."""
+"""Type, version major and minor, length (RFC 8446, 5.1)."""
 _MESSAGE_HEADER = Struct(">I")
 _BOTH_HEADERS = Struct(">BBBHI")
 HELLO_PREFIX_BYTES = RECORD_HEADER_BYTES + 1
-"""Bytes after which looks_like_hello always knows."""
+"""Bytes after which looks_like_hello always returns True or False."""
+BEGINNING_BYTES = 64
+"""Bytes that begins_tls looks at, at most."""
 
-
-class ContentType(IntEnum):
-    """Record types that can stand in a clear-text flight, and the two that end it."""
-
-    CHANGE_CIPHER_SPEC = 20
-    ALERT = 21
-    HANDSHAKE = 22
-    APPLICATION_DATA = 23
-    HEARTBEAT = 24
-
-
+_BEFORE_HELLO = {int(ContentType.HANDSHAKE): 0, int(ContentType.ALERT): 2}
+"""Lengths of records that may come before the first hello, by their type."""
 _HANDSHAKE = int(ContentType.HANDSHAKE)
-"""To compare with: an IntEnum's member costs as much as the rest of the comparison."""
-
-
-class HandshakeType(IntEnum):
-    """Handshake messages that are parsed."""
-
-    CLIENT_HELLO = 1
-    SERVER_HELLO = 2
-    CERTIFICATE = 11
+"""To compare with: a member of an IntEnum costs as much as the rest of the comparison."""
 
 
 class State(Enum):
-    """What a RecordReader can do with further bytes."""
+    """Whether a RecordReader can use further bytes."""
 
     NEED_MORE = "need more"
     CLOSED = "closed"
-    """The clear-text flight is over: ChangeCipherSpec or application data."""
+    """The clear-text flight ended with ChangeCipherSpec or application data."""
     MALFORMED = "malformed"
 
 
 class HandshakeMessage(NamedTuple):
-    """One complete handshake message."""
+    """A complete handshake message."""
 
     type: int
     body: bytes
-    """Without the four bytes of header."""
+    """The message without its header of four bytes."""
     records: int
-    """Records that hold a part of it, 1 or more."""
+    """Number of records that hold a part of the message, at least 1."""
 
 
 class UnfinishedMessage(NamedTuple):
-    """A handshake message whose end has not come."""
+    """A handshake message whose end has not arrived."""
 
     type: int
     body: bytes
-    """As far as it has come, possibly b""."""
-    length: int
-    """Body bytes that its header announced."""
+    """The bytes that have arrived, possibly b""."""
     records: int
-
-
-class Alert(NamedTuple):
-    """RFC 8446, 6: values as they stand on the wire."""
-
-    level: int
-    description: int
 
 
 def looks_like_hello(
     prefix: bytes,
     types: tuple[int, ...] = (HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO),
 ) -> bool | None:
-    """Tell whether bytes begin a record that begins with a hello; None as long as it can be.
+    """Return whether bytes begin a record that begins with a hello; None if more are needed.
 
-    `types` narrows the hellos that count. After True, `prefix[5]` is the type that was found.
+    `types` are the messages that count as a hello. After True, `prefix[5]` is the type found.
     """
     if prefix[:1] not in {b"", b"\x16"}:
         return False
@@ -95,17 +72,42 @@ def looks_like_hello(
         return False
     if len(prefix) >= RECORD_HEADER_BYTES:
         length = int.from_bytes(prefix[3:5], "big")
-        if not HANDSHAKE_HEADER_BYTES <= length <= RECORD_BYTES:
+        if not 1 <= length <= RECORD_BYTES:  # a message may be cut into records anywhere
             return False
     if len(prefix) < HELLO_PREFIX_BYTES:
         return None
     return prefix[5] in types
 
 
-def whole_messages(data: bytes) -> list[HandshakeMessage]:
-    """The messages of bytes that are whole records with one message each; none of any others.
+def begins_tls(data: bytes) -> bool | None:
+    """Whether a stream that begins with these bytes begins with TLS; None while both can be.
 
-    They are what a RecordReader gives out that is fed with the bytes first.
+    Alerts and empty handshake records may come before the hello. After more of them than
+    BEGINNING_BYTES hold, it is TLS.
+    """
+    at = 0
+    while at < BEGINNING_BYTES - HELLO_PREFIX_BYTES:
+        prefix = data[at : at + HELLO_PREFIX_BYTES]
+        hello = looks_like_hello(prefix)
+        if hello is not False:
+            return hello
+        if prefix[0] not in _BEFORE_HELLO or prefix[1:2] not in {b"", b"\x03"}:
+            return False
+        if prefix[2:3] > b"\x04":
+            return False
+        if len(prefix) < RECORD_HEADER_BYTES:
+            return None
+        length = int.from_bytes(prefix[3:5], "big")
+        if length != _BEFORE_HELLO[prefix[0]]:
+            return False
+        at += RECORD_HEADER_BYTES + length
+    return True
+
+
+def whole_messages(data: bytes) -> list[HandshakeMessage]:
+    """Return the messages if `data` is whole records with one message each, else none.
+
+    A new RecordReader that is fed with `data` returns the same messages.
     """
     messages: list[HandshakeMessage] = []
     at, end = 0, len(data)
@@ -113,7 +115,7 @@ def whole_messages(data: bytes) -> list[HandshakeMessage]:
         kind, major, _, record_length, word = _BOTH_HEADERS.unpack_from(data, at)
         body = at + _BOTH_HEADERS.size
         at += RECORD_HEADER_BYTES + record_length
-        if kind != _HANDSHAKE or major != 3 or record_length > RECORD_BYTES or at > end:
+        if kind != ContentType.HANDSHAKE or major != 3 or record_length > RECORD_BYTES or at > end:
             return []
         if record_length != HANDSHAKE_HEADER_BYTES + (word & 0xFF_FFFF):
             return []
@@ -122,14 +124,13 @@ def whole_messages(data: bytes) -> list[HandshakeMessage]:
 
 
 class RecordReader:
-    """One direction of a connection from its first TLS record on.
+    """Reads one direction of a connection from its first TLS record on.
 
-    Handshake bytes are taken out of a record as they come, so a message is given out although
-    the record that it shares with others is not complete. Alerts and heartbeats are stepped
-    over. SSL 2.0 has other records and is MALFORMED here.
+    A message is returned as soon as its last byte arrives, even if its record is not complete.
+    Alerts and heartbeats are skipped. SSL 2.0 uses another record format and is MALFORMED here.
 
-    Memory: at most HANDSHAKE_BYTES and one record. Time: RECORDS and HANDSHAKE_MESSAGES stop a
-    peer that sends many small ones.
+    Memory is bounded by HANDSHAKE_BYTES and one record. RECORDS and HANDSHAKE_MESSAGES bound the
+    time that a peer can take with many small ones.
     """
 
     __slots__ = (
@@ -140,8 +141,6 @@ class RecordReader:
         "_records",
         "_spanned",
         "_type",
-        "alert",
-        "alerts",
         "reason",
         "state",
     )
@@ -149,29 +148,23 @@ class RecordReader:
     state: State
     reason: str
     """Why the state is MALFORMED, else ""."""
-    alert: Alert | None
-    """The first alert."""
-    alerts: int
-    """Alerts seen."""
 
     def __init__(self) -> None:
-        self._partial = bytearray()  # of a record header, or of an alert
-        self._type = 0  # content type of the record that is open
-        self._left = 0  # bytes of it to come
-        self._handshake = bytearray()  # from the first byte of an unfinished message on
-        self._spanned = 0  # records that hold a part of that message
+        self._partial = bytearray()  # the first bytes of a record header
+        self._type = 0  # content type of the open record
+        self._left = 0  # bytes of the open record that have not arrived
+        self._handshake = bytearray()  # the unfinished message, from its first byte
+        self._spanned = 0  # number of records that hold a part of that message
         self._records = 0
         self._messages = 0
         self.state = State.NEED_MORE
         self.reason = ""
-        self.alert = None
-        self.alerts = 0
 
     def feed(self, data: bytes) -> list[HandshakeMessage]:
         """Take the next bytes and return the messages that they complete.
 
-        Never raises. In any state but NEED_MORE further bytes are ignored; messages that were
-        complete before the state changed are still returned.
+        It never raises. In a state other than NEED_MORE further bytes are ignored. Messages that
+        were complete before the state changed are still returned.
         """
         messages: list[HandshakeMessage] = []
         at = 0
@@ -185,7 +178,7 @@ class RecordReader:
                     continue
                 wanted = RECORD_HEADER_BYTES - len(self._partial)
                 if wanted == RECORD_HEADER_BYTES <= len(data) - at:
-                    # The usual header comes in one piece.
+                    # Nearly every header arrives in one piece.
                     self._open_record(data, at)
                 else:
                     self._partial += data[at : at + wanted]
@@ -201,19 +194,19 @@ class RecordReader:
 
     @property
     def pending(self) -> bool:
-        """Tell whether the next message has bytes here already, of its header at the least."""
+        """Return whether bytes of the next message have arrived, at least of its header."""
         return bool(self._handshake)
 
     def unfinished(self) -> UnfinishedMessage | None:
-        """Return the message that has begun but not ended; None until its header is complete."""
+        """Return the message that has begun but not ended; None before its header is complete."""
         if len(self._handshake) < HANDSHAKE_HEADER_BYTES:
             return None
-        kind, length = _message_header(self._handshake, 0)
+        kind, _ = _message_header(self._handshake, 0)
         body = bytes(self._handshake[HANDSHAKE_HEADER_BYTES:])
-        return UnfinishedMessage(kind, body, length, self._spanned)
+        return UnfinishedMessage(kind, body, self._spanned)
 
     def _open_record(self, data: bytes, at: int) -> None:
-        # By struct: a record's header is read four times as often as all else together.
+        # With struct, not construct: record headers are by far the most frequent structure.
         kind, major, minor, length = _RECORD_HEADER.unpack_from(data, at)
         if major != 3:
             raise Malformed(f"record version {major}.{minor}")
@@ -226,9 +219,9 @@ class RecordReader:
             raise Malformed("record of another type inside a handshake message")
         match kind:
             case ContentType.HANDSHAKE:
-                if length == 0:
-                    raise Malformed("empty handshake record")
-                self._spanned = self._spanned + 1 if self._handshake else 1
+                # An empty one is of no use, but TLS 1.2 allows it (RFC 5246, 6.2.1).
+                if length:
+                    self._spanned = self._spanned + 1 if self._handshake else 1
             case ContentType.ALERT:
                 if length != 2:
                     raise Malformed("alert of a wrong length")
@@ -247,17 +240,11 @@ class RecordReader:
                 self._handshake += chunk
                 del self._handshake[: self._take_messages(self._handshake, messages)]
             else:
-                # The usual message is whole: it is read where it stands, only a rest is kept.
+                # Most messages are whole: they are read in place, and only the rest is kept.
                 self._handshake += chunk[self._take_messages(chunk, messages) :]
-        elif self._type == ContentType.ALERT:
-            self._partial += chunk
-            if not self._left:
-                self.alerts += 1
-                self.alert = self.alert or Alert(*self._partial)
-                self._partial.clear()
 
     def _take_messages(self, data: bytes | bytearray, messages: list[HandshakeMessage]) -> int:
-        """Give out the messages that `data` holds whole; where the rest begins."""
+        """Append the whole messages in `data` to `messages`; return where the rest begins."""
         at = 0
         while len(data) - at >= HANDSHAKE_HEADER_BYTES:
             kind, length = _message_header(data, at)
@@ -278,6 +265,6 @@ class RecordReader:
 
 
 def _message_header(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """Type and length of the message that begins there (RFC 8446, 4)."""
+    """Return type and length of the message that begins at `at` (RFC 8446, 4)."""
     word: int = _MESSAGE_HEADER.unpack_from(data, at)[0]
     return word >> 24, word & 0xFF_FFFF

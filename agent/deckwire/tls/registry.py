@@ -1,16 +1,17 @@
-"""Names of TLS numbers: versions, cipher suites, named groups (IANA TLS parameters)."""
+"""Names of TLS code points: versions, cipher suites and named groups (IANA TLS parameters)."""
 
 from __future__ import annotations
 
 from deckwire.tls.cipher_suites import CIPHER_SUITES
+from deckwire.tls.code_points import DRAFT_MAJOR, SSL20, SSL30, TLS10, TLS11, TLS12, TLS13
 
 _VERSIONS = {
-    0x0002: "SSL 2.0",
-    0x0300: "SSL 3.0",
-    0x0301: "TLS 1.0",
-    0x0302: "TLS 1.1",
-    0x0303: "TLS 1.2",
-    0x0304: "TLS 1.3",
+    SSL20: "SSL 2.0",
+    SSL30: "SSL 3.0",
+    TLS10: "TLS 1.0",
+    TLS11: "TLS 1.1",
+    TLS12: "TLS 1.2",
+    TLS13: "TLS 1.3",
 }
 
 _CLASSIC_GROUPS = {
@@ -72,7 +73,7 @@ _POST_QUANTUM_GROUPS = {
     0x11EC: "X25519MLKEM768",
     0x11ED: "SecP384r1MLKEM1024",
     0x11EE: "curveSM2MLKEM768",
-    # Experiments and drafts; private use or never registered, but spoken by released software.
+    # Experiments and drafts: never registered, but released software uses them.
     0x023A: "kyber512",
     0x023C: "kyber768",
     0x023D: "kyber1024",
@@ -93,21 +94,21 @@ _GROUPS = _CLASSIC_GROUPS | _POST_QUANTUM_GROUPS
 
 def version_name(version: int) -> str:
     """Return e.g. "TLS 1.2", "TLS 1.3 (draft 18)", and hex such as "0x0a0b" if unknown."""
-    if version >> 8 == 0x7F:
+    if version >> 8 == DRAFT_MAJOR:
         return f"TLS 1.3 (draft {version & 0xFF})"
     return _VERSIONS.get(version, f"0x{version:04x}")
 
 
 def cipher_suite_name(suite: int) -> str:
-    """Return the IANA name, e.g. "TLS_AES_128_GCM_SHA256"; hex if there is none."""
+    """Return the IANA name, e.g. "TLS_AES_128_GCM_SHA256"; hex if it has none."""
     return CIPHER_SUITES.get(suite, f"0x{suite:04x}")
 
 
 def group_name(group: int) -> str:
-    """Return the name of a supported group, e.g. "x25519"; hex if there is none."""
+    """Return the name of a supported group, e.g. "x25519"; hex if it has none."""
     return _GROUPS.get(group, f"0x{group:04x}")
 
 
 def is_post_quantum(group: int) -> bool:
-    """Tell whether a supported group is known to hold a post-quantum key exchange."""
+    """Return whether a supported group is known to include a post-quantum key exchange."""
     return group in _POST_QUANTUM_GROUPS

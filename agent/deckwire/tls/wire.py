@@ -1,11 +1,11 @@
-"""Byte layouts of TLS as compiled construct schemas, and the one gateway through which they run.
+"""Byte layouts of TLS as compiled construct schemas, and the only functions that run them.
 
-The schemas are flat: numbers, fixed byte strings, and vectors in the sense of RFC 8446, 3.4 (a
-length and that many bytes) whose items `numbers` and `entries` take apart. Nested schemas could
-say it all, at some twenty times the cost of a ClientHello.
+The schemas are flat: numbers, byte strings of a fixed length, and vectors. A vector is a length and
+that many bytes (RFC 8446, 3.4); `numbers` and `entries` split it into items. Nested schemas would
+take about twenty times as long for a ClientHello.
 
-Compiled construct does not notice short reads, so `Layout` holds every length against the bytes
-that are there. Containers go no further than the modules that read them into message values.
+Compiled construct schemas do not notice a short read, so `Layout` checks every length against the
+bytes present. Containers do not leave the modules that turn them into message values.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Vector:
 
 
 class Layout:
-    """Fixed fields and vectors one after another; `rest` is what follows the last of them."""
+    """A sequence of fixed fields and vectors; the field `rest` holds the bytes after the last."""
 
     def __init__(self, what: str, *parts: Construct | Vector) -> None:
         """`what` names the layout in error reasons, e.g. "ClientHello"."""
@@ -58,14 +58,14 @@ class Layout:
         )
 
     def parse(self, data: bytes) -> Container:
-        """Read all of it from the start of `data`; raises Malformed if any part is not there."""
+        """Parse all parts from the start of `data`; raises Malformed if one is not complete."""
         try:
             fields = self._schema.parse(data)
         except (ConstructError, struct.error, ValueError) as error:
-            # A number read from nothing is one of the latter two, by its width.
+            # Without bytes for a number construct raises one of the last two, by its width.
             raise Malformed(f"{self._what} too short") from error
-        # A short read would have left a vector shorter than its length says: no sum but this one
-        # fits into `data` then, because reading goes on from the end of the bytes there are.
+        # After a short read some vector is shorter than its length says. Then the sum of all
+        # lengths exceeds `data`, because construct goes on reading at the end of `data`.
         size = self._fixed_size
         for vector in self._vectors:
             size += fields[vector.length_name]
@@ -74,10 +74,10 @@ class Layout:
         return fields
 
     def parse_cut(self, data: bytes) -> Container:
-        """Read what is there of a layout whose end was cut off.
+        """Parse a layout whose end was cut off.
 
-        The vector in which the cut lies holds the bytes before it, those behind it are empty.
-        Fixed fields must be there, else Malformed.
+        The vector with the cut holds the bytes before the cut, and the vectors after it are
+        empty. Raises Malformed if a fixed field is missing.
         """
         fields = Container()
         at = 0
@@ -106,7 +106,7 @@ CLIENT_HELLO = Layout(
     Vector("cipher_suites", Int16ub),
     Vector("compression_methods", Int8ub),
 )
-"""RFC 8446, 4.1.2, up to the extensions."""
+"""A ClientHello up to the extensions (RFC 8446, 4.1.2)."""
 
 SERVER_HELLO = Layout(
     "ServerHello",
@@ -116,7 +116,7 @@ SERVER_HELLO = Layout(
     "cipher_suite" / Int16ub,
     "compression_method" / Int8ub,
 )
-"""RFC 8446, 4.1.3, up to the extensions."""
+"""A ServerHello up to the extensions (RFC 8446, 4.1.3)."""
 
 SERVER_HELLO_DRAFT = Layout(
     "ServerHello",
@@ -124,29 +124,29 @@ SERVER_HELLO_DRAFT = Layout(
     "random" / Bytes(32),
     "cipher_suite" / Int16ub,
 )
-"""draft-ietf-tls-tls13-21, 4.1.3, up to the extensions."""
+"""A ServerHello of an early draft up to the extensions (draft-ietf-tls-tls13-21, 4.1.3)."""
 
 VECTOR8 = Layout("vector", Vector("content", Int8ub))
 VECTOR16 = Layout("vector", Vector("content", Int16ub))
 VECTOR24 = Layout("vector", Vector("content", Int24ub))
 
-# Headers of vector items: what names the item, if anything does, and the length of its bytes.
+# Headers of vector items: the item's type, if it has one, and the number of bytes that follow.
 EXTENSION = KEY_SHARE_ENTRY = struct.Struct(">HH")
 SERVER_NAME = struct.Struct(">BH")
 PROTOCOL_NAME = struct.Struct(">B")
 
 
 def whole(layout: Layout, data: bytes) -> bytes:
-    """Return the items of the one vector that `data` consists of, e.g. an extension's body."""
+    """Return the items of the single vector in `data`, e.g. the body of an extension."""
     fields = layout.parse(data)
     if fields.rest:
-        raise Malformed("bytes behind a vector")
+        raise Malformed("bytes after a vector")
     items: bytes = fields.content
     return items
 
 
 def numbers(items: bytes) -> tuple[int, ...]:
-    """Return the 16-bit values of a vector of nothing else."""
+    """Return the values of a vector of 16-bit numbers."""
     count, odd = divmod(len(items), 2)
     if odd:
         raise Malformed("odd length of a vector of 16-bit values")
@@ -156,10 +156,10 @@ def numbers(items: bytes) -> tuple[int, ...]:
 def entries(
     items: bytes, header: struct.Struct, *, cut: bool = False
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield (first header value, bytes) of the items that each begin with `header`.
+    """Yield (first header value, bytes) of each item; every item begins with `header`.
 
-    The header's last value is the length of the bytes that follow it. Raises Malformed at an
-    item that is not all there; with `cut` that is the end instead.
+    The last value of the header is the number of bytes that follow it. An incomplete item raises
+    Malformed, or ends the iteration if `cut` is set.
     """
     at, end = 0, len(items)
     while at < end:
@@ -178,7 +178,7 @@ def entries(
 
 
 def entries24(items: bytes, *, cut: bool = False) -> Iterator[bytes]:
-    """Yield the items of a vector that each begin with a length of 24 bits, as `entries` does."""
+    """Yield the items of a vector whose items begin with a length of 24 bits, like `entries`."""
     at, end = 0, len(items)
     while at < end:
         start = at + 3

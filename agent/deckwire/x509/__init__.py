@@ -1,1 +1,1 @@
-"""x509."""
+"""Certificates as TLS carries them, read from DER. It knows no connection and no event."""

@@ -1,6 +1,6 @@
-"""X.509 certificates (RFC 5280) as they pass on the wire: told in text, never trusted.
+"""X.509 certificates (RFC 5280) as they pass on the wire: described in text, never trusted.
 
-The texts come from a DER walk of our own, which tells what can be read of a broken certificate
+The texts come from a DER walk of our own, which reads what it can of a broken certificate
 too and keeps the bytes' own order and wording. The cryptography library judges whether the whole
 is a certificate; deckwire/self_signature.py asks its key whether it made the signature.
 """
@@ -30,7 +30,7 @@ from deckwire.limits import (
     VERIFY_EXPONENT_BITS,
     VERIFY_KEY_BITS,
 )
-from deckwire.resilience.sized_cache import Bounded
+from deckwire.resilience.sized_cache import SizedCache
 from deckwire.x509 import curves, self_signature
 from deckwire.x509 import der as asn1
 from deckwire.x509.der import DerError
@@ -41,15 +41,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What one certificate says; "" and empty tuples for what is not there or unreadable.
+    """The contents of one certificate; absent or unreadable parts are "" or empty tuples.
 
-    Texts are the peer's: bytes that are not UTF-8 stand as surrogate escapes, controls as such.
+    Texts come from the peer and are not escaped. Bytes that are not UTF-8 are surrogate escapes.
     """
 
     sha256: str
-    """Of the whole certificate, lower-case hex."""
+    """The SHA-256 of the whole certificate, in lower-case hex."""
     malformed: bool
-    """Not, or not wholly, a certificate of RFC 5280; the other fields say what could be read."""
+    """It breaks RFC 5280 somewhere. The other fields hold what could be read."""
     subject_cn: str
     """The first commonName of the subject, not escaped."""
     subject: str
@@ -58,9 +58,9 @@ class Certificate:
     K is one of CN C L ST O OU, or the object identifier in dotted decimal.
     """
     issuer: str
-    """As `subject`."""
+    """All attributes of the issuer, written as in `subject`."""
     not_before: str
-    """The UTCTime or GeneralizedTime as it stands, e.g. ``261124025926Z``."""
+    """The UTCTime or GeneralizedTime as sent, e.g. ``261124025926Z``."""
     not_after: str
     sans: tuple[str, ...]
     """Alternative names: DNS, e-mail, URI and IP as they are; ``DirName:``, ``RID:`` and
@@ -77,7 +77,7 @@ class Certificate:
     signature_algorithm: str
     """E.g. ``sha256WithRSAEncryption``; else the object identifier."""
     structured: bool
-    """Names and extensions were all read: the object identifiers below are all there are."""
+    """Names and extensions were read completely, so the object identifiers below are all."""
     issuer_oids: tuple[str, ...]
     """Attribute types in order of appearance, as the hex of their DER content, e.g. ``550403``."""
     subject_oids: tuple[str, ...]
@@ -102,7 +102,7 @@ def describe(certificate: bytes) -> Certificate:
     sans, sans_whole = _alternative_names(first_of_kind.get(_SUBJECT_ALT_NAME))
     key = _key(parts.public_key)
     with warnings.catch_warnings():
-        # What the library deprecates, a peer sends all the same: no reason to tell the operator.
+        # Peers still send what the library deprecates, and the operator needs no warning of it.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         self_signed = _self_signed(certificate, parts, key)
         readable = _is_readable(certificate)
@@ -138,12 +138,12 @@ def describe(certificate: bytes) -> Certificate:
 
 
 def is_kept(certificate: Certificate) -> bool:
-    """Whether its texts are short enough to be kept: CERTIFICATE_CACHED_BYTES."""
+    """Whether its texts are short enough to be cached: CERTIFICATE_CACHED_BYTES."""
     return memory(certificate) <= CERTIFICATE_CACHED_BYTES
 
 
 class CertificateCache:
-    """`describe`, remembering the certificates described last by their SHA-256.
+    """Calls `describe`, and keeps the last results by the SHA-256 of the certificate.
 
     Servers send the same few certificates all the time. One whose texts are longer than
     CERTIFICATE_CACHED_BYTES is not kept, and all together take CERTIFICATE_CACHE_BYTES at most.
@@ -152,13 +152,13 @@ class CertificateCache:
     def __init__(
         self, entries: int = CERTIFICATE_CACHE, held: int = CERTIFICATE_CACHE_BYTES
     ) -> None:
-        self._known: Bounded[bytes, Certificate] = Bounded(entries, held)
+        self._known: SizedCache[bytes, Certificate] = SizedCache(entries, held)
 
     def __len__(self) -> int:
         return len(self._known)
 
     def describe(self, certificate: bytes) -> Certificate:
-        """As the function `describe`."""
+        """Describe one certificate, as the function `describe` does."""
         digest = hashlib.sha256(certificate).digest()
         known = self._known.get(digest)
         if known is not None:
@@ -179,7 +179,7 @@ _EXTENSIONS = asn1.context(3, constructed=True)
 
 @dataclass(slots=True)
 class _Parts:
-    """Contents of the parts of a TBSCertificate, as far as they could be told apart."""
+    """The contents of the parts of a TBSCertificate, as far as they could be read."""
 
     serial: bytes = b""
     signature_algorithm: bytes = b""
@@ -197,7 +197,7 @@ def _split(certificate: bytes) -> _Parts:
     """Take Certificate and TBSCertificate apart (RFC 5280, 4.1) up to where they are broken."""
     parts = _Parts()
     try:
-        # Of a certificate that was cut off, what is there is read.
+        # If the certificate was cut off, its beginning is read.
         outer, _ = asn1.read(certificate, clip=True)
         inner, _ = asn1.read(outer.content, clip=True)
         if (outer.tag, inner.tag) != (asn1.SEQUENCE, asn1.SEQUENCE):
@@ -225,7 +225,7 @@ def _split(certificate: bytes) -> _Parts:
 
 
 def _until_error(items: Iterator[_T], limit: int) -> tuple[list[_T], bool]:
-    """The items before the first broken one, `limit` at most, and whether those are all."""
+    """The items before the first broken one, at most `limit`, and whether those are all."""
     found: list[_T] = []
     try:
         for item in items:
@@ -245,7 +245,7 @@ def _times(validity: bytes) -> Iterator[str]:
 
 
 def _extensions(extensions: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Object identifier and value of each extension (RFC 5280, 4.1)."""
+    """The object identifier and value of each extension (RFC 5280, 4.1)."""
     for tag, content in asn1.elements(extensions):
         if tag != asn1.SEQUENCE:
             raise DerError("not an extension")
@@ -276,7 +276,7 @@ _ATTRIBUTES = {
     b"\x55\x04\x0b": "OU",
 }
 
-# Strings that are meant to be ASCII are often UTF-8 in truth.
+# Strings that should be ASCII are often UTF-8.
 _ENCODINGS = {
     asn1.UTF8_STRING: "utf-8",
     asn1.PRINTABLE_STRING: "utf-8",
@@ -298,7 +298,7 @@ class _Attribute(NamedTuple):
     is_text: bool
     """Else `text` is ``#`` and the hex of the value's DER (RFC 4514, 2.4)."""
     clean: bool
-    """Object identifier and string are what they claim to be."""
+    """Whether object identifier and string are well formed."""
 
 
 def _attributes(name: bytes) -> Iterator[_Attribute]:
@@ -328,7 +328,7 @@ def _string(value: asn1.Element) -> tuple[str, bool, bool]:
         return value.content.decode(encoding), True, True
     except UnicodeDecodeError:
         if value.tag == asn1.TELETEX_STRING:
-            # T.61 in name, Latin-1 in practice.
+            # T.61 by its name, but Latin-1 in practice.
             return value.content.decode("latin-1"), True, True
         if encoding == "utf-8":
             return _utf8(value.content), True, False
@@ -361,7 +361,7 @@ def _utf8(content: bytes) -> str:
 
 
 def _dotted(oid: bytes) -> str:
-    """An object identifier in dotted decimal; ``#`` and its hex if it is none."""
+    """Write an object identifier in dotted decimal, or ``#`` and its hex if it is none."""
     try:
         return asn1.dotted(oid)
     except DerError:
@@ -444,7 +444,7 @@ def _other_name(content: bytes) -> str:
 # --- algorithms -----------------------------------------------------------------------------
 
 _DSA_ORDER_BITS = (160, 224, 256)
-"""Of q (FIPS 186-4, 4.2): the library verifies with no other, and calls every signature wrong."""
+"""Bits of q (FIPS 186-4, 4.2). With other sizes, the library rejects every signature."""
 
 _CURVES = {
     "1.3.132.0.33": "p224",
@@ -495,7 +495,7 @@ class _Key(NamedTuple):
     algorithm: str
     """The object identifier in dotted decimal; "" if there is none."""
     verifiable: bool
-    """Verifying a signature with it costs no more than we pay."""
+    """Whether it is cheap enough to verify a signature with: VERIFY_KEY_BITS."""
     der: bytes = b""
     """The SubjectPublicKeyInfo, its curve named if it was written out."""
 
@@ -569,7 +569,7 @@ def _algorithm(identifier: bytes) -> str:
     return _SIGNATURES.get(oid, oid)
 
 
-# --- the library's judgement ----------------------------------------------------------------
+# --- the self-signature      ----------------------------------------------------------------
 
 
 def _is_readable(certificate: bytes) -> bool:
@@ -595,7 +595,7 @@ _values = attrgetter(*(field.name for field in fields(Certificate)))
 
 
 def memory(certificate: Certificate) -> int:
-    """Bytes that the texts of a description take."""
+    """Bytes of memory that the texts of a description take."""
     return sum(
         sum(map(sys.getsizeof, value)) if isinstance(value, tuple) else sys.getsizeof(value)
         for value in _values(certificate)

@@ -1,7 +1,8 @@
 """Elliptic curves that a key writes out in full (RFC 3279, 2.3.5) instead of naming them.
 
-Libraries refuse such keys. One whose numbers are those of a curve with a name is rebuilt with it;
-any other stays unknown: who chooses the generator can forge signatures (CVE-2020-0601).
+Libraries refuse such keys. If the numbers are those of a named curve, the key is rebuilt with the
+name. Any other curve stays unknown, because whoever chooses the generator can forge signatures
+(CVE-2020-0601).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _NAMED = {
 
 
 def named(parameters: bytes) -> str | None:
-    """The object identifier of the curve whose numbers these are, in dotted decimal.
+    """The object identifier of the curve that has these numbers, in dotted decimal.
 
     `parameters` is the content of an ECParameters. None for a curve without a known name.
 
@@ -48,7 +49,7 @@ def named(parameters: bytes) -> str | None:
     point = asn1.take(fields, asn1.OCTET_STRING)
     n = _number(asn1.take(fields, asn1.INTEGER))
     size = (p.bit_length() + 7) // 8
-    # SEC 1, 2.3.3: the first byte says whether y follows, or its lowest bit.
+    # SEC 1, 2.3.3: the first byte shows whether y follows, or gives its lowest bit.
     if point[:1] in (b"\2", b"\3") and len(point) == 1 + size:
         odd = point[0] & 1
     elif point[:1] == b"\4" and len(point) == 1 + 2 * size:
@@ -59,12 +60,12 @@ def named(parameters: bytes) -> str | None:
 
 
 def _number(octets: bytes) -> int:
-    # An INTEGER has one byte more for its sign.
+    # An INTEGER may have one more byte for its sign.
     if len(octets) > CURVE_NUMBER_BYTES + 1:
         raise DerError("longer than the numbers of any curve")
     return int.from_bytes(octets, "big")
 
 
 def _fingerprint(*numbers: int) -> str:
-    """Of p, a, b, the generator's x and the lowest bit of its y, and n."""
+    """Hash p, a, b, the generator's x and the lowest bit of its y, and n."""
     return sha256(",".join([f"{number:x}" for number in numbers]).encode()).hexdigest()[:32]

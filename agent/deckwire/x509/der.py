@@ -1,4 +1,4 @@
-"""A reader for DER (X.690), for input that may be anything: no recursion, every length checked."""
+"""A reader for DER (X.690) that takes any input: no recursion, every length checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEQUENCE, SET = 0x30, 0x31
 
 
 class DerError(ValueError):
-    """The bytes are not the DER that was asked for."""
+    """The bytes are not the expected DER."""
 
 
 class Element(NamedTuple):
@@ -34,7 +34,7 @@ def context(number: int, *, constructed: bool) -> int:
 def read(data: bytes, at: int = 0, *, clip: bool = False) -> tuple[Element, int]:
     """The element that starts at `at`, and where the next one starts.
 
-    With `clip` an element that runs past the end of `data` is read as far as there is any.
+    With `clip`, an element that runs past the end of `data` is read up to that end.
     Raises DerError for a missing or overlong element, tag numbers above 30, and the indefinite
     length (X.690, 10.1). Lengths that are not minimal pass.
     """
@@ -60,7 +60,7 @@ def read(data: bytes, at: int = 0, *, clip: bool = False) -> tuple[Element, int]
 
 
 def elements(data: bytes) -> Iterator[Element]:
-    """The elements that stand one behind the other in `data`; DerError where one is broken."""
+    """The consecutive elements in `data`; DerError at the first broken one."""
     at, end = 0, len(data)
     while at < end:
         element, at = read(data, at)
@@ -68,7 +68,7 @@ def elements(data: bytes) -> Iterator[Element]:
 
 
 def take(items: Iterator[Element], tag: int) -> bytes:
-    """The content of the next element, which must have this tag; else DerError."""
+    """Take the content of the next element; DerError if it has another tag."""
     element = next(items, None)
     if element is None or element.tag != tag:
         raise DerError(f"no element with tag {tag:#04x}")
@@ -76,7 +76,7 @@ def take(items: Iterator[Element], tag: int) -> bytes:
 
 
 def length_octets(length: int) -> bytes:
-    """A definite length as DER writes it (X.690, 10.1)."""
+    """Encode a definite length (X.690, 10.1)."""
     if length < 0x80:
         return bytes([length])
     octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
@@ -84,12 +84,12 @@ def length_octets(length: int) -> bytes:
 
 
 def element(tag: int, content: bytes) -> bytes:
-    """One element as DER writes it."""
+    """Encode one element."""
     return bytes([tag]) + length_octets(len(content)) + content
 
 
 def oid(text: str) -> bytes:
-    """The content of an object identifier in dotted decimal; the inverse of `dotted`."""
+    """Encode an object identifier in dotted decimal, as content; the inverse of `dotted`."""
     first, second, *arcs = map(int, text.split("."))
     octets = bytearray()
     for arc in (40 * first + second, *arcs):
@@ -99,7 +99,7 @@ def oid(text: str) -> bytes:
 
 
 def dotted(oid: bytes) -> str:
-    """An object identifier's content in dotted decimal; DerError if it is not one (X.690, 8.19)."""
+    """Decode the content of an object identifier (X.690, 8.19); DerError if it is none."""
     if not 0 < len(oid) <= OID_BYTES or oid[-1] & 0x80:
         raise DerError("object identifier is empty, too long, or cut")
     arcs: list[int] = []

@@ -1,8 +1,8 @@
 """Whether a certificate's own key made its signature (RFC 5280, 4.1.1): yes, no, or unknown.
 
-The library judges certificates by what is safe today; peers send what was safe once. So the key
-is asked, not the certificate: any hash that can be computed will do, and a key that the library
-cannot load, or an algorithm that it lacks, leaves the question open.
+The library refuses certificates that are unsafe today, but peers still send them. So this module
+verifies with the key alone, and with any hash that can be computed. The result is unknown if the
+library cannot load the key or lacks the algorithm.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deckwire.x509.der import DerError
 RSA, DSA, EC = "1.2.840.113549.1.1.1", "1.2.840.10040.4.1", "1.2.840.10045.2.1"
 """Algorithms of keys (RFC 3279, 2.3)."""
 RSA_PSS = "1.2.840.113549.1.1.10"
-"""Both of keys and of signatures (RFC 4055)."""
+"""An algorithm both of keys and of signatures (RFC 4055)."""
 
 _PKCS1 = "1.2.840.113549.1.1"
 _NIST_HASHES = "2.16.840.1.101.3.4.2"
@@ -45,11 +45,11 @@ _HASHES = {
     f"{_NIST_HASHES}.9": "sha3_384",
     f"{_NIST_HASHES}.10": "sha3_512",
 }
-"""hashlib's names."""
+"""Names of hashlib, by object identifier."""
 _HASH_OIDS = {name: oid for oid, name in _HASHES.items()}
 
 _SIGNATURES = {
-    # MD2 is nowhere any more, and OpenSSL signs MD4 under the name of another hash.
+    # No library has MD2, and OpenSSL signs MD4 under the name of another hash.
     f"{_PKCS1}.2": (RSA, ""),
     f"{_PKCS1}.3": (RSA, ""),
     f"{_PKCS1}.4": (RSA, "md5"),
@@ -87,7 +87,7 @@ _SIGNATURES = {
     f"{_NIST_SIGNATURES}.11": (EC, "sha3_384"),
     f"{_NIST_SIGNATURES}.12": (EC, "sha3_512"),
 }
-"""The key that makes such a signature, and the hash that it signs; "": one not computed here."""
+"""The key algorithm and the hash of each signature algorithm; "" for a hash not computed here."""
 
 _OF_SIZE: dict[int, Callable[[], hashes.HashAlgorithm]] = {
     20: hashes.SHA1,
@@ -96,7 +96,7 @@ _OF_SIZE: dict[int, Callable[[], hashes.HashAlgorithm]] = {
     48: hashes.SHA384,
     64: hashes.SHA512,
 }
-"""DSA and ECDSA sign a number: the library only wants to know how long the hash is."""
+"""A hash of each size. DSA and ECDSA sign a number, so the library needs only its length."""
 _IN_PSS: dict[str, Callable[[], hashes.HashAlgorithm]] = {
     "sha1": hashes.SHA1,
     "sha224": hashes.SHA224,
@@ -113,20 +113,20 @@ _PSS_HASH, _PSS_MASK, _PSS_SALT = (asn1.context(number, constructed=True) for nu
 _PSS_SALT_BYTES = 20
 """The default of the parameters, as SHA-1 is for the hash and the mask (RFC 4055, 3.1)."""
 _PSS_SALT_OCTETS = 3
-"""Longest INTEGER that is read as the salt's length: no key has room for more."""
+"""Longest INTEGER that is read as the length of the salt. No key has room for a longer salt."""
 
 
 class _Unknown(Exception):
-    """Whether the signature verifies cannot be found out here."""
+    """It cannot be decided here whether the signature verifies."""
 
 
 class _Signed(NamedTuple):
     """The parts of a Certificate."""
 
     message: bytes
-    """The TBSCertificate as it stands, tag and length included."""
+    """The bytes of the TBSCertificate, with tag and length."""
     algorithm: str
-    """The signature's, in dotted decimal."""
+    """The signature algorithm, in dotted decimal."""
     parameters: asn1.Element | None
     signature: bytes
 
@@ -135,7 +135,7 @@ def verifies(certificate: bytes, public_key: bytes, key_algorithm: str) -> bool 
     """Whether the key made the certificate's signature; None if that cannot be checked.
 
     `public_key` is a SubjectPublicKeyInfo in DER, `key_algorithm` its algorithm in dotted decimal.
-    The caller bounds what the key may cost: see limits.VERIFY_KEY_BITS.
+    The caller bounds the cost of the key: see limits.VERIFY_KEY_BITS.
     """
     try:
         signed = _signed(certificate)
@@ -149,9 +149,9 @@ def verifies(certificate: bytes, public_key: bytes, key_algorithm: str) -> bool 
 
 
 def made_by(signature_algorithm: str, key_algorithm: str) -> bool:
-    """Whether such a key can make such a signature; True where it is not known that it cannot."""
+    """Whether such a key can make such a signature; True if that is unknown."""
     if key_algorithm not in (RSA, RSA_PSS, DSA, EC):
-        # A key of another kind makes the signatures that have its name, or none that is known.
+        # A key of another kind makes signatures of the same name, or unknown ones.
         return signature_algorithm not in _SIGNATURES and signature_algorithm != RSA_PSS
     if signature_algorithm == RSA_PSS:
         return key_algorithm in (RSA, RSA_PSS)
@@ -166,7 +166,7 @@ def _signed(certificate: bytes) -> _Signed:
     identifier = asn1.take(fields, asn1.SEQUENCE)
     bits = asn1.take(fields, asn1.BIT_STRING)
     if bits[:1] != b"\0":
-        # The first byte counts unused bits: a signature is of whole bytes.
+        # The first byte counts unused bits, and a signature has whole bytes.
         raise DerError("not a signature")
     algorithm = asn1.elements(identifier)
     oid = asn1.dotted(asn1.take(algorithm, asn1.OID))
@@ -174,7 +174,7 @@ def _signed(certificate: bytes) -> _Signed:
 
 
 def _verify(key: object, signed: _Signed) -> bool:
-    """True, or InvalidSignature."""
+    """Verify the signature: True, or InvalidSignature."""
     if signed.algorithm == RSA_PSS and isinstance(key, rsa.RSAPublicKey):
         digest, mask, salt_bytes = _pss(signed.parameters)
         scheme = padding.PSS(padding.MGF1(mask), salt_bytes)
@@ -186,7 +186,7 @@ def _verify(key: object, signed: _Signed) -> bool:
     digest_name = known[1]
     value = _digest(digest_name, signed.message)
     if isinstance(key, rsa.RSAPublicKey):
-        # No hash is named to the library, so none is refused.
+        # The library gets no hash algorithm, so it refuses none.
         info = key.recover_data_from_signature(signed.signature, padding.PKCS1v15(), None)
         return info in _digest_infos(digest_name, value)
     of_size = _OF_SIZE.get(len(value))
@@ -202,7 +202,7 @@ def _verify(key: object, signed: _Signed) -> bool:
 
 
 def _verify_whole(key: object, signed: _Signed) -> bool:
-    """Ed25519, Ed448, ML-DSA: such a key takes the message itself."""
+    """Verify with a key that takes the message itself: Ed25519, Ed448, ML-DSA."""
     verify = getattr(key, "verify", None)
     if verify is None or isinstance(
         key, (rsa.RSAPublicKey, dsa.DSAPublicKey, ec.EllipticCurvePublicKey)
@@ -220,7 +220,7 @@ def _digest(name: str, message: bytes) -> bytes:
 
 
 def _digest_infos(name: str, value: bytes) -> tuple[bytes, bytes]:
-    """The two encodings of a DigestInfo: RFC 8017, appendix A.2.4, allows both."""
+    """The two encodings of a DigestInfo that RFC 8017, appendix A.2.4, allows."""
     oid = asn1.element(asn1.OID, asn1.oid(_HASH_OIDS[name]))
     octets = asn1.element(asn1.OCTET_STRING, value)
     with_null, without = (
@@ -233,7 +233,7 @@ def _digest_infos(name: str, value: bytes) -> tuple[bytes, bytes]:
 def _pss(
     parameters: asn1.Element | None,
 ) -> tuple[hashes.HashAlgorithm, hashes.HashAlgorithm, int]:
-    """Hash, hash of the mask and bytes of salt (RSASSA-PSS-params: RFC 4055, 3.1)."""
+    """Read the hash, the hash of the mask and the bytes of salt (RFC 4055, 3.1)."""
     if parameters is None or parameters.tag != asn1.SEQUENCE:
         raise _Unknown
     digest, mask, salt_bytes = "sha1", "sha1", _PSS_SALT_BYTES

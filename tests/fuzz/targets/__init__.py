@@ -1,4 +1,4 @@
-"""The fuzz targets: modules with `seeds()`, and `check(data)` that raises if a property fails."""
+"""The fuzz targets: modules with `seeds()`, and `check(data)`, which raises if a property fails."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol, cast
 
 
 class Target(Protocol):
-    """What a target's module offers."""
+    """The functions of the module of a target."""
 
     seeds: Callable[[], list[bytes]]
-    """Inputs to begin with, made anew by code."""
+    """Return the inputs to start with, which are generated."""
     check: Callable[[bytes], None]
-    """Runs one input; any exception is a finding."""
+    """Check one input; any exception is a finding."""
 
 
 NAMES = (
@@ -40,5 +40,5 @@ NAMES = (
 
 
 def load(name: str) -> Target:
-    """The target of this name."""
+    """Return the target of this name."""
     return cast(Target, importlib.import_module(f"{__name__}.{name}"))

@@ -1,4 +1,4 @@
-"""certificate.describe: any bytes give a value; of a sound one another reader says the same."""
+"""x509.certificate.describe: any bytes give a value; another parser agrees if it is valid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check(data: bytes) -> None:
         bytes.fromhex(oid)
     bytes.fromhex(found.serial)
     assert found.subject_cn in found.subject or set(found.subject_cn) & set('"+,;<>\\# \0')
-    # No text outgrows the bytes that it was read from by more than escaping makes of them.
+    # A text is not longer than its bytes after escaping.
     assert len(found.subject) + len(found.issuer) <= 64 + 20 * len(data)
     assert JA4X.fullmatch(ja4plus.ja4x(found.issuer_oids, found.subject_oids, found.extension_oids))
     if not found.malformed:
@@ -46,5 +46,5 @@ def _check_against_library(data: bytes) -> None:
         try:
             names = [len(list(name)) for name in (library.issuer, library.subject)]
         except (ValueError, TypeError):
-            return  # an attribute of a type that the library does not know: ours is told in hex
+            return  # The library does not know the type of an attribute, which ours has in hex.
     assert names == [len(found.issuer_oids), len(found.subject_oids)]

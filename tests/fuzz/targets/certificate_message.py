@@ -1,4 +1,4 @@
-"""tls.messages.parse_certificate: the certificates of the message, in order, at most so many."""
+"""tls.messages.parse_certificate: the first certificates of the message, in order."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def check(data: bytes) -> None:
     else:
         assert len(message.certificates) <= CERTIFICATES
         assert all(message.certificates)
-        assert message.beyond == 0 or len(message.certificates) == CERTIFICATES
-        if not message.beyond:
+        assert len(message.certificates) == min(message.chain_length, CERTIFICATES)
+        if message.chain_length <= CERTIFICATES:
             assert vector(3, b"".join(vector(3, der) for der in message.certificates)) == body
     try:
         cut = parse_certificate(body[: len(body) * cut_at // 256], cut=True)

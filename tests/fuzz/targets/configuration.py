@@ -1,8 +1,9 @@
-"""config.read_config: settings of which every part can be used, or an error of one line."""
+"""config.read_config: settings that are all valid, or an error of one line."""
 
 from __future__ import annotations
 
-from deckwire.config import FORMATS, ConfigError, merge, read_config
+from deckwire.config import ConfigError, merge, read_config
+from deckwire.options import FORMATS
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.spec import parse_output
 from deckwire.output.syslog import SyslogFormat

@@ -1,4 +1,4 @@
-"""deckies.parse_deckies: a registry that survives being written, or an error of one line."""
+"""deckies.parse_deckies: a registry that can be written and parsed again, or a one-line error."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def check(data: bytes) -> None:
 
 
 def _check_place(error: DeckiesError) -> None:
-    """Path and line first, the path's newline written out."""
+    """Assert that the error begins with the path, whose newline is escaped."""
     assert str(error).startswith("d\\n:")
     assert str(error).isascii()

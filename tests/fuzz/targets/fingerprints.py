@@ -1,4 +1,4 @@
-"""JA3 and JA4 of any hello that parses: their form, and what must not change them."""
+"""JA3 and JA4 of any valid hello: their format, and changes that must not affect them."""
 
 from __future__ import annotations
 

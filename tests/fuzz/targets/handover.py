@@ -1,4 +1,4 @@
-"""kernel.handover.receive: a message or HandoverError, however the bytes are."""
+"""kernel.handover.receive: any bytes give a message or HandoverError."""
 
 from __future__ import annotations
 

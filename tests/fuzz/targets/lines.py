@@ -1,4 +1,4 @@
-"""Both formats on any event: one harmless line that an independent reader takes apart again."""
+"""Both formats of any event: one harmless line that an independent parser can parse."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check(data: bytes) -> None:
         assert list(params) == list(parsed["fields"]) == [name for name, _ in fields]
         for name, value in fields:
             if isinstance(value, str):
-                # A cut lies where the format's own escapes put it.
+                # The formats escape differently, so they cut at different characters.
                 cut = params[name].endswith("...")
                 assert cut or params[name] == parsed["fields"][name]
             elif isinstance(value, bool | int):

@@ -1,13 +1,13 @@
-"""From ring records to lines: whatever the records hold, every line is fit to be read."""
+"""From ring records to lines: any records give lines that can be parsed."""
 
 from __future__ import annotations
 
 from deckwire.abi import structs as abi
+from deckwire.abi.hashes import flow_id
 from deckwire.abi.members import offset
 from deckwire.abi.samples import MalformedSample, decode
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.syslog import SyslogFormat
-from deckwire.tcp.flow import flow_id
 from tests.fuzz.feed import Feed
 from tests.fuzz.lines import check_harmless, read_json, read_syslog
 from tests.fuzz.material import KEY, flow_values, ring_records
@@ -21,12 +21,12 @@ _FLAGS = offset(abi.SCHEMAS["flow_totals"], "flags")
 
 
 def seeds() -> list[bytes]:
-    """Each op names a record, then bytes to write over it: where, how many, which."""
+    """Return inputs; each step has the number of a record, and an offset and bytes to overwrite."""
     one_of_each = b"".join(bytes([n]) + bytes(3) for n in range(len(_RECORDS)))
     changed = bytes([2, 0, _HEAD + 43, 5]) + b"\n\x1b[2J" + bytes([3, 0, _HEAD, 0])
     swept = bytes([6, 0, 10, 8]) + b"\xff" * 8 + bytes([7, 0, 0, 0])
-    told = bytes([6, 0, _FLAGS, 1, abi.FLOW_END_SENT]) + bytes([7, 0xFF, 0xFF, 0])
-    return [one_of_each, one_of_each[::-1], changed, swept, told, one_of_each + swept]
+    end_sent = bytes([6, 0, _FLAGS, 1, abi.FLOW_END_SENT]) + bytes([7, 0xFF, 0xFF, 0])
+    return [one_of_each, one_of_each[::-1], changed, swept, end_sent, one_of_each + swept]
 
 
 def check(data: bytes) -> None:
@@ -39,7 +39,7 @@ def check(data: bytes) -> None:
         if which < len(_RECORDS):
             _take(recorder, _patched(_RECORDS[which], at, patch))
         elif which == 6:
-            # The openings behind the totals are what half_open held: decode has refused bad ones.
+            # Only the totals change: the kernel copies the packets after them from half_open.
             totals = _patched(_FLOW[:_TOTALS], at, patch)[:_TOTALS]
             recorder.maps["flows"].update(flow_id(KEY, 0), totals + _FLOW[_TOTALS:])
         else:

@@ -1,9 +1,10 @@
-"""kernel.rtnetlink: a datagram of any bytes is walked to its end or to the first nonsense."""
+"""kernel.netlink and kernel.rtnetlink: any bytes are walked to their end, or are MalformedError."""
 
 from __future__ import annotations
 
-from deckwire.kernel import rtnetlink
+from deckwire.kernel import netlink, rtnetlink
 from deckwire.limits import NETLINK_ATTRIBUTES
+from tests.fuzz.lines import check_message
 
 
 def seeds() -> list[bytes]:
@@ -24,24 +25,33 @@ def seeds() -> list[bytes]:
     )  # fmt: skip
     new = message(rtnetlink.RTM_NEWLINK, link)
     gone = message(rtnetlink.RTM_DELLINK, link[:30])
-    return [new + gone + message(rtnetlink.NLMSG_DONE, bytes(4)), new, gone, link, b"\xff" * 40]
+    return [new + gone + message(netlink.NLMSG_DONE, bytes(4)), new, gone, link, b"\xff" * 40]
 
 
 def check(data: bytes) -> None:
     total = 0
-    for _, _, payload in rtnetlink.messages(data):
-        total += 16 + len(payload)
-        _check_interface(payload)
+    try:
+        for _, _, payload in netlink.messages(data):
+            total += 16 + len(payload)
+            _check_interface(payload)
+    except netlink.MalformedError as error:
+        check_message(str(error))
     assert total <= len(data)
     _check_interface(data)
-    found = rtnetlink.attributes(data, 0)
+    try:
+        found = netlink.attributes(data, 0)
+    except netlink.MalformedError:
+        return
     assert len(found) <= NETLINK_ATTRIBUTES
     assert all(0 <= kind <= 0x3FFF for kind in found)
     assert sum(4 + len(value) for value in found.values()) <= len(data)
 
 
 def _check_interface(payload: bytes) -> None:
-    interface = rtnetlink.parse_interface(payload)
+    try:
+        interface = rtnetlink.parse_interface(payload)
+    except netlink.MalformedError:
+        return
     if interface is None:
         return
     assert interface.ifindex > 0

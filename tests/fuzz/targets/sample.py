@@ -1,4 +1,4 @@
-"""sample.decode: a sample of the kernel's, or MalformedSample with a cause that can be counted."""
+"""abi.samples.decode: a sample of the kernel, or MalformedSample with a known cause."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check(data: bytes) -> None:
     assert record.client in (0, 1, abi.CLIENT_UNKNOWN)
     assert record.close in abi.CLOSES
     for syn_packet in (handshake.syn, handshake.synack):
-        _check_opening(syn_packet)
+        _check_syn_packet(syn_packet)
     assert (handshake.rtt_server_us or 0) >= 0
     assert (handshake.rtt_client_us or 0) >= 0
 
@@ -66,16 +66,16 @@ def _check_sample(
             assert sample.sender in (0, 1)
         case SynSample():
             assert sample.client in (0, 1)
-            _check_opening(sample.syn)
+            _check_syn_packet(sample.syn)
         case HandshakeSample():
             assert sample.client in (0, 1)
-            _check_opening(sample.handshake.syn)
-            _check_opening(sample.handshake.synack)
+            _check_syn_packet(sample.handshake.syn)
+            _check_syn_packet(sample.handshake.synack)
         case EndSample():
             assert sample.record.client in (0, 1, abi.CLIENT_UNKNOWN)
 
 
-def _check_opening(syn_packet: SynPacket | None) -> None:
+def _check_syn_packet(syn_packet: SynPacket | None) -> None:
     if syn_packet is not None:
         assert len(syn_packet.options) <= abi.TCP_OPTIONS_BYTES
         assert syn_packet.ip_version in (4, 6)

@@ -1,4 +1,4 @@
-"""captures.ethernet and split_segments: nothing too long comes out, and nothing is made up."""
+"""captures.ethernet and split_segments: no piece is too long, and no byte is invented."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check(data: bytes) -> None:
     if len(pieces) == 1:
         assert len(pieces[0]) <= max_len
         return
-    # All but the last are as long as can be, so they claim no more than the packet did.
+    # All pieces except the last have the largest length, so their sum bounds their number.
     assert (len(pieces) - 1) * (max_len - _HEADERS) <= SUPER_PACKET_BYTES
     assert len({piece[:14] for piece in pieces}) == 1
     if frame[12:14] == b"\x08\0":
@@ -51,7 +51,7 @@ def check(data: bytes) -> None:
 
 
 def _check_payload(frame: bytes, pieces: list[bytes]) -> None:
-    """The pieces of a packet of IPv4 without tags carry its payload, in order."""
+    """Assert that the pieces of an untagged IPv4 packet carry its payload in order."""
     tcp = 14 + (frame[14] & 0xF) * 4
     payload = tcp + (frame[tcp + 12] >> 4) * 4
     carried = b"".join(piece[payload:] for piece in pieces)

@@ -1,14 +1,14 @@
-"""Not one of NAMES: a target with something to find, for the test of the run itself."""
+"""A target with a planted finding, to test the runner itself; it is not one of NAMES."""
 
 from __future__ import annotations
 
 
 def seeds() -> list[bytes]:
-    """The one that is found at once."""
+    """Return inputs; the second is the finding."""
     return [b"sound", b"unsound"]
 
 
 def check(data: bytes) -> None:
-    """Fails for one of the seeds."""
+    """Raise for one of the seeds."""
     if data == b"unsound":
-        raise ValueError("what was to be found")
+        raise ValueError("the planted finding")

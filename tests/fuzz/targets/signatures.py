@@ -1,4 +1,4 @@
-"""fingerprints.p0f_db.parse: signatures that can be matched against, or an error of one line."""
+"""fingerprints.p0f_db.parse: usable signatures, or an error of one line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from deckwire.tcp.syn_packet import SynPacket
 from tests.fuzz.lines import check_message
 from tests.fuzz.material import SYN_OPTIONS
 
-_OPENING = SynPacket(
+_SYN_PACKET = SynPacket(
     0, 4, 63, 0, 5, True, False, 0, 0, 1, 0, 2, 64_240, 0, options=SYN_OPTIONS[0], payload_len=0
 )  # fmt: skip
-_OBSERVATION = p0f.observe(_OPENING)
+_OBSERVATION = p0f.observe(_SYN_PACKET)
 
 
 def seeds() -> list[bytes]:
@@ -43,4 +43,4 @@ def check(data: bytes) -> None:
         assert signature.mss is None or 0 <= signature.mss <= 65_535
     assert all(1 <= size <= 65_535 for size in found.links)
     match = SignatureIndex(found.signatures).match(_OBSERVATION)
-    assert match is None or match.signature in found.signatures
+    assert match is None or match in found.signatures

@@ -1,17 +1,19 @@
-"""reassembly.Stream: whatever order segments come in, the bytes read are the bytes sent."""
+"""tcp.reassembly.Stream: in any order of segments, the bytes read are the bytes sent."""
 
 from __future__ import annotations
 
-from deckwire.limits import STREAM_BYTES, STREAM_PIECES
+from itertools import pairwise
+
+from deckwire.limits import STREAM_BYTES, STREAM_CUTS, STREAM_PIECES
 from deckwire.tcp.reassembly import Stream
 from tests.fuzz.feed import Feed
 
 _SENT = bytes((n * 7 + n // 251) & 0xFF for n in range(STREAM_BYTES * 2))
-"""What an honest sender sends: long enough that no two neighbouring stretches are alike."""
+"""The bytes of an honest sender, without a period shorter than a segment."""
 _READ, _LIE, _CUT, _LONG = 0x80, 0x40, 0x20, 0x10
 _SEGMENTS = 64
 _FOLLOWED = 2_048
-"""Offsets up to which the harness knows byte by byte what has come."""
+"""The target tracks the bytes that have arrived up to this offset."""
 
 
 def seeds() -> list[bytes]:
@@ -66,11 +68,11 @@ def check(data: bytes) -> None:
 
 def _check_bounds(stream: Stream) -> None:
     # The bounds are on what is held, so what is held has to be looked at.
-    starts, pieces = stream._starts, stream._pieces
-    assert len(starts) == len(pieces) <= STREAM_PIECES
-    assert len(stream._cuts) <= STREAM_PIECES
-    assert stream._waiting == sum(map(len, pieces))
-    assert len(stream._data) + stream._waiting <= STREAM_BYTES
-    ends = [start + len(piece) for start, piece in zip(starts, pieces, strict=True)]
-    assert all(end < start for end, start in zip(ends, starts[1:], strict=False))
-    assert not starts or starts[0] > stream.next_offset
+    queue = stream._queue
+    assert len(queue) == len(queue._starts) == len(queue._ends) <= STREAM_PIECES
+    assert len(stream._cuts) <= STREAM_CUTS
+    assert queue.waiting == sum(map(len, queue._pieces))
+    assert len(stream._data) + queue.waiting <= STREAM_BYTES
+    for numbers in (queue._starts, queue._ends):
+        assert all(low < high for low, high in pairwise(numbers))
+    assert not queue or queue._starts[0] > stream.next_offset

@@ -1,3 +1,5 @@
+"""What the kernel reports about bytes that nobody has read."""
+
 from __future__ import annotations
 
 import os
@@ -7,7 +9,7 @@ from deckwire.output.sinks.kernel_buffer import unread_bytes, unsent_bytes
 from tests.support.rsyslog_server import wait_until
 
 
-def test_of_tcp_what_was_acknowledged_is_not_unsent() -> None:
+def test_acknowledged_bytes_of_tcp_are_not_unsent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         sender = socket.create_connection(server.getsockname())
         receiver, _ = server.accept()
@@ -26,7 +28,7 @@ def test_of_tcp_what_was_acknowledged_is_not_unsent() -> None:
         wait_until(lambda: not unsent_bytes(sender.fileno()), "all is acknowledged")
 
 
-def test_of_a_unix_socket_at_least_what_was_not_read() -> None:
+def test_at_least_the_unread_bytes_of_a_unix_socket_are_unsent() -> None:
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         sender, receiver = socket.socketpair(socket.AF_UNIX, kind)
         with sender, receiver:
@@ -36,7 +38,7 @@ def test_of_a_unix_socket_at_least_what_was_not_read() -> None:
             assert unsent_bytes(sender.fileno()) == 0
 
 
-def test_of_a_pipe_what_nobody_read_even_after_the_reader_has_gone() -> None:
+def test_unread_bytes_of_a_pipe_are_counted_after_its_reader_has_gone_too() -> None:
     reader, writer = os.pipe()
     os.write(writer, bytes(500))
     os.read(reader, 100)

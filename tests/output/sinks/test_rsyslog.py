@@ -1,4 +1,4 @@
-"""The sinks against a real rsyslog, whose file must hold our lines and nothing else."""
+"""The sinks against a real rsyslog: its file must hold the lines sent and nothing else."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def steady_lines(fanout: Fanout, sent: list[Event]) -> Iterator[None]:
 def test_no_restart_loses_a_line_without_counting_it(
     rsyslog: Rsyslog, spec: str, how: signal.Signals
 ) -> None:
-    """Received or in doubt or both is every line; none is received twice."""
+    """Every line is received, or in doubt, or both; none is received twice."""
     form = SyslogFormat()
     sent: list[Event] = []
     fanout = opened(rsyslog, spec, form)
@@ -199,9 +199,9 @@ def test_no_restart_loses_a_line_without_counting_it(
     fanout.close(20)
     wait_until(lambda: rsyslog.raw()[-1:] == [form.line(sent[-1])], "the last line arrived")
     lines = [form.line(one) for one in sent]
-    place = {line: number for number, line in enumerate(lines)}
+    number_of = {line: number for number, line in enumerate(lines)}
     # A frame that a connection's end cut short is no line.
-    received = [place[line] for line in rsyslog.raw() if line in place]
+    received = [number_of[line] for line in rsyslog.raw() if line in number_of]
     assert received == sorted(set(received))
     ((_, counters),) = fanout.counters()
     assert set(counters.dropped) <= {"in_doubt"}

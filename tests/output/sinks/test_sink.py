@@ -1,4 +1,4 @@
-"""The queue and the thread that every sink shares, with a receiver made of plain Python."""
+"""The queue and the thread of every sink, with a receiver made of plain Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deckwire.output.sinks.sink import Counters, ReceiverGoneError, Sink
+from deckwire.output.sinks.sink import ReceiverGoneError, Sink, SinkCounters
 from tests.support.rsyslog_server import wait_until
 
 
@@ -47,7 +47,7 @@ class Receiver(Sink):
         self.released += 1
 
 
-def conserved(counters: Counters) -> bool:
+def conserved(counters: SinkCounters) -> bool:
     lost = sum(counters.dropped.values())
     return counters.offered == counters.written + counters.queued + lost
 
@@ -62,14 +62,14 @@ def test_lines_go_in_order_and_are_flushed_by_close() -> None:
     sink.start()
     sink.close(20)
     assert sink.got == [b"%d" % number for number in range(500)]
-    assert sink.counters() == Counters(500, 500, 0, {}, {}, "")
+    assert sink.counters() == SinkCounters(500, 500, 0, {}, {}, "")
     assert sink.released == 1
 
 
 def test_a_full_queue_drops_the_newest_and_counts_them() -> None:
     sink = Receiver(10)
     assert offer(sink, 13) == [True] * 10 + [False] * 3
-    assert sink.counters() == Counters(13, 0, 10, {"queue_full": 3}, {}, "")
+    assert sink.counters() == SinkCounters(13, 0, 10, {"queue_full": 3}, {}, "")
     sink.start()
     sink.close(20)
     assert sink.got == [b"%d" % number for number in range(10)]
@@ -84,13 +84,13 @@ def test_a_receiver_that_hangs_blocks_neither_offer_nor_close() -> None:
     assert offer(sink, 20, 1) == [True] * 9 + [False] * 11
     assert conserved(sink.counters())
     sink.close(0.01)
-    assert sink.counters() == Counters(21, 0, 0, {"queue_full": 11, "unsent": 10}, {}, "")
+    assert sink.counters() == SinkCounters(21, 0, 0, {"queue_full": 11, "unsent": 10}, {}, "")
     sink.open.set()
     wait_until(lambda: sink.released, "the thread ends")
-    assert sink.counters() == Counters(21, 0, 0, {"queue_full": 11, "unsent": 10}, {}, "")
+    assert sink.counters() == SinkCounters(21, 0, 0, {"queue_full": 11, "unsent": 10}, {}, "")
 
 
-def test_a_failed_line_comes_again_and_losses_meanwhile_have_the_failure_as_cause() -> None:
+def test_a_failed_line_is_tried_again_and_losses_meanwhile_count_by_the_failure() -> None:
     sink = Receiver(5)
     sink.errors = [OSError(errno.ENOSPC, "No space left on device")] * 1000
     offer(sink, 5)
@@ -123,7 +123,7 @@ def test_a_line_too_large_is_dropped_alone() -> None:
     sink.start()
     sink.close(20)
     assert sink.got == [b"1", b"2"]
-    assert sink.counters() == Counters(3, 2, 0, {"too_large": 1}, {}, "")
+    assert sink.counters() == SinkCounters(3, 2, 0, {"too_large": 1}, {}, "")
 
 
 def test_a_receiver_gone_for_good_ends_the_sink() -> None:
@@ -133,7 +133,7 @@ def test_a_receiver_gone_for_good_ends_the_sink() -> None:
     sink.start()
     wait_until(lambda: sink.released, "the thread ends")
     assert not sink.offer(b"3")
-    assert sink.counters() == Counters(
+    assert sink.counters() == SinkCounters(
         4, 0, 0, {"closed": 4}, {"write_error": 1}, "test: Broken pipe"
     )
 
@@ -156,7 +156,7 @@ def test_close_of_a_sink_that_never_started() -> None:
     sink = Receiver()
     offer(sink, 2)
     sink.close(0)
-    assert sink.counters() == Counters(2, 0, 0, {"unsent": 2}, {}, "")
+    assert sink.counters() == SinkCounters(2, 0, 0, {"unsent": 2}, {}, "")
     assert sink.released == 1
 
 

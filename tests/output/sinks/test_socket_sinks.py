@@ -1,3 +1,5 @@
+"""The socket outputs against real receivers: slow, absent, restarted."""
+
 from __future__ import annotations
 
 import socket
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deckwire.output.sinks.sink import Counters, Sink
+from deckwire.output.sinks.sink import Sink, SinkCounters
 from deckwire.output.sinks.tcp import TcpSink
 from deckwire.output.sinks.udp import UdpSink
 from deckwire.output.sinks.unix import UnixSink
@@ -29,7 +31,7 @@ def tcp_sink(server: socket.socket, capacity: int = 1000) -> TcpSink:
     return TcpSink(*server.getsockname(), capacity=capacity)
 
 
-def conserved(counters: Counters) -> bool:
+def conserved(counters: SinkCounters) -> bool:
     lost = sum(counters.dropped.values())
     return counters.offered == counters.written + counters.queued + lost
 
@@ -218,7 +220,7 @@ def test_udp_drops_what_no_datagram_holds() -> None:
         sink.start()
         sink.close(20)
         assert [receiver.recv(100), receiver.recv(100)] == [b"one", b"two"]
-        assert sink.counters() == Counters(3, 2, 0, {"too_large": 1}, {}, "")
+        assert sink.counters() == SinkCounters(3, 2, 0, {"too_large": 1}, {}, "")
 
 
 def test_unix_datagrams_wait_for_a_slow_receiver(short_path: Path) -> None:
@@ -308,7 +310,7 @@ class Breaker:
             data += piece
             if not self._patient.is_set() and len(data) > 2_000:
                 break
-        # Cut wherever it was: that is no line.
+        # The last part is no whole line.
         self.lines += [line[-5:] for line in data.split(b"]")[:-1]]
 
     def _end(self, connection: socket.socket) -> None:
@@ -375,7 +377,7 @@ def test_what_is_not_acknowledged_when_closing_is_over_is_counted(
         wait_until(lambda: not sink._thread.is_alive(), "the thread ends")
         assert sink.counters() == counters
         received = unframe(read_all(connection))
-    # In doubt were those that arrived after all.
+    # Some lines in doubt arrived after all.
     assert counters.written <= len(received) <= 1_000 - counters.dropped["unsent"] + 1
 
 
@@ -403,7 +405,7 @@ def test_unix_drops_what_no_datagram_holds(short_path: Path) -> None:
         sink.start()
         sink.close(20)
         assert [receiver.recv(100), receiver.recv(100)] == [b"one", b"two"]
-        assert sink.counters() == Counters(3, 2, 0, {"too_large": 1}, {}, "")
+        assert sink.counters() == SinkCounters(3, 2, 0, {"too_large": 1}, {}, "")
 
 
 def test_unix_datagrams_that_a_receiver_left_unread_are_counted(short_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""How the user names an output."""
+
 from __future__ import annotations
 
 import socket
@@ -9,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deckwire.output.sinks.file import FileSink
-from deckwire.output.sinks.spec import parse_output
+from deckwire.output.sinks.spec import from_folder, parse_output
 from deckwire.output.sinks.stdout import StdoutSink
 from deckwire.output.sinks.tcp import TcpSink
 from deckwire.output.sinks.udp import UdpSink
@@ -27,7 +29,7 @@ from deckwire.output.sinks.unix import UnixSink
         ("tcp:192.0.2.1:1", TcpSink, "tcp:192.0.2.1:1"),
     ],
 )
-def test_good_specs(spec: str, kind: type, name: str) -> None:
+def test_each_kind_of_output_can_be_named(spec: str, kind: type, name: str) -> None:
     sink = parse_output(spec)()
     assert type(sink) is kind
     assert sink.name == name
@@ -46,27 +48,30 @@ def test_a_file_is_made_when_opened_not_when_parsed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ("", "output '': an output is one of stdout, file:PATH, unix:PATH, udp:HOST:PORT"),
-        ("syslog", "an output is one of"),
-        ("stdout:x", "stdout takes nothing behind it"),
+        (
+            "",
+            "output '': no such output; use stdout, file:PATH, unix:PATH, udp:HOST:PORT, tcp:",
+        ),
+        ("syslog", "no such output; use stdout"),
+        ("stdout:x", "nothing may follow stdout"),
         ("file:", "the path is missing"),
-        ("file:a\0b", "a path holds no NUL"),
+        ("file:a\0b", "the path holds a NUL"),
         ("unix:", "the path is missing"),
         ("unix:/" + "x" * 107, "at most 107 bytes"),
-        ("udp:host", "HOST:PORT is needed"),
-        ("udp:host:", "port '' is not a number from 1 to 65535"),
-        ("udp:host:0", "port '0'"),
-        ("udp:host:65536", "port '65536'"),
-        ("tcp:host:٣", "is not a number"),
-        ("tcp::514", "'' is not a host name or address"),
-        ("tcp:a b:514", "'a b' is not a host name"),
-        ("tcp:a..b:514", "'a..b' is not a host name"),
-        (f"tcp:{'a' * 64}:514", "is not a host name"),
-        ("tcp:::1:514", "brackets, as in [::1]:514"),
-        ("tcp:[host]:514", "'[host]' is not an IPv6 address"),
+        ("udp:host", "the port is missing; write HOST:PORT"),
+        ("udp:host:", "'' is no port; use a number from 1 to 65535"),
+        ("udp:host:0", "'0' is no port"),
+        ("udp:host:65536", "'65536' is no port"),
+        ("tcp:host:٣", "is no port"),
+        ("tcp::514", "'' is no host name or address"),
+        ("tcp:a b:514", "'a b' is no host name"),
+        ("tcp:a..b:514", "'a..b' is no host name"),
+        (f"tcp:{'a' * 64}:514", "is no host name"),
+        ("tcp:::1:514", "write an IPv6 address as in [::1]:514"),
+        ("tcp:[host]:514", "'[host]' is no IPv6 address"),
     ],
 )
-def test_bad_specs_are_refused_in_one_line(spec: str, problem: str) -> None:
+def test_a_wrong_output_is_rejected_in_one_line(spec: str, problem: str) -> None:
     with pytest.raises(ValueError, match="output") as caught:
         parse_output(spec)
     assert problem in str(caught.value)
@@ -77,8 +82,9 @@ def test_bad_specs_are_refused_in_one_line(spec: str, problem: str) -> None:
 @example("a" * 63 + ".example")
 @example("a" * 64 + ".example")
 @example("a..b")
+@example("[.]")
 def test_no_accepted_host_breaks_the_resolver(host: str) -> None:
-    """Its UnicodeError for names that it cannot encode is no OSError: it would end the thread."""
+    """Its UnicodeError for names that it cannot encode is no OSError and would end the thread."""
     try:
         sink = parse_output(f"udp:{host}:514")()
     except ValueError:
@@ -86,3 +92,17 @@ def test_no_accepted_host_breaks_the_resolver(host: str) -> None:
     assert isinstance(sink, UdpSink)
     with suppress(socket.gaierror):
         socket.getaddrinfo(*sink._address, flags=socket.AI_NUMERICHOST)
+
+
+@pytest.mark.parametrize(
+    ("spec", "whole"),
+    [
+        ("file:log", "file:/etc/deckwire/log"),
+        ("unix:run/s", "unix:/etc/deckwire/run/s"),
+        ("file:/var/log", "file:/var/log"),
+        ("udp:file:514", "udp:file:514"),
+        ("stdout", "stdout"),
+    ],
+)
+def test_a_relative_path_starts_at_the_folder(spec: str, whole: str) -> None:
+    assert from_folder(spec, "/etc/deckwire") == whole

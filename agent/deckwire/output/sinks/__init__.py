@@ -1,1 +1,1 @@
-"""Where finished lines go: bounded queues in front of files, sockets and stdout."""
+"""Where finished lines go: a bounded queue and a thread for each file, socket or stdout."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from deckwire.events.event import Event
-from deckwire.output.sinks.sink import Counters, Sink
+from deckwire.output.sinks.sink import Sink, SinkCounters
 
 
 class Format(Protocol):
@@ -20,10 +20,10 @@ class Format(Protocol):
 
 
 class Fanout:
-    """Formats an event once and offers it to all sinks; events offered = told + refused.
+    """Formats each event once and offers the line to all sinks.
 
-    Events may be held back and formatted together, which takes a third less time than one after
-    each sample: the two kinds of work push each other out of the processor's caches.
+    It can hold events back and format them together. That takes a third less time than formatting
+    one event after each sample, because both kinds of work evict each other from the CPU's caches.
     """
 
     def __init__(self, form: Format, sinks: Sequence[Sink]) -> None:
@@ -31,11 +31,7 @@ class Fanout:
         self._sinks = tuple(sinks)
         self._held: deque[Event] = deque()
         self._room = 0
-        """Events that can be held: so many lines one sink at least is sure to take."""
-        self.end_sent = 0
-        """Events that at least one sink's queue took, or will."""
-        self.refused = 0
-        """Events that none took."""
+        """Events that can still be held: at least one sink is sure to take them."""
 
     def start(self) -> None:
         """Start the sinks' threads."""
@@ -43,32 +39,27 @@ class Fanout:
             sink.start()
 
     def offer(self, event: Event) -> bool:
-        """Whether at least one sink took the event: then it was told. Never blocks."""
+        """Offer an event to all sinks; False if none took it. Never blocks."""
         if self._room:
             self._room -= 1
             self._held.append(event)
-            self.end_sent += 1
             return True
         self.flush()
         line = self._form.line(event)
         taken = False
         for sink in self._sinks:
             taken = sink.offer(line) or taken
-        if taken:
-            self.end_sent += 1
-        else:
-            self.refused += 1
         return taken
 
     def hold(self) -> None:
-        """Hold events back from now until `flush`, as many as the sinks have room for."""
-        # Only the caller's thread puts lines into queues: room does not become less meanwhile.
+        """Hold events back from now until `flush`, as many as a sink has room for."""
+        # Only the caller's thread puts lines into queues, so the room cannot shrink meanwhile.
         self._room = max((sink.room for sink in self._sinks), default=0) - len(self._held)
 
     def flush(self) -> None:
-        """Format what is held and offer it to all sinks.
+        """Format the events that are held and offer them to all sinks.
 
-        Raises what the format raises: without the event it was about, the rest is held still.
+        Raises what the format raises. The event that caused it is lost; those after it stay held.
         """
         self._room = 0
         if not self._held:
@@ -82,12 +73,12 @@ class Fanout:
                 sink.offer_all(lines)
 
     def reopen(self) -> None:
-        """What SIGHUP asks for: files and connections are opened again."""
+        """Open files and connections again, as SIGHUP asks for."""
         for sink in self._sinks:
             sink.reopen()
 
     def close(self, timeout: float) -> None:
-        """Flush all sinks side by side, within `timeout` seconds together."""
+        """Flush all sinks at the same time, within `timeout` seconds altogether."""
         self.flush()
         deadline = time.monotonic() + timeout
         for sink in self._sinks:
@@ -95,10 +86,25 @@ class Fanout:
         for sink in self._sinks:
             sink.close(max(0.0, deadline - time.monotonic()))
 
-    def losses(self) -> dict[str, int]:
-        """Lines lost since the start by cause, such as ``tcp_queue_full``: what a poller sums up.
+    def sums(self) -> dict[str, int]:
+        """All counters of the sinks by kind of output, such as ``tcp_written``.
 
-        A line that one output lost and another took counts here, though its event was told.
+        Sinks of one kind are added up. offered = written + queued + the sum of all `losses`.
+        """
+        sums: Counter[str] = Counter()
+        for sink in self._sinks:
+            counters, kind = sink.counters(), sink.scheme
+            sums[f"{kind}_offered"] += counters.offered
+            sums[f"{kind}_written"] += counters.written
+            sums[f"{kind}_queued"] += counters.queued
+            for failure, calls in sorted(counters.errors.items()):
+                sums[f"{kind}_failed_{failure.removesuffix('_error')}"] += calls
+        return dict(sums) | dict(sorted(self.losses().items()))
+
+    def losses(self) -> dict[str, int]:
+        """Lines lost since the start by cause, such as ``tcp_queue_full``.
+
+        A line that one output lost and another one took counts here, though its event was emitted.
         """
         lost: Counter[str] = Counter()
         for sink in self._sinks:
@@ -106,6 +112,6 @@ class Fanout:
                 lost[f"{sink.scheme}_{cause}"] += lines
         return dict(lost)
 
-    def counters(self) -> list[tuple[str, Counters]]:
+    def counters(self) -> list[tuple[str, SinkCounters]]:
         """Each sink's name and counters."""
         return [(sink.name, sink.counters()) for sink in self._sinks]

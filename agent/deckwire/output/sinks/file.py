@@ -1,4 +1,4 @@
-"""Lines appended to a file."""
+"""Lines appended to a file, a named pipe or a character device."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from functools import partial
 
 from deckwire.limits import SINK_QUEUE
-from deckwire.output.sinks.bytestream import LineStream
-from deckwire.output.sinks.pipe import Pipe
+from deckwire.output.sinks.pipe_writer import PipeWriter
 from deckwire.output.sinks.sink import Sink
+from deckwire.output.sinks.stream_writer import LineWriter
 
 LOOK_S = 1.0
 """Seconds between two looks at whether the path still names what is open."""
 
 _MODE = 0o640
+"""Of a file that is made: its owner writes, its group reads."""
 _KINDS = {
     stat.S_IFREG: "a file",
     stat.S_IFIFO: "a named pipe",
@@ -46,12 +47,12 @@ _ADVICE = {
 class FileSink(Sink):
     """Opens its path at once, again on `reopen`, and again when the path names another file.
 
-    Raises OSError if the first opening fails. The path must go on to be what it was then: a file,
-    a named pipe or a character device, and a symbolic link only if it was one. As long as it is
-    not, lines wait. A file is made anew if it is gone.
+    Raises OSError if the first opening fails. The path must stay what it was then: a file, a named
+    pipe or a character device, and a symbolic link only if it was one. Otherwise lines wait until
+    it is that again. A file that is gone is made anew.
 
-    A full disk is waited for; the line that it interrupted is continued. So is the line that a
-    reader of a named pipe left off at, by its next reader.
+    Lines wait while the disk is full; the line that it interrupted is continued. When the reader of
+    a named pipe goes, its next reader gets the rest of the line.
     """
 
     scheme = "file"
@@ -64,7 +65,7 @@ class FileSink(Sink):
         self._kind = _kind_at(path)
         self._fd = -1
         self._looked = 0.0
-        self._stream: LineStream | Pipe
+        self._writer: LineWriter | PipeWriter
         try:
             self._reopen()
         except OSError as error:
@@ -82,7 +83,7 @@ class FileSink(Sink):
 
     def _reopen(self) -> None:
         if self._fd >= 0 and self._kind == stat.S_IFIFO and self._is_in_place():
-            # Its reader may be in the middle of a line.
+            # Opening it again could cut the line that its reader is at.
             return
         # If this fails and the path does not name what is open, lines wait.
         self._looked = -LOOK_S
@@ -90,12 +91,12 @@ class FileSink(Sink):
         self._release()
         self._fd = fd
         is_pipe = self._kind == stat.S_IFIFO
-        self._stream = Pipe(fd) if is_pipe else LineStream(partial(os.write, fd))
+        self._writer = PipeWriter(fd) if is_pipe else LineWriter(partial(os.write, fd))
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
-        sent = self._stream.send(lines)
+        sent = self._writer.send(lines)
         if sent and self._was_deleted():
-            # They went where nobody finds them: they come again.
+            # Nobody can find them there: they are written again.
             self._looked = -LOOK_S
             return 0
         return sent
@@ -106,7 +107,7 @@ class FileSink(Sink):
     def _release(self) -> None:
         if self._fd < 0:
             return
-        in_doubt = self._stream.in_doubt() if isinstance(self._stream, Pipe) else 0
+        in_doubt = self._writer.in_doubt() if isinstance(self._writer, PipeWriter) else 0
         os.close(self._fd)
         self._fd = -1
         self._recount("in_doubt", in_doubt)
@@ -119,7 +120,7 @@ class FileSink(Sink):
         return os.path.samestat(there, os.fstat(self._fd))
 
     def _was_deleted(self) -> bool:
-        # /dev/stderr names a file even if that was deleted.
+        # /dev/stderr still names a file that was deleted: being in place counts more.
         return (
             self._kind == stat.S_IFREG
             and not os.fstat(self._fd).st_nlink
@@ -135,16 +136,18 @@ def _kind_at(path: str) -> int:
     if kind == stat.S_IFDIR:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if kind == stat.S_IFSOCK:
-        raise OSError(errno.ENXIO, "a socket, not a file; name it as unix:PATH", path)
+        raise OSError(errno.ENXIO, "a socket, not a file; write it as unix:PATH", path)
     if kind not in _WRITABLE:
-        raise OSError(errno.EINVAL, "neither a file, a pipe nor a character device", path)
+        raise OSError(
+            errno.EINVAL, "a block device; name a file, a named pipe or a character device", path
+        )
     return kind
 
 
 def _open(path: str, kind: int, follows: bool) -> int:
-    # Non-blocking, for opening a pipe must not hang.
+    # Non-blocking, because opening a pipe must not hang.
     flags = os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    # A file is readable too, to see its last byte.
+    # A file is opened for reading too, to see its last byte.
     flags |= os.O_RDWR | os.O_CREAT if kind == stat.S_IFREG else os.O_WRONLY
     if not follows:
         flags |= os.O_NOFOLLOW
@@ -157,7 +160,7 @@ def _open(path: str, kind: int, follows: bool) -> int:
         if stat.S_IFMT(status.st_mode) != kind:
             there = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
             raise OSError(errno.EEXIST, f"{there} is in its place", path)
-        # A line torn by a full disk or a crash must not swallow the next one.
+        # A line that a full disk or a crash cut must not swallow the next one.
         size = status.st_size
         if kind == stat.S_IFREG and size and os.pread(fd, 1, size - 1) != b"\n":
             os.write(fd, b"\n")
@@ -174,7 +177,7 @@ def _explained(error: OSError, path: str, follows: bool) -> OSError:
     if error.errno == errno.EISDIR:
         return OSError(errno.EISDIR, "a directory is in its place", path)
     if error.errno == errno.ENXIO:
-        # A socket is another thing that no open() takes.
+        # open() of a socket fails with this error too.
         pipe = stat.S_ISFIFO(os.stat(path).st_mode)
         what = "nobody reads this pipe" if pipe else "a socket is in its place"
         return OSError(errno.ENXIO if pipe else errno.EEXIST, what, path)

@@ -1,4 +1,4 @@
-"""How much of what was written still stands in a buffer of this host's kernel."""
+"""How many of the bytes written are still in a buffer of this host's kernel."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ _INT = struct.Struct("i")
 
 
 def unsent_bytes(descriptor: int) -> int:
-    """SIOCOUTQ: of TCP, bytes not acknowledged by the peer's TCP, a FIN counts as one, tcp(7).
+    """Bytes that the peer has not taken (SIOCOUTQ). Raises OSError.
 
-    Of a Unix socket, the memory of what the peer has not read, unix(7): more than the bytes.
-    Raises OSError.
+    For TCP these are the bytes that the peer's TCP has not acknowledged; a FIN counts as one
+    (tcp(7)). For a Unix socket it is the memory that unread bytes take: more than the bytes
+    (unix(7)).
     """
-    return _asked(descriptor, termios.TIOCOUTQ)
+    return _ioctl(descriptor, termios.TIOCOUTQ)
 
 
 def unread_bytes(descriptor: int) -> int:
-    """FIONREAD at either end of a pipe: bytes that nobody has read. Raises OSError."""
-    return _asked(descriptor, termios.FIONREAD)
+    """Bytes that nobody has read from a pipe, asked at either end (FIONREAD). Raises OSError."""
+    return _ioctl(descriptor, termios.FIONREAD)
 
 
-def _asked(descriptor: int, request: int) -> int:
-    answer: int = _INT.unpack(fcntl.ioctl(descriptor, request, bytes(_INT.size)))[0]
-    return answer
+def _ioctl(descriptor: int, request: int) -> int:
+    count: int = _INT.unpack(fcntl.ioctl(descriptor, request, bytes(_INT.size)))[0]
+    return count

@@ -1,23 +1,23 @@
-"""One output: a bounded queue of finished lines, drained by a thread of its own."""
+"""The base of all outputs: a bounded queue of lines, emptied by a thread of its own."""
 
 from __future__ import annotations
 
 import errno
-import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import final
 
 from deckwire.limits import SINK_QUEUE
+from deckwire.output.sinks.failures import Failures, problem
+from deckwire.resilience.report import report
 
 _BATCH = 128
-"""Lines handed over at once at most."""
+"""Lines handed over in one call at most."""
 _PAUSE_FIRST = 0.1
 _PAUSE_LONGEST = 5.0
 _PAUSE_CLOSING = 0.2
@@ -29,79 +29,88 @@ _GOODBYE_S = 0.5
 """Seconds that the end of a connection may take while lines wait for the next one."""
 _CONCLUDE_S = 0.2
 """Seconds that a thread gets to count what is in doubt, after its time for closing is over."""
-_QUIET_S = 60.0
-"""Seconds without a failure after which the same failure is reported again."""
-
 _FULL_ADVICE = "free space on the disk"
 
 
 class ReceiverGoneError(OSError):
-    """The receiver is gone for good: trying again is pointless."""
+    """The receiver is gone for good, so trying again is pointless."""
 
 
 @dataclass(frozen=True, slots=True)
-class Counters:
-    """Sums since the start, at one instant: offered = written + queued + all that was dropped.
+class SinkCounters:
+    """Sums since the start, at one instant: offered = written + queued + all dropped.
 
-    Causes of `dropped`: ``queue_full``, or while the receiver fails ``connect_error`` and
-    ``write_error``; ``too_large`` (for a datagram); ``refused`` (UDP: the receiver's host said that
-    nobody listens); ``closed`` (offered after the end, or the reader of stdout is gone);
-    ``unsent`` (still queued when closing took too long); ``in_doubt`` (the kernel took the line,
-    and when the receiver went away it was not sure whether it had it: it may have).
+    Causes of `dropped`:
+
+    - ``queue_full``: the queue was full while the receiver was slow.
+    - ``connect_error``, ``write_error``: the queue was full while the receiver failed.
+    - ``too_large``: no datagram holds the line.
+    - ``refused``: UDP; the receiver's host answered that nobody listens.
+    - ``closed``: the line was offered after the end, or the reader of stdout is gone.
+    - ``unsent``: the line was still queued when the time for closing was over.
+    - ``in_doubt``: the kernel took the line, but the receiver went away and may not have it.
     """
 
     offered: int
     written: int
-    """Lines that the kernel took and that did not turn out to be in doubt."""
+    """Lines that the kernel took, less those that turned out to be in doubt."""
     queued: int
     dropped: dict[str, int]
     """Lines lost by cause."""
     errors: dict[str, int]
-    """Failed calls by kind (``connect_error``, ``write_error``, ``reopen_error``): no lines."""
+    """Failed calls by kind: ``connect_error``, ``write_error``, ``reopen_error``."""
     last_error: str
-    """The latest of them as a text for the operator, "" if there was none."""
+    """The latest failed call as a text for the operator; "" if there was none."""
 
 
 class Sink(ABC):
-    """Takes lines without ever blocking; a subclass knows how to hand them over.
+    """Takes lines without ever blocking, and hands them over in a thread of its own.
 
-    A line stays at the head of the queue until it is handed over, so nothing is lost while the
-    receiver is away except what no longer fits: then the newest lines are dropped and counted.
-    A line holds no newline.
+    A line stays at the head of the queue until it is handed over. While the receiver is away the
+    queue fills; then the newest lines are dropped and counted. A line holds no newline.
+
+    A subclass knows the receiver. It implements the methods in the last part of this class, and
+    the thread calls them.
     """
 
     scheme: str
-    """The output's kind, as the user writes it."""
+    """The kind of output, as the user writes it."""
     remedy = "start the receiver, or correct the output"
-    """What the operator should do about a failure, if the error does not say it."""
+    """What the operator should do about a failure, if the error itself does not say it."""
 
     def __init__(self, name: str, capacity: int = SINK_QUEUE) -> None:
+        """`name` is the output as the user wrote it, `capacity` the queue's length in lines."""
         self.name = name
         self._capacity = capacity
-        self._lines: deque[bytes] = deque()
         self._change = threading.Condition()
+        """Guards all that both threads use."""
+        self._lines: deque[bytes] = deque()
         self._idle = False
-        self._closing = False
-        self._abandoned = False
-        self._concluded = False
+        """The thread waits for lines."""
         self._reopening = False
-        self._trouble: str | None = None
+        self._closing = False
+        """No more lines are taken."""
+        self._abandoned = False
+        """The time for closing is over."""
+        self._concluded = False
+        """The counters are final."""
         self._offered = 0
         self._written = 0
         self._dropped: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._last_error = ""
+        self._trouble: str | None = None
+        """The kind of failure, as long as nothing was written after it."""
         self._unconfirmed = 0
-        self._reported: set[tuple[str, str]] = set()
-        self._failed_at = 0.0
-        self._down = False
+        """Lines counted as written that are in doubt if the thread ends now."""
+        self._failures = Failures(name)
         self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
 
-    # --- for the capture's thread ---
+    # --- called by the capture's thread ---
 
     @final
     def start(self) -> None:
-        """Begin to drain the queue."""
+        """Begin to empty the queue."""
         self._thread.start()
 
     @final
@@ -111,7 +120,7 @@ class Sink(ABC):
 
     @final
     def offer_all(self, lines: Sequence[bytes]) -> int:
-        """Queue lines; how many, the others were dropped (and counted). Never blocks."""
+        """Queue lines and return how many; the others were dropped (and counted). Never blocks."""
         with self._change:
             self._offered += len(lines)
             if self._closing:
@@ -129,7 +138,7 @@ class Sink(ABC):
     @property
     @final
     def room(self) -> int:
-        """Lines that would be taken now, at least as long as nobody else offers any."""
+        """Lines that would be queued now; it grows until somebody offers lines."""
         with self._change:
             return 0 if self._closing else self._capacity - len(self._lines)
 
@@ -142,16 +151,16 @@ class Sink(ABC):
 
     @final
     def finish(self) -> None:
-        """Take no more lines and let the thread end when the queue is empty."""
+        """Take no more lines, and end the thread when the queue is empty."""
         with self._change:
             self._closing = True
             self._change.notify()
 
     @final
     def close(self, timeout: float) -> None:
-        """Finish within `timeout` seconds; what is queued or not confirmed then is counted.
+        """Finish within `timeout` seconds; count what is still queued or not confirmed then.
 
-        A thread still in a system call is left behind: it does nothing more when that returns.
+        A thread that is in a system call then is left alone. It does nothing when that returns.
         """
         self.finish()
         if self._thread.ident is not None:
@@ -167,10 +176,10 @@ class Sink(ABC):
         self._conclude()
 
     @final
-    def counters(self) -> Counters:
+    def counters(self) -> SinkCounters:
         """All counters at one instant."""
         with self._change:
-            return Counters(
+            return SinkCounters(
                 offered=self._offered,
                 written=self._written,
                 queued=len(self._lines),
@@ -179,78 +188,11 @@ class Sink(ABC):
                 last_error=self._last_error,
             )
 
-    # --- for the subclass, in the sink's own thread ---
-
-    def _connect(self) -> None:
-        """Get ready to deliver, if that is needed; called before each delivery.
-
-        Raises OSError: a ``connect_error``.
-        """
-        return
-
-    @abstractmethod
-    def _deliver(self, lines: Sequence[bytes]) -> int:
-        """Hand over lines in order and return how many went, 0 if the receiver is too slow.
-
-        Those that did not go come again, first of all, in the next call. After a partial success
-        returns rather than raises; the next call will meet the error again. Raises OSError: a
-        ``write_error``; with EMSGSIZE the first line is dropped as too large; ReceiverGoneError
-        ends the sink.
-        """
-
-    def _recover(self, error: OSError) -> None:
-        """After a failed delivery: close what is of no use any more, and count what is in doubt."""
-        return
-
-    def _advice(self, error: OSError) -> str:
-        """What the operator should do about this failure."""
-        return _FULL_ADVICE if error.errno in (errno.ENOSPC, errno.EDQUOT) else self.remedy
-
-    def _look(self) -> None:
-        """Find out what became of lines that are not settled."""
-        return
-
-    def _unsettled_lines(self) -> int:
-        """Lines counted as written that may turn out to be in doubt: `_look` is called again."""
-        return 0
-
-    def _unconfirmed_lines(self) -> int:
-        """Lines counted as written that are in doubt if nothing more is heard of the receiver."""
-        return 0
-
-    def _reopen(self) -> None:
-        """What `reopen` asks for. Raises OSError: a ``reopen_error``, things stay as they are."""
-        self._release()
-
-    @abstractmethod
-    def _release(self) -> None:
-        """Close what is open; called at the end too."""
-
-    @final
-    def _recount(self, cause: str, lines: int) -> None:
-        """Lines counted as written were not received, or may not have been."""
-        with self._change:
-            if lines and not self._concluded:
-                self._written -= lines
-                self._dropped[cause] += lines
-
-    @final
-    def _patience(self) -> Callable[[float], bool]:
-        """For the end of a connection: waits so many seconds; True if no more time is left."""
-        deadline = time.monotonic() + _GOODBYE_S
-
-        def is_over(seconds: float) -> bool:
-            with self._change:
-                self._unconfirmed = self._unconfirmed_lines()
-                self._change.wait_for(lambda: self._abandoned, seconds)
-                return self._abandoned or (not self._closing and time.monotonic() >= deadline)
-
-        return is_over
-
-    # --- the thread ---
+    # --- the sink's thread ---
 
     @final
     def _run(self) -> None:
+        """Hand lines over until the sink is finished; pause after each failure."""
         pause = _PAUSE_FIRST
         look_s = _LOOK_FIRST
         while self._await_work(look_s):
@@ -263,7 +205,7 @@ class Sink(ABC):
         self._release()
 
     def _await_work(self, look_s: float) -> bool:
-        """Wait for lines, a wish to reopen or the time to look; False when all is done."""
+        """Wait for lines, a request to reopen or the time to look; False when all is done."""
         timeout = look_s if self._unsettled_lines() else None
         with self._change:
             self._idle = True
@@ -274,7 +216,7 @@ class Sink(ABC):
             return bool(self._lines or self._reopening) or not self._closing
 
     def _progress(self) -> bool:
-        """One try to reopen and deliver, or one look; False if it failed."""
+        """Reopen, connect and hand over lines, or look at the last ones; False if that failed."""
         with self._change:
             reopening, self._reopening = self._reopening, False
             lines = list(islice(self._lines, _BATCH))
@@ -304,6 +246,7 @@ class Sink(ABC):
         return True
 
     def _rest(self, seconds: float) -> None:
+        """Pause after a failure."""
         with self._change:
             if self._closing:
                 self._change.wait_for(lambda: self._abandoned, min(seconds, _PAUSE_CLOSING))
@@ -311,6 +254,7 @@ class Sink(ABC):
                 self._change.wait_for(lambda: self._closing or self._reopening, seconds)
 
     def _took(self, count: int) -> None:
+        """The first `count` lines were handed over."""
         with self._change:
             if self._abandoned:
                 # These lines were counted as unsent already.
@@ -323,34 +267,27 @@ class Sink(ABC):
             if not count:
                 return
             self._trouble = None
-            works_again, self._down = self._down, False
-        if works_again:
-            _report(f"output {self.name}: works again")
-
-    def _conclude(self) -> None:
-        """Nothing more will be heard of the receiver."""
-        with self._change:
-            if self._thread.is_alive():
-                self._recount("in_doubt", self._unconfirmed)
-            self._concluded = True
+            line = self._failures.worked()
+        if line is not None:
+            report(line)
 
     def _failed(self, kind: str, error: OSError) -> None:
+        """Count a failed call, and report it if it is new."""
         with self._change:
             self._errors[kind] += 1
-            problem = f"{self.name}: {error.strerror or error}"
-            self._last_error = problem
+            self._last_error = problem(self.name, error)
             if kind != "reopen_error":
                 self._trouble = kind
-            now = time.monotonic()
-            if now - self._failed_at > _QUIET_S:
-                self._reported.clear()
-            self._failed_at = now
-            if (kind, problem) in self._reported or isinstance(error, ReceiverGoneError):
-                return
-            self._reported.add((kind, problem))
-            self._down = self._down or kind != "reopen_error"
-        what = "not opened again" if kind == "reopen_error" else "its lines wait"
-        _report(f"output {problem}; {self._advice(error)}; {what}")
+        # Somebody closed stdout on purpose: no reason to complain.
+        if not isinstance(error, ReceiverGoneError):
+            line = self._failures.failed(kind, error, self._advice(error))
+            if line is not None:
+                report(line)
+
+    def _give_up(self) -> None:
+        with self._change:
+            self._closing = True
+            self._drop_all("closed")
 
     def _drop_first(self, cause: str) -> None:
         with self._change:
@@ -358,24 +295,83 @@ class Sink(ABC):
                 self._lines.popleft()
                 self._dropped[cause] += 1
 
-    def _give_up(self) -> None:
-        with self._change:
-            self._closing = True
-            self._drop_all("closed")
-
     def _drop_all(self, cause: str) -> None:
         if self._lines:
             self._dropped[cause] += len(self._lines)
             self._lines.clear()
 
+    def _conclude(self) -> None:
+        """Make the counters final: nothing more will be heard of the receiver."""
+        with self._change:
+            if self._thread.is_alive():
+                self._recount("in_doubt", self._unconfirmed)
+            self._concluded = True
 
-def _report(line: str) -> None:
-    """One line for the operator. Nobody may be there to read it: that ends no output."""
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            print(f"deckwire: {line}", file=sys.stderr, flush=True)
+    # --- what a subclass may call, in the sink's thread ---
 
+    @final
+    def _recount(self, cause: str, lines: int) -> None:
+        """Count lines as dropped that were counted as written, but may not have arrived."""
+        with self._change:
+            if lines and not self._concluded:
+                self._written -= lines
+                self._dropped[cause] += lines
 
-def endpoint(host: str, port: int) -> str:
-    """``host:port`` as the user writes it, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    @final
+    def _patience(self) -> Callable[[float], bool]:
+        """A function for the end of a connection: wait so many seconds; True if time is over."""
+        deadline = time.monotonic() + _GOODBYE_S
+
+        def is_over(seconds: float) -> bool:
+            with self._change:
+                self._unconfirmed = self._unconfirmed_lines()
+                self._change.wait_for(lambda: self._abandoned, seconds)
+                return self._abandoned or (not self._closing and time.monotonic() >= deadline)
+
+        return is_over
+
+    # --- what a subclass implements; the sink's thread calls it ---
+
+    def _connect(self) -> None:
+        """Get ready to deliver, if that is needed; called before each delivery.
+
+        Raises OSError: a ``connect_error``.
+        """
+        return
+
+    @abstractmethod
+    def _deliver(self, lines: Sequence[bytes]) -> int:
+        """Hand over lines in order and return how many, 0 if the receiver is too slow.
+
+        The next call begins with the lines that were left. After a partial success it returns; the
+        next call will meet the error again. Raises OSError: a ``write_error``. With EMSGSIZE the
+        first line is dropped as too large. ReceiverGoneError ends the sink.
+        """
+
+    def _recover(self, error: OSError) -> None:
+        """After a failed call: close what is of no use now, and count what is in doubt."""
+        return
+
+    def _advice(self, error: OSError) -> str:
+        """What the operator should do about this failure."""
+        return _FULL_ADVICE if error.errno in (errno.ENOSPC, errno.EDQUOT) else self.remedy
+
+    def _look(self) -> None:
+        """Find out what became of lines that are not settled. Raises OSError."""
+        return
+
+    def _unsettled_lines(self) -> int:
+        """Lines counted as written that may turn out to be in doubt: then `_look` is called."""
+        return 0
+
+    def _unconfirmed_lines(self) -> int:
+        """Lines counted as written that are in doubt if nothing more is heard of the receiver."""
+        return 0
+
+    def _reopen(self) -> None:
+        """Open again. Raises OSError: a ``reopen_error``, and what is open stays open."""
+        self._release()
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Close what is open; called at the end too."""

@@ -1,11 +1,14 @@
-"""How the user names an output."""
+"""How the user names an output: the one table of all kinds."""
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
+from deckwire.errors import shown
+from deckwire.output.sinks.endpoint import parse_endpoint
 from deckwire.output.sinks.file import FileSink
 from deckwire.output.sinks.sink import Sink
 from deckwire.output.sinks.stdout import StdoutSink
@@ -14,33 +17,53 @@ from deckwire.output.sinks.udp import UdpSink
 from deckwire.output.sinks.unix import UnixSink
 
 Opener = Callable[[], Sink]
-"""Makes the sink that was asked for; raises OSError if its file cannot be opened."""
+"""Makes the sink; raises OSError if its file cannot be opened."""
 
-_UNIX_PATH_BYTES = 107  # sockaddr_un.sun_path without its NUL, unix(7)
-_HOST = re.compile(r"[A-Za-z0-9._-]+")
-_PORT = re.compile(r"[0-9]{1,5}")
-_IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
+_UNIX_PATH_BYTES = 107
+"""sockaddr_un.sun_path without its NUL, unix(7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One kind of output."""
+
+    form: str
+    """How it is written."""
+    read: Callable[[str], Opener]
+    """Reads what follows the first colon; raises ValueError with what is wrong."""
+    has_path: bool = False
+    """A path follows the colon."""
 
 
 def parse_output(spec: str) -> Opener:
-    """Read ``stdout``, ``file:PATH``, ``unix:PATH``, ``udp:HOST:PORT`` or ``tcp:HOST:PORT``.
+    """Read an output such as ``udp:HOST:PORT``. Only the Opener opens anything.
 
-    Opens nothing yet. An IPv6 address stands in brackets. Raises ValueError with one line for the
-    user that names the spec and what is wrong with it.
+    Raises ValueError with one line for the user.
     """
     scheme, _, target = spec.partition(":")
-    reader = _SCHEMES.get(scheme)
+    kind = _KINDS.get(scheme)
     try:
-        if reader is None:
-            raise ValueError(f"an output is one of {', '.join(_FORMS)}")
-        return reader(target)
+        if kind is None:
+            raise ValueError(
+                f"no such output; use {', '.join(one.form for one in _KINDS.values())}"
+            )
+        return kind.read(target)
     except ValueError as error:
-        raise ValueError(f"output {spec!r}: {error}") from None
+        raise ValueError(f"output {shown(spec)}: {error}") from None
+
+
+def from_folder(spec: str, folder: str) -> str:
+    """The output with its path from `folder` on, if it has a relative one."""
+    scheme, _, target = spec.partition(":")
+    kind = _KINDS.get(scheme)
+    if kind is None or not kind.has_path or not target:
+        return spec
+    return f"{scheme}:{os.path.join(folder, target)}"
 
 
 def _stdout(target: str) -> Opener:
     if target:
-        raise ValueError("stdout takes nothing behind it")
+        raise ValueError("nothing may follow stdout; write it alone")
     return StdoutSink
 
 
@@ -50,53 +73,31 @@ def _file(target: str) -> Opener:
 
 def _unix(target: str) -> Opener:
     path = _path(target)
-    if len(path.encode(errors="surrogateescape")) > _UNIX_PATH_BYTES:
-        raise ValueError(f"the path of a socket has at most {_UNIX_PATH_BYTES} bytes")
+    if len(os.fsencode(path)) > _UNIX_PATH_BYTES:
+        raise ValueError(f"the path is too long; a socket's has at most {_UNIX_PATH_BYTES} bytes")
     return partial(UnixSink, path)
 
 
 def _udp(target: str) -> Opener:
-    return partial(UdpSink, *_address(target))
+    return partial(UdpSink, *parse_endpoint(target))
 
 
 def _tcp(target: str) -> Opener:
-    return partial(TcpSink, *_address(target))
-
-
-_SCHEMES: dict[str, Callable[[str], Opener]] = {
-    "stdout": _stdout,
-    "file": _file,
-    "unix": _unix,
-    "udp": _udp,
-    "tcp": _tcp,
-}
-_FORMS = ("stdout", "file:PATH", "unix:PATH", "udp:HOST:PORT", "tcp:HOST:PORT")
+    return partial(TcpSink, *parse_endpoint(target))
 
 
 def _path(target: str) -> str:
     if not target:
-        raise ValueError("the path is missing")
+        raise ValueError("the path is missing; write it after the colon")
     if "\0" in target:
-        raise ValueError("a path holds no NUL")
+        raise ValueError("the path holds a NUL; no file has such a name")
     return target
 
 
-def _address(target: str) -> tuple[str, int]:
-    host, colon, port = target.rpartition(":")
-    if not colon:
-        raise ValueError("HOST:PORT is needed")
-    if not (_PORT.fullmatch(port) and 0 < int(port) <= 65_535):
-        raise ValueError(f"port {port!r} is not a number from 1 to 65535")
-    return _host(host), int(port)
-
-
-def _host(host: str) -> str:
-    if host.startswith("[") and host.endswith("]"):
-        if not _IPV6.fullmatch(host[1:-1]):
-            raise ValueError(f"{host!r} is not an IPv6 address")
-        return host[1:-1]
-    if ":" in host:
-        raise ValueError("an IPv6 address stands in brackets, as in [::1]:514")
-    if not _HOST.fullmatch(host) or not all(0 < len(label) < 64 for label in host.split(".")):
-        raise ValueError(f"{host!r} is not a host name or address")
-    return host
+_KINDS = {
+    StdoutSink.scheme: _Kind("stdout", _stdout),
+    FileSink.scheme: _Kind("file:PATH", _file, has_path=True),
+    UnixSink.scheme: _Kind("unix:PATH", _unix, has_path=True),
+    UdpSink.scheme: _Kind("udp:HOST:PORT", _udp),
+    TcpSink.scheme: _Kind("tcp:HOST:PORT", _tcp),
+}

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 
 from deckwire.limits import SINK_QUEUE
-from deckwire.output.sinks.pipe import Pipe
+from deckwire.output.sinks.pipe_writer import PipeWriter
 from deckwire.output.sinks.sink import ReceiverGoneError, Sink
 
 _STDOUT = 1
@@ -21,7 +21,7 @@ class StdoutSink(Sink):
 
     def __init__(self, fd: int = _STDOUT, capacity: int = SINK_QUEUE) -> None:
         super().__init__("stdout", capacity)
-        self._pipe = Pipe(fd)
+        self._pipe = PipeWriter(fd)
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
         try:
@@ -32,8 +32,8 @@ class StdoutSink(Sink):
             raise
 
     def _reopen(self) -> None:
-        """Standard output cannot be opened again."""
+        """Do nothing: standard output cannot be opened again."""
 
     def _release(self) -> None:
-        """Standard output is not ours to close."""
+        """Count what is in doubt; standard output is not ours to close."""
         self._recount("in_doubt", self._pipe.in_doubt())

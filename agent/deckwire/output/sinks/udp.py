@@ -7,24 +7,26 @@ import socket
 from collections.abc import Sequence
 
 from deckwire.limits import SINK_QUEUE
-from deckwire.output.sinks.datagrams import Datagrams
-from deckwire.output.sinks.sink import Sink, endpoint
+from deckwire.output.sinks.datagram_writer import DatagramWriter
+from deckwire.output.sinks.endpoint import endpoint_text
+from deckwire.output.sinks.sink import Sink
 
 
 class UdpSink(Sink):
-    """Looks its receiver's name up when it begins, on `reopen` and after every error.
+    """Looks its receiver's name up at the start, on `reopen` and after every error.
 
-    UDP promises nothing: a line counts as written when the kernel took it. Where the receiver's
-    host answers that nobody listens, one line counts as refused instead, sending rests, and the
-    name's next address is tried.
+    UDP promises nothing: a line counts as written when the kernel took it. If the receiver's host
+    answers that nobody listens, one line counts as refused, sending pauses, and the name's next
+    address is tried.
     """
 
     scheme = "udp"
 
     def __init__(self, host: str, port: int, capacity: int = SINK_QUEUE) -> None:
-        super().__init__(f"udp:{endpoint(host, port)}", capacity)
+        super().__init__(f"{self.scheme}:{endpoint_text(host, port)}", capacity)
         self._address = (host, port)
         self._turn = 0
+        """Which of the name's addresses is used."""
         self._socket: socket.socket | None = None
 
     def _connect(self) -> None:
@@ -34,13 +36,13 @@ class UdpSink(Sink):
         family, kind, protocol, _, address = found[self._turn % len(found)]
         self._socket = socket.socket(family, kind, protocol)
         self._socket.connect(address)
-        self._datagrams = Datagrams(self._socket.send)
+        self._datagrams = DatagramWriter(self._socket.send)
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
         try:
             return self._datagrams.send(lines)
         except ConnectionRefusedError:
-            # The answer to a datagram sent before: this call sent nothing.
+            # It refers to a datagram sent before; this call sent nothing.
             self._recount("refused", 1)
             raise
 

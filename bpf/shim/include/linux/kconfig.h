@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
- * All that BCC wants of a kernel's headers, so that none need be installed.
- * BCC brings its own uapi/linux/bpf.h and helpers; wire formats are our own.
+ * Everything that BCC needs from a kernel's headers, so that none have to be
+ * installed. BCC has its own uapi/linux/bpf.h and helpers. net.h has the wire
+ * formats.
  */
 #ifndef DECKWIRE_SHIM_KCONFIG_H
 #define DECKWIRE_SHIM_KCONFIG_H

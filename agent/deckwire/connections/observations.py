@@ -1,0 +1,57 @@
+"""What a connection's handshake showed: values from which events are made."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deckwire.tcp.handshake import Handshake
+from deckwire.tls.messages import ClientHello, ServerHello
+
+_SEQ_MASK = 0xFFFF_FFFF
+
+
+class HelloSeen(NamedTuple):
+    """A ClientHello, or the part of it that was seen."""
+
+    time_ns: int
+    """Kernel time of the segment that completed it."""
+    hello: ClientHello
+    quality: str
+    """complete, reassembled, overlap, truncated or gap."""
+    start_seq: int | None
+    """Sequence number at which the client's TLS began."""
+    signature: int
+    """The kernel's hash of the hello and its sender; 0 if the kernel made none."""
+
+    def offset(self, handshake: Handshake) -> int | None:
+        """Bytes that the client sent before TLS began; None if its SYN was not seen."""
+        if handshake.syn is None or self.start_seq is None:
+            return None
+        return (self.start_seq - handshake.syn.seq - 1) & _SEQ_MASK
+
+
+class SessionSeen(NamedTuple):
+    """The first ServerHello, with the ClientHello that it answers if that is known."""
+
+    time_ns: int
+    hello: ServerHello
+    client: ClientHello | None
+    resumed: bool | None
+    """Whether an older session goes on; None where it does not show."""
+
+
+class CertificatesSeen(NamedTuple):
+    """A clear-text Certificate message with at least one certificate."""
+
+    time_ns: int
+    chain: tuple[bytes, ...]
+    """DER, the sender's own first; at most limits.CERTIFICATES."""
+    chain_length: int | None
+    """Certificates in the message; None if the message was cut."""
+    from_client: bool
+    quality: str
+    """One of the words of HelloSeen."""
+    client: ClientHello | None
+
+
+Observation = HelloSeen | SessionSeen | CertificatesSeen

@@ -1,0 +1,176 @@
+"""The one table of all that an operator can set, for the command line and the file.
+
+`deckwire.cli` makes options of it and `deckwire.config` keys. It imports nothing heavy, because
+every start of the command line reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+FORMATS = ("syslog", "json")
+XDP_MODES = ("off", "generic", "native")
+COMPATIBILITIES = ("decnet",)
+
+
+class Section(StrEnum):
+    """A part of the help page."""
+
+    WATCH = "What to watch"
+    WRITE = "Where lines go"
+    EVENTS = "What the events hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One key of the file and, with hyphens, one option of the command line."""
+
+    key: str
+    setting: str
+    """The field of `deckwire.config.Settings` that it fills."""
+    section: Section
+    help: str
+    metavar: str = ""
+    """What its value is called; "" if it is a switch."""
+    default: str = ""
+    """As the help shows it; "" if there is none to show."""
+    short: str = ""
+    """A second name, such as ``-i``."""
+    repeats: bool = False
+    """It may be given several times; in the file it takes a list."""
+    is_seconds: bool = False
+    can_negate: bool = False
+    """A switch that has a ``--no-`` form, so that it can override the file."""
+    live_only: bool = False
+    """It belongs to `run` and not to `replay`."""
+    file_only: bool = False
+    """It is a key of the file and no option."""
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.key.replace("_", "-")
+
+
+OPTIONS = (
+    Option(
+        *("interface", "interfaces", Section.WATCH),
+        "Interface to watch: a MACVLAN interface, or the parent of one. Repeat it for more.",
+        metavar="IFACE",
+        short="-i",
+        repeats=True,
+        live_only=True,
+    ),
+    Option(
+        *("netns", "netns", Section.WATCH),
+        "Network namespace that has the interfaces, by its name in `ip netns list`.",
+        metavar="NAME",
+        default="the agent's own",
+        live_only=True,
+    ),
+    Option(
+        *("wait_interface", "wait_interface", Section.WATCH),
+        "Wait for an interface that does not exist yet, instead of ending with status 2.",
+        default="do not wait",
+        can_negate=True,
+        live_only=True,
+    ),
+    Option(
+        *("xdp", "xdp", Section.WATCH),
+        "Note SYN packets in XDP before TC sees them. This pays off only if the driver runs XDP.",
+        metavar="|".join(XDP_MODES),
+        default="off",
+        live_only=True,
+    ),
+    Option(
+        *("decky", "deckies", Section.WATCH),
+        "Address of a decky, and its name in the events. Repeat it for more.",
+        metavar="ADDR[=NAME]",
+        default="NAME is the address",
+        repeats=True,
+    ),
+    Option(
+        *("deckies", "deckies_file", Section.WATCH),
+        "File of deckies: lines of ADDR NAME [OS], or JSON. It is read again when it changes.",
+        metavar="FILE",
+    ),
+    Option(
+        *("output", "outputs", Section.WRITE),
+        "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT. Repeat it"
+        " for more.",
+        metavar="OUTPUT",
+        default="stdout",
+        repeats=True,
+        live_only=True,
+    ),
+    Option(
+        *("format", "format", Section.WRITE),
+        "Form of a line: syslog is RFC 5424, json is one JSON object.",
+        metavar="|".join(FORMATS),
+        default="syslog",
+    ),
+    Option(
+        *("app_name", "app_name", Section.WRITE),
+        "APP-NAME of syslog lines: up to 48 characters.",
+        metavar="NAME",
+        default="sniffer",
+    ),
+    Option(
+        *("sd_id", "sd_id", Section.WRITE),
+        "SD-ID of syslog lines: NAME@NUMBER, up to 32 characters.",
+        metavar="ID",
+        default="decnet@55555",
+    ),
+    Option(
+        *("dedup_ttl", "dedup_ttl", Section.EVENTS),
+        "Suppress an event that repeats within so many seconds; 0 emits every event.",
+        metavar="SECONDS",
+        default="300",
+        is_seconds=True,
+    ),
+    Option(
+        *("stats_interval", "stats_interval", Section.EVENTS),
+        "Seconds between two capture_stats events; 0 emits only the one at the end.",
+        metavar="SECONDS",
+        default="60",
+        is_seconds=True,
+        live_only=True,
+    ),
+    Option(
+        *("idle_timeout", "idle_timeout", Section.EVENTS),
+        "Seconds without a packet after which a connection ends, at least 1.",
+        metavar="SECONDS",
+        default="120",
+        is_seconds=True,
+        file_only=True,
+    ),
+    Option(
+        *("raw_fingerprints", "raw_fingerprints", Section.EVENTS),
+        "Add the JA4 fingerprints without hashes: ja4_r, ja4_o and ja4_ro.",
+        default="leave them out",
+    ),
+    Option(
+        *("ja4plus", "ja4plus", Section.EVENTS),
+        "Emit JA4S, JA4X, JA4T, JA4TS and JA4L, which have a licence of their own.",
+        default="emit them",
+        file_only=True,
+    ),
+    Option(
+        *("compat", "compat", Section.EVENTS),
+        "Calculate ja4 and ja4s as DECNET's old sniffer did.",
+        metavar="|".join(COMPATIBILITIES),
+        default="as FoxIO defines them",
+    ),
+    Option(
+        *("p0f_db", "p0f_db", Section.EVENTS),
+        "Signatures to use instead of the built-in ones, in the format of p0f.fp.",
+        metavar="FILE",
+    ),
+    Option(
+        *("budgets", "budgets", Section.EVENTS),
+        "Table of rates beyond which the kernel side emits less: see docs/configuration.md.",
+        metavar="TABLE",
+        file_only=True,
+    ),
+)

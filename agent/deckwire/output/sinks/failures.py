@@ -1,0 +1,52 @@
+"""What an operator reads about an output that fails, and when it works again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_QUIET_S = 60.0
+"""Seconds without a failure after which the same failure is reported again."""
+
+
+class Failures:
+    """Reports each failure of one output once, and the end of the trouble. For one thread."""
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`name` is the output's, `clock` gives seconds."""
+        self._name = name
+        self._clock = clock
+        self._reported: set[tuple[str, str]] = set()
+        self._failed_at = 0.0
+        self._down = False
+
+    def failed(self, kind: str, error: OSError, advice: str) -> str | None:
+        """The line to report; None if this failure was reported already.
+
+        `kind` is ``connect_error``, ``write_error`` or ``reopen_error``.
+        """
+        now = self._clock()
+        if now - self._failed_at > _QUIET_S:
+            self._reported.clear()
+        self._failed_at = now
+        what = problem(self._name, error)
+        if (kind, what) in self._reported:
+            return None
+        self._reported.add((kind, what))
+        if kind == "reopen_error":
+            # The output goes on with what it has open.
+            return f"output {what}; {advice}; not opened again"
+        self._down = True
+        return f"output {what}; {advice}; its lines wait"
+
+    def worked(self) -> str | None:
+        """The line to report when lines were written; None if no failure was reported before."""
+        if not self._down:
+            return None
+        self._down = False
+        return f"output {self._name}: works again"
+
+
+def problem(name: str, error: OSError) -> str:
+    """What failed and why, as one text for the operator."""
+    return f"{name}: {error.strerror or error}"

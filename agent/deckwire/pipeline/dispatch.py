@@ -1,0 +1,224 @@
+"""The pipeline: takes samples in order and has their events emitted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from functools import partial
+
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import (
+    EndSample,
+    HandshakeSample,
+    Sample,
+    SegmentSample,
+    SynSample,
+)
+from deckwire.clock import Clock
+from deckwire.connections.connect_scans import Attempt, ConnectScans, Verdict, touch
+from deckwire.connections.connection import Connection
+from deckwire.connections.open_connections import Connections
+from deckwire.deckies import Registry
+from deckwire.events.choices import Choices
+from deckwire.events.flow import is_probe
+from deckwire.fingerprints.identity import Identifier
+from deckwire.output.emitter import Emitter
+from deckwire.pipeline.reporting import Reporter
+from deckwire.pipeline.sweeping import Sweeper
+from deckwire.pipeline.windows import Windows
+from deckwire.resilience.containment import Containment, Where
+from deckwire.tables.deckies import DeckiesRefused
+from deckwire.tables.tables import Tables
+from deckwire.tcp.flow import FlowRecord, ends
+from deckwire.tcp.handshake import Handshake
+
+
+class Pipeline:
+    """Takes samples in the order of their times and emits events. For one thread."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        tables: Tables,
+        emitter: Emitter,
+        clock: Clock,
+        identifier: Identifier,
+        choices: Choices,
+        idle_ns: int,
+        containment: Containment,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        """Counts of what was dropped or evicted on purpose, by cause."""
+        self.connections = Connections(self._find_handshake, self._recall_hello)
+        self._tables = tables
+        self._clock = clock
+        self._containment = containment
+        self._windows = Windows(tables, emitter, clock, containment)
+        self._report = Reporter(
+            registry=registry,
+            tables=tables,
+            emitter=emitter,
+            windows=self._windows,
+            clock=clock,
+            identifier=identifier,
+            choices=choices,
+            counts=self.counts,
+        )
+        self._sweeper = Sweeper(
+            tables.flows, self._end, idle_ns=idle_ns, counts=self.counts, containment=containment
+        )
+        self._scans = ConnectScans(self.counts)
+
+    @property
+    def registry(self) -> Registry:
+        """The deckies that are watched."""
+        return self._report.registry
+
+    def take(self, sample: Sample) -> None:
+        """Take one sample."""
+        match sample:
+            case SegmentSample():
+                self._segment(sample)
+            case HandshakeSample():
+                self._handshake(sample)
+            case SynSample():
+                self._report.syn(sample.key, sample.client, sample.syn, sample.signature)
+            case EndSample():
+                self._end(sample.key, sample.record, "")
+
+    def sweep(self, now_ns: int) -> float:
+        """End what is over by the samples' clock; return how full the table is, from 0 to 1."""
+        return self._sweeper.sweep(now_ns)
+
+    def emit_due(self, now_ns: int) -> None:
+        """Emit what is due: verdicts about scans, and summaries of dedup windows."""
+        with self._containment.during(Where.DUE):
+            self._judged(self._scans.due(now_ns, self._attempts))
+        self._windows.close_due(now_ns)
+
+    def replace_registry(self, registry: Registry) -> None:
+        """Watch other deckies. Connections of those that left end with ``removed``.
+
+        Raises:
+            DeckiesRefused: the kernel refused; the registry before stays in force.
+        """
+        try:
+            self._tables.deckies.replace(registry.addresses)
+        except DeckiesRefused:
+            self.counts["reloads_failed"] += 1
+            raise
+        try:
+            self._end_removed(registry)
+        finally:
+            # The kernel has changed, so this holds even if ending connections failed.
+            self._report.registry = registry
+
+    def finish(self) -> None:
+        """End every connection and close every window; an error in one spares the others."""
+        contained = self._containment.during
+        with contained(Where.SHUTDOWN):
+            self._sweeper.end_all("shutdown")
+        while len(self.connections):
+            with contained(Where.END):
+                ended = self.connections.end_any()
+                if ended is not None:
+                    self._report.observations(*ended)
+        with contained(Where.DUE):
+            self._judge_all()
+        self._windows.close_all()
+
+    # --- samples ---
+
+    def _handshake(self, sample: HandshakeSample) -> None:
+        handshake = sample.handshake.keep_even(self._clock.even)
+        self.connections.opened(sample.key, sample.born_ns, handshake)
+        if (
+            handshake.syn is not None
+            and not sample.syn_sampled
+            and not self._windows.syns.suppresses(sample.signature, handshake.syn.time_ns)
+        ):
+            # Its sample was over budget or lost. So no flood conceals an honest client's SYN.
+            self._report.syn(sample.key, sample.client, handshake.syn, sample.signature)
+        self._report.handshake(sample.key, sample.client, sample.time_ns, handshake)
+
+    def _segment(self, sample: SegmentSample) -> None:
+        found = self.connections.add(sample)
+        if found is not None:
+            self._report.observations(*found)
+        while (evicted := self.connections.over_bounds()) is not None:
+            self._report.observations(*evicted)
+
+    def _end(self, key: bytes, record: FlowRecord, close: str) -> None:
+        """Take a connection's end; `close` says how it ended where the record does not."""
+        if not self._clock.even(record.first_ns, record.last_ns):
+            record = record.without_times()
+        client = record.client
+        with self._containment.during(Where.END):
+            ended = self.connections.end(key, record.born_ns)
+            if ended is not None:
+                if client == abi.CLIENT_UNKNOWN:
+                    client = ended[0].client
+                self._report.observations(*ended)
+        if is_probe(record):
+            self.counts["flow_probes"] += 1
+            return
+        if client == abi.CLIENT_UNKNOWN:
+            client = self._likely_client(key)
+        found = touch(key, client, ends(key, client), record)
+        if found is not None:
+            self._judged(self._scans.take(found))
+        else:
+            self._report.flow(key, client, record, record.close or close)
+
+    def _end_removed(self, registry: Registry) -> None:
+        """End the connections that have no end in the new registry, under their old names."""
+        gone = self.registry.addresses - registry.addresses
+        if not gone:
+            return
+
+        def left(key: bytes) -> bool:
+            others = {*abi.ADDRESSES.unpack(key)} - gone
+            return len(others) < 2 and not any(end in registry for end in others)
+
+        self._judge_all()
+        self._sweeper.end_all("removed", left)
+
+    # --- connect scans ---
+
+    def _attempts(self, sources: Container[bytes], since_ns: int) -> Iterator[Attempt]:
+        # If this fails, the connections that wait are judged without it.
+        with self._containment.during(Where.DUE):
+            for key, client, time_ns in self._tables.half_open.unanswered(sources, since_ns):
+                yield Attempt(ends(key, client), time_ns)
+
+    def _judge_all(self) -> None:
+        now_ns = self._clock.now_ns()
+        self._judged(self._scans.due(now_ns, self._attempts, all_of_them=True))
+
+    def _judged(self, verdicts: Iterable[Verdict]) -> None:
+        for ended, tool in verdicts:
+            with self._containment.during(Where.END):
+                self._report.flow(ended.key, ended.client, ended.record, ended.record.close, tool)
+
+    # --- requests of connections ---
+
+    def _find_handshake(self, key: bytes, born_ns: int, midstream: bool) -> Handshake | None:
+        """The handshake of a connection in the tables, without times across a clock jump."""
+        handshake = self._tables.flows.handshake(key, born_ns, midstream)
+        return None if handshake is None else handshake.keep_even(self._clock.even)
+
+    def _recall_hello(self, connection: Connection, signature: int) -> None:
+        """Give a connection the ClientHello that the kernel suppressed."""
+        connection.recall(
+            self._report.recall_hello(signature),
+            partial(self._tables.flows.suppressed_hello, connection.key, connection.born_ns),
+        )
+
+    def _likely_client(self, key: bytes) -> int:
+        """The end that probably opened a mid-stream connection, which does not show who did.
+
+        A decky counts as the server. Between two deckies, end 0 does: it has the lower port.
+        """
+        low, high = (address in self.registry for address in abi.ADDRESSES.unpack(key))
+        return 0 if high and not low else 1

@@ -1,0 +1,230 @@
+"""Makes events of observations: their context, their fields, their suppression window."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from deckwire.abi import structs as abi
+from deckwire.abi.hashes import service_signature
+from deckwire.clock import Clock
+from deckwire.connections.connection import Connection
+from deckwire.connections.observations import (
+    CertificatesSeen,
+    HelloSeen,
+    Observation,
+    SessionSeen,
+)
+from deckwire.connections.suppressed_hello import EmittedHellos
+from deckwire.deckies import Registry
+from deckwire.events.certificate import certificate_event
+from deckwire.events.certificate import headline as certificate_headline
+from deckwire.events.choices import Choices
+from deckwire.events.client import wire_text
+from deckwire.events.context import Context, locate
+from deckwire.events.flow import flow_event
+from deckwire.events.flow import headline as flow_headline
+from deckwire.events.handshake import handshake_event
+from deckwire.events.handshake import headline as handshake_headline
+from deckwire.events.hello import headline as hello_headline
+from deckwire.events.hello import hello_event
+from deckwire.events.session import headline as session_headline
+from deckwire.events.session import session_event
+from deckwire.events.syn import headline as syn_headline
+from deckwire.events.syn import syn_event
+from deckwire.fingerprints.identity import Identifier
+from deckwire.fingerprints.scanners import Tool
+from deckwire.limits import CONTEXTS
+from deckwire.output.emitter import Emitter
+from deckwire.pipeline.describing import Descriptions
+from deckwire.pipeline.windows import Windows
+from deckwire.resilience.bounded import Bounded
+from deckwire.tables.tables import Tables
+from deckwire.tcp.flow import FlowRecord, ends
+from deckwire.tcp.handshake import Handshake
+from deckwire.tcp.syn_packet import SynPacket
+from deckwire.tls.messages import ClientHello
+
+
+class Reporter:
+    """Makes events of observations and offers them to the emitter."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        tables: Tables,
+        emitter: Emitter,
+        windows: Windows,
+        clock: Clock,
+        identifier: Identifier,
+        choices: Choices,
+        counts: Counter[str],
+    ) -> None:
+        self._registry = registry
+        self._seed = tables.seed
+        self._suppressing = tables.suppressing
+        self._emitter = emitter
+        self._windows = windows
+        self._clock = clock
+        self._choices = choices
+        self._counts = counts
+        self._describe = Descriptions(identifier, choices)
+        self._emitted_hellos = EmittedHellos()
+        self._contexts: Bounded[tuple[bytes, int], Context] = Bounded(CONTEXTS)
+
+    @property
+    def registry(self) -> Registry:
+        """The deckies by whose names and addresses events are reported."""
+        return self._registry
+
+    @registry.setter
+    def registry(self, registry: Registry) -> None:
+        self._registry = registry
+        self._contexts.clear()
+
+    def syn(self, key: bytes, client: int, syn: SynPacket, signature: int) -> None:
+        """Report a SYN; `signature` is the kernel's, 0 if it has none."""
+        if syn.options_cut:
+            # Most input of a fingerprint is missing.
+            self._counts["syn_options_cut"] += 1
+            return
+        context = self._context(key, client)
+        if context is None:
+            return
+        stack = self._describe.stack(context, syn, signature)
+        headline = syn_headline(context, self._clock.wall_ns(syn.time_ns), stack)
+        self._windows.emit(
+            self._windows.syns,
+            signature,
+            syn.time_ns,
+            headline,
+            lambda: syn_event(headline, context, syn, stack),
+        )
+
+    def handshake(self, key: bytes, client: int, time_ns: int, handshake: Handshake) -> None:
+        """Report a completed handshake; `time_ns` is the kernel's time of the final ACK."""
+        context = self._context(key, client)
+        if context is None:
+            return
+        headline = handshake_headline(context, self._clock.wall_ns(time_ns))
+        self._windows.emit(
+            self._windows.services,
+            self._service(key, client, abi.SERVICE_HANDSHAKE),
+            time_ns,
+            headline,
+            lambda: handshake_event(
+                headline, context, handshake, self._choices, self._describe.server_stack(handshake)
+            ),
+        )
+
+    def flow(
+        self, key: bytes, client: int, record: FlowRecord, close: str, tool: Tool | None = None
+    ) -> None:
+        """Report a connection's end; `close` is how it ended."""
+        context = self._context(key, client)
+        if context is None:
+            return
+        headline = flow_headline(context, self._clock.wall_ns(record.last_ns))
+        self._windows.emit(
+            self._windows.services,
+            self._service(key, client, abi.SERVICE_FLOW),
+            record.last_ns,
+            headline,
+            lambda: flow_event(headline, context, record, client, close, tool),
+        )
+
+    def observations(self, connection: Connection, seen: list[Observation]) -> None:
+        """Report what a connection's TLS has shown."""
+        if not seen:
+            return
+        context = self._context(connection.key, connection.client)
+        if context is None:
+            return
+        for observation in seen:
+            match observation:
+                case HelloSeen():
+                    self._hello(connection, context, observation)
+                case SessionSeen():
+                    self._session(connection, context, observation)
+                case CertificatesSeen():
+                    self._certificates(context, observation)
+
+    def recall_hello(self, signature: int) -> ClientHello | None:
+        """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
+        hello = self._emitted_hellos.recall(signature)
+        if hello is None:
+            self._counts["hellos_evicted"] += 1
+            self._windows.withdraw_hello(signature)
+        return hello
+
+    def _hello(self, connection: Connection, context: Context, seen: HelloSeen) -> None:
+        client = self._describe.client(seen.hello)
+        headline = hello_headline(context, self._clock.wall_ns(seen.time_ns), client)
+        self._windows.emit(
+            self._windows.hellos,
+            seen.signature,
+            seen.time_ns,
+            headline,
+            lambda: hello_event(
+                headline,
+                context,
+                client,
+                quality=seen.quality,
+                offset=seen.offset(connection.handshake),
+                handshake=connection.handshake,
+                choices=self._choices,
+            ),
+            may_open=lambda: self._emitted_hellos.remember(seen.signature, seen.hello),
+        )
+
+    def _session(self, connection: Connection, context: Context, seen: SessionSeen) -> None:
+        server = self._describe.server(seen.hello)
+        client = self._describe.client(seen.client) if seen.client is not None else None
+        headline = session_headline(context, self._clock.wall_ns(seen.time_ns), server, client)
+        self._emitter.emit_new(
+            headline,
+            lambda: session_event(
+                headline,
+                context,
+                server,
+                client=client,
+                resumed=seen.resumed,
+                handshake=connection.handshake,
+                choices=self._choices,
+            ),
+        )
+
+    def _certificates(self, context: Context, seen: CertificatesSeen) -> None:
+        describe = self._describe.certificate
+        leaf = describe(seen.chain[0])
+        headline = certificate_headline(context, self._clock.wall_ns(seen.time_ns), leaf)
+        self._emitter.emit_new(
+            headline,
+            lambda: certificate_event(
+                headline,
+                context,
+                self._describe.leaf(leaf),
+                (leaf, *[describe(der) for der in seen.chain[1:]]),
+                chain_length=seen.chain_length,
+                from_client=seen.from_client,
+                quality=seen.quality,
+                sni=wire_text(seen.client.server_name or b"") if seen.client is not None else "",
+                choices=self._choices,
+            ),
+        )
+
+    def _service(self, key: bytes, client: int, event: int) -> int:
+        """The kernel's signature of a client and a service; 0 if it suppresses nothing."""
+        return service_signature(key, client, self._seed, event) if self._suppressing else 0
+
+    def _context(self, key: bytes, client: int) -> Context | None:
+        """The context of a connection's events; None, and counted, if it has no decky."""
+        identity = key, client & 1
+        context = self._contexts.get(identity)
+        if context is None:
+            context = locate(self._registry, ends(*identity))
+            if context is None:
+                self._counts["unregistered"] += 1
+                return None
+            self._contexts.put(identity, context)
+        return context

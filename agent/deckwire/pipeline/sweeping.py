@@ -1,0 +1,140 @@
+"""Sweeps: ends entries of the kernel's tables by time, and evicts entries for others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from heapq import nsmallest
+from operator import itemgetter
+
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import flow_record
+from deckwire.resilience.containment import Containment, Where
+from deckwire.tables.flows import FlowBatch, FlowTables, OpenFlow
+from deckwire.tcp.flow import FlowRecord
+
+_State = tuple[int, int, int, int]
+"""One entry of FlowBatch.states: last_ns, close, flags, source_slot."""
+_source_slot = itemgetter(3)
+
+_LINGER_NS = 10_000_000_000
+"""How long a closed entry stays, so that late segments begin no connection of their own."""
+_SETTLE_NS = 1_000_000_000
+"""How long an end sample may take to arrive. Only after that, the sweep reports the end."""
+
+End = Callable[[bytes, FlowRecord, str], None]
+"""Takes a connection that ended: its flow key, its record, and how it ended."""
+
+
+class Sweeper:
+    """Sweeps the connections in the kernel's tables and ends those that are over."""
+
+    def __init__(
+        self,
+        flows: FlowTables,
+        end: End,
+        *,
+        idle_ns: int,
+        counts: Counter[str],
+        containment: Containment,
+    ) -> None:
+        self._flows = flows
+        self._end = end
+        self._idle_ns = idle_ns
+        self._counts = counts
+        self._containment = containment
+
+    def sweep(self, now_ns: int) -> float:
+        """End connections that idled, and those that ended while the rings were full.
+
+        `now_ns` is kernel time. Returns how full the table of connections is then, from 0 to 1.
+        """
+        sources: Counter[int] = Counter()
+        for batch in self._flows.batches():
+            states = batch.states()
+            over = self._over(states, now_ns)
+            sent = [number for number in over if _is_end_sent(states[number])]
+            deleted = self._flows.delete_ended(batch, sent, (states[number][3] for number in sent))
+            # If some were gone, it is unknown which: none is subtracted, the next sweep recounts.
+            gone = list(sent) if deleted == len(sent) else []
+            for number in over:
+                if not _is_end_sent(states[number]) and self.end(batch.flow(number), "idle"):
+                    gone.append(number)
+            if not batch.midstream:
+                sources.update(map(_source_slot, states))
+                sources.subtract(states[number][3] for number in gone)
+        sources = self._evict(sources)
+        self._flows.recount_sources(sources)
+        return self._flows.fill(sources.total())
+
+    def end(self, flow: OpenFlow, close: str) -> OpenFlow | None:
+        """End a connection in a table, unless its end was sent already.
+
+        Returns it as it was then; None if it is gone or another is in its place.
+        """
+        taken = self._flows.take(flow)
+        if taken is None:
+            return None
+        state = taken.state
+        if not (state.closed and state.end_sent):
+            with self._containment.during(Where.END):
+                self._end(taken.key, flow_record(taken.value), close)
+        return taken
+
+    def end_all(self, close: str, which: Callable[[bytes], bool] = lambda _: True) -> None:
+        """End the connections for whose flow key `which` is true."""
+        for flow in self._flows.every_flow():
+            if which(flow.key):
+                self.end(flow, close)
+
+    def _over(self, states: list[_State], now_ns: int) -> list[int]:
+        """Numbers of the entries to end or to delete."""
+        settled, lingered, idle = now_ns - _SETTLE_NS, now_ns - _LINGER_NS, now_ns - self._idle_ns
+        open_, sent = abi.CLOSE_NONE, abi.FLOW_END_SENT
+        # One expression, because each sweep looks at thousands of entries that only linger.
+        return [
+            number
+            for number, (last_ns, close, flags, _) in enumerate(states)
+            if last_ns <= settled
+            and (last_ns <= idle if close == open_ else last_ns <= lingered or not flags & sent)
+        ]
+
+    def _evict(self, sources: Counter[int]) -> Counter[int]:
+        """Evict in time: closed connections first, then the most idle ones of the biggest source.
+
+        `sources` are the connections present by source_slot. Returns those present afterwards.
+        """
+        excess = self._flows.crowd(sources.total())
+        if not excess:
+            return sources
+
+        def rank(state: _State) -> tuple[bool, int, int]:
+            last_ns, close, _, slot = state
+            return close == abi.CLOSE_NONE, -sources[slot], last_ns
+
+        ranks = (rank(state) for batch in self._owned() for state in batch.states())
+        last = max(nsmallest(excess, ranks), default=None)
+        # Connections come and go between both passes. Only those that the second pass counts are
+        # evicted, and only evicted ones are subtracted.
+        present: Counter[int] = Counter()
+        for batch in self._owned():
+            states = batch.states()
+            present.update(map(_source_slot, states))
+            for number, state in enumerate(states):
+                if not excess or last is None or rank(state) > last:
+                    continue
+                evicted = self.end(batch.flow(number), "evicted")
+                if evicted is not None:
+                    excess -= 1
+                    present[state[3]] -= 1
+                    self._counts["flows_evicted"] += not evicted.state.closed
+        return present
+
+    def _owned(self) -> Iterator[FlowBatch]:
+        """The connections that count against their source's share."""
+        return (batch for batch in self._flows.batches() if not batch.midstream)
+
+
+def _is_end_sent(state: _State) -> bool:
+    _, close, flags, _ = state
+    return close != abi.CLOSE_NONE and bool(flags & abi.FLOW_END_SENT)

@@ -1,0 +1,110 @@
+"""Suppression windows: the kernel counts repeats of an emitted event and does not sample them.
+
+Each is opened because a dedup window is open, and ends with it. The kernel's count belongs to the
+summary of that dedup window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from deckwire.clock import Clock
+from deckwire.events.dedup import Key
+from deckwire.events.event import Event, Headline
+from deckwire.output.emitter import Emitter, Fate
+from deckwire.resilience.containment import Containment, Where
+from deckwire.tables.suppression import Suppressed, Suppression
+from deckwire.tables.tables import Tables
+
+
+class Windows:
+    """The three tables of suppression windows, opened and closed in one sequence."""
+
+    def __init__(
+        self, tables: Tables, emitter: Emitter, clock: Clock, containment: Containment
+    ) -> None:
+        self.syns: Suppression[Key] = tables.syns
+        self.services: Suppression[Key] = tables.services
+        self.hellos: Suppression[Key] = tables.hellos
+        self._emitter = emitter
+        self._clock = clock
+        self._containment = containment
+
+    def emit(
+        self,
+        table: Suppression[Key],
+        signature: int,
+        time_ns: int,
+        headline: Headline,
+        make: Callable[[], Event],
+        *,
+        may_open: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Emit an event, then have the kernel suppress equal ones as long as the dedup does.
+
+        `signature` is the kernel's, 0 for none; `time_ns` is the kernel's time of the event.
+        `may_open` is asked before a window is opened.
+        """
+        if not signature:
+            self._emitter.emit_new(headline, make)
+            return
+        # These come before the dedup window closes, because its summary reports them.
+        suppresses = table.suppresses(signature, time_ns)
+        if not suppresses:
+            self._add(table.close(signature))
+        self._add(table.over(time_ns))
+        fate = self._emitter.emit_new(headline, make)
+        if fate is Fate.DROPPED or not may_open():
+            return
+        if fate is Fate.EMITTED:
+            opened = self._emitter.opened
+        elif suppresses:
+            return
+        else:
+            # The dedup window has another signature, or another signature took over the slot.
+            opened = self._emitter.window(headline)
+        if opened is not None:
+            window, end_ns = opened
+            until_ns = time_ns + end_ns - headline.time_ns
+            self._add(table.open(signature, window, until_ns))
+
+    def withdraw_hello(self, signature: int) -> None:
+        """Have the kernel sample ClientHellos of a signature again."""
+        self._add(self.hellos.withdraw(signature))
+
+    def close_due(self, now_ns: int) -> None:
+        """Close windows that are over by kernel time, emit summaries, and evict if crowded."""
+        self._collect(now_ns)
+        wall_ns = self._clock.wall_ns(now_ns)
+        self._emitter.close_windows(wall_ns)
+        end_ns = self._emitter.crowded()
+        if end_ns is None:
+            return
+        until_ns = now_ns + end_ns - wall_ns
+        # The kernel's counts decide which windows stay.
+        for table in self._tables():
+            self._add(table.release(until_ns))
+        self._emitter.make_room(end_ns, wall_ns)
+
+    def close_all(self) -> None:
+        """Close every window and emit its summary."""
+        self._collect(None)
+        self._emitter.close_windows(self._clock.wall_ns(self._clock.now_ns()), all_of_them=True)
+
+    def _tables(self) -> tuple[Suppression[Key], ...]:
+        return self.syns, self.services, self.hellos
+
+    def _collect(self, now_ns: int | None) -> None:
+        for table in self._tables():
+            with self._containment.during(Where.DUE):
+                self._add(table.over(now_ns))
+
+    def _add(self, found: Iterable[Suppressed[Key]]) -> None:
+        for suppressed in found:
+            self._emitter.add_suppressed(
+                suppressed.window,
+                count=suppressed.events,
+                first_ns=self._clock.wall_ns(suppressed.first_ns),
+                last_ns=self._clock.wall_ns(suppressed.last_ns),
+                deckies=suppressed.deckies,
+            )

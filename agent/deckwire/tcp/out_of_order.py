@@ -1,0 +1,162 @@
+"""Segments ahead of the next byte in order, with their overlaps resolved as Linux resolves them."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+
+PIECE_BYTES = 96
+"""Memory that a piece needs in addition to its bytes: an object, its slot, three numbers."""
+
+
+class OutOfOrderQueue:
+    """Pieces of a byte stream that wait for the bytes before them.
+
+    The rules are those of tcp_data_queue_ofo and tcp_ofo_queue in Linux (net/ipv4/tcp_input.c):
+
+    - A segment that begins where a piece ends is appended to it, if the search meets that piece.
+    - Else a segment inside one piece is dropped.
+    - A segment replaces every piece that it covers.
+    - Where two pieces overlap otherwise, the one that begins first gives the bytes.
+
+    Linux searches a tree, and meets a piece before others that are younger. Three things differ
+    here, because no observer can see them or they hardly ever matter: Linux appends only if the
+    buffers allow it, it balances the tree, and it keeps a piece that an appended segment covers.
+
+    Starts and ends are offsets. Both are strictly ascending, so each piece gives at least one
+    byte. Only the bytes that a piece gives are kept: its last ones, from the end of the piece
+    before it on.
+    """
+
+    __slots__ = ("_ages", "_ends", "_inserted", "_pieces", "_starts", "waiting")
+
+    waiting: int
+    """Bytes kept."""
+
+    def __init__(self) -> None:
+        self._starts = array("q")
+        self._ends = array("q")
+        self._ages = array("q")  # the lower, the older
+        self._inserted = 0
+        self._pieces: list[bytearray] = []
+        self.waiting = 0
+
+    def __len__(self) -> int:
+        """Pieces kept."""
+        return len(self._pieces)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory, about."""
+        return self.waiting + PIECE_BYTES * len(self._pieces)
+
+    def insert(self, start: int, data: bytes) -> bool:
+        """Take a segment that begins at offset `start`; False if it brings no byte."""
+        starts, ends, pieces = self._starts, self._ends, self._pieces
+        end = start + len(data)
+        index = bisect_right(starts, start)
+        if index:
+            adjoining = self._adjoining(start, index)
+            if adjoining is not None:
+                return self._append(adjoining, data)
+            if end <= ends[index - 1]:
+                return False
+        self._inserted = age = self._inserted + 1
+        if index and start == starts[index - 1]:
+            index -= 1
+            age = self._ages[index]
+            self._remove(index, index + 1)
+        gives = max(start, ends[index - 1]) if index else start
+        starts.insert(index, start)
+        ends.insert(index, end)
+        self._ages.insert(index, age)
+        pieces.insert(index, bytearray(memoryview(data)[gives - start :]))
+        self.waiting += end - gives
+        self._uncover(index + 1, end)
+        return True
+
+    def contradicts(self, start: int, data: bytes) -> bool:
+        """Whether bytes kept here differ from those of a segment that begins at `start`."""
+        end = start + len(data)
+        for index in range(bisect_left(self._starts, end) - 1, -1, -1):
+            piece_end, piece = self._ends[index], self._pieces[index]
+            if piece_end <= start:
+                break
+            piece_start = piece_end - len(piece)
+            low, high = max(start, piece_start), min(end, piece_end)
+            if low >= high:  # the piece gives none of these bytes
+                continue
+            if piece[low - piece_start : high - piece_start] != data[low - start : high - start]:
+                return True
+        return False
+
+    def take(self, offset: int, before: int | None = None) -> bytearray:
+        """Remove what is in order from `offset` on, and what is older; the bytes in order.
+
+        `before` leaves the pieces that begin there or later.
+        """
+        ready = bytearray()
+        count = 0
+        for start in self._starts:
+            if start > offset or (before is not None and start >= before):
+                break
+            end = self._ends[count]
+            if end > offset:
+                ready += memoryview(self._pieces[count])[offset - end :]
+                offset = end
+            count += 1
+        self._remove(0, count)
+        return ready
+
+    def drop_lowest(self) -> int:
+        """Drop the piece that begins first; how many bytes that were."""
+        size = len(self._pieces[0])
+        self._remove(0, 1)
+        # Those that began inside it begin now with the first byte that they give.
+        first = None
+        for index, start in enumerate(self._starts):
+            if first is not None and start > first:
+                break
+            first = self._ends[index] - len(self._pieces[index])
+            self._starts[index] = first
+        return size
+
+    def drop_beyond(self, limit: int) -> int:
+        """Drop the pieces that end after `limit`; how many bytes that were."""
+        before = self.waiting
+        self._remove(bisect_right(self._ends, limit), len(self._ends))
+        return before - self.waiting
+
+    def _adjoining(self, start: int, index: int) -> int | None:
+        """The piece that ends at `start`, if a search for the place before `index` meets it."""
+        found = bisect_left(self._ends, start, 0, index)
+        if found == index or self._ends[found] != start:
+            return None
+        later = self._ages[found + 1 : index]
+        return found if not later or self._ages[found] < min(later) else None
+
+    def _append(self, index: int, data: bytes) -> bool:
+        end = self._ends[index] + len(data)
+        self._ends[index] = end
+        self._pieces[index] += data
+        self.waiting += len(data)
+        self._uncover(index + 1, end)
+        return True
+
+    def _uncover(self, index: int, end: int) -> None:
+        """Give what lies before `end` to the piece before `index`, which ends there."""
+        covered = bisect_right(self._ends, end, index)
+        self._remove(index, covered)
+        if index < len(self._pieces):
+            piece = self._pieces[index]
+            excess = end - (self._ends[index] - len(piece))
+            if excess > 0:
+                del piece[:excess]
+                self.waiting -= excess
+
+    def _remove(self, first: int, stop: int) -> None:
+        if first == stop:
+            return
+        self.waiting -= sum(map(len, self._pieces[first:stop]))
+        for each in (self._starts, self._ends, self._ages, self._pieces):
+            del each[first:stop]

@@ -1,0 +1,661 @@
+"""Which payload is sampled: from the first byte of a hello to the last clear-text record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+
+from deckwire.abi import structs as abi
+from tests.support.bpf_frames import (
+    ALERT,
+    APPLICATION_DATA,
+    CHANGE_CIPHER_SPEC,
+    CLIENT_HELLO,
+    SERVER_HELLO,
+    TALK6,
+    Talk,
+    hello,
+    record,
+)
+from tests.support.bpf_harness import MS, SECOND, Kernel, Wait, segments
+
+pytestmark = pytest.mark.root
+
+Steps = Sequence[bytes | Wait]
+
+WINDOW = 16_384
+"""Bytes after a hole that may still belong to a hello: TLS_UNDECIDED_BYTES."""
+CLIENT_BYTES, SERVER_BYTES = 65_536, 524_288
+ORPHANS, HOLES = 2, 4
+PLAIN = b"EHLO example\r\n"
+MSS = 1_400
+
+
+class Case(NamedTuple):
+    about: str
+    steps: Callable[[Talk], Steps]
+    """After the handshake."""
+    sampled: Sequence[bytes]
+    starts: Sequence[int | None] = ()
+    """The relative seq where TLS starts, for each sample. Empty: not checked."""
+
+
+def client(talk: Talk, data: bytes, size: int, seq: int = 1) -> Steps:
+    """The client's data in segments of at most `size` bytes."""
+    return [talk.c("A", seq + at, 1, data[at : at + size]) for at in range(0, len(data), size)]
+
+
+def server(talk: Talk, data: bytes, size: int, seq: int = 1, ack: int = 1) -> Steps:
+    return [talk.s("A", seq + at, ack, data[at : at + size]) for at in range(0, len(data), size)]
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+BIG = hello(1, 2_000)
+CHAIN = SERVER_HELLO + record(22, b"\x0b" + bytes(3_000))
+
+HELLO_DONE = record(22, b"\x0e\0\0\0")
+SHARED_DONE = record(22, b"\x0e\0\0\0\x0e\0\0\0")
+
+RUN = bytes(3_000)
+"""Bulk data: 22 segments of it are more than TLS_RUN_BYTES."""
+
+
+def run(talk: Talk, segments: int, last: str = "A") -> Steps:
+    """A write of that many segments, the last with other flags."""
+    frames = [talk.c("A", 1 + n * len(RUN), 1, RUN) for n in range(segments - 1)]
+    return [*frames, talk.c(last, 1 + (segments - 1) * len(RUN), 1, RUN)]
+
+
+def after_run(talk: Talk, segments: int) -> Steps:
+    """A hello after a run."""
+    return client(talk, CLIENT_HELLO, MSS, 1 + segments * len(RUN))
+
+
+CASES = [
+    # --- where a hello begins ---
+    Case("a ClientHello", lambda t: client(t, CLIENT_HELLO, MSS), [CLIENT_HELLO], [1]),
+    Case("in two segments", lambda t: client(t, BIG, MSS), cut(BIG, MSS), [1, None]),
+    Case(
+        "in segments of one byte",
+        lambda t: client(t, CLIENT_HELLO, 1),
+        cut(CLIENT_HELLO, 1),
+        [*[None] * 5, 1, *[None] * 194],
+    ),
+    Case(
+        "cut after the record header",
+        lambda t: [t.c("A", 1, 1, CLIENT_HELLO[:5]), t.c("A", 6, 1, CLIENT_HELLO[5:])],
+        [CLIENT_HELLO[:5], CLIENT_HELLO[5:]],
+        [None, 1],
+    ),
+    Case(
+        "its segments swapped",
+        lambda t: list(reversed(client(t, BIG, MSS))),
+        [BIG[MSS:], BIG[:MSS]],
+        [None, 1],
+    ),
+    Case(
+        "the first segment last of four",
+        lambda t: [client(t, BIG, 500)[n] for n in (1, 2, 3, 0)],
+        [BIG[500:1_000], BIG[1_000:1_500], BIG[1_500:], BIG[:500]],
+        [None, None, None, 1],
+    ),
+    Case(
+        "sent twice",
+        lambda t: [*client(t, BIG, MSS), *client(t, BIG, MSS)],
+        [*cut(BIG, MSS), *cut(BIG, MSS)],
+    ),
+    Case(
+        "over several records",
+        lambda t: client(t, record(22, CLIENT_HELLO[5:100]) + record(22, CLIENT_HELLO[100:]), MSS),
+        [record(22, CLIENT_HELLO[5:100]) + record(22, CLIENT_HELLO[100:])],
+        [1],
+    ),
+    Case(
+        "in records of one byte: no more than eight headers are walked, all is taken",
+        lambda t: client(
+            t, b"".join(record(22, CLIENT_HELLO[n : n + 1]) for n in range(5, 45)), MSS
+        ),
+        [b"".join(record(22, CLIENT_HELLO[n : n + 1]) for n in range(5, 45))],
+        [1],
+    ),
+    Case(
+        "after plain text: STARTTLS",
+        lambda t: [
+            *client(t, PLAIN, MSS),
+            *server(t, b"220 go ahead\r\n", MSS),
+            *client(t, CLIENT_HELLO, MSS, 1 + len(PLAIN)),
+        ],
+        [CLIENT_HELLO],
+        [1 + len(PLAIN)],
+    ),
+    Case(
+        "after plain text, in segments of one byte",
+        lambda t: [*client(t, PLAIN, MSS), *client(t, CLIENT_HELLO, 1, 1 + len(PLAIN))],
+        cut(CLIENT_HELLO, 1),
+        [*[None] * 5, 1 + len(PLAIN), *[None] * 194],
+    ),
+    Case(
+        "in the middle of a long write: nobody begins there",
+        lambda t: [*run(t, 22), *after_run(t, 22)],
+        [],
+    ),
+    Case(
+        "in the middle of one that is not so long",
+        lambda t: [*run(t, 21), *after_run(t, 21)],
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "after a long write",
+        lambda t: [*run(t, 22, "PA"), *after_run(t, 22)],
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "after a long write that was answered",
+        lambda t: [*run(t, 22), t.s("A", 1, 1, b"go ahead"), *after_run(t, 22)],
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "after a long write that was answered before its last segment",
+        lambda t: [*run(t, 21), t.s("A", 1, 1, b"go ahead"), run(t, 22)[-1], *after_run(t, 22)],
+        [],
+    ),
+    Case(
+        "after a long write whose last segment is missing",
+        lambda t: [*run(t, 22), *after_run(t, 23)],
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "right after a byte that could have begun one",
+        lambda t: [t.c("A", 1, 1, b"\x16"), *client(t, CLIENT_HELLO, MSS, 2)],
+        [b"\x16", CLIENT_HELLO],
+        [None, 2],
+    ),
+    Case(
+        "after five bytes that could have begun one",
+        lambda t: [t.c("A", 1, 1, CLIENT_HELLO[:5]), *client(t, CLIENT_HELLO, MSS, 6)],
+        [CLIENT_HELLO[:5], CLIENT_HELLO],
+        [None, 6],
+    ),
+    Case(
+        "after an alert",
+        lambda t: client(t, ALERT + CLIENT_HELLO, MSS),
+        [ALERT + CLIENT_HELLO],
+        [1],
+    ),
+    Case(
+        "again, after a HelloRetryRequest",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO, MSS, 1, 201),
+            *client(t, CLIENT_HELLO, MSS, 201),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO, CLIENT_HELLO],
+        [1, 1, None],
+    ),
+    # --- what is not TLS ---
+    Case("plain text", lambda t: client(t, PLAIN * 300, MSS), []),
+    Case("nothing but zeros", lambda t: client(t, bytes(10_000), MSS), []),
+    Case(
+        "an SSH banner both ways",
+        lambda t: [*server(t, b"SSH-2.0-OpenSSH_9.2\r\n", MSS), *client(t, b"SSH-2.0-Go\r\n", MSS)],
+        [],
+    ),
+    Case("application data from the start", lambda t: client(t, APPLICATION_DATA, MSS), []),
+    Case("version 2.0", lambda t: client(t, record(22, CLIENT_HELLO[5:], 0x0200), MSS), []),
+    Case("version 3.5", lambda t: client(t, record(22, CLIENT_HELLO[5:], 0x0305), MSS), []),
+    Case("an empty record", lambda t: client(t, record(22, b"") + bytes(50), MSS), []),
+    Case(
+        "a record that is too long",
+        lambda t: client(t, b"\x16\x03\x01\x48\x01\x01" + bytes(50), MSS),
+        [],
+    ),
+    Case(
+        "the longest record",
+        lambda t: client(t, b"\x16\x03\x01\x48\x00\x01" + bytes(50), MSS),
+        [b"\x16\x03\x01\x48\x00\x01" + bytes(50)],
+    ),
+    Case("another handshake message", lambda t: client(t, hello(11), MSS), []),
+    Case(
+        "an alert after plain text",
+        lambda t: [*client(t, PLAIN, MSS), *client(t, ALERT, MSS, 1 + len(PLAIN))],
+        [],
+    ),
+    Case(
+        "plain text that begins like a record",
+        lambda t: [t.c("A", 1, 1, b"\x16\x03"), t.c("A", 3, 1, PLAIN), t.c("A", 17, 1, PLAIN)],
+        [b"\x16\x03"],
+    ),
+    # --- the other direction ---
+    Case(
+        "a ServerHello",
+        lambda t: [*client(t, CLIENT_HELLO, MSS), *server(t, SERVER_HELLO, MSS)],
+        [CLIENT_HELLO, SERVER_HELLO],
+        [1, 1],
+    ),
+    Case(
+        "a ServerHello before the client said anything that we saw",
+        lambda t: server(t, SERVER_HELLO, MSS),
+        [SERVER_HELLO],
+        [1],
+    ),
+    Case(
+        "an alert before the ServerHello",
+        lambda t: [*client(t, CLIENT_HELLO, MSS), *server(t, ALERT + SERVER_HELLO, MSS)],
+        [CLIENT_HELLO, ALERT + SERVER_HELLO],
+        [1, 1],
+    ),
+    Case(
+        "an alert in a segment of its own before the ServerHello",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, ALERT, MSS),
+            *server(t, SERVER_HELLO, MSS, 8),
+        ],
+        [CLIENT_HELLO, ALERT, SERVER_HELLO],
+        [1, 1, None],
+    ),
+    Case(
+        "a fatal alert instead of a ServerHello",
+        lambda t: [*client(t, CLIENT_HELLO, MSS), *server(t, ALERT, MSS)],
+        [CLIENT_HELLO, ALERT],
+        [1, 1],
+    ),
+    Case(
+        "plain text in answer to a ClientHello",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, b"HTTP/1.0 400\r\n\r\n", MSS),
+            *server(t, PLAIN, MSS, 17),
+        ],
+        [CLIENT_HELLO],
+        [1],
+    ),
+    Case(
+        "the reverse opens after the server's plain text",
+        lambda t: [
+            *server(t, b"220 ready\r\n", MSS),
+            *client(t, PLAIN, MSS),
+            *server(t, b"220 go ahead\r\n", MSS, 12),
+            *client(t, CLIENT_HELLO, MSS, 1 + len(PLAIN)),
+            *server(t, CHAIN, MSS, 26),
+        ],
+        [CLIENT_HELLO, *cut(CHAIN, MSS)],
+        [1 + len(PLAIN), 26, None, None],
+    ),
+    Case(
+        "a ServerHello whose segments are swapped",
+        lambda t: [*client(t, CLIENT_HELLO, MSS), *reversed(server(t, CHAIN, MSS))],
+        [CLIENT_HELLO, *reversed(cut(CHAIN, MSS))],
+        [1, None, None, 1],
+    ),
+    # --- where it ends ---
+    Case(
+        "ChangeCipherSpec in the same segment",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO + CHANGE_CIPHER_SPEC + APPLICATION_DATA, MSS),
+            *server(t, APPLICATION_DATA, MSS, 276),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO],
+    ),
+    Case(
+        "application data in the same segment",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO + APPLICATION_DATA, MSS),
+            *server(t, APPLICATION_DATA, MSS, 270),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO],
+    ),
+    Case(
+        "ChangeCipherSpec in a segment of its own",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *client(t, CHANGE_CIPHER_SPEC + APPLICATION_DATA, MSS, 201),
+            *client(t, CLIENT_HELLO, MSS, 276),
+        ],
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "handshake, ChangeCipherSpec and an encrypted handshake record: TLS 1.2",
+        lambda t: client(
+            t, CLIENT_HELLO + record(22, b"\x10" + bytes(60)) + CHANGE_CIPHER_SPEC + hello(1), MSS
+        ),
+        [CLIENT_HELLO + record(22, b"\x10" + bytes(60))],
+    ),
+    Case(
+        "after a ServerHelloDone",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO + HELLO_DONE + hello(2), MSS),
+            *server(t, record(22, b"\x04" + bytes(60)), MSS, 1 + 409),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO],
+    ),
+    Case(
+        "not after a client's, nor after one that shares its record",
+        lambda t: [
+            *client(t, CLIENT_HELLO + HELLO_DONE + hello(1), MSS),
+            *server(t, SERVER_HELLO + SHARED_DONE + hello(2), MSS),
+        ],
+        [CLIENT_HELLO + HELLO_DONE + hello(1), SERVER_HELLO + SHARED_DONE + hello(2)],
+    ),
+    Case(
+        "the ciphered record's header split over two segments",
+        lambda t: [
+            *client(t, CLIENT_HELLO + APPLICATION_DATA[:3], MSS),
+            *client(t, APPLICATION_DATA[3:] + CLIENT_HELLO, MSS, 204),
+        ],
+        [CLIENT_HELLO + APPLICATION_DATA[:3]],
+    ),
+    Case(
+        "a clear record's header split over two segments",
+        lambda t: [
+            *client(t, CLIENT_HELLO + hello(16, 80)[:3], MSS),
+            *client(t, hello(16, 80)[3:] + APPLICATION_DATA, MSS, 204),
+        ],
+        [CLIENT_HELLO + hello(16, 80)[:3], hello(16, 80)[3:]],
+        [1, None],
+    ),
+    Case(
+        "the middle of a record needs no header",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO + record(22, bytes(5_000)) + APPLICATION_DATA, 1_000),
+        ],
+        [
+            CLIENT_HELLO,
+            *cut(SERVER_HELLO + record(22, bytes(5_000)), 1_000),
+        ],
+    ),
+    Case(
+        "nonsense where a record should begin",
+        lambda t: client(t, CLIENT_HELLO + PLAIN, MSS),
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "a second TLS within the first one's stream: after nonsense a hello may begin again",
+        lambda t: [
+            *client(t, CLIENT_HELLO + PLAIN, MSS),
+            *client(t, CLIENT_HELLO, MSS, 201 + len(PLAIN)),
+        ],
+        [CLIENT_HELLO, CLIENT_HELLO],
+        [1, 201 + len(PLAIN)],
+    ),
+    Case(
+        "a heartbeat ends it",
+        lambda t: client(t, CLIENT_HELLO + record(24, bytes(20)), MSS),
+        [CLIENT_HELLO],
+    ),
+    Case(
+        "a FIN in the hello's segment",
+        lambda t: [t.c("FPA", 1, 1, CLIENT_HELLO)],
+        [CLIENT_HELLO],
+        [1],
+    ),
+    # --- holes ---
+    Case(
+        "plain text after a hole: undecided, it may be part of a hello",
+        lambda t: [t.c("A", 500, 1, PLAIN)],
+        [PLAIN],
+        [None],
+    ),
+    Case(
+        "undecided to the last byte of the window",
+        lambda t: [t.c("A", 1 + WINDOW, 1, PLAIN)],
+        [PLAIN],
+    ),
+    Case(
+        "one byte beyond the window, and then all is plain",
+        lambda t: [t.c("A", 2 + WINDOW, 1, PLAIN), t.c("A", 16, 1, PLAIN)],
+        [],
+    ),
+    Case(
+        "a record body with a hole in it",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *[server(t, CHAIN, 1_000)[n] for n in (0, 2, 3)],
+        ],
+        [CLIENT_HELLO, *[cut(CHAIN, 1_000)[n] for n in (0, 2, 3)]],
+    ),
+]
+
+
+@pytest.mark.parametrize("talk", [Talk(client_iss=0xFFFF_FFF0), TALK6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("case", CASES, ids=[case.about for case in CASES])
+def test_what_is_sampled(kernel: Kernel, case: Case, talk: Talk) -> None:
+    kernel.feed(*talk.opened(), *case.steps(talk))
+    found = segments(kernel.samples())
+    assert [sample.payload for sample in found] == list(case.sampled)
+    if case.starts:
+        client_end = kernel.flow().totals.client
+        starts = []
+        for sample in found:
+            iss = talk.client_iss if sample.sender == client_end else talk.server_iss
+            start = sample.start_seq
+            starts.append(None if start is None else (start - iss) & 0xFFFF_FFFF)
+        assert starts == list(case.starts)
+    raised = kernel.raised()
+    assert not {"tls_not_admitted", "tls_over_budget"} & set(raised)
+
+
+def test_a_sample_names_its_connection(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, CLIENT_HELLO), talk.s("PA", 1, 201, ALERT))
+    _, handshake, first, second = kernel.samples()
+    for sample, time_ns in ((first, kernel.now_ns - MS), (second, kernel.now_ns)):
+        (segment,) = segments([sample])
+        assert (segment.key, segment.born_ns) == (handshake.key, handshake.born_ns)
+        assert segment.time_ns == time_ns
+        assert not segment.midstream
+    hello_sample, alert = segments([first, second])
+    assert hello_sample.sender == hello_sample.client == alert.client != alert.sender
+    assert (hello_sample.seq, alert.seq) == (talk.client_iss + 1, talk.server_iss + 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        pytest.param([SERVER_HELLO + CHANGE_CIPHER_SPEC], [True], id="ChangeCipherSpec"),
+        pytest.param([SERVER_HELLO + APPLICATION_DATA], [True], id="application data"),
+        pytest.param([SERVER_HELLO, SERVER_HELLO], [False, False], id="more to come"),
+        pytest.param([SERVER_HELLO + PLAIN], [False], id="nonsense: TLS may begin again"),
+        pytest.param([SERVER_HELLO, APPLICATION_DATA], [False], id="in the next segment"),
+        pytest.param(
+            [SERVER_HELLO + ALERT[:3], ALERT[3:] + APPLICATION_DATA], [False, True], id="split"
+        ),
+    ],
+)
+def test_the_last_sample_in_the_clear_says_so(
+    kernel: Kernel, answer: list[bytes], ends: list[bool]
+) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, CLIENT_HELLO))
+    kernel.samples()
+    seq = 1
+    for data in answer:
+        kernel.feed(talk.s("PA", seq, 201, data))
+        seq += len(data)
+    assert [sample.ends for sample in segments(kernel.samples())] == ends
+
+
+# --- mid-stream connections ---
+
+
+def test_a_midstream_clienthello_shows_who_the_client_is(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(
+        talk.c("PA", 500, 700, CLIENT_HELLO),
+        talk.s("PA", 700, 700, SERVER_HELLO + APPLICATION_DATA),
+    )
+    first, second = segments(kernel.samples())
+    assert first.midstream
+    assert first.client == first.sender == second.client != second.sender
+    assert (first.payload, second.payload) == (CLIENT_HELLO, SERVER_HELLO)
+    assert (first.start_seq, second.start_seq) == (first.seq, second.seq)
+    assert second.seq == talk.server_iss + 700
+    (midstream,) = kernel.table("midstream_flows")
+    assert midstream.totals.client == first.client
+
+
+def test_a_midstream_serverhello_shows_who_the_client_is(kernel: Kernel) -> None:
+    kernel.feed(Talk().s("PA", 500, 700, SERVER_HELLO))
+    (sample,) = segments(kernel.samples())
+    assert sample.client == 1 - sample.sender
+
+
+def test_a_hello_of_a_client_seen_alone(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("S"), talk.c("A", 1, 1), *client(talk, BIG, MSS))
+    found = segments(kernel.samples())
+    assert [sample.payload for sample in found] == cut(BIG, MSS)
+    assert found[0].midstream
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["from its SYN", "mid-stream"])
+def test_few_segments_after_holes_are_sampled(kernel: Kernel, known: bool) -> None:
+    """A hello may follow missed bytes: two segments are sampled, after four holes."""
+    talk = Talk()
+    seq = 1
+    if known:
+        kernel.feed(*talk.opened(), talk.c("A", 1, 1, PLAIN))
+        seq += len(PLAIN)
+    found = []
+    for _ in range(HOLES + 3):
+        seq += 10_000
+        for _ in range(ORPHANS + 2):
+            kernel.feed(talk.c("A", seq, 1, PLAIN))
+            seq += len(PLAIN)
+        found.append(len(segments(kernel.samples())))
+    assert found == [ORPHANS] * HOLES + [0] * 3
+
+
+def test_a_hello_after_many_holes_is_still_found(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("A", 1, 1, PLAIN))
+    for n in range(10):
+        kernel.feed(talk.c("A", 1_000 * (n + 1), 1, PLAIN))
+    kernel.samples()
+    kernel.feed(talk.c("A", 50_000, 1, CLIENT_HELLO))
+    (sample,) = segments(kernel.samples())
+    assert sample.payload == CLIENT_HELLO
+    assert sample.start_seq == sample.seq
+
+
+# --- bounds ---
+
+
+def test_a_client_has_its_budget_of_bytes(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened())
+    endless = b"".join(record(22, bytes(1_000)) for _ in range(80))
+    kernel.feed(*client(talk, CLIENT_HELLO + endless, 1_024))
+    found = segments(kernel.samples())
+    assert sum(len(sample.payload) for sample in found) == CLIENT_BYTES
+    assert kernel.raised()["tls_over_budget"] == 1
+
+
+def test_bytes_before_tls_leave_the_handshake_its_budget(kernel: Kernel) -> None:
+    """Undecided bytes have a bound of their own, however many holes there are."""
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("A", 1, 1, PLAIN))
+    seq, total = 1_000, 0
+    for _ in range(HOLES):
+        for _ in range(ORPHANS):
+            kernel.feed(talk.c("A", seq, 1, bytes(3_000)))
+            seq += 3_000
+        seq += 1_000
+        total += sum(len(sample.payload) for sample in segments(kernel.samples()))
+    assert total == WINDOW
+    kernel.feed(talk.c("A", seq, 1, CLIENT_HELLO))
+    (sample,) = segments(kernel.samples())
+    assert sample.payload == CLIENT_HELLO
+    assert "tls_over_budget" not in kernel.raised()
+
+
+def test_a_server_has_more(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, CLIENT_HELLO))
+    kernel.samples()
+    size, total = 3_072, 0
+    records = [hello(2, size), *[record(22, bytes(size - 5))] * 179]
+    for n, data in enumerate(records):
+        kernel.feed(talk.s("A", 1 + size * n, 201, data))
+        total += sum(len(sample.payload) for sample in segments(kernel.samples()))
+    assert SERVER_BYTES - size < total <= SERVER_BYTES
+    assert kernel.raised()["tls_over_budget"] == 1
+
+
+def test_a_direction_has_its_number_of_samples(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened())
+    endless = hello(1, 16_000)
+    count = 0
+    for step in client(talk, endless, 3)[:4_200]:
+        kernel.feed(step)
+        if kernel.run % 200 == 0:
+            count += len(segments(kernel.samples()))
+    count += len(segments(kernel.samples()))
+    assert count == 4_096
+    assert kernel.raised()["tls_over_budget"] == 1
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+def test_a_source_has_its_budget_of_connections(kernel: Kernel, talk: Talk) -> None:
+    kernel.settings(handshake_cost_ns=SECOND, handshake_burst_ns=3 * SECOND)
+    admitted = []
+    for port in range(5):
+        one = replace(talk, client_port=30_000 + port)
+        kernel.feed(*one.opened(), *client(one, BIG, MSS), *server(one, SERVER_HELLO, MSS))
+        admitted.append(len(segments(kernel.samples())))
+    assert admitted == [3, 3, 3, 0, 0]
+    assert kernel.raised()["tls_not_admitted"] == 2
+    other = replace(talk, client="2001:db8:99::1" if ":" in talk.client else "203.0.113.99")
+    kernel.feed(*other.opened(), *client(other, CLIENT_HELLO, MSS))
+    assert len(segments(kernel.samples())) == 1
+    late = replace(talk, client_port=30_099)
+    kernel.feed(Wait(SECOND), *late.opened(), *client(late, CLIENT_HELLO, MSS))
+    assert len(segments(kernel.samples())) == 1
+
+
+def test_ipv6_sources_share_their_budget_by_64_bits(kernel: Kernel) -> None:
+    kernel.settings(handshake_cost_ns=SECOND, handshake_burst_ns=SECOND)
+    for host in (1, 2):
+        one = replace(TALK6, client=f"2001:db8:5:6::{host}")
+        kernel.feed(*one.opened(), *client(one, CLIENT_HELLO, MSS))
+    assert len(segments(kernel.samples())) == 1
+    assert kernel.raised()["tls_not_admitted"] == 1
+
+
+def test_an_admitted_connection_sends_all_its_samples(kernel: Kernel) -> None:
+    """The server's answer is not charged to the server."""
+    kernel.settings(handshake_cost_ns=SECOND, handshake_burst_ns=SECOND)
+    talk = Talk()
+    kernel.feed(*talk.opened(), *client(talk, BIG, 100), *server(talk, CHAIN, 100))
+    assert len(segments(kernel.samples())) == 20 + -(-len(CHAIN) // 100)
+
+
+def test_plain_text_costs_no_budget(kernel: Kernel) -> None:
+    kernel.settings(handshake_cost_ns=SECOND, handshake_burst_ns=SECOND)
+    for port in range(5):
+        talk = Talk(client_port=30_000 + port)
+        kernel.feed(*talk.opened(), talk.c("PA", 1, 1, PLAIN))
+    talk = Talk(client_port=30_100)
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, CLIENT_HELLO))
+    assert len(segments(kernel.samples())) == 1
+
+
+def test_flags_say_who_was_admitted(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, PLAIN))
+    assert kernel.flow().totals.flags == 0
+    kernel.feed(talk.c("PA", 1 + len(PLAIN), 1, CLIENT_HELLO))
+    flags = kernel.flow().totals.flags
+    assert flags
+    assert not flags & (abi.FLOW_MIDSTREAM | abi.FLOW_END_SENT)

@@ -1,0 +1,94 @@
+"""Pieces behind a hole are resolved as Linux resolves them, within their memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from deckwire.tcp.out_of_order import PIECE_BYTES, OutOfOrderQueue
+
+Pieces = list[tuple[int, bytes]]
+
+
+def filled(pieces: Pieces) -> OutOfOrderQueue:
+    queue = OutOfOrderQueue()
+    for start, data in pieces:
+        queue.insert(start, data)
+    return queue
+
+
+@pytest.mark.parametrize(
+    ("pieces", "read"),
+    [
+        ([(1, b"abcd"), (2, b"XY")], b"abcd"),  # inside
+        ([(1, b"abcd"), (1, b"WXYZ")], b"abcd"),  # the same
+        ([(2, b"bc"), (1, b"WXYZ")], b"WXYZ"),  # around
+        ([(1, b"ab"), (1, b"WXYZ")], b"WXYZ"),  # around, from the same start
+        ([(3, b"cd"), (1, b"WXYZ")], b"WXYZ"),  # around, to the same end
+        ([(1, b"abc"), (3, b"YZ")], b"abcZ"),  # over the end
+        ([(2, b"bcd"), (1, b"WX")], b"WXcd"),  # over the beginning
+        ([(1, b"ab"), (5, b"ef"), (2, b"XYZ!")], b"abYZ!f"),  # over both of two
+        ([(1, b"a"), (2, b"b"), (4, b"d"), (1, b"WXYZ")], b"WXYZ"),  # around several
+        ([(1, b"ab"), (4, b"de"), (3, b"XYZ")], b"abXYZ"),  # appended, and around one
+        ([(1, b"abc"), (3, b"XYZ"), (4, b"!")], b"abc!Z"),  # appended to the older one
+        ([(3, b"XYZ"), (1, b"abc"), (4, b"!")], b"abcYZ"),  # inside the older one
+    ],
+)
+def test_which_copy_of_a_byte_counts(pieces: Pieces, read: bytes) -> None:
+    queue = filled(pieces)
+    assert queue.take(1) == read
+    assert (len(queue), queue.waiting, queue.held) == (0, 0, 0)
+
+
+def test_a_segment_that_brings_nothing_is_refused() -> None:
+    queue = filled([(1, b"abcd")])
+    assert not queue.insert(2, b"XY")
+    assert queue.insert(4, b"XY")
+
+
+def test_only_bytes_that_count_are_kept() -> None:
+    queue = filled([(n, b"x" * 1_000) for n in range(1, 500)])
+    assert queue.waiting == 1_498
+    assert queue.held == 1_498 + 499 * PIECE_BYTES
+
+
+def test_bytes_that_differ_are_noticed_in_every_piece_that_gives_some() -> None:
+    queue = filled([(1, b"abc"), (3, b"cde"), (10, b"k")])
+    assert not queue.contradicts(1, b"abcde????k")
+    for start, data in ((1, b"X"), (3, b"X"), (5, b"X"), (0, b"?abcdX"), (9, b"?X")):
+        assert queue.contradicts(start, data)
+    assert not queue.contradicts(6, b"????")
+
+
+def test_pieces_stay_while_the_bytes_before_them_are_missing() -> None:
+    queue = filled([(5, b"ef"), (9, b"i")])
+    assert queue.take(4) == b""
+    assert queue.take(6) == b"f"
+    assert (len(queue), queue.waiting) == (1, 1)
+
+
+def test_taking_can_stop_before_an_offset() -> None:
+    queue = filled([(1, b"ab"), (4, b"de")])
+    queue.insert(3, b"c")
+    assert queue.take(1, before=4) == b"abc"
+    assert queue.take(4) == b"de"
+
+
+def test_the_lowest_piece_can_be_dropped_and_what_it_gave_is_missing() -> None:
+    queue = filled([(1, b"abc"), (3, b"cde"), (10, b"k")])
+    assert queue.drop_lowest() == 3
+    assert queue.take(3) == b""
+    assert queue.take(4) == b"de"
+
+
+def test_pieces_that_overlapped_the_lowest_stay_in_order() -> None:
+    queue = filled([(0, b"abcd"), (1, b"abcdef"), (2, b"abcdefgh"), (9, b"ABC")])
+    assert queue.drop_lowest() == 4
+    assert queue.take(3) == b""
+    assert queue.take(4) == b"def" + b"fgh" + b"BC"
+
+
+def test_pieces_beyond_an_offset_can_be_dropped() -> None:
+    queue = filled([(1, b"abc"), (6, b"fg"), (9, b"i")])
+    assert queue.drop_beyond(7) == 3
+    assert queue.take(1) == b"abc"
+    assert len(queue) == 0
