@@ -576,7 +576,11 @@ def test_what_an_evicted_window_suppressed_is_summed_up(
     emitted = Counter(syn["src_ip"] for syn in of(events, "tcp_syn_fingerprint"))
     for summary in of(events, "dedup_summary"):
         emitted[summary["src_ip"]] += summary["count"]
-    assert emitted == {f"203.0.113.{n}": 2 for n in range(200)}
+    assert emitted.keys() == {f"203.0.113.{n}" for n in range(200)}
+    lost = [2 - count for count in emitted.values()]
+    # The seed is random: a signature may take over the slot of another one, which is counted.
+    assert set(lost) <= {0, 1}
+    assert sum(lost) <= sums["syn_seen_overwrites"]
 
 
 # --- the registry ---
