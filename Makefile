@@ -49,7 +49,7 @@ lint: setup
 	$(BIN)/ruff format --check agent tests bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	! git grep -nwiE '$(PRIVATE_WORDS)' -- agent bench bpf docs tests/netns tests/vm vagrant \
+	! git grep -nwiE '$(PRIVATE_WORDS)' -- agent bench bpf docs tests vagrant \
 		README.md CHANGELOG.md
 	clang-format --dry-run -Werror bpf/*.c bpf/*.h
 

@@ -156,8 +156,8 @@ def test_a_verdict_does_not_depend_on_when_it_is_asked_for() -> None:
     scans.take(touched(between(22, "192.0.2.10"), 2 * SECOND))
     attempts = [Attempt(between(port), START) for port in (80, 81)]
     attempts += [Attempt(between(port, "192.0.2.10"), START - 56 * SECOND) for port in (80, 81)]
-    told = tools(scans.due(START + 3_600 * SECOND, lambda _sources, _since_ns: attempts))
-    assert told == [(443, ANSWERED + "1; unanswered 2"), (22, None)]
+    named = tools(scans.due(START + 3_600 * SECOND, lambda _sources, _since_ns: attempts))
+    assert named == [(443, ANSWERED + "1; unanswered 2"), (22, None)]
 
 
 @pytest.mark.parametrize("unanswered", [0, 1])

@@ -48,9 +48,9 @@ def test_an_empty_session_id_is_never_recognised() -> None:
 
 
 def test_a_hello_that_takes_much_memory_is_not_remembered() -> None:
-    told = EmittedHellos()
+    emitted = EmittedHellos()
     large = parse_client_hello(client_hello(suites=bytes(900)))
     assert large.memory > EMITTED_HELLO_BYTES
-    assert told.remember(1, HELLO)
-    assert not told.remember(2, large)
-    assert told.recall(2) is None
+    assert emitted.remember(1, HELLO)
+    assert not emitted.remember(2, large)
+    assert emitted.recall(2) is None

@@ -1,6 +1,6 @@
 """The shared captures with their expected values. They are no part of the project.
 
-They are looked for in the directory that DECKWIRE_SHARED names, else beside the checkout.
+They are looked for in the directory that DECKWIRE_SHARED names, else next to the checkout.
 """
 
 from __future__ import annotations
