@@ -99,6 +99,8 @@ class Fanout:
             sums[f"{kind}_queued"] += counters.queued
             for failure, calls in sorted(counters.errors.items()):
                 sums[f"{kind}_failed_{failure.removesuffix('_error')}"] += calls
+            for name, lines in sink.more_sums().items():
+                sums[f"{kind}_{name}"] += lines
         return dict(sums) | dict(sorted(self.losses().items()))
 
     def losses(self) -> dict[str, int]:
