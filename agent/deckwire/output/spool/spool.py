@@ -143,8 +143,9 @@ class Spool:
         self._lines -= removed
         (free,) = database.execute("PRAGMA freelist_count").fetchone()
         if free > (_FREE_PAGES if self._lines else 0):
-            # The file would stay as large as it ever was.
-            database.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            # The file would stay as large as it ever was. execute() would free one page only,
+            # because each one is a row without columns.
+            database.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
         return removed
 
     @contextmanager
