@@ -28,22 +28,20 @@ class TlsClient:
     def __init__(self, settings: TlsSettings, host: str) -> None:
         """Read the files. Raises OSError that names the file."""
         self._name = settings.name or host
-        self._context = ssl.create_default_context()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         if settings.ca:
-            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-            try:
-                self._context.load_verify_locations(settings.ca)
-            except OSError as error:
-                raise _about(settings.ca, error) from None
+            _load_certificates(self._context, settings.ca)
+        else:
+            self._context.load_default_certs()
         if settings.certificate:
+            # load_cert_chain() does not say which of its two files is wrong.
+            _load_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.certificate)
+            key = settings.key or settings.certificate
             try:
-                self._context.load_cert_chain(
-                    settings.certificate, settings.key or None, password=_no_password
-                )
+                self._context.load_cert_chain(settings.certificate, key, password=_no_password)
             except (OSError, ValueError) as error:
-                raise _about(settings.key or settings.certificate, error) from None
+                raise _about(key, error) from None
 
     def wrap(self, connected: socket.socket) -> TlsSocket:
         """Shake hands over a connected socket; raises OSError, with the socket closed."""
@@ -122,6 +120,13 @@ class TlsSocket:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+
+def _load_certificates(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.load_verify_locations(path)
+    except OSError as error:
+        raise _about(path, error) from None
 
 
 def _no_password() -> str:
