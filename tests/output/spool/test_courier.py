@@ -58,9 +58,7 @@ class Case:
         self.receiver = Receiver()
         self.spool = Spool(str(folder / "one.sqlite"), 10_000_000, print)
         self.refused: list[int] = []
-        self.courier = Courier(
-            "test", self.spool, self.receiver, self.refused.append, lambda error: "do something"
-        )
+        self.courier = Courier("test", self.spool, self.receiver, self.refused.append)
 
     def append(self, lines: list[bytes]) -> None:
         assert self.spool.append(lines) == len(lines)
@@ -117,7 +115,8 @@ def test_what_was_not_acknowledged_is_sent_again(
     assert (case.courier.sums.sent_again, case.courier.sums.failed) == (20, 2)
     said = capfd.readouterr().err
     assert said == (
-        "deckwire: output test: is gone; do something; its lines wait\n"
+        "deckwire: output test: is gone; start the receiver, or correct the output;"
+        " its lines wait\n"
         "deckwire: output test: works again\n"
     )
 

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
 
-from deckwire.limits import SINK_QUEUE
+from deckwire.limits import SINK_QUEUE, SPOOL_BYTES
 from deckwire.output.sinks.sink import Sink
 from deckwire.output.spool.courier import Courier
 from deckwire.output.spool.receiver import Receiver
 from deckwire.output.spool.spool import Spool
 from deckwire.resilience.report import report
 
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
+_NAME_LENGTH = 60
 _ADVICE = {
     errno.ENOSPC: "start its receiver, or free space on the disk",
     errno.EDQUOT: "start its receiver, or make room in its quota",
     errno.EBUSY: "end the program that uses the spool",
     errno.EIO: "check the disk of the spool",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFolder:
+    """Where an output keeps its spool."""
+
+    path: str
+    max_bytes: int = SPOOL_BYTES
+
+    def path_for(self, output: str) -> str:
+        """The path of an output's database. No two outputs share one."""
+        readable = _NOT_IN_A_NAME.sub("_", output)[:_NAME_LENGTH]
+        unique = blake2b(output.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        return os.path.join(self.path, f"{readable}-{unique}.sqlite")
 
 
 class SpooledSink(Sink):
@@ -31,18 +51,11 @@ class SpooledSink(Sink):
     remedy = "make the spool's folder writable"
 
     def __init__(
-        self,
-        name: str,
-        spool_path: str,
-        max_bytes: int,
-        receiver: Receiver,
-        advice: Callable[[OSError], str],
-        capacity: int = SINK_QUEUE,
+        self, name: str, folder: SpoolFolder, receiver: Receiver, capacity: int = SINK_QUEUE
     ) -> None:
-        """`advice` says what the operator should do about a failure of the receiver."""
         super().__init__(name, capacity)
-        self._spool = Spool(spool_path, max_bytes, self._moved_aside)
-        self._courier = Courier(name, self._spool, receiver, self._refused, advice)
+        self._spool = Spool(folder.path_for(name), folder.max_bytes, self._moved_aside)
+        self._courier = Courier(name, self._spool, receiver, self._refused)
         self._carried = False
         """The courier runs."""
         # Lines of an earlier run are carried even if no new one comes.
@@ -75,8 +88,9 @@ class SpooledSink(Sink):
         return _ADVICE.get(error.errno or 0, self.remedy)
 
     def _reopen(self) -> None:
+        if self._carried:
+            self._courier.retry()
         self._connect()
-        self._courier.retry()
 
     def _release(self) -> None:
         if self._carried:

@@ -28,25 +28,29 @@ class TlsClient:
     def __init__(self, settings: TlsSettings, host: str) -> None:
         """Read the files. Raises OSError that names the file."""
         self._name = settings.name or host
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         if settings.ca:
-            _load_certificates(self._context, settings.ca)
+            _load_certificates(self.context, settings.ca)
         else:
-            self._context.load_default_certs()
+            self.context.load_default_certs()
         if settings.certificate:
             # load_cert_chain() does not say which of its two files is wrong.
             _load_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.certificate)
             key = settings.key or settings.certificate
             try:
-                self._context.load_cert_chain(settings.certificate, key, password=_no_password)
+                self.context.load_cert_chain(settings.certificate, key, password=_no_password)
             except (OSError, ValueError) as error:
                 raise _about(key, error) from None
 
     def wrap(self, connected: socket.socket) -> TlsSocket:
         """Shake hands over a connected socket; raises OSError, with the socket closed."""
+        return TlsSocket(self.handshake(connected))
+
+    def handshake(self, connected: socket.socket) -> ssl.SSLSocket:
+        """The same, for those who use TLS's own socket."""
         try:
-            return TlsSocket(self._context.wrap_socket(connected, server_hostname=self._name))
+            return self.context.wrap_socket(connected, server_hostname=self._name)
         except ssl.SSLCertVerificationError as error:
             connected.close()
             raise ConnectionAbortedError(

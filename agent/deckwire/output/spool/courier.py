@@ -16,6 +16,7 @@ _ANSWER_S = 0.2
 _PAUSE_FIRST = 0.1
 _PAUSE_LONGEST = 5.0
 """Seconds between two tries: doubled from the first to the longest."""
+_ADVICE = "start the receiver, or correct the output"
 _BUSY_LONGEST = 300.0
 """Longest pause that a receiver can ask for."""
 
@@ -46,17 +47,12 @@ class Courier:
         spool: Spool,
         receiver: Receiver,
         refused: Callable[[int], None],
-        advice: Callable[[OSError], str],
     ) -> None:
-        """`refused` gets the number of lines each time some were refused.
-
-        `advice` says what the operator should do about a failure.
-        """
+        """`refused` gets the number of lines each time some were refused."""
         self._name = name
         self._spool = spool
         self._receiver = receiver
         self._refused = refused
-        self._advice = advice
         self._failures = Failures(name)
         self._change = threading.Condition()
         self._news = False
@@ -183,6 +179,6 @@ class Courier:
     def _failed(self, error: OSError) -> None:
         self._hang_up()
         self._sums = replace(self._sums, failed=self._sums.failed + 1)
-        line = self._failures.failed("connect_error", error, self._advice(error))
+        line = self._failures.failed("connect_error", error, _ADVICE)
         if line is not None:
             report(line)
