@@ -73,6 +73,12 @@ class Settings:
     p0f_db: str | None = None
     """p0f.fp file that is read instead of the built-in signatures."""
     budgets: Budgets = field(default_factory=Budgets)
+    state_dir: str | None = field(default_factory=lambda: _from_systemd("STATE_DIRECTORY"))
+    """What survives restarts is kept there; None: nothing is."""
+    runtime_dir: str | None = field(default_factory=lambda: _from_systemd("RUNTIME_DIRECTORY"))
+    """The status is written there; None: it is not written."""
+    metrics: str | None = None
+    """Path of the Prometheus file, or None."""
 
 
 Values = Mapping[str, object]
@@ -82,6 +88,11 @@ Check = Callable[[object, str], object]
 
 Raises ValueError with what is wrong and what to use.
 """
+
+
+def _from_systemd(name: str) -> str | None:
+    """The first directory that the unit asks for with StateDirectory= or RuntimeDirectory=."""
+    return os.environ.get(name, "").partition(":")[0] or None
 
 
 def read_config(path: str | os.PathLike[str]) -> Values:
@@ -181,6 +192,13 @@ def _path(value: object, base: str) -> str:
     return os.path.join(base, path)
 
 
+def _prom(value: object, base: str) -> str:
+    path = _path(value, base)
+    if not path.endswith(".prom"):
+        raise ValueError(f"{shown(value)}: the collector reads only FILE.prom; name it so")
+    return path
+
+
 def _sd_id(value: object, _base: str) -> str:
     return check_sd_id(_text(value))
 
@@ -268,6 +286,9 @@ _CHECKS: dict[str, Check] = {
     "compat": _one_of(COMPATIBILITIES),
     "p0f_db": _path,
     "budgets": _budgets,
+    "state_dir": _path,
+    "runtime_dir": _path,
+    "metrics": _prom,
 }
 """The check of each key in deckwire.options; a test holds that no key lacks one."""
 _SETTINGS = {option.key: option.setting for option in OPTIONS}

@@ -145,6 +145,8 @@ HTTP_BATCH_LINES = 500
 """Lines in one request."""
 HTTP_ANSWER_BYTES = 65_536
 """Bytes read of one answer; the connection of a longer one is closed."""
+STATUS_BYTES = 1_048_576
+"""Bytes read of a status file."""
 
 # --- exceptions that a peer may provoke -----------------------------------------------------
 FAILURE_KINDS = 64

@@ -20,6 +20,7 @@ class Section(StrEnum):
     WATCH = "What to watch"
     WRITE = "Where lines go"
     EVENTS = "What the events hold"
+    OPERATION = "How it is operated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,5 +173,26 @@ OPTIONS = (
         "Table of rates beyond which the kernel side emits less: see docs/configuration.md.",
         metavar="TABLE",
         file_only=True,
+    ),
+    Option(
+        *("state_dir", "state_dir", Section.OPERATION),
+        "Directory that survives restarts: the spools of acknowledged outputs.",
+        metavar="DIR",
+        default="$STATE_DIRECTORY",
+        live_only=True,
+    ),
+    Option(
+        *("runtime_dir", "runtime_dir", Section.OPERATION),
+        "Directory for status.json, which `deckwire status` reads.",
+        metavar="DIR",
+        default="$RUNTIME_DIRECTORY",
+        live_only=True,
+    ),
+    Option(
+        *("metrics", "metrics", Section.OPERATION),
+        "File of all counters for node_exporter's textfile collector: FILE.prom.",
+        metavar="FILE",
+        default="write none",
+        live_only=True,
     ),
 )

@@ -114,6 +114,10 @@ class Fanout:
                 lost[f"{sink.scheme}_{cause}"] += lines
         return dict(lost)
 
+    def failures(self) -> dict[str, str]:
+        """Each sink's name, and why it does not work now; "" if it works."""
+        return {sink.name: sink.failure() for sink in self._sinks}
+
     def counters(self) -> list[tuple[str, SinkCounters]]:
         """Each sink's name and counters."""
         return [(sink.name, sink.counters()) for sink in self._sinks]

@@ -189,6 +189,11 @@ class Sink(ABC):
                 last_error=self._last_error,
             )
 
+    def failure(self) -> str:
+        """Why the output does not work now, as a text for the operator; "" if it works."""
+        with self._change:
+            return self._last_error if self._trouble is not None else ""
+
     def more_sums(self) -> dict[str, int]:
         """What became of written lines, by name, where the receiver acknowledges them."""
         return {}

@@ -61,6 +61,10 @@ class SpooledSink(Sink):
         # Lines of an earlier run are carried even if no new one comes.
         self.reopen()
 
+    def failure(self) -> str:
+        """Why the spool or the receiver does not work now; "" if both do."""
+        return super().failure() or self._courier.failure
+
     def more_sums(self) -> dict[str, int]:
         """What became of the lines that are counted as written."""
         sums = self._courier.sums

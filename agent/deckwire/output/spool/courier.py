@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from deckwire.output.sinks.failures import Failures
+from deckwire.output.sinks.failures import Failures, problem
 from deckwire.output.spool.receiver import BusyError, Receiver, RefusedError
 from deckwire.output.spool.spool import Spool
 from deckwire.resilience.report import report
@@ -65,6 +65,8 @@ class Courier:
         self._unanswered = 0
         """Lines sent on this connection and not acknowledged."""
         self._sums = Deliveries()
+        self.failure = ""
+        """Why the receiver does not work now; "" if it works."""
         self._thread = threading.Thread(target=self._run, name=f"courier {name}", daemon=True)
 
     def start(self) -> None:
@@ -153,7 +155,10 @@ class Courier:
     def _settled(self, lines: int) -> None:
         self._unanswered -= lines
         self._sums = replace(self._sums, acknowledged=self._sums.acknowledged + lines)
-        line = self._failures.worked() if lines else None
+        if not lines:
+            return
+        self.failure = ""
+        line = self._failures.worked()
         if line is not None:
             report(line)
 
@@ -179,6 +184,7 @@ class Courier:
     def _failed(self, error: OSError) -> None:
         self._hang_up()
         self._sums = replace(self._sums, failed=self._sums.failed + 1)
+        self.failure = problem(self._name, error)
         line = self._failures.failed("connect_error", error, _ADVICE)
         if line is not None:
             report(line)
