@@ -78,11 +78,16 @@ def parse_mode(text: str) -> int:
 
 def _user(name: str) -> tuple[int, int]:
     """The ids of a user and of its group."""
+    if _NUMBER.fullmatch(name):
+        uid = _id(name)
+        try:
+            return uid, pwd.getpwuid(uid).pw_gid
+        except KeyError:
+            return uid, _LEAVE
     try:
-        found = pwd.getpwuid(_id(name)) if _NUMBER.fullmatch(name) else pwd.getpwnam(name)
-    except KeyError:
-        if _NUMBER.fullmatch(name):
-            return int(name), _LEAVE
+        found = pwd.getpwnam(name)
+    # A name with a NUL or with bytes that are not UTF-8 raises ValueError.
+    except (KeyError, ValueError):
         raise ValueError(
             f"owner: this host has no user {shown(name)}; make it, or name another"
         ) from None
@@ -94,7 +99,7 @@ def _group(name: str) -> int:
         return _id(name)
     try:
         return grp.getgrnam(name).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):
         raise ValueError(
             f"owner: this host has no group {shown(name)}; make it, or name another"
         ) from None
