@@ -46,6 +46,8 @@ class _SectionedCommand(click.Command):
                 # All sections have columns of the same width.
                 rows[section].append((names.ljust(_COLUMN), text))
         for section, found in rows.items():
+            if not found:
+                continue
             with formatter.section(section):
                 formatter.write_dl(found)
 

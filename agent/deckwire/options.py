@@ -107,7 +107,8 @@ OPTIONS = (
     ),
     Option(
         *("output", "outputs", Section.WRITE),
-        "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT. Repeat it"
+        "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT, tcp:HOST:PORT,"
+        " tls:HOST:PORT, relp:HOST:PORT or https://HOST/PATH. Repeat it"
         " for more. Settings may follow, as in stdout,format=json,events=tls_*: see"
         " docs/outputs.md.",
         metavar="OUTPUT",

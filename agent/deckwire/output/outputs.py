@@ -12,7 +12,10 @@ from deckwire.errors import plain, shown
 from deckwire.options import FORMATS
 from deckwire.output.filter import EventFilter, check_events, check_severity
 from deckwire.output.formats import DECNET_JSON, Formats, Headers
+from deckwire.output.rate import EventRate, check_rate
+from deckwire.output.sinks.acknowledged import PATH_SETTINGS
 from deckwire.output.sinks.fanout import Output
+from deckwire.output.sinks.sink import Sink
 from deckwire.output.sinks.spec import (
     NO_TWIN,
     OWN,
@@ -30,6 +33,8 @@ DECNET_FILES = "decnet*.json"
 _SETTING = re.compile(r",(?=([a-z_]+)=)")
 """Where the target or a setting ends and the next setting begins."""
 _TO = "to"
+_RATE = "max_events_per_second"
+_NUMBERS = (_RATE, "spool_bytes", "min_severity")
 _LOG_FORMAT = "syslog"
 """The format of a log that has a twin."""
 _STDOUT = "/proc/self/fd/1"
@@ -47,6 +52,8 @@ class OutputSettings:
     """Patterns of the events that it takes; None for all."""
     min_severity: int | None = None
     """The largest number of a severity that it takes; None for all."""
+    max_events_per_second: int | None = None
+    """None: no limit."""
     app_name: str | None = None
     sd_id: str | None = None
     procid: str | None = None
@@ -83,7 +90,15 @@ class OutputSettings:
             self,
             **{
                 name: getattr(other, name)
-                for name in ("format", "events", "min_severity", "app_name", "sd_id", "procid")
+                for name in (
+                    "format",
+                    "events",
+                    "min_severity",
+                    "max_events_per_second",
+                    "app_name",
+                    "sd_id",
+                    "procid",
+                )
                 if getattr(self, name) is None
             },
             own=tuple({**dict(other.own), **dict(self.own)}.items()),
@@ -113,9 +128,11 @@ def read_outputs(values: Iterable[object], folder: str) -> tuple[OutputSettings,
 
 
 def make_outputs(
-    outputs: Sequence[OutputSettings], form: str, headers: Headers
+    outputs: Sequence[OutputSettings], form: str, headers: Headers, state_dir: str | None = None
 ) -> tuple[Output, ...]:
     """Open the outputs. `form` and `headers` apply where an output sets none of its own.
+
+    `state_dir` is the directory for spools.
 
     Raises ValueError with one line for the user, or OSError for a file that cannot be opened.
     """
@@ -133,9 +150,21 @@ def make_outputs(
     # Nothing is opened before all of them are known to be right.
     openers = [output.opener() for output in outputs]
     return tuple(
-        Output(opener(), form, EventFilter(output.events, output.min_severity))
+        Output(
+            _opened(opener, output, state_dir),
+            form,
+            EventFilter(output.events, output.min_severity),
+            EventRate(output.max_events_per_second) if output.max_events_per_second else None,
+        )
         for opener, (form, output) in zip(openers, made, strict=True)
     )
+
+
+def _opened(opener: Opener, output: OutputSettings, state_dir: str | None) -> Sink:
+    try:
+        return opener(state_dir)
+    except ValueError as error:
+        raise ValueError(f"output {shown(output.to)}: {error}") from None
 
 
 def need_distinct(outputs: Iterable[OutputSettings]) -> None:
@@ -209,14 +238,20 @@ def _split(text: str) -> tuple[str, dict[str, object]]:
 
 
 def _checked(to: str, given: Mapping[str, object], folder: str) -> OutputSettings:
-    known = ("format", "events", "min_severity", "app_name", "sd_id", "procid", *OWN)
+    known = ("format", "events", "min_severity", _RATE, "app_name", "sd_id", "procid", *OWN)
     for key in given:
         if key not in known:
             raise ValueError(
                 f"{shown(key)} is no setting; use {', '.join(known)}. A path that contains"
                 " ',NAME=' can only be given in a table of the file"
             )
-    texts = {key: _text(key, value) for key, value in given.items() if key != "events"}
+    texts = {
+        # Numbers may be written as such.
+        key: _text(key, str(value) if key in _NUMBERS and type(value) is int else value)
+        for key, value in given.items()
+        if key != "events"
+    }
+    texts |= {key: os.path.join(folder, texts[key]) for key in PATH_SETTINGS if texts.get(key)}
     form = texts.get("format")
     if form is not None and form not in FORMATS:
         raise ValueError(f"format: {shown(form)} is unknown; use {' or '.join(FORMATS)}")
@@ -231,6 +266,7 @@ def _checked(to: str, given: Mapping[str, object], folder: str) -> OutputSetting
         format=form,
         events=None if events is None else check_events(_names(events)),
         min_severity=None if severity is None else check_severity(severity),
+        max_events_per_second=check_rate(texts[_RATE]) if _RATE in texts else None,
         app_name=_header(texts, "app_name"),
         sd_id=_header(texts, "sd_id"),
         procid=_header(texts, "procid"),

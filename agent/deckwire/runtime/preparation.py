@@ -41,7 +41,7 @@ def open_outputs(settings: Settings) -> tuple[Output, ...]:
     ValueError for settings that do not go together, OSError for a file that cannot be opened.
     """
     headers = Headers(settings.app_name, settings.sd_id, settings.procid)
-    return make_outputs(settings.outputs, settings.format, headers)
+    return make_outputs(settings.outputs, settings.format, headers, settings.state_dir)
 
 
 def identifier(settings: Settings) -> Identifier:

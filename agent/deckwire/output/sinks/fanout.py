@@ -9,6 +9,7 @@ from typing import Protocol
 
 from deckwire.events.event import Event, Headline
 from deckwire.output.filter import EventFilter
+from deckwire.output.rate import EventRate
 from deckwire.output.sinks.sink import Sink, SinkCounters
 
 
@@ -21,12 +22,21 @@ class Format(Protocol):
 
 
 class Output:
-    """A sink, the form of its lines, and the filter of its events."""
+    """A sink, the form of its lines, and which of the events it takes."""
 
-    def __init__(self, sink: Sink, form: Format, filter_: EventFilter | None = None) -> None:
-        """Without a filter it takes all events."""
+    def __init__(
+        self,
+        sink: Sink,
+        form: Format,
+        filter_: EventFilter | None = None,
+        rate: EventRate | None = None,
+    ) -> None:
+        """Without a filter it takes all events, without a rate as many as come."""
         self.sink = sink
         self.form = form
+        self.rate = rate
+        self.over_rate = 0
+        """Events beyond its rate: they are losses."""
         self.filter = None if filter_ is None or filter_.passes_all else filter_
         self.filtered = 0
         """Events that the filter kept from this output. They are no losses."""
@@ -47,7 +57,7 @@ class _Group:
     def __init__(self, form: Format, outputs: Sequence[Output]) -> None:
         self._form = form
         self._outputs = tuple(outputs)
-        self._filters = any(output.filter is not None for output in outputs)
+        self._filters = any(output.filter is not None or output.rate for output in outputs)
         self.held: deque[Event] = deque()
         """Events to format with the next flush."""
 
@@ -55,7 +65,8 @@ class _Group:
         """Whether an output had room; None if no filter passes the event."""
         outputs = self._taking(event) if self._filters else self._outputs
         if not outputs:
-            return None
+            passed = any(output.takes(event) for output in self._outputs)
+            return False if passed else None
         line = self._form.line(event)
         taken = False
         for output in outputs:
@@ -90,13 +101,15 @@ class _Group:
                 output.sink.offer_all(taken)
 
     def _taking(self, event: Event) -> Sequence[Output]:
-        """The outputs that take the event; the others count it as filtered."""
+        """The outputs that take the event; the others count why not."""
         outputs = []
         for output in self._outputs:
-            if output.takes(event):
-                outputs.append(output)
-            else:
+            if not output.takes(event):
                 output.filtered += 1
+            elif output.rate is not None and not output.rate.take(event.severity):
+                output.over_rate += 1
+            else:
+                outputs.append(output)
         return outputs
 
 
@@ -115,7 +128,9 @@ class Fanout:
             _Group(form, [output for output in outputs if output.form is form])
             for form in {id(output.form): output.form for output in outputs}.values()
         )
-        self._take_all = tuple(output.sink for output in outputs if output.filter is None)
+        self._take_all = tuple(
+            output.sink for output in outputs if output.filter is None and output.rate is None
+        )
         self._room = 0
         """Events that can still be held: at least one sink is sure to take them."""
 
@@ -203,8 +218,8 @@ class Fanout:
     def sums(self) -> dict[str, int]:
         """All counters of the sinks by kind of output, such as ``tcp_written``.
 
-        Sinks of one kind are added up. offered = written + queued + the sum of all `losses`. What
-        a filter kept back was not offered.
+        Sinks of one kind are added up. offered = written + queued + the sum of all `losses` but
+        ``over_rate``. What a filter or a rate kept back was not offered.
         """
         sums: Counter[str] = Counter()
         for output in self._outputs:
@@ -214,7 +229,7 @@ class Fanout:
             sums[f"{kind}_queued"] += counters.queued
             for failure, calls in sorted(counters.errors.items()):
                 sums[f"{kind}_failed_{failure.removesuffix('_error')}"] += calls
-            for name, lines in sink.more_sums().items():
+            for name, lines in output.sink.more_sums().items():
                 sums[f"{kind}_{name}"] += lines
             if output.filter is not None or output.filtered:
                 sums[f"{kind}_filtered"] += output.filtered
@@ -226,9 +241,12 @@ class Fanout:
         A line that one output lost and another one took counts here, though its event was emitted.
         """
         lost: Counter[str] = Counter()
-        for sink in self._sinks:
-            for cause, lines in sink.counters().dropped.items():
-                lost[f"{sink.scheme}_{cause}"] += lines
+        for output in self._outputs:
+            kind = output.sink.scheme
+            for cause, lines in output.sink.counters().dropped.items():
+                lost[f"{kind}_{cause}"] += lines
+            if output.over_rate:
+                lost[f"{kind}_over_rate"] += output.over_rate
         return dict(lost)
 
     def failures(self) -> dict[str, str]:

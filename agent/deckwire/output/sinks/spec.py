@@ -6,8 +6,18 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from deckwire.errors import shown
+from deckwire.output.sinks.acknowledged import (
+    HTTP_SETTINGS,
+    HTTPS_SETTINGS,
+    RELP_SETTINGS,
+    TLS_SETTINGS,
+    read_http,
+    read_relp,
+    read_tls,
+)
 from deckwire.output.sinks.endpoint import parse_endpoint
 from deckwire.output.sinks.file import FileSink
 from deckwire.output.sinks.owner import Creation, parse_mode, parse_owner
@@ -18,12 +28,19 @@ from deckwire.output.sinks.twin import TwinSink, twin_path
 from deckwire.output.sinks.udp import UdpSink
 from deckwire.output.sinks.unix import UnixSink
 
-Opener = Callable[[], Sink]
-"""Makes the sink; raises OSError if its file cannot be opened."""
+
+class Opener(Protocol):
+    """Makes the sink. Raises ValueError or OSError if it cannot be made now."""
+
+    def __call__(self, state_dir: str | None = None) -> Sink:
+        """`state_dir` is for outputs that keep a spool; None: there is no such directory."""
+        ...
+
 
 _UNIX_PATH_BYTES = 107
 """sockaddr_un.sun_path without its NUL, unix(7)."""
-OWN = ("owner", "mode", "twin")
+_FILE_SETTINGS = ("owner", "mode", "twin")
+OWN = (*_FILE_SETTINGS, "tls", *HTTPS_SETTINGS)
 """Settings that only some kinds of output have."""
 TWIN = "decnet-json"
 """The format of a twin."""
@@ -83,10 +100,17 @@ def file_path(spec: str) -> str | None:
     return target if scheme == FileSink.scheme else None
 
 
+def _without_state(make: Callable[[], Sink]) -> Opener:
+    def open_it(state_dir: str | None = None) -> Sink:
+        return make()
+
+    return open_it
+
+
 def _stdout(target: str, _own: Mapping[str, str]) -> Opener:
     if target:
         raise ValueError("nothing may follow stdout; write it alone")
-    return StdoutSink
+    return _without_state(StdoutSink)
 
 
 def _file(target: str, own: Mapping[str, str]) -> Opener:
@@ -99,25 +123,25 @@ def _file(target: str, own: Mapping[str, str]) -> Opener:
     if twin not in (TWIN, NO_TWIN):
         raise ValueError(f"twin: {shown(twin)} is unknown; use {TWIN} or {NO_TWIN}")
     if twin == NO_TWIN:
-        return partial(FileSink, path, creation=creation)
+        return _without_state(partial(FileSink, path, creation=creation))
     # Refuses a log that would be its own twin.
     twin_path(path)
-    return partial(TwinSink, path, creation=creation)
+    return _without_state(partial(TwinSink, path, creation=creation))
 
 
 def _unix(target: str, _own: Mapping[str, str]) -> Opener:
     path = _path(target)
     if len(os.fsencode(path)) > _UNIX_PATH_BYTES:
         raise ValueError(f"the path is too long; a socket's has at most {_UNIX_PATH_BYTES} bytes")
-    return partial(UnixSink, path)
+    return _without_state(partial(UnixSink, path))
 
 
 def _udp(target: str, _own: Mapping[str, str]) -> Opener:
-    return partial(UdpSink, *parse_endpoint(target))
+    return _without_state(partial(UdpSink, *parse_endpoint(target)))
 
 
 def _tcp(target: str, _own: Mapping[str, str]) -> Opener:
-    return partial(TcpSink, *parse_endpoint(target))
+    return _without_state(partial(TcpSink, *parse_endpoint(target)))
 
 
 def _path(target: str) -> str:
@@ -130,8 +154,12 @@ def _path(target: str) -> str:
 
 _KINDS = {
     StdoutSink.scheme: _Kind("stdout", _stdout),
-    FileSink.scheme: _Kind("file:PATH", _file, has_path=True, own=OWN),
+    FileSink.scheme: _Kind("file:PATH", _file, has_path=True, own=_FILE_SETTINGS),
     UnixSink.scheme: _Kind("unix:PATH", _unix, has_path=True),
     UdpSink.scheme: _Kind("udp:HOST:PORT", _udp),
     TcpSink.scheme: _Kind("tcp:HOST:PORT", _tcp),
+    "tls": _Kind("tls:HOST:PORT", read_tls, own=TLS_SETTINGS),
+    "relp": _Kind("relp:HOST:PORT", read_relp, own=RELP_SETTINGS),
+    "http": _Kind("http://HOST/PATH", partial(read_http, "http"), own=HTTP_SETTINGS),
+    "https": _Kind("https://HOST/PATH", partial(read_http, "https"), own=HTTPS_SETTINGS),
 }
