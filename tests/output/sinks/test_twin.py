@@ -211,6 +211,29 @@ def test_a_real_limit_of_the_file_size_is_waited_for(log: Path, twin: Path) -> N
     assert numbers(log, twin) == list(range(20))
 
 
+@pytest.mark.parametrize("broken", ["log", "twin"])
+def test_a_failure_names_the_file_that_fails(
+    log: Path, twin: Path, broken: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = log if broken == "log" else twin
+    sink = TwinSink(str(log))
+    sink.start()
+    path.rename(f"{path}.1")
+    path.mkdir()
+    sink.offer(pair(0))
+    sink.reopen()
+    wait_until(lambda: len(sink.counters().errors) == 2, "opening fails at both occasions")
+    path.rmdir()
+    sink.close(20)
+    assert numbers(log, twin) == [0]
+    named = "" if broken == "log" else f" its twin {twin}:"
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 3
+    for line in lines[:2]:
+        assert line.startswith(f"deckwire: output file:{log}:{named} a directory is in its place; ")
+    assert lines[2] == f"deckwire: output file:{log}: works again"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files away")
 def test_both_have_the_same_owner_and_mode(log: Path, twin: Path) -> None:
     TwinSink(str(log), creation=Creation(Owner(4242, 4343), 0o664)).close(0)
