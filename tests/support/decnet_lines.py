@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+
+from deckwire.events.event import Event
+from deckwire.output.decnet_json import TwinFormat, split_pair
+from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
 
 LINE = re.compile(r"^<\d+>1 (\S+) (\S+) (\S+) \S+ (\S+) (.+)$")
 """The collector's: time, host, application, message id and the rest."""
@@ -81,3 +86,12 @@ def check_pair(line: str, record: str) -> dict[str, Any]:
     read = parse_record(record)
     assert read == parse_line(line)
     return read
+
+
+def check_events(events: Iterable[Event]) -> None:
+    """Check that the lines and records of events are read whole, with the source as attacker."""
+    form = TwinFormat(SyslogFormat(sd_id=RELAY_SD_ID))
+    for event in events:
+        line, record = split_pair(form.line(event))
+        read = check_pair(line.decode(), record.decode())
+        assert read["attacker_ip"] == (event.source or "Unknown")
