@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from deckwire.errors import plain, shown
 from deckwire.options import FORMATS
 from deckwire.output.filter import EventFilter, check_events, check_severity
-from deckwire.output.formats import DECNET_JSON, Formats, Headers
+from deckwire.output.formats import DECNET_JSON, SYSLOG, Formats, Headers
 from deckwire.output.sinks.fanout import Output
 from deckwire.output.sinks.spec import (
     NO_TWIN,
@@ -30,8 +30,6 @@ DECNET_FILES = "decnet*.json"
 _SETTING = re.compile(r",(?=([a-z_]+)=)")
 """Where the target or a setting ends and the next setting begins."""
 _TO = "to"
-_LOG_FORMAT = "syslog"
-"""The format of a log that has a twin."""
 _STDOUT = "/proc/self/fd/1"
 
 
@@ -93,9 +91,9 @@ class OutputSettings:
 
     def check(self) -> None:
         """Raise ValueError with what is wrong if the settings do not go together."""
-        if self.has_twin and self.format not in (None, _LOG_FORMAT):
+        if self.has_twin and self.format not in (None, SYSLOG):
             raise ValueError(
-                f"output {shown(self.to)}: twin: its log has the format {_LOG_FORMAT}, not"
+                f"output {shown(self.to)}: twin: its log has the format {SYSLOG}, not"
                 f" {self.format}; leave the format out, or set twin={NO_TWIN}"
             )
 
@@ -129,7 +127,7 @@ def make_outputs(
             sd_id=output.sd_id or headers.sd_id,
             procid=output.procid or headers.procid,
         )
-        made.append((formats.get(name, own, twin=output.has_twin), output))
+        made.append((formats.get(SYSLOG if output.has_twin else name, own), output))
     # Nothing is opened before all of them are known to be right.
     openers = [output.opener() for output in outputs]
     return tuple(

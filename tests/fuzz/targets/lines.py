@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deckwire.events.event import Event, Value
-from deckwire.output.decnet_json import TwinFormat, split_pair
+from deckwire.output.decnet_json import record
 from deckwire.output.escape import text
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
@@ -13,7 +13,6 @@ from tests.support.decnet_lines import check_pair
 
 _SYSLOG = SyslogFormat()
 _RELAY = SyslogFormat(sd_id=RELAY_SD_ID)
-_TWIN = TwinFormat(_RELAY)
 _JSON = JsonFormat()
 
 
@@ -43,7 +42,7 @@ def check(data: bytes) -> None:
     for line in (syslog, relay, document):
         check_harmless(line)
     if fields:
-        check_pair(*(part.decode() for part in split_pair(_TWIN.line(event))))
+        check_pair(relay.decode(), record(relay).decode())
     read, of_relay, parsed = read_syslog(syslog), read_syslog(relay), read_json(document)
     assert "]" not in "".join(value for _, value in of_relay.params)
     assert read.timestamp == parsed["ts"]

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from deckwire.events.event import Event
-from deckwire.output.decnet_json import TwinFormat
 from deckwire.output.sinks import file
 from deckwire.output.sinks.opened_file import OpenedFile
 from deckwire.output.sinks.owner import Creation, Owner
@@ -21,10 +20,11 @@ from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
 from tests.support.decnet_lines import check_pair, read_whole
 from tests.support.rsyslog_server import wait_until
 
-FORM = TwinFormat(SyslogFormat(sd_id=RELAY_SD_ID))
+FORM = SyslogFormat(sd_id=RELAY_SD_ID)
 
 
-def pair(number: int) -> bytes:
+def made(number: int) -> bytes:
+    """A line with this number."""
     fields = (("src_ip", "192.0.2.1"), ("n", number))
     return FORM.line(Event("tls_session", number, "web", fields))
 
@@ -40,7 +40,7 @@ def twin(tmp_path: Path) -> Path:
 
 
 def numbers(log: Path, twin: Path) -> list[int]:
-    """The numbers of all pairs, after a look at each."""
+    """The numbers of all lines, after a look at each and its record."""
     lines, records = read_whole(log.read_bytes()), read_whole(twin.read_bytes())
     assert len(lines) == len(records)
     return [
@@ -71,7 +71,7 @@ def test_a_log_cannot_be_its_own_twin() -> None:
 def test_each_line_is_followed_by_its_record(log: Path, twin: Path) -> None:
     sink = TwinSink(str(log))
     sink.start()
-    assert all(sink.offer(pair(number)) for number in range(300))
+    assert all(sink.offer(made(number)) for number in range(300))
     sink.close(20)
     assert numbers(log, twin) == list(range(300))
     assert sink.counters().written == 300
@@ -93,7 +93,7 @@ def test_line_and_record_alternate_and_each_is_one_write(
     sink = TwinSink(str(log))
     sink.start()
     for number in range(20):
-        sink.offer(pair(number))
+        sink.offer(made(number))
     sink.close(20)
     assert [name for name, _ in written] == ["decnet.log", "decnet.json"] * 20
     assert all(data.endswith(b"\n") and data.count(b"\n") == 1 for _, data in written)
@@ -103,13 +103,13 @@ def test_both_are_reopened(log: Path, twin: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(file, "LOOK_S", float("inf"))
     sink = TwinSink(str(log))
     sink.start()
-    sink.offer(pair(0))
-    wait_until(lambda: sink.counters().written == 1, "the first pair is written")
+    sink.offer(made(0))
+    wait_until(lambda: sink.counters().written == 1, "the first line is written")
     for path in (log, twin):
         path.rename(f"{path}.1")
     sink.reopen()
     wait_until(lambda: log.exists() and twin.exists(), "both are there again")
-    sink.offer(pair(1))
+    sink.offer(made(1))
     sink.close(20)
     assert numbers(log, twin) == [1]
     assert numbers(Path(f"{log}.1"), Path(f"{twin}.1")) == [0]
@@ -123,10 +123,10 @@ def test_one_of_them_renamed_without_a_signal_is_noticed(
     path = log if rotated == "log" else twin
     sink = TwinSink(str(log))
     sink.start()
-    sink.offer(pair(0))
-    wait_until(lambda: sink.counters().written == 1, "the first pair is written")
+    sink.offer(made(0))
+    wait_until(lambda: sink.counters().written == 1, "the first line is written")
     path.rename(f"{path}.1")
-    sink.offer(pair(1))
+    sink.offer(made(1))
     sink.close(20)
     assert len(read_whole(path.read_bytes())) == 1
     assert len(read_whole((twin if path is log else log).read_bytes())) == 2
@@ -140,11 +140,11 @@ def test_a_deleted_one_is_made_anew_and_the_other_repeats_nothing(
     path, other = (log, twin) if deleted == "log" else (twin, log)
     sink = TwinSink(str(log))
     sink.start()
-    sink.offer(pair(0))
-    wait_until(lambda: sink.counters().written == 1, "the first pair is written")
+    sink.offer(made(0))
+    wait_until(lambda: sink.counters().written == 1, "the first line is written")
     path.unlink()
     for number in range(1, 200):
-        sink.offer(pair(number))
+        sink.offer(made(number))
     sink.close(20)
     assert len(read_whole(path.read_bytes())) == 199
     assert len(read_whole(other.read_bytes())) == 200
@@ -155,11 +155,11 @@ def test_truncating_a_copied_file_leaves_no_hole(log: Path, twin: Path) -> None:
     """logrotate's copytruncate, which DECNET uses for its log."""
     sink = TwinSink(str(log))
     sink.start()
-    sink.offer(pair(0))
-    wait_until(lambda: sink.counters().written == 1, "the first pair is written")
+    sink.offer(made(0))
+    wait_until(lambda: sink.counters().written == 1, "the first line is written")
     os.truncate(log, 0)
     os.truncate(twin, 0)
-    sink.offer(pair(1))
+    sink.offer(made(1))
     sink.close(20)
     assert numbers(log, twin) == [1]
 
@@ -179,7 +179,7 @@ def test_a_disk_that_fills_between_line_and_record_repeats_no_line(log: Path, tw
 
     sink._files[1].writer = LineWriter(write)
     for number in range(3):
-        sink.offer(pair(number))
+        sink.offer(made(number))
     sink.start()
     wait_until(lambda: sink.counters().errors.get("write_error", 0) >= 2, "it is tried again")
     assert len(read_whole(log.read_bytes())) == 1
@@ -202,7 +202,7 @@ def test_a_real_limit_of_the_file_size_is_waited_for(log: Path, twin: Path) -> N
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
         for number in range(20):
-            sink.offer(pair(number))
+            sink.offer(made(number))
         wait_until(lambda: sink.counters().errors.get("write_error", 0) >= 2, "it is tried again")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -220,7 +220,7 @@ def test_a_failure_names_the_file_that_fails(
     sink.start()
     path.rename(f"{path}.1")
     path.mkdir()
-    sink.offer(pair(0))
+    sink.offer(made(0))
     sink.reopen()
     wait_until(lambda: len(sink.counters().errors) == 2, "opening fails at both occasions")
     path.rmdir()

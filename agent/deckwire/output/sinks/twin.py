@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from deckwire.limits import SINK_QUEUE
-from deckwire.output.decnet_json import split_pair
+from deckwire.output.decnet_json import record
 from deckwire.output.sinks import file
 from deckwire.output.sinks.opened_file import OpenedFile
 from deckwire.output.sinks.owner import Creation
@@ -19,12 +19,14 @@ SUFFIX = ".json"
 
 
 class TwinSink(Sink):
-    """Writes pairs of TwinFormat: the line to the log, then at once the record to the twin.
+    """Writes each line of SyslogFormat to the log, then at once its record to the twin.
 
     Each takes one write that ends in its newline, because the reader of the twin stops at a record
-    that is not whole. A pair counts as written when both files have it. If only the log has it,
-    the next try continues with the twin. Both files must be regular. Each is opened again as
-    FileSink does it.
+    that is not whole. A line counts as written when both files have their part. If only the log
+    has it, the next try continues with the twin. Both files must be regular. Each is opened again
+    as FileSink does it.
+
+    The record is made here, because that takes longer than making the line.
 
     Raises OSError if a file cannot be opened.
     """
@@ -43,7 +45,7 @@ class TwinSink(Sink):
             if not one.is_file:
                 raise OSError(errno.EINVAL, "a log with a twin must be a file", one.path)
         self._whole = 0
-        """How many files have their part of the next pair."""
+        """How many files have their part of the next line."""
         self._looked = 0.0
         try:
             for one in self._files:
@@ -70,9 +72,9 @@ class TwinSink(Sink):
                 one.open()
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
-        for sent, pair in enumerate(lines):
+        for sent, line in enumerate(lines):
             try:
-                whole = self._write(pair)
+                whole = self._write(line)
             except OSError:
                 if not sent:
                     raise
@@ -81,13 +83,13 @@ class TwinSink(Sink):
                 return sent
         return len(lines)
 
-    def _write(self, pair: bytes) -> bool:
-        """Write the parts of a pair that are not written yet; False if one must wait."""
-        parts = split_pair(pair)
+    def _write(self, line: bytes) -> bool:
+        """Write the parts that are not written yet; False if one must wait."""
         while self._whole < len(self._files):
             one = self._files[self._whole]
+            part = record(line) if self._whole else line
             with self._naming(one):
-                sent = one.writer.send((parts[self._whole],))
+                sent = one.writer.send((part,))
             if not sent:
                 return False
             if one.was_deleted():
