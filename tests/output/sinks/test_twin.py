@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from deckwire.output.sinks.twin import TwinSink, twin_path
 from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
 from tests.support.decnet_lines import check_pair, read_whole
 from tests.support.rsyslog_server import wait_until
+from tests.support.shared import CHECKOUT
 
 FORM = SyslogFormat(sd_id=RELAY_SD_ID)
 
@@ -191,24 +193,50 @@ def test_a_disk_that_fills_between_line_and_record_repeats_no_line(log: Path, tw
     assert sink.counters().written == 3
 
 
-def test_a_real_limit_of_the_file_size_is_waited_for(log: Path, twin: Path) -> None:
-    """RLIMIT_FSIZE makes write() take a part, then fail, as a full disk does."""
-    import signal  # noqa: PLC0415
+ON_A_FULL_DISK = """
+import os, sys
+from pathlib import Path
+from tests.output.sinks.test_twin import TwinSink, made, wait_until
+log, twin = Path(sys.argv[1], "decnet.log"), Path(sys.argv[1], "decnet.json")
+sink = TwinSink(str(log))
+sink.start()
+copied = {log: b"", twin: b""}
+for number in range(200):
+    assert sink.offer(made(number))
+def is_done():
+    failed = sink.counters().errors.get("write_error", 0)
+    if failed > is_done.failed:
+        is_done.failed = failed
+        for path in copied:
+            copied[path] += path.read_bytes()
+            os.truncate(path, 0)
+    return sink.counters().written == 200
+is_done.failed = 0
+wait_until(is_done, "all lines are written")
+sink.close(20)
+assert is_done.failed
+for path in copied:
+    sys.stdout.buffer.write(copied[path] + path.read_bytes() + b"\\0")
+"""
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    sink = TwinSink(str(log))
-    sink.start()
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
-        for number in range(20):
-            sink.offer(made(number))
-        wait_until(lambda: sink.counters().errors.get("write_error", 0) >= 2, "it is tried again")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-    sink.close(20)
-    assert numbers(log, twin) == list(range(20))
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a small disk")
+def test_a_full_disk_costs_no_line_and_no_record(log: Path, twin: Path) -> None:
+    """Both files are copied and truncated whenever it is full, as an operator would do."""
+    mounting = f'mount -t tmpfs -o size=32k none {log.parent} && exec "$@"'
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-c", mounting, "sh"),
+            *(sys.executable, "-c", ON_A_FULL_DISK, str(log.parent)),
+        ],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    contents = done.stdout.split(b"\0")
+    for path, content in zip((log, twin), contents, strict=False):
+        path.write_bytes(content)
+    assert numbers(log, twin) == list(range(200))
 
 
 @pytest.mark.parametrize("broken", ["log", "twin"])
