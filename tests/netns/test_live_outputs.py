@@ -20,6 +20,7 @@ from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import CLIENT_INTERFACE
 from deckwire.lab.servers import http_server, openssl_server
+from deckwire.output.emitter import Fate
 from tests.support.decnet_lines import check_pair, read_whole
 from tests.support.rsyslog_server import RSYSLOGD, Rsyslog
 from tests.support.watching import (
@@ -155,6 +156,34 @@ def test_the_profile_of_decnet_gives_decnet_what_it_reads_and_the_rest_to_others
     assert sums["output_file_offered"] == 9 + 11
     assert sums["output_file_filtered"] == 2
     assert sums["output_stdout_filtered"] == 11
+
+
+def test_the_kernel_suppresses_repeats_of_events_that_no_output_takes(
+    lab: Lab, web: Node, folder: Path
+) -> None:
+    """They open suppression windows as emitted ones do."""
+    agent = SyslogAgent(
+        lab, folder, "--output", "stdout,events=capture_*", "--stats-interval", "0.5"
+    )
+
+    def sums() -> dict[str, int]:
+        lines = agent.printed.read_bytes().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")] or [b""]
+        return {name: int(value) for name, value in FIELD.findall(whole[-1].decode())}
+
+    def suppressed() -> bool:
+        fetch_plain(lab.client, web.v4)
+        found = sums()
+        return all(found.get(name) for name in ("syn_suppressed", "handshakes_suppressed"))
+
+    wait_until(suppressed, "the kernel suppresses samples")
+    agent.stop()
+    events = [LINE.fullmatch(line.decode()) for line in lines_of(agent.printed)]
+    assert {event and event["event"] for event in events} == {"capture_stats"}
+    found = sums()
+    assert found["events_filtered"] >= 3
+    assert found["events_dropped"] == 0
+    assert found["events_made"] == sum(found[f"events_{fate.value}"] for fate in Fate)
 
 
 def test_lines_have_the_contracts_header_and_severity(lab: Lab, web: Node, folder: Path) -> None:

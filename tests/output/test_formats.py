@@ -22,13 +22,12 @@ def test_every_format_that_can_be_set_can_be_made() -> None:
     assert TWIN == DECNET_JSON
 
 
-@pytest.mark.parametrize("twin", [False, True])
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_format_is_made_once_for_the_same_headers(name: str, twin: bool) -> None:
+def test_a_format_is_made_once_for_the_same_headers(name: str) -> None:
     formats = Formats()
-    first = formats.get(name, Headers(), twin=twin)
-    assert formats.get(name, Headers(), twin=twin) is first
-    assert (formats.get(name, OTHER, twin=twin) is first) == (name == "json" and not twin)
+    first = formats.get(name, Headers())
+    assert formats.get(name, Headers()) is first
+    assert (formats.get(name, OTHER) is first) == (name == "json")
 
 
 def test_headers_are_in_the_line() -> None:
@@ -37,13 +36,6 @@ def test_headers_are_in_the_line() -> None:
     record = json.loads(formats.get(DECNET_JSON, OTHER).line(EVENT))
     assert record["service"] == "other"
     assert record["raw_line"].encode() == formats.get("syslog", OTHER).line(EVENT)
-
-
-def test_a_twin_has_the_line_and_its_record() -> None:
-    formats = Formats()
-    pair = formats.get("syslog", OTHER, twin=True).line(EVENT)
-    expected = [formats.get(name, OTHER).line(EVENT) for name in ("syslog", DECNET_JSON)]
-    assert pair.split(b"\n") == expected
 
 
 def test_wrong_headers_are_refused() -> None:

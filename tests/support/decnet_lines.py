@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+
+from deckwire.events.event import Event
+from deckwire.output.decnet_json import record
+from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
 
 LINE = re.compile(r"^<\d+>1 (\S+) (\S+) (\S+) \S+ (\S+) (.+)$")
 """The collector's: time, host, application, message id and the rest."""
@@ -59,9 +64,9 @@ def parse_line(line: str) -> dict[str, Any]:
     }
 
 
-def parse_record(record: str) -> dict[str, Any]:
+def parse_record(text: str) -> dict[str, Any]:
     """A record of the twin; AssertionError if the ingester would reject or misread it."""
-    document = json.loads(record)
+    document = json.loads(text)
     assert isinstance(document, dict)
     assert {key: type(value) for key, value in document.items()} == KEYS
     for name, value in document["fields"].items():
@@ -76,8 +81,17 @@ def read_whole(content: bytes) -> list[str]:
     return content.decode().split("\n")[:-1]
 
 
-def check_pair(line: str, record: str) -> dict[str, Any]:
+def check_pair(line: str, twin: str) -> dict[str, Any]:
     """Check a line of the log and its record; return the record."""
-    read = parse_record(record)
+    read = parse_record(twin)
     assert read == parse_line(line)
     return read
+
+
+def check_events(events: Iterable[Event]) -> None:
+    """Check that the lines and records of events are read whole, with the source as attacker."""
+    form = SyslogFormat(sd_id=RELAY_SD_ID)
+    for event in events:
+        line = form.line(event)
+        read = check_pair(line.decode(), record(line).decode())
+        assert read["attacker_ip"] == (event.source or "Unknown")

@@ -18,9 +18,10 @@ ATTACKER_FIELDS = ("src_ip", "src", "client_ip", "remote_ip", "ip")
 UNKNOWN = "Unknown"
 """The attacker of a line that has none of these fields."""
 
-_PARAM = re.compile(r' (\w+)="((?:[^"\\]|\\.)*)"')
+_PARAM = re.compile(r' (\w+)="([^"\\]*(?:\\.[^"\\]*)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 _SECONDS = len("2026-11-24T03:01:26")
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class DecnetJsonFormat:
@@ -31,38 +32,19 @@ class DecnetJsonFormat:
         self._syslog = syslog
 
     def line(self, event: Event) -> bytes:
-        """The record of the event's line: at most about four times LINE_BYTES, no newline."""
+        """The record of the event's line."""
         return record(self._syslog.line(event))
 
 
-class TwinFormat:
-    """Writes the syslog line, a newline and its record, for an output that keeps both."""
-
-    def __init__(self, syslog: SyslogFormat) -> None:
-        self._syslog = syslog
-
-    def line(self, event: Event) -> bytes:
-        """The line and its record; `split_pair` takes them apart."""
-        line = self._syslog.line(event)
-        return b"%b\n%b" % (line, record(line))
-
-
-def split_pair(pair: bytes) -> tuple[bytes, bytes]:
-    """The line and the record of TwinFormat. Neither holds a newline."""
-    line, _, twin = pair.partition(b"\n")
-    return line, twin
-
-
 def record(line: bytes) -> bytes:
-    """The record of a line that SyslogFormat has made."""
+    """The record of a line that SyslogFormat has made: no newline, at most four times as long."""
     text = line.decode()
     _, time, decky, service, _, event, data = text.split(" ", 6)
-    fields = {
-        name: _ESCAPED.sub(r"\1", value) if "\\" in value else value
-        for name, value in _PARAM.findall(data)
-    }
+    fields = dict(_PARAM.findall(data))
+    if "\\" in data:
+        fields = {name: _ESCAPED.sub(r"\1", value) for name, value in fields.items()}
     attacker = next((fields[name] for name in ATTACKER_FIELDS if name in fields), UNKNOWN)
-    return json.dumps(
+    return _encode(
         {
             "timestamp": time[:_SECONDS].replace("T", " "),
             "decky": decky,
@@ -72,6 +54,5 @@ def record(line: bytes) -> bytes:
             "fields": fields,
             "msg": "",
             "raw_line": text,
-        },
-        ensure_ascii=False,
+        }
     ).encode()

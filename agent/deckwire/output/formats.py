@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deckwire.output.decnet_json import DecnetJsonFormat, TwinFormat
+from deckwire.output.decnet_json import DecnetJsonFormat
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import Format
 from deckwire.output.syslog import APP_NAME, PROCID, SD_ID, SyslogFormat
 
+SYSLOG = "syslog"
+"""Also the format of a log that has a twin."""
 DECNET_JSON = "decnet-json"
 """Also what an output writes into the twin of its log."""
+_JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,15 @@ class Formats:
         self._syslog: dict[Headers, SyslogFormat] = {}
         self._made: dict[tuple[str, Headers], Format] = {}
 
-    def get(self, name: str, headers: Headers, *, twin: bool = False) -> Format:
+    def get(self, name: str, headers: Headers) -> Format:
         """The format of one of `deckwire.options.FORMATS`.
 
-        With `twin` it also writes the record of each line. ValueError for headers that no syslog
-        line can have.
+        ValueError for headers that no syslog line can have.
         """
-        make = _MAKERS["twin" if twin else name]
         # JSON has no such headers, so all outputs share it.
-        key = name + "+twin" * twin, headers if make is not _json else Headers()
+        key = name, Headers() if name == _JSON else headers
         if key not in self._made:
-            self._made[key] = make(self._syslog_of(headers))
+            self._made[key] = _MAKERS[name](self._syslog_of(headers))
         return self._made[key]
 
     def _syslog_of(self, headers: Headers) -> SyslogFormat:
@@ -49,13 +50,8 @@ class Formats:
         return self._syslog[headers]
 
 
-def _json(_syslog: SyslogFormat) -> Format:
-    return JsonFormat()
-
-
 _MAKERS: dict[str, Callable[[SyslogFormat], Format]] = {
-    "syslog": lambda syslog: syslog,
-    "json": _json,
+    SYSLOG: lambda syslog: syslog,
+    _JSON: lambda _: JsonFormat(),
     DECNET_JSON: DecnetJsonFormat,
-    "twin": TwinFormat,
 }

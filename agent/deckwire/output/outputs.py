@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from deckwire.errors import plain, shown
 from deckwire.options import FORMATS
 from deckwire.output.filter import EventFilter, check_events, check_severity
-from deckwire.output.formats import DECNET_JSON, Formats, Headers
+from deckwire.output.formats import DECNET_JSON, SYSLOG, Formats, Headers
 from deckwire.output.rate import EventRate, check_rate
 from deckwire.output.sinks.acknowledged import PATH_SETTINGS
 from deckwire.output.sinks.fanout import Output
@@ -35,8 +35,6 @@ _SETTING = re.compile(r",(?=([a-z_]+)=)")
 _TO = "to"
 _RATE = "max_events_per_second"
 _NUMBERS = (_RATE, "spool_bytes", "min_severity")
-_LOG_FORMAT = "syslog"
-"""The format of a log that has a twin."""
 _STDOUT = "/proc/self/fd/1"
 
 
@@ -108,9 +106,9 @@ class OutputSettings:
 
     def check(self) -> None:
         """Raise ValueError with what is wrong if the settings do not go together."""
-        if self.has_twin and self.format not in (None, _LOG_FORMAT):
+        if self.has_twin and self.format not in (None, SYSLOG):
             raise ValueError(
-                f"output {shown(self.to)}: twin: its log has the format {_LOG_FORMAT}, not"
+                f"output {shown(self.to)}: twin: its log has the format {SYSLOG}, not"
                 f" {self.format}; leave the format out, or set twin={NO_TWIN}"
             )
 
@@ -146,7 +144,7 @@ def make_outputs(
             sd_id=output.sd_id or headers.sd_id,
             procid=output.procid or headers.procid,
         )
-        made.append((formats.get(name, own, twin=output.has_twin), output))
+        made.append((formats.get(SYSLOG if output.has_twin else name, own), output))
     # Nothing is opened before all of them are known to be right.
     openers = [output.opener() for output in outputs]
     return tuple(
@@ -256,7 +254,7 @@ def _checked(to: str, given: Mapping[str, object], folder: str) -> OutputSetting
     if form is not None and form not in FORMATS:
         raise ValueError(f"format: {shown(form)} is unknown; use {' or '.join(FORMATS)}")
     events = given.get("events")
-    severity = texts.get("min_severity")
+    level = texts.get("min_severity")
     own = {key: value for key, value in texts.items() if key in OWN}
     whole = from_folder(to, folder)
     # First as it was written, because that is what a message should repeat.
@@ -265,7 +263,7 @@ def _checked(to: str, given: Mapping[str, object], folder: str) -> OutputSetting
         to=whole,
         format=form,
         events=None if events is None else check_events(_names(events)),
-        min_severity=None if severity is None else check_severity(severity),
+        min_severity=None if level is None else check_severity(level),
         max_events_per_second=check_rate(texts[_RATE]) if _RATE in texts else None,
         app_name=_header(texts, "app_name"),
         sd_id=_header(texts, "sd_id"),

@@ -6,6 +6,8 @@ import grp
 import os
 import pwd
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,22 @@ def test_a_file_that_cannot_be_given_away_is_not_left(tmp_path: Path) -> None:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert not path.exists()
+
+
+@needs_root
+def test_a_root_that_may_not_give_files_away_starts_in_its_own_directory(tmp_path: Path) -> None:
+    """The group of the directory is then not the file's, but that stops no start."""
+    os.chown(tmp_path, 0, ADM.gr_gid)
+    path = tmp_path / "events.log"
+    code = (
+        "import os; from deckwire.output.sinks.file import FileSink\n"
+        f"os.setgroups([]); FileSink({str(path)!r}).close(0)"
+    )
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", "-chown", "--inh-caps", "-all", sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert facts(path) == (0, 0, 0o640)

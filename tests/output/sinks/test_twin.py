@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from deckwire.events.event import Event
-from deckwire.output.decnet_json import TwinFormat
 from deckwire.output.sinks import file
 from deckwire.output.sinks.opened_file import OpenedFile
 from deckwire.output.sinks.owner import Creation, Owner
@@ -20,11 +20,13 @@ from deckwire.output.sinks.twin import TwinSink, twin_path
 from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
 from tests.support.decnet_lines import check_pair, read_whole
 from tests.support.rsyslog_server import wait_until
+from tests.support.shared import CHECKOUT
 
-FORM = TwinFormat(SyslogFormat(sd_id=RELAY_SD_ID))
+FORM = SyslogFormat(sd_id=RELAY_SD_ID)
 
 
-def pair(number: int) -> bytes:
+def made(number: int) -> bytes:
+    """A line with this number."""
     fields = (("src_ip", "192.0.2.1"), ("n", number))
     return FORM.line(Event("tls_session", number, "web", fields))
 
@@ -40,7 +42,7 @@ def twin(tmp_path: Path) -> Path:
 
 
 def numbers(log: Path, twin: Path) -> list[int]:
-    """The numbers of all pairs, after a look at each."""
+    """The numbers of all lines, after a look at each and its record."""
     lines, records = read_whole(log.read_bytes()), read_whole(twin.read_bytes())
     assert len(lines) == len(records)
     return [
@@ -71,7 +73,7 @@ def test_a_log_cannot_be_its_own_twin() -> None:
 def test_each_line_is_followed_by_its_record(log: Path, twin: Path) -> None:
     sink = TwinSink(str(log))
     sink.start()
-    assert all(sink.offer(pair(number)) for number in range(300))
+    assert all(sink.offer(made(number)) for number in range(300))
     sink.close(20)
     assert numbers(log, twin) == list(range(300))
     assert sink.counters().written == 300
@@ -93,7 +95,7 @@ def test_line_and_record_alternate_and_each_is_one_write(
     sink = TwinSink(str(log))
     sink.start()
     for number in range(20):
-        sink.offer(pair(number))
+        sink.offer(made(number))
     sink.close(20)
     assert [name for name, _ in written] == ["decnet.log", "decnet.json"] * 20
     assert all(data.endswith(b"\n") and data.count(b"\n") == 1 for _, data in written)
@@ -103,13 +105,13 @@ def test_both_are_reopened(log: Path, twin: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(file, "LOOK_S", float("inf"))
     sink = TwinSink(str(log))
     sink.start()
-    sink.offer(pair(0))
-    wait_until(lambda: sink.counters().written == 1, "the first pair is written")
+    sink.offer(made(0))
+    wait_until(lambda: sink.counters().written == 1, "the first line is written")
     for path in (log, twin):
         path.rename(f"{path}.1")
     sink.reopen()
     wait_until(lambda: log.exists() and twin.exists(), "both are there again")
-    sink.offer(pair(1))
+    sink.offer(made(1))
     sink.close(20)
     assert numbers(log, twin) == [1]
     assert numbers(Path(f"{log}.1"), Path(f"{twin}.1")) == [0]
@@ -123,10 +125,10 @@ def test_one_of_them_renamed_without_a_signal_is_noticed(
     path = log if rotated == "log" else twin
     sink = TwinSink(str(log))
     sink.start()
-    sink.offer(pair(0))
-    wait_until(lambda: sink.counters().written == 1, "the first pair is written")
+    sink.offer(made(0))
+    wait_until(lambda: sink.counters().written == 1, "the first line is written")
     path.rename(f"{path}.1")
-    sink.offer(pair(1))
+    sink.offer(made(1))
     sink.close(20)
     assert len(read_whole(path.read_bytes())) == 1
     assert len(read_whole((twin if path is log else log).read_bytes())) == 2
@@ -140,11 +142,11 @@ def test_a_deleted_one_is_made_anew_and_the_other_repeats_nothing(
     path, other = (log, twin) if deleted == "log" else (twin, log)
     sink = TwinSink(str(log))
     sink.start()
-    sink.offer(pair(0))
-    wait_until(lambda: sink.counters().written == 1, "the first pair is written")
+    sink.offer(made(0))
+    wait_until(lambda: sink.counters().written == 1, "the first line is written")
     path.unlink()
     for number in range(1, 200):
-        sink.offer(pair(number))
+        sink.offer(made(number))
     sink.close(20)
     assert len(read_whole(path.read_bytes())) == 199
     assert len(read_whole(other.read_bytes())) == 200
@@ -155,11 +157,11 @@ def test_truncating_a_copied_file_leaves_no_hole(log: Path, twin: Path) -> None:
     """logrotate's copytruncate, which DECNET uses for its log."""
     sink = TwinSink(str(log))
     sink.start()
-    sink.offer(pair(0))
-    wait_until(lambda: sink.counters().written == 1, "the first pair is written")
+    sink.offer(made(0))
+    wait_until(lambda: sink.counters().written == 1, "the first line is written")
     os.truncate(log, 0)
     os.truncate(twin, 0)
-    sink.offer(pair(1))
+    sink.offer(made(1))
     sink.close(20)
     assert numbers(log, twin) == [1]
 
@@ -179,7 +181,7 @@ def test_a_disk_that_fills_between_line_and_record_repeats_no_line(log: Path, tw
 
     sink._files[1].writer = LineWriter(write)
     for number in range(3):
-        sink.offer(pair(number))
+        sink.offer(made(number))
     sink.start()
     wait_until(lambda: sink.counters().errors.get("write_error", 0) >= 2, "it is tried again")
     assert len(read_whole(log.read_bytes())) == 1
@@ -191,24 +193,73 @@ def test_a_disk_that_fills_between_line_and_record_repeats_no_line(log: Path, tw
     assert sink.counters().written == 3
 
 
-def test_a_real_limit_of_the_file_size_is_waited_for(log: Path, twin: Path) -> None:
-    """RLIMIT_FSIZE makes write() take a part, then fail, as a full disk does."""
-    import signal  # noqa: PLC0415
+ON_A_FULL_DISK = """
+import os, sys
+from pathlib import Path
+from tests.output.sinks.test_twin import TwinSink, made, wait_until
+log, twin = Path(sys.argv[1], "decnet.log"), Path(sys.argv[1], "decnet.json")
+sink = TwinSink(str(log))
+sink.start()
+copied = {log: b"", twin: b""}
+for number in range(200):
+    assert sink.offer(made(number))
+def is_done():
+    failed = sink.counters().errors.get("write_error", 0)
+    if failed > is_done.failed:
+        is_done.failed = failed
+        for path in copied:
+            copied[path] += path.read_bytes()
+            os.truncate(path, 0)
+    return sink.counters().written == 200
+is_done.failed = 0
+wait_until(is_done, "all lines are written")
+sink.close(20)
+assert is_done.failed
+for path in copied:
+    sys.stdout.buffer.write(copied[path] + path.read_bytes() + b"\\0")
+"""
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a small disk")
+def test_a_full_disk_costs_no_line_and_no_record(log: Path, twin: Path) -> None:
+    """Both files are copied and truncated whenever it is full, as an operator would do."""
+    mounting = f'mount -t tmpfs -o size=32k none {log.parent} && exec "$@"'
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-c", mounting, "sh"),
+            *(sys.executable, "-c", ON_A_FULL_DISK, str(log.parent)),
+        ],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    contents = done.stdout.split(b"\0")
+    for path, content in zip((log, twin), contents, strict=False):
+        path.write_bytes(content)
+    assert numbers(log, twin) == list(range(200))
+
+
+@pytest.mark.parametrize("broken", ["log", "twin"])
+def test_a_failure_names_the_file_that_fails(
+    log: Path, twin: Path, broken: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = log if broken == "log" else twin
     sink = TwinSink(str(log))
     sink.start()
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
-        for number in range(20):
-            sink.offer(pair(number))
-        wait_until(lambda: sink.counters().errors.get("write_error", 0) >= 2, "it is tried again")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
+    path.rename(f"{path}.1")
+    path.mkdir()
+    sink.offer(made(0))
+    sink.reopen()
+    wait_until(lambda: len(sink.counters().errors) == 2, "opening fails at both occasions")
+    path.rmdir()
     sink.close(20)
-    assert numbers(log, twin) == list(range(20))
+    assert numbers(log, twin) == [0]
+    named = "" if broken == "log" else f" its twin {twin}:"
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 3
+    for line in lines[:2]:
+        assert line.startswith(f"deckwire: output file:{log}:{named} a directory is in its place; ")
+    assert lines[2] == f"deckwire: output file:{log}: works again"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives files away")

@@ -41,6 +41,8 @@ class Creation:
             # A log that only root may write locks out the workers that share the directory.
             folder = os.stat(os.path.dirname(path) or ".")
             owner = Owner(folder.st_uid, folder.st_gid)
+            if not _may_join(fd, folder.st_gid):
+                owner = Owner(folder.st_uid, _LEAVE)
         if owner is not None:
             try:
                 os.fchown(fd, owner.uid, owner.gid)
@@ -54,6 +56,15 @@ class Creation:
         # After the owner: a change of owner clears bits.
         if self.mode is not None:
             os.fchmod(fd, self.mode)
+
+
+def _may_join(fd: int, gid: int) -> bool:
+    """Whether the file can get this group. A root without CAP_CHOWN may lack that right."""
+    try:
+        os.fchown(fd, _LEAVE, gid)
+    except PermissionError:
+        return False
+    return True
 
 
 def parse_owner(text: str) -> Owner:

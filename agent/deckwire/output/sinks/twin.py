@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from deckwire.limits import SINK_QUEUE
-from deckwire.output.decnet_json import split_pair
+from deckwire.output.decnet_json import record
 from deckwire.output.sinks import file
 from deckwire.output.sinks.opened_file import OpenedFile
 from deckwire.output.sinks.owner import Creation
@@ -18,12 +19,14 @@ SUFFIX = ".json"
 
 
 class TwinSink(Sink):
-    """Writes pairs of TwinFormat: the line to the log, then at once the record to the twin.
+    """Writes each line of SyslogFormat to the log, then at once its record to the twin.
 
     Each takes one write that ends in its newline, because the reader of the twin stops at a record
-    that is not whole. A pair counts as written when both files have it. If only the log has it,
-    the next try continues with the twin. Both files must be regular. Each is opened again as
-    FileSink does it.
+    that is not whole. A line counts as written when both files have their part. If only the log
+    has it, the next try continues with the twin. Both files must be regular. Each is opened again
+    as FileSink does it.
+
+    The record is made here, because that takes longer than making the line.
 
     Raises OSError if a file cannot be opened.
     """
@@ -42,10 +45,11 @@ class TwinSink(Sink):
             if not one.is_file:
                 raise OSError(errno.EINVAL, "a log with a twin must be a file", one.path)
         self._whole = 0
-        """How many files have their part of the next pair."""
+        """How many files have their part of the next line."""
         self._looked = 0.0
         try:
-            self._reopen()
+            for one in self._files:
+                one.open()
         except OSError:
             self._release()
             raise
@@ -56,19 +60,21 @@ class TwinSink(Sink):
             return
         for one in self._files:
             if not one.is_open or not one.is_in_place():
-                one.open()
+                with self._naming(one):
+                    one.open()
         self._looked = now
 
     def _reopen(self) -> None:
         # If this fails and a path does not name what is open, lines wait.
         self._looked = -file.LOOK_S
         for one in self._files:
-            one.open()
+            with self._naming(one):
+                one.open()
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
-        for sent, pair in enumerate(lines):
+        for sent, line in enumerate(lines):
             try:
-                whole = self._write(pair)
+                whole = self._write(line)
             except OSError:
                 if not sent:
                     raise
@@ -77,12 +83,14 @@ class TwinSink(Sink):
                 return sent
         return len(lines)
 
-    def _write(self, pair: bytes) -> bool:
-        """Write the parts of a pair that are not written yet; False if one must wait."""
-        parts = split_pair(pair)
+    def _write(self, line: bytes) -> bool:
+        """Write the parts that are not written yet; False if one must wait."""
         while self._whole < len(self._files):
             one = self._files[self._whole]
-            if not one.writer.send((parts[self._whole],)):
+            part = record(line) if self._whole else line
+            with self._naming(one):
+                sent = one.writer.send((part,))
+            if not sent:
                 return False
             if one.was_deleted():
                 # Nobody can find it there: it is written again.
@@ -91,6 +99,17 @@ class TwinSink(Sink):
             self._whole += 1
         self._whole = 0
         return True
+
+    @contextmanager
+    def _naming(self, one: OpenedFile) -> Iterator[None]:
+        """Name the twin in its errors, because the output has the name of the log."""
+        try:
+            yield
+        except OSError as error:
+            if one is self._files[0]:
+                raise
+            what = f"its twin {one.path}: {error.strerror or error}"
+            raise OSError(error.errno, what) from error
 
     def _advice(self, error: OSError) -> str:
         return OpenedFile.advice(error) or self.remedy
