@@ -7,10 +7,19 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from deckwire.bus.address import BUS_OF_DECNET
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import CONFIG_FILE_BYTES
-from deckwire.options import COMPATIBILITIES, FORMATS, OPTIONS, XDP_MODES
+from deckwire.options import (
+    COMPATIBILITIES,
+    FORMATS,
+    LATERAL,
+    OPTIONS,
+    OUTBOUND_SOURCES,
+    OWN_HOST,
+    XDP_MODES,
+)
 from deckwire.output.sinks.spec import from_folder, parse_output
 from deckwire.output.syslog import APP_NAME, SD_ID, check_app_name, check_sd_id
 
@@ -24,6 +33,8 @@ INTERFACE_BYTES = 15
 """IFNAMSIZ without the NUL that ends it."""
 NOT_IN_INTERFACES = frozenset(b"/:\0 \t\n\v\f\r\xa0")
 """What the kernel's dev_valid_name() refuses: slash, colon and what it takes for white space."""
+UNIX_PATH_BYTES = 107
+"""sockaddr_un.sun_path without its NUL, unix(7)."""
 NETNS_BYTES = 255
 """Longest file name, because a named network namespace is a file in /run/netns."""
 
@@ -55,10 +66,20 @@ class Settings:
     deckies: Registry = field(default_factory=Registry)
     """Only those of ``decky`` entries, not those of the file."""
     deckies_file: str | None = None
+    decnet_state: bool = False
+    """The deckies file is DECNET's state, and belongs to another program."""
+    own_host: str = "report"
+    """One of OWN_HOST."""
     format: str = "syslog"
     """One of FORMATS."""
     outputs: tuple[str, ...] = ("stdout",)
     """In the form that `deckwire.output.sinks.spec.parse_output` reads."""
+    bus: str | None = None
+    """Path of the bus's socket, or BUS_OF_DECNET; None for no bus."""
+    outbound_source: str = "decky"
+    """One of OUTBOUND_SOURCES."""
+    lateral: str = "emit"
+    """One of LATERAL."""
     sd_id: str = SD_ID
     app_name: str = APP_NAME
     compat: str | None = None
@@ -127,7 +148,8 @@ def merge(file_values: Values, option_values: Values) -> Settings:
 # --- the checks ---
 
 
-def _interfaces(value: object, _base: str) -> tuple[str, ...]:
+def check_interfaces(value: object, _base: str = "") -> tuple[str, ...]:
+    """The names of interfaces; ValueError for one that the kernel would refuse."""
     names = _texts(value)
     for name in names:
         raw = name.encode("utf-8", "surrogateescape")
@@ -179,6 +201,16 @@ def _path(value: object, base: str) -> str:
     if not path or "\0" in path:
         raise ValueError(f"{shown(path)} is no path; name a file")
     return os.path.join(base, path)
+
+
+def _bus(value: object, base: str) -> str:
+    path = _text(value)
+    if path == BUS_OF_DECNET:
+        return path
+    path = _path(path, base)
+    if len(os.fsencode(path)) > UNIX_PATH_BYTES:
+        raise ValueError(f"the path is too long; a socket's has at most {UNIX_PATH_BYTES} bytes")
+    return path
 
 
 def _sd_id(value: object, _base: str) -> str:
@@ -250,12 +282,17 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 _CHECKS: dict[str, Check] = {
-    "interface": _interfaces,
+    "interface": check_interfaces,
     "netns": _netns,
     "wait_interface": _flag,
     "xdp": _one_of(XDP_MODES),
     "decky": _deckies,
     "deckies": _path,
+    "decnet_state": _flag,
+    "own_host": _one_of(OWN_HOST),
+    "bus": _bus,
+    "outbound_source": _one_of(OUTBOUND_SOURCES),
+    "lateral": _one_of(LATERAL),
     "output": _outputs,
     "format": _one_of(FORMATS),
     "app_name": _app_name,

@@ -12,6 +12,9 @@ from enum import StrEnum
 FORMATS = ("syslog", "json")
 XDP_MODES = ("off", "generic", "native")
 COMPATIBILITIES = ("decnet",)
+OWN_HOST = ("report", "ignore")
+OUTBOUND_SOURCES = ("decky", "peer")
+LATERAL = ("emit", "hold", "drop")
 
 
 class Section(StrEnum):
@@ -96,6 +99,21 @@ OPTIONS = (
         metavar="FILE",
     ),
     Option(
+        *("decnet_state", "decnet_state", Section.WATCH),
+        "The deckies file is DECNET's state: watch those of its deckies that are right, wait for"
+        " the file, and take the interface from it.",
+        default="any fault refuses the file",
+        can_negate=True,
+    ),
+    Option(
+        *("own_host", "own_host", Section.WATCH),
+        "Connections that this host opens to deckies itself: report them, or ignore and count"
+        " them.",
+        metavar="|".join(OWN_HOST),
+        default="report",
+        live_only=True,
+    ),
+    Option(
         *("output", "outputs", Section.WRITE),
         "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT. Repeat it"
         " for more.",
@@ -121,6 +139,26 @@ OPTIONS = (
         "SD-ID of syslog lines: NAME@NUMBER, up to 32 characters.",
         metavar="ID",
         default="decnet@55555",
+    ),
+    Option(
+        *("bus", "bus", Section.WRITE),
+        "DECNET's bus: the path of its socket, or decnet to find it as DECNET does.",
+        metavar="decnet|PATH",
+        default="no bus",
+        live_only=True,
+    ),
+    Option(
+        *("outbound_source", "outbound_source", Section.EVENTS),
+        "Which end of a connection that a decky opened is src_ip.",
+        metavar="|".join(OUTBOUND_SOURCES),
+        default="decky",
+    ),
+    Option(
+        *("lateral", "lateral", Section.EVENTS),
+        "Events of connections between deckies: emit them, drop them, or hold them for 15 s and"
+        " drop those that the bus announces.",
+        metavar="|".join(LATERAL),
+        default="emit",
     ),
     Option(
         *("dedup_ttl", "dedup_ttl", Section.EVENTS),

@@ -211,6 +211,8 @@ class Agent:
         except DeckiesError as error:
             report(f"{error}; the {len(self._parts.pipeline.registry)} deckies before stay")
             return
+        for note in self._deckies_file.notes:
+            report(note)
         before = len(self._parts.pipeline.registry)
         try:
             self._parts.pipeline.replace_registry(registry)
@@ -279,6 +281,8 @@ class Agent:
     # --- beginning and end ---
 
     def _announce(self) -> None:
+        for note in self._deckies_file.notes if self._deckies_file is not None else ():
+            report(note)
         for attachment in self._loaded.attachments:
             for note in attachment.notes:
                 report(note)

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Mapping
 
 from deckwire.config import Settings
+from deckwire.deckies import DeckiesFile
+from deckwire.decnet_state import StateFile
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
 from deckwire.output.json_lines import JsonFormat
@@ -42,6 +44,14 @@ def line_format(settings: Settings) -> Format:
     if settings.format == "syslog":
         return SyslogFormat(app_name=settings.app_name, sd_id=settings.sd_id)
     return JsonFormat()
+
+
+def deckies_file(settings: Settings) -> DeckiesFile | None:
+    """The file that names the deckies, not read yet; None if there is none."""
+    if settings.deckies_file is None:
+        return None
+    kind = StateFile if settings.decnet_state else DeckiesFile
+    return kind(settings.deckies_file, settings.deckies)
 
 
 def open_sinks(settings: Settings) -> list[Sink]:

@@ -23,22 +23,21 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         UsageError: the settings cannot work on this host; nothing stays attached.
     """
     requests = signals.arm()
-    deckies_file = None
     with failing(), start_loader(compiles=True) as loader:
         # The loader prepares the compiler meanwhile, and loads nothing before `begin`.
         settings = read_settings()
-        from deckwire.deckies import DeckiesFile  # noqa: PLC0415
         from deckwire.kernel.loading import LoadRequest, begin, finish  # noqa: PLC0415
         from deckwire.runtime.preparation import (  # noqa: PLC0415
+            deckies_file,
             identifier,
             kernel_settings,
             open_outputs,
         )
 
         registry = settings.deckies
-        if settings.deckies_file is not None:
-            deckies_file = DeckiesFile(settings.deckies_file, settings.deckies)
-            registry = deckies_file.read()
+        file = deckies_file(settings)
+        if file is not None:
+            registry = file.read()
         identify = identifier(settings)
         outputs = open_outputs(settings)
         request = LoadRequest(
@@ -66,4 +65,4 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         clock = KernelClock()
         parts = assemble(settings, loaded, registry, clock, outputs, identify)
     outputs.start()
-    return Agent(settings, loaded, parts, clock, deckies_file, requests).run()
+    return Agent(settings, loaded, parts, clock, file, requests).run()
