@@ -16,6 +16,7 @@ from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
 from deckwire.output.emitter import Emitter
 from deckwire.output.sinks.fanout import Fanout
+from deckwire.pipeline.attribution import Attribution
 from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment
 from deckwire.resilience.report import report
@@ -85,6 +86,9 @@ def assemble(
         ),
         idle_ns=round(settings.idle_timeout * _NS),
         containment=containment,
+        attribution=Attribution(
+            outbound_peer=settings.outbound_source == "peer", lateral=settings.lateral
+        ),
     )
     pipeline.replace_registry(registry)
     intake = Intake()
