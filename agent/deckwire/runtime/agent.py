@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import time
 
+from deckwire.abi import structs as abi
 from deckwire.abi.samples import Sample
+from deckwire.bus.messages import Announcement, StopRequest
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesError, DeckiesFile
@@ -20,6 +22,7 @@ from deckwire.resilience.containment import Where
 from deckwire.resilience.report import report
 from deckwire.runtime.assembly import Parts, expect_echoes
 from deckwire.runtime.budgets import BudgetWatch
+from deckwire.runtime.bus import BusService
 from deckwire.runtime.losses import LossReport
 from deckwire.tables.deckies import DeckiesRefused
 
@@ -31,6 +34,8 @@ _TOGETHER = 128
 """Samples taken between two writings of their events."""
 _FLUSH_S = 5.0
 """Seconds that outputs have at most to write their lines at the end."""
+_LEAVE_S = 1.0
+"""The same for the bus."""
 _REST_S = 0.1
 """Seconds to wait after the rings could not be read, so that a lasting fault takes no CPU."""
 
@@ -46,6 +51,7 @@ class Agent:
         clock: KernelClock,
         deckies_file: DeckiesFile | None,
         requests: Requests,
+        bus: BusService | None = None,
     ) -> None:
         self._settings = settings
         self._loaded = loaded
@@ -54,6 +60,7 @@ class Agent:
         self._clock = clock
         self._deckies_file = deckies_file
         self._requests = requests
+        self._bus = bus
         self._ordering = parts.ordering
         self._losses = LossReport(parts.host)
         self._budgets = BudgetWatch(parts.host)
@@ -91,6 +98,7 @@ class Agent:
                 next_sweep = now + max(_SWEEP_S * (1 - fill), 20 * took)
             if now >= next_round:
                 next_round = now + _ROUND_S
+                self._serve_bus(now)
                 self._emit_due()
                 self._housekeeping()
             if now >= next_stats:
@@ -178,6 +186,29 @@ class Agent:
             if self._deckies_file is not None and self._deckies_file.changed():
                 self._reload_deckies()
         self._emit_losses()
+
+    def _serve_bus(self, now: float) -> None:
+        """Obey the bus, before events are emitted that it may have announced."""
+        if self._bus is None:
+            return
+        with self._contained(Where.OUTPUT):
+            for message in self._bus.take():
+                match message:
+                    case StopRequest():
+                        report("stopping: the bus asks for it")
+                        self._requests.stopping = True
+                    case Announcement():
+                        self._parts.pipeline.announce(message)
+            self._bus.publish_health(now, self._health)
+
+    def _health(self) -> dict[str, int]:
+        """The figures for DECNET's panel."""
+        kernel = self._parts.tables.counters()
+        return {
+            "frames": sum(kernel[name] for name in abi.FRAME_COUNTERS),
+            "lost": sum(self._parts.stats.losses(kernel).values()),
+            "deckies": len(self._parts.pipeline.registry),
+        }
 
     def _emit_stats(self) -> None:
         with self._contained(Where.STATS):
@@ -322,6 +353,9 @@ class Agent:
             self._parts.outputs.close(_FLUSH_S)
             for cause, lines in sorted(self._parts.outputs.losses().items()):
                 report(f"lost at the outputs: {lines} lines, {cause}")
+        if self._bus is not None:
+            with self._contained(Where.OUTPUT):
+                self._bus.close(_LEAVE_S)
         with self._contained(Where.SHUTDOWN):
             self._loaded.close()
         return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deckwire.abi import structs as abi
@@ -12,6 +13,7 @@ from deckwire.config import Settings
 from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
 from deckwire.events.dedup import Dedup
+from deckwire.events.event import Event
 from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
 from deckwire.output.emitter import Emitter
@@ -20,6 +22,7 @@ from deckwire.pipeline.attribution import Attribution
 from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment
 from deckwire.resilience.report import report
+from deckwire.runtime.bus import BusService
 from deckwire.runtime.counters import Intake, Stats
 from deckwire.runtime.ordering import Ordering
 from deckwire.tables.tables import Tables
@@ -54,6 +57,20 @@ def expect_echoes(loaded: Loaded) -> None:
             table.update(key, abi.SETTINGS.build(current))
 
 
+def _offering(outputs: Fanout, bus: BusService | None) -> Callable[[Event], bool]:
+    """What the emitter calls with each event; it returns whether an output took it."""
+    if bus is None:
+        return outputs.offer
+
+    def offer(event: Event) -> bool:
+        taken = outputs.offer(event)
+        if taken:
+            bus.publish(event)
+        return taken
+
+    return offer
+
+
 def assemble(
     settings: Settings,
     loaded: Loaded,
@@ -62,8 +79,11 @@ def assemble(
     outputs: Fanout,
     identify: Identifier,
     containment: Containment | None = None,
+    bus: BusService | None = None,
 ) -> Parts:
     """Assemble everything after the rings, and make the kernel watch the registry's deckies.
+
+    Events that an output takes are published on `bus` too.
 
     Raises:
         DeckiesRefused: the kernel refused the registry's deckies.
@@ -72,7 +92,7 @@ def assemble(
     containment = containment or Containment(report)
     tables = Tables(loaded.maps)
     dedup = Dedup(settings.dedup_ttl)
-    emitter = Emitter(dedup, outputs.offer, host, containment)
+    emitter = Emitter(dedup, _offering(outputs, bus), host, containment)
     pipeline = Pipeline(
         registry=Registry(),
         tables=tables,
@@ -103,5 +123,6 @@ def assemble(
         dedup=dedup,
         outputs=outputs,
         containment=containment,
+        bus=bus,
     )
     return Parts(tables, intake, ordering, pipeline, emitter, outputs, stats, containment, host)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 
+from deckwire.bus.address import BUS_OF_DECNET, decnet_socket
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesFile
 from deckwire.decnet_state import StateFile
@@ -15,6 +17,7 @@ from deckwire.output.sinks.fanout import Fanout, Format
 from deckwire.output.sinks.sink import Sink
 from deckwire.output.sinks.spec import parse_output
 from deckwire.output.syslog import SyslogFormat
+from deckwire.runtime.bus import BusService
 
 _NS = 1_000_000_000
 _FLOWS_PER_SOURCE = 65_536
@@ -52,6 +55,14 @@ def deckies_file(settings: Settings) -> DeckiesFile | None:
         return None
     kind = StateFile if settings.decnet_state else DeckiesFile
     return kind(settings.deckies_file, settings.deckies)
+
+
+def open_bus(settings: Settings) -> BusService | None:
+    """DECNET's bus, not started yet; None if it is off or not wanted."""
+    path = settings.bus
+    if path == BUS_OF_DECNET:
+        path = decnet_socket(os.environ)
+    return None if path is None else BusService(path)
 
 
 def open_sinks(settings: Settings) -> list[Sink]:

@@ -31,6 +31,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
             deckies_file,
             identifier,
             kernel_settings,
+            open_bus,
             open_outputs,
         )
 
@@ -40,6 +41,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
             registry = file.read()
         identify = identifier(settings)
         outputs = open_outputs(settings)
+        bus = open_bus(settings)
         request = LoadRequest(
             interfaces=settings.interfaces,
             netns=settings.netns,
@@ -63,6 +65,8 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         loaded = finish(loader, request)
         expect_echoes(loaded)
         clock = KernelClock()
-        parts = assemble(settings, loaded, registry, clock, outputs, identify)
+        parts = assemble(settings, loaded, registry, clock, outputs, identify, bus=bus)
     outputs.start()
-    return Agent(settings, loaded, parts, clock, file, requests).run()
+    if bus is not None:
+        bus.start()
+    return Agent(settings, loaded, parts, clock, file, requests, bus).run()
