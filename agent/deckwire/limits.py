@@ -65,6 +65,10 @@ BUS_INBOX = 256
 
 # --- the kernel's tables, as far as the agent must know their sizes (bpf/limits.h) -------------
 FLOWS = 262_144
+OWN_ADDRESSES = 1_024
+"""Addresses of this host that the kernel knows."""
+OWN_MACS = 64
+"""MAC addresses of this host that the kernel knows."""
 DECKY_BITS = 65_536
 """Bits of the kernel's Bloom filter of all deckies."""
 

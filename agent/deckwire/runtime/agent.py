@@ -24,6 +24,7 @@ from deckwire.runtime.assembly import Parts, expect_echoes
 from deckwire.runtime.budgets import BudgetWatch
 from deckwire.runtime.bus import BusService
 from deckwire.runtime.losses import LossReport
+from deckwire.runtime.own_host import OwnHostWatch
 from deckwire.tables.deckies import DeckiesRefused
 
 _ROUND_S = 1.0
@@ -52,6 +53,7 @@ class Agent:
         deckies_file: DeckiesFile | None,
         requests: Requests,
         bus: BusService | None = None,
+        own_host: OwnHostWatch | None = None,
     ) -> None:
         self._settings = settings
         self._loaded = loaded
@@ -61,6 +63,9 @@ class Agent:
         self._deckies_file = deckies_file
         self._requests = requests
         self._bus = bus
+        self._own_host = own_host
+        self._own_host_due = False
+        """An interface or the deckies changed since the host's own addresses were read."""
         self._ordering = parts.ordering
         self._losses = LossReport(parts.host)
         self._budgets = BudgetWatch(parts.host)
@@ -182,6 +187,8 @@ class Agent:
             self._clock.measure()
         with self._contained(Where.INTERFACES):
             self._watch_interfaces()
+        with self._contained(Where.INTERFACES):
+            self._look_at_own_host()
         with self._contained(Where.RELOAD):
             if self._deckies_file is not None and self._deckies_file.changed():
                 self._reload_deckies()
@@ -257,15 +264,18 @@ class Agent:
         except OSError as error:
             report(f"deckies: {error.strerror or error}")
             return
+        self._own_host_due = True
         report(f"deckies read again: {len(registry)}")
 
     def _watch_interfaces(self) -> None:
         overrun = False
         gone: set[int] = set()
         try:
-            gone = {change.ifindex for change in self._loaded.watch.read() if not change.present}
+            changes = self._loaded.watch.read()
+            gone = {change.ifindex for change in changes if not change.present}
+            self._own_host_due |= bool(changes)
         except LinkOverrunError:
-            overrun = True
+            overrun = self._own_host_due = True
         present = self._interfaces() if overrun or self._missing else None
         if present is not None:
             # The snapshot includes changes from meanwhile, which are not reported again.
@@ -279,6 +289,13 @@ class Agent:
         if present is not None:
             for interface in sorted(self._missing & set(present.values())):
                 self._attach_again(interface)
+
+    def _look_at_own_host(self) -> None:
+        if self._own_host is None:
+            return
+        targets = {attachment.ifindex for attachment in self._loaded.attachments}
+        self._own_host.look(time.monotonic(), targets, at_once=self._own_host_due)
+        self._own_host_due = False
 
     def _interfaces(self) -> dict[int, str] | None:
         """All interfaces by index; None if the snapshot failed, and the next round tries again."""
@@ -357,5 +374,7 @@ class Agent:
             with self._contained(Where.OUTPUT):
                 self._bus.close(_LEAVE_S)
         with self._contained(Where.SHUTDOWN):
+            if self._own_host is not None:
+                self._own_host.close()
             self._loaded.close()
         return status

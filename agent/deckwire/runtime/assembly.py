@@ -16,6 +16,7 @@ from deckwire.events.dedup import Dedup
 from deckwire.events.event import Event
 from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
+from deckwire.kernel.own_host import OwnHostReader
 from deckwire.output.emitter import Emitter
 from deckwire.output.sinks.fanout import Fanout
 from deckwire.pipeline.attribution import Attribution
@@ -25,6 +26,7 @@ from deckwire.resilience.report import report
 from deckwire.runtime.bus import BusService
 from deckwire.runtime.counters import Intake, Stats
 from deckwire.runtime.ordering import Ordering
+from deckwire.runtime.own_host import OwnHostWatch
 from deckwire.tables.tables import Tables
 
 _NS = 1_000_000_000
@@ -55,6 +57,19 @@ def expect_echoes(loaded: Loaded) -> None:
             current = abi.SETTINGS.parse(value)
             current.vepa = 1
             table.update(key, abi.SETTINGS.build(current))
+
+
+def watch_own_host(settings: Settings, loaded: Loaded, parts: Parts) -> OwnHostWatch | None:
+    """Have the host's own connections ignored from now on, if that is wanted.
+
+    Raises:
+        OSError: the host's addresses cannot be read.
+    """
+    if settings.own_host != "ignore":
+        return None
+    watch = OwnHostWatch(OwnHostReader(settings.netns), parts.tables.own_host, parts.pipeline)
+    watch.look(0.0, {attachment.ifindex for attachment in loaded.attachments}, at_once=True)
+    return watch
 
 
 def _offering(outputs: Fanout, bus: BusService | None) -> Callable[[Event], bool]:

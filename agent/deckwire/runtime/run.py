@@ -56,7 +56,11 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         from deckwire.clock import KernelClock  # noqa: PLC0415
         from deckwire.kernel.heap import give_back  # noqa: PLC0415
         from deckwire.runtime.agent import Agent  # noqa: PLC0415
-        from deckwire.runtime.assembly import assemble, expect_echoes  # noqa: PLC0415
+        from deckwire.runtime.assembly import (  # noqa: PLC0415
+            assemble,
+            expect_echoes,
+            watch_own_host,
+        )
 
         give_back()
         # Wait even if a signal came, because a loader that ends while attaching leaves filters.
@@ -66,7 +70,8 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         expect_echoes(loaded)
         clock = KernelClock()
         parts = assemble(settings, loaded, registry, clock, outputs, identify, bus=bus)
+        own_host = watch_own_host(settings, loaded, parts)
     outputs.start()
     if bus is not None:
         bus.start()
-    return Agent(settings, loaded, parts, clock, file, requests, bus).run()
+    return Agent(settings, loaded, parts, clock, file, requests, bus, own_host).run()
