@@ -64,23 +64,23 @@ class BusService:
         self.sink.close(timeout)
 
     def sums(self) -> dict[str, int]:
-        """All counters by name. offered = written + queued + the sum of all `losses`."""
+        """All counters by name. offered = written + queued + the sum of the output's losses."""
         counters = self.sink.counters()
         sums = {
-            "bus_offered": counters.offered,
-            "bus_written": counters.written,
-            "bus_queued": counters.queued,
+            "output_bus_offered": counters.offered,
+            "output_bus_written": counters.written,
+            "output_bus_queued": counters.queued,
         }
         for failure, calls in sorted(counters.errors.items()):
-            sums[f"bus_failed_{failure.removesuffix('_error')}"] = calls
-        for fate, frames in sorted(self.sink.received.items()):
+            sums[f"output_bus_failed_{failure.removesuffix('_error')}"] = calls
+        for fate, frames in self.sink.received.items():
             sums[f"bus_received_{fate}"] = frames
         for cause, events in sorted(self._counts.items()):
             sums[f"bus_{cause}"] = events
         return sums | self.losses()
 
     def losses(self) -> dict[str, int]:
-        """Messages lost since the start, by cause."""
-        return {
-            f"bus_{cause}": lines for cause, lines in sorted(self.sink.counters().dropped.items())
-        }
+        """Messages lost since the start, by cause: those for the bus, and those from it."""
+        dropped = sorted(self.sink.counters().dropped.items())
+        lost = {f"output_bus_{cause}": lines for cause, lines in dropped}
+        return lost | {"bus_received_dropped": self.sink.received["dropped"]}

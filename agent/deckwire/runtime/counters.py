@@ -86,7 +86,7 @@ class Stats:
         sums |= self._events()
         sums |= {f"output_{name}": count for name, count in self._outputs.sums().items()}
         if self._bus is not None:
-            sums |= {f"output_{name}": count for name, count in self._bus.sums().items()}
+            sums |= self._bus.sums()
         return sums
 
     def losses(self, kernel: Mapping[str, int]) -> Mapping[str, int]:
@@ -99,7 +99,7 @@ class Stats:
         lost["dedup_summaries_lost"] = self._dedup.counters.summaries_lost
         lost |= {f"output_{cause}": count for cause, count in self._outputs.losses().items()}
         if self._bus is not None:
-            lost |= {f"output_{cause}": count for cause, count in self._bus.losses().items()}
+            lost |= self._bus.losses()
         return lost
 
     def _samples(self) -> dict[str, int]:
