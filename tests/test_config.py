@@ -20,8 +20,10 @@ from deckwire.config import (
 from deckwire.deckies import Decky, Registry
 from deckwire.limits import CONFIG_FILE_BYTES
 from deckwire.options import OPTIONS, Option
+from deckwire.output.outputs import OutputSettings
 
 WHOLE = """
+profile = "decnet"
 interface = ["eth0", "macvlan-1"]
 xdp = "generic"
 netns = "lab"
@@ -37,6 +39,7 @@ format = "json"
 output = ["stdout", "file:out/log", "unix:/run/log.sock", "udp:[::1]:514", "tcp:logs.example:601"]
 sd_id = "relay@55555"
 app_name = "deckwire"
+procid = "7"
 compat = "decnet"
 dedup_ttl = 0
 stats_interval = 2.5
@@ -70,6 +73,7 @@ def refused(path: Path, content: str | bytes) -> str:
 def test_every_key(path: Path, tmp_path: Path) -> None:
     path.write_text(WHOLE)
     assert merge(read_config(path), {}) == Settings(
+        profile="decnet",
         interfaces=("eth0", "macvlan-1"),
         xdp="generic",
         netns="lab",
@@ -85,14 +89,15 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         lateral="hold",
         format="json",
         outputs=(
-            "stdout",
-            f"file:{tmp_path / 'out/log'}",
-            "unix:/run/log.sock",
-            "udp:[::1]:514",
-            "tcp:logs.example:601",
+            OutputSettings("stdout"),
+            OutputSettings(f"file:{tmp_path / 'out/log'}"),
+            OutputSettings("unix:/run/log.sock"),
+            OutputSettings("udp:[::1]:514"),
+            OutputSettings("tcp:logs.example:601"),
         ),
         sd_id="relay@55555",
         app_name="deckwire",
+        procid="7",
         compat="decnet",
         dedup_ttl=0.0,
         stats_interval=2.5,
@@ -119,7 +124,7 @@ def test_the_help_shows_the_default(option: Option) -> None:
     if isinstance(default, float):
         default = f"{default:g}"
     if option.repeats and option.key == "output":
-        (default,) = default
+        default = default[0].to
     if not default:
         # There is none: the help says in words what happens instead.
         assert " " in option.default
@@ -132,7 +137,7 @@ def test_defaults() -> None:
     assert defaults == Settings()
     assert (defaults.sd_id, defaults.app_name) == ("decnet@55555", "sniffer")
     assert (defaults.dedup_ttl, defaults.stats_interval, defaults.idle_timeout) == (300, 60, 120)
-    assert defaults.outputs == ("stdout",)
+    assert defaults.outputs == (OutputSettings("stdout"),)
     assert defaults.ja4plus
     assert defaults.budgets == Budgets(1_000, 2_000, 5_000)
 

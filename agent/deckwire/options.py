@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FORMATS = ("syslog", "json")
+FORMATS = ("syslog", "json", "decnet-json")
+PROFILE_NAMES = ("decnet",)
+"""Of the tables in deckwire.profiles."""
 XDP_MODES = ("off", "generic", "native")
 COMPATIBILITIES = ("decnet",)
 OWN_HOST = ("report", "ignore")
@@ -114,9 +116,17 @@ OPTIONS = (
         live_only=True,
     ),
     Option(
+        *("profile", "profile", Section.WATCH),
+        "Set many options for one purpose; each can be overridden. docs/configuration.md has the"
+        " table.",
+        metavar="|".join(PROFILE_NAMES),
+        default="none of them",
+    ),
+    Option(
         *("output", "outputs", Section.WRITE),
         "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT. Repeat it"
-        " for more.",
+        " for more. Settings may follow, as in stdout,format=json,events=tls_*: see"
+        " docs/outputs.md.",
         metavar="OUTPUT",
         default="stdout",
         repeats=True,
@@ -124,7 +134,8 @@ OPTIONS = (
     ),
     Option(
         *("format", "format", Section.WRITE),
-        "Form of a line: syslog is RFC 5424, json is one JSON object.",
+        "Form of a line: syslog is RFC 5424, json is one JSON object, decnet-json is what DECNET's"
+        " ingester reads.",
         metavar="|".join(FORMATS),
         default="syslog",
     ),
@@ -159,6 +170,12 @@ OPTIONS = (
         " drop those that the bus announces.",
         metavar="|".join(LATERAL),
         default="emit",
+    ),
+    Option(
+        *("procid", "procid", Section.WRITE),
+        "PROCID of syslog lines: up to 128 characters.",
+        metavar="ID",
+        default="-",
     ),
     Option(
         *("dedup_ttl", "dedup_ttl", Section.EVENTS),

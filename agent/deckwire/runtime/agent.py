@@ -232,7 +232,7 @@ class Agent:
         kernel = self._parts.tables.counters()
         lost = self._parts.stats.losses(kernel)
         for event in self._losses.due(lost, now_ns, at_the_end=at_the_end):
-            if self._parts.emitter.emit(event) is Fate.EMITTED:
+            if self._parts.emitter.emit(event) is not Fate.DROPPED:
                 self._losses.emitted(event)
         for event in self._budgets.changes(kernel, now_ns):
             self._parts.emitter.emit(event)

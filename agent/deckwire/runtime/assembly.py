@@ -107,7 +107,13 @@ def assemble(
     containment = containment or Containment(report)
     tables = Tables(loaded.maps)
     dedup = Dedup(settings.dedup_ttl)
-    emitter = Emitter(dedup, _offering(outputs, bus), host, containment)
+    emitter = Emitter(
+        dedup,
+        _offering(outputs, bus),
+        host,
+        containment,
+        outputs.wants if outputs.filters else None,
+    )
     pipeline = Pipeline(
         registry=Registry(),
         tables=tables,

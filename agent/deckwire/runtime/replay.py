@@ -29,8 +29,7 @@ from deckwire.runtime.preparation import (
     deckies_file,
     identifier,
     kernel_settings,
-    line_format,
-    open_sinks,
+    open_outputs,
 )
 
 _FLUSH_S = 2.0
@@ -90,7 +89,7 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     clock = CaptureClock()
     with failing():
         identify = identifier(settings)
-        outputs = PatientFanout(line_format(settings), open_sinks(settings))
+        outputs = PatientFanout(open_outputs(settings))
         loaded = load(
             LoadRequest(
                 replay_clock=True, settings=kernel_settings(settings), ring_bytes=RING_BYTES

@@ -27,6 +27,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         # The loader prepares the compiler meanwhile, and loads nothing before `begin`.
         settings = read_settings()
         from deckwire.kernel.loading import LoadRequest, begin, finish  # noqa: PLC0415
+        from deckwire.output.sinks.fanout import Fanout  # noqa: PLC0415
         from deckwire.runtime.preparation import (  # noqa: PLC0415
             deckies_file,
             identifier,
@@ -40,7 +41,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         if file is not None:
             registry = file.read()
         identify = identifier(settings)
-        outputs = open_outputs(settings)
+        outputs = Fanout(open_outputs(settings))
         bus = open_bus(settings)
         request = LoadRequest(
             interfaces=settings.interfaces,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire.events.event import Event
-from deckwire.output.sinks.fanout import Fanout
+from deckwire.output.sinks.fanout import Fanout, to_all
 from deckwire.output.sinks.file import FileSink
 from deckwire.output.sinks.udp import UdpSink
 from deckwire.output.sinks.unix import UnixSink
@@ -35,7 +35,7 @@ def event(number: int) -> Event:
 def test_every_sink_gets_every_line_formatted_once(tmp_path: Path) -> None:
     form = CountingFormat()
     paths = [tmp_path / "a", tmp_path / "b"]
-    fanout = Fanout(form, [FileSink(str(path)) for path in paths])
+    fanout = Fanout(to_all(form, [FileSink(str(path)) for path in paths]))
     fanout.start()
     assert all(fanout.offer(event(number)) for number in range(100))
     assert form.made == 100
@@ -48,7 +48,7 @@ def test_every_sink_gets_every_line_formatted_once(tmp_path: Path) -> None:
 def test_an_event_is_taken_if_one_sink_takes_it(tmp_path: Path, short_path: Path) -> None:
     small = FileSink(str(tmp_path / "small"), capacity=2)
     large = UnixSink(str(short_path / "absent"), capacity=5)
-    fanout = Fanout(SyslogFormat(), [small, large])
+    fanout = Fanout(to_all(SyslogFormat(), [small, large]))
     assert [fanout.offer(event(number)) for number in range(7)] == [True] * 5 + [False] * 2
     assert fanout.losses() == {"file_queue_full": 5, "unix_queue_full": 2}
     fanout.start()
@@ -60,7 +60,7 @@ def test_an_event_is_taken_if_one_sink_takes_it(tmp_path: Path, short_path: Path
 
 def test_losses_of_sinks_of_one_kind_are_added_up(tmp_path: Path) -> None:
     fanout = Fanout(
-        SyslogFormat(), [FileSink(str(tmp_path / name), capacity=1) for name in ("a", "b")]
+        to_all(SyslogFormat(), [FileSink(str(tmp_path / name), capacity=1) for name in ("a", "b")])
     )
     fanout.offer(event(0))
     fanout.offer(event(1))
@@ -70,7 +70,7 @@ def test_losses_of_sinks_of_one_kind_are_added_up(tmp_path: Path) -> None:
 
 def test_reopen_reaches_every_sink(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
-    fanout = Fanout(SyslogFormat(), [FileSink(str(path)) for path in paths])
+    fanout = Fanout(to_all(SyslogFormat(), [FileSink(str(path)) for path in paths]))
     fanout.start()
     for path in paths:
         path.unlink()
@@ -83,7 +83,7 @@ def test_a_dead_receiver_does_not_keep_a_live_one_waiting(tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     absent, deaf = UnixSink(str(tmp_path / "absent")), UdpSink("127.0.0.1", port)
-    fanout = Fanout(SyslogFormat(), [absent, deaf, FileSink(str(tmp_path / "live"))])
+    fanout = Fanout(to_all(SyslogFormat(), [absent, deaf, FileSink(str(tmp_path / "live"))]))
     fanout.start()
     for number in range(50):
         assert fanout.offer(event(number))
@@ -93,7 +93,7 @@ def test_a_dead_receiver_does_not_keep_a_live_one_waiting(tmp_path: Path) -> Non
 
 def test_what_is_held_is_written_in_order_with_the_flush(tmp_path: Path) -> None:
     form = CountingFormat()
-    fanout = Fanout(form, [FileSink(str(tmp_path / "a"), capacity=9)])
+    fanout = Fanout(to_all(form, [FileSink(str(tmp_path / "a"), capacity=9)]))
     fanout.offer(event(0))
     fanout.hold()
     assert fanout.offer(event(1))
@@ -117,7 +117,11 @@ def test_held_or_not_the_same_lines_are_taken_and_lost(
     """No sink is started: what is taken stays."""
     capacities = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3))
     plain, holding = (
-        Fanout(SyslogFormat(), [UnixSink(f"/absent/{size}", capacity=size) for size in capacities])
+        Fanout(
+            to_all(
+                SyslogFormat(), [UnixSink(f"/absent/{size}", capacity=size) for size in capacities]
+            )
+        )
         for _ in range(2)
     )
     for number, step in enumerate(steps):
@@ -141,7 +145,7 @@ def test_an_event_that_cannot_be_written_is_the_only_one_lost(tmp_path: Path) ->
                 raise ValueError("odd")
             return super().line(event)
 
-    fanout = Fanout(Failing(), [FileSink(str(tmp_path / "a"))])
+    fanout = Fanout(to_all(Failing(), [FileSink(str(tmp_path / "a"))]))
     fanout.hold()
     for number in range(3):
         fanout.offer(event(number))

@@ -1,0 +1,108 @@
+"""A log and its twin: after each line of the log, its record goes to a file of the same name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Sequence
+
+from deckwire.limits import SINK_QUEUE
+from deckwire.output.decnet_json import split_pair
+from deckwire.output.sinks import file
+from deckwire.output.sinks.opened_file import OpenedFile
+from deckwire.output.sinks.owner import Creation
+from deckwire.output.sinks.sink import Sink
+
+SUFFIX = ".json"
+
+
+class TwinSink(Sink):
+    """Writes pairs of TwinFormat: the line to the log, then at once the record to the twin.
+
+    Each takes one write that ends in its newline, because the reader of the twin stops at a record
+    that is not whole. A pair counts as written when both files have it. If only the log has it,
+    the next try continues with the twin. Both files must be regular. Each is opened again as
+    FileSink does it.
+
+    Raises OSError if a file cannot be opened.
+    """
+
+    scheme = file.FileSink.scheme
+    remedy = file.FileSink.remedy
+
+    def __init__(
+        self, path: str, capacity: int = SINK_QUEUE, creation: Creation | None = None
+    ) -> None:
+        super().__init__(f"file:{path}", capacity)
+        self._files = tuple(
+            OpenedFile(one, creation or Creation()) for one in (path, twin_path(path))
+        )
+        for one in self._files:
+            if not one.is_file:
+                raise OSError(errno.EINVAL, "a log with a twin must be a file", one.path)
+        self._whole = 0
+        """How many files have their part of the next pair."""
+        self._looked = 0.0
+        try:
+            self._reopen()
+        except OSError:
+            self._release()
+            raise
+
+    def _connect(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < file.LOOK_S and all(one.is_open for one in self._files):
+            return
+        for one in self._files:
+            if not one.is_open or not one.is_in_place():
+                one.open()
+        self._looked = now
+
+    def _reopen(self) -> None:
+        # If this fails and a path does not name what is open, lines wait.
+        self._looked = -file.LOOK_S
+        for one in self._files:
+            one.open()
+
+    def _deliver(self, lines: Sequence[bytes]) -> int:
+        for sent, pair in enumerate(lines):
+            try:
+                whole = self._write(pair)
+            except OSError:
+                if not sent:
+                    raise
+                return sent
+            if not whole:
+                return sent
+        return len(lines)
+
+    def _write(self, pair: bytes) -> bool:
+        """Write the parts of a pair that are not written yet; False if one must wait."""
+        parts = split_pair(pair)
+        while self._whole < len(self._files):
+            one = self._files[self._whole]
+            if not one.writer.send((parts[self._whole],)):
+                return False
+            if one.was_deleted():
+                # Nobody can find it there: it is written again.
+                self._looked = -file.LOOK_S
+                return False
+            self._whole += 1
+        self._whole = 0
+        return True
+
+    def _advice(self, error: OSError) -> str:
+        return OpenedFile.advice(error) or self.remedy
+
+    def _release(self) -> None:
+        for one in self._files:
+            one.close()
+
+
+def twin_path(path: str) -> str:
+    """The log's path with the suffix ``.json``; ValueError if that is the log itself."""
+    twin = os.path.splitext(path)[0] + SUFFIX
+    if twin == path:
+        raise ValueError(f"twin: the log's own name ends in {SUFFIX}; use another, as in x.log")
+    return twin
