@@ -1,4 +1,4 @@
-"""The addresses of this host itself, by which its own connections are told from forged ones."""
+"""The addresses of this host itself, which its own connections have and forged ones lack."""
 
 from __future__ import annotations
 
