@@ -9,7 +9,19 @@ import pytest
 from deckwire.bus.messages import Announcement
 from deckwire.config import Settings
 from deckwire.deckies import Decky, parse_address
-from tests.support.conversation import CLIENT, CLIENT6, DECKY, DECKY6, DECKY_B, Conversation
+from tests.pipeline.test_pipeline import apart, kernel
+from tests.support.conversation import (
+    CLIENT,
+    CLIENT6,
+    DECKY,
+    DECKY6,
+    DECKY_B,
+    SECOND,
+    START_NS,
+    STRANGER,
+    Conversation,
+    in_time,
+)
 from tests.support.emitted import names, of, one
 from tests.support.flights import handshake
 from tests.support.replaying import ReplayLab
@@ -98,6 +110,27 @@ def test_this_host_is_no_attacker_when_a_decky_connects_to_it(lab: ReplayLab) ->
     pipeline.finish()
     assert before.pipeline.counts["outbound_to_own_host"] == 5
     assert before.emitter.made == 0
+
+
+@pytest.mark.parametrize("first", [CLIENT, DECKY_B], ids=["outbound", "lateral"])
+def test_each_peer_has_its_hello_although_all_are_equal(lab: ReplayLab, first: str) -> None:
+    """The kernel knows the sender of a hello and not the peer that its event is about."""
+    how = Settings(dedup_ttl=300.0, outbound_source="peer")
+    talks = [
+        apart(
+            Conversation(DECKY, peer, 40_000 + at, start_ns=START_NS + 2 * at * SECOND),
+            TLS12.client,
+            TLS12.server,
+            again=False,
+        )
+        for at, peer in enumerate((first, STRANGER, CLIENT))
+    ]
+    frames = in_time(*talks)
+    with kernel(lab, how):
+        events = lab.frames(frames, [DECKY, DECKY_B], how)
+    sources = [hello["src_ip"] for hello in of(events, "tls_client_hello")]
+    assert sources == [first if first == CLIENT else DECKY, STRANGER, CLIENT][: len(sources)]
+    assert set(sources) >= {STRANGER, CLIENT}
 
 
 # --- lateral ---

@@ -196,9 +196,19 @@ class Reporter:
                 choices=self._choices,
             ),
             table=self._windows.hellos,
-            signature=seen.signature,
+            signature=self._hello_signature(context, seen),
             may_open=lambda: self._emitted_hellos.remember(seen.signature, seen.hello),
         )
+
+    def _hello_signature(self, context: Context, seen: HelloSeen) -> int:
+        """The kernel's signature of a hello and its sender; 0 if it must suppress nothing.
+
+        If peers are the sources of a decky's hellos, equal ones have different dedup keys, and the
+        kernel, which knows the sender only, would suppress too many.
+        """
+        if self._attribution.outbound_peer and context.direction != "inbound":
+            return 0
+        return seen.signature
 
     def _session(self, connection: Connection, context: Context, seen: SessionSeen) -> None:
         server = self._describe.server(seen.hello)
