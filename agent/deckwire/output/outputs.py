@@ -216,12 +216,16 @@ def _checked(to: str, given: Mapping[str, object], folder: str) -> OutputSetting
                 f"{shown(key)} is no setting; use {', '.join(known)}. A path that contains"
                 " ',NAME=' can only be given in a table of the file"
             )
+    severity = given.get("min_severity")
+    if isinstance(severity, int) and not isinstance(severity, bool):
+        # In a table a number needs no quotes.
+        given = {**given, "min_severity": str(severity)}
     texts = {key: _text(key, value) for key, value in given.items() if key != "events"}
     form = texts.get("format")
     if form is not None and form not in FORMATS:
         raise ValueError(f"format: {shown(form)} is unknown; use {' or '.join(FORMATS)}")
     events = given.get("events")
-    severity = texts.get("min_severity")
+    level = texts.get("min_severity")
     own = {key: value for key, value in texts.items() if key in OWN}
     whole = from_folder(to, folder)
     # First as it was written, because that is what a message should repeat.
@@ -230,7 +234,7 @@ def _checked(to: str, given: Mapping[str, object], folder: str) -> OutputSetting
         to=whole,
         format=form,
         events=None if events is None else check_events(_names(events)),
-        min_severity=None if severity is None else check_severity(severity),
+        min_severity=None if level is None else check_severity(level),
         app_name=_header(texts, "app_name"),
         sd_id=_header(texts, "sd_id"),
         procid=_header(texts, "procid"),

@@ -51,10 +51,11 @@ class _Group:
         self.held: deque[Event] = deque()
         """Events to format with the next flush."""
 
-    def offer(self, event: Event) -> bool:
+    def offer(self, event: Event) -> bool | None:
+        """Whether an output had room; None if no filter passes the event."""
         outputs = self._taking(event) if self._filters else self._outputs
         if not outputs:
-            return False
+            return None
         line = self._form.line(event)
         taken = False
         for output in outputs:
@@ -88,7 +89,7 @@ class _Group:
             for output, taken in lines.items():
                 output.sink.offer_all(taken)
 
-    def _taking(self, event: Event) -> list[Output]:
+    def _taking(self, event: Event) -> Sequence[Output]:
         """The outputs that take the event; the others count it as filtered."""
         outputs = []
         for output in self._outputs:
@@ -138,9 +139,10 @@ class Fanout:
         return False
 
     def offer(self, event: Event) -> bool:
-        """Offer an event to the outputs; False if none took it. Never blocks.
+        """Offer an event to the outputs that take it; False if none of them had room.
 
-        Raises what a format raises, after the outputs of other formats were offered the event.
+        Never blocks. It is no loss if no output takes the event: see `wants`. Raises what a format
+        raises, after the outputs of other formats were offered the event.
         """
         if self._room:
             self._room -= 1
@@ -148,16 +150,19 @@ class Fanout:
                 group.held.append(event)
             return True
         self.flush()
-        taken = False
+        had_room: list[bool] = []
         failure: Exception | None = None
         for group in self._groups:
             try:
-                taken = group.offer(event) or taken
+                taken = group.offer(event)
             except Exception as error:
                 failure = error
+            else:
+                if taken is not None:
+                    had_room.append(taken)
         if failure is not None:
             raise failure
-        return taken
+        return any(had_room) or not had_room
 
     def hold(self) -> None:
         """Hold events back from now until `flush`, as many as a sink has room for."""

@@ -41,6 +41,8 @@ class Creation:
             # A log that only root may write locks out the workers that share the directory.
             folder = os.stat(os.path.dirname(path) or ".")
             owner = Owner(folder.st_uid, folder.st_gid)
+            if not _may_join(fd, folder.st_gid):
+                owner = Owner(folder.st_uid, _LEAVE)
         if owner is not None:
             try:
                 os.fchown(fd, owner.uid, owner.gid)
@@ -54,6 +56,15 @@ class Creation:
         # After the owner: a change of owner clears bits.
         if self.mode is not None:
             os.fchmod(fd, self.mode)
+
+
+def _may_join(fd: int, gid: int) -> bool:
+    """Whether the file can get this group. A root without CAP_CHOWN may lack that right."""
+    try:
+        os.fchown(fd, _LEAVE, gid)
+    except PermissionError:
+        return False
+    return True
 
 
 def parse_owner(text: str) -> Owner:
@@ -78,11 +89,16 @@ def parse_mode(text: str) -> int:
 
 def _user(name: str) -> tuple[int, int]:
     """The ids of a user and of its group."""
+    if _NUMBER.fullmatch(name):
+        uid = _id(name)
+        try:
+            return uid, pwd.getpwuid(uid).pw_gid
+        except KeyError:
+            return uid, _LEAVE
     try:
-        found = pwd.getpwuid(_id(name)) if _NUMBER.fullmatch(name) else pwd.getpwnam(name)
-    except KeyError:
-        if _NUMBER.fullmatch(name):
-            return int(name), _LEAVE
+        found = pwd.getpwnam(name)
+    # A name with a NUL or with bytes that are not UTF-8 raises ValueError.
+    except (KeyError, ValueError):
         raise ValueError(
             f"owner: this host has no user {shown(name)}; make it, or name another"
         ) from None
@@ -94,7 +110,7 @@ def _group(name: str) -> int:
         return _id(name)
     try:
         return grp.getgrnam(name).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):
         raise ValueError(
             f"owner: this host has no group {shown(name)}; make it, or name another"
         ) from None

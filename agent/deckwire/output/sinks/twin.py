@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from deckwire.limits import SINK_QUEUE
 from deckwire.output.decnet_json import split_pair
@@ -45,7 +46,8 @@ class TwinSink(Sink):
         """How many files have their part of the next pair."""
         self._looked = 0.0
         try:
-            self._reopen()
+            for one in self._files:
+                one.open()
         except OSError:
             self._release()
             raise
@@ -56,14 +58,16 @@ class TwinSink(Sink):
             return
         for one in self._files:
             if not one.is_open or not one.is_in_place():
-                one.open()
+                with self._naming(one):
+                    one.open()
         self._looked = now
 
     def _reopen(self) -> None:
         # If this fails and a path does not name what is open, lines wait.
         self._looked = -file.LOOK_S
         for one in self._files:
-            one.open()
+            with self._naming(one):
+                one.open()
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
         for sent, pair in enumerate(lines):
@@ -82,7 +86,9 @@ class TwinSink(Sink):
         parts = split_pair(pair)
         while self._whole < len(self._files):
             one = self._files[self._whole]
-            if not one.writer.send((parts[self._whole],)):
+            with self._naming(one):
+                sent = one.writer.send((parts[self._whole],))
+            if not sent:
                 return False
             if one.was_deleted():
                 # Nobody can find it there: it is written again.
@@ -91,6 +97,17 @@ class TwinSink(Sink):
             self._whole += 1
         self._whole = 0
         return True
+
+    @contextmanager
+    def _naming(self, one: OpenedFile) -> Iterator[None]:
+        """Name the twin in its errors, because the output has the name of the log."""
+        try:
+            yield
+        except OSError as error:
+            if one is self._files[0]:
+                raise
+            what = f"its twin {one.path}: {error.strerror or error}"
+            raise OSError(error.errno, what) from error
 
     def _advice(self, error: OSError) -> str:
         return OpenedFile.advice(error) or self.remedy
