@@ -33,7 +33,7 @@ class BusService:
             return
         line = bus_line(event)
         if line is None:
-            self._counts["unnamed"] += 1
+            self._counts["bus_unnamed"] += 1
             return
         self.sink.offer(line)
 
@@ -73,14 +73,10 @@ class BusService:
         }
         for failure, calls in sorted(counters.errors.items()):
             sums[f"output_bus_failed_{failure.removesuffix('_error')}"] = calls
-        for fate, frames in self.sink.received.items():
-            sums[f"bus_received_{fate}"] = frames
-        for cause, events in sorted(self._counts.items()):
-            sums[f"bus_{cause}"] = events
-        return sums | self.losses()
+        return sums | self.sink.received | self._counts | self.losses()
 
     def losses(self) -> dict[str, int]:
         """Messages lost since the start, by cause: those for the bus, and those from it."""
         dropped = sorted(self.sink.counters().dropped.items())
         lost = {f"output_bus_{cause}": lines for cause, lines in dropped}
-        return lost | {"bus_received_dropped": self.sink.received["dropped"]}
+        return lost | {"bus_received_dropped": self.sink.received["bus_received_dropped"]}

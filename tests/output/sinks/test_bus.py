@@ -67,7 +67,7 @@ def test_it_connects_again_without_a_message_of_its_own(sink: BusSink, path: Pat
         with BusServer(path) as bus:
             ready(bus)
             bus.send(CONTROL_TOPIC, {"action": "stop"})
-            bus.wait(lambda: sink.received["taken"] == round_, "the request arrives")  # noqa: B023
+            bus.wait(lambda: sink.received["bus_received_taken"] == round_, "the request arrives")  # noqa: B023
     assert sink.take() == [StopRequest(), StopRequest()]
     assert sink.take() == []
 
@@ -92,9 +92,14 @@ def test_only_messages_for_this_worker_are_kept(sink: BusSink, path: Path) -> No
         bus.send("orchestrator.traffic.ssh", {"src_decky": "web"})
         bus.send(CONTROL_TOPIC, {"action": "dance"})
         bus.send(CONTROL_TOPIC, {"action": "stop"})
-        bus.wait(lambda: sink.received["taken"] == 2, "both arrive")
+        bus.wait(lambda: sink.received["bus_received_taken"] == 2, "both arrive")
     assert sink.take() == [Announcement("web", "10.0.0.2", 22), StopRequest()]
-    assert sink.received == {"taken": 2, "ignored": 2, "dropped": 0, "malformed": 0}
+    assert sink.received == {
+        "bus_received_taken": 2,
+        "bus_received_ignored": 2,
+        "bus_received_dropped": 0,
+        "bus_received_malformed": 0,
+    }
 
 
 def test_the_inbox_is_bounded(sink: BusSink, path: Path) -> None:
@@ -103,7 +108,9 @@ def test_the_inbox_is_bounded(sink: BusSink, path: Path) -> None:
         ready(bus)
         for _ in range(BUS_INBOX + 3):
             bus.send("orchestrator.traffic.ssh", ACT)
-        bus.wait(lambda: sink.received["dropped"] == 3, "the rest is dropped and counted")
+        bus.wait(
+            lambda: sink.received["bus_received_dropped"] == 3, "the rest is dropped and counted"
+        )
     assert len(sink.take()) == BUS_INBOX
 
 
@@ -115,5 +122,5 @@ def test_a_bus_that_sends_garbage_is_left_and_tried_again(sink: BusSink, path: P
         bus.wait(lambda: len(bus.hellos) == 2, "it connects again")
         ready(bus)
         bus.send(CONTROL_TOPIC, {"action": "stop"})
-        bus.wait(lambda: sink.received["taken"] == 1, "and understands again")
-    assert sink.received["malformed"] == 1
+        bus.wait(lambda: sink.received["bus_received_taken"] == 1, "and understands again")
+    assert sink.received["bus_received_malformed"] == 1

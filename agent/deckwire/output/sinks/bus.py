@@ -27,6 +27,10 @@ _GREETING = b"".join(
         Frame("SUB", ORCHESTRATOR_PATTERN),
     )
 )
+_FATES = (
+    *("bus_received_taken", "bus_received_ignored"),
+    *("bus_received_dropped", "bus_received_malformed"),
+)
 _GOODBYE = pack(Frame("BYE", ""))
 
 
@@ -49,8 +53,8 @@ class BusSink(Sink):
         self._broken = False
         """The bus sent what is no frame."""
         self._inbox: deque[Message] = deque()
-        self.received = dict.fromkeys(("taken", "ignored", "dropped", "malformed"), 0)
-        """Frames from the bus by what became of them."""
+        self.received = dict.fromkeys(_FATES, 0)
+        """Frames from the bus by what became of them. The keys stay, for the reader's thread."""
 
     def take(self) -> list[Message]:
         """The messages that arrived since the last call. For the capture's thread."""
@@ -111,17 +115,17 @@ class BusSink(Sink):
             for frame in self._reader.feed(data):
                 self._sort(frame)
         except FrameError:
-            self.received["malformed"] += 1
+            self.received["bus_received_malformed"] += 1
             self._broken = True
 
     def _sort(self, frame: Frame) -> None:
         message = parse_event(frame)
         if message is None:
-            self.received["ignored"] += 1
+            self.received["bus_received_ignored"] += 1
         elif len(self._inbox) >= BUS_INBOX:
-            self.received["dropped"] += 1
+            self.received["bus_received_dropped"] += 1
         else:
-            self.received["taken"] += 1
+            self.received["bus_received_taken"] += 1
             self._inbox.append(message)
 
 
