@@ -30,6 +30,11 @@ netns = "lab"
 wait_interface = true
 decky = ["10.0.0.1=web", "fd00::1"]
 deckies = "deckies.txt"
+decnet_state = true
+own_host = "ignore"
+bus = "bus.sock"
+outbound_source = "peer"
+lateral = "hold"
 format = "json"
 output = ["stdout", "file:out/log", "unix:/run/log.sock", "udp:[::1]:514", "tcp:logs.example:601"]
 sd_id = "relay@55555"
@@ -80,6 +85,11 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
             [Decky("web", ip_address("10.0.0.1")), Decky("fd00::1", ip_address("fd00::1"))]
         ),
         deckies_file=str(tmp_path / "deckies.txt"),
+        decnet_state=True,
+        own_host="ignore",
+        bus=str(tmp_path / "bus.sock"),
+        outbound_source="peer",
+        lateral="hold",
         format="json",
         outputs=(
             OutputSettings("stdout"),

@@ -146,7 +146,9 @@ def test_the_configuration_page_has_every_row_of_every_profile() -> None:
         assert f'`profile = "{name}"`' in section
         for row in PROFILES[name].rows:
             values = row.value if isinstance(row.value, tuple) else (row.value,)
-            shown = ", ".join(f"`{value}`" for value in values)
+            shown = ", ".join(
+                f"`{str(value).lower() if value is True else value}`" for value in values
+            )
             expected.append(f"| `{row.key}` | {shown} | {row.why} |")
         assert f"`{PROFILES[name].files}`" in section
         expected += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_each_row_is_overridden_by_the_file_and_by_an_option(tmp_path: Path, row
         "app_name": "mine",
         "procid": "7",
         "output": ["stdout"],
+        "deckies": "/x/deckies.txt",
+        "decnet_state": False,
+        "wait_interface": False,
+        "own_host": "report",
+        "outbound_source": "decky",
+        "lateral": "drop",
+        "bus": "/x/bus.sock",
     }
     setting = next(option.setting for option in OPTIONS if option.key == row.key)
     value = others[row.key]
@@ -51,9 +59,9 @@ def test_each_row_is_overridden_by_the_file_and_by_an_option(tmp_path: Path, row
     assert getattr(decnet(), setting) != expected
     assert getattr(decnet(**{row.key: value}), setting) == expected
     path = tmp_path / "deckwire.toml"
-    path.write_text(f'profile = "decnet"\n{row.key} = {value!r}\n')
+    path.write_text(f'profile = "decnet"\n{row.key} = {json.dumps(value)}\n')
     assert getattr(merge(read_config(path), {}), setting) == expected
-    path.write_text(f"{row.key} = {value!r}\n")
+    path.write_text(f"{row.key} = {json.dumps(value)}\n")
     assert getattr(merge(read_config(path), {"profile": "decnet"}), setting) == expected
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -228,10 +229,23 @@ def _fail(message: str, status: int = UsageError.status) -> NoReturn:
 
 def _live_settings(config: str | None, options: dict[str, Any]) -> Settings:
     settings = _settings(config, options)
+    if not settings.interfaces and settings.decnet_state:
+        settings = _with_decnets_interface(settings)
     if not settings.interfaces:
         raise UsageError("no interface: nothing to watch; name a MACVLAN or its parent with -i")
     _need_deckies(settings)
     return settings
+
+
+def _with_decnets_interface(settings: Settings) -> Settings:
+    from deckwire.config import check_interfaces  # noqa: PLC0415 - see run_live
+    from deckwire.decnet_state import INTERFACE_VARIABLE, default_interface  # noqa: PLC0415
+
+    name = default_interface(settings.deckies_file, os.environ)
+    try:
+        return replace(settings, interfaces=check_interfaces(name))
+    except ValueError as error:
+        raise UsageError(f"the interface of {INTERFACE_VARIABLE} or the state: {error}") from error
 
 
 def _settings(config: str | None, options: dict[str, Any]) -> Settings:

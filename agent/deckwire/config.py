@@ -8,10 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from deckwire.bus.address import BUS_OF_DECNET
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import CONFIG_FILE_BYTES
-from deckwire.options import COMPATIBILITIES, FORMATS, OPTIONS, PROFILE_NAMES, XDP_MODES
+from deckwire.options import (
+    COMPATIBILITIES,
+    FORMATS,
+    LATERAL,
+    OPTIONS,
+    OUTBOUND_SOURCES,
+    OWN_HOST,
+    PROFILE_NAMES,
+    XDP_MODES,
+)
 from deckwire.output.outputs import OutputSettings, need_distinct, read_outputs
 from deckwire.output.syslog import (
     APP_NAME,
@@ -33,6 +43,8 @@ INTERFACE_BYTES = 15
 """IFNAMSIZ without the NUL that ends it."""
 NOT_IN_INTERFACES = frozenset(b"/:\0 \t\n\v\f\r\xa0")
 """What the kernel's dev_valid_name() refuses: slash, colon and what it takes for white space."""
+UNIX_PATH_BYTES = 107
+"""sockaddr_un.sun_path without its NUL, unix(7)."""
 NETNS_BYTES = 255
 """Longest file name, because a named network namespace is a file in /run/netns."""
 
@@ -66,9 +78,19 @@ class Settings:
     deckies: Registry = field(default_factory=Registry)
     """Only those of ``decky`` entries, not those of the file."""
     deckies_file: str | None = None
+    decnet_state: bool = False
+    """The deckies file is DECNET's state, and belongs to another program."""
+    own_host: str = "report"
+    """One of OWN_HOST."""
     format: str = "syslog"
     """One of FORMATS, for outputs that set none of their own."""
     outputs: tuple[OutputSettings, ...] = (OutputSettings("stdout"),)
+    bus: str | None = None
+    """Path of the bus's socket, or BUS_OF_DECNET; None for no bus."""
+    outbound_source: str = "decky"
+    """One of OUTBOUND_SOURCES."""
+    lateral: str = "emit"
+    """One of LATERAL."""
     sd_id: str = SD_ID
     app_name: str = APP_NAME
     procid: str = PROCID
@@ -174,7 +196,8 @@ def _with_profile(output: OutputSettings, profile: Profile) -> OutputSettings:
 # --- the checks ---
 
 
-def _interfaces(value: object, _base: str) -> tuple[str, ...]:
+def check_interfaces(value: object, _base: str = "") -> tuple[str, ...]:
+    """The names of interfaces; ValueError for one that the kernel would refuse."""
     names = _texts(value)
     for name in names:
         raw = name.encode("utf-8", "surrogateescape")
@@ -223,6 +246,16 @@ def _prom(value: object, base: str) -> str:
     path = _path(value, base)
     if not path.endswith(".prom"):
         raise ValueError(f"{shown(value)}: the collector reads only FILE.prom; name it so")
+    return path
+
+
+def _bus(value: object, base: str) -> str:
+    path = _text(value)
+    if path == BUS_OF_DECNET:
+        return path
+    path = _path(path, base)
+    if len(os.fsencode(path)) > UNIX_PATH_BYTES:
+        raise ValueError(f"the path is too long; a socket's has at most {UNIX_PATH_BYTES} bytes")
     return path
 
 
@@ -300,12 +333,17 @@ def _texts(value: object) -> tuple[str, ...]:
 
 _CHECKS: dict[str, Check] = {
     "profile": _one_of(PROFILE_NAMES),
-    "interface": _interfaces,
+    "interface": check_interfaces,
     "netns": _netns,
     "wait_interface": _flag,
     "xdp": _one_of(XDP_MODES),
     "decky": _deckies,
     "deckies": _path,
+    "decnet_state": _flag,
+    "own_host": _one_of(OWN_HOST),
+    "bus": _bus,
+    "outbound_source": _one_of(OUTBOUND_SOURCES),
+    "lateral": _one_of(LATERAL),
     "output": _outputs,
     "format": _one_of(FORMATS),
     "app_name": _app_name,

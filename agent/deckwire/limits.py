@@ -46,8 +46,29 @@ SCAN_SERVICES = 64
 SCAN_TOUCHES = 4_096
 """Connections that wait for a verdict. Beyond this, the oldest are emitted early and counted."""
 
+# --- connections between deckies --------------------------------------------------------------
+LATERAL_HELD = 1_024
+"""Events held until the bus may have announced their connections. Beyond this, the oldest is
+emitted early and counted."""
+LATERAL_ANNOUNCED = 4_096
+"""Announced connections that are remembered. An evicted one counts as unannounced."""
+LATERAL_ANNOUNCEMENTS = 256
+"""Announcements compared with events that come after them."""
+
+# --- DECNET's bus -----------------------------------------------------------------------------
+BUS_HEADER_BYTES = 4_096
+"""Longest header line of a frame, with its newline."""
+BUS_BODY_BYTES = 1_048_576
+"""Longest body of a frame."""
+BUS_INBOX = 256
+"""Messages from the bus that wait for the agent; more are dropped and counted."""
+
 # --- the kernel's tables, as far as the agent must know their sizes (bpf/limits.h) -------------
 FLOWS = 262_144
+OWN_ADDRESSES = 1_024
+"""Addresses of this host that the kernel knows."""
+OWN_MACS = 64
+"""MAC addresses of this host that the kernel knows."""
 DECKY_BITS = 65_536
 """Bits of the kernel's Bloom filter of all deckies."""
 
@@ -157,6 +178,8 @@ FAILURE_TEXT = 200
 # --- registry -------------------------------------------------------------------------------
 DECKIES = 65_536
 """Deckies in the registry, IPv4 and IPv6 together."""
+DECKIES_FAULTS = 32
+"""Deckies left out of DECNET's state that are reported one by one; the rest as a number."""
 DECKIES_FILE_BYTES = 16_777_216
 """Largest deckies file that is read: 256 bytes for each of DECKIES."""
 CONFIG_FILE_BYTES = 1_048_576

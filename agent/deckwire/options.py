@@ -14,6 +14,9 @@ PROFILE_NAMES = ("decnet",)
 """Of the tables in deckwire.profiles."""
 XDP_MODES = ("off", "generic", "native")
 COMPATIBILITIES = ("decnet",)
+OWN_HOST = ("report", "ignore")
+OUTBOUND_SOURCES = ("decky", "peer")
+LATERAL = ("emit", "hold", "drop")
 
 
 class Section(StrEnum):
@@ -99,6 +102,21 @@ OPTIONS = (
         metavar="FILE",
     ),
     Option(
+        *("decnet_state", "decnet_state", Section.WATCH),
+        "The deckies file is DECNET's state: watch those of its deckies that are right, wait for"
+        " the file, and take the interface from it.",
+        default="any fault refuses the file",
+        can_negate=True,
+    ),
+    Option(
+        *("own_host", "own_host", Section.WATCH),
+        "Connections that this host opens to deckies itself: report them, or ignore and count"
+        " them.",
+        metavar="|".join(OWN_HOST),
+        default="report",
+        live_only=True,
+    ),
+    Option(
         *("profile", "profile", Section.WATCH),
         "Set many options for one purpose; each can be overridden. docs/configuration.md has the"
         " table.",
@@ -134,6 +152,26 @@ OPTIONS = (
         "SD-ID of syslog lines: NAME@NUMBER, up to 32 characters.",
         metavar="ID",
         default="decnet@55555",
+    ),
+    Option(
+        *("bus", "bus", Section.WRITE),
+        "DECNET's bus: the path of its socket, or decnet to find it as DECNET does.",
+        metavar="decnet|PATH",
+        default="no bus",
+        live_only=True,
+    ),
+    Option(
+        *("outbound_source", "outbound_source", Section.EVENTS),
+        "Which end of a connection that a decky opened is src_ip.",
+        metavar="|".join(OUTBOUND_SOURCES),
+        default="decky",
+    ),
+    Option(
+        *("lateral", "lateral", Section.EVENTS),
+        "Events of connections between deckies: emit them, drop them, or hold them for 15 s and"
+        " drop those that the bus announces.",
+        metavar="|".join(LATERAL),
+        default="emit",
     ),
     Option(
         *("procid", "procid", Section.WRITE),

@@ -40,6 +40,29 @@ PROFILES = {
             Row("app_name", "sniffer", "DECNET's name for this service"),
             Row("procid", "-", "DECNET's correlation engine accepts nothing else"),
             Row(
+                "deckies",
+                "decnet-state.json",
+                "DECNET's state, in the directory where Deckwire starts",
+            ),
+            Row(
+                "decnet_state",
+                True,
+                "another program writes it, so one bad decky must not refuse the rest",
+            ),
+            Row("wait_interface", True, "DECNET makes its macvlan when it deploys the deckies"),
+            Row("own_host", "ignore", "DECNET's prober and its operators are no attackers"),
+            Row(
+                "outbound_source",
+                "peer",
+                "DECNET takes `src_ip` for the attacker, and its prober attacks that",
+            ),
+            Row("lateral", "hold", "the acts of DECNET's orchestrator are no attacks"),
+            Row(
+                "bus",
+                "decnet",
+                "DECNET's panel, its stop button and the orchestrator's announcements",
+            ),
+            Row(
                 "output",
                 ("file:/var/log/decnet/decnet.log", "stdout,events=capture_*"),
                 "DECNET's log; losses and counters go to the journal",

@@ -176,6 +176,7 @@ _settings = Struct(
     "flows_per_source" / Int64ul,
     "dedup" / Int64ul,
     "vepa" / Int64ul,
+    "own_host" / Int64ul,
 )
 
 COUNTERS = (
@@ -187,6 +188,7 @@ COUNTERS = (
     "ignored_ip_malformed",
     "ignored_tcp_malformed",
     "ignored_vepa_echo",
+    "ignored_own_host",
     "frames_syn",
     "frames_synack",
     "frames_flow",

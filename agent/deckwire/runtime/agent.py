@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import time
 
+from deckwire.abi import structs as abi
 from deckwire.abi.samples import Sample
+from deckwire.bus.messages import Announcement, StopRequest
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesError, DeckiesFile
@@ -20,8 +22,10 @@ from deckwire.resilience.containment import Where
 from deckwire.resilience.report import report
 from deckwire.runtime.assembly import Parts, expect_echoes
 from deckwire.runtime.budgets import BudgetWatch
+from deckwire.runtime.bus import BusService
 from deckwire.runtime.health import MISSING, Health
 from deckwire.runtime.losses import LossReport
+from deckwire.runtime.own_host import OwnHostWatch
 from deckwire.tables.deckies import DeckiesRefused
 
 _ROUND_S = 1.0
@@ -32,6 +36,8 @@ _TOGETHER = 128
 """Samples taken between two writings of their events."""
 _FLUSH_S = 5.0
 """Seconds that outputs have at most to write their lines at the end."""
+_LEAVE_S = 1.0
+"""The same for the bus."""
 _REST_S = 0.1
 """Seconds to wait after the rings could not be read, so that a lasting fault takes no CPU."""
 
@@ -47,6 +53,8 @@ class Agent:
         clock: KernelClock,
         deckies_file: DeckiesFile | None,
         requests: Requests,
+        bus: BusService | None = None,
+        own_host: OwnHostWatch | None = None,
     ) -> None:
         self._settings = settings
         self._loaded = loaded
@@ -55,6 +63,10 @@ class Agent:
         self._clock = clock
         self._deckies_file = deckies_file
         self._requests = requests
+        self._bus = bus
+        self._own_host = own_host
+        self._own_host_due = False
+        """An interface or the deckies changed since the host's own addresses were read."""
         self._ordering = parts.ordering
         self._losses = LossReport(parts.host)
         self._budgets = BudgetWatch(parts.host)
@@ -103,6 +115,7 @@ class Agent:
                 next_sweep = now + max(_SWEEP_S * (1 - fill), 20 * took)
             if now >= next_round:
                 next_round = now + _ROUND_S
+                self._serve_bus(now)
                 self._emit_due()
                 self._housekeeping()
             if now >= next_stats:
@@ -184,10 +197,35 @@ class Agent:
             self._clock.measure()
         with self._contained(Where.INTERFACES):
             self._watch_interfaces()
+        with self._contained(Where.INTERFACES):
+            self._look_at_own_host()
         with self._contained(Where.RELOAD):
             if self._deckies_file is not None and self._deckies_file.changed():
                 self._reload_deckies()
         self._emit_losses()
+
+    def _serve_bus(self, now: float) -> None:
+        """Obey the bus, before events are emitted that it may have announced."""
+        if self._bus is None:
+            return
+        with self._contained(Where.OUTPUT):
+            for message in self._bus.take():
+                match message:
+                    case StopRequest():
+                        report("stopping: the bus asks for it")
+                        self._requests.stopping = True
+                    case Announcement():
+                        self._parts.pipeline.announce(message)
+            self._bus.publish_health(now, self._figures)
+
+    def _figures(self) -> dict[str, int]:
+        """The figures for DECNET's panel."""
+        kernel = self._parts.tables.counters()
+        return {
+            "frames": sum(kernel[name] for name in abi.FRAME_COUNTERS),
+            "lost": sum(self._parts.stats.losses(kernel).values()),
+            "deckies": len(self._parts.pipeline.registry),
+        }
 
     def _emit_stats(self) -> None:
         with self._contained(Where.STATS):
@@ -229,6 +267,8 @@ class Agent:
         except DeckiesError as error:
             report(f"{error}; the {len(self._parts.pipeline.registry)} deckies before stay")
             return
+        for note in self._deckies_file.notes:
+            report(note)
         before = len(self._parts.pipeline.registry)
         try:
             self._parts.pipeline.replace_registry(registry)
@@ -242,15 +282,18 @@ class Agent:
         except OSError as error:
             report(f"deckies: {error.strerror or error}")
             return
+        self._own_host_due = True
         report(f"deckies read again: {len(registry)}")
 
     def _watch_interfaces(self) -> None:
         overrun = False
         gone: set[int] = set()
         try:
-            gone = {change.ifindex for change in self._loaded.watch.read() if not change.present}
+            changes = self._loaded.watch.read()
+            gone = {change.ifindex for change in changes if not change.present}
+            self._own_host_due |= bool(changes)
         except LinkOverrunError:
-            overrun = True
+            overrun = self._own_host_due = True
         present = self._interfaces() if overrun or self._missing else None
         if present is not None:
             # The snapshot includes changes from meanwhile, which are not reported again.
@@ -265,6 +308,13 @@ class Agent:
         if present is not None:
             for interface in sorted(self._missing & set(present.values())):
                 self._attach_again(interface)
+
+    def _look_at_own_host(self) -> None:
+        if self._own_host is None:
+            return
+        targets = {attachment.ifindex for attachment in self._loaded.attachments}
+        self._own_host.look(time.monotonic(), targets, at_once=self._own_host_due)
+        self._own_host_due = False
 
     def _interfaces(self) -> dict[int, str] | None:
         """All interfaces by index; None if the snapshot failed, and the next round tries again."""
@@ -305,6 +355,8 @@ class Agent:
     # --- beginning and end ---
 
     def _announce(self) -> None:
+        for note in self._deckies_file.notes if self._deckies_file is not None else ():
+            report(note)
         for attachment in self._loaded.attachments:
             for note in attachment.notes:
                 report(note)
@@ -346,6 +398,11 @@ class Agent:
             self._parts.outputs.close(_FLUSH_S)
             for cause, lines in sorted(self._parts.outputs.losses().items()):
                 report(f"lost at the outputs: {lines} lines, {cause}")
+        if self._bus is not None:
+            with self._contained(Where.OUTPUT):
+                self._bus.close(_LEAVE_S)
         with self._contained(Where.SHUTDOWN):
+            if self._own_host is not None:
+                self._own_host.close()
             self._loaded.close()
         return status

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 
+from deckwire.bus.address import BUS_OF_DECNET, decnet_socket
 from deckwire.config import Settings
+from deckwire.deckies import DeckiesFile
+from deckwire.decnet_state import StateFile
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
 from deckwire.output.formats import Headers
 from deckwire.output.outputs import make_outputs
 from deckwire.output.sinks.fanout import Output
+from deckwire.runtime.bus import BusService
 
 _NS = 1_000_000_000
 _FLOWS_PER_SOURCE = 65_536
@@ -42,6 +47,22 @@ def open_outputs(settings: Settings) -> tuple[Output, ...]:
     """
     headers = Headers(settings.app_name, settings.sd_id, settings.procid)
     return make_outputs(settings.outputs, settings.format, headers, settings.state_dir)
+
+
+def deckies_file(settings: Settings) -> DeckiesFile | None:
+    """The file that names the deckies, not read yet; None if there is none."""
+    if settings.deckies_file is None:
+        return None
+    kind = StateFile if settings.decnet_state else DeckiesFile
+    return kind(settings.deckies_file, settings.deckies)
+
+
+def open_bus(settings: Settings) -> BusService | None:
+    """DECNET's bus, not started yet; None if it is off or not wanted."""
+    path = settings.bus
+    if path == BUS_OF_DECNET:
+        path = decnet_socket(os.environ)
+    return None if path is None else BusService(path)
 
 
 def identifier(settings: Settings) -> Identifier:

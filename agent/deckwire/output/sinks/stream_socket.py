@@ -18,6 +18,7 @@ STALL_S = 0.5
 SETTLE_S = 1.0
 """Seconds after which a line that the peer's TCP acknowledged counts as read by the receiver, if
 the connection still stands."""
+_RECEIVED_BYTES = 65_536
 _MARK_S = SETTLE_S / 10
 _FULL_S = 0.05
 """Seconds to wait while too many lines are unconfirmed."""
@@ -83,11 +84,16 @@ class StreamSocket:
         connected: Connected,
         frame: Callable[[bytes], bytes],
         clock: Callable[[], float] = time.monotonic,
+        receive: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        """`frame` makes the bytes of a line; `clock` gives seconds."""
+        """`frame` makes the bytes of a line; `clock` gives seconds.
+
+        `receive` gets what the receiver sends; those of syslog send nothing.
+        """
         self._socket = connected
         self._frame = frame
         self._clock = clock
+        self._receive = receive
         self._writer = StreamWriter(connected.send)
         self._unconfirmed = UnconfirmedLines()
         self._whole = 0
@@ -163,14 +169,15 @@ class StreamSocket:
         if not self._readable.poll(0):
             return False
         try:
-            # Receivers of syslog send nothing; what one does send is dropped.
-            return not self._socket.recv(4096)
+            received = self._socket.recv(_RECEIVED_BYTES)
         except BlockingIOError:
             # TLS received something that is no data.
             return False
         except OSError:
             self._broken = True
             return True
+        self._receive(received)
+        return not received
 
     def _settle(self) -> None:
         if not self._is_tcp:
