@@ -76,6 +76,8 @@ HELLO_CACHE_BYTES = 3 * 1_048_576
 """Bytes for each side. Usual ones take 2 to 4 KB, a crafted one 24 times its length."""
 HELLO_CACHED_BYTES = 4_096
 """Longest hello that is cached."""
+HELLO_LAYOUTS = 64
+"""Lengths of hellos for each side whose last hello is compared first."""
 
 DESCRIBED_CACHE = 512
 """Objects of each kind kept with their finished fields: hellos up to HELLO_CACHED_BYTES,
