@@ -60,8 +60,8 @@ class Connection:
     """The server has asked for the client's certificate."""
     _hellos_held = 0
     """Bytes of memory of both hellos, shared with other connections or not."""
-    _session_id = b""
-    """The client's own; `hello` may be another's of the same kind."""
+    _client_head = b""
+    """First bytes of the ClientHello, with its session id; `hello` may be an equal one."""
     _server_head = b""
     """First bytes of the ServerHello, with its session id."""
     _session: SessionSeen | None = None
@@ -134,20 +134,21 @@ class Connection:
         self._signature = 0 if sample.hello_suppressed else sample.hello
         if self.client == abi.CLIENT_UNKNOWN:
             self.client = sample.client
-        side = self.sides[sample.sender]
-        if not side.last_ns and (sample.start_seq is None or self._find_suppressed is not None):
+        sender, start_seq = sample.sender, sample.start_seq
+        side = self.sides[sender]
+        if not side.last_ns and (start_seq is None or self._find_suppressed is not None):
             self._orient(side, sample)
-        if side.start_seq is not None and sample.start_seq not in (None, side.start_seq):
+        if start_seq is not None and side.start_seq not in (None, start_seq):
             # The kernel has seen that what began before was no TLS.
-            self._give_up(sample.sender)
+            self._give_up(sender)
         seen: list[Observation] = []
         for message, quality in side.add(sample):
-            self._take(sample.sender, message, quality, seen)
+            self._take(sender, message, quality, seen)
         state = side.state
         if state is _CLOSED or (sample.ends and not side.behind_hole):
             side.close()
         elif state is _MALFORMED:
-            self._give_up(sample.sender)
+            self._give_up(sender)
         self._close_client_side()
         if self._session is not None and (self.hello is not None or not self._client_hello_due()):
             self._release(self._session, seen)
@@ -228,7 +229,7 @@ class Connection:
             return False
         self.hello = hello
         self._hellos_held += hello.memory
-        self._session_id = session_id(body)
+        self._client_head = body[:HEAD_BYTES]
         seen.append(HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature))
         return True
 
@@ -336,7 +337,7 @@ class Connection:
             return None
         echoed = session_id(self._server_head)
         if self._find_suppressed is None:
-            return bool(echoed) and echoed == self._session_id
+            return bool(echoed) and echoed == session_id(self._client_head)
         suppressed = self._find_suppressed()
         return None if suppressed is None else suppressed.has_session_id(echoed)
 
