@@ -27,7 +27,7 @@ from deckwire.tcp.handshake import Handshake
 from deckwire.tls import messages
 from deckwire.tls.errors import Malformed
 from deckwire.tls.hello_cache import HEAD_BYTES, HelloCache, session_id
-from deckwire.tls.messages import ClientHello
+from deckwire.tls.messages import ClientHello, ServerHello
 from deckwire.tls.records import HandshakeMessage, State
 from deckwire.tls.resumption import is_resumed
 
@@ -64,8 +64,8 @@ class Connection:
     """First bytes of the ClientHello, with its session id; `hello` may be an equal one."""
     _server_head = b""
     """First bytes of the ServerHello, with its session id."""
-    _session: SessionSeen | None = None
-    """Waits for the ClientHello, as long as that may still come."""
+    _session: tuple[int, ServerHello] | None = None
+    """Time and ServerHello of a session that waits for the ClientHello, which may still come."""
     _later: tuple[CertificatesSeen, ...] = ()
     """Certificates that came after that session, and wait with it."""
     _signature = 0
@@ -144,14 +144,15 @@ class Connection:
         seen: list[Observation] = []
         for message, quality in side.add(sample):
             self._take(sender, message, quality, seen)
-        state = side.state
-        if state is _CLOSED or (sample.ends and not side.behind_hole):
-            side.close()
-        elif state is _MALFORMED:
-            self._give_up(sender)
+        if not side.closed:
+            state = side.state
+            if state is _CLOSED or (sample.ends and not side.behind_hole):
+                side.close()
+            elif state is _MALFORMED:
+                self._give_up(sender)
         self._close_client_side()
         if self._session is not None and (self.hello is not None or not self._client_hello_due()):
-            self._release(self._session, seen)
+            self._release(*self._session, seen)
         return seen
 
     def finish(self) -> list[Observation]:
@@ -166,7 +167,7 @@ class Connection:
             if unfinished is not None and unfinished[0].type in _REPORTED_CUT:
                 self._take(sender, *unfinished, seen)
         if self._session is not None:
-            self._release(self._session, seen)
+            self._release(*self._session, seen)
         for side in self.sides:
             side.close()
         return seen
@@ -246,7 +247,7 @@ class Connection:
             return False
         self._hellos_held += server.memory
         self._server_head = body[:HEAD_BYTES]
-        self._session = SessionSeen(side.last_ns, server, None, None)
+        self._session = side.last_ns, server
         version = server.selected_version or server.legacy_version
         if server.is_hello_retry_request or version >= _TLS13:
             # What follows is encrypted, or repeats what has been reported.
@@ -322,14 +323,14 @@ class Connection:
             return False
         return self.sides[self.client].waiting
 
-    def _release(self, session: SessionSeen, seen: _Seen) -> None:
+    def _release(self, time_ns: int, server: ServerHello, seen: _Seen) -> None:
         """Report the session and its certificates, with the ClientHello if that has come."""
-        server = session.hello
         resumed = is_resumed(server, self._is_id_echoed)
-        seen.append(SessionSeen(session.time_ns, server, self.hello, resumed))
-        seen += [late._replace(client=self.hello) for late in self._later]
+        seen.append(SessionSeen(time_ns, server, self.hello, resumed))
         self._session = None
-        self._later = ()
+        if self._later:
+            seen += [late._replace(client=self.hello) for late in self._later]
+            self._later = ()
 
     def _is_id_echoed(self) -> bool | None:
         """Whether the server's session id is the client's; None if that is not known."""

@@ -255,7 +255,9 @@ class Stream:
         expected = self.next_offset
         if self._begun:
             end = min(end, self._read + STREAM_BYTES)
-            self._cuts = [cut for cut in self._cuts if cut[1] > expected and cut != (start, end)]
+            if self._cuts:
+                cuts = self._cuts
+                self._cuts = [cut for cut in cuts if cut[1] > expected and cut != (start, end)]
         if (not self._begun or expected < end) and start < end and len(self._cuts) < STREAM_CUTS:
             self._cuts.append((start, end))
 
