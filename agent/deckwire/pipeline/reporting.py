@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from deckwire.abi import structs as abi
+from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import service_signature
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
@@ -39,7 +40,7 @@ from deckwire.pipeline.describing import Descriptions
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.bounded import Bounded
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord, ends
+from deckwire.tcp.flow import FlowRecord
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.messages import ClientHello
