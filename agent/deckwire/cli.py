@@ -202,7 +202,7 @@ def main() -> NoReturn:
 class _Stdout(io.FileIO):
     """Standard output. A write that fails ends the command with one line."""
 
-    def write(self, data: Any, /) -> int | None:
+    def write(self, data: Any, /) -> int:
         """Write some bytes; raises PassingError, or BrokenPipeError if the reader has gone."""
         try:
             return super().write(data)

@@ -188,7 +188,7 @@ NETLINK_QUEUED = 4_096
 """Datagrams that a socket's buffer can hold at most: what a snapshot drops unread before it."""
 NETLINK_ATTRIBUTES = 256
 """Attributes read of one message or nest."""
-NETLINK_SNAPSHOTS = 4
-"""Times that a list of interfaces is restarted because messages were lost."""
+NETLINK_DUMPS = 4
+"""Times that a list is read because messages were lost or it changed meanwhile."""
 NETWORK_NAMESPACES = 4_096
 """Network namespaces searched for macvlans of a parent."""
