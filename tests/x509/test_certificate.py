@@ -3,7 +3,6 @@
 import datetime
 import hashlib
 import ipaddress
-import struct
 import warnings
 from dataclasses import replace
 from functools import cache
@@ -19,9 +18,8 @@ from hypothesis import strategies as st
 
 from deckwire.fingerprints.ja4plus import ja4x
 from deckwire.limits import CERTIFICATE_ATTRIBUTES, CERTIFICATE_SANS
-from deckwire.x509 import certificate as subject_under_test
 from deckwire.x509 import self_signature
-from deckwire.x509.certificate import CertificateCache, describe
+from deckwire.x509.certificate import describe
 from deckwire.x509.der import length_octets
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -580,31 +578,3 @@ def test_damaged_certificates_never_raise(damage):
         or bytes(data) == LEAF
         or said == replace(describe(LEAF), sha256=said.sha256)
     )
-
-
-# --- cache ----------------------------------------------------------------------------------
-
-
-def test_cache_gives_the_same_value_and_forgets_the_oldest(monkeypatch):
-    described: list[bytes] = []
-
-    def counting(der):
-        described.append(der)
-        return describe(der)
-
-    monkeypatch.setattr(subject_under_test, "describe", counting)
-    cache = CertificateCache(entries=2)
-    a, b, c = (struct.pack(">I", number) for number in range(3))
-    for der in (a, b, a, c, a):
-        assert cache.describe(der) == describe(der)
-    assert described == [a, b, c]
-    cache.describe(b)
-    assert described == [a, b, c, b]
-    assert len(cache) == 2
-
-
-def test_cache_does_not_keep_huge_texts():
-    cache = CertificateCache()
-    said = cache.describe(by_hand(subject=rdn(tlv(0x0C, b"a" * 20_000))))
-    assert len(said.subject_cn) == 20_000
-    assert len(cache) == 0
