@@ -98,7 +98,7 @@ def test_idle_connections_end_although_a_foreign_frame_is_in_the_future(lab: Rep
 
 
 @pytest.mark.parametrize("ends", ENDS)
-def test_a_capture_without_stamps_tells_all_but_times(
+def test_a_capture_without_stamps_gives_all_but_times(
     lab: ReplayLab, ends: tuple[str, str]
 ) -> None:
     frames = [replace(frame, time_ns=0) for frame in talk(ends).frames]

@@ -391,7 +391,7 @@ def test_string_types(kind, encoded, text):
     assert said.self_signed
 
 
-def test_a_value_that_is_no_string_is_told_in_hex():
+def test_a_value_that_is_no_string_is_shown_in_hex():
     unique_identifier = bytes.fromhex("060355042d")
     said = describe(by_hand(subject=rdn(tlv(0x03, b"\0\xff"), unique_identifier)))
     assert said.subject == "2.5.4.45=#030200ff"
@@ -496,13 +496,13 @@ def test_repeated_extension():
         b"\x82\x05ab",
     ],
 )
-def test_names_before_a_broken_one_are_told(broken):
+def test_names_before_a_broken_one_are_described(broken):
     said = describe(by_hand(extensions=san_extension(tlv(0x82, b"good"), broken)))
     assert said.sans == ("good",)
     assert said.malformed
 
 
-def test_names_that_do_not_print_are_told_by_type():
+def test_names_that_do_not_print_are_shown_by_type():
     said = describe(by_hand(extensions=san_extension(tlv(0xA3, b""), tlv(0xA5, b""))))
     assert said.sans == ("X400Name", "EdiPartyName")
 
