@@ -15,7 +15,7 @@ class Stream:
     """One direction of a connection, from TCP sequence space to a byte string read in order.
 
     Segments come in any order, more than once and overlapping. Linux decides which copy of a
-    byte counts: bytes in order are never replaced; those that wait behind a hole are resolved by
+    byte counts: bytes in order are never replaced; those that wait after a hole are resolved by
     the OutOfOrderQueue. The urgent byte is not part of what is read (RFC 6093, 3.1). Sequence
     numbers are compared in serial arithmetic (RFC 9293, 3.4), so wraps need no care outside.
 
@@ -82,7 +82,7 @@ class Stream:
 
     @property
     def gap(self) -> bool:
-        """True while bytes wait behind a hole."""
+        """True while bytes wait after a hole."""
         return self._queue.waiting > 0
 
     @property
