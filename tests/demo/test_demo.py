@@ -68,8 +68,14 @@ def test_lateral_events_are_marked() -> None:
 
 def test_the_scanner_of_a_connection_is_named() -> None:
     flow = {
-        **{"src_ip": "198.18.0.1", "packets": 4, "bytes": 0, "duration_s": 0.0},
-        **{"mean_iat_ms": 0.06, "retransmits": 0, "close": "rst", "direction": "inbound"},
+        "src_ip": "198.18.0.1",
+        "packets": 4,
+        "bytes": 0,
+        "duration_s": 0.0,
+        "mean_iat_ms": 0.06,
+        "retransmits": 0,
+        "close": "rst",
+        "direction": "inbound",
     }
     assert "scanner" not in shown("tcp_flow_timing", flow)
     assert "  scanner: nmap  4 packets" in shown("tcp_flow_timing", {**flow, "tool": "nmap"})
