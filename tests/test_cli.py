@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import ssl
 import subprocess
 import sys
@@ -315,3 +316,28 @@ def test_lines_lost_to_a_full_disk_are_reported(capture: Path) -> None:
         "deckwire: output stdout: No space left on device; free space on the disk"
     )
     assert lost.startswith("deckwire: lost at the outputs: ")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [["-h"], ["--version"], [], ["run", "-h"], ["doctor"]])
+def test_a_full_disk_ends_a_command_with_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as device:
+        done = subprocess.run(
+            [sys.executable, "-m", "deckwire", *arguments],
+            stdout=device,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    line = "deckwire: stdout: No space left on device; make room and try again\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.mark.parametrize(("redirections", "status"), [(">&-", 0), ("2>/dev/full --nonsense", 2)])
+def test_a_closed_or_full_stream_leaves_the_status(redirections: str, status: int) -> None:
+    command = f"{shlex.quote(sys.executable)} -m deckwire --version {redirections}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
 from deckwire import __version__
-from deckwire.errors import UsageError
+from deckwire.errors import PassingError, UsageError
 from deckwire.options import OPTIONS, Option, Section
 
 if TYPE_CHECKING:
@@ -206,8 +208,12 @@ def doctor(interface: str | None, netns: str | None) -> None:
 
 def main() -> NoReturn:
     """Run the command of sys.argv, and end the process."""
+    sys.stdout = _guarded(sys.stdout)
     try:
-        cli.main(standalone_mode=False)
+        try:
+            cli.main(standalone_mode=False)
+        finally:
+            sys.stdout.flush()
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -215,15 +221,41 @@ def main() -> NoReturn:
     except UsageError as error:
         _fail(str(error), error.status)
     except BrokenPipeError:
-        # The reader of stdout has gone. Python would flush again at exit, and raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(1)  # The reader of stdout has gone, so nobody misses the rest.
     sys.exit(0)
+
+
+class _Stdout(io.FileIO):
+    """Standard output. A write that fails ends the command with one line."""
+
+    def write(self, data: Any, /) -> int:
+        """Write some bytes; raises PassingError, or BrokenPipeError if the reader has gone."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            # Python flushes again at exit: what is left goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise PassingError(f"stdout: {error.strerror}; make room and try again") from error
+
+
+def _guarded(stdout: TextIO | None) -> TextIO:
+    """Return the same output; its errors can be distinguished from all others."""
+    if stdout is None:  # Its descriptor was closed at the start.
+        return open(os.devnull, "w", encoding="utf-8")
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Stdout(stdout.fileno(), "w", closefd=False)),
+        encoding=stdout.encoding,
+        errors=stdout.errors,
+        line_buffering=stdout.isatty(),
+    )
 
 
 def _fail(message: str, status: int = UsageError.status) -> NoReturn:
     text = " ".join(message.split())
-    click.echo(f"deckwire: {text}", err=True)
+    with suppress(OSError):  # The status remains if stderr cannot take the line.
+        click.echo(f"deckwire: {text}", err=True)
     sys.exit(status)
 
 

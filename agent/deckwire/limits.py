@@ -97,6 +97,8 @@ HELLO_CACHE_BYTES = 3 * 1_048_576
 """Bytes for each side. Usual ones take 2 to 4 KB, a crafted one 24 times its length."""
 HELLO_CACHED_BYTES = 4_096
 """Longest hello that is cached."""
+HELLO_LAYOUTS = 64
+"""Lengths of hellos for each side whose last hello is compared first."""
 
 DESCRIBED_CACHE = 512
 """Objects of each kind kept with their finished fields: hellos up to HELLO_CACHED_BYTES,
@@ -225,7 +227,7 @@ NETLINK_QUEUED = 4_096
 """Datagrams that a socket's buffer can hold at most: what a snapshot drops unread before it."""
 NETLINK_ATTRIBUTES = 256
 """Attributes read of one message or nest."""
-NETLINK_SNAPSHOTS = 4
-"""Times that a list of interfaces is restarted because messages were lost."""
+NETLINK_DUMPS = 4
+"""Times that a list is read because messages were lost or it changed meanwhile."""
 NETWORK_NAMESPACES = 4_096
 """Network namespaces searched for macvlans of a parent."""

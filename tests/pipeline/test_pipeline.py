@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deckwire.abi import structs as abi
+from deckwire.abi.flow_key import ends
 from deckwire.captures import Frame
 from deckwire.config import Budgets, Settings
 from deckwire.connections import suppressed_hello
@@ -28,7 +29,7 @@ from deckwire.runtime.preparation import kernel_settings
 from deckwire.tables.flows import FlowBatch, FlowTables, OpenFlow
 from deckwire.tables.half_open import HalfOpenTable
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord, ends
+from deckwire.tcp.flow import FlowRecord
 from tests.support import bpf_frames as wire
 from tests.support.conversation import (
     CLIENT,

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Iterator
 from functools import partial
 
 from deckwire.abi import structs as abi
+from deckwire.abi.flow_key import ends
 from deckwire.abi.samples import (
     EndSample,
     HandshakeSample,
@@ -31,7 +32,7 @@ from deckwire.pipeline.windows import Windows
 from deckwire.resilience.containment import Containment, Where
 from deckwire.tables.deckies import DeckiesRefused
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord, ends
+from deckwire.tcp.flow import FlowRecord
 from deckwire.tcp.handshake import Handshake
 
 _AS_OPENED = Attribution()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from deckwire.abi import structs as abi
+from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import service_signature
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
@@ -47,7 +48,7 @@ from deckwire.resilience.bounded import Bounded
 from deckwire.resilience.containment import Containment
 from deckwire.tables.suppression import Suppression
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord, ends
+from deckwire.tcp.flow import FlowRecord
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.messages import ClientHello

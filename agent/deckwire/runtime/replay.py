@@ -161,11 +161,11 @@ def _jumps(replay: Replay) -> int:
 
 def _jump_warning(path: str, first: Jump, jumps: int) -> str:
     distance = f"{abs(first.ahead_ns) / 1e9:.6f} s"
-    direction = "ahead of" if first.ahead_ns > 0 else "behind"
+    direction = "later" if first.ahead_ns > 0 else "earlier"
     return (
-        f"{plain(path)}: frame {first.frame} is stamped {distance} {direction} the frames before it"
-        f" (time jumps in this capture: {jumps}): durations across a jump are unknown and left out;"
-        " if captures were joined, replay them one by one"
+        f"{plain(path)}: frame {first.frame} is stamped {distance} {direction} than the frames"
+        f" before it (time jumps in this capture: {jumps}): durations across a jump are unknown and"
+        " left out; if captures were joined, replay them one by one"
     )
 
 
