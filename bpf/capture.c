@@ -8,6 +8,8 @@
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
+ *   decky_fragment          an IP fragment: the agent gets it
+ *   reassembled             the packet that the agent made of fragments
  *   xdp_ingress             optional: notes a SYN before TC
  *
  * BCC rewrites map calls in this file only. Functions without map calls are in
@@ -30,6 +32,7 @@
 #include "client_hello.h"
 #include "flow.h"
 #include "suppress.h"
+#include "fragments.h"
 
 /* The next program at the hook runs. After TC_ACT_OK none would. */
 #define TC_NEXT (-1)
@@ -181,6 +184,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->parsed = 0;
 	w->handshake_tried = 0;
 	w->hashed = 0;
+	w->reassembled = 0;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -193,6 +197,34 @@ int tc_ingress(struct __sk_buff *skb)
 int tc_egress(struct __sk_buff *skb)
 {
 	return enter(skb, 0);
+}
+
+/*
+ * The first step of a packet that the agent has put together from fragments. It
+ * comes by test runs only, so no frame at a hook can pretend to be one. Its
+ * time is that of the fragment that completed it.
+ */
+int reassembled(struct __sk_buff *skb)
+{
+	struct counters *c;
+	struct work *w;
+	__u32 zero = 0;
+
+	c = counters.lookup(&zero);
+	if (!c)
+		return TC_NEXT;
+	w = works.lookup(&zero);
+	if (!w)
+		return TC_NEXT;
+	c->packets_reassembled++;
+	w->now = skb->tstamp;
+	w->ingress = skb->cb[0] & REASSEMBLED_INGRESS;
+	w->parsed = 0;
+	w->handshake_tried = 0;
+	w->hashed = 0;
+	w->reassembled = 1;
+	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
 }
 
 /* What all later steps work on. */
@@ -244,6 +276,8 @@ static __always_inline void count_ignored(struct counters *c,
 		c->ignored_fragment_first++;
 	else if (verdict == PARSE_FRAGMENT_LATER)
 		c->ignored_fragment_later++;
+	else if (verdict == PARSE_EXT_HEADERS)
+		c->ignored_ext_headers++;
 	else if (verdict == PROTO_TCP)
 		c->ignored_tcp_malformed++;
 	else
@@ -277,8 +311,11 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 		s->counters->foreign_no_decky++;
 		return 0;
 	}
+	if (s->work->reassembled)
+		p->ip_flags |= IP_FLAG_REASSEMBLED;
 	if (p->ip_version == 6 && proto >= 0)
 		proto = parse_extensions(skb, p, proto);
+	s->work->proto = proto;
 	if (s->settings->vepa && s->work->ingress && is_vepa_echo(skb, p)) {
 		s->counters->ignored_vepa_echo++;
 		return 0;
@@ -404,7 +441,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	head.born_ns = flow->totals.born_ns;
 	head.client = flow->totals.client;
 	head.start_seq = walk->start_seq;
-	head.flags = walk->flags;
+	head.flags |= walk->flags;
 	if (flow->totals.flags & FLOW_MIDSTREAM)
 		head.flags |= SAMPLE_FLOW_MIDSTREAM;
 	if (flow->totals.flags & FLOW_HELLO_SUPPRESSED)
@@ -442,9 +479,9 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	side = &flow->totals.side[w->sender & 1];
 	peer = &flow->totals.side[!(w->sender & 1)];
 	if (flow->totals.side[0].packets | flow->totals.side[1].packets)
-		note_interval(w->now, &flow->totals.last_ns,
-			      &flow->totals.min_iat_ns,
-			      &flow->totals.max_iat_ns);
+		note_packet(p, w->now, &flow->totals.last_ns,
+			    &flow->totals.min_iat_ns,
+			    &flow->totals.max_iat_ns);
 	continues = continues_run(&flow->totals, p, w->sender);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
@@ -486,8 +523,11 @@ int decky_packet(struct __sk_buff *skb)
 		return TC_NEXT;
 	p = &s.work->packet;
 	if (!s.work->parsed) {
-		if (!parse_frame(skb, &s))
+		if (!parse_frame(skb, &s)) {
+			if (is_fragment(s.work->proto))
+				jumps.call(skb, JUMP_FRAGMENT);
 			return TC_NEXT;
+		}
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
 			if (!is_ours(p))
 				s.counters->foreign_no_decky++;
@@ -583,8 +623,8 @@ int decky_syn(struct __sk_buff *skb)
 	if (known && !half->noted) {
 		if (half->syn.retransmits < 255)
 			half->syn.retransmits++;
-		note_interval(w->now, &half->last_ns, &half->min_iat_ns,
-			      &half->max_iat_ns);
+		note_packet(p, w->now, &half->last_ns, &half->min_iat_ns,
+			    &half->max_iat_ns);
 		s.counters->syn_retransmits++;
 		return TC_NEXT;
 	}
@@ -635,15 +675,15 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 
 	half = half_open.lookup(&w->key);
 	/* on the way out: it leaves soon now, and the cold look-ups are done */
-	if (!w->ingress)
+	if (!w->ingress && !w->reassembled)
 		w->now = frame_time(skb);
 	if (half) {
 		if (!answers_syn(half, p, w->sender)) {
 			s->counters->synack_unmatched++;
 			return 0;
 		}
-		note_interval(w->now, &half->last_ns, &half->min_iat_ns,
-			      &half->max_iat_ns);
+		note_packet(p, w->now, &half->last_ns, &half->min_iat_ns,
+			    &half->max_iat_ns);
 		if (half->synack.ip_version && half->synack.seq == p->seq) {
 			if (half->synack.retransmits < 255)
 				half->synack.retransmits++;
@@ -678,7 +718,7 @@ int decky_synack(struct __sk_buff *skb)
 	flow = flows.lookup(&s.work->id);
 	if (flow && flow->totals.close == CLOSE_NONE &&
 	    flow->synack.ip_version && flow->synack.seq == p->seq) {
-		flow_retransmit_synack(flow, s.work->sender, s.work->now);
+		flow_retransmit_synack(flow, p, s.work->sender, s.work->now);
 		return TC_NEXT;
 	}
 	/* without the flag, segments of a known connection skip half_open */
@@ -756,9 +796,13 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	if (old)
 		c->flow_reopened++;
 	fresh->key = w->key;
-	fresh->totals.established_ns = w->now;
 	fresh->totals.source_slot = slot;
-	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, w->now);
+	if (!w->reassembled) {
+		fresh->totals.established_ns = w->now;
+		if (!(half->synack.ip_flags & IP_FLAG_REASSEMBLED))
+			fresh->totals.rtt_client_us =
+				rtt_us(half->synack.time_ns, w->now);
+	}
 	sample->head.born_ns = fresh->totals.born_ns;
 
 	if (flows.update(&w->id, fresh)) {
@@ -892,6 +936,47 @@ int decky_hello(struct __sk_buff *skb)
 	}
 	w->hashed = 1;
 	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
+/* --- decky_fragment ------------------------------------------------------- */
+
+/* An IP fragment of what may be a decky's TCP. decky_packet has counted it. */
+int decky_fragment(struct __sk_buff *skb)
+{
+	struct token_bucket *source, *all;
+	struct fragment_sample sample;
+	struct packet *p;
+	struct step s;
+	__u32 zero = 0, slot, len;
+	__u64 now;
+	int error;
+
+	if (!step_begin(&s))
+		return TC_NEXT;
+	p = &s.work->packet;
+	if (!is_ours(p) || s.work->reassembled)
+		return TC_NEXT;
+	slot = fragment_slot(p, s.settings->seed);
+	source = fragment_sources.lookup(&slot);
+	if (!source)
+		return TC_NEXT;
+	all = fragment_budget.lookup(&zero);
+	if (!all)
+		return TC_NEXT;
+	now = frame_time(skb);
+	len = fragment_len(p, skb->len);
+	if (len > FRAGMENT_BYTES) {
+		s.counters->fragments_too_long++;
+		return TC_NEXT;
+	}
+	if (!fragment_admit(source, all, len, now)) {
+		s.counters->fragments_over_budget++;
+		return TC_NEXT;
+	}
+	fragment_sample_begin(&sample, p, len, s.work->ingress, now);
+	error = samples.perf_submit_skb(skb, len, &sample, sizeof(sample));
+	sample_sent(s.counters, error);
 	return TC_NEXT;
 }
 

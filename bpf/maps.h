@@ -42,6 +42,11 @@ BPF_F_TABLE("array", __u32, struct seen, hello_seen, HELLO_SEEN_SLOTS,
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
 BPF_TABLE("array", __u32, struct token_bucket, syn_budget, 1);
 
+/* Samples of IP fragments: the budget of each source, and that of all. */
+BPF_TABLE("array", __u32, struct token_bucket, fragment_sources,
+	  FRAGMENT_SLOTS);
+BPF_TABLE("array", __u32, struct token_bucket, fragment_budget, 1);
+
 BPF_TABLE("array", __u32, struct settings, settings, 1);
 BPF_TABLE("percpu_array", __u32, struct counters, counters, 1);
 
@@ -66,6 +71,7 @@ struct work {
 	__u8 parsed;	      /* packet, key, id, sender and now are valid */
 	__u8 handshake_tried; /* by decky_handshake */
 	__u8 hashed;	      /* by decky_hello */
+	__u8 reassembled;     /* the agent made the packet from fragments */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, 1);
 
@@ -75,6 +81,7 @@ enum jump {
 	JUMP_SYNACK,
 	JUMP_HANDSHAKE,
 	JUMP_HELLO,
+	JUMP_FRAGMENT,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

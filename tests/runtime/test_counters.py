@@ -110,7 +110,7 @@ def assembled(lab: ReplayLab, outputs: Fanout) -> Capture:
     registry = Registry([parse_option(DECKY)])
     containment = Containment(pytest.fail)
     parts = assemble(settings, lab.loaded, registry, clock, outputs, lab.identify, containment)
-    replay = Replay(lab.loaded, parts.pipeline, parts.intake, clock, containment)
+    replay = Replay(lab.loaded, parts.pipeline, parts.intake, parts.fragments, clock, containment)
     # It does not run, so nobody asks for signals.
     requests = cast(Requests, None)
     agent = Agent(settings, lab.loaded, parts, KernelClock(), None, requests)

@@ -23,6 +23,7 @@ from deckwire.events.choices import Choices
 from deckwire.events.flow import is_probe
 from deckwire.fingerprints.identity import Identifier
 from deckwire.output.emitter import Emitter
+from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.reporting import Reporter
 from deckwire.pipeline.sweeping import Sweeper
 from deckwire.pipeline.windows import Windows
@@ -51,6 +52,8 @@ class Pipeline:
         self.counts: Counter[str] = Counter()
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
+        self.fragmented = FragmentedConnections()
+        """Connections that came in IP fragments."""
         self._tables = tables
         self._clock = clock
         self._containment = containment
@@ -64,6 +67,7 @@ class Pipeline:
             identifier=identifier,
             choices=choices,
             counts=self.counts,
+            fragmented=self.fragmented,
         )
         self._sweeper = Sweeper(
             tables.flows, self._end, idle_ns=idle_ns, counts=self.counts, containment=containment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import service_signature
@@ -21,6 +22,7 @@ from deckwire.events.certificate import headline as certificate_headline
 from deckwire.events.choices import Choices
 from deckwire.events.client import wire_text
 from deckwire.events.context import Context, locate
+from deckwire.events.event import Event
 from deckwire.events.flow import flow_event
 from deckwire.events.flow import headline as flow_headline
 from deckwire.events.handshake import handshake_event
@@ -36,6 +38,7 @@ from deckwire.fingerprints.scanners import Tool
 from deckwire.limits import CONTEXTS
 from deckwire.output.emitter import Emitter
 from deckwire.pipeline.describing import Descriptions
+from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.bounded import Bounded
 from deckwire.tables.tables import Tables
@@ -59,6 +62,7 @@ class Reporter:
         identifier: Identifier,
         choices: Choices,
         counts: Counter[str],
+        fragmented: FragmentedConnections,
     ) -> None:
         self._registry = registry
         self._seed = tables.seed
@@ -68,6 +72,7 @@ class Reporter:
         self._clock = clock
         self._choices = choices
         self._counts = counts
+        self._fragmented = fragmented
         self._describe = Descriptions(identifier, choices)
         self._emitted_hellos = EmittedHellos()
         self._contexts: Bounded[tuple[bytes, int], Context] = Bounded(CONTEXTS)
@@ -84,6 +89,8 @@ class Reporter:
 
     def syn(self, key: bytes, client: int, syn: SynPacket, signature: int) -> None:
         """Report a SYN; `signature` is the kernel's, 0 if it has none."""
+        if not syn.reassembled:
+            self._fragmented.forget(key)
         if syn.options_cut:
             # Most input of a fingerprint is missing.
             self._counts["syn_options_cut"] += 1
@@ -98,7 +105,7 @@ class Reporter:
             signature,
             syn.time_ns,
             headline,
-            lambda: syn_event(headline, context, syn, stack),
+            self._marked(key, syn.time_ns, lambda: syn_event(headline, context, syn, stack)),
         )
 
     def handshake(self, key: bytes, client: int, time_ns: int, handshake: Handshake) -> None:
@@ -112,8 +119,13 @@ class Reporter:
             self._service(key, client, abi.SERVICE_HANDSHAKE),
             time_ns,
             headline,
-            lambda: handshake_event(
-                headline, context, handshake, self._choices, self._describe.server_stack(handshake)
+            self._marked(
+                key,
+                time_ns,
+                lambda: handshake_event(
+                    *(headline, context, handshake, self._choices),
+                    self._describe.server_stack(handshake),
+                ),
             ),
         )
 
@@ -130,8 +142,13 @@ class Reporter:
             self._service(key, client, abi.SERVICE_FLOW),
             record.last_ns,
             headline,
-            lambda: flow_event(headline, context, record, client, close, tool),
+            self._marked(
+                key,
+                record.last_ns,
+                lambda: flow_event(headline, context, record, client, close, tool),
+            ),
         )
+        self._fragmented.forget(key)
 
     def observations(self, connection: Connection, seen: list[Observation]) -> None:
         """Report what a connection's TLS has shown."""
@@ -147,7 +164,7 @@ class Reporter:
                 case SessionSeen():
                     self._session(connection, context, observation)
                 case CertificatesSeen():
-                    self._certificates(context, observation)
+                    self._certificates(connection, context, observation)
 
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
@@ -165,14 +182,18 @@ class Reporter:
             seen.signature,
             seen.time_ns,
             headline,
-            lambda: hello_event(
-                headline,
-                context,
-                client,
-                quality=seen.quality,
-                offset=seen.offset(connection.handshake),
-                handshake=connection.handshake,
-                choices=self._choices,
+            self._marked(
+                connection.key,
+                seen.time_ns,
+                lambda: hello_event(
+                    headline,
+                    context,
+                    client,
+                    quality=seen.quality,
+                    offset=seen.offset(connection.handshake),
+                    handshake=connection.handshake,
+                    choices=self._choices,
+                ),
             ),
             may_open=lambda: self._emitted_hellos.remember(seen.signature, seen.hello),
         )
@@ -183,35 +204,59 @@ class Reporter:
         headline = session_headline(context, self._clock.wall_ns(seen.time_ns), server, client)
         self._emitter.emit_new(
             headline,
-            lambda: session_event(
-                headline,
-                context,
-                server,
-                client=client,
-                resumed=seen.resumed,
-                handshake=connection.handshake,
-                choices=self._choices,
+            self._marked(
+                connection.key,
+                seen.time_ns,
+                lambda: session_event(
+                    headline,
+                    context,
+                    server,
+                    client=client,
+                    resumed=seen.resumed,
+                    handshake=connection.handshake,
+                    choices=self._choices,
+                ),
             ),
         )
 
-    def _certificates(self, context: Context, seen: CertificatesSeen) -> None:
+    def _certificates(
+        self, connection: Connection, context: Context, seen: CertificatesSeen
+    ) -> None:
         describe = self._describe.certificate
         leaf = describe(seen.chain[0])
         headline = certificate_headline(context, self._clock.wall_ns(seen.time_ns), leaf)
         self._emitter.emit_new(
             headline,
-            lambda: certificate_event(
-                headline,
-                context,
-                self._describe.leaf(leaf),
-                (leaf, *[describe(der) for der in seen.chain[1:]]),
-                chain_length=seen.chain_length,
-                from_client=seen.from_client,
-                quality=seen.quality,
-                sni=wire_text(seen.client.server_name or b"") if seen.client is not None else "",
-                choices=self._choices,
+            self._marked(
+                connection.key,
+                seen.time_ns,
+                lambda: certificate_event(
+                    headline,
+                    context,
+                    self._describe.leaf(leaf),
+                    (leaf, *[describe(der) for der in seen.chain[1:]]),
+                    chain_length=seen.chain_length,
+                    from_client=seen.from_client,
+                    quality=seen.quality,
+                    sni=wire_text(seen.client.server_name or b"")
+                    if seen.client is not None
+                    else "",
+                    choices=self._choices,
+                ),
             ),
         )
+
+    def _marked(self, key: bytes, time_ns: int, make: Callable[[], Event]) -> Callable[[], Event]:
+        """The same with the fragments in which the connection came, if it did."""
+        fragments = self._fragmented.count(key, time_ns)
+        if not fragments:
+            return make
+
+        def marked() -> Event:
+            event = make()
+            return event._replace(parts=(*event.parts, ("fragments", fragments)))
+
+        return marked
 
     def _service(self, key: bytes, client: int, event: int) -> int:
         """The kernel's signature of a client and a service; 0 if it suppresses nothing."""

@@ -14,12 +14,14 @@ from deckwire.events.choices import Choices
 from deckwire.events.dedup import Dedup
 from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
+from deckwire.kernel.names import REASSEMBLED_PROGRAM
 from deckwire.output.emitter import Emitter
 from deckwire.output.sinks.fanout import Fanout
 from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment
 from deckwire.resilience.report import report
 from deckwire.runtime.counters import Intake, Stats
+from deckwire.runtime.fragments import Fragments
 from deckwire.runtime.ordering import Ordering
 from deckwire.tables.tables import Tables
 
@@ -32,6 +34,7 @@ class Parts:
 
     tables: Tables
     intake: Intake
+    fragments: Fragments
     ordering: Ordering[Sample]
     pipeline: Pipeline
     emitter: Emitter
@@ -88,11 +91,13 @@ def assemble(
     )
     pipeline.replace_registry(registry)
     intake = Intake()
+    fragments = Fragments(loaded.programs[REASSEMBLED_PROGRAM], pipeline.fragmented)
     ordering: Ordering[Sample] = Ordering()
     stats = Stats(
         tables=tables,
         rings=loaded.rings,
         intake=intake,
+        fragments=fragments,
         ordering=ordering,
         pipeline=pipeline,
         emitter=emitter,
@@ -100,4 +105,6 @@ def assemble(
         outputs=outputs,
         containment=containment,
     )
-    return Parts(tables, intake, ordering, pipeline, emitter, outputs, stats, containment, host)
+    return Parts(
+        *(tables, intake, fragments, ordering, pipeline, emitter, outputs, stats, containment, host)
+    )

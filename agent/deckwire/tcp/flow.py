@@ -68,6 +68,16 @@ class FlowRecord(NamedTuple):
         )
 
 
+def flow_key(source: bytes, source_port: int, destination: bytes, destination_port: int) -> bytes:
+    """The flow key of a packet, as make_key() of bpf/flow_key.h makes it: the same both ways.
+
+    End 0 has the lower port, or the lower address, read backwards, if the ports are equal.
+    """
+    ends = (source_port, source[::-1], source), (destination_port, destination[::-1], destination)
+    (low_port, _, low), (high_port, _, high) = sorted(ends)
+    return _KEY.pack(low, high, low_port, high_port)
+
+
 def ends(key: bytes, client: int) -> Ends:
     """The ends of a flow key (struct flow_key); `client`, 0 or 1, is the end that opened it."""
     low, high, low_port, high_port = _KEY.unpack(key)
