@@ -37,7 +37,7 @@ struct flow_id {
 
 #define IP_FLAG_DF 0x1
 #define IP_FLAG_RESERVED 0x2
-#define SYN_OPTIONS_CUT 0x4 /* the frame ends before the options do */
+#define SYN_OPTIONS_CUT 0x4	/* the frame ends before the options do */
 #define IP_FLAG_REASSEMBLED 0x8 /* from fragments: never used for intervals */
 #define MAX_TCP_OPTIONS 40
 
@@ -180,7 +180,7 @@ enum sample_kind {
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
-#define SAMPLE_REASSEMBLED 0x10	    /* of a packet put together from fragments */
+#define SAMPLE_REASSEMBLED 0x10 /* of a packet put together from fragments */
 
 struct sample_head {
 	__u64 time_ns;
@@ -219,7 +219,7 @@ struct fragment_sample {
 
 /*
  * In skb->cb[0] of a test run of the program `reassembled`: the packet's
- * fragments came in.
+ * fragments came in. cb[1] and cb[2] have the halves of the seed, lower first.
  */
 #define REASSEMBLED_INGRESS 0x1
 
@@ -290,6 +290,7 @@ struct counters {
 	/* no decky involved */
 	__u64 foreign_not_ip;
 	__u64 foreign_no_decky;
+	__u64 foreign_vlan_tags; /* more than are read: addresses unknown */
 	/* to or from a decky, ignored by cause */
 	__u64 ignored_not_tcp;
 	__u64 ignored_fragment_first;

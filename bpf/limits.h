@@ -50,6 +50,9 @@
 #define MAX_VLAN_TAGS 2
 #define MAX_EXT_HEADERS 16
 
+/* In-band tags in all if the others have VLAN 0: what fits in 1,500 bytes. */
+#define MAX_PRIORITY_TAGS 368
+
 /*
  * Samples of IP fragments: a second's budget of a source and of all, and how
  * many may come at once. A fragment costs one for each 256 bytes begun. All of

@@ -18,6 +18,8 @@
 #define ETH_P_IPV4 0x0800
 #define ETH_P_IPV6 0x86dd
 
+#define VLAN_ID 0x0fff
+
 #define PROTO_HOPOPTS 0
 #define PROTO_TCP 6
 #define PROTO_ROUTING 43
@@ -42,7 +44,7 @@
 #define PARSE_MALFORMED (-1)
 #define PARSE_FRAGMENT_FIRST (-2)
 #define PARSE_FRAGMENT_LATER (-3)
-#define PARSE_NOT_IP (-4) /* or less than its fixed header */
+#define PARSE_NOT_IP (-4)      /* or less than its fixed header */
 #define PARSE_EXT_HEADERS (-5) /* more of them than are read */
 
 /* The verifier follows variable offsets into linear data up to 64 KB. */
@@ -320,8 +322,9 @@ static __always_inline int may_be_tcp(int next_header)
  * so does a second fragment header. The packet that fragments have made (see
  * IP_FLAG_REASSEMBLED) had one.
  *
- * The cursor is p->l4_off in a map value: a pointer that moves by one of several
- * lengths in each step would make the verifier follow all their combinations.
+ * The cursor is p->l4_off in a map value: a pointer that moves by one of
+ * several lengths in each step would make the verifier follow all their
+ * combinations.
  */
 static __always_inline int parse_extensions(struct __sk_buff *skb,
 					    struct packet *p, int next_header)

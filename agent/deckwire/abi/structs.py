@@ -184,6 +184,7 @@ _settings = Struct(
 COUNTERS = (
     "foreign_not_ip",
     "foreign_no_decky",
+    "foreign_vlan_tags",
     "ignored_not_tcp",
     "ignored_fragment_first",
     "ignored_fragment_later",

@@ -12,6 +12,7 @@ JUMPS = (
     "decky_handshake",
     "decky_hello",
     "decky_fragment",
+    "decky_tags",
 )
 """The programs that these jump to by tail call, in the order of enum jump in bpf/maps.h."""
 XDP_PROGRAM = "xdp_ingress"

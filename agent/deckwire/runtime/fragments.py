@@ -23,9 +23,11 @@ class Fragments:
     that completed it. Samples of it are in the rings when `take` returns.
     """
 
-    def __init__(self, program: Program, connections: FragmentedConnections) -> None:
+    def __init__(self, program: Program, connections: FragmentedConnections, seed: int) -> None:
+        """`seed` is the kernel side's: it marks the test runs as the agent's."""
         self._program = program
         self._connections = connections
+        self._mark = seed & 0xFFFF_FFFF, seed >> 32
         self._reassembler = Reassembler()
         self._refused: Counter[str] = Counter()
         self._received = 0
@@ -78,4 +80,4 @@ class Fragments:
             self._cut += 1
         hook = abi.REASSEMBLED_INGRESS if sample.ingress else 0
         for piece in pieces:
-            self._program.test_run(piece, tstamp=sample.time_ns, cb=hook)
+            self._program.test_run(piece, tstamp=sample.time_ns, cb=(hook, *self._mark))
