@@ -100,7 +100,7 @@ any_pieces = st.builds(
     st.sampled_from([120, 121]),
     st.sampled_from([0, 0, 0, 1, 2, 3]),
     st.integers(0, 1),
-).filter(lambda piece: piece.start or piece.more)
+)
 series = st.one_of(
     whole_datagrams.flatmap(st.permutations),
     st.tuples(whole_datagrams, st.lists(any_pieces, max_size=3)).flatmap(
@@ -145,6 +145,8 @@ def test_any_fragments_make_what_the_kernel_makes(
 ) -> None:
     both, base = Both(peer), next(IDENTS)
     for piece in pieces:
+        if not piece.start and not piece.more:
+            continue  # a whole packet
         both.send(piece.packet(version, base))
     both.check()
 
