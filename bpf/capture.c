@@ -484,9 +484,11 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	struct flow_side *side, *peer;
 	struct work *w = s->work;
 	__s32 ahead;
-	int continues;
+	int continues, closed;
 
-	if (flow->totals.close != CLOSE_NONE) {
+	closed = flow->totals.close != CLOSE_NONE;
+	/* a packet that came in fragments was here before the end */
+	if (closed && !w->reassembled) {
 		s->counters->frames_late++;
 		return;
 	}
@@ -526,7 +528,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		if (side_close(side, peer, p))
 			flow->totals.close = CLOSE_FIN;
 	}
-	if (flow->totals.close != CLOSE_NONE && send_end(skb, s, flow))
+	if (!closed && flow->totals.close != CLOSE_NONE &&
+	    send_end(skb, s, flow))
 		flow->totals.flags |= FLOW_END_SENT;
 }
 
@@ -630,7 +633,7 @@ int decky_syn(struct __sk_buff *skb)
 	struct work *w;
 	struct step s;
 	__u32 zero = 0;
-	int known;
+	int known, swapped;
 
 	if (!step_begin(skb, &s))
 		return TC_NEXT;
@@ -654,12 +657,13 @@ int decky_syn(struct __sk_buff *skb)
 	sample = half_open_scratch.lookup(&s.slot);
 	if (!sample)
 		return TC_NEXT;
-	if (known) {
+	swapped = half && precedes_synack(half, p, w->sender, w->now);
+	if (known || swapped)
 		sample->half_open = *half;
-	} else {
+	else
 		half_open_begin(&sample->half_open, w->sender, w->now);
+	if (!known)
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
-	}
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
 	sample->head.born_ns = sample->half_open.syn.time_ns;
@@ -802,6 +806,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	    midstream->synack.ip_version) {
 		__builtin_memcpy(fresh, midstream, sizeof(*midstream));
 		fresh->totals.flags &= ~FLOW_MIDSTREAM;
+		flow_add_syn(fresh, half);
 	} else {
 		flow_begin(fresh, half);
 		/* both only if two CPUs race: see begin_midstream() */

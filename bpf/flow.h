@@ -74,6 +74,20 @@ static __always_inline void flow_begin(struct flow *flow,
 	}
 }
 
+/* The SYN came late, after data of the server: see precedes_synack(). */
+static __always_inline void flow_add_syn(struct flow *flow,
+					 const struct half_open *half)
+{
+	struct flow_side *side = &flow->totals.side[half->client & 1];
+
+	if (flow->syn.ip_version || !half->syn.ip_version)
+		return;
+	flow->syn = half->syn;
+	side->packets += 1 + half->syn.retransmits;
+	side->bytes += half->syn.payload_len;
+	side->retransmits += half->syn.retransmits;
+}
+
 /* A mid-stream connection of which nothing was recorded. */
 static __always_inline void flow_begin_midstream(struct flow *flow, __u64 now)
 {

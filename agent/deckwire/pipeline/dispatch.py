@@ -89,7 +89,7 @@ class Pipeline:
             case SynSample():
                 self._report.syn(sample.key, sample.client, sample.syn, sample.signature)
             case EndSample():
-                self._end(sample.key, sample.record, "")
+                self._end(sample.key, self._latest(sample), "")
 
     def sweep(self, now_ns: int) -> float:
         """End what is over by the samples' clock; return how full the table is, from 0 to 1."""
@@ -152,6 +152,15 @@ class Pipeline:
             self._report.observations(*found)
         while (evicted := self.connections.over_bounds()) is not None:
             self._report.observations(*evicted)
+
+    def _latest(self, sample: EndSample) -> FlowRecord:
+        """The figures of a connection that has ended.
+
+        Its packets that came in fragments may have been accounted after the sample of the end.
+        """
+        if not self.fragmented.count(sample.key, sample.time_ns):
+            return sample.record
+        return self._tables.flows.record(sample.key, sample.born_ns) or sample.record
 
     def _end(self, key: bytes, record: FlowRecord, close: str) -> None:
         """Take a connection's end; `close` says how it ended where the record does not."""

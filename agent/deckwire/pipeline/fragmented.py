@@ -32,6 +32,15 @@ class FragmentedConnections:
             return 0
         return fragments
 
-    def forget(self, key: bytes) -> None:
-        """The connection has ended, or another one begins on its 4-tuple."""
+    def begins(self, key: bytes, time_ns: int) -> None:
+        """A connection begins with a packet that came whole: what was counted before is another's.
+
+        Fragments after `time_ns` may have been counted already, because samples wait to be sorted.
+        """
+        found = self._counts.get(key)
+        if found is not None and found[1] < time_ns:
+            self._counts.pop(key, None)
+
+    def ended(self, key: bytes) -> None:
+        """The connection has ended."""
         self._counts.pop(key, None)

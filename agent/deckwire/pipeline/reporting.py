@@ -90,7 +90,7 @@ class Reporter:
     def syn(self, key: bytes, client: int, syn: SynPacket, signature: int) -> None:
         """Report a SYN; `signature` is the kernel's, 0 if it has none."""
         if not syn.reassembled:
-            self._fragmented.forget(key)
+            self._fragmented.begins(key, syn.time_ns)
         if syn.options_cut:
             # Most input of a fingerprint is missing.
             self._counts["syn_options_cut"] += 1
@@ -148,7 +148,7 @@ class Reporter:
                 lambda: flow_event(headline, context, record, client, close, tool),
             ),
         )
-        self._fragmented.forget(key)
+        self._fragmented.ended(key)
 
     def observations(self, connection: Connection, seen: list[Observation]) -> None:
         """Report what a connection's TLS has shown."""
