@@ -33,8 +33,9 @@ OWN = {
     *("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms"),
     *("rtt_client_us", "rtt_server_us", "rtt_min_us", "ja4l_c", "ja4l_s", "ja4l_rtt_ms"),
 }
-"""Fields that differ: times, what the identification and don't-fragment of IPv4 show, and packets.
-The server's signature varies in length. An ACK that comes before the agent has put the SYN together is of no connection."""
+"""Fields that differ: times, what the identification and don't-fragment of IPv4 show, and counts.
+The server's signature varies in length, and its ACK may come before the SYN has been put together.
+"""
 TIMES = {"rtt_client_us", "rtt_server_us", "ja4l_c", "ja4l_s", "ja4l_rtt_ms"}
 
 
@@ -76,7 +77,8 @@ def test_tls_in_fragments_of_8_bytes_is_told_as_whole(
             differ = {key for key in fields.keys() - OWN if fields[key] != plain[key]}
             assert not differ, name
             assert 0 < fields["fragments"] <= sent[port]
-            assert not fields.keys() & TIMES
+            if (version, port) == (4, 41_001):  # SYN and ACK came in fragments too
+                assert not fields.keys() & TIMES
         assert cut["tcp_flow_timing"]["fields"]["fragments"] == sent[port]
     sums = final_sums(agent)
     assert_conserved(sums)
