@@ -131,6 +131,7 @@ struct packet {
 	__u8 tos;
 	__u8 ip_version;
 	__u8 ip_flags;
+	__u8 fragmented; /* a fragment header was read */
 };
 
 static __always_inline __u16 be16(__be16 v)
@@ -330,8 +331,10 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 					    struct packet *p, int next_header)
 {
 	struct ext_header ext = {};
-	__u32 len, fragmented = p->ip_flags & IP_FLAG_REASSEMBLED;
+	__u32 len;
 	__u16 frag;
+
+	p->fragmented = p->ip_flags & IP_FLAG_REASSEMBLED;
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < MAX_EXT_HEADERS; i++) {
@@ -347,9 +350,9 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 		if (next_header == PROTO_FRAGMENT) {
 			len = sizeof(ext);
 			frag = be16(ext.frag_off);
-			if (fragmented)
+			if (p->fragmented)
 				return PARSE_MALFORMED;
-			fragmented = 1;
+			p->fragmented = 1;
 			if (frag & 0xfff8)
 				return PARSE_FRAGMENT_LATER;
 			if (frag & 1)
