@@ -113,7 +113,8 @@ class FragmentingClient:
             return [self._packet(ends, tcp, 0, False)]
         first = self._size if self._family == socket.AF_INET else max(24, self._size)
         places = [0, *range(first, len(tcp), self._size), len(tcp)]
-        self.fragments += len(places) - 1
+        if len(places) > 2:
+            self.fragments += len(places) - 1
         return [self._packet(ends, tcp[a:b], a, b < len(tcp)) for a, b in pairwise(places)]
 
     def _packet(self, ends: bytes, data: bytes, start: int, more: bool) -> bytes:
