@@ -37,7 +37,8 @@ struct flow_id {
 
 #define IP_FLAG_DF 0x1
 #define IP_FLAG_RESERVED 0x2
-#define SYN_OPTIONS_CUT 0x4 /* the frame ends before the options do */
+#define SYN_OPTIONS_CUT 0x4	/* the frame ends before the options do */
+#define IP_FLAG_REASSEMBLED 0x8 /* from fragments: never used for intervals */
 #define MAX_TCP_OPTIONS 40
 
 /* The fields of one SYN or SYN-ACK. ip_version is 0 if none was seen. */
@@ -172,12 +173,14 @@ enum sample_kind {
 	SAMPLE_HANDSHAKE, /* half_open_sample; time_ns is the final ACK's */
 	SAMPLE_SEGMENT,	  /* sample_head, then the frame up to the cut */
 	SAMPLE_END,	  /* end_sample */
+	SAMPLE_FRAGMENT,  /* fragment_sample, then the frame */
 };
 
 #define SAMPLE_TLS_STARTS 0x1	    /* a TLS record begins at start_seq */
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
+#define SAMPLE_REASSEMBLED 0x10 /* of a packet put together from fragments */
 
 struct sample_head {
 	__u64 time_ns;
@@ -204,6 +207,21 @@ struct end_sample {
 	struct sample_head head;
 	struct flow_totals totals;
 };
+
+/* An IP fragment. In the head, only time_ns and kind are set. */
+struct fragment_sample {
+	struct sample_head head;
+	__u32 frame_len; /* of the frame after it */
+	__u16 l3_off;	 /* of the IP header, in the frame */
+	__u8 ingress;	 /* 1: seen at ingress, 0: at egress */
+	__u8 pad;
+};
+
+/*
+ * In skb->cb[0] of a test run of the program `reassembled`: the packet's
+ * fragments came in. cb[1] and cb[2] have the halves of the seed, lower first.
+ */
+#define REASSEMBLED_INGRESS 0x1
 
 /*
  * One slot of syn_seen, service_seen or hello_seen. Events of this signature
@@ -266,12 +284,14 @@ struct settings {
 
 /*
  * Conservation: each frame raises exactly one of the counters down to
- * frames_unattached, so their sum is the number of frames at the hooks.
+ * frames_unattached. So does each packet that the agent reassembles: less
+ * packets_reassembled, their sum is the number of frames at the hooks.
  */
 struct counters {
 	/* no decky involved */
 	__u64 foreign_not_ip;
 	__u64 foreign_no_decky;
+	__u64 foreign_vlan_tags; /* more than are read: addresses unknown */
 	/* to or from a decky, ignored by cause */
 	__u64 ignored_not_tcp;
 	__u64 ignored_fragment_first;
@@ -280,6 +300,7 @@ struct counters {
 	__u64 ignored_tcp_malformed;
 	__u64 ignored_vepa_echo;
 	__u64 ignored_own_host;
+	__u64 ignored_ext_headers; /* more than MAX_EXT_HEADERS */
 	/* accounted */
 	__u64 frames_syn;
 	__u64 frames_synack;
@@ -287,6 +308,9 @@ struct counters {
 	__u64 frames_midstream;
 	__u64 frames_late;
 	__u64 frames_unattached;
+
+	/* each of them has raised one of those above as well */
+	__u64 packets_reassembled;
 
 	/* wanted = submitted + lost */
 	__u64 samples_wanted;
@@ -322,6 +346,10 @@ struct counters {
 	/* handshake bytes */
 	__u64 tls_not_admitted;
 	__u64 tls_over_budget;
+
+	/* ignored_fragment_* = these + fragment samples wanted */
+	__u64 fragments_over_budget;
+	__u64 fragments_too_long;
 };
 
 #endif

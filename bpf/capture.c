@@ -8,6 +8,9 @@
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
+ *   decky_tags              a frame with many VLAN tags
+ *   decky_fragment          an IP fragment: the agent gets it
+ *   reassembled             the packet that the agent made of fragments
  *   xdp_ingress             optional: notes a SYN before TC
  *
  * BCC rewrites map calls in this file only. Functions without map calls are in
@@ -30,6 +33,7 @@
 #include "client_hello.h"
 #include "flow.h"
 #include "suppress.h"
+#include "fragments.h"
 
 /* The next program at the hook runs. After TC_ACT_OK none would. */
 #define TC_NEXT (-1)
@@ -181,6 +185,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->parsed = 0;
 	w->handshake_tried = 0;
 	w->hashed = 0;
+	w->reassembled = 0;
+	w->l3_off = 0;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -195,15 +201,45 @@ int tc_egress(struct __sk_buff *skb)
 	return enter(skb, 0);
 }
 
+/*
+ * The first step of a packet that the agent has put together from fragments. It
+ * comes by test runs only, so no frame at a hook can pretend to be one. Its
+ * time is that of the fragment that completed it.
+ */
+int reassembled(struct __sk_buff *skb)
+{
+	__u32 zero = 0, slot = SCRATCH_REASSEMBLED;
+	struct counters *c;
+	struct work *w;
+
+	c = counters.lookup(&zero);
+	if (!c)
+		return TC_NEXT;
+	w = works.lookup(&slot);
+	if (!w)
+		return TC_NEXT;
+	c->packets_reassembled++;
+	w->now = skb->tstamp;
+	w->ingress = skb->cb[0] & REASSEMBLED_INGRESS;
+	w->parsed = 0;
+	w->handshake_tried = 0;
+	w->hashed = 0;
+	w->reassembled = 1;
+	w->l3_off = 0;
+	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
 /* What all later steps work on. */
 struct step {
 	struct counters *counters;
 	struct settings *settings;
 	struct work *work;
+	__u32 slot; /* enum scratch */
 };
 
 /* 1 if all of it is there, which the verifier demands to be checked. */
-static __always_inline int step_begin(struct step *s)
+static __always_inline int step_begin(struct __sk_buff *skb, struct step *s)
 {
 	__u32 zero = 0;
 
@@ -213,7 +249,9 @@ static __always_inline int step_begin(struct step *s)
 	s->settings = settings.lookup(&zero);
 	if (!s->settings)
 		return 0;
-	s->work = works.lookup(&zero);
+	s->slot = is_reassembled(skb, s->settings->seed) ? SCRATCH_REASSEMBLED
+							 : SCRATCH_FRAME;
+	s->work = works.lookup(&s->slot);
 	return s->work != 0;
 }
 
@@ -244,6 +282,8 @@ static __always_inline void count_ignored(struct counters *c,
 		c->ignored_fragment_first++;
 	else if (verdict == PARSE_FRAGMENT_LATER)
 		c->ignored_fragment_later++;
+	else if (verdict == PARSE_EXT_HEADERS)
+		c->ignored_ext_headers++;
 	else if (verdict == PROTO_TCP)
 		c->ignored_tcp_malformed++;
 	else
@@ -259,12 +299,25 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 	struct cursor cur;
 	__u32 zero = 0;
 	int ethertype, proto;
+	__u64 off;
 
 	filter = decky_filter.lookup(&zero);
 	if (!filter)
 		return 0;
 	cur = frame_cursor(skb);
-	ethertype = parse_vlan_tags(&cur, parse_ethernet(&cur));
+	if (s->work->l3_off) {
+		ethertype = s->work->ethertype;
+		off = s->work->l3_off;
+		if (off > MAX_LINEAR_OFFSET)
+			return 0;
+		cur.pos += off;
+	} else {
+		ethertype = parse_vlan_tags(&cur, parse_ethernet(&cur));
+		if (is_vlan(ethertype)) {
+			jumps.call(skb, JUMP_TAGS);
+			return 0;
+		}
+	}
 	s->work->proto = parse_ip(&cur, p, ethertype, skb->len);
 	barrier();
 	proto = s->work->proto;
@@ -277,8 +330,11 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 		s->counters->foreign_no_decky++;
 		return 0;
 	}
+	if (s->work->reassembled)
+		p->ip_flags |= IP_FLAG_REASSEMBLED;
 	if (p->ip_version == 6 && proto >= 0)
 		proto = parse_extensions(skb, p, proto);
+	s->work->proto = proto;
 	if (s->settings->vepa && s->work->ingress && is_vepa_echo(skb, p)) {
 		s->counters->ignored_vepa_echo++;
 		return 0;
@@ -325,7 +381,7 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 		s->counters->ends_suppressed++;
 		return 1;
 	}
-	sample = end_scratch.lookup(&zero);
+	sample = end_scratch.lookup(&s->slot);
 	if (!sample)
 		return 0;
 	sample_begin(&sample->head, SAMPLE_END, &s->work->packet, &s->work->key,
@@ -373,7 +429,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 
 	if (!may_hold_record(skb, side, payload_off, ahead, continues))
 		return;
-	walk = record_walks.lookup(&zero);
+	walk = record_walks.lookup(&s->slot);
 	if (!walk)
 		return;
 	record_walk_begin(walk, skb, p, payload_off);
@@ -404,7 +460,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	head.born_ns = flow->totals.born_ns;
 	head.client = flow->totals.client;
 	head.start_seq = walk->start_seq;
-	head.flags = walk->flags;
+	head.flags |= walk->flags;
 	if (flow->totals.flags & FLOW_MIDSTREAM)
 		head.flags |= SAMPLE_FLOW_MIDSTREAM;
 	if (flow->totals.flags & FLOW_HELLO_SUPPRESSED)
@@ -428,9 +484,11 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	struct flow_side *side, *peer;
 	struct work *w = s->work;
 	__s32 ahead;
-	int continues;
+	int continues, closed;
 
-	if (flow->totals.close != CLOSE_NONE) {
+	closed = flow->totals.close != CLOSE_NONE;
+	/* a packet that came in fragments was here before the end */
+	if (closed && !w->reassembled) {
 		s->counters->frames_late++;
 		return;
 	}
@@ -442,9 +500,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	side = &flow->totals.side[w->sender & 1];
 	peer = &flow->totals.side[!(w->sender & 1)];
 	if (flow->totals.side[0].packets | flow->totals.side[1].packets)
-		note_interval(w->now, &flow->totals.last_ns,
-			      &flow->totals.min_iat_ns,
-			      &flow->totals.max_iat_ns);
+		note_packet(p, w->now, &flow->totals.last_ns,
+			    &flow->totals.min_iat_ns, &flow->totals.max_iat_ns);
 	continues = continues_run(&flow->totals, p, w->sender);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
@@ -471,7 +528,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		if (side_close(side, peer, p))
 			flow->totals.close = CLOSE_FIN;
 	}
-	if (flow->totals.close != CLOSE_NONE && send_end(skb, s, flow))
+	if (!closed && flow->totals.close != CLOSE_NONE &&
+	    send_end(skb, s, flow))
 		flow->totals.flags |= FLOW_END_SENT;
 }
 
@@ -482,12 +540,16 @@ int decky_packet(struct __sk_buff *skb)
 	struct flow *flow;
 	struct step s;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
 	p = &s.work->packet;
 	if (!s.work->parsed) {
-		if (!parse_frame(skb, &s))
+		s.work->proto = PARSE_NOT_IP;
+		if (!parse_frame(skb, &s)) {
+			if (is_fragment(s.work->proto))
+				jumps.call(skb, JUMP_FRAGMENT);
 			return TC_NEXT;
+		}
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
 			if (!is_ours(p))
 				s.counters->foreign_no_decky++;
@@ -610,9 +672,9 @@ int decky_syn(struct __sk_buff *skb)
 	struct work *w;
 	struct step s;
 	__u32 zero = 0;
-	int known;
+	int known, swapped;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
 	w = s.work;
 	p = &w->packet;
@@ -626,24 +688,25 @@ int decky_syn(struct __sk_buff *skb)
 	if (known && !half->noted) {
 		if (half->syn.retransmits < 255)
 			half->syn.retransmits++;
-		note_interval(w->now, &half->last_ns, &half->min_iat_ns,
-			      &half->max_iat_ns);
+		note_packet(p, w->now, &half->last_ns, &half->min_iat_ns,
+			    &half->max_iat_ns);
 		s.counters->syn_retransmits++;
 		return TC_NEXT;
 	}
 
-	walk = option_walks.lookup(&zero);
+	walk = option_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
-	sample = half_open_scratch.lookup(&zero);
+	sample = half_open_scratch.lookup(&s.slot);
 	if (!sample)
 		return TC_NEXT;
-	if (known) {
+	swapped = half && precedes_synack(half, p, w->sender, w->now);
+	if (known || swapped)
 		sample->half_open = *half;
-	} else {
+	else
 		half_open_begin(&sample->half_open, w->sender, w->now);
+	if (!known)
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
-	}
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
 	sample->head.born_ns = sample->half_open.syn.time_ns;
@@ -678,15 +741,15 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 
 	half = half_open.lookup(&w->key);
 	/* on the way out: it leaves soon now, and the cold look-ups are done */
-	if (!w->ingress)
+	if (!w->ingress && !w->reassembled)
 		w->now = frame_time(skb);
 	if (half) {
 		if (!answers_syn(half, p, w->sender)) {
 			s->counters->synack_unmatched++;
 			return 0;
 		}
-		note_interval(w->now, &half->last_ns, &half->min_iat_ns,
-			      &half->max_iat_ns);
+		note_packet(p, w->now, &half->last_ns, &half->min_iat_ns,
+			    &half->max_iat_ns);
 		if (half->synack.ip_version && half->synack.seq == p->seq) {
 			if (half->synack.retransmits < 255)
 				half->synack.retransmits++;
@@ -695,7 +758,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		syn_packet_fill(skb, &half->synack, p, w->now);
 		return 1;
 	}
-	scratch = half_open_scratch.lookup(&zero);
+	scratch = half_open_scratch.lookup(&s->slot);
 	if (!scratch)
 		return 0;
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
@@ -714,7 +777,7 @@ int decky_synack(struct __sk_buff *skb)
 	struct flow *flow;
 	struct step s;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
 	p = &s.work->packet;
 	if (is_own_host(skb, &s, 0)) {
@@ -725,7 +788,7 @@ int decky_synack(struct __sk_buff *skb)
 	flow = flows.lookup(&s.work->id);
 	if (flow && flow->totals.close == CLOSE_NONE &&
 	    flow->synack.ip_version && flow->synack.seq == p->seq) {
-		flow_retransmit_synack(flow, s.work->sender, s.work->now);
+		flow_retransmit_synack(flow, p, s.work->sender, s.work->now);
 		return TC_NEXT;
 	}
 	/* without the flag, segments of a known connection skip half_open */
@@ -769,10 +832,10 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	source = sources.lookup(&slot);
 	if (!source)
 		return 0;
-	sample = half_open_scratch.lookup(&zero);
+	sample = half_open_scratch.lookup(&s->slot);
 	if (!sample)
 		return 0;
-	fresh = flow_scratch.lookup(&zero);
+	fresh = flow_scratch.lookup(&s->slot);
 	if (!fresh)
 		return 0;
 	if (!old && source->flows >= s->settings->flows_per_source) {
@@ -790,6 +853,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	    midstream->synack.ip_version) {
 		__builtin_memcpy(fresh, midstream, sizeof(*midstream));
 		fresh->totals.flags &= ~FLOW_MIDSTREAM;
+		flow_add_syn(fresh, half);
 	} else {
 		flow_begin(fresh, half);
 		/* both only if two CPUs race: see begin_midstream() */
@@ -803,9 +867,13 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	if (old)
 		c->flow_reopened++;
 	fresh->key = w->key;
-	fresh->totals.established_ns = w->now;
 	fresh->totals.source_slot = slot;
-	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, w->now);
+	if (!w->reassembled) {
+		fresh->totals.established_ns = w->now;
+		if (!(half->synack.ip_flags & IP_FLAG_REASSEMBLED))
+			fresh->totals.rtt_client_us =
+				rtt_us(half->synack.time_ns, w->now);
+	}
 	sample->head.born_ns = fresh->totals.born_ns;
 
 	if (flows.update(&w->id, fresh)) {
@@ -844,7 +912,7 @@ static __always_inline void begin_midstream(const struct step *s,
 
 	if (!p->payload_len || midstream_flows.lookup(&w->key))
 		return;
-	fresh = flow_scratch.lookup(&zero);
+	fresh = flow_scratch.lookup(&s->slot);
 	if (!fresh)
 		return;
 	if (half && precedes(half, p, w->sender))
@@ -871,7 +939,7 @@ int decky_handshake(struct __sk_buff *skb)
 	struct step s;
 	int promoted = 0;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
 	flow = flows.lookup(&s.work->id);
 	half = half_open.lookup(&s.work->key);
@@ -922,9 +990,9 @@ int decky_hello(struct __sk_buff *skb)
 	struct step s;
 	__u32 zero = 0;
 
-	if (!step_begin(&s))
+	if (!step_begin(skb, &s))
 		return TC_NEXT;
-	walk = hello_walks.lookup(&zero);
+	walk = hello_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
 	w = s.work;
@@ -945,6 +1013,88 @@ int decky_hello(struct __sk_buff *skb)
 	}
 	w->hashed = 1;
 	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
+/* --- decky_tags ----------------------------------------------------------- */
+
+/*
+ * A frame with more in-band tags than decky_packet reads. Linux removes any
+ * number of tags with VLAN 0. Then decky_packet goes on behind them.
+ */
+int decky_tags(struct __sk_buff *skb)
+{
+	struct vlan_header tag = {};
+	struct step s;
+	__u32 linear;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	s.work->l3_off = sizeof(struct eth_header);
+	s.work->ethertype = ETH_P_8021Q;
+	s.work->vlans = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < MAX_PRIORITY_TAGS; i++) {
+		if (bpf_skb_load_bytes(skb, s.work->l3_off, &tag,
+				       sizeof(tag))) {
+			s.counters->foreign_not_ip++;
+			return TC_NEXT;
+		}
+		s.work->l3_off += sizeof(tag);
+		if (be16(tag.tci) & VLAN_ID)
+			s.work->vlans++;
+		if (!is_vlan(be16(tag.proto)))
+			break;
+	}
+	s.work->ethertype = be16(tag.proto);
+	if (is_vlan(s.work->ethertype) || s.work->vlans > MAX_VLAN_TAGS) {
+		s.counters->foreign_vlan_tags++;
+		return TC_NEXT;
+	}
+	linear = s.work->l3_off + sizeof(struct ipv6_header);
+	bpf_skb_pull_data(skb, skb->len < linear ? skb->len : linear);
+	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
+/* --- decky_fragment ------------------------------------------------------- */
+
+/* An IP fragment of what may be a decky's TCP. decky_packet has counted it. */
+int decky_fragment(struct __sk_buff *skb)
+{
+	struct token_bucket *source, *all;
+	struct fragment_sample sample;
+	struct packet *p;
+	struct step s;
+	__u32 zero = 0, slot, len;
+	__u64 now;
+	int error;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	p = &s.work->packet;
+	if (!is_ours(p) || s.work->reassembled)
+		return TC_NEXT;
+	slot = fragment_slot(p, s.settings->seed);
+	source = fragment_sources.lookup(&slot);
+	if (!source)
+		return TC_NEXT;
+	all = fragment_budget.lookup(&zero);
+	if (!all)
+		return TC_NEXT;
+	now = frame_time(skb);
+	len = fragment_len(p, skb->len);
+	if (len > FRAGMENT_BYTES) {
+		s.counters->fragments_too_long++;
+		return TC_NEXT;
+	}
+	if (!fragment_admit(source, all, len, now)) {
+		s.counters->fragments_over_budget++;
+		return TC_NEXT;
+	}
+	fragment_sample_begin(&sample, p, len, s.work->ingress, now);
+	error = samples.perf_submit_skb(skb, len, &sample, sizeof(sample));
+	sample_sent(s.counters, error);
 	return TC_NEXT;
 }
 

@@ -49,7 +49,9 @@ static __always_inline void flow_begin(struct flow *flow,
 	flow->totals.rtt_server_us = RTT_UNKNOWN;
 	flow->totals.rtt_client_us = RTT_UNKNOWN;
 	flow->totals.rtt_min_us = RTT_UNKNOWN;
-	if (half->syn.ip_version && half->synack.ip_version)
+	if (half->syn.ip_version && half->synack.ip_version &&
+	    !((half->syn.ip_flags | half->synack.ip_flags) &
+	      IP_FLAG_REASSEMBLED))
 		flow->totals.rtt_server_us =
 			rtt_us(half->syn.time_ns, half->synack.time_ns);
 	if (half->syn.ip_version)
@@ -70,6 +72,20 @@ static __always_inline void flow_begin(struct flow *flow,
 	} else {
 		side_begin_unseen(&flow->totals.side[!client]);
 	}
+}
+
+/* The SYN came late, after data of the server: see precedes_synack(). */
+static __always_inline void flow_add_syn(struct flow *flow,
+					 const struct half_open *half)
+{
+	struct flow_side *side = &flow->totals.side[half->client & 1];
+
+	if (flow->syn.ip_version || !half->syn.ip_version)
+		return;
+	flow->syn = half->syn;
+	side->packets += 1 + half->syn.retransmits;
+	side->bytes += half->syn.payload_len;
+	side->retransmits += half->syn.retransmits;
 }
 
 /* A mid-stream connection of which nothing was recorded. */
@@ -101,6 +117,10 @@ static __always_inline void time_segment(struct flow_totals *totals,
 
 	if (totals->client == CLIENT_UNKNOWN)
 		return;
+	if (p->ip_flags & IP_FLAG_REASSEMBLED) {
+		totals->timed = 0;
+		return;
+	}
 	if (sender != totals->client) {
 		if (!p->payload_len)
 			return;
@@ -137,12 +157,13 @@ static __always_inline __u32 packets_of(struct __sk_buff *skb,
 
 /* A SYN-ACK that the server repeats although the handshake is complete. */
 static __always_inline void flow_retransmit_synack(struct flow *flow,
+						   const struct packet *p,
 						   __u8 sender, __u64 now)
 {
 	struct flow_side *side = &flow->totals.side[sender & 1];
 
-	note_interval(now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
-		      &flow->totals.max_iat_ns);
+	note_packet(p, now, &flow->totals.last_ns, &flow->totals.min_iat_ns,
+		    &flow->totals.max_iat_ns);
 	side->packets++;
 	side->retransmits++;
 	if (flow->synack.retransmits < 255)

@@ -27,6 +27,19 @@ static __always_inline int repeats_syn(const struct half_open *half,
 }
 
 /*
+ * Is this the SYN of a SYN-ACK that was recorded before it? A SYN in fragments
+ * comes late.
+ */
+static __always_inline int precedes_synack(const struct half_open *half,
+					   const struct packet *p, __u8 sender,
+					   __u64 now)
+{
+	return !half->syn.ip_version && half->client == sender &&
+	       half->synack.ack - p->seq - 1 <= p->payload_len &&
+	       (__s64)(now - half->last_ns) < (__s64)SYN_RETRANSMIT_NS;
+}
+
+/*
  * Does this SYN-ACK belong to the recorded SYN? With TCP Fast Open it may
  * acknowledge data in the SYN too.
  */

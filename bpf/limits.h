@@ -52,7 +52,27 @@
 
 /* Headers read in one packet: in-band VLAN tags, IPv6 extension headers. */
 #define MAX_VLAN_TAGS 2
-#define MAX_EXT_HEADERS 8
+#define MAX_EXT_HEADERS 16
+
+/* In-band tags in all if the others have VLAN 0: what fits in 1,500 bytes. */
+#define MAX_PRIORITY_TAGS 368
+
+/*
+ * Samples of IP fragments: a second's budget of a source and of all, and how
+ * many may come at once. A fragment costs one for each 256 bytes begun. All of
+ * a burst fit into half of a ring of the default size.
+ */
+#ifndef FRAGMENT_SLOTS
+#define FRAGMENT_SLOTS 4096
+#endif
+#define FRAGMENT_COST_BYTES 256
+#define FRAGMENT_SOURCE_COST_NS 1000000ULL
+#define FRAGMENT_SOURCE_BURST 1024
+#define FRAGMENT_COST_NS 200000ULL
+#define FRAGMENT_BURST 2048
+
+/* A longer one is not sampled. A ring's records end at 64 KB. */
+#define FRAGMENT_BYTES 32768
 
 /*
  * Handshake bytes sampled in one direction. A server has more: certificate

@@ -53,17 +53,32 @@ BPF_F_TABLE("array", __u32, struct seen, hello_seen, HELLO_SEEN_SLOTS,
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
 BPF_TABLE("array", __u32, struct token_bucket, syn_budget, 1);
 
+/* Samples of IP fragments: the budget of each source, and that of all. */
+BPF_TABLE("array", __u32, struct token_bucket, fragment_sources,
+	  FRAGMENT_SLOTS);
+BPF_TABLE("array", __u32, struct token_bucket, fragment_budget, 1);
+
 BPF_TABLE("array", __u32, struct settings, settings, 1);
 BPF_TABLE("percpu_array", __u32, struct counters, counters, 1);
 
-/* Samples and connections are built here. They are larger than the stack. */
-BPF_TABLE("percpu_array", __u32, struct half_open_sample, half_open_scratch, 1);
-BPF_TABLE("percpu_array", __u32, struct end_sample, end_scratch, 1);
-BPF_TABLE("percpu_array", __u32, struct flow, flow_scratch, 1);
+/*
+ * Samples and connections are built here. They are larger than the stack. A
+ * test run of the agent has entries of its own: before Linux 6.11, a frame that
+ * arrives on the CPU meanwhile interrupts it.
+ */
+enum scratch {
+	SCRATCH_FRAME,
+	SCRATCH_REASSEMBLED,
+	SCRATCHES,
+};
+BPF_TABLE("percpu_array", __u32, struct half_open_sample, half_open_scratch,
+	  SCRATCHES);
+BPF_TABLE("percpu_array", __u32, struct end_sample, end_scratch, SCRATCHES);
+BPF_TABLE("percpu_array", __u32, struct flow, flow_scratch, SCRATCHES);
 
-BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, 1);
-BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, 1);
-BPF_TABLE("percpu_array", __u32, struct hello_walk, hello_walks, 1);
+BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, SCRATCHES);
+BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, SCRATCHES);
+BPF_TABLE("percpu_array", __u32, struct hello_walk, hello_walks, SCRATCHES);
 
 /* One frame on its way from program to program. */
 struct work {
@@ -72,13 +87,17 @@ struct work {
 	struct flow_id id;
 	__u32 sender;
 	__u64 now;
-	__s32 proto; /* after the IP header, or a negative verdict */
+	__s32 proto;	 /* after the IP header, or a negative verdict */
+	__s32 ethertype; /* after the tags, if decky_tags has read them */
+	__u32 l3_off;	 /* the same: the offset of the IP header; else 0 */
+	__u32 vlans; /* tags that decky_tags has read, but those of VLAN 0 */
 	__u8 ingress;
 	__u8 parsed;	      /* packet, key, id, sender and now are valid */
 	__u8 handshake_tried; /* by decky_handshake */
 	__u8 hashed;	      /* by decky_hello */
+	__u8 reassembled;     /* the agent made the packet from fragments */
 };
-BPF_TABLE("percpu_array", __u32, struct work, works, 1);
+BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
 
 enum jump {
 	JUMP_PACKET,
@@ -86,6 +105,8 @@ enum jump {
 	JUMP_SYNACK,
 	JUMP_HANDSHAKE,
 	JUMP_HELLO,
+	JUMP_FRAGMENT,
+	JUMP_TAGS,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

@@ -18,6 +18,8 @@
 #define ETH_P_IPV4 0x0800
 #define ETH_P_IPV6 0x86dd
 
+#define VLAN_ID 0x0fff
+
 #define PROTO_HOPOPTS 0
 #define PROTO_TCP 6
 #define PROTO_ROUTING 43
@@ -42,7 +44,8 @@
 #define PARSE_MALFORMED (-1)
 #define PARSE_FRAGMENT_FIRST (-2)
 #define PARSE_FRAGMENT_LATER (-3)
-#define PARSE_NOT_IP (-4) /* or less than its fixed header */
+#define PARSE_NOT_IP (-4)      /* or less than its fixed header */
+#define PARSE_EXT_HEADERS (-5) /* more of them than are read */
 
 /* The verifier follows variable offsets into linear data up to 64 KB. */
 #define MAX_LINEAR_OFFSET 2048
@@ -128,6 +131,7 @@ struct packet {
 	__u8 tos;
 	__u8 ip_version;
 	__u8 ip_flags;
+	__u8 fragmented; /* a fragment header was read */
 };
 
 static __always_inline __u16 be16(__be16 v)
@@ -312,9 +316,16 @@ static __always_inline int may_be_tcp(int next_header)
 
 /*
  * The chain of IPv6 extension headers (RFC 8200, 4), of which the first is
- * next_header. An atomic fragment (RFC 6946) is a whole packet. The cursor is
- * p->l4_off in a map value: a pointer that moves by one of several lengths in
- * each step would make the verifier follow all their combinations.
+ * next_header. An atomic fragment (RFC 6946) is a whole packet. Of the rest,
+ * only the first says what the packet is: the others' next header is unused.
+ *
+ * As in Linux, hop-by-hop options come first or make the packet malformed, and
+ * so does a second fragment header. The packet that fragments have made (see
+ * IP_FLAG_REASSEMBLED) had one.
+ *
+ * The cursor is p->l4_off in a map value: a pointer that moves by one of
+ * several lengths in each step would make the verifier follow all their
+ * combinations.
  */
 static __always_inline int parse_extensions(struct __sk_buff *skb,
 					    struct packet *p, int next_header)
@@ -323,10 +334,14 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 	__u32 len;
 	__u16 frag;
 
+	p->fragmented = p->ip_flags & IP_FLAG_REASSEMBLED;
+
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < MAX_EXT_HEADERS; i++) {
 		if (!is_extension(next_header))
 			return next_header;
+		if (i && next_header == PROTO_HOPOPTS)
+			return PARSE_MALFORMED;
 		if (bpf_skb_load_bytes(skb, p->l4_off, &ext, sizeof(ext)))
 			return PARSE_MALFORMED;
 		len = (ext.len + 1) * 8;
@@ -335,10 +350,11 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 		if (next_header == PROTO_FRAGMENT) {
 			len = sizeof(ext);
 			frag = be16(ext.frag_off);
+			if (p->fragmented)
+				return PARSE_MALFORMED;
+			p->fragmented = 1;
 			if (frag & 0xfff8)
-				return may_be_tcp(ext.next_header)
-					       ? PARSE_FRAGMENT_LATER
-					       : ext.next_header;
+				return PARSE_FRAGMENT_LATER;
 			if (frag & 1)
 				return may_be_tcp(ext.next_header)
 					       ? PARSE_FRAGMENT_FIRST
@@ -350,7 +366,7 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 		if (p->l4_off - p->l3_off > p->l3_len)
 			return PARSE_MALFORMED;
 	}
-	return is_extension(next_header) ? PARSE_MALFORMED : next_header;
+	return is_extension(next_header) ? PARSE_EXT_HEADERS : next_header;
 }
 
 /* The fields of the TCP header at p->l4_off, which must fit the IP length. */

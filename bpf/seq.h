@@ -99,6 +99,11 @@ static __always_inline int side_close(struct flow_side *sender,
 	if (p->flags & TCP_FIN) {
 		sender->flags |= SIDE_FIN;
 		sender->fin_seq = p->seq + p->payload_len;
+		/* one that came in fragments comes after its acknowledgement */
+		if (p->ip_flags & IP_FLAG_REASSEMBLED &&
+		    receiver->flags & SIDE_ACKED &&
+		    seq_diff(receiver->last_ack, sender->fin_seq) > 0)
+			sender->flags |= SIDE_FIN_ACKED;
 	}
 	if (receiver->flags & SIDE_FIN && p->flags & TCP_ACK &&
 	    seq_diff(p->ack, receiver->fin_seq) > 0)

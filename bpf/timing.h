@@ -4,6 +4,7 @@
 #define DECKWIRE_TIMING_H
 
 #include "abi.h"
+#include "net.h"
 
 static __always_inline __u64 frame_time(struct __sk_buff *skb)
 {
@@ -32,6 +33,19 @@ static __always_inline void note_interval(__u64 now, __u64 *last, __u64 *min,
 		*min = interval;
 	if ((__u64)interval > *max)
 		*max = interval;
+}
+
+/*
+ * The same for any packet. One that was put together from fragments is handled
+ * late, so it only moves the time of the last packet.
+ */
+static __always_inline void note_packet(const struct packet *p, __u64 now,
+					__u64 *last, __u64 *min, __u64 *max)
+{
+	if (!(p->ip_flags & IP_FLAG_REASSEMBLED))
+		note_interval(now, last, min, max);
+	else if ((__s64)(now - *last) > 0)
+		*last = now;
 }
 
 /*

@@ -14,6 +14,23 @@ STREAM_PIECES = 4_096
 STREAM_CUTS = 64
 """Ranges per direction whose bytes a capture left out, and which are remembered."""
 
+# --- IP fragments (bpf/limits.h bounds their samples) ------------------------------------------
+FRAGMENT_DATAGRAMS = 2_048
+"""Datagrams that wait for fragments. The oldest is evicted and counted."""
+FRAGMENT_BYTES = 4 * 1_048_576
+"""Bytes of memory of all of them: Linux's own bound for a network namespace."""
+FRAGMENT_SOURCE_DATAGRAMS = 64
+"""Datagrams of one source among them: an IPv4 address, an IPv6 /64. Its oldest is evicted."""
+FRAGMENT_SOURCE_BYTES = 1_048_576
+"""Bytes of memory of one source's. A datagram of 64 KB in fragments of 16 bytes has room."""
+TEST_RUN_BYTES = 3_400
+"""Longest frame that every kernel accepts in a test run. Larger TCP packets are cut."""
+FRAGMENTED_CONNECTIONS = 4_096
+"""Connections whose fragments are counted for their events. The one silent for longest is
+evicted; its later events count from 0."""
+FRAGMENTED_NS = 300_000_000_000
+"""A connection that sent no fragment for this long counts from 0."""
+
 # --- connections whose handshake bytes are being read -----------------------------------------
 CONNECTIONS = 8_192
 """Connections with TLS under way. The one silent for longest is evicted and counted."""

@@ -91,7 +91,27 @@ CASES = [
     Case("QinQ", ethernet(ipv4(SYN), tags=[(QINQ, 5), (VLAN, 6)]), "frames_syn"),
     Case("QinQ over IPv6", ethernet(ipv6(SYN), tags=[(QINQ, 5), (VLAN, 6)]), "frames_syn"),
     Case("QinQ of old", ethernet(ipv4(SYN), tags=[(QINQ_OLD, 5), (VLAN, 6)]), "frames_syn"),
-    Case("three tags", ethernet(ipv4(SYN), tags=[(VLAN, 5)] * 3), "foreign_not_ip"),
+    Case("three VLANs", ethernet(ipv4(SYN), tags=[(VLAN, 5)] * 3), "foreign_vlan_tags"),
+    Case("three priority tags", ethernet(ipv4(SYN), tags=[(VLAN, 0)] * 3), "frames_syn"),
+    Case(
+        "priority tags around two VLANs",
+        ethernet(ipv6(SYN), tags=[(VLAN, 0xE000), (QINQ, 5), *[(VLAN, 0)] * 50, (VLAN, 6)]),
+        "frames_syn",
+    ),
+    Case(
+        "priority tags and three VLANs",
+        ethernet(ipv4(SYN), tags=[*[(VLAN, 0)] * 9, *[(QINQ, 5)] * 3]),
+        "foreign_vlan_tags",
+    ),
+    Case("as many tags as are read", ethernet(ipv4(SYN), tags=[(VLAN, 0)] * 368), "frames_syn"),
+    Case("a tag more", ethernet(ipv4(SYN), tags=[(VLAN, 0)] * 369), "foreign_vlan_tags"),
+    Case("tags around ARP", ethernet(bytes(46), ETH_ARP, [(VLAN, 0)] * 9), "foreign_not_ip"),
+    Case("tags to the end", ethernet(b"", VLAN, [(VLAN, 0)] * 9), "foreign_not_ip"),
+    Case(
+        "tags around a stranger",
+        ethernet(ipv4(SYN, CLIENT, STRANGER), tags=[(VLAN, 0)] * 9),
+        "foreign_no_decky",
+    ),
     Case("a tag around ARP", ethernet(bytes(46), ETH_ARP, [(VLAN, 5)]), "foreign_not_ip"),
     # --- addresses ---
     Case("strangers", ethernet(ipv4(SYN, CLIENT, STRANGER)), "foreign_no_decky"),
@@ -153,9 +173,25 @@ CASES = [
         nested((HOPOPTS, 8), (DSTOPTS, 8), (ROUTING, 16), (AH, 24), (DSTOPTS, 24)),
         "frames_syn",
     ),
-    Case("seven headers", nested(*[(DSTOPTS, 8)] * 7), "frames_syn"),
-    Case("eight headers", nested(*[(DSTOPTS, 8)] * 8), "frames_syn"),
-    Case("nine headers", nested(*[(DSTOPTS, 8)] * 9), "ignored_ip_malformed"),
+    Case("fifteen headers", nested(*[(DSTOPTS, 8)] * 15), "frames_syn"),
+    Case("sixteen headers", nested(*[(DSTOPTS, 8)] * 16), "frames_syn"),
+    Case("seventeen headers", nested(*[(DSTOPTS, 8)] * 17), "ignored_ext_headers"),
+    Case("hop-by-hop options later", nested((DSTOPTS, 8), (HOPOPTS, 8)), "ignored_ip_malformed"),
+    Case(
+        "two fragment headers",
+        ethernet(ipv6(fragment(44, fragment(TCP, SYN)), next_header=44)),
+        "ignored_ip_malformed",
+    ),
+    Case(
+        "a fragment after an atomic one",
+        ethernet(ipv6(fragment(44, fragment(TCP, SYN, more=True)), next_header=44)),
+        "ignored_ip_malformed",
+    ),
+    Case(
+        "a later fragment that names another protocol",
+        ethernet(ipv6(fragment(UDP, SYN, 1), next_header=44)),
+        "ignored_fragment_later",
+    ),
     Case(
         "an extension header beyond the length",
         ethernet(ipv6(extension(DSTOPTS, TCP, SYN), next_header=DSTOPTS, length=7)),
@@ -228,7 +264,12 @@ def test_a_frame_is_parsed_or_counted_by_cause(kernel: Kernel, case: Case, hook:
     kernel.feed(case.frame, egress=hook == "egress")
     expected = FLOW if case.counter == "frames_syn" else {case.counter: 1}
     assert kernel.raised() == expected
-    assert kernel.submitted() == ("syn" if case.counter == "frames_syn" else "")
+    submitted = {
+        "frames_syn": "syn",
+        "ignored_fragment_first": f"fragment:{len(case.frame)}",
+        "ignored_fragment_later": f"fragment:{len(case.frame)}",
+    }
+    assert kernel.submitted() == submitted.get(case.counter, "")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.about for case in CASES])

@@ -43,9 +43,6 @@ MISSING = {
     ("ndpi-sites.pcapng", 20): ("ja4ts", "ja4l_s"),
     ("ndpi-sites.pcapng", 28): ("ja4ts", "ja4l_s"),
     ("ndpi-whatsapp_login_call.pcap", 12): ("ja4ts", "ja4l_s"),
-    # The ClientHello is split into IP fragments. Deckwire counts fragments of TCP packets but does
-    # not reassemble them, so there is no tls_client_hello event with these fields.
-    ("made1-ipv4-fragments.pcap", 0): (*("ja3", "ja4", "ja4_r", "ja4_o", "ja4_ro", "sni", "alpn"),),
 }
 """Known differences: the fields that a stream of a capture lacks, by capture and stream number."""
 

@@ -36,6 +36,11 @@ int tc_egress(struct __sk_buff *skb)
 	return -1;
 }
 
+int reassembled(struct __sk_buff *skb)
+{
+	return -1;
+}
+
 /* A sample: skb->tstamp, then the whole frame. */
 int submit(struct __sk_buff *skb)
 {

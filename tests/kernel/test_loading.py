@@ -25,7 +25,7 @@ def test_the_sources_are_in_the_package() -> None:
 @pytest.mark.root
 def test_the_reply_describes_what_was_loaded(start: Load) -> None:
     loaded = start(ring_bytes=1 << 17)
-    assert set(loaded.programs) == {"tc_ingress", "tc_egress"}
+    assert set(loaded.programs) == {"tc_ingress", "tc_egress", "reassembled"}
     assert set(loaded.maps) >= {"numbers", "hits", "samples", "vepa_parents"}
     assert list(loaded.rings.cpus) == cpus.online()
     assert (loaded.headers, loaded.attachments) == ("shim", [])

@@ -35,6 +35,7 @@ from struct import pack
 import pytest
 
 from deckwire.captures import Frame
+from deckwire.ip.fragment import checksum
 from tests.support import bpf_frames as wire
 from tests.support.conversation import CLIENT, CLIENT6, DECKY, DECKY6, START_NS, Conversation
 from tests.support.emitted import names, of, one
@@ -270,17 +271,60 @@ def test_ipv6_with_extension_headers_is_told_like_ipv4(lab: ReplayLab) -> None:
         assert one(emitted, name) == one(plain, name)
 
 
-def test_fragments_are_counted_and_never_guessed_at(lab: ReplayLab) -> None:
-    segment = wire.tcp(HELLO, 40_000, 443, seq=1_001, ack=5_000_001, flags="PA")
-    conversation = opened()
-    for at, more in ((0, wire.MF), (104, 0)):
-        part = segment[at : at + 104] if more else segment[at:]
-        conversation.frame(wire.ethernet(wire.ipv4(part, fragment=more | at // 8)))
-    events = lab.frames(conversation.frames, [DECKY])
-    assert of(events, "tls_client_hello") == []
+@pytest.mark.parametrize("ends", [(CLIENT, DECKY), (CLIENT6, DECKY6)], ids=["v4", "v6"])
+@pytest.mark.parametrize("order", [1, -1], ids=["in order", "reversed"])
+def test_a_hello_in_fragments_is_told_like_a_whole_one(
+    lab: ReplayLab, ends: tuple[str, str], order: int
+) -> None:
+    plain = Conversation(*ends).open().send(TLS12.client).answer(TLS12.server).close().frames
+    whole = lab.frames(plain, [ends[1]])
+    cut = [
+        replace(frame, data=part, wire_len=len(part))
+        for frame in plain
+        for part in (in_fragments(frame.data)[::order] if len(frame.data) > 200 else [frame.data])
+    ]
+    emitted = lab.frames(cut, [ends[1]])
+    assert names(emitted) == names(whole)
+    fields, expected = one(emitted, "tls_client_hello"), one(whole, "tls_client_hello")
+    assert fields.pop("fragments") >= 2
+    assert fields == expected
+    assert "fragments" not in one(emitted, "tcp_syn_fingerprint")
     assert lab.last is not None
-    counters = lab.last.tables.counters()
-    assert (counters["ignored_fragment_first"], counters["ignored_fragment_later"]) == (1, 1)
+    sums = lab.last.stats.sums()
+    assert sums["frames"] == len(cut)
+    assert sums["fragments_received"] == sums["fragments_reassembled"] > 0
+
+
+def test_a_hello_that_lacks_a_fragment_is_never_guessed_at(lab: ReplayLab) -> None:
+    frames = opened().send(TLS12.client).frames
+    cut = [
+        replace(frame, data=part, wire_len=len(part))
+        for frame in frames
+        for part in (in_fragments(frame.data)[:-1] if len(frame.data) > 200 else [frame.data])
+    ]
+    assert of(lab.frames(cut, [DECKY]), "tls_client_hello") == []
+
+
+def in_fragments(frame: bytes, size: int = 64) -> list[bytes]:
+    """The frame's TCP packet in IP fragments with right checksums."""
+    if frame[12:14] == b"\x86\xdd":
+        head, tcp = frame[14:54], frame[54:]
+        return [
+            frame[:14]
+            + head[:4]
+            + pack("!HB", 8 + len(tcp[at : at + size]), wire.FRAGMENT)
+            + head[7:]
+            + wire.fragment(wire.TCP, tcp[at : at + size], at // 8, at + size < len(tcp))
+            for at in range(0, len(tcp), size)
+        ]
+    made, tcp = [], frame[34:]
+    for at in range(0, len(tcp), size):
+        part, more = tcp[at : at + size], at + size < len(tcp)
+        head = frame[14:16] + pack("!H", 20 + len(part)) + frame[18:20]
+        head += pack("!H", more << 13 | at // 8) + frame[22:24] + bytes(2) + frame[26:34]
+        summed = pack("!H", checksum(head))
+        made.append(frame[:14] + head[:10] + summed + head[12:] + part)
+    return made
 
 
 # --- SNI ---

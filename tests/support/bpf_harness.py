@@ -12,6 +12,7 @@ from deckwire.abi import structs as abi
 from deckwire.abi.members import Flat
 from deckwire.abi.samples import (
     EndSample,
+    FragmentSample,
     HandshakeSample,
     Sample,
     SegmentSample,
@@ -46,6 +47,7 @@ SMALL_TABLES = {
     "SERVICE_SEEN_SLOTS": 64,
     "HELLO_SEEN_SLOTS": 64,
     "SOURCE_SLOTS": 64,
+    "FRAGMENT_SLOTS": 64,
 }
 """Small enough to be cleared for every test."""
 TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_MIDSTREAM": 256}
@@ -59,6 +61,7 @@ CLEARED = (
     *("half_open", "flows", "midstream_flows"),
 )
 ZEROED = ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget")
+ZEROED += ("fragment_sources", "fragment_budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,8 @@ class Kernel:
         frames = self._frames[head.time_ns]
         assert head.sender in (0, 1)
         assert head.client in (0, 1, abi.CLIENT_UNKNOWN)
+        if isinstance(sample, FragmentSample):
+            assert any(frame[: len(sample.frame)] == sample.frame for frame in frames)
         if isinstance(sample, SegmentSample):
             end = head.payload_off + head.copied
             copied = data[abi.SAMPLE_HEAD_BYTES : abi.SAMPLE_HEAD_BYTES + end]
@@ -203,7 +208,8 @@ class Kernel:
 def assert_conserved(counters: Mapping[str, int], frames: int, received: int | None) -> None:
     """`received` is None if the rings were not read to their end."""
     get = counters.get
-    assert sum(get(name, 0) for name in abi.FRAME_COUNTERS) == frames
+    counted = sum(get(name, 0) for name in abi.FRAME_COUNTERS)
+    assert counted - get("packets_reassembled", 0) == frames
     wanted, submitted = get("samples_wanted", 0), get("samples_submitted", 0)
     assert wanted == submitted + get("samples_lost", 0)
     assert received is None or submitted == received
@@ -224,6 +230,8 @@ def word(sample: Sample) -> str:
             return f"segment:{len(payload)}"
         case EndSample(record=record):
             return f"end:{record.close}"
+        case FragmentSample(frame=frame):
+            return f"fragment:{len(frame)}"
 
 
 def segments(samples: Iterable[Sample]) -> list[SegmentSample]:

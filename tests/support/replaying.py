@@ -94,7 +94,7 @@ class ReplayLab:
         )
         self.last = parts
         self.replay = replay = Replay(
-            self.loaded, parts.pipeline, parts.intake, clock, self.containment
+            self.loaded, parts.pipeline, parts.intake, parts.fragments, clock, self.containment
         )
         with suppress(CaptureError):
             replay.run_frames(frames)
@@ -107,7 +107,15 @@ class ReplayLab:
             table = self.loaded.maps[name]
             for key, _ in list(table.items()):
                 table.delete(key)
-        for name in ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget"):
+        for name in (
+            "syn_seen",
+            "service_seen",
+            "hello_seen",
+            "sources",
+            "syn_budget",
+            "fragment_sources",
+            "fragment_budget",
+        ):
             table = self.loaded.maps[name]
             empty = bytes(table.value_size)
             for key, value in list(table.items()):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from socket import ntohs
+from socket import htons, ntohs
 
 from deckwire.abi.structs import ENDS
 from deckwire.tcp.flow import Ends
+
+
+def flow_key(source: bytes, source_port: int, destination: bytes, destination_port: int) -> bytes:
+    """The flow key of a packet, as make_key() of bpf/flow_key.h makes it: the same both ways.
+
+    End 0 has the lower port, or the lower address, read backwards, if the ports are equal.
+    """
+    sender = source_port, source[::-1], source
+    receiver = destination_port, destination[::-1], destination
+    (low_port, _, low), (high_port, _, high) = sorted((sender, receiver))
+    return ENDS.pack(low, high, htons(low_port), htons(high_port))
 
 
 def ends(key: bytes, client: int) -> Ends:

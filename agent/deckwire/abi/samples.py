@@ -1,4 +1,4 @@
-"""Samples of the kernel side, decoded from ring records into one of four values."""
+"""Samples of the kernel side, decoded from ring records into one of five values."""
 
 from __future__ import annotations
 
@@ -81,7 +81,19 @@ class EndSample(NamedTuple):
     record: FlowRecord
 
 
-Sample = SynSample | HandshakeSample | SegmentSample | EndSample
+class FragmentSample(NamedTuple):
+    """An IP fragment that may belong to a decky's TCP."""
+
+    time_ns: int
+    ingress: bool
+    """Seen at the ingress hook, not at the egress hook."""
+    frame: bytes
+    """The frame up to the end of the IP packet, or less if the frame was cut."""
+    l3_off: int
+    """Offset of the IP header."""
+
+
+Sample = SynSample | HandshakeSample | SegmentSample | EndSample | FragmentSample
 
 
 class SuppressedHello(NamedTuple):
@@ -116,6 +128,8 @@ def decode(data: bytes) -> Sample:
     if kind == abi.SAMPLE_END:
         time_ns, born_ns, key = abi.END.unpack_from(data)
         return EndSample(time_ns, born_ns, key, flow_record(data, abi.SAMPLE_HEAD_BYTES))
+    if kind == abi.SAMPLE_FRAGMENT:
+        return _fragment(data)
     raise MalformedSample("kind_unknown")
 
 
@@ -232,10 +246,28 @@ def _segment(data: bytes) -> SegmentSample:
     )
 
 
+def _fragment(data: bytes) -> FragmentSample:
+    if len(data) < abi.FRAGMENT_SAMPLE_BYTES:
+        raise MalformedSample("fragment_short")
+    time_ns, frame_len, l3_off, ingress = abi.FRAGMENT.unpack_from(data)
+    frame = data[abi.FRAGMENT_SAMPLE_BYTES :][:frame_len]
+    if len(frame) < frame_len or l3_off > frame_len:
+        raise MalformedSample("fragment_short")
+    return FragmentSample(time_ns, ingress != 0, frame, l3_off)
+
+
 def _half_open(kind: int, data: bytes) -> SynSample | HandshakeSample:
     if len(data) < abi.HALF_OPEN_SAMPLE_BYTES:
         raise MalformedSample("half_open_short")
-    time_ns, born_ns, key, signature, client, syn_sampled = abi.HALF_OPEN_SAMPLE.unpack_from(data)
+    (
+        time_ns,
+        born_ns,
+        key,
+        flags,
+        signature,
+        client,
+        syn_sampled,
+    ) = abi.HALF_OPEN_SAMPLE.unpack_from(data)
     client &= 1
     syn, syn_retransmits = _syn_packet(data, abi.HALF_OPEN_SAMPLE_SYN)
     if kind == abi.SAMPLE_SYN:
@@ -250,7 +282,13 @@ def _half_open(kind: int, data: bytes) -> SynSample | HandshakeSample:
         client,
         signature,
         syn_sampled != 0,
-        Handshake(syn, synack, time_ns, syn_retransmits, synack_retransmits),
+        Handshake(
+            syn,
+            synack,
+            None if flags & abi.SAMPLE_REASSEMBLED else time_ns,
+            syn_retransmits,
+            synack_retransmits,
+        ),
     )
 
 
@@ -299,5 +337,6 @@ def _syn_packet(data: bytes, at: int) -> tuple[SynPacket | None, int]:
         options[:options_len],
         payload_len,
         ip_flags & abi.SYN_OPTIONS_CUT != 0,
+        ip_flags & abi.IP_FLAG_REASSEMBLED != 0,
     )
     return syn_packet, retransmits

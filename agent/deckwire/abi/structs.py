@@ -14,15 +14,18 @@ from deckwire.limits import DECKY_BITS
 FLOW_KEY_BYTES = 36
 TCP_OPTIONS_BYTES = 40
 
-IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT = 0x1, 0x2, 0x4
+IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT, IP_FLAG_REASSEMBLED = 0x1, 0x2, 0x4, 0x8
 
-SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
+SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END, SAMPLE_FRAGMENT = 1, 2, 3, 4, 5
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESSED = (
     0x1,
     0x2,
     0x4,
     0x8,
 )
+SAMPLE_REASSEMBLED = 0x10
+REASSEMBLED_INGRESS = 0x1
+"""In skb->cb[0] of a test run of the program `reassembled`."""
 
 SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 """enum service_event: completed handshakes, ends of connections."""
@@ -182,6 +185,7 @@ _settings = Struct(
 COUNTERS = (
     "foreign_not_ip",
     "foreign_no_decky",
+    "foreign_vlan_tags",
     "ignored_not_tcp",
     "ignored_fragment_first",
     "ignored_fragment_later",
@@ -189,12 +193,14 @@ COUNTERS = (
     "ignored_tcp_malformed",
     "ignored_vepa_echo",
     "ignored_own_host",
+    "ignored_ext_headers",
     "frames_syn",
     "frames_synack",
     "frames_flow",
     "frames_midstream",
     "frames_late",
     "frames_unattached",
+    "packets_reassembled",
     "samples_wanted",
     "samples_submitted",
     "samples_lost",
@@ -220,11 +226,13 @@ COUNTERS = (
     "hellos_suppressed",
     "tls_not_admitted",
     "tls_over_budget",
+    "fragments_over_budget",
+    "fragments_too_long",
 )
 """struct counters in order; docs/events.md explains each."""
 
-FRAME_COUNTERS = COUNTERS[: COUNTERS.index("samples_wanted")]
-"""Each frame raises exactly one of these."""
+FRAME_COUNTERS = COUNTERS[: COUNTERS.index("packets_reassembled")]
+"""Each frame, and each packet put together from fragments, raises exactly one of these."""
 
 _counters = Struct(*(name / Int64ul for name in COUNTERS))
 
@@ -235,6 +243,13 @@ _half_open_sample = Struct(
 _end_sample = Struct(
     "head" / _sample_head,
     "totals" / _flow_totals,
+)
+_fragment_sample = Struct(
+    "head" / _sample_head,
+    "frame_len" / Int32ul,
+    "l3_off" / Int16ul,
+    "ingress" / Int8ul,
+    "pad" / Int8ul,
 )
 
 SCHEMAS = {
@@ -254,6 +269,7 @@ SCHEMAS = {
     "counters": _counters,
     "half_open_sample": _half_open_sample,
     "end_sample": _end_sample,
+    "fragment_sample": _fragment_sample,
 }
 """Schemas by the name of the struct in bpf/abi.h, not compiled."""
 
@@ -262,8 +278,10 @@ SAMPLES = {
     SAMPLE_HANDSHAKE: "half_open_sample",
     SAMPLE_SEGMENT: "sample_head",
     SAMPLE_END: "end_sample",
+    SAMPLE_FRAGMENT: "fragment_sample",
 }
-"""The struct at the start of each kind of sample. In a segment sample, the frame follows it."""
+"""The struct at the start of each kind of sample. In samples of segments and fragments, the frame
+follows it."""
 
 SEEN = Flat("Seen", _seen)
 SETTINGS = _settings.compile()
@@ -276,6 +294,7 @@ SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
 COUNTERS_BYTES: int = _counters.sizeof()
 SOURCE_BYTES: int = _source.sizeof()
 HALF_OPEN_SAMPLE_BYTES: int = _half_open_sample.sizeof()
+FRAGMENT_SAMPLE_BYTES: int = _fragment_sample.sizeof()
 
 # The members of samples that the agent reads, in one unpack: samples.py names the values the same.
 SEGMENT = members(
@@ -285,9 +304,10 @@ SEGMENT = members(
 )
 HALF_OPEN_SAMPLE = members(
     _half_open_sample,
-    *("head.time_ns", "head.born_ns", "head.key"),
+    *("head.time_ns", "head.born_ns", "head.key", "head.flags"),
     *("half_open.signature", "half_open.client", "half_open.syn_sampled"),
 )
+FRAGMENT = members(_fragment_sample, "head.time_ns", "frame_len", "l3_off", "ingress")
 END = members(_sample_head, "time_ns", "born_ns", "key")
 SYN_PACKET = members(
     _syn_packet,

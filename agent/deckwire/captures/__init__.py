@@ -4,6 +4,15 @@ from deckwire.captures.addresses import addresses
 from deckwire.captures.file import CaptureFile
 from deckwire.captures.frame import CaptureError, Frame
 from deckwire.captures.linktypes import ethernet
-from deckwire.captures.segments import split_segments
+from deckwire.captures.segments import may_be_fragment, split_segments, tcp_ends
 
-__all__ = ["CaptureError", "CaptureFile", "Frame", "addresses", "ethernet", "split_segments"]
+__all__ = [
+    "CaptureError",
+    "CaptureFile",
+    "Frame",
+    "addresses",
+    "ethernet",
+    "may_be_fragment",
+    "split_segments",
+    "tcp_ends",
+]

@@ -14,8 +14,8 @@ from deckwire.captures.segments import (
 )
 from deckwire.tcp.addresses import MAPPED_PREFIX
 
-MOST_TAGS = 2
-"""VLAN tags that are walked; bpf/limits.h has the same."""
+MOST_TAGS = 368
+"""VLAN tags that are walked; bpf/limits.h has the same (MAX_PRIORITY_TAGS)."""
 
 
 def addresses(ethernet_frame: bytes) -> tuple[bytes, bytes] | None:

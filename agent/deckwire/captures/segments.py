@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from deckwire.limits import SUPER_PACKET_BYTES, SUPER_PACKET_HEADER_BYTES
+from deckwire.tcp.addresses import MAPPED_PREFIX
 
 ETHERNET_BYTES = 14
 IPV4, IPV6 = 0x0800, 0x86DD
@@ -25,7 +27,7 @@ FRAGMENT_BITS = 0x3FFF
 """More-fragments bit and fragment offset (RFC 791, 3.1)."""
 
 TCP = 6
-HOP_BY_HOP, ROUTING, AUTHENTICATION, DESTINATION = 0, 43, 51, 60
+HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60
 EXTENSIONS = frozenset({HOP_BY_HOP, ROUTING, AUTHENTICATION, DESTINATION})
 """Headers that may come before an unfragmented TCP header (RFC 8200, 4; RFC 4302)."""
 JUMBO_BYTES = 8
@@ -53,6 +55,48 @@ class Layers:
     payload: int
     claimed: int
     """Length of the TCP payload by the IP header; the capture may hold fewer bytes."""
+
+
+class TcpEnds(NamedTuple):
+    """Who sent a TCP packet to whom; addresses are 16 bytes, IPv4 as v4-mapped."""
+
+    source: bytes
+    source_port: int
+    destination: bytes
+    destination_port: int
+    flags: int
+
+
+def tcp_ends(ethernet_frame: bytes) -> TcpEnds | None:
+    """Return the ends of a whole TCP packet; None if the frame holds none."""
+    layers = _layers(ethernet_frame)
+    if layers is None:
+        return None
+    frame, ip, tcp = layers.frame, layers.ip, layers.tcp
+    if layers.ip_version == 4:
+        source, destination = (
+            MAPPED_PREFIX + frame[ip + 12 : ip + 16],
+            MAPPED_PREFIX + frame[ip + 16 : ip + 20],
+        )
+    else:
+        source, destination = frame[ip + 8 : ip + 24], frame[ip + 24 : ip + 40]
+    ports = U16.unpack_from(frame, tcp)[0], U16.unpack_from(frame, tcp + 2)[0]
+    return TcpEnds(source, ports[0], destination, ports[1], frame[tcp + FLAGS])
+
+
+def may_be_fragment(ethernet_frame: bytes) -> bool:
+    """Return whether a frame may be an IP fragment: False for most frames, for next to no time."""
+    if len(ethernet_frame) < ETHERNET_BYTES + IPV4_BYTES:
+        return False
+    ip = ETHERNET_BYTES
+    (protocol,) = U16.unpack_from(ethernet_frame, ip - 2)
+    while protocol in TAGS and len(ethernet_frame) >= ip + TAG_BYTES + IPV4_BYTES:
+        ip += TAG_BYTES
+        (protocol,) = U16.unpack_from(ethernet_frame, ip - 2)
+    if protocol == IPV4:
+        return bool(U16.unpack_from(ethernet_frame, ip + 6)[0] & FRAGMENT_BITS)
+    following = ethernet_frame[ip + IPV6_NEXT]
+    return protocol == IPV6 and (following == FRAGMENT or following in EXTENSIONS)
 
 
 def split_segments(ethernet_frame: bytes, max_len: int) -> list[bytes]:

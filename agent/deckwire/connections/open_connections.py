@@ -98,13 +98,16 @@ class Connections:
         if connection is not None:
             held = connection.held
             self._open.move_to_end(identity)
-            if sample.midstream:
+            # One whose hello came in fragments began later than it was followed mid-stream.
+            midstream = identity in self._midstream
+            if midstream:
                 self._midstream.move_to_end(identity)
         elif self._done.get(identity):
             self.counters.after_done += 1
             return None
         else:
             connection = self._begin(identity, sample)
+            midstream = sample.midstream
         try:
             seen = connection.add(sample)
         except Exception:
@@ -114,7 +117,7 @@ class Connections:
             raise
         if not connection.done:
             self._open[identity] = connection
-            if sample.midstream:
+            if midstream:
                 self._midstream[identity] = connection
             self._recount(identity, connection.held - held)
             return connection, seen

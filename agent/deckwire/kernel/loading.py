@@ -17,7 +17,13 @@ from typing import Any, Literal
 from deckwire.kernel.link_watch import LinkWatch
 from deckwire.kernel.loader_process import Loader, LoadError, start_loader
 from deckwire.kernel.maps import Map
-from deckwire.kernel.names import JUMPS, PROGRAMS, VEPA_PARENTS_MAP, XDP_PROGRAM
+from deckwire.kernel.names import (
+    JUMPS,
+    PROGRAMS,
+    REASSEMBLED_PROGRAM,
+    VEPA_PARENTS_MAP,
+    XDP_PROGRAM,
+)
 from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import Rings
 from deckwire.limits import RING_BYTES
@@ -61,7 +67,7 @@ class LoadRequest:
     """Wanted size of each CPU's ring; rings.ring_bytes() bounds it."""
     source: Path = field(default_factory=lambda: bpf_directory() / "capture.c")
     """The C file with the programs and the map `samples`."""
-    programs: tuple[str, ...] = PROGRAMS
+    programs: tuple[str, ...] = (*PROGRAMS, REASSEMBLED_PROGRAM)
     """Its functions to load. Those in PROGRAMS are attached."""
     jumps: tuple[str, ...] = JUMPS
     """Its functions for the slots of the map `jumps`."""

@@ -5,9 +5,19 @@ from __future__ import annotations
 INGRESS, EGRESS = "tc_ingress", "tc_egress"
 PROGRAMS = (INGRESS, EGRESS)
 """The programs that TC attaches."""
-JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_handshake", "decky_hello")
+JUMPS = (
+    "decky_packet",
+    "decky_syn",
+    "decky_synack",
+    "decky_handshake",
+    "decky_hello",
+    "decky_fragment",
+    "decky_tags",
+)
 """The programs that these jump to by tail call, in the order of enum jump in bpf/maps.h."""
 XDP_PROGRAM = "xdp_ingress"
+REASSEMBLED_PROGRAM = "reassembled"
+"""The program for packets that were put together from IP fragments. Only test runs start it."""
 
 VEPA_PARENTS_MAP = "vepa_parents"
 """The interfaces whose lateral frames pass both hooks."""

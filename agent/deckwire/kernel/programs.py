@@ -32,9 +32,9 @@ _RESULT = Struct("4xi28xI")
 _LINK = Struct("IIIIQQ")
 """prog_fd, target_ifindex, attach_type, flags, relative_fd, expected_revision."""
 
-_SKB = Struct("40xI108xQ4xI8xI4x")
-"""The settable members of struct __sk_buff (<linux/bpf.h>): ifindex (offset 40), tstamp (152),
-gso_segs (164), gso_size (176). All others must be 0."""
+_SKB = Struct("40xI4xIII92xQ4xI8xI4x")
+"""The settable members of struct __sk_buff (<linux/bpf.h>): ifindex (offset 40), cb[0..2] (48),
+tstamp (152), gso_segs (164), gso_size (176). All others are 0."""
 
 
 class TestRun(NamedTuple):
@@ -69,6 +69,7 @@ class Program:
         gso_segs: int = 0,
         gso_size: int = 0,
         ifindex: int = 0,
+        cb: tuple[int, int, int] = (0, 0, 0),
         repeat: int = 1,
     ) -> TestRun:
         """Runs the program over an Ethernet frame as if it had just arrived (BPF_PROG_TEST_RUN).
@@ -77,6 +78,7 @@ class Program:
             frame: from about 34 to 3,500 bytes.
             tstamp: skb->tstamp in ns, the clock of a program compiled for replay.
             ifindex: the interface of the frame, in the caller's network namespace; 0: loopback.
+            cb: the first three words of skb->cb.
             repeat: how often the program runs.
 
         Raises:
@@ -89,7 +91,7 @@ class Program:
         # The kernel writes data_size_out, and would take it for our buffer's size the next time.
         _SIZES.pack_into(attr, _SIZES_AT, len(frame), 0)
         _REPEAT.pack_into(attr, _REPEAT_AT, repeat)
-        _SKB.pack_into(self._skb, 0, ifindex, tstamp, gso_segs, gso_size)
+        _SKB.pack_into(self._skb, 0, ifindex, *cb, tstamp, gso_segs, gso_size)
         result = call_bpf(Command.PROG_TEST_RUN, attr)
         if result < 0:
             raise failure(-result, f"test run of {self.name} over {len(frame)} bytes")

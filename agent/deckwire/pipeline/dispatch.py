@@ -26,6 +26,7 @@ from deckwire.events.flow import is_probe
 from deckwire.fingerprints.identity import Identifier
 from deckwire.output.emitter import Emitter
 from deckwire.pipeline.attribution import Attribution
+from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.reporting import Reporter
 from deckwire.pipeline.sweeping import Sweeper
 from deckwire.pipeline.windows import Windows
@@ -57,6 +58,8 @@ class Pipeline:
         self.counts: Counter[str] = Counter()
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
+        self.fragmented = FragmentedConnections()
+        """Connections that came in IP fragments."""
         self._tables = tables
         self._clock = clock
         self._containment = containment
@@ -72,6 +75,7 @@ class Pipeline:
             counts=self.counts,
             attribution=attribution,
             containment=containment,
+            fragmented=self.fragmented,
         )
         self._sweeper = Sweeper(
             tables.flows, self._end, idle_ns=idle_ns, counts=self.counts, containment=containment
@@ -93,7 +97,7 @@ class Pipeline:
             case SynSample():
                 self._report.syn(sample.key, sample.client, sample.syn, sample.signature)
             case EndSample():
-                self._end(sample.key, sample.record, "")
+                self._end(sample.key, self._latest(sample), "")
 
     def sweep(self, now_ns: int) -> float:
         """End what is over by the samples' clock; return how full the table is, from 0 to 1."""
@@ -166,6 +170,15 @@ class Pipeline:
             self._report.observations(*found)
         while (evicted := self.connections.over_bounds()) is not None:
             self._report.observations(*evicted)
+
+    def _latest(self, sample: EndSample) -> FlowRecord:
+        """The figures of a connection that has ended.
+
+        Its packets that came in fragments may have been accounted after the sample of the end.
+        """
+        if not self.fragmented.count(sample.key, sample.time_ns):
+            return sample.record
+        return self._tables.flows.record(sample.key, sample.born_ns) or sample.record
 
     def _end(self, key: bytes, record: FlowRecord, close: str) -> None:
         """Take a connection's end; `close` says how it ended where the record does not."""

@@ -42,6 +42,7 @@ from deckwire.limits import CONTEXTS
 from deckwire.output.emitter import Emitter
 from deckwire.pipeline.attribution import Attribution
 from deckwire.pipeline.describing import Descriptions
+from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.lateral import Act, LateralHold
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.bounded import Bounded
@@ -70,6 +71,7 @@ class Reporter:
         counts: Counter[str],
         attribution: Attribution,
         containment: Containment,
+        fragmented: FragmentedConnections,
     ) -> None:
         self._registry = registry
         self._seed = tables.seed
@@ -83,6 +85,7 @@ class Reporter:
         self._emitted_hellos = EmittedHellos()
         self._contexts: Bounded[tuple[bytes, int], Context] = Bounded(CONTEXTS)
         self._attribution = attribution
+        self._fragmented = fragmented
         self.lateral = LateralHold(emitter.emit, counts, containment)
         """Events of connections between deckies that wait."""
         self.own_addresses: frozenset[bytes] = frozenset()
@@ -100,6 +103,8 @@ class Reporter:
 
     def syn(self, key: bytes, client: int, syn: SynPacket, signature: int) -> None:
         """Report a SYN; `signature` is the kernel's, 0 if it has none."""
+        if not syn.reassembled:
+            self._fragmented.begins(key, syn.time_ns)
         if syn.options_cut:
             # Most input of a fingerprint is missing.
             self._counts["syn_options_cut"] += 1
@@ -154,6 +159,7 @@ class Reporter:
             table=self._windows.services,
             signature=self._service(key, client, abi.SERVICE_FLOW),
         )
+        self._fragmented.ended(key)
 
     def observations(self, connection: Connection, seen: list[Observation]) -> None:
         """Report what a connection's TLS has shown."""
@@ -274,6 +280,7 @@ class Reporter:
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
         suppress.
         """
+        make = self._marked(key, time_ns, make)
         if context.direction == "lateral" and self._attribution.lateral != "emit":
             self._lateral(key, context, time_ns, make)
             return
@@ -300,6 +307,18 @@ class Reporter:
         act = Act(opener, context.destination, ends.server_port)
         # The kernel suppresses none of these events, because it is not yet known which ones count.
         self.lateral.take(key, act, time_ns, self._clock.now_ns(), make())
+
+    def _marked(self, key: bytes, time_ns: int, make: Callable[[], Event]) -> Callable[[], Event]:
+        """The same with the fragments in which the connection came, if it did."""
+        fragments = self._fragmented.count(key, time_ns)
+        if not fragments:
+            return make
+
+        def marked() -> Event:
+            event = make()
+            return event._replace(parts=(*event.parts, ("fragments", fragments)))
+
+        return marked
 
     def _is_own(self, context: Context) -> bool:
         """Whether a SYN or a certificate of the client is of a decky, and so left out, counted."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import time
+from operator import attrgetter
 
 from deckwire.abi import structs as abi
-from deckwire.abi.samples import Sample
+from deckwire.abi.samples import FragmentSample, Sample
 from deckwire.bus.messages import Announcement, StopRequest
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
@@ -166,14 +167,26 @@ class Agent:
             self._parts.containment.failed(Where.SAMPLE, error)
 
     def _drain(self) -> None:
+        fragments: list[FragmentSample] = []
         for _, data in self._loaded.rings.drain():
             try:
                 sample = self._parts.intake.decode(data)
             except Exception as error:
                 self._parts.containment.failed(Where.SAMPLE, error)
                 continue
-            if sample is not None:
+            if isinstance(sample, FragmentSample):
+                fragments.append(sample)
+            elif sample is not None:
                 self._ordering.add(sample.time_ns, sample)
+        # At once: the samples of the packets that they make are then in time for the next pass.
+        for fragment in sorted(fragments, key=attrgetter("time_ns")):
+            self._take_fragment(fragment)
+
+    def _take_fragment(self, fragment: FragmentSample) -> None:
+        try:
+            self._parts.fragments.take(fragment)
+        except Exception as error:
+            self._parts.containment.failed(Where.SAMPLE, error)
 
     # --- from time to time ---
 
@@ -386,6 +399,8 @@ class Agent:
             except LoadError as error:
                 report(str(error))
         with self._contained(Where.RINGS):
+            self._drain()
+            # Fragments in the rings have made samples.
             self._drain()
         for sample in self._ordering.flush():
             self._take(sample)

@@ -16,6 +16,7 @@ from deckwire.events.dedup import Dedup
 from deckwire.events.event import Event, Headline
 from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
+from deckwire.kernel.names import REASSEMBLED_PROGRAM
 from deckwire.kernel.own_host import OwnHostReader
 from deckwire.output.bus_lines import PUBLISHED
 from deckwire.output.emitter import Emitter
@@ -26,6 +27,7 @@ from deckwire.resilience.containment import Containment
 from deckwire.resilience.report import report
 from deckwire.runtime.bus import BusService
 from deckwire.runtime.counters import Intake, Stats
+from deckwire.runtime.fragments import Fragments
 from deckwire.runtime.ordering import Ordering
 from deckwire.runtime.own_host import OwnHostWatch
 from deckwire.tables.tables import Tables
@@ -39,6 +41,7 @@ class Parts:
 
     tables: Tables
     intake: Intake
+    fragments: Fragments
     ordering: Ordering[Sample]
     pipeline: Pipeline
     emitter: Emitter
@@ -143,11 +146,13 @@ def assemble(
     )
     pipeline.replace_registry(registry)
     intake = Intake()
+    fragments = Fragments(loaded.programs[REASSEMBLED_PROGRAM], pipeline.fragmented, tables.seed)
     ordering: Ordering[Sample] = Ordering()
     stats = Stats(
         tables=tables,
         rings=loaded.rings,
         intake=intake,
+        fragments=fragments,
         ordering=ordering,
         pipeline=pipeline,
         emitter=emitter,
@@ -156,4 +161,6 @@ def assemble(
         containment=containment,
         bus=bus,
     )
-    return Parts(tables, intake, ordering, pipeline, emitter, outputs, stats, containment, host)
+    return Parts(
+        *(tables, intake, fragments, ordering, pipeline, emitter, outputs, stats, containment, host)
+    )

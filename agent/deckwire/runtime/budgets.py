@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from deckwire.events.event import WARNING, Event
 
-BUDGETS = {"syn_over_budget": "syn_records", "tls_not_admitted": "handshakes"}
+BUDGETS = {
+    "syn_over_budget": "syn_records",
+    "tls_not_admitted": "handshakes",
+    "fragments_over_budget": "fragments",
+}
 """The name of a budget, by the kernel counter of what exceeds it."""
 
 

@@ -14,6 +14,7 @@ from deckwire.output.sinks.fanout import Fanout
 from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment
 from deckwire.runtime.bus import BusService
+from deckwire.runtime.fragments import Fragments
 from deckwire.runtime.ordering import Ordering
 from deckwire.tables.tables import Tables
 
@@ -24,6 +25,8 @@ _KERNEL_LOSSES = (
     "flow_source_capped",
     "midstream_failed",
     "tls_not_admitted",
+    "fragments_over_budget",
+    "fragments_too_long",
 )
 """Kernel counters of traffic that no event reports."""
 
@@ -54,6 +57,7 @@ class Stats:
         tables: Tables,
         rings: Rings,
         intake: Intake,
+        fragments: Fragments,
         ordering: Ordering[Sample],
         pipeline: Pipeline,
         emitter: Emitter,
@@ -65,6 +69,7 @@ class Stats:
         self._tables = tables
         self._rings = rings
         self._intake = intake
+        self._fragments = fragments
         self._ordering = ordering
         self._pipeline = pipeline
         self._emitter = emitter
@@ -76,10 +81,13 @@ class Stats:
     def sums(self) -> dict[str, int]:
         """Every counter by its name in capture_stats, from the hook to the outputs."""
         kernel = self._tables.counters()
-        sums = {"frames": sum(kernel[name] for name in abi.FRAME_COUNTERS)}
+        counted = sum(kernel[name] for name in abi.FRAME_COUNTERS)
+        # A packet put together from fragments is no frame of its own.
+        sums = {"frames": counted - kernel["packets_reassembled"]}
         sums |= kernel
         sums |= self._tables.evictions(kernel)
         sums |= self._samples()
+        sums |= self._fragments.counts()
         sums |= self._tls()
         sums |= dict(sorted(self._pipeline.counts.items()))
         sums |= dict(sorted(self._containment.counts.items()))
@@ -94,6 +102,7 @@ class Stats:
         lost = {name: kernel[name] for name in _KERNEL_LOSSES}
         lost["rings_corrupt"] = self._rings.corrupt
         lost |= {f"sample_{cause}": count for cause, count in self._intake.rejected.items()}
+        lost |= self._fragments.losses()
         lost |= self._containment.counts
         lost["tls_evicted"] = self._pipeline.connections.counters.evicted
         lost["dedup_summaries_lost"] = self._dedup.counters.summaries_lost

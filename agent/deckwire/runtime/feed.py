@@ -6,16 +6,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from deckwire.captures import CaptureFile, Frame, addresses, ethernet, split_segments
+from deckwire.abi.samples import FragmentSample
+from deckwire.captures import (
+    CaptureFile,
+    Frame,
+    addresses,
+    ethernet,
+    may_be_fragment,
+    split_segments,
+)
 from deckwire.clock import CaptureClock
 from deckwire.kernel.loading import Loaded
-from deckwire.limits import CAPTURE_AHEAD_NS, CAPTURE_REORDER_NS
+from deckwire.limits import CAPTURE_AHEAD_NS, CAPTURE_REORDER_NS, TEST_RUN_BYTES
 from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment, Where
 from deckwire.runtime.counters import Intake
+from deckwire.runtime.fragments import Fragments
 
-FRAME_BYTES = 3_400
-"""Longest frame that every kernel accepts in a test run. Larger TCP packets are cut."""
+FRAME_BYTES = TEST_RUN_BYTES
 SHORTEST_IPV4, SHORTEST_IPV6 = 34, 54
 """A test run refuses frames that end inside the IP header."""
 RING_BYTES = 4_194_304
@@ -56,6 +64,7 @@ class Replay:
         loaded: Loaded,
         pipeline: Pipeline,
         intake: Intake,
+        fragments: Fragments,
         clock: CaptureClock,
         containment: Containment,
     ) -> None:
@@ -64,6 +73,7 @@ class Replay:
         self.first_jump: Jump | None = None
         """The first jump of the capture that was replayed last."""
         self._intake = intake
+        self._fragments = fragments
         self._program = loaded.programs["tc_ingress"]
         self._rings = loaded.rings
         self._pipeline = pipeline
@@ -174,6 +184,9 @@ class Replay:
         for piece in self._runnable(data):
             self._program.test_run(piece, tstamp=kernel_ns)
             self._undrained += 1
+        if may_be_fragment(data):
+            # The packet that it completes comes before the next frame.
+            self._drain()
 
     def _runnable(self, data: bytes) -> Iterator[bytes]:
         """Cut a frame into pieces that a test run accepts."""
@@ -191,10 +204,19 @@ class Replay:
 
     def _drain(self) -> None:
         self._undrained = 0
+        while self._drain_once():
+            pass
+
+    def _drain_once(self) -> bool:
+        """Take the samples in the rings; return whether some of them made others."""
+        more = False
         for _, data in self._rings.drain():
             try:
                 sample = self._intake.decode(data)
-                if sample is not None:
+                if isinstance(sample, FragmentSample):
+                    more |= self._fragments.take(sample)
+                elif sample is not None:
                     self._pipeline.take(sample)
             except Exception as error:
                 self._containment.failed(Where.SAMPLE, error)
+        return more

@@ -96,7 +96,7 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
             )
         )
         parts = assemble(settings, loaded, registry, clock, outputs, identify)
-    replay = Replay(loaded, parts.pipeline, parts.intake, clock, parts.containment)
+    replay = Replay(loaded, parts.pipeline, parts.intake, parts.fragments, clock, parts.containment)
     outputs.start()
     try:
         status = _replay_all(paths, replay, parts, outputs, clock)

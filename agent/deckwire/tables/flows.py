@@ -11,9 +11,11 @@ from deckwire.abi.samples import (
     MalformedSample,
     SuppressedHello,
     flow_handshake,
+    flow_record,
     flow_suppressed_hello,
 )
 from deckwire.kernel.maps import Batch, Map
+from deckwire.tcp.flow import FlowRecord
 from deckwire.tcp.handshake import Handshake
 
 _CROWDED = 0.9
@@ -105,6 +107,16 @@ class FlowTables:
             return None
         try:
             return flow_handshake(value)
+        except MalformedSample:
+            return None
+
+    def record(self, key: bytes, born_ns: int) -> FlowRecord | None:
+        """The figures of a connection as they are now; None if it is gone or mid-stream."""
+        value = self._find(key)
+        if value is None or abi.FLOW_BORN.unpack_from(value) != (born_ns,):
+            return None
+        try:
+            return flow_record(value)
         except MalformedSample:
             return None
 

@@ -16,7 +16,7 @@ class Handshake:
     syn: SynPacket | None = None
     synack: SynPacket | None = None
     established_ns: int | None = None
-    """Kernel time of the client's ACK of the SYN-ACK."""
+    """Kernel time of the client's ACK of the SYN-ACK; None also if that came in IP fragments."""
     syn_retransmits: int = 0
     synack_retransmits: int = 0
 
@@ -28,9 +28,13 @@ class Handshake:
     """From the SYN-ACK to the ACK, in whole microseconds: from the tap to the client and back."""
 
     def __post_init__(self) -> None:
-        if self.synack is None:
+        if self.synack is None or self.synack.reassembled:
             return
-        if self.syn is not None and self.syn.time_ns <= self.synack.time_ns:
+        if (
+            self.syn is not None
+            and not self.syn.reassembled
+            and self.syn.time_ns <= self.synack.time_ns
+        ):
             self.rtt_server_ns = self.synack.time_ns - self.syn.time_ns
             self.rtt_server_us = _microseconds(self.syn.time_ns, self.synack.time_ns)
         if self.established_ns is not None and self.synack.time_ns <= self.established_ns:

@@ -48,3 +48,5 @@ class SynPacket:
     """Bytes of TCP payload in the segment, by the IP length."""
     options_cut: bool = False
     """The capture ends before the options do, so nothing is known of them."""
+    reassembled: bool = False
+    """It came in IP fragments. `time_ns` is the last one's, and no interval is taken from it."""

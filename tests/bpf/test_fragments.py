@@ -1,0 +1,117 @@
+"""Samples of IP fragments, their budgets, and the program for packets that were put together."""
+
+from __future__ import annotations
+
+import pytest
+
+from deckwire.abi import structs as abi
+from deckwire.abi.samples import FragmentSample, HandshakeSample, SegmentSample
+from tests.support.bpf_frames import DECKY, MF, TALK6, VLAN, Talk, ethernet, fragment, hello, ipv4
+from tests.support.bpf_harness import SECOND, SETTINGS, Kernel, Wait, word
+
+pytestmark = pytest.mark.root
+
+MARK = SETTINGS["seed"] & 0xFFFF_FFFF, SETTINGS["seed"] >> 32
+PIECE = ethernet(ipv4(bytes(8), fragment=MF))
+TALKS = pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+
+
+def reassembled(kernel: Kernel, frame: bytes, *, ingress: bool = True, ago_ns: int = 0) -> None:
+    """What the agent does with a packet whose last fragment came `ago_ns` before."""
+    kernel.loaded.programs["reassembled"].test_run(
+        frame,
+        tstamp=kernel.now_ns - ago_ns,
+        cb=(abi.REASSEMBLED_INGRESS if ingress else 0, *MARK),
+    )
+    kernel._frames.setdefault(kernel.now_ns - ago_ns, []).append(frame)
+
+
+@pytest.mark.parametrize("tags", [[], [(VLAN, 0)] * 5], ids=["bare", "tagged"])
+@pytest.mark.parametrize("egress", [False, True])
+def test_a_fragment_is_sampled_whole(
+    kernel: Kernel, egress: bool, tags: list[tuple[int, int]]
+) -> None:
+    frame = ethernet(ipv4(bytes(range(64)), fragment=MF), tags=tags)
+    kernel.feed(frame + b"padding", egress=egress)
+    (sample,) = kernel.samples()
+    assert isinstance(sample, FragmentSample)
+    assert sample == (kernel.now_ns, not egress, frame, 14 + 4 * len(tags))
+
+
+def test_a_source_has_a_budget(kernel: Kernel) -> None:
+    kernel.feed(*[PIECE, Wait(0)] * 1_100)
+    assert kernel.raised() == {
+        "ignored_fragment_first": 1_100,
+        "fragments_over_budget": 1_100 - 1_024,
+    }
+    kernel.feed(Wait(SECOND), *[PIECE, Wait(0)] * 1_100)
+    assert kernel.raised()["fragments_over_budget"] == 2 * 76 + 24
+
+
+def test_all_sources_have_a_budget_and_long_fragments_cost_more(kernel: Kernel) -> None:
+    frames = [
+        ethernet(ipv4(bytes(1_000), f"203.0.{n >> 8}.{n & 255}", DECKY, fragment=MF))
+        for n in range(600)
+    ]
+    for frame in frames:
+        kernel.feed(Wait(0), frame)
+        if kernel.run % 50 == 0:
+            kernel.samples()
+    # 1,034 bytes cost five each
+    assert kernel.raised()["fragments_over_budget"] == 600 - 2_048 // 5
+
+
+def test_others_fragments_are_not_sampled(kernel: Kernel) -> None:
+    kernel.feed(ethernet(ipv4(bytes(8), "203.0.113.5", "203.0.113.6", fragment=MF)))
+    assert kernel.raised() == {"foreign_no_decky": 1}
+    assert kernel.submitted() == ""
+
+
+@TALKS
+def test_a_packet_put_together_is_taken_without_its_times(kernel: Kernel, talk: Talk) -> None:
+    """SYN, ACK and hello came in fragments, and so after what the server answered."""
+    syn, synack, ack = talk.opened()
+    kernel.feed(synack)
+    reassembled(kernel, syn, ago_ns=SECOND)
+    kernel.feed(Wait(SECOND // 10), talk.s("A", 1, 201))
+    reassembled(kernel, ack, ago_ns=SECOND // 2)
+    reassembled(kernel, talk.c("PA", 1, 1, hello(1)), ago_ns=SECOND // 2)
+    samples = kernel.samples()
+    assert [word(one) for one in samples] == ["syn", "handshake", "segment:200"]
+    handshake, segment = samples[1:]
+    assert isinstance(handshake, HandshakeSample)
+    assert isinstance(segment, SegmentSample)
+    opened = handshake.handshake
+    assert opened.syn is not None
+    assert opened.syn.reassembled
+    assert (opened.rtt_server_us, opened.rtt_client_us, opened.established_ns) == (None, None, None)
+    totals = kernel.flow().totals
+    assert (totals.rtt_server_us, totals.rtt_client_us) == (abi.RTT_UNKNOWN, abi.RTT_UNKNOWN)
+    assert kernel.client_side().bytes == 200
+    assert kernel.raised()["packets_reassembled"] == 3
+
+
+@TALKS
+def test_a_packet_put_together_counts_after_the_end(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(*talk.opened(), *talk.closed(201))
+    assert kernel.submitted().endswith("end:fin")
+    reassembled(kernel, talk.c("PA", 1, 1, hello(1)), ago_ns=1)
+    assert kernel.submitted() == "segment:200"
+    assert kernel.client_side().bytes == 200
+    kernel.feed(talk.c("PA", 1, 1, hello(1)))
+    assert kernel.raised()["frames_late"] == 1
+
+
+def test_a_fin_that_comes_after_its_ack_ends_the_connection(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.s("FA", 1, 2))
+    reassembled(kernel, talk.c("FA", 1, 1))
+    reassembled(kernel, talk.c("A", 2, 2))
+    assert kernel.submitted().endswith("end:fin")
+
+
+def test_a_second_fragment_header_is_malformed(kernel: Kernel) -> None:
+    frame = TALK6.c("S")
+    inner = frame[:20] + b"\x2c" + frame[21:54] + fragment(6, frame[54:])
+    reassembled(kernel, inner)
+    assert kernel.raised() == {"ignored_ip_malformed": 1, "packets_reassembled": 1}
