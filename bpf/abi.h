@@ -73,8 +73,11 @@ struct half_open {
 	__u8 syn_sampled;    /* a sample of the SYN reached the ring */
 	__u8 noted;	     /* by XDP: TC has not counted the SYN yet */
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
-	__u8 pad[4];
+	__u8 flags;	     /* HALF_* */
+	__u8 pad[3];
 };
+
+#define HALF_OTHERS 0x1 /* other_half_open may have more of the 4-tuple */
 
 /* The packets of one end. One cache line. */
 struct flow_side {
@@ -302,6 +305,7 @@ struct counters {
 	__u64 half_open_inserts;
 	__u64 half_open_deletes;
 	__u64 half_open_failed;
+	__u64 half_open_others; /* attempts kept in other_half_open */
 	__u64 synack_unmatched;
 	__u64 handshakes;
 	__u64 flow_inserts;

@@ -561,6 +561,68 @@ static __always_inline int syn_wanted(const struct step *s,
 	return 1;
 }
 
+/* Is this SYN a retransmission of one that another attempt began with? */
+static __always_inline int repeats_other_syn(const struct step *s)
+{
+	struct work *w = s->work;
+	struct attempt_key id;
+	struct half_open *other;
+
+	id.key = w->key;
+	id.seq = w->packet.seq;
+	id.answered = 0;
+	other = other_half_open.lookup(&id);
+	if (!other || !repeats_syn(other, &w->packet, w->sender, w->now))
+		return 0;
+	if (other->syn.retransmits < 255)
+		other->syn.retransmits++;
+	note_interval(w->now, &other->last_ns, &other->min_iat_ns,
+		      &other->max_iat_ns);
+	s->counters->syn_retransmits++;
+	return 1;
+}
+
+/* Keeps an attempt on a 4-tuple of which half_open has another. */
+static __always_inline void keep_other(const struct step *s,
+				       struct half_open *other)
+{
+	struct attempt_key id;
+
+	attempt_key_of(&id, &s->work->key, other);
+	other_half_open.update(&id, other);
+	s->counters->half_open_others++;
+}
+
+/*
+ * Records a new attempt. The one in half_open is kept too, because the other
+ * end may have taken its SYN and not this one. It stays there if it has a
+ * SYN-ACK already: a SYN that the other end ignores must not push it out.
+ */
+static __always_inline void record_attempt(const struct step *s,
+					   struct half_open *half,
+					   struct half_open *fresh)
+{
+	struct work *w = s->work;
+
+	if (!half) {
+		if (half_open.insert(&w->key, fresh))
+			s->counters->half_open_failed++;
+		else
+			s->counters->half_open_inserts++;
+		return;
+	}
+	if (half_open_fresh(half, w->now)) {
+		if (half->synack.ip_version) {
+			half->flags |= HALF_OTHERS;
+			keep_other(s, fresh);
+			return;
+		}
+		keep_other(s, half);
+		fresh->flags |= HALF_OTHERS;
+	}
+	half_open.update(&w->key, fresh);
+}
+
 /* A SYN: a retransmission, or the first packet of a connection. */
 int decky_syn(struct __sk_buff *skb)
 {
@@ -571,7 +633,7 @@ int decky_syn(struct __sk_buff *skb)
 	struct work *w;
 	struct step s;
 	__u32 zero = 0;
-	int known;
+	int known, swapped;
 
 	if (!step_begin(&s))
 		return TC_NEXT;
@@ -588,6 +650,9 @@ int decky_syn(struct __sk_buff *skb)
 		s.counters->syn_retransmits++;
 		return TC_NEXT;
 	}
+	if (half && !known && half->flags & HALF_OTHERS &&
+	    repeats_other_syn(&s))
+		return TC_NEXT;
 
 	walk = option_walks.lookup(&zero);
 	if (!walk)
@@ -595,12 +660,15 @@ int decky_syn(struct __sk_buff *skb)
 	sample = half_open_scratch.lookup(&zero);
 	if (!sample)
 		return TC_NEXT;
-	if (known) {
+	swapped = half && precedes_synack(half, p, w->sender, w->now);
+	if (known || swapped)
 		sample->half_open = *half;
-	} else {
+	else
 		half_open_begin(&sample->half_open, w->sender, w->now);
+	if (!known)
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
-	}
+	if (swapped)
+		order_openings(&sample->half_open, w->now);
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
 	sample->head.born_ns = sample->half_open.syn.time_ns;
@@ -612,25 +680,140 @@ int decky_syn(struct __sk_buff *skb)
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,
 			samples.perf_submit(skb, sample, sizeof(*sample)));
-	if (half)
+	if (known || swapped)
 		half_open.update(&w->key, &sample->half_open);
-	else if (half_open.insert(&w->key, &sample->half_open))
-		s.counters->half_open_failed++;
 	else
-		s.counters->half_open_inserts++;
+		record_attempt(&s, half, &sample->half_open);
 	return TC_NEXT;
 }
 
 /* --- decky_synack --------------------------------------------------------- */
 
+/* Does the sender pose as a decky? What a decky sends is the truth. */
+static __always_inline int is_from_decky(const struct packet *p)
+{
+	return p->ip_version == 4 ? is_decky4(p->saddr[3])
+				  : is_decky6(p->saddr);
+}
+
+/*
+ * Exchanges the attempt in half_open with another one of the 4-tuple. Returns
+ * that one in its new place, or 0. The exchange is not atomic: half_open always
+ * has one of them.
+ */
+static __always_inline struct half_open *
+bring_to_front(const struct step *s, struct half_open *half,
+	       struct half_open *other)
+{
+	struct half_open_sample *scratch;
+	struct attempt_key id;
+	struct work *w = s->work;
+	__u32 zero = 0;
+
+	scratch = half_open_scratch.lookup(&zero);
+	if (!scratch)
+		return 0;
+	scratch->half_open = *other;
+	scratch->half_open.flags |= HALF_OTHERS;
+	attempt_key_of(&id, &w->key, other);
+	keep_other(s, half);
+	other_half_open.delete(&id);
+	half_open.update(&w->key, &scratch->half_open);
+	return half_open.lookup(&w->key);
+}
+
+/* The other attempt whose SYN this SYN-ACK answers, or 0. */
+static __always_inline struct half_open *
+answered_other(const struct step *s, const struct half_open *half)
+{
+	struct work *w = s->work;
+	struct half_open *other;
+	struct attempt_key id;
+
+	if (!(half->flags & HALF_OTHERS))
+		return 0;
+	id.key = w->key;
+	id.seq = w->packet.ack - 1;
+	id.answered = 0;
+	other = other_half_open.lookup(&id);
+	if (!other || !half_open_fresh(other, w->now) ||
+	    other->client == w->sender)
+		return 0;
+	return other;
+}
+
+/*
+ * The earlier attempt of a decky that now accepts the other end's SYN, or 0.
+ * Only a decky's word counts: who wants to be taken for the client would say
+ * the same.
+ */
+static __always_inline struct half_open *
+crossed_other(const struct step *s, const struct half_open *half)
+{
+	struct work *w = s->work;
+	struct half_open *other;
+	struct attempt_key id;
+
+	if (!(half->flags & HALF_OTHERS) || !half->syn.ip_version ||
+	    !is_from_decky(&w->packet))
+		return 0;
+	id.key = w->key;
+	id.seq = w->packet.seq;
+	id.answered = 0;
+	other = other_half_open.lookup(&id);
+	if (!other || !half_open_fresh(other, w->now) ||
+	    other->client != w->sender ||
+	    other->syn.time_ns >= half->syn.time_ns)
+		return 0;
+	return other;
+}
+
+/*
+ * A second SYN-ACK for one SYN, as SYN cookies make them: either may be the one
+ * that is acknowledged. 1 if this one was known.
+ */
+static __always_inline int keep_older_synack(const struct step *s,
+					     struct half_open *half)
+{
+	struct work *w = s->work;
+	struct half_open *other;
+	struct attempt_key id;
+
+	id.key = w->key;
+	id.seq = w->packet.seq;
+	id.answered = 1;
+	other = other_half_open.lookup(&id);
+	if (other && half_open_fresh(other, w->now)) {
+		if (other->synack.retransmits < 255)
+			other->synack.retransmits++;
+		return 1;
+	}
+	keep_other(s, half);
+	half->flags |= HALF_OTHERS;
+	return 0;
+}
+
+/* May a SYN-ACK without a SYN begin anything on this 4-tuple? */
+static __always_inline int may_be_lone(const struct step *s,
+				       const struct flow *flow)
+{
+	if (is_from_decky(&s->work->packet))
+		return 1;
+	/* the peer of a decky has sent it inside a connection */
+	if (flow)
+		return flow->totals.close != CLOSE_NONE;
+	return !midstream_flows.lookup(&s->work->key);
+}
+
 /* Records the SYN-ACK. 0 if it is not the first, or belongs to no SYN. */
 static __always_inline int record_synack(struct __sk_buff *skb,
-					 const struct step *s)
+					 const struct step *s,
+					 const struct flow *flow)
 {
 	const struct packet *p = &s->work->packet;
 	struct half_open_sample *scratch;
+	struct half_open *half, *other;
 	struct work *w = s->work;
-	struct half_open *half;
 	__u32 zero = 0;
 
 	half = half_open.lookup(&w->key);
@@ -638,19 +821,40 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	if (!w->ingress)
 		w->now = frame_time(skb);
 	if (half) {
-		if (!answers_syn(half, p, w->sender)) {
-			s->counters->synack_unmatched++;
+		if (repeats_opening(half, p, w->sender))
 			return 0;
+		if (!answers_syn(half, p, w->sender)) {
+			other = answered_other(s, half);
+			if (other)
+				half = bring_to_front(s, half, other);
+			if (!other || !half) {
+				s->counters->synack_unmatched++;
+				return 0;
+			}
+		}
+		other = crossed_other(s, half);
+		if (other) {
+			half_open_cross(other, half, w->now);
+			half = bring_to_front(s, half, other);
+			return half != 0;
 		}
 		note_interval(w->now, &half->last_ns, &half->min_iat_ns,
 			      &half->max_iat_ns);
-		if (half->synack.ip_version && half->synack.seq == p->seq) {
+		if (half->synack.ip_version && half->synack.seq == p->seq &&
+		    half->synack.flags & TCP_ACK) {
 			if (half->synack.retransmits < 255)
 				half->synack.retransmits++;
 			return 0;
 		}
+		if (half->synack.ip_version && half->synack.seq != p->seq &&
+		    keep_older_synack(s, half))
+			return 0;
 		syn_packet_fill(skb, &half->synack, p, w->now);
 		return 1;
+	}
+	if (!may_be_lone(s, flow)) {
+		s->counters->synack_unmatched++;
+		return 0;
 	}
 	scratch = half_open_scratch.lookup(&zero);
 	if (!scratch)
@@ -676,13 +880,12 @@ int decky_synack(struct __sk_buff *skb)
 	p = &s.work->packet;
 	s.counters->frames_synack++;
 	flow = flows.lookup(&s.work->id);
-	if (flow && flow->totals.close == CLOSE_NONE &&
-	    flow->synack.ip_version && flow->synack.seq == p->seq) {
-		flow_retransmit_synack(flow, s.work->sender, s.work->now);
+	if (flow && repeats_handshake(flow, p, s.work->sender)) {
+		flow_repeat_handshake(flow, s.work->sender, s.work->now);
 		return TC_NEXT;
 	}
 	/* without the flag, segments of a known connection skip half_open */
-	if (record_synack(skb, &s) && flow)
+	if (record_synack(skb, &s, flow) && flow)
 		flow->totals.flags |= FLOW_PENDING;
 	return TC_NEXT;
 }
@@ -786,6 +989,31 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	return 1;
 }
 
+/*
+ * The half-open connection that this segment completes, in half_open, or 0. Of
+ * several attempts, the one whose SYN-ACK is acknowledged counts.
+ */
+static __always_inline struct half_open *completed(const struct step *s,
+						   struct half_open *half)
+{
+	struct work *w = s->work;
+	struct half_open *other;
+	struct attempt_key id;
+
+	if (completes(s, half))
+		return half;
+	if (!(half->flags & HALF_OTHERS))
+		return 0;
+	id.key = w->key;
+	id.seq = w->packet.ack - 1;
+	id.answered = 1;
+	other = other_half_open.lookup(&id);
+	if (!other || !half_open_fresh(other, w->now) ||
+	    !may_complete(other, &w->packet, w->sender))
+		return 0;
+	return bring_to_front(s, half, other);
+}
+
 /* Payload of no connection begins a mid-stream one. */
 static __always_inline void begin_midstream(const struct step *s,
 					    const struct half_open *half)
@@ -795,7 +1023,12 @@ static __always_inline void begin_midstream(const struct step *s,
 	struct flow *fresh;
 	__u32 zero = 0;
 
-	if (!p->payload_len || midstream_flows.lookup(&w->key))
+	/* no receiver takes a segment without ACK (RFC 9293, 3.10.7.4) */
+	if (!p->payload_len || (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK ||
+	    midstream_flows.lookup(&w->key))
+		return;
+	/* nor one that does not acknowledge the SYN-ACK that it has sent */
+	if (half && refuses(half, p, w->sender, w->now) && !is_from_decky(p))
 		return;
 	fresh = flow_scratch.lookup(&zero);
 	if (!fresh)
@@ -819,7 +1052,7 @@ static __always_inline void begin_midstream(const struct step *s,
  */
 int decky_handshake(struct __sk_buff *skb)
 {
-	struct half_open *half;
+	struct half_open *half, *complete;
 	struct flow *flow;
 	struct step s;
 	int promoted = 0;
@@ -828,12 +1061,14 @@ int decky_handshake(struct __sk_buff *skb)
 		return TC_NEXT;
 	flow = flows.lookup(&s.work->id);
 	half = half_open.lookup(&s.work->key);
-	if (half && completes(&s, half)) {
-		promoted = promote(skb, &s, half, flow);
+	complete = half ? completed(&s, half) : 0;
+	if (complete) {
+		promoted = promote(skb, &s, complete, flow);
 		if (!promoted && flow) {
 			s.counters->frames_unattached++;
 			return TC_NEXT;
 		}
+		half = complete;
 	}
 	if (!promoted && !flow)
 		begin_midstream(&s, half);
@@ -940,7 +1175,8 @@ int xdp_ingress(struct xdp_md *xdp)
 	now = bpf_ktime_get_ns();
 	sender = make_key(&p, &key);
 	half = half_open.lookup(&key);
-	if (half && repeats_syn(half, &p, sender, now))
+	/* of several attempts, decky_syn keeps each */
+	if (half && half_open_fresh(half, now))
 		return XDP_PASS;
 	half_open_begin(&scratch->half_open, sender, now);
 	syn_packet_begin(&scratch->half_open.syn, &p, now);

@@ -60,13 +60,11 @@ static __always_inline void flow_begin(struct flow *flow,
 		side_begin(&flow->totals.side[!client], &half->synack);
 		flow->totals.side[!client].last_ack = half->synack.ack;
 		flow->totals.side[!client].flags |= SIDE_ACKED;
-		if (!half->syn.ip_version) {
-			/* the SYN-ACK shows where the client begins */
-			flow->totals.side[client].flags = SIDE_SEEN;
-			flow->totals.side[client].next_seq = half->synack.ack;
-			flow->totals.side[client].tls_seq = half->synack.ack;
-			flow->totals.side[client].tls_state = TLS_START;
-		}
+		/* the SYN-ACK shows where the client begins */
+		flow->totals.side[client].flags = SIDE_SEEN;
+		flow->totals.side[client].next_seq = half->synack.ack;
+		flow->totals.side[client].tls_seq = half->synack.ack;
+		flow->totals.side[client].tls_state = TLS_START;
 	} else {
 		side_begin_unseen(&flow->totals.side[!client]);
 	}
@@ -135,9 +133,25 @@ static __always_inline __u32 packets_of(struct __sk_buff *skb,
 	return 1;
 }
 
-/* A SYN-ACK that the server repeats although the handshake is complete. */
-static __always_inline void flow_retransmit_synack(struct flow *flow,
-						   __u8 sender, __u64 now)
+/*
+ * Is this the SYN-ACK of an open connection, sent again? Where both ends have
+ * sent a SYN, the client's is repeated as a SYN-ACK too.
+ */
+static __always_inline int repeats_handshake(const struct flow *flow,
+					     const struct packet *p,
+					     __u8 sender)
+{
+	const struct syn_packet *syn = sender == flow->totals.client
+					       ? &flow->syn
+					       : &flow->synack;
+
+	return flow->totals.close == CLOSE_NONE && flow->synack.ip_version &&
+	       syn->ip_version && syn->seq == p->seq;
+}
+
+/* A SYN-ACK that is repeated although the handshake is complete. */
+static __always_inline void flow_repeat_handshake(struct flow *flow,
+						  __u8 sender, __u64 now)
 {
 	struct flow_side *side = &flow->totals.side[sender & 1];
 
@@ -145,7 +159,7 @@ static __always_inline void flow_retransmit_synack(struct flow *flow,
 		      &flow->totals.max_iat_ns);
 	side->packets++;
 	side->retransmits++;
-	if (flow->synack.retransmits < 255)
+	if (sender != flow->totals.client && flow->synack.retransmits < 255)
 		flow->synack.retransmits++;
 }
 

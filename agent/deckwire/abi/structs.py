@@ -75,7 +75,8 @@ _half_open = Struct(
     "syn_sampled" / Int8ul,
     "noted" / Int8ul,
     "syn_suppressed" / Int8ul,
-    "pad" / Bytes(4),
+    "flags" / Int8ul,
+    "pad" / Bytes(3),
 )
 _flow_side = Struct(
     "packets" / Int64ul,
@@ -204,6 +205,7 @@ COUNTERS = (
     "half_open_inserts",
     "half_open_deletes",
     "half_open_failed",
+    "half_open_others",
     "synack_unmatched",
     "handshakes",
     "flow_inserts",
