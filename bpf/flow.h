@@ -52,15 +52,18 @@ static __always_inline void flow_begin(struct flow *flow,
 	if (half->syn.ip_version && half->synack.ip_version)
 		flow->totals.rtt_server_us =
 			rtt_us(half->syn.time_ns, half->synack.time_ns);
-	if (half->syn.ip_version)
+	if (half->syn.ip_version) {
 		side_begin(&flow->totals.side[client], &half->syn);
-	else
+		/* nobody may have taken the SYN's data: see below */
+		flow->totals.side[client].next_seq = half->syn.seq + 1;
+	} else {
 		side_begin_unseen(&flow->totals.side[client]);
+	}
 	if (half->synack.ip_version) {
 		side_begin(&flow->totals.side[!client], &half->synack);
 		flow->totals.side[!client].last_ack = half->synack.ack;
 		flow->totals.side[!client].flags |= SIDE_ACKED;
-		/* the SYN-ACK shows where the client begins */
+		/* it shows where the client begins, with data of the SYN or not */
 		flow->totals.side[client].flags = SIDE_SEEN;
 		flow->totals.side[client].next_seq = half->synack.ack;
 		flow->totals.side[client].tls_seq = half->synack.ack;

@@ -96,7 +96,10 @@ CONSTANTS = {
 }
 """Constants that C and Python share, by their names in the headers."""
 
-KERNEL_ONLY = {"FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED"}
+KERNEL_ONLY = {
+    *("FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED"),
+    "HALF_OTHERS",
+}
 """Constants of abi.h that the agent does not use: flags in a byte that it reads."""
 
 SIZES = {
