@@ -74,7 +74,8 @@ struct half_open {
 	__u8 noted;	     /* by XDP: TC has not counted the SYN yet */
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
-	__u8 pad[3];
+	__u8 pad;
+	__u16 syn_record; /* length of the ClientHello's record in the SYN */
 };
 
 #define HALF_OTHERS 0x1 /* other_half_open may have more of the 4-tuple */
@@ -181,6 +182,7 @@ enum sample_kind {
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
+#define SAMPLE_SYN_DATA 0x80 /* of a SYN: counts if a SYN-ACK acknowledges it */
 
 struct sample_head {
 	__u64 time_ns;

@@ -561,6 +561,64 @@ static __always_inline int syn_wanted(const struct step *s,
 	return 1;
 }
 
+/*
+ * Samples data of a SYN that begins a ClientHello: its server may take it (RFC
+ * 7413). Spoofed SYNs have data too, so each sample takes from the budget of
+ * SYNs as well. Returns the length of the TLS record, or 0.
+ */
+static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
+					     const struct step *s)
+{
+	const struct packet *p = &s->work->packet;
+	__u32 payload_off = p->l4_off + p->tcp_len, cut = p->payload_len;
+	struct token_bucket *budget;
+	struct work *w = s->work;
+	struct sample_head head;
+	struct source *source;
+	__u64 prefix = 0;
+	__u32 zero = 0, slot, frame_len;
+	int error;
+
+	if (cut < TLS_PREFIX_LEN ||
+	    bpf_skb_load_bytes(skb, payload_off, &prefix, TLS_PREFIX_LEN) ||
+	    !prefix_plausible(prefix, TLS_PREFIX_LEN, 0) ||
+	    !prefix_is(prefix, TLS_CLIENT_HELLO))
+		return 0;
+	slot = source_slot(&w->key, w->sender, s->settings->seed);
+	source = sources.lookup(&slot);
+	if (!source)
+		return 0;
+	budget = syn_budget.lookup(&zero);
+	if (!budget)
+		return 0;
+	if (!token_bucket_take(&source->handshakes, w->now,
+			       s->settings->handshake_cost_ns,
+			       s->settings->handshake_burst_ns) ||
+	    !token_bucket_take(budget, w->now, s->settings->syn_cost_ns,
+			       s->settings->syn_burst_ns)) {
+		s->counters->tls_not_admitted++;
+		return 0;
+	}
+	if (cut > skb->len - payload_off)
+		cut = skb->len - payload_off;
+	if (cut > TLS_SEGMENT_BYTES)
+		cut = TLS_SEGMENT_BYTES;
+	sample_begin(&head, SAMPLE_SEGMENT, p, &w->key, w->sender, w->now);
+	head.born_ns = w->now;
+	head.client = w->sender;
+	head.seq = p->seq + 1;
+	head.start_seq = head.seq;
+	head.flags = SAMPLE_TLS_STARTS | SAMPLE_SYN_DATA;
+	head.payload_off = payload_off;
+	head.copied = cut;
+	frame_len = payload_off + cut;
+	/* a statement of its own: BCC's rewrite ends in a semicolon */
+	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
+	if (!sample_sent(s->counters, error))
+		return 0;
+	return TLS_HEADER_LEN + prefix_record_len(prefix);
+}
+
 /* Is this SYN a retransmission of one that another attempt began with? */
 static __always_inline int repeats_other_syn(const struct step *s)
 {
@@ -676,6 +734,8 @@ int decky_syn(struct __sk_buff *skb)
 	sample->half_open.noted = 0;
 	sample->half_open.signature = syn_signature(
 		walk, p, &sample->half_open.syn, s.settings->seed);
+	if (p->payload_len && !swapped)
+		sample->half_open.syn_record = sample_syn_data(skb, &s);
 	if (syn_wanted(&s, &sample->half_open))
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,
@@ -977,10 +1037,11 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 		c->half_open_deletes++;
 	if (midstream && !midstream_flows.delete(&w->key))
 		c->midstream_deletes++;
-	/* the sample is needed if it is the only one with the SYN */
+	/* needed if no other has the SYN, or if data of the SYN waits for it */
 	half = &sample->half_open;
 	if ((half->syn_sampled || half->syn_suppressed ||
 	     !half->syn.ip_version) &&
+	    !half->syn_record &&
 	    service_suppressed(s, half->client, SERVICE_HANDSHAKE)) {
 		c->handshakes_suppressed++;
 		return 1;

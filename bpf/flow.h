@@ -22,6 +22,26 @@ static __always_inline void side_begin(struct flow_side *side,
 	side->flags = SIDE_SEEN;
 }
 
+/*
+ * A client whose SYN had data that the server took (RFC 7413). Both sides are
+ * in the state that they have after a sampled segment with these bytes.
+ */
+static __always_inline void side_begin_with_data(struct flow_side *side,
+						 struct flow_side *peer,
+						 const struct half_open *half)
+{
+	if (!half->syn_record) {
+		side->tls_state = TLS_WATCH;
+		return;
+	}
+	side->tls_state = TLS_OPEN;
+	side->tls_seq = half->syn.seq + 1 + half->syn_record;
+	side->tls_samples = 1;
+	side->tls_bytes = half->synack.ack - half->syn.seq - 1;
+	peer->tls_state = TLS_OPEN;
+	peer->flags |= SIDE_TLS_FRESH;
+}
+
 /* A side whose SYN we did not see: its first segment comes after a hole. */
 static __always_inline void side_begin_unseen(struct flow_side *side)
 {
@@ -68,6 +88,11 @@ static __always_inline void flow_begin(struct flow *flow,
 		flow->totals.side[client].next_seq = half->synack.ack;
 		flow->totals.side[client].tls_seq = half->synack.ack;
 		flow->totals.side[client].tls_state = TLS_START;
+		if (half->syn.ip_version &&
+		    half->synack.ack != half->syn.seq + 1)
+			side_begin_with_data(&flow->totals.side[client],
+					     &flow->totals.side[!client],
+					     half);
 	} else {
 		side_begin_unseen(&flow->totals.side[!client]);
 	}

@@ -621,9 +621,7 @@ def opened_by(kernel: Kernel, talk: Talk) -> HandshakeSample:
 
 
 @both_ways
-def test_times_and_counts_are_those_of_the_acknowledged_syn_ack(
-    kernel: Kernel, talk: Talk
-) -> None:
+def test_times_and_counts_are_those_of_the_acknowledged_syn_ack(kernel: Kernel, talk: Talk) -> None:
     kernel.feed(
         talk.c("S"),
         Wait(3 * MS),
@@ -744,9 +742,7 @@ def test_a_simultaneous_open(kernel: Kernel, talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("talk", OUTBOUND.values(), ids=OUTBOUND)
-def test_an_earlier_syn_of_the_peer_does_not_make_it_the_client(
-    kernel: Kernel, talk: Talk
-) -> None:
+def test_an_earlier_syn_of_the_peer_does_not_make_it_the_client(kernel: Kernel, talk: Talk) -> None:
     """It even uses the number of that SYN for its SYN-ACK."""
     kernel.feed(talk.s("S"), Wait(SECOND), *talk.opened())
     opened_by(kernel, talk)

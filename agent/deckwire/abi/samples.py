@@ -70,6 +70,8 @@ class SegmentSample(NamedTuple):
     """The kernel suppressed the connection's ClientHello, because an equal one was emitted."""
     urgent_seq: int | None = None
     """Sequence number of the byte that the segment's urgent pointer marks; None without URG."""
+    syn_data: bool = False
+    """It came with the SYN: it counts as far as a SYN-ACK acknowledges it (RFC 7413)."""
 
 
 class EndSample(NamedTuple):
@@ -229,6 +231,7 @@ def _segment(data: bytes) -> SegmentSample:
         flags & abi.SAMPLE_TLS_ENDS != 0,
         hello,
         flags & abi.SAMPLE_HELLO_SUPPRESSED != 0,
+        syn_data=flags & abi.SAMPLE_SYN_DATA != 0,
     )
 
 

@@ -23,6 +23,7 @@ SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESS
     0x4,
     0x8,
 )
+SAMPLE_SYN_DATA = 0x80
 
 SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 """enum service_event: completed handshakes, ends of connections."""
@@ -76,7 +77,8 @@ _half_open = Struct(
     "noted" / Int8ul,
     "syn_suppressed" / Int8ul,
     "flags" / Int8ul,
-    "pad" / Bytes(3),
+    "pad" / Int8ul,
+    "syn_record" / Int16ul,
 )
 _flow_side = Struct(
     "packets" / Int64ul,
