@@ -9,10 +9,20 @@ from typing import NamedTuple
 import pytest
 
 from deckwire.abi import structs as abi
-from deckwire.abi.samples import HandshakeSample, SynSample
+from deckwire.abi.samples import HandshakeSample, SegmentSample, SynSample
 from deckwire.tcp.addresses import address_text
 from deckwire.tcp.flow import ends
-from tests.support.bpf_frames import CLIENT, CLIENT6, DECKY, DECKY6, LINUX_OPTIONS, TALK6, Talk
+from tests.support.bpf_frames import (
+    CLIENT,
+    CLIENT6,
+    CLIENT_HELLO,
+    DECKY,
+    DECKY6,
+    LINUX_OPTIONS,
+    SERVER_HELLO,
+    TALK6,
+    Talk,
+)
 from tests.support.bpf_harness import MS, SECOND, START_NS, Kernel, Wait, ports
 
 pytestmark = pytest.mark.root
@@ -696,6 +706,80 @@ def test_an_attempt_is_forgotten_when_no_packet_of_it_can_come(kernel: Kernel) -
     kernel.feed(talk.c("S"), Wait(131 * SECOND), talk.c("S", 777), *talk.opened()[1:])
     assert not kernel.table("flows")
     assert kernel.raised()["synack_unmatched"] == 1
+
+
+# --- data in the SYN (RFC 7413) ---
+
+RECORD = len(CLIENT_HELLO)
+
+
+@both_ways
+def test_a_hello_in_the_syn_is_sampled_with_it(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(
+        talk.c("S", 0, None, CLIENT_HELLO),
+        talk.s("SA", 0, 1 + RECORD),
+        talk.c("A", 1 + RECORD, 1),
+        talk.s("PA", 1, 1 + RECORD, SERVER_HELLO),
+        talk.c("PA", 1 + RECORD, 1 + len(SERVER_HELLO), b"\x17\3\3\0\1x"),
+    )
+    data, syn, handshake, answer = kernel.samples()
+    assert isinstance(data, SegmentSample)
+    assert (data.syn_data, data.payload) == (True, CLIENT_HELLO)
+    assert data.seq == data.start_seq == talk.client_iss + 1
+    assert isinstance(syn, SynSample)
+    assert isinstance(handshake, HandshakeSample)
+    assert handshake.handshake.syn_data_taken == RECORD
+    assert isinstance(answer, SegmentSample)
+    assert (answer.payload, answer.start_seq) == (SERVER_HELLO, talk.server_iss + 1)
+    assert data.born_ns == handshake.born_ns == answer.born_ns
+    assert kernel.client_side().retransmits == 0
+
+
+@both_ways
+def test_a_hello_that_the_syn_begins_goes_on_behind_it(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(
+        talk.c("S", 0, None, CLIENT_HELLO[:100]),
+        talk.s("SA", 0, 101),
+        talk.c("PA", 101, 1, CLIENT_HELLO[100:]),
+        talk.s("PA", 1, 1 + RECORD, SERVER_HELLO),
+    )
+    assert kernel.submitted() == (
+        f"segment:100 syn handshake segment:{RECORD - 100} segment:{len(SERVER_HELLO)}"
+    )
+
+
+@both_ways
+def test_a_hello_that_was_not_taken_with_the_syn_is_sampled_again(
+    kernel: Kernel, talk: Talk
+) -> None:
+    kernel.feed(
+        talk.c("S", 0, None, CLIENT_HELLO),
+        talk.s("SA", 0, 1),
+        talk.c("PA", 1, 1, SERVER_HELLO),
+    )
+    data, _, handshake, again = kernel.samples()
+    assert isinstance(data, SegmentSample)
+    assert isinstance(handshake, HandshakeSample)
+    assert handshake.handshake.syn_data_taken == 0
+    assert isinstance(again, SegmentSample)
+    assert (again.syn_data, again.payload) == (False, SERVER_HELLO)
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.0\r\n", CLIENT_HELLO[:5], SERVER_HELLO])
+def test_other_data_of_a_syn_is_not_sampled(kernel: Kernel, data: bytes) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("S", 0, None, data), talk.s("SA", 0, 1 + len(data)))
+    kernel.feed(talk.c("A", 1 + len(data), 1), talk.c("PA", 1 + len(data), 1, CLIENT_HELLO))
+    assert kernel.submitted() == f"syn handshake segment:{RECORD}"
+
+
+def test_data_of_spoofed_syns_has_the_budget_of_syns(kernel: Kernel) -> None:
+    kernel.settings(syn_burst_ns=8 * MS, syn_cost_ns=4 * MS, dedup=0)
+    for port in range(2_000, 2_010):
+        kernel.feed(Wait(0), replace(Talk(), client_port=port).c("S", 0, None, CLIENT_HELLO))
+    kernel.feed()
+    assert len(kernel.samples()) == 2
+    assert kernel.raised()["tls_not_admitted"] > 0
 
 
 # --- both ends send a SYN ---

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -93,6 +94,57 @@ def test_one_connection_tells_six_events(lab: ReplayLab) -> None:
     ]
     assert {event.host for event in events} == {"d-0"}
     assert len({dict(event.fields)["conn_id"] for event in events}) == 1
+
+
+ENDS = {"IPv4": {}, "IPv6": {"client": CLIENT6, "server": DECKY6}}
+
+
+def fast(taken: int, **where: Any) -> Conversation:
+    """A TLS 1.2 connection whose SYN has the hello; the server takes so many bytes with it."""
+    talk = Conversation(**where).syn(data=TLS12.client)
+    talk.add(1, "SA", 0, 1 + taken, b"", talk.options)
+    talk.sent[0] += taken
+    return talk.ack().send(TLS12.client[taken:]).answer(TLS12.server).close()
+
+
+@pytest.mark.parametrize("where", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0], ids=["not taken", "half of it", "taken"])
+def test_a_hello_in_the_syn_counts_as_far_as_it_is_acknowledged(
+    lab: ReplayLab, where: dict[str, Any], part: float
+) -> None:
+    deckies = [where.get("server", DECKY)]
+    events = lab.frames(fast(round(part * len(TLS12.client)), **where).frames, deckies)
+    plain = lab.frames(
+        Conversation(**where).open().send(TLS12.client).answer(TLS12.server).close().frames, deckies
+    )
+    assert Counter(names(events)) == Counter(names(plain))
+    for name in ("tls_client_hello", "tls_session"):
+        found, wanted = one(events, name), one(plain, name)
+        assert all(found[field] == wanted[field] for field in ("ja3", "ja4", "sni"))
+    flow = one(events, "tcp_flow_timing")
+    assert flow["retransmits"] == 0
+
+
+def test_a_hello_in_a_syn_that_nobody_answers_is_not_emitted(lab: ReplayLab) -> None:
+    talk = Conversation().syn(data=TLS12.client).wait(1).add(1, "RA", 0, 1)
+    assert names(lab.frames(talk.frames, [DECKY])) == ["tcp_syn_fingerprint"]
+
+
+@pytest.mark.parametrize("where", ENDS.values(), ids=ENDS)
+def test_a_server_that_splits_its_syn_ack_has_no_fingerprint_of_one(
+    lab: ReplayLab, where: dict[str, Any]
+) -> None:
+    """The decky is the client; the server's bare SYN has its options, but is no SYN-ACK."""
+    client, server = where.get("server", DECKY), where.get("client", CLIENT)
+    talk = Conversation(client, server, 45_000)
+    talk.syn().add(1, "S", 0, None, b"", talk.options).add(0, "SA", 0, 1, b"", talk.options)
+    talk.ack(1).send(TLS12.client).answer(TLS12.server).close()
+    events = lab.frames(talk.frames, [client])
+    seen = one(events, "tcp_handshake")
+    assert (seen["src_ip"], seen["direction"]) == (client, "outbound")
+    assert seen["rtt_server_us"] == 1_000
+    assert "ja4ts" not in seen
+    assert "ja4ts" not in one(events, "tls_session")
 
 
 def test_times_are_those_of_the_packets_that_completed_the_events(lab: ReplayLab) -> None:
