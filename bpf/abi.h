@@ -38,6 +38,7 @@ struct flow_id {
 #define IP_FLAG_DF 0x1
 #define IP_FLAG_RESERVED 0x2
 #define SYN_OPTIONS_CUT 0x4 /* the frame ends before the options do */
+#define SYN_KNOWN 0x8	    /* with FLOW_HANDSHAKE_LOST: it has its event */
 #define MAX_TCP_OPTIONS 40
 
 /* The fields of one SYN or SYN-ACK. ip_version is 0 if none was seen. */
@@ -78,7 +79,8 @@ struct half_open {
 	__u16 syn_record; /* length of the ClientHello's record in the SYN */
 };
 
-#define HALF_OTHERS 0x1 /* other_half_open may have more of the 4-tuple */
+#define HALF_OTHERS 0x1	  /* other_half_open may have more of the 4-tuple */
+#define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */
 
 /* The packets of one end. One cache line. */
 struct flow_side {
@@ -120,6 +122,7 @@ enum flow_close {
 #define FLOW_END_SENT 0x8  /* its end is in the ring, or was suppressed */
 #define FLOW_TLS_CUT 0x10  /* handshake bytes are missing in the samples */
 #define FLOW_HELLO_SUPPRESSED 0x20 /* its ClientHello was not sampled */
+#define FLOW_HANDSHAKE_LOST 0x80   /* the ring had no room for its sample */
 
 #define RTT_UNKNOWN 0xffffffff
 #define INTERVALS_UNKNOWN 0xffffffffffffffffULL /* in max_iat_ns */

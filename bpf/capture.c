@@ -966,41 +966,23 @@ static __always_inline int completes(const struct step *s,
 }
 
 /*
- * Moves a half-open connection to flows and samples its handshake. An older
- * connection on the same 4-tuple ends here. 0 if flows is full or the source
- * has its share of it: counted.
+ * Moves a half-open connection to flows. An older connection on the same
+ * 4-tuple ends here. 0 if flows is full: counted.
  */
-static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
-				   struct half_open *half, struct flow *old)
+static __always_inline int enter_flow(struct __sk_buff *skb,
+				      const struct step *s,
+				      struct half_open *half, struct flow *old,
+				      struct source *source, __u32 slot,
+				      struct sample_head *head)
 {
 	struct flow *fresh, *midstream, *older = old;
-	struct half_open_sample *sample;
 	struct counters *c = s->counters;
 	struct work *w = s->work;
-	struct source *source;
-	__u32 zero = 0, slot;
+	__u32 zero = 0;
 
-	/* one by one: clang would OR the pointers, the verifier forbids it */
-	slot = source_slot(&w->key, half->client, s->settings->seed);
-	source = sources.lookup(&slot);
-	if (!source)
-		return 0;
-	sample = half_open_scratch.lookup(&zero);
-	if (!sample)
-		return 0;
 	fresh = flow_scratch.lookup(&zero);
 	if (!fresh)
 		return 0;
-	if (!old && source->flows >= s->settings->flows_per_source) {
-		c->flow_source_capped++;
-		return 0;
-	}
-
-	sample_begin(&sample->head, SAMPLE_HANDSHAKE, &w->packet, &w->key,
-		     w->sender, w->now);
-	__builtin_memcpy(&sample->half_open, half, sizeof(*half));
-	sample->head.client = half->client;
-
 	midstream = midstream_flows.lookup(&w->key);
 	if (midstream && midstream->synack.seq == half->synack.seq &&
 	    midstream->synack.ip_version) {
@@ -1022,7 +1004,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	fresh->totals.established_ns = w->now;
 	fresh->totals.source_slot = slot;
 	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, w->now);
-	sample->head.born_ns = fresh->totals.born_ns;
+	head->born_ns = fresh->totals.born_ns;
 
 	if (flows.update(&w->id, fresh)) {
 		c->flow_insert_failed++;
@@ -1037,17 +1019,75 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 		c->half_open_deletes++;
 	if (midstream && !midstream_flows.delete(&w->key))
 		c->midstream_deletes++;
+	return 1;
+}
+
+/* The agent's sweep makes the lost sample of this handshake good. */
+static __always_inline void note_lost_handshake(const struct step *s,
+						const struct half_open *half)
+{
+	struct flow *flow;
+
+	flow = flows.lookup(&s->work->id);
+	if (!flow)
+		return;
+	flow->totals.flags |= FLOW_HANDSHAKE_LOST;
+	if (half->syn_sampled || half->syn_suppressed)
+		flow->syn.ip_flags |= SYN_KNOWN;
+}
+
+/*
+ * Makes a connection of a half-open one and samples its handshake. 0 if flows
+ * is full or the source has its share of it: counted, and the handshake is
+ * sampled all the same, once.
+ */
+static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
+				   struct half_open *half, struct flow *old)
+{
+	struct half_open_sample *sample;
+	struct counters *c = s->counters;
+	struct work *w = s->work;
+	struct source *source;
+	__u32 zero = 0, slot;
+	int entered = 0, error;
+
+	/* one by one: clang would OR the pointers, the verifier forbids it */
+	slot = source_slot(&w->key, half->client, s->settings->seed);
+	source = sources.lookup(&slot);
+	if (!source)
+		return 0;
+	sample = half_open_scratch.lookup(&zero);
+	if (!sample)
+		return 0;
+	sample_begin(&sample->head, SAMPLE_HANDSHAKE, &w->packet, &w->key,
+		     w->sender, w->now);
+	__builtin_memcpy(&sample->half_open, half, sizeof(*half));
+	sample->head.client = half->client;
+	sample->head.born_ns = half_open_born(half);
+
+	if (!old && source->flows >= s->settings->flows_per_source)
+		c->flow_source_capped++;
+	else
+		entered = enter_flow(skb, s, half, old, source, slot,
+				     &sample->head);
+	if (!entered)
+		half->flags |= HALF_REPORTED;
+
 	/* needed if no other has the SYN, or if data of the SYN waits for it */
 	half = &sample->half_open;
+	if (half->flags & HALF_REPORTED)
+		return entered;
 	if ((half->syn_sampled || half->syn_suppressed ||
 	     !half->syn.ip_version) &&
 	    !half->syn_record &&
 	    service_suppressed(s, half->client, SERVICE_HANDSHAKE)) {
 		c->handshakes_suppressed++;
-		return 1;
+		return entered;
 	}
-	sample_sent(c, samples.perf_submit(skb, sample, sizeof(*sample)));
-	return 1;
+	error = samples.perf_submit(skb, sample, sizeof(*sample));
+	if (!sample_sent(c, error) && entered)
+		note_lost_handshake(s, half);
+	return entered;
 }
 
 /*

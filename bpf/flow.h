@@ -6,6 +6,7 @@
 #include "limits.h"
 #include "abi.h"
 #include "net.h"
+#include "half_open.h"
 #include "seq.h"
 #include "timing.h"
 #include "tls_records.h"
@@ -61,10 +62,7 @@ static __always_inline void flow_begin(struct flow *flow,
 	flow->totals.last_ns = half->last_ns;
 	flow->totals.min_iat_ns = half->min_iat_ns;
 	flow->totals.max_iat_ns = half->max_iat_ns;
-	if (half->syn.ip_version)
-		flow->totals.born_ns = half->syn.time_ns;
-	else
-		flow->totals.born_ns = half->synack.time_ns;
+	flow->totals.born_ns = half_open_born(half);
 	flow->totals.first_ns = flow->totals.born_ns;
 	flow->totals.rtt_server_us = RTT_UNKNOWN;
 	flow->totals.rtt_client_us = RTT_UNKNOWN;

@@ -18,6 +18,12 @@ static __always_inline void half_open_begin(struct half_open *half, __u8 client,
 	half->min_iat_ns = -1;
 }
 
+/* When the connection of this attempt is born. */
+static __always_inline __u64 half_open_born(const struct half_open *half)
+{
+	return half->syn.ip_version ? half->syn.time_ns : half->synack.time_ns;
+}
+
 /* May packets of this attempt still come? */
 static __always_inline int half_open_fresh(const struct half_open *half,
 					   __u64 now)

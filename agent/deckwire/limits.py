@@ -29,6 +29,8 @@ SYN_DATA = 1_024
 """Payloads of SYNs held until a SYN-ACK acknowledges them."""
 SYN_DATA_BYTES = 2 * 1_048_576
 """Bytes that they take."""
+SWEPT_HANDSHAKES = 4_096
+"""Handshakes whose samples were lost, and which one sweep reports."""
 CONTEXTS = 2_048
 """Contexts of connections kept between the events of one connection."""
 STACKS = 1_024

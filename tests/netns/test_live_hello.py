@@ -117,7 +117,7 @@ def test_a_hello_in_the_syn(lab: Lab, family: str, taken: bool) -> None:
     agent.stop()
     assert_nothing_lost(agent)
     (segments,) = tap.flows.values()
-    syn, synack, *rest = segments
+    syn, synack, *_ = segments
     assert syn.payload_len > 200
     assert (synack.ack - syn.seq - 1) % 2**32 == (syn.payload_len if taken else 0)
     (hello,) = agent.find("tls_client_hello", sni=NAME)

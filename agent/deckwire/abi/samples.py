@@ -135,6 +135,25 @@ def flow_handshake(value: bytes) -> Handshake:
     return Handshake(syn, synack, established_ns or None, syn_retransmits, synack_retransmits)
 
 
+def flow_handshake_sample(value: bytes) -> HandshakeSample:
+    """The handshake of a value of the flows map, as the sample of it that was lost.
+
+    Raises:
+        MalformedSample: the value is too short.
+    """
+    handshake = flow_handshake(value)
+    (born_ns,) = abi.FLOW_BORN.unpack_from(value)
+    return HandshakeSample(
+        handshake.established_ns or born_ns,
+        born_ns,
+        value[abi.FLOW_KEY : abi.FLOW_KEY + abi.FLOW_KEY_BYTES],
+        value[abi.FLOW_CLIENT] & 1,
+        0,
+        value[abi.FLOW_SYN_FLAGS] & abi.SYN_KNOWN != 0,
+        handshake,
+    )
+
+
 def flow_suppressed_hello(value: bytes, seed: int) -> SuppressedHello:
     """The facts about a ClientHello that a value of the flows map keeps; `seed` is the kernel's.
 

@@ -14,7 +14,7 @@ from deckwire.limits import DECKY_BITS
 FLOW_KEY_BYTES = 36
 TCP_OPTIONS_BYTES = 40
 
-IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT = 0x1, 0x2, 0x4
+IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT, SYN_KNOWN = 0x1, 0x2, 0x4, 0x8
 
 SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESSED = (
@@ -32,7 +32,7 @@ CLIENT_UNKNOWN = 2
 RTT_UNKNOWN = 0xFFFF_FFFF
 INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
 
-FLOW_MIDSTREAM, FLOW_END_SENT = 0x4, 0x8
+FLOW_MIDSTREAM, FLOW_END_SENT, FLOW_HANDSHAKE_LOST = 0x4, 0x8, 0x80
 CLOSE_NONE = 0
 CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
 """enum flow_close, as events name it."""
@@ -331,6 +331,8 @@ SAMPLE_KIND = offset(_sample_head, "kind")
 HALF_OPEN_SAMPLE_SYN = offset(_half_open_sample, "half_open.syn")
 HALF_OPEN_SAMPLE_SYNACK = offset(_half_open_sample, "half_open.synack")
 FLOW_SYN = offset(_flow, "syn")
+FLOW_SYN_FLAGS = offset(_flow, "syn.ip_flags")
+FLOW_CLIENT = offset(_flow, "totals.client")
 FLOW_SYNACK = offset(_flow, "synack")
 FLOW_KEY = offset(_flow, "key")
 SYN_PACKET_IP_VERSION = offset(_syn_packet, "ip_version")

@@ -66,7 +66,12 @@ class Pipeline:
             counts=self.counts,
         )
         self._sweeper = Sweeper(
-            tables.flows, self._end, idle_ns=idle_ns, counts=self.counts, containment=containment
+            tables.flows,
+            self._end,
+            self._handshake,
+            idle_ns=idle_ns,
+            counts=self.counts,
+            containment=containment,
         )
         self._scans = ConnectScans(self.counts)
 

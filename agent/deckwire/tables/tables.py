@@ -27,7 +27,7 @@ class Tables:
         """Whether the kernel suppresses samples at all."""
         self.deckies = DeckyTables(maps)
         self.half_open = HalfOpenTable(maps["half_open"])
-        self.flows = FlowTables(maps, self.seed)
+        self.flows = FlowTables(maps, self.seed, settings.flows_per_source)
         self.syns: Suppression[Any] = Suppression(maps["syn_seen"])
         """By the kernel's signature of a SYN."""
         self.services: Suppression[Any] = Suppression(maps["service_seen"])
