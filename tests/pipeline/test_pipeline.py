@@ -777,9 +777,95 @@ def test_a_connection_without_room_in_the_table_is_mid_stream(
     for name in ("tls_client_hello", "tls_session", "tls_certificate"):
         assert [event["src_ip"] for event in of(events, name)] == [client]
     (flow,) = (flow for flow in of(events, "tcp_flow_timing") if flow["src_ip"] == client)
+    assert [seen["src_ip"] for seen in of(events, "tcp_handshake")].count(client) == 1
     # All but the handshake's last ACK, which carried nothing.
     assert flow["packets"] == len(late.frames) - 1
     assert flow["close"] == "fin"
+
+
+@pytest.mark.parametrize("client", [CLIENT, CLIENT6])
+def test_a_source_at_its_share_evicts_its_own_idlest(small: ReplayLab, client: str) -> None:
+    """All its handshakes are reported, and it has room again after the next sweep."""
+    server = DECKY6 if client == CLIENT6 else DECKY
+    settings = small.loaded.maps["settings"]
+    before = settings.lookup(bytes(4))
+    assert before is not None
+    parsed = abi.SETTINGS.parse(before)
+    parsed.flows_per_source = 10
+    settings.update(bytes(4), abi.SETTINGS.build(parsed))
+
+    def some(count: int, port: int, seconds: float = 0.0) -> list[Conversation]:
+        start_ns = START_NS + round(seconds * SECOND)
+        return [
+            Conversation(client, server, port + n, start_ns=start_ns + n * MS).open().send(b"x")
+            for n in range(count)
+        ]
+
+    others = [
+        Conversation(f"203.0.113.{n}", start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(1, 6)
+    ]
+    talks = [*some(14, 40_000), *some(1, 50_000, 1.5), *others]
+    events = small.frames(in_time(*talks, later(1.2), later(3)), {server, DECKY})
+    settings.update(bytes(4), before)
+    ports = [seen["src_port"] for seen in of(events, "tcp_handshake") if seen["src_ip"] == client]
+    assert sorted(ports) == [*range(40_000, 40_014), 50_000]
+    flows = of(events, "tcp_flow_timing")
+    evicted = [flow for flow in flows if flow["close"] == "evicted"]
+    assert {flow["src_ip"] for flow in evicted} == {client}
+    assert evicted[0]["src_port"] == 40_000
+    assert small.last is not None
+    counters = small.last.tables.counters()
+    assert counters["flow_source_capped"] > 0
+    assert counters["handshakes"] == 10 + 1 + 5, "the last one found room"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["SYN emitted", "SYN lost too"])
+def test_a_lost_sample_of_a_handshake_is_made_good_once(small: ReplayLab, known: bool) -> None:
+    """The entry is as the kernel leaves it when the ring is full."""
+
+    def lose() -> None:
+        table = small.loaded.maps["flows"]
+        schema = abi.SCHEMAS["flow"]
+        for key, value in list(table.items()):
+            flow = schema.parse(value)
+            flow.totals.flags |= abi.FLOW_HANDSHAKE_LOST
+            flow.syn.ip_flags |= abi.SYN_KNOWN if known else 0
+            table.update(key, schema.build(flow))
+
+    opened = Conversation().open()
+    data = Conversation(start_ns=START_NS + 20 * SECOND)
+    more = [*in_time(later(2.5), later(8), later(9)), *data.send(b"x").close().frames]
+    events = small.frames(then([*opened.frames, *later(0.1).frames], lose, more), [DECKY])
+    # Its own sample did reach the ring, so there is one more.
+    assert len(of(events, "tcp_handshake")) == 2
+    first, second = of(events, "tcp_handshake")
+    assert first == second
+    assert len(of(events, "tcp_syn_fingerprint")) == (1 if known else 2)
+    assert small.last is not None
+    assert small.last.pipeline.counts["handshakes_made_good"] == 1
+
+
+def test_a_lost_handshake_of_a_connection_that_a_sweep_evicts_is_made_good(
+    small: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "SWEPT_HANDSHAKES", 20)
+
+    def lose() -> None:
+        table = small.loaded.maps["flows"]
+        schema = abi.SCHEMAS["flow"]
+        for key, value in list(table.items()):
+            flow = schema.parse(value)
+            flow.totals.flags |= abi.FLOW_HANDSHAKE_LOST
+            table.update(key, schema.build(flow))
+
+    events = small.frames(then(held(60), lose, in_time(later(0.6), later(1.2), later(5))), [DECKY])
+    assert small.last is not None
+    counts = small.last.pipeline.counts
+    assert counts["flows_evicted"] == 3
+    assert counts["handshakes_made_good"] + counts["handshakes_lost"] == 60
+    assert 20 <= counts["handshakes_made_good"] <= 23
+    assert len(of(events, "tcp_handshake")) == 60 + counts["handshakes_made_good"]
 
 
 def counted_sources(lab: ReplayLab) -> int:
