@@ -38,7 +38,8 @@ struct flow_id {
 #define IP_FLAG_DF 0x1
 #define IP_FLAG_RESERVED 0x2
 #define SYN_OPTIONS_CUT 0x4 /* the frame ends before the options do */
-#define SYN_KNOWN 0x8	    /* with FLOW_HANDSHAKE_LOST: it has its event */
+#define SYN_KNOWN 0x8	    /* with HANDSHAKE_LOST: the SYN has its event */
+#define HANDSHAKE_LOST 0x10 /* of a SYN-ACK: the ring had no room for both */
 #define MAX_TCP_OPTIONS 40
 
 /* The fields of one SYN or SYN-ACK. ip_version is 0 if none was seen. */
@@ -122,7 +123,6 @@ enum flow_close {
 #define FLOW_END_SENT 0x8  /* its end is in the ring, or was suppressed */
 #define FLOW_TLS_CUT 0x10  /* handshake bytes are missing in the samples */
 #define FLOW_HELLO_SUPPRESSED 0x20 /* its ClientHello was not sampled */
-#define FLOW_HANDSHAKE_LOST 0x80   /* the ring had no room for its sample */
 
 #define RTT_UNKNOWN 0xffffffff
 #define INTERVALS_UNKNOWN 0xffffffffffffffffULL /* in max_iat_ns */

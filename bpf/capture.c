@@ -1031,7 +1031,8 @@ static __always_inline void note_lost_handshake(const struct step *s,
 	flow = flows.lookup(&s->work->id);
 	if (!flow)
 		return;
-	flow->totals.flags |= FLOW_HANDSHAKE_LOST;
+	/* not in the flags of the connection, which other CPUs write */
+	flow->synack.ip_flags |= HANDSHAKE_LOST;
 	if (half->syn_sampled || half->syn_suppressed)
 		flow->syn.ip_flags |= SYN_KNOWN;
 }

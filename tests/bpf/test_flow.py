@@ -652,7 +652,7 @@ def test_a_handshake_that_finds_the_ring_full_is_marked_for_the_sweep(
     assert fill(tiny)
     tiny.feed(*talk.opened()[sampled:])
     ((_, value),) = tiny.loaded.maps["flows"].items()
-    assert tiny.flow().totals.flags & abi.FLOW_HANDSHAKE_LOST
+    assert tiny.flow().synack.ip_flags & abi.HANDSHAKE_LOST
     found = flow_handshake_sample(value)
     assert found.syn_sampled == sampled
     assert (found.time_ns, found.handshake.established_ns) == (tiny.now_ns, tiny.now_ns)

@@ -829,7 +829,7 @@ def test_a_lost_sample_of_a_handshake_is_made_good_once(small: ReplayLab, known:
         schema = abi.SCHEMAS["flow"]
         for key, value in list(table.items()):
             flow = schema.parse(value)
-            flow.totals.flags |= abi.FLOW_HANDSHAKE_LOST
+            flow.synack.ip_flags |= abi.HANDSHAKE_LOST
             flow.syn.ip_flags |= abi.SYN_KNOWN if known else 0
             table.update(key, schema.build(flow))
 
@@ -856,7 +856,7 @@ def test_a_lost_handshake_of_a_connection_that_a_sweep_evicts_is_made_good(
         schema = abi.SCHEMAS["flow"]
         for key, value in list(table.items()):
             flow = schema.parse(value)
-            flow.totals.flags |= abi.FLOW_HANDSHAKE_LOST
+            flow.synack.ip_flags |= abi.HANDSHAKE_LOST
             table.update(key, schema.build(flow))
 
     events = small.frames(then(held(60), lose, in_time(later(0.6), later(1.2), later(5))), [DECKY])

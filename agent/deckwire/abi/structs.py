@@ -14,7 +14,8 @@ from deckwire.limits import DECKY_BITS
 FLOW_KEY_BYTES = 36
 TCP_OPTIONS_BYTES = 40
 
-IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT, SYN_KNOWN = 0x1, 0x2, 0x4, 0x8
+IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT = 0x1, 0x2, 0x4
+SYN_KNOWN, HANDSHAKE_LOST = 0x8, 0x10
 
 SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESSED = (
@@ -32,7 +33,7 @@ CLIENT_UNKNOWN = 2
 RTT_UNKNOWN = 0xFFFF_FFFF
 INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
 
-FLOW_MIDSTREAM, FLOW_END_SENT, FLOW_HANDSHAKE_LOST = 0x4, 0x8, 0x80
+FLOW_MIDSTREAM, FLOW_END_SENT = 0x4, 0x8
 CLOSE_NONE = 0
 CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
 """enum flow_close, as events name it."""
@@ -309,7 +310,10 @@ ESTABLISHED = members(_flow_totals, "established_ns")
 
 # The members of map values that the agent reads without the rest.
 FLOW_BORN = members(_flow, "totals.born_ns")
-FLOW_STATE = members(_flow, "totals.last_ns", "totals.close", "totals.flags", "totals.source_slot")
+FLOW_STATE = members(
+    _flow,
+    *("totals.last_ns", "totals.close", "totals.flags", "totals.source_slot", "synack.ip_flags"),
+)
 """The members that a sweep decides by."""
 HALF_OPEN_STATE = members(_half_open, "syn.time_ns", "synack.ip_version", "client")
 """The time of the SYN, whether a SYN-ACK was seen (0: none), and who sent the SYN."""

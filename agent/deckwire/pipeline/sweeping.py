@@ -15,13 +15,13 @@ from deckwire.resilience.containment import Containment, Where
 from deckwire.tables.flows import FlowBatch, FlowTables, OpenFlow
 from deckwire.tcp.flow import FlowRecord
 
-_State = tuple[int, int, int, int]
-"""One entry of FlowBatch.states: last_ns, close, flags, source_slot."""
+_State = tuple[int, int, int, int, int]
+"""One entry of FlowBatch.states: last_ns, close, flags, source_slot, synack_flags."""
 _source_slot = itemgetter(3)
 _Rank = tuple[bool, int, int]
 """Connections of a lower rank are evicted first."""
 
-_LOST = abi.FLOW_HANDSHAKE_LOST
+_LOST = abi.HANDSHAKE_LOST
 
 _LINGER_NS = 10_000_000_000
 """How long a closed entry stays, so that late segments begin no connection of their own."""
@@ -64,7 +64,7 @@ class Sweeper:
         room = SWEPT_HANDSHAKES
         for batch in self._flows.batches():
             states = batch.states()
-            for number in [n for n, state in enumerate(states) if state[2] & _LOST]:
+            for number in [n for n, state in enumerate(states) if state[4] & _LOST]:
                 flow = batch.flow(number)
                 if before_ns < flow.established_ns <= until_ns:
                     room -= 1
@@ -94,7 +94,7 @@ class Sweeper:
         if taken is None:
             return None
         state = taken.state
-        if state.flags & _LOST and taken.established_ns > self._made_good_ns:
+        if state.synack_flags & _LOST and taken.established_ns > self._made_good_ns:
             self._make_good(taken)
         if not (state.closed and state.end_sent):
             with self._containment.during(Where.END):
@@ -123,7 +123,7 @@ class Sweeper:
         # One expression, because each sweep looks at thousands of entries that only linger.
         return [
             number
-            for number, (last_ns, close, flags, _) in enumerate(states)
+            for number, (last_ns, close, flags, _, _) in enumerate(states)
             if last_ns <= settled
             and (last_ns <= idle if close == open_ else last_ns <= lingered or not flags & sent)
         ]
@@ -168,15 +168,15 @@ class Sweeper:
 
 
 def _rank(sources: Counter[int], state: _State) -> _Rank:
-    last_ns, close, _, slot = state
+    last_ns, close, _, slot, _ = state
     return close == abi.CLOSE_NONE, -sources[slot], last_ns
 
 
 def _rank_within(slot: int, state: _State) -> _Rank:
-    last_ns, close, _, other = state
+    last_ns, close, _, other, _ = state
     return other != slot, close == abi.CLOSE_NONE, last_ns
 
 
 def _is_end_sent(state: _State) -> bool:
-    _, close, flags, _ = state
+    _, close, flags, _, _ = state
     return close != abi.CLOSE_NONE and bool(flags & abi.FLOW_END_SENT)

@@ -56,6 +56,8 @@ class FlowState(NamedTuple):
     flags: int
     source_slot: int
     """Slot in which the kernel counts the connections of this source."""
+    synack_flags: int
+    """Of the SYN-ACK: abi.HANDSHAKE_LOST among others."""
 
     @property
     def closed(self) -> bool:
@@ -74,7 +76,7 @@ class FlowBatch(NamedTuple):
     entries: Batch
     midstream: bool
 
-    def states(self) -> list[tuple[int, int, int, int]]:
+    def states(self) -> list[tuple[int, int, int, int, int]]:
         """The members of FlowState, for each entry."""
         # Decoding the whole of each entry would cost a sweep 30 us an entry.
         return list(abi.FLOW_STATE.iter_unpack(self.entries.values))
