@@ -846,6 +846,27 @@ def test_a_lost_sample_of_a_handshake_is_made_good_once(small: ReplayLab, known:
     assert small.last.pipeline.counts["handshakes_made_good"] == 1
 
 
+def test_a_lost_handshake_of_a_connection_that_ends_in_the_same_sweep_is_made_good_once(
+    small: ReplayLab,
+) -> None:
+    """The samples of both its handshake and its end found the ring full."""
+
+    def lose() -> None:
+        table = small.loaded.maps["flows"]
+        schema = abi.SCHEMAS["flow"]
+        for key, value in list(table.items()):
+            flow = schema.parse(value)
+            flow.synack.ip_flags |= abi.HANDSHAKE_LOST
+            flow.totals.flags &= ~abi.FLOW_END_SENT
+            table.update(key, schema.build(flow))
+
+    ended = talk()
+    frames = then([*ended.frames, *later(0.1).frames], lose, in_time(later(2.5), later(8)))
+    small.frames(frames, [DECKY])
+    assert small.last is not None
+    assert small.last.pipeline.counts["handshakes_made_good"] == 1
+
+
 def test_a_lost_handshake_of_a_connection_that_a_sweep_evicts_is_made_good(
     small: ReplayLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

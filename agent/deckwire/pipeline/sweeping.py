@@ -61,6 +61,8 @@ class Sweeper:
         """
         sources: Counter[int] = Counter()
         before_ns, until_ns = self._made_good_ns, now_ns - _SETTLE_NS
+        # Set before any connection ends, so that end() does not report them again.
+        self._made_good_ns = until_ns
         room = SWEPT_HANDSHAKES
         for batch in self._flows.batches():
             states = batch.states()
@@ -80,7 +82,6 @@ class Sweeper:
             if not batch.midstream:
                 sources.update(map(_source_slot, states))
                 sources.subtract(states[number][3] for number in gone)
-        self._made_good_ns = until_ns
         sources = self._evict(sources)
         self._flows.recount_sources(sources)
         return self._flows.fill(sources.total())
