@@ -185,7 +185,8 @@ enum sample_kind {
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
-#define SAMPLE_SYN_DATA 0x80 /* of a SYN: counts if a SYN-ACK acknowledges it */
+#define SAMPLE_SYN_DATA 0x80 /* of a SYN: counts if a SYN-ACK acknowledges it  \
+			      */
 
 struct sample_head {
 	__u64 time_ns;

@@ -761,9 +761,9 @@ static __always_inline int is_from_decky(const struct packet *p)
  * that one in its new place, or 0. The exchange is not atomic: half_open always
  * has one of them.
  */
-static __always_inline struct half_open *
-bring_to_front(const struct step *s, struct half_open *half,
-	       struct half_open *other)
+static __always_inline struct half_open *bring_to_front(const struct step *s,
+							struct half_open *half,
+							struct half_open *other)
 {
 	struct half_open_sample *scratch;
 	struct attempt_key id;

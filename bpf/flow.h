@@ -81,7 +81,8 @@ static __always_inline void flow_begin(struct flow *flow,
 		side_begin(&flow->totals.side[!client], &half->synack);
 		flow->totals.side[!client].last_ack = half->synack.ack;
 		flow->totals.side[!client].flags |= SIDE_ACKED;
-		/* it shows where the client begins, with data of the SYN or not */
+		/* it shows where the client begins, with data of the SYN or not
+		 */
 		flow->totals.side[client].flags = SIDE_SEEN;
 		flow->totals.side[client].next_seq = half->synack.ack;
 		flow->totals.side[client].tls_seq = half->synack.ack;
@@ -89,8 +90,7 @@ static __always_inline void flow_begin(struct flow *flow,
 		if (half->syn.ip_version &&
 		    half->synack.ack != half->syn.seq + 1)
 			side_begin_with_data(&flow->totals.side[client],
-					     &flow->totals.side[!client],
-					     half);
+					     &flow->totals.side[!client], half);
 	} else {
 		side_begin_unseen(&flow->totals.side[!client]);
 	}
@@ -163,13 +163,11 @@ static __always_inline __u32 packets_of(struct __sk_buff *skb,
  * Is this the SYN-ACK of an open connection, sent again? Where both ends have
  * sent a SYN, the client's is repeated as a SYN-ACK too.
  */
-static __always_inline int repeats_handshake(const struct flow *flow,
-					     const struct packet *p,
-					     __u8 sender)
+static __always_inline int
+repeats_handshake(const struct flow *flow, const struct packet *p, __u8 sender)
 {
-	const struct syn_packet *syn = sender == flow->totals.client
-					       ? &flow->syn
-					       : &flow->synack;
+	const struct syn_packet *syn =
+		sender == flow->totals.client ? &flow->syn : &flow->synack;
 
 	return flow->totals.close == CLOSE_NONE && flow->synack.ip_version &&
 	       syn->ip_version && syn->seq == p->seq;
