@@ -39,6 +39,8 @@ struct flow_id {
 #define IP_FLAG_RESERVED 0x2
 #define SYN_OPTIONS_CUT 0x4	/* the frame ends before the options do */
 #define IP_FLAG_REASSEMBLED 0x8 /* from fragments: never used for intervals */
+#define SYN_KNOWN 0x10		/* with HANDSHAKE_LOST: the SYN has its event */
+#define HANDSHAKE_LOST 0x20 /* of a SYN-ACK: the ring had no room for both */
 #define MAX_TCP_OPTIONS 40
 
 /* The fields of one SYN or SYN-ACK. ip_version is 0 if none was seen. */
@@ -74,8 +76,13 @@ struct half_open {
 	__u8 syn_sampled;    /* a sample of the SYN reached the ring */
 	__u8 noted;	     /* by XDP: TC has not counted the SYN yet */
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
-	__u8 pad[4];
+	__u8 flags;	     /* HALF_* */
+	__u8 pad;
+	__u16 syn_record; /* length of the ClientHello's record in the SYN */
 };
+
+#define HALF_OTHERS 0x1	  /* other_half_open may have more of the 4-tuple */
+#define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */
 
 /* The packets of one end. One cache line. */
 struct flow_side {
@@ -180,7 +187,10 @@ enum sample_kind {
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
-#define SAMPLE_REASSEMBLED 0x10 /* of a packet put together from fragments */
+#define SAMPLE_REASSEMBLED 0x20 /* of a packet put together from fragments */
+#define SAMPLE_SYN_DATA                                                        \
+	0x80 /* of a SYN: counts if a SYN-ACK acknowledges it                  \
+	      */
 
 struct sample_head {
 	__u64 time_ns;
@@ -328,6 +338,7 @@ struct counters {
 	__u64 half_open_inserts;
 	__u64 half_open_deletes;
 	__u64 half_open_failed;
+	__u64 half_open_others; /* attempts kept in other_half_open */
 	__u64 synack_unmatched;
 	__u64 handshakes;
 	__u64 flow_inserts;

@@ -374,7 +374,6 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 				    struct flow *flow)
 {
 	struct end_sample *sample;
-	__u32 zero = 0;
 
 	if (!tls_unfinished(&flow->totals) && !may_be_scan(&flow->totals) &&
 	    service_suppressed(s, flow->totals.client, SERVICE_FLOW)) {
@@ -424,7 +423,6 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	volatile struct record_walk *walk;
 	struct work *w = s->work;
 	struct sample_head head;
-	__u32 zero = 0;
 	int error;
 
 	if (!may_hold_record(skb, side, payload_off, ahead, continues))
@@ -662,6 +660,126 @@ static __always_inline int syn_wanted(const struct step *s,
 	return 1;
 }
 
+/*
+ * Samples data of a SYN that begins a ClientHello: its server may take it (RFC
+ * 7413). Spoofed SYNs have data too, so each sample takes from the budget of
+ * SYNs as well. Returns the length of the TLS record, or 0.
+ */
+static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
+					     const struct step *s)
+{
+	const struct packet *p = &s->work->packet;
+	__u32 payload_off = p->l4_off + p->tcp_len, cut = p->payload_len;
+	struct token_bucket *budget;
+	struct work *w = s->work;
+	struct sample_head head;
+	struct source *source;
+	__u64 prefix = 0;
+	__u32 zero = 0, slot, frame_len;
+	int error;
+
+	if (cut < TLS_PREFIX_LEN ||
+	    bpf_skb_load_bytes(skb, payload_off, &prefix, TLS_PREFIX_LEN) ||
+	    !prefix_plausible(prefix, TLS_PREFIX_LEN, 0) ||
+	    !prefix_is(prefix, TLS_CLIENT_HELLO))
+		return 0;
+	slot = source_slot(&w->key, w->sender, s->settings->seed);
+	source = sources.lookup(&slot);
+	if (!source)
+		return 0;
+	budget = syn_budget.lookup(&zero);
+	if (!budget)
+		return 0;
+	if (!token_bucket_take(&source->handshakes, w->now,
+			       s->settings->handshake_cost_ns,
+			       s->settings->handshake_burst_ns) ||
+	    !token_bucket_take(budget, w->now, s->settings->syn_cost_ns,
+			       s->settings->syn_burst_ns)) {
+		s->counters->tls_not_admitted++;
+		return 0;
+	}
+	if (cut > skb->len - payload_off)
+		cut = skb->len - payload_off;
+	if (cut > TLS_SEGMENT_BYTES)
+		cut = TLS_SEGMENT_BYTES;
+	sample_begin(&head, SAMPLE_SEGMENT, p, &w->key, w->sender, w->now);
+	head.born_ns = w->now;
+	head.client = w->sender;
+	head.seq = p->seq + 1;
+	head.start_seq = head.seq;
+	head.flags = SAMPLE_TLS_STARTS | SAMPLE_SYN_DATA;
+	head.payload_off = payload_off;
+	head.copied = cut;
+	frame_len = payload_off + cut;
+	/* a statement of its own: BCC's rewrite ends in a semicolon */
+	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
+	if (!sample_sent(s->counters, error))
+		return 0;
+	return TLS_HEADER_LEN + prefix_record_len(prefix);
+}
+
+/* Is this SYN a retransmission of one that another attempt began with? */
+static __always_inline int repeats_other_syn(const struct step *s)
+{
+	struct work *w = s->work;
+	struct attempt_key id;
+	struct half_open *other;
+
+	id.key = w->key;
+	id.seq = w->packet.seq;
+	id.answered = 0;
+	other = other_half_open.lookup(&id);
+	if (!other || !repeats_syn(other, &w->packet, w->sender, w->now))
+		return 0;
+	if (other->syn.retransmits < 255)
+		other->syn.retransmits++;
+	note_packet(&w->packet, w->now, &other->last_ns, &other->min_iat_ns,
+		    &other->max_iat_ns);
+	s->counters->syn_retransmits++;
+	return 1;
+}
+
+/* Keeps an attempt on a 4-tuple of which half_open has another. */
+static __always_inline void keep_other(const struct step *s,
+				       struct half_open *other)
+{
+	struct attempt_key id;
+
+	attempt_key_of(&id, &s->work->key, other);
+	other_half_open.update(&id, other);
+	s->counters->half_open_others++;
+}
+
+/*
+ * Records a new attempt. The one in half_open is kept too, because the other
+ * end may have taken its SYN and not this one. It stays there if it has a
+ * SYN-ACK already: a SYN that the other end ignores must not push it out.
+ */
+static __always_inline void record_attempt(const struct step *s,
+					   struct half_open *half,
+					   struct half_open *fresh)
+{
+	struct work *w = s->work;
+
+	if (!half) {
+		if (half_open.insert(&w->key, fresh))
+			s->counters->half_open_failed++;
+		else
+			s->counters->half_open_inserts++;
+		return;
+	}
+	if (half_open_fresh(half, w->now)) {
+		if (half->synack.ip_version) {
+			half->flags |= HALF_OTHERS;
+			keep_other(s, fresh);
+			return;
+		}
+		keep_other(s, half);
+		fresh->flags |= HALF_OTHERS;
+	}
+	half_open.update(&w->key, fresh);
+}
+
 /* A SYN: a retransmission, or the first packet of a connection. */
 int decky_syn(struct __sk_buff *skb)
 {
@@ -671,7 +789,6 @@ int decky_syn(struct __sk_buff *skb)
 	struct packet *p;
 	struct work *w;
 	struct step s;
-	__u32 zero = 0;
 	int known, swapped;
 
 	if (!step_begin(skb, &s))
@@ -693,6 +810,9 @@ int decky_syn(struct __sk_buff *skb)
 		s.counters->syn_retransmits++;
 		return TC_NEXT;
 	}
+	if (half && !known && half->flags & HALF_OTHERS &&
+	    repeats_other_syn(&s))
+		return TC_NEXT;
 
 	walk = option_walks.lookup(&s.slot);
 	if (!walk)
@@ -707,6 +827,8 @@ int decky_syn(struct __sk_buff *skb)
 		half_open_begin(&sample->half_open, w->sender, w->now);
 	if (!known)
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
+	if (swapped)
+		order_openings(&sample->half_open, p, w->now);
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
 	sample->head.born_ns = sample->half_open.syn.time_ns;
@@ -714,49 +836,185 @@ int decky_syn(struct __sk_buff *skb)
 	sample->half_open.noted = 0;
 	sample->half_open.signature = syn_signature(
 		walk, p, &sample->half_open.syn, s.settings->seed);
+	if (p->payload_len && !swapped)
+		sample->half_open.syn_record = sample_syn_data(skb, &s);
 	if (syn_wanted(&s, &sample->half_open))
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,
 			samples.perf_submit(skb, sample, sizeof(*sample)));
-	if (half)
+	if (known || swapped)
 		half_open.update(&w->key, &sample->half_open);
-	else if (half_open.insert(&w->key, &sample->half_open))
-		s.counters->half_open_failed++;
 	else
-		s.counters->half_open_inserts++;
+		record_attempt(&s, half, &sample->half_open);
 	return TC_NEXT;
 }
 
 /* --- decky_synack --------------------------------------------------------- */
 
+/* Does the sender pose as a decky? What a decky sends is the truth. */
+static __always_inline int is_from_decky(const struct packet *p)
+{
+	return p->ip_version == 4 ? is_decky4(p->saddr[3])
+				  : is_decky6(p->saddr);
+}
+
+/*
+ * Exchanges the attempt in half_open with another one of the 4-tuple. Returns
+ * that one in its new place, or 0. The exchange is not atomic: half_open always
+ * has one of them.
+ */
+static __always_inline struct half_open *bring_to_front(const struct step *s,
+							struct half_open *half,
+							struct half_open *other)
+{
+	struct half_open_sample *scratch;
+	struct attempt_key id;
+	struct work *w = s->work;
+
+	scratch = half_open_scratch.lookup(&s->slot);
+	if (!scratch)
+		return 0;
+	scratch->half_open = *other;
+	scratch->half_open.flags |= HALF_OTHERS;
+	attempt_key_of(&id, &w->key, other);
+	keep_other(s, half);
+	other_half_open.delete(&id);
+	half_open.update(&w->key, &scratch->half_open);
+	return half_open.lookup(&w->key);
+}
+
+/* The other attempt whose SYN this SYN-ACK answers, or 0. */
+static __always_inline struct half_open *
+answered_other(const struct step *s, const struct half_open *half)
+{
+	struct work *w = s->work;
+	struct half_open *other;
+	struct attempt_key id;
+
+	if (!(half->flags & HALF_OTHERS))
+		return 0;
+	id.key = w->key;
+	id.seq = w->packet.ack - 1;
+	id.answered = 0;
+	other = other_half_open.lookup(&id);
+	if (!other || !half_open_fresh(other, w->now) ||
+	    other->client == w->sender)
+		return 0;
+	return other;
+}
+
+/*
+ * The earlier attempt of a decky that now accepts the other end's SYN, or 0.
+ * Only a decky's word counts: who wants to be taken for the client would say
+ * the same.
+ */
+static __always_inline struct half_open *
+crossed_other(const struct step *s, const struct half_open *half)
+{
+	struct work *w = s->work;
+	struct half_open *other;
+	struct attempt_key id;
+
+	if (!(half->flags & HALF_OTHERS) || !half->syn.ip_version ||
+	    !is_from_decky(&w->packet))
+		return 0;
+	id.key = w->key;
+	id.seq = w->packet.seq;
+	id.answered = 0;
+	other = other_half_open.lookup(&id);
+	if (!other || !half_open_fresh(other, w->now) ||
+	    other->client != w->sender ||
+	    other->syn.time_ns >= half->syn.time_ns)
+		return 0;
+	return other;
+}
+
+/*
+ * A second SYN-ACK for one SYN, as SYN cookies make them: either may be the one
+ * that is acknowledged. 1 if this one was known.
+ */
+static __always_inline int keep_older_synack(const struct step *s,
+					     struct half_open *half)
+{
+	struct work *w = s->work;
+	struct half_open *other;
+	struct attempt_key id;
+
+	id.key = w->key;
+	id.seq = w->packet.seq;
+	id.answered = 1;
+	other = other_half_open.lookup(&id);
+	if (other && half_open_fresh(other, w->now)) {
+		if (other->synack.retransmits < 255)
+			other->synack.retransmits++;
+		return 1;
+	}
+	keep_other(s, half);
+	half->flags |= HALF_OTHERS;
+	return 0;
+}
+
+/* May a SYN-ACK without a SYN begin anything on this 4-tuple? */
+static __always_inline int may_be_lone(const struct step *s,
+				       const struct flow *flow)
+{
+	if (is_from_decky(&s->work->packet))
+		return 1;
+	/* the peer of a decky has sent it inside a connection */
+	if (flow)
+		return flow->totals.close != CLOSE_NONE;
+	return !midstream_flows.lookup(&s->work->key);
+}
+
 /* Records the SYN-ACK. 0 if it is not the first, or belongs to no SYN. */
 static __always_inline int record_synack(struct __sk_buff *skb,
-					 const struct step *s)
+					 const struct step *s,
+					 const struct flow *flow)
 {
 	const struct packet *p = &s->work->packet;
 	struct half_open_sample *scratch;
+	struct half_open *half, *other;
 	struct work *w = s->work;
-	struct half_open *half;
-	__u32 zero = 0;
 
 	half = half_open.lookup(&w->key);
 	/* on the way out: it leaves soon now, and the cold look-ups are done */
 	if (!w->ingress && !w->reassembled)
 		w->now = frame_time(skb);
 	if (half) {
-		if (!answers_syn(half, p, w->sender)) {
-			s->counters->synack_unmatched++;
+		if (repeats_opening(half, p, w->sender))
 			return 0;
+		if (!answers_syn(half, p, w->sender)) {
+			other = answered_other(s, half);
+			if (other)
+				half = bring_to_front(s, half, other);
+			if (!other || !half) {
+				s->counters->synack_unmatched++;
+				return 0;
+			}
+		}
+		other = crossed_other(s, half);
+		if (other) {
+			half_open_cross(other, half, p, w->now);
+			half = bring_to_front(s, half, other);
+			return half != 0;
 		}
 		note_packet(p, w->now, &half->last_ns, &half->min_iat_ns,
 			    &half->max_iat_ns);
-		if (half->synack.ip_version && half->synack.seq == p->seq) {
+		if (half->synack.ip_version && half->synack.seq == p->seq &&
+		    half->synack.flags & TCP_ACK) {
 			if (half->synack.retransmits < 255)
 				half->synack.retransmits++;
 			return 0;
 		}
+		if (half->synack.ip_version && half->synack.seq != p->seq &&
+		    keep_older_synack(s, half))
+			return 0;
 		syn_packet_fill(skb, &half->synack, p, w->now);
 		return 1;
+	}
+	if (!may_be_lone(s, flow)) {
+		s->counters->synack_unmatched++;
+		return 0;
 	}
 	scratch = half_open_scratch.lookup(&s->slot);
 	if (!scratch)
@@ -786,13 +1044,12 @@ int decky_synack(struct __sk_buff *skb)
 	}
 	s.counters->frames_synack++;
 	flow = flows.lookup(&s.work->id);
-	if (flow && flow->totals.close == CLOSE_NONE &&
-	    flow->synack.ip_version && flow->synack.seq == p->seq) {
-		flow_retransmit_synack(flow, p, s.work->sender, s.work->now);
+	if (flow && repeats_handshake(flow, p, s.work->sender)) {
+		flow_repeat_handshake(flow, p, s.work->sender, s.work->now);
 		return TC_NEXT;
 	}
 	/* without the flag, segments of a known connection skip half_open */
-	if (record_synack(skb, &s) && flow)
+	if (record_synack(skb, &s, flow) && flow)
 		flow->totals.flags |= FLOW_PENDING;
 	return TC_NEXT;
 }
@@ -813,41 +1070,22 @@ static __always_inline int completes(const struct step *s,
 }
 
 /*
- * Moves a half-open connection to flows and samples its handshake. An older
- * connection on the same 4-tuple ends here. 0 if flows is full or the source
- * has its share of it: counted.
+ * Moves a half-open connection to flows. An older connection on the same
+ * 4-tuple ends here. 0 if flows is full: counted.
  */
-static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
-				   struct half_open *half, struct flow *old)
+static __always_inline int enter_flow(struct __sk_buff *skb,
+				      const struct step *s,
+				      struct half_open *half, struct flow *old,
+				      struct source *source, __u32 slot,
+				      struct sample_head *head)
 {
 	struct flow *fresh, *midstream, *older = old;
-	struct half_open_sample *sample;
 	struct counters *c = s->counters;
 	struct work *w = s->work;
-	struct source *source;
-	__u32 zero = 0, slot;
 
-	/* one by one: clang would OR the pointers, the verifier forbids it */
-	slot = source_slot(&w->key, half->client, s->settings->seed);
-	source = sources.lookup(&slot);
-	if (!source)
-		return 0;
-	sample = half_open_scratch.lookup(&s->slot);
-	if (!sample)
-		return 0;
 	fresh = flow_scratch.lookup(&s->slot);
 	if (!fresh)
 		return 0;
-	if (!old && source->flows >= s->settings->flows_per_source) {
-		c->flow_source_capped++;
-		return 0;
-	}
-
-	sample_begin(&sample->head, SAMPLE_HANDSHAKE, &w->packet, &w->key,
-		     w->sender, w->now);
-	__builtin_memcpy(&sample->half_open, half, sizeof(*half));
-	sample->head.client = half->client;
-
 	midstream = midstream_flows.lookup(&w->key);
 	if (midstream && midstream->synack.seq == half->synack.seq &&
 	    midstream->synack.ip_version) {
@@ -874,7 +1112,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 			fresh->totals.rtt_client_us =
 				rtt_us(half->synack.time_ns, w->now);
 	}
-	sample->head.born_ns = fresh->totals.born_ns;
+	head->born_ns = fresh->totals.born_ns;
 
 	if (flows.update(&w->id, fresh)) {
 		c->flow_insert_failed++;
@@ -889,16 +1127,101 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 		c->half_open_deletes++;
 	if (midstream && !midstream_flows.delete(&w->key))
 		c->midstream_deletes++;
-	/* the sample is needed if it is the only one with the SYN */
+	return 1;
+}
+
+/* The agent's sweep makes the lost sample of this handshake good. */
+static __always_inline void note_lost_handshake(const struct step *s,
+						const struct half_open *half)
+{
+	struct flow *flow;
+
+	flow = flows.lookup(&s->work->id);
+	if (!flow)
+		return;
+	/* not in the flags of the connection, which other CPUs write */
+	flow->synack.ip_flags |= HANDSHAKE_LOST;
+	if (half->syn_sampled || half->syn_suppressed)
+		flow->syn.ip_flags |= SYN_KNOWN;
+}
+
+/*
+ * Makes a connection of a half-open one and samples its handshake. 0 if flows
+ * is full or the source has its share of it: counted, and the handshake is
+ * sampled all the same, once.
+ */
+static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
+				   struct half_open *half, struct flow *old)
+{
+	struct half_open_sample *sample;
+	struct counters *c = s->counters;
+	struct work *w = s->work;
+	struct source *source;
+	__u32 slot;
+	int entered = 0, error;
+
+	/* one by one: clang would OR the pointers, the verifier forbids it */
+	slot = source_slot(&w->key, half->client, s->settings->seed);
+	source = sources.lookup(&slot);
+	if (!source)
+		return 0;
+	sample = half_open_scratch.lookup(&s->slot);
+	if (!sample)
+		return 0;
+	sample_begin(&sample->head, SAMPLE_HANDSHAKE, &w->packet, &w->key,
+		     w->sender, w->now);
+	__builtin_memcpy(&sample->half_open, half, sizeof(*half));
+	sample->head.client = half->client;
+	sample->head.born_ns = half_open_born(half);
+
+	if (!old && source->flows >= s->settings->flows_per_source)
+		c->flow_source_capped++;
+	else
+		entered = enter_flow(skb, s, half, old, source, slot,
+				     &sample->head);
+	if (!entered)
+		half->flags |= HALF_REPORTED;
+
+	/* needed if no other has the SYN, or if data of the SYN waits for it */
 	half = &sample->half_open;
+	if (half->flags & HALF_REPORTED)
+		return entered;
 	if ((half->syn_sampled || half->syn_suppressed ||
 	     !half->syn.ip_version) &&
+	    !half->syn_record &&
 	    service_suppressed(s, half->client, SERVICE_HANDSHAKE)) {
 		c->handshakes_suppressed++;
-		return 1;
+		return entered;
 	}
-	sample_sent(c, samples.perf_submit(skb, sample, sizeof(*sample)));
-	return 1;
+	error = samples.perf_submit(skb, sample, sizeof(*sample));
+	if (!sample_sent(c, error) && entered)
+		note_lost_handshake(s, half);
+	return entered;
+}
+
+/*
+ * The half-open connection that this segment completes, in half_open, or 0. Of
+ * several attempts, the one whose SYN-ACK is acknowledged counts.
+ */
+static __always_inline struct half_open *completed(const struct step *s,
+						   struct half_open *half)
+{
+	struct work *w = s->work;
+	struct half_open *other;
+	struct attempt_key id;
+
+	if (completes(s, half))
+		return half;
+	if (!(half->flags & HALF_OTHERS))
+		return 0;
+	id.key = w->key;
+	id.seq = w->packet.ack - 1;
+	id.answered = 1;
+	other = other_half_open.lookup(&id);
+	if (!other || !half_open_fresh(other, w->now) ||
+	    !may_complete(other, &w->packet, w->sender))
+		return 0;
+	return bring_to_front(s, half, other);
 }
 
 /* Payload of no connection begins a mid-stream one. */
@@ -908,9 +1231,13 @@ static __always_inline void begin_midstream(const struct step *s,
 	const struct packet *p = &s->work->packet;
 	struct work *w = s->work;
 	struct flow *fresh;
-	__u32 zero = 0;
 
-	if (!p->payload_len || midstream_flows.lookup(&w->key))
+	/* no receiver takes a segment without ACK (RFC 9293, 3.10.7.4) */
+	if (!p->payload_len || (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK ||
+	    midstream_flows.lookup(&w->key))
+		return;
+	/* nor one that does not acknowledge the SYN-ACK that it has sent */
+	if (half && refuses(half, p, w->sender, w->now) && !is_from_decky(p))
 		return;
 	fresh = flow_scratch.lookup(&s->slot);
 	if (!fresh)
@@ -934,7 +1261,7 @@ static __always_inline void begin_midstream(const struct step *s,
  */
 int decky_handshake(struct __sk_buff *skb)
 {
-	struct half_open *half;
+	struct half_open *half, *complete;
 	struct flow *flow;
 	struct step s;
 	int promoted = 0;
@@ -943,12 +1270,14 @@ int decky_handshake(struct __sk_buff *skb)
 		return TC_NEXT;
 	flow = flows.lookup(&s.work->id);
 	half = half_open.lookup(&s.work->key);
-	if (half && completes(&s, half)) {
-		promoted = promote(skb, &s, half, flow);
+	complete = half ? completed(&s, half) : 0;
+	if (complete) {
+		promoted = promote(skb, &s, complete, flow);
 		if (!promoted && flow) {
 			s.counters->frames_unattached++;
 			return TC_NEXT;
 		}
+		half = complete;
 	}
 	if (!promoted && !flow) {
 		if (is_own_host(skb, &s,
@@ -988,7 +1317,6 @@ int decky_hello(struct __sk_buff *skb)
 	struct flow *flow;
 	struct work *w;
 	struct step s;
-	__u32 zero = 0;
 
 	if (!step_begin(skb, &s))
 		return TC_NEXT;
@@ -1143,7 +1471,8 @@ int xdp_ingress(struct xdp_md *xdp)
 	now = bpf_ktime_get_ns();
 	sender = make_key(&p, &key);
 	half = half_open.lookup(&key);
-	if (half && repeats_syn(half, &p, sender, now))
+	/* of several attempts, decky_syn keeps each */
+	if (half && half_open_fresh(half, now))
 		return XDP_PASS;
 	half_open_begin(&scratch->half_open, sender, now);
 	syn_packet_begin(&scratch->half_open.syn, &p, now);

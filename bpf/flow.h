@@ -6,6 +6,7 @@
 #include "limits.h"
 #include "abi.h"
 #include "net.h"
+#include "half_open.h"
 #include "seq.h"
 #include "timing.h"
 #include "tls_records.h"
@@ -20,6 +21,26 @@ static __always_inline void side_begin(struct flow_side *side,
 	side->tls_seq = syn->seq + 1;
 	side->tls_state = TLS_START;
 	side->flags = SIDE_SEEN;
+}
+
+/*
+ * A client whose SYN had data that the server took (RFC 7413). Both sides are
+ * in the state that they have after a sampled segment with these bytes.
+ */
+static __always_inline void side_begin_with_data(struct flow_side *side,
+						 struct flow_side *peer,
+						 const struct half_open *half)
+{
+	if (!half->syn_record) {
+		side->tls_state = TLS_WATCH;
+		return;
+	}
+	side->tls_state = TLS_OPEN;
+	side->tls_seq = half->syn.seq + 1 + half->syn_record;
+	side->tls_samples = 1;
+	side->tls_bytes = half->synack.ack - half->syn.seq - 1;
+	peer->tls_state = TLS_OPEN;
+	peer->flags |= SIDE_TLS_FRESH;
 }
 
 /* A side whose SYN we did not see: its first segment comes after a hole. */
@@ -41,10 +62,7 @@ static __always_inline void flow_begin(struct flow *flow,
 	flow->totals.last_ns = half->last_ns;
 	flow->totals.min_iat_ns = half->min_iat_ns;
 	flow->totals.max_iat_ns = half->max_iat_ns;
-	if (half->syn.ip_version)
-		flow->totals.born_ns = half->syn.time_ns;
-	else
-		flow->totals.born_ns = half->synack.time_ns;
+	flow->totals.born_ns = half_open_born(half);
 	flow->totals.first_ns = flow->totals.born_ns;
 	flow->totals.rtt_server_us = RTT_UNKNOWN;
 	flow->totals.rtt_client_us = RTT_UNKNOWN;
@@ -54,21 +72,27 @@ static __always_inline void flow_begin(struct flow *flow,
 	      IP_FLAG_REASSEMBLED))
 		flow->totals.rtt_server_us =
 			rtt_us(half->syn.time_ns, half->synack.time_ns);
-	if (half->syn.ip_version)
+	if (half->syn.ip_version) {
 		side_begin(&flow->totals.side[client], &half->syn);
-	else
+		/* nobody may have taken the SYN's data: see below */
+		flow->totals.side[client].next_seq = half->syn.seq + 1;
+	} else {
 		side_begin_unseen(&flow->totals.side[client]);
+	}
 	if (half->synack.ip_version) {
 		side_begin(&flow->totals.side[!client], &half->synack);
 		flow->totals.side[!client].last_ack = half->synack.ack;
 		flow->totals.side[!client].flags |= SIDE_ACKED;
-		if (!half->syn.ip_version) {
-			/* the SYN-ACK shows where the client begins */
-			flow->totals.side[client].flags = SIDE_SEEN;
-			flow->totals.side[client].next_seq = half->synack.ack;
-			flow->totals.side[client].tls_seq = half->synack.ack;
-			flow->totals.side[client].tls_state = TLS_START;
-		}
+		/* it shows where the client begins, with data of the SYN or not
+		 */
+		flow->totals.side[client].flags = SIDE_SEEN;
+		flow->totals.side[client].next_seq = half->synack.ack;
+		flow->totals.side[client].tls_seq = half->synack.ack;
+		flow->totals.side[client].tls_state = TLS_START;
+		if (half->syn.ip_version &&
+		    half->synack.ack != half->syn.seq + 1)
+			side_begin_with_data(&flow->totals.side[client],
+					     &flow->totals.side[!client], half);
 	} else {
 		side_begin_unseen(&flow->totals.side[!client]);
 	}
@@ -155,10 +179,24 @@ static __always_inline __u32 packets_of(struct __sk_buff *skb,
 	return 1;
 }
 
-/* A SYN-ACK that the server repeats although the handshake is complete. */
-static __always_inline void flow_retransmit_synack(struct flow *flow,
-						   const struct packet *p,
-						   __u8 sender, __u64 now)
+/*
+ * Is this the SYN-ACK of an open connection, sent again? Where both ends have
+ * sent a SYN, the client's is repeated as a SYN-ACK too.
+ */
+static __always_inline int
+repeats_handshake(const struct flow *flow, const struct packet *p, __u8 sender)
+{
+	const struct syn_packet *syn =
+		sender == flow->totals.client ? &flow->syn : &flow->synack;
+
+	return flow->totals.close == CLOSE_NONE && flow->synack.ip_version &&
+	       syn->ip_version && syn->seq == p->seq;
+}
+
+/* A SYN-ACK that is repeated although the handshake is complete. */
+static __always_inline void flow_repeat_handshake(struct flow *flow,
+						  const struct packet *p,
+						  __u8 sender, __u64 now)
 {
 	struct flow_side *side = &flow->totals.side[sender & 1];
 
@@ -166,7 +204,7 @@ static __always_inline void flow_retransmit_synack(struct flow *flow,
 		    &flow->totals.max_iat_ns);
 	side->packets++;
 	side->retransmits++;
-	if (flow->synack.retransmits < 255)
+	if (sender != flow->totals.client && flow->synack.retransmits < 255)
 		flow->synack.retransmits++;
 }
 

@@ -6,6 +6,8 @@
 #include "limits.h"
 #include "abi.h"
 #include "net.h"
+#include "maps.h"
+#include "timing.h"
 
 static __always_inline void half_open_begin(struct half_open *half, __u8 client,
 					    __u64 now)
@@ -16,27 +18,89 @@ static __always_inline void half_open_begin(struct half_open *half, __u8 client,
 	half->min_iat_ns = -1;
 }
 
+/* When the connection of this attempt is born. */
+static __always_inline __u64 half_open_born(const struct half_open *half)
+{
+	return half->syn.ip_version ? half->syn.time_ns : half->synack.time_ns;
+}
+
+/* May packets of this attempt still come? */
+static __always_inline int half_open_fresh(const struct half_open *half,
+					   __u64 now)
+{
+	return (__s64)(now - half->last_ns) < (__s64)SYN_RETRANSMIT_NS;
+}
+
 /* Is this SYN a retransmission of the recorded one? */
 static __always_inline int repeats_syn(const struct half_open *half,
 				       const struct packet *p, __u8 sender,
 				       __u64 now)
 {
 	return half->syn.ip_version && half->client == sender &&
-	       half->syn.seq == p->seq &&
-	       (__s64)(now - half->last_ns) < (__s64)SYN_RETRANSMIT_NS;
+	       half->syn.seq == p->seq && half_open_fresh(half, now);
 }
 
-/*
- * Is this the SYN of a SYN-ACK that was recorded before it? A SYN in fragments
- * comes late.
- */
+/* Is this the SYN of a SYN-ACK that the capture has before it? */
 static __always_inline int precedes_synack(const struct half_open *half,
 					   const struct packet *p, __u8 sender,
 					   __u64 now)
 {
 	return !half->syn.ip_version && half->client == sender &&
 	       half->synack.ack - p->seq - 1 <= p->payload_len &&
-	       (__s64)(now - half->last_ns) < (__s64)SYN_RETRANSMIT_NS;
+	       half_open_fresh(half, now);
+}
+
+/*
+ * The SYN of a recorded SYN-ACK was filled in. Where the capture has merely
+ * swapped the two, so are their times.
+ */
+static __always_inline void order_openings(struct half_open *half,
+					   const struct packet *p, __u64 now)
+{
+	note_packet(p, now, &half->last_ns, &half->min_iat_ns,
+		    &half->max_iat_ns);
+	/* a SYN in fragments is late for another reason */
+	if (p->ip_flags & IP_FLAG_REASSEMBLED ||
+	    now - half->synack.time_ns > SYN_SWAPPED_NS)
+		return;
+	half->syn.time_ns = half->synack.time_ns;
+	half->synack.time_ns = now;
+}
+
+/* The key of an attempt in other_half_open. */
+static __always_inline void attempt_key_of(struct attempt_key *id,
+					   const struct flow_key *key,
+					   const struct half_open *half)
+{
+	id->key = *key;
+	id->answered = half->synack.ip_version != 0;
+	id->seq = id->answered ? half->synack.seq : half->syn.seq;
+}
+
+/*
+ * Is this SYN-ACK the recorded SYN, repeated by an end that has accepted the
+ * other end's SYN (RFC 9293, 3.5: simultaneous open)?
+ */
+static __always_inline int repeats_opening(const struct half_open *half,
+					   const struct packet *p, __u8 sender)
+{
+	return half->client == sender && half->syn.ip_version &&
+	       half->synack.ip_version && half->syn.seq == p->seq &&
+	       half->synack.seq + 1 == p->ack;
+}
+
+/*
+ * Both ends have sent a SYN, and the end that was first has accepted the
+ * other's. So it is the client, and that SYN is its SYN-ACK.
+ */
+static __always_inline void half_open_cross(struct half_open *first,
+					    const struct half_open *second,
+					    const struct packet *p, __u64 now)
+{
+	first->synack = second->syn;
+	first->synack.ack = first->syn.seq + 1;
+	note_packet(p, now, &first->last_ns, &first->min_iat_ns,
+		    &first->max_iat_ns);
 }
 
 /*
@@ -80,6 +144,18 @@ static __always_inline int acks_synack(const struct half_open *half,
 	return totals->close == CLOSE_NONE &&
 	       acked <= totals->side[!(sender & 1)].next_seq -
 				half->synack.seq - 1;
+}
+
+/*
+ * Does the server reset this segment of the client, because it acknowledges
+ * another number than that of the recorded SYN-ACK?
+ */
+static __always_inline int refuses(const struct half_open *half,
+				   const struct packet *p, __u8 sender,
+				   __u64 now)
+{
+	return half->synack.ip_version && half->client == sender &&
+	       p->ack != half->synack.seq + 1 && half_open_fresh(half, now);
 }
 
 /* Did the packet right before this one open the connection? */

@@ -19,6 +19,14 @@
 #define MAX_HALF_OPEN 65536
 #endif
 
+/*
+ * Further attempts on 4-tuples that have one in half_open: other SYNs and other
+ * SYN-ACKs. An LRU.
+ */
+#ifndef MAX_OTHER_HALF_OPEN
+#define MAX_OTHER_HALF_OPEN 8192
+#endif
+
 /* Connections with a complete handshake. Inserts beyond it fail, counted. */
 #ifndef MAX_FLOWS
 #define MAX_FLOWS 262144
@@ -127,6 +135,12 @@
  * fields from the target.
  */
 #define SYN_RETRANSMIT_NS 130000000000ULL
+
+/*
+ * A capture that has a SYN-ACK before its SYN has merely swapped the two, if
+ * they are no further apart. Linux repeats a SYN after more than this.
+ */
+#define SYN_SWAPPED_NS 1000000000ULL
 
 /*
  * How far the seq of a final ACK may be ahead: a SYN-ACK may acknowledge data

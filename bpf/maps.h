@@ -35,6 +35,18 @@ BPF_TABLE("hash", struct own_mac, __u8, own_macs, MAX_OWN_MACS);
 /* Spoofed SYNs stay in half_open. Only a real handshake moves to flows. */
 BPF_TABLE("lru_hash", struct flow_key, struct half_open, half_open,
 	  MAX_HALF_OPEN);
+/*
+ * Attempts on a 4-tuple of which half_open has another: the one that is
+ * acknowledged becomes the connection. Keyed by the number that the next packet
+ * of the handshake acknowledges.
+ */
+struct attempt_key {
+	struct flow_key key;
+	__u32 seq;	/* of the SYN-ACK if there is one, else of the SYN */
+	__u32 answered; /* 1: of the SYN-ACK */
+};
+BPF_TABLE("lru_hash", struct attempt_key, struct half_open, other_half_open,
+	  MAX_OTHER_HALF_OPEN);
 BPF_F_TABLE("hash", struct flow_id, struct flow, flows, MAX_FLOWS,
 	    BPF_F_NO_PREALLOC);
 BPF_TABLE("lru_hash", struct flow_key, struct flow, midstream_flows,

@@ -151,7 +151,8 @@ def test_the_form_of_decnets_state_file() -> None:
         ("10.0.0.1 web a\x07b", "1: operating system"),
         ("10.0.0.1 a\n10.0.0.1 b", "2: 10.0.0.1 is named both a and b"),
         ("::ffff:10.0.0.1 a", "1: address '::ffff:a00:1' is IPv4-mapped"),
-        ("fe80::1%eth0 a", "1: address 'fe80::1%eth0' has a zone id"),
+        ("fd00::1%eth0 a", "1: address 'fd00::1%eth0' has a zone id"),
+        ("fe80::1 a\nfe80::1%eth0 b", "2: fe80::1 is named both a and b"),
         (b"10.0.0.1 a\n10.0.0.2 \xff", "2: not UTF-8"),
         ('{\n"10.0.0.1": "a",\n}', "3: not JSON"),
         ('{"10.0.0.1": "a", "10.0.0.1": "b"}', "1: key '10.0.0.1' stands twice"),
@@ -220,6 +221,8 @@ def test_options_with_and_without_a_name() -> None:
     assert parse_option("fd00::1=web") == decky("web", "fd00::1")
     assert parse_option("FD00::0:1") == decky("fd00::1", "fd00::1")
     assert parse_option("10.0.0.1=a=b").name == "a=b"
+    assert parse_option("fe80::1%eth0=web") == decky("web", "fe80::1")
+    assert parse_option("fe80::1%eth0").name == "fe80::1"
 
 
 @pytest.mark.parametrize("value", ["", "web", "10.0.0.1=", "10.0.0.1=a b", "=web", "::=x"])

@@ -195,15 +195,35 @@ def status(as_json: bool, runtime_dir: str) -> None:
     metavar="NAME",
     help="Network namespace that has the interface.  [default: the current one]",
 )
-def doctor(interface: str | None, netns: str | None) -> None:
+@click.option(
+    "--decky",
+    "decky",
+    multiple=True,
+    metavar="ADDR[=NAME]",
+    help="A decky on the interface. Addresses of it that are not given are reported.",
+)
+@click.option("--deckies", metavar="FILE", help="File of deckies, as of `deckwire run`.")
+def doctor(
+    interface: str | None, netns: str | None, decky: tuple[str, ...], deckies: str | None
+) -> None:
     """Check whether this host can run `deckwire run`, and say what is missing.
 
     \b
       deckwire doctor -i eth0
+      deckwire doctor -i eth0 --deckies deckies.txt
     """
+    from deckwire.deckies import DeckiesFile, Registry, parse_option  # noqa: PLC0415 - the same
     from deckwire.doctor import doctor as examine  # noqa: PLC0415 - needs pyroute2
 
-    sys.exit(examine(interface, netns))
+    try:
+        registry = Registry(map(parse_option, decky))
+    except ValueError as error:
+        raise UsageError(f"--decky: {error}") from error
+    if deckies is not None:
+        registry = DeckiesFile(deckies, registry).read()
+    if len(registry) and interface is None:
+        raise UsageError("deckies without an interface; name it with -i")
+    sys.exit(examine(interface, netns, registry if len(registry) else None))
 
 
 def main() -> NoReturn:

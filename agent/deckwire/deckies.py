@@ -221,11 +221,17 @@ def parse_option(value: str) -> Decky:
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address:
-    """Parse an address; ValueError with one line for the user if `text` is none."""
+    """Parse an address; ValueError with one line for the user if `text` is none.
+
+    The zone id of a link-local address is left out, because no packet carries it.
+    """
     try:
-        return ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
         raise ValueError(f"{shown(text)} is not an IPv4 or IPv6 address") from None
+    if isinstance(address, IPv6Address) and address.scope_id and address.is_link_local:
+        return IPv6Address(address.packed)
+    return address
 
 
 def _address_fault(address: IPv4Address | IPv6Address) -> str:
@@ -237,7 +243,7 @@ def _address_fault(address: IPv4Address | IPv6Address) -> str:
         if address.ipv4_mapped:
             return "is IPv4-mapped; write it as IPv4"
         if address.scope_id:
-            return "has a zone id, which no packet carries; leave it out"
+            return "has a zone id, which only a link-local address can have; leave it out"
     return ""
 
 

@@ -42,6 +42,12 @@ MIDSTREAM_CONNECTIONS_BYTES = 2 * 1_048_576
 """Bytes of memory for all mid-stream ones among them."""
 RECENT_HANDSHAKES = 8_192
 """Handshakes kept until their first TLS segment. Older ones are read from the kernel's map."""
+SYN_DATA = 1_024
+"""Payloads of SYNs held until a SYN-ACK acknowledges them."""
+SYN_DATA_BYTES = 2 * 1_048_576
+"""Bytes that they take."""
+SWEPT_HANDSHAKES = 4_096
+"""Handshakes whose samples were lost, and which one sweep reports."""
 CONTEXTS = 2_048
 """Contexts of connections kept between the events of one connection."""
 STACKS = 1_024

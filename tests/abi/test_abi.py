@@ -52,6 +52,9 @@ CONSTANTS = {
     "SAMPLE_FLOW_MIDSTREAM": abi.SAMPLE_FLOW_MIDSTREAM,
     "SAMPLE_TLS_ENDS": abi.SAMPLE_TLS_ENDS,
     "SAMPLE_HELLO_SUPPRESSED": abi.SAMPLE_HELLO_SUPPRESSED,
+    "SAMPLE_SYN_DATA": abi.SAMPLE_SYN_DATA,
+    "SYN_KNOWN": abi.SYN_KNOWN,
+    "HANDSHAKE_LOST": abi.HANDSHAKE_LOST,
     "CLIENT_UNKNOWN": abi.CLIENT_UNKNOWN,
     "RTT_UNKNOWN": abi.RTT_UNKNOWN,
     "INTERVALS_UNKNOWN": abi.INTERVALS_UNKNOWN,
@@ -100,7 +103,10 @@ CONSTANTS = {
 }
 """Constants that C and Python share, by their names in the headers."""
 
-KERNEL_ONLY = {"FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED"}
+KERNEL_ONLY = {
+    *("FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED"),
+    *("HALF_OTHERS", "HALF_REPORTED"),
+}
 """Constants of abi.h that the agent does not use: flags in a byte that it reads."""
 
 SIZES = {
@@ -305,12 +311,16 @@ def test_a_sweep_reads_the_right_members() -> None:
     flow.totals.close = abi.CLOSES.index("rst")
     flow.totals.flags = abi.FLOW_END_SENT
     flow.totals.source_slot = 0xFEDC_BA98
+    flow.synack.ip_flags = abi.HANDSHAKE_LOST | abi.IP_FLAG_DF
     value = abi.SCHEMAS["flow"].build(flow)
     state = OpenFlow(b"", value, False).state
-    assert state == (2**63 + 5, abi.CLOSES.index("rst"), abi.FLOW_END_SENT, 0xFEDC_BA98)
+    assert state == (
+        *(2**63 + 5, abi.CLOSES.index("rst"), abi.FLOW_END_SENT, 0xFEDC_BA98),
+        abi.HANDSHAKE_LOST | abi.IP_FLAG_DF,
+    )
     assert state == abi.FLOW_STATE.unpack(value)
     assert (state.closed, state.end_sent) == (True, True)
-    assert OpenFlow(b"", bytes(abi.FLOW_BYTES), False).state == (0, False, False, 0)
+    assert OpenFlow(b"", bytes(abi.FLOW_BYTES), False).state == (0, False, False, 0, 0)
 
 
 @pytest.mark.parametrize("name", CONSTANTS)

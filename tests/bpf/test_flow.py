@@ -9,7 +9,13 @@ from typing import NamedTuple
 import pytest
 
 from deckwire.abi import structs as abi
-from deckwire.abi.samples import EndSample, HandshakeSample, flow_record
+from deckwire.abi.samples import (
+    EndSample,
+    HandshakeSample,
+    SegmentSample,
+    flow_handshake_sample,
+    flow_record,
+)
 from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.maps import UPDATE_EXIST
 from deckwire.tables.tables import Tables
@@ -28,7 +34,7 @@ from tests.support.bpf_frames import (
     ipv4,
     tcp,
 )
-from tests.support.bpf_harness import MS, SECOND, START_NS, ZERO, Kernel, Wait
+from tests.support.bpf_harness import MS, SECOND, START_NS, ZERO, Kernel, Wait, ports
 
 pytestmark = pytest.mark.root
 
@@ -550,6 +556,36 @@ def test_a_source_has_its_share_of_the_connections(
     assert kernel.sizes() == (int(capped), 4 - capped, 0)
 
 
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+def test_a_handshake_of_a_source_at_its_share_is_sampled_once(kernel: Kernel, talk: Talk) -> None:
+    kernel.settings(flows_per_source=1, dedup=0)
+    kernel.feed(*talk.opened())
+    late = replace(talk, client_port=40_001)
+    kernel.feed(*late.opened(), late.c("A", 1, 1), late.c("PA", 1, 1, hello(1)))
+    *_, sampled, segment = kernel.samples()
+    assert isinstance(sampled, HandshakeSample)
+    assert isinstance(segment, SegmentSample)
+    assert segment.midstream
+    assert segment.born_ns == sampled.born_ns
+    assert kernel.raised()["flow_source_capped"] == 3
+    # ... and not again when there is room
+    kernel.settings(flows_per_source=2, dedup=0)
+    kernel.feed(late.c("A", 206, 1))
+    assert kernel.submitted() == ""
+    assert kernel.raised()["handshakes"] == 2
+    assert kernel.sizes() == (0, 2, 0)
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+def test_a_handshake_that_a_full_table_has_no_room_for_is_sampled(tiny: Kernel, talk: Talk) -> None:
+    tiny.settings(dedup=0)
+    for port in range(6):
+        tiny.feed(*replace(talk, client_port=40_000 + port).opened())
+    assert tiny.submitted() == " ".join(["syn handshake"] * 6)
+    assert tiny.raised()["flow_insert_failed"] == 2
+    assert tiny.sizes() == (2, 4, 0)
+
+
 def test_ipv6_sources_share_by_64_bits(kernel: Kernel) -> None:
     kernel.settings(flows_per_source=2)
     for host in range(1, 4):
@@ -603,6 +639,27 @@ def test_an_end_that_finds_the_ring_full_stays_for_the_sweep(tiny: Kernel) -> No
     totals = tiny.flow().totals
     assert totals.close == abi.CLOSES.index("fin")
     assert not totals.flags & abi.FLOW_END_SENT
+
+
+@pytest.mark.parametrize("sampled", [True, False], ids=["SYN sampled", "SYN lost too"])
+def test_a_handshake_that_finds_the_ring_full_is_marked_for_the_sweep(
+    tiny: Kernel, sampled: bool
+) -> None:
+    tiny.settings(dedup=0, syn_cost_ns=1)
+    talk = Talk(client_port=60_000)
+    if sampled:
+        tiny.feed(talk.c("S"))
+    assert fill(tiny)
+    tiny.feed(*talk.opened()[sampled:])
+    ((_, value),) = tiny.loaded.maps["flows"].items()
+    assert tiny.flow().synack.ip_flags & abi.HANDSHAKE_LOST
+    found = flow_handshake_sample(value)
+    assert found.syn_sampled == sampled
+    assert (found.time_ns, found.handshake.established_ns) == (tiny.now_ns, tiny.now_ns)
+    assert found.handshake.syn is not None
+    assert found.born_ns == found.handshake.syn.time_ns
+    assert ports(found.key) == (443, 60_000)
+    assert found.client == 1
 
 
 def test_a_syn_that_finds_the_ring_full_is_not_marked_as_sampled(tiny: Kernel) -> None:

@@ -10,9 +10,19 @@ import pytest
 
 from deckwire.abi import structs as abi
 from deckwire.abi.flow_key import ends
-from deckwire.abi.samples import HandshakeSample, SynSample
+from deckwire.abi.samples import HandshakeSample, SegmentSample, SynSample
 from deckwire.tcp.addresses import address_text
-from tests.support.bpf_frames import CLIENT, CLIENT6, DECKY, DECKY6, LINUX_OPTIONS, TALK6, Talk
+from tests.support.bpf_frames import (
+    CLIENT,
+    CLIENT6,
+    CLIENT_HELLO,
+    DECKY,
+    DECKY6,
+    LINUX_OPTIONS,
+    SERVER_HELLO,
+    TALK6,
+    Talk,
+)
 from tests.support.bpf_harness import MS, SECOND, START_NS, Kernel, Wait, ports
 
 pytestmark = pytest.mark.root
@@ -207,7 +217,7 @@ CASES = [
         "SYN-ACKs out of nowhere: backscatter",
         lambda t: [t.s("SA", 0, 1), t.s("SA", 99, 1)],
         "",
-        {"frames_synack": 2, **HALF},
+        {"frames_synack": 2, "half_open_others": 1, **HALF},
         (1, 0, 0),
     ),
     # --- SYN-ACKs ---
@@ -246,11 +256,151 @@ CASES = [
         (0, 1, 0),
     ),
     Case(
-        "a second SYN-ACK with another iss: the last one counts",
+        "a second SYN-ACK with another iss: the last one is acknowledged",
         lambda t: [t.c("S"), t.s("SA", 700, 1), t.s("SA", 0, 1), t.c("A", 1, 1)],
         "syn handshake",
-        {"frames_syn": 1, "frames_synack": 2, "frames_flow": 1, **BEGUN},
+        {
+            "frames_syn": 1,
+            "frames_synack": 2,
+            "frames_flow": 1,
+            "half_open_others": 1,
+            **BEGUN,
+        },
         (0, 1, 0),
+    ),
+    Case(
+        "a second SYN-ACK with another iss: the first one is acknowledged",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.s("SA", 700, 1), t.c("A", 1, 1)],
+        "syn handshake",
+        {
+            "frames_syn": 1,
+            "frames_synack": 2,
+            "frames_flow": 1,
+            "half_open_others": 2,
+            **BEGUN,
+        },
+        (0, 1, 0),
+    ),
+    Case(
+        "two SYN-ACKs by turns: the first one is acknowledged",
+        lambda t: [
+            t.c("S"),
+            *[t.s("SA", 0, 1), t.s("SA", 700, 1)] * 2,
+            t.c("PA", 1, 1, b"data"),
+        ],
+        "syn handshake",
+        {
+            "frames_syn": 1,
+            "frames_synack": 4,
+            "frames_flow": 1,
+            "half_open_others": 2,
+            **BEGUN,
+        },
+        (0, 1, 0),
+    ),
+    # --- several SYNs ---
+    Case(
+        "a second SYN that nobody answers",
+        lambda t: [t.c("S"), t.c("S", 777), *t.opened()[1:]],
+        "syn handshake",
+        {
+            "frames_syn": 2,
+            "syn_suppressed": 1,
+            "frames_synack": 1,
+            "frames_flow": 1,
+            "half_open_others": 2,
+            **BEGUN,
+        },
+        (0, 1, 0),
+    ),
+    Case(
+        "a second SYN behind the SYN-ACK",
+        lambda t: [t.c("S"), t.s("SA", 0, 1), t.c("S", 777), t.c("A", 1, 1)],
+        "syn handshake",
+        {
+            "frames_syn": 2,
+            "syn_suppressed": 1,
+            "frames_synack": 1,
+            "frames_flow": 1,
+            "half_open_others": 1,
+            **BEGUN,
+        },
+        (0, 1, 0),
+    ),
+    Case(
+        "two SYNs, both answered: the first one's SYN-ACK is acknowledged",
+        lambda t: [
+            t.c("S"),
+            t.s("SA", 0, 1),
+            t.c("S", 777),
+            t.s("SA", 700, 778),
+            t.c("A", 1, 1),
+        ],
+        "syn handshake",
+        {
+            "frames_syn": 2,
+            "syn_suppressed": 1,
+            "frames_synack": 2,
+            "frames_flow": 1,
+            "half_open_others": 3,
+            **BEGUN,
+        },
+        (0, 1, 0),
+    ),
+    Case(
+        "two SYNs, both answered: the second one's SYN-ACK is acknowledged",
+        lambda t: [
+            t.c("S"),
+            t.s("SA", 0, 1),
+            t.c("S", 777),
+            t.s("SA", 700, 778),
+            t.c("A", 778, 701),
+        ],
+        "syn handshake",
+        {
+            "frames_syn": 2,
+            "syn_suppressed": 1,
+            "frames_synack": 2,
+            "frames_flow": 1,
+            "half_open_others": 2,
+            **BEGUN,
+        },
+        (0, 1, 0),
+    ),
+    Case(
+        "a SYN-ACK before its SYN",
+        lambda t: [t.s("SA", 0, 1), t.c("S"), t.c("A", 1, 1)],
+        "syn handshake",
+        {"frames_syn": 1, "frames_synack": 1, "frames_flow": 1, **BEGUN},
+        (0, 1, 0),
+    ),
+    Case(
+        "the SYN-ACK of another SYN before this one",
+        lambda t: [t.s("SA", 700, 778), *t.opened()],
+        "syn handshake",
+        {
+            "frames_syn": 1,
+            "frames_synack": 2,
+            "frames_flow": 1,
+            "half_open_others": 2,
+            **BEGUN,
+        },
+        (0, 1, 0),
+    ),
+    # --- what begins nothing mid-stream ---
+    Case(
+        "payload without an ACK",
+        lambda t: [t.c("P", 100, None, b"x"), t.s("", 100, None, b"x"), t.c("FPU", 1, None, b"x")],
+        "",
+        {"frames_unattached": 3},
+        (0, 0, 0),
+    ),
+    Case(
+        "payload with a RST",
+        lambda t: [t.c("RA", 100, 100, b"x")],
+        "",
+        {"frames_unattached": 1},
+        (0, 0, 0),
     ),
     # --- repeated ---
     Case(
@@ -283,6 +433,7 @@ CASES = [
             "syn_suppressed": 1,
             "frames_synack": 1,
             "frames_flow": 1,
+            "half_open_others": 1,
             **BEGUN,
         },
         (0, 1, 0),
@@ -448,11 +599,301 @@ def test_data_of_a_syn_is_counted(kernel: Kernel) -> None:
     assert (side.bytes, side.packets, side.retransmits) == (9, 2, 0)
 
 
-def test_data_of_a_syn_that_was_not_accepted_is_retransmitted(kernel: Kernel) -> None:
+def test_data_of_a_syn_that_was_not_accepted_moves_nothing(kernel: Kernel) -> None:
     talk = Talk()
-    kernel.feed(talk.c("S", 0, None, b"early"), talk.s("SA", 0, 1), talk.c("PA", 1, 1, b"early"))
+    kernel.feed(talk.c("S", 0, None, b"early"), talk.s("SA", 0, 1), talk.c("PA", 1, 1, b"late"))
     side = kernel.client_side()
-    assert (side.bytes, side.packets, side.retransmits) == (10, 2, 1)
+    assert (side.bytes, side.packets, side.retransmits) == (9, 2, 0)
+    assert side.next_seq == talk.client_iss + 5
+
+
+INBOUND = {"IPv4": Talk(), "IPv6": TALK6}
+OUTBOUND = {
+    "IPv4": Talk(DECKY, CLIENT, client_port=45_000),
+    "IPv6": Talk(DECKY6, CLIENT6, client_port=45_000),
+}
+"""A decky is the client."""
+both_ways = pytest.mark.parametrize(
+    "talk",
+    [*INBOUND.values(), *OUTBOUND.values()],
+    ids=[f"{way}, {name}" for way in ("inbound", "outbound") for name in INBOUND],
+)
+
+
+def opened_by(kernel: Kernel, talk: Talk) -> HandshakeSample:
+    """The sample of the only handshake, which that client began."""
+    (sample,) = (one for one in kernel.samples() if isinstance(one, HandshakeSample))
+    found = ends(sample.key, sample.client)
+    assert (address_text(found.client), found.client_port) == (talk.client, talk.client_port)
+    (flow,) = kernel.table("flows")
+    assert flow.totals.client == sample.client
+    return sample
+
+
+@both_ways
+def test_times_and_counts_are_those_of_the_acknowledged_syn_ack(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(
+        talk.c("S"),
+        Wait(3 * MS),
+        talk.s("SA", 0, 1, options=LINUX_OPTIONS),
+        Wait(5 * MS),
+        talk.s("SA", 700, 1),
+        Wait(7 * MS),
+        talk.c("A", 1, 1),
+    )
+    sample = opened_by(kernel, talk)
+    assert (sample.handshake.rtt_server_us, sample.handshake.rtt_client_us) == (3_000, 12_000)
+    assert sample.handshake.synack is not None
+    assert sample.handshake.synack.options == LINUX_OPTIONS
+    assert sample.handshake.synack_retransmits == 0
+    server = kernel.server_side()
+    assert (server.packets, server.retransmits) == (1, 0)
+    assert server.next_seq == talk.server_iss + 1
+
+
+@both_ways
+def test_times_and_options_are_those_of_the_answered_syn(kernel: Kernel, talk: Talk) -> None:
+    """The other SYN comes before and behind it, with other options; it is repeated as well."""
+    kernel.feed(
+        talk.c("S", 777),
+        talk.c("S", options=LINUX_OPTIONS),
+        talk.c("S", 777),
+        talk.c("S", options=LINUX_OPTIONS),
+        talk.c("S", 999),
+        Wait(3 * MS),
+        talk.s("SA", 0, 1),
+        talk.c("S", 555),
+        Wait(7 * MS),
+        talk.c("A", 1, 1),
+    )
+    sample = opened_by(kernel, talk)
+    assert sample.handshake.syn is not None
+    assert sample.handshake.syn.options == LINUX_OPTIONS
+    assert sample.handshake.syn_retransmits == 1
+    assert sample.born_ns == START_NS + 2 * MS
+    assert (sample.handshake.rtt_server_us, sample.handshake.rtt_client_us) == (6_000, 8_000)
+    client = kernel.client_side()
+    assert (client.packets, client.retransmits) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("gap_ns", "rtt_server_us"),
+    [(SECOND, 1_000_000), (SECOND + MS, None)],
+    ids=["swapped", "too far apart to be merely swapped"],
+)
+@both_ways
+def test_a_syn_behind_its_syn_ack(
+    kernel: Kernel, talk: Talk, gap_ns: int, rtt_server_us: int | None
+) -> None:
+    kernel.feed(
+        talk.s("SA", 0, 1),
+        Wait(gap_ns),
+        talk.c("S", options=LINUX_OPTIONS),
+        Wait(7 * MS),
+        talk.c("A", 1, 1),
+    )
+    sample = opened_by(kernel, talk)
+    assert sample.handshake.syn is not None
+    assert sample.handshake.syn.options == LINUX_OPTIONS
+    assert sample.handshake.rtt_server_us == rtt_server_us
+    if rtt_server_us is not None:
+        assert sample.handshake.rtt_client_us == 7_000
+        assert sample.born_ns == START_NS + MS
+
+
+def test_an_attempt_is_forgotten_when_no_packet_of_it_can_come(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("S"), Wait(131 * SECOND), talk.c("S", 777), *talk.opened()[1:])
+    assert not kernel.table("flows")
+    assert kernel.raised()["synack_unmatched"] == 1
+
+
+# --- data in the SYN (RFC 7413) ---
+
+RECORD = len(CLIENT_HELLO)
+
+
+@both_ways
+def test_a_hello_in_the_syn_is_sampled_with_it(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(
+        talk.c("S", 0, None, CLIENT_HELLO),
+        talk.s("SA", 0, 1 + RECORD),
+        talk.c("A", 1 + RECORD, 1),
+        talk.s("PA", 1, 1 + RECORD, SERVER_HELLO),
+        talk.c("PA", 1 + RECORD, 1 + len(SERVER_HELLO), b"\x17\3\3\0\1x"),
+    )
+    data, syn, handshake, answer = kernel.samples()
+    assert isinstance(data, SegmentSample)
+    assert (data.syn_data, data.payload) == (True, CLIENT_HELLO)
+    assert data.seq == data.start_seq == talk.client_iss + 1
+    assert isinstance(syn, SynSample)
+    assert isinstance(handshake, HandshakeSample)
+    assert handshake.handshake.syn_data_taken == RECORD
+    assert isinstance(answer, SegmentSample)
+    assert (answer.payload, answer.start_seq) == (SERVER_HELLO, talk.server_iss + 1)
+    assert data.born_ns == handshake.born_ns == answer.born_ns
+    assert kernel.client_side().retransmits == 0
+
+
+@both_ways
+def test_a_hello_that_the_syn_begins_goes_on_behind_it(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(
+        talk.c("S", 0, None, CLIENT_HELLO[:100]),
+        talk.s("SA", 0, 101),
+        talk.c("PA", 101, 1, CLIENT_HELLO[100:]),
+        talk.s("PA", 1, 1 + RECORD, SERVER_HELLO),
+    )
+    assert kernel.submitted() == (
+        f"segment:100 syn handshake segment:{RECORD - 100} segment:{len(SERVER_HELLO)}"
+    )
+
+
+@both_ways
+def test_a_hello_that_was_not_taken_with_the_syn_is_sampled_again(
+    kernel: Kernel, talk: Talk
+) -> None:
+    kernel.feed(
+        talk.c("S", 0, None, CLIENT_HELLO),
+        talk.s("SA", 0, 1),
+        talk.c("PA", 1, 1, SERVER_HELLO),
+    )
+    data, _, handshake, again = kernel.samples()
+    assert isinstance(data, SegmentSample)
+    assert isinstance(handshake, HandshakeSample)
+    assert handshake.handshake.syn_data_taken == 0
+    assert isinstance(again, SegmentSample)
+    assert (again.syn_data, again.payload) == (False, SERVER_HELLO)
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.0\r\n", CLIENT_HELLO[:5], SERVER_HELLO])
+def test_other_data_of_a_syn_is_not_sampled(kernel: Kernel, data: bytes) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("S", 0, None, data), talk.s("SA", 0, 1 + len(data)))
+    kernel.feed(talk.c("A", 1 + len(data), 1), talk.c("PA", 1 + len(data), 1, CLIENT_HELLO))
+    assert kernel.submitted() == f"syn handshake segment:{RECORD}"
+
+
+def test_data_of_spoofed_syns_has_the_budget_of_syns(kernel: Kernel) -> None:
+    kernel.settings(syn_burst_ns=8 * MS, syn_cost_ns=4 * MS, dedup=0)
+    for port in range(2_000, 2_010):
+        kernel.feed(Wait(0), replace(Talk(), client_port=port).c("S", 0, None, CLIENT_HELLO))
+    kernel.feed()
+    assert len(kernel.samples()) == 2
+    assert kernel.raised()["tls_not_admitted"] > 0
+
+
+# --- both ends send a SYN ---
+
+
+@pytest.mark.parametrize("talk", OUTBOUND.values(), ids=OUTBOUND)
+def test_a_server_that_splits_its_syn_ack(kernel: Kernel, talk: Talk) -> None:
+    """It answers the decky's SYN with one of its own. The decky still is the client."""
+    kernel.feed(
+        talk.c("S", options=LINUX_OPTIONS),
+        Wait(3 * MS),
+        talk.s("S"),
+        talk.c("SA", 0, 1),
+        talk.s("A", 1, 1),
+        Wait(7 * MS),
+        talk.c("PA", 1, 1, b"data"),
+    )
+    sample = opened_by(kernel, talk)
+    assert sample.handshake.syn is not None
+    assert sample.handshake.syn.options == LINUX_OPTIONS
+    assert sample.handshake.rtt_server_us == 3_000
+    assert kernel.client_side().next_seq == talk.client_iss + 5
+    assert kernel.server_side().next_seq == talk.server_iss + 1
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [*OUTBOUND.values(), *INBOUND.values()],
+    ids=[f"the {one} was first, {name}" for one in ("decky", "peer") for name in INBOUND],
+)
+def test_a_simultaneous_open(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(talk.c("S"), talk.s("S"))
+    synacks = [talk.c("SA", 0, 1), talk.s("SA", 0, 1)]
+    # What the decky accepts is seen before what the other end does: it is near.
+    kernel.feed(*(synacks if talk.client in (DECKY, DECKY6) else reversed(synacks)))
+    kernel.feed(*synacks, talk.s("A", 1, 1), talk.c("A", 1, 1), talk.c("PA", 1, 1, b"data"))
+    sample = opened_by(kernel, talk)
+    assert sample.handshake.syn is not None
+    assert sample.handshake.synack is not None
+    # ... and again, inside the connection
+    kernel.feed(*synacks, talk.s("A", 1, 5), talk.c("A", 5, 1))
+    assert kernel.submitted() == ""
+    assert kernel.sizes()[1:] == (1, 0)
+
+
+@pytest.mark.parametrize("talk", OUTBOUND.values(), ids=OUTBOUND)
+def test_an_earlier_syn_of_the_peer_does_not_make_it_the_client(kernel: Kernel, talk: Talk) -> None:
+    """It even uses the number of that SYN for its SYN-ACK."""
+    kernel.feed(talk.s("S"), Wait(SECOND), *talk.opened())
+    opened_by(kernel, talk)
+
+
+# --- inside an open connection ---
+
+
+@pytest.mark.parametrize("midstream", [False, True], ids=["seen from its start", "mid-stream"])
+@pytest.mark.parametrize("talk", INBOUND.values(), ids=INBOUND)
+def test_a_syn_ack_of_the_peer_does_not_make_the_decky_the_client(
+    kernel: Kernel, talk: Talk, midstream: bool
+) -> None:
+    frames = [*talk.opened(), talk.c("PA", 1, 1, b"data"), talk.s("A", 1, 5)]
+    kernel.feed(*frames[3 if midstream else 0 :])
+    kernel.samples()
+    kernel.feed(talk.c("SA", 4, 1), talk.s("A", 1, 5), talk.s("PA", 1, 5, b"more"))
+    assert not [one for one in kernel.samples() if isinstance(one, HandshakeSample)]
+    assert kernel.sizes() == ((0, 0, 1) if midstream else (0, 1, 0))
+    assert kernel.raised()["synack_unmatched"] == 1
+
+
+@pytest.mark.parametrize("talk", INBOUND.values(), ids=INBOUND)
+def test_a_syn_inside_a_connection_is_an_attempt_only(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(*talk.opened(), talk.c("S", 777), talk.s("A", 1, 1), talk.c("A", 778, 1))
+    kernel.feed(talk.c("PA", 1, 1, b"data"), *talk.closed(5, 1))
+    assert kernel.submitted() == "syn handshake end:fin"
+    assert "flow_reopened" not in kernel.raised()
+
+
+@pytest.mark.parametrize("talk", INBOUND.values(), ids=INBOUND)
+def test_the_deckys_syn_ack_makes_it_a_connection(kernel: Kernel, talk: Talk) -> None:
+    later = replace(talk, client_iss=talk.client_iss + 777, server_iss=9_000_000)
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, b"data"), *later.opened())
+    assert kernel.submitted() == "syn handshake end:idle handshake"
+    assert kernel.raised()["flow_reopened"] == 1
+
+
+# --- what begins nothing ---
+
+
+@pytest.mark.parametrize("talk", INBOUND.values(), ids=INBOUND)
+@pytest.mark.parametrize("ack", [0, 2, 9_999, 1 << 30])
+def test_a_wrong_ack_of_the_deckys_syn_ack_begins_nothing(
+    kernel: Kernel, talk: Talk, ack: int
+) -> None:
+    """The decky resets it, and waits on."""
+    kernel.feed(talk.c("S"), talk.s("SA", 0, 1), talk.c("PA", 1, ack, b"decoy"))
+    assert kernel.sizes() == (1, 0, 0)
+    kernel.feed(talk.c("PA", 1, 1, b"true"))
+    assert kernel.submitted() == "syn handshake"
+    assert kernel.client_side().bytes == 4
+
+
+@pytest.mark.parametrize("talk", OUTBOUND.values(), ids=OUTBOUND)
+def test_a_decky_is_not_judged(kernel: Kernel, talk: Talk) -> None:
+    """It acknowledges bytes of its server that the capture lacks."""
+    kernel.feed(talk.c("S"), talk.s("SA", 0, 1), talk.c("PA", 1, 99, b"data"))
+    assert kernel.sizes() == (1, 0, 1)
+
+
+def test_a_wrong_ack_is_not_held_against_a_later_connection(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(
+        talk.c("S"), talk.s("SA", 0, 1), Wait(131 * SECOND), talk.c("PA", 500, 700, b"data")
+    )
+    assert kernel.sizes() == (1, 0, 1)
 
 
 def test_a_midstream_connection_of_one_direction_keeps_its_syn(kernel: Kernel) -> None:

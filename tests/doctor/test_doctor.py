@@ -218,3 +218,45 @@ def test_the_doctor_itself_imports_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.root
+def test_addresses_of_a_decky_that_the_registry_lacks_are_noted(lab: Lab) -> None:
+    """Those of interfaces without an address in the registry are no decky's."""
+    decky = lab.deckies[0]
+    where = ("-i", "parent0", "--netns", lab.host.netns)
+    addresses = {
+        word.split("/")[0]
+        for word in lab.run(decky, ["ip", "-o", "addr", "show", "dev", "eth0"]).stdout.split()
+        if "/" in word
+    }
+    assert {decky.v4, decky.v6} < addresses, "and a link-local one"
+    _, states, text = doctor(*where, "--decky", f"{decky.v4}=web")
+    assert states["addresses"] == "note"
+    (line,) = (line for line in text.splitlines() if " addresses " in line)
+    for address in addresses - {decky.v4}:
+        assert f"{address} of web" in line
+    assert lab.host.v4 not in line
+
+    every = [word for address in addresses for word in ("--decky", f"{address}=web")]
+    assert doctor(*where, *every)[1]["addresses"] == "ok"
+    assert doctor(*where, "--decky", "203.0.113.77")[1]["addresses"] == "note"
+    assert "addresses" not in doctor(*where)[1]
+
+
+@pytest.mark.root
+def test_deckies_of_a_file_are_examined_and_errors_are_one_line(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "deckies"
+    file.write_text(f"{lab.deckies[0].v6} web\n")
+    where = ("-i", "parent0", "--netns", lab.host.netns)
+    _, states, text = doctor(*where, "--deckies", str(file))
+    assert states["addresses"] == "note"
+    assert f"{lab.deckies[0].v4} of web" in text
+    for wrong in (
+        (*where, "--decky", "x=y"),
+        (*where, "--deckies", str(tmp_path / "none")),
+        ("--decky", "192.0.2.1"),
+    ):
+        done = subprocess.run([*DOCTOR, *wrong], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.count("\n") == 1

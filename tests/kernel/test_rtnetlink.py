@@ -73,6 +73,14 @@ def test_an_impossible_length_is_malformed(payload: bytes) -> None:
         parse_interface(payload)
 
 
+@pytest.mark.root
+def test_addresses_of_the_loopback_are_listed() -> None:
+    with rtnetlink.open_socket() as channel:
+        found = rtnetlink.list_addresses(channel)
+    (loopback,) = (index for index, address in found if address == bytes((127, 0, 0, 1)))
+    assert loopback == 1
+
+
 @given(st.binary(max_size=300))
 def test_random_bytes_are_parsed_or_malformed(datagram: bytes) -> None:
     with contextlib.suppress(MalformedError):

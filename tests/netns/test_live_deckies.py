@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -185,3 +186,26 @@ def test_deckies_that_the_kernel_refuses_change_nothing(lab: Lab, tmp_path: Path
     assert agent.stop() == 0
     assert hosts(agent) == [web.name, mail.name, mail.name]
     assert assert_nothing_lost(agent)["reloads_failed"] == 2
+
+
+@pytest.mark.parametrize("zone", ["", "%eth0"], ids=["without a zone", "with a zone"])
+def test_a_link_local_address_of_a_decky_is_watched(lab: Lab, zone: str) -> None:
+    web = lab.deckies[0]
+    http_server(lab, web)
+    shown = lab.run(web, ["ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "link"])
+    (address,) = (word.split("/")[0] for word in shown.stdout.split() if word.startswith("fe80:"))
+    agent = AgentProcess(lab, options=["--decky", f"{address}{zone}=web-link", *EVERYTHING])
+    with lab.client.inside():
+        scoped = (address, 80, 0, socket.if_nametoindex(lab.client.interface))
+        connection = socket.socket(socket.AF_INET6)
+    with connection:
+        connection.settimeout(5)
+        connection.connect(scoped)
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        while connection.recv(4_096):
+            pass
+    agent.expect("tcp_flow_timing", dst_ip=address, close="fin")
+    agent.stop()
+    (seen,) = agent.find("tcp_handshake", dst_ip=address)
+    assert seen["host"] == "web-link"
+    assert seen["fields"]["direction"] == "inbound"

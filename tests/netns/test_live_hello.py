@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,62 @@ def test_a_post_quantum_hello_is_read_whole(offloads: bool) -> None:
         assert hello["fields"]["quality"] == "reassembled"
     assert_whole(hello)
     assert len(agent.find("tls_session", alpn=["h2", "http/1.1"])) == 1
+
+
+FAST_OPEN = """
+import pathlib, socket, ssl, sys
+address, port = sys.argv[1], int(sys.argv[2])
+pathlib.Path("/proc/sys/net/ipv4/tcp_fastopen").write_text("5")
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+tls = context.wrap_bio(received, sent, server_hostname="www.example.test")
+connection = None
+while True:
+    try:
+        tls.do_handshake()
+        done = True
+    except ssl.SSLWantReadError:
+        done = False
+    flight = sent.read()
+    if connection is None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        connection = socket.socket(family)
+        connection.sendto(flight, socket.MSG_FASTOPEN, (address, port))
+    elif flight:
+        connection.sendall(flight)
+    if done:
+        break
+    received.write(connection.recv(65536))
+"""
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_a_hello_in_the_syn(lab: Lab, family: str, taken: bool) -> None:
+    """The client sends it with TCP Fast Open; the decky's TCP takes it, or wants it again."""
+    decky = lab.deckies[0]
+    with decky.inside():
+        # 0x600: every listener takes data of a SYN, and wants no cookie.
+        Path("/proc/sys/net/ipv4/tcp_fastopen").write_text(str(0x602 if taken else 0))
+    openssl_server(lab, decky, make_certificate(lab.directory, NAME, key="ec"), port=8443)
+    agent = AgentProcess(lab, options=EVERYTHING)
+    with Tap(lab) as tap:
+        argv = [sys.executable, "-c", FAST_OPEN, getattr(decky, family), "8443"]
+        assert lab.run(lab.client, argv).returncode == 0
+    agent.stop()
+    assert_nothing_lost(agent)
+    (segments,) = tap.flows.values()
+    syn, synack, *_ = segments
+    assert syn.payload_len > 200
+    assert (synack.ack - syn.seq - 1) % 2**32 == (syn.payload_len if taken else 0)
+    (hello,) = agent.find("tls_client_hello", sni=NAME)
+    assert hello["fields"]["quality"] == "complete"
+    (session,) = agent.find("tls_session", sni=NAME)
+    assert session["fields"]["ja4"] == hello["fields"]["ja4"]
+    (flow,) = agent.find("tcp_flow_timing")
+    sent = sum(s.payload_len for s in segments if s.src == syn.src)
+    assert flow["fields"]["bytes_client"] == sent
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,6 +95,57 @@ def test_one_connection_tells_six_events(lab: ReplayLab) -> None:
     ]
     assert {event.host for event in events} == {"d-0"}
     assert len({dict(event.fields)["conn_id"] for event in events}) == 1
+
+
+ENDS = {"IPv4": {}, "IPv6": {"client": CLIENT6, "server": DECKY6}}
+
+
+def fast(taken: int, **where: Any) -> Conversation:
+    """A TLS 1.2 connection whose SYN has the hello; the server takes so many bytes with it."""
+    talk = Conversation(**where).syn(data=TLS12.client)
+    talk.add(1, "SA", 0, 1 + taken, b"", talk.options)
+    talk.sent[0] += taken
+    return talk.ack().send(TLS12.client[taken:]).answer(TLS12.server).close()
+
+
+@pytest.mark.parametrize("where", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0], ids=["not taken", "half of it", "taken"])
+def test_a_hello_in_the_syn_counts_as_far_as_it_is_acknowledged(
+    lab: ReplayLab, where: dict[str, Any], part: float
+) -> None:
+    deckies = [where.get("server", DECKY)]
+    events = lab.frames(fast(round(part * len(TLS12.client)), **where).frames, deckies)
+    plain = lab.frames(
+        Conversation(**where).open().send(TLS12.client).answer(TLS12.server).close().frames, deckies
+    )
+    assert Counter(names(events)) == Counter(names(plain))
+    for name in ("tls_client_hello", "tls_session"):
+        found, wanted = one(events, name), one(plain, name)
+        assert all(found[field] == wanted[field] for field in ("ja3", "ja4", "sni"))
+    flow = one(events, "tcp_flow_timing")
+    assert flow["retransmits"] == 0
+
+
+def test_a_hello_in_a_syn_that_nobody_answers_is_not_emitted(lab: ReplayLab) -> None:
+    talk = Conversation().syn(data=TLS12.client).wait(1).add(1, "RA", 0, 1)
+    assert names(lab.frames(talk.frames, [DECKY])) == ["tcp_syn_fingerprint"]
+
+
+@pytest.mark.parametrize("where", ENDS.values(), ids=ENDS)
+def test_a_server_that_splits_its_syn_ack_has_no_fingerprint_of_one(
+    lab: ReplayLab, where: dict[str, Any]
+) -> None:
+    """The decky is the client; the server's bare SYN has its options, but is no SYN-ACK."""
+    client, server = where.get("server", DECKY), where.get("client", CLIENT)
+    talk = Conversation(client, server, 45_000)
+    talk.syn().add(1, "S", 0, None, b"", talk.options).add(0, "SA", 0, 1, b"", talk.options)
+    talk.ack(1).send(TLS12.client).answer(TLS12.server).close()
+    events = lab.frames(talk.frames, [client])
+    seen = one(events, "tcp_handshake")
+    assert (seen["src_ip"], seen["direction"]) == (client, "outbound")
+    assert seen["rtt_server_us"] == 1_000
+    assert "ja4ts" not in seen
+    assert "ja4ts" not in one(events, "tls_session")
 
 
 def test_times_are_those_of_the_packets_that_completed_the_events(lab: ReplayLab) -> None:
@@ -737,9 +789,116 @@ def test_a_connection_without_room_in_the_table_is_mid_stream(
     for name in ("tls_client_hello", "tls_session", "tls_certificate"):
         assert [event["src_ip"] for event in of(events, name)] == [client]
     (flow,) = (flow for flow in of(events, "tcp_flow_timing") if flow["src_ip"] == client)
+    assert [seen["src_ip"] for seen in of(events, "tcp_handshake")].count(client) == 1
     # All but the handshake's last ACK, which carried nothing.
     assert flow["packets"] == len(late.frames) - 1
     assert flow["close"] == "fin"
+
+
+@pytest.mark.parametrize("client", [CLIENT, CLIENT6])
+def test_a_source_at_its_share_evicts_its_own_idlest(small: ReplayLab, client: str) -> None:
+    """All its handshakes are reported, and it has room again after the next sweep."""
+    server = DECKY6 if client == CLIENT6 else DECKY
+    settings = small.loaded.maps["settings"]
+    before = settings.lookup(bytes(4))
+    assert before is not None
+    parsed = abi.SETTINGS.parse(before)
+    parsed.flows_per_source = 10
+    settings.update(bytes(4), abi.SETTINGS.build(parsed))
+
+    def some(count: int, port: int, seconds: float = 0.0) -> list[Conversation]:
+        start_ns = START_NS + round(seconds * SECOND)
+        return [
+            Conversation(client, server, port + n, start_ns=start_ns + n * MS).open().send(b"x")
+            for n in range(count)
+        ]
+
+    others = [
+        Conversation(f"203.0.113.{n}", start_ns=START_NS + n * MS).open().send(b"x")
+        for n in range(1, 6)
+    ]
+    talks = [*some(14, 40_000), *some(1, 50_000, 1.5), *others]
+    events = small.frames(in_time(*talks, later(1.2), later(3)), {server, DECKY})
+    settings.update(bytes(4), before)
+    ports = [seen["src_port"] for seen in of(events, "tcp_handshake") if seen["src_ip"] == client]
+    assert sorted(ports) == [*range(40_000, 40_014), 50_000]
+    flows = of(events, "tcp_flow_timing")
+    evicted = [flow for flow in flows if flow["close"] == "evicted"]
+    assert {flow["src_ip"] for flow in evicted} == {client}
+    assert evicted[0]["src_port"] == 40_000
+    assert small.last is not None
+    counters = small.last.tables.counters()
+    assert counters["flow_source_capped"] > 0
+    assert counters["handshakes"] == 10 + 1 + 5, "the last one found room"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["SYN emitted", "SYN lost too"])
+def test_a_lost_sample_of_a_handshake_is_made_good_once(small: ReplayLab, known: bool) -> None:
+    """The entry is as the kernel leaves it when the ring is full."""
+
+    def lose() -> None:
+        table = small.loaded.maps["flows"]
+        schema = abi.SCHEMAS["flow"]
+        for key, value in list(table.items()):
+            flow = schema.parse(value)
+            flow.synack.ip_flags |= abi.HANDSHAKE_LOST
+            flow.syn.ip_flags |= abi.SYN_KNOWN if known else 0
+            table.update(key, schema.build(flow))
+
+    opened = Conversation().open()
+    data = Conversation(start_ns=START_NS + 20 * SECOND)
+    more = [*in_time(later(2.5), later(8), later(9)), *data.send(b"x").close().frames]
+    events = small.frames(then([*opened.frames, *later(0.1).frames], lose, more), [DECKY])
+    # Its own sample did reach the ring, so there is one more.
+    assert len(of(events, "tcp_handshake")) == 2
+    first, second = of(events, "tcp_handshake")
+    assert first == second
+    assert len(of(events, "tcp_syn_fingerprint")) == (1 if known else 2)
+    assert small.last is not None
+    assert small.last.pipeline.counts["handshakes_made_good"] == 1
+
+
+def test_a_lost_handshake_of_a_connection_that_ends_in_the_same_sweep_is_made_good_once(
+    small: ReplayLab,
+) -> None:
+    """The samples of both its handshake and its end found the ring full."""
+
+    def lose() -> None:
+        table = small.loaded.maps["flows"]
+        schema = abi.SCHEMAS["flow"]
+        for key, value in list(table.items()):
+            flow = schema.parse(value)
+            flow.synack.ip_flags |= abi.HANDSHAKE_LOST
+            flow.totals.flags &= ~abi.FLOW_END_SENT
+            table.update(key, schema.build(flow))
+
+    ended = talk()
+    frames = then([*ended.frames, *later(0.1).frames], lose, in_time(later(2.5), later(8)))
+    small.frames(frames, [DECKY])
+    assert small.last is not None
+    assert small.last.pipeline.counts["handshakes_made_good"] == 1
+
+
+def test_a_lost_handshake_of_a_connection_that_a_sweep_evicts_is_made_good(
+    small: ReplayLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "SWEPT_HANDSHAKES", 20)
+
+    def lose() -> None:
+        table = small.loaded.maps["flows"]
+        schema = abi.SCHEMAS["flow"]
+        for key, value in list(table.items()):
+            flow = schema.parse(value)
+            flow.synack.ip_flags |= abi.HANDSHAKE_LOST
+            table.update(key, schema.build(flow))
+
+    events = small.frames(then(held(60), lose, in_time(later(0.6), later(1.2), later(5))), [DECKY])
+    assert small.last is not None
+    counts = small.last.pipeline.counts
+    assert counts["flows_evicted"] == 3
+    assert counts["handshakes_made_good"] + counts["handshakes_lost"] == 60
+    assert 20 <= counts["handshakes_made_good"] <= 23
+    assert len(of(events, "tcp_handshake")) == 60 + counts["handshakes_made_good"]
 
 
 def counted_sources(lab: ReplayLab) -> int:

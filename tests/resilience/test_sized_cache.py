@@ -35,6 +35,14 @@ def test_what_would_push_out_much_is_not_kept() -> None:
     assert (len(cache), cache.held) == (0, 0)
 
 
+def test_what_is_popped_is_kept_no_longer() -> None:
+    cache: SizedCache[str, int] = SizedCache(10, 1_600)
+    cache.keep("a", 1, 40)
+    cache.keep("b", 2, 50)
+    assert (cache.pop("a"), cache.pop("a"), cache.get("a")) == (1, None, None)
+    assert (len(cache), cache.held) == (1, 50)
+
+
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 12), st.booleans())))
 def test_what_is_held_is_what_is_there(steps: list[tuple[int, int, bool]]) -> None:
     cache: SizedCache[int, int] = SizedCache(4, 100)

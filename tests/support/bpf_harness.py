@@ -41,6 +41,7 @@ SETTINGS = {
 }
 SMALL_TABLES = {
     "MAX_HALF_OPEN": 4_096,
+    "MAX_OTHER_HALF_OPEN": 256,
     "MAX_FLOWS": 1_024,
     "MAX_MIDSTREAM": 1_024,
     "SYN_SEEN_SLOTS": 1_024,
@@ -58,7 +59,7 @@ SAMPLE_HEAD = Flat("SampleHead", abi.SCHEMAS["sample_head"])
 HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
 CLEARED = (
     *("deckies4", "deckies6", "own_addresses", "own_macs", "vepa_parents"),
-    *("half_open", "flows", "midstream_flows"),
+    *("half_open", "other_half_open", "flows", "midstream_flows"),
 )
 ZEROED = ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget")
 ZEROED += ("fragment_sources", "fragment_budget")

@@ -214,9 +214,12 @@ class HandMade:
     def open(self) -> None:
         """Make the three-way handshake."""
         self.send(flags=SYN, options=b"\x02\x04\x05\xb4")
-        synack = self.receive(lambda segment: bool(segment.flags & SYN))
-        self._seq += 1
-        self._ack = synack.seq + 1 & 0xFFFF_FFFF
+        self.accept(self.receive(lambda segment: bool(segment.flags & SYN)))
+
+    def accept(self, synack: Segment, wrong: int = 0) -> None:
+        """Acknowledge a SYN-ACK, by so many numbers too high."""
+        self._seq = self.first_seq + 1
+        self._ack = synack.seq + 1 + wrong & 0xFFFF_FFFF
         self.send()
 
     def send(
@@ -225,7 +228,7 @@ class HandMade:
         """Send one segment with `payload` at `offset` of the stream."""
         self._sent = max(self._sent, offset + len(payload))
         words = 5 + len(options) // 4
-        seq = self._seq + offset
+        seq = self._seq + offset & 0xFFFF_FFFF
         ack = self._ack if flags & ACK else 0
         head = pack("!HHIIHHHH", self.PORT, self._peer_port, seq, ack, words << 12 | flags,
                     64_240, 0, 0)  # fmt: skip

@@ -103,7 +103,10 @@ class ReplayLab:
 
     def clear(self) -> None:
         """Empty the tables, so that a replay starts anew."""
-        for name in ("deckies4", "deckies6", "half_open", "flows", "midstream_flows"):
+        for name in (
+            *("deckies4", "deckies6", "half_open", "other_half_open"),
+            *("flows", "midstream_flows"),
+        ):
             table = self.loaded.maps[name]
             for key, _ in list(table.items()):
                 table.delete(key)

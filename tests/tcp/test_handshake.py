@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deckwire.tcp.handshake import Handshake
+from deckwire.tcp.syn_packet import ACK, SYN
 from tests.support.fingerprint_frames import syn
 
 
@@ -46,3 +47,28 @@ def test_what_was_not_seen_gives_no_round_trip() -> None:
     assert Handshake(synack=syn()).rtt_server_us is None
     assert Handshake(synack=syn()).rtt_client_us is None
     assert Handshake(established_ns=5).rtt_client_us is None
+
+
+@pytest.mark.parametrize(
+    ("payload_len", "acked", "taken"),
+    [(0, 1, 0), (200, 1, 0), (200, 101, 100), (200, 201, 200), (200, 999, 200)],
+)
+@pytest.mark.parametrize("seq", [7, 0xFFFF_FFFF])
+def test_the_syn_ack_shows_how_much_of_the_syns_data_was_taken(
+    payload_len: int, acked: int, taken: int, seq: int
+) -> None:
+    first = syn(time_ns=0, seq=seq, payload_len=payload_len)
+    synack = syn(time_ns=1, ack=(seq + acked) & 0xFFFF_FFFF, flags=SYN | ACK)
+    assert Handshake(first, synack).syn_data_taken == taken
+    assert Handshake(first).syn_data_taken == Handshake(None, synack).syn_data_taken == 0
+
+
+def test_only_a_syn_ack_with_all_its_options_is_whole() -> None:
+    synack = syn(time_ns=1, flags=SYN | ACK)
+    assert Handshake(syn(time_ns=0), synack).whole_synack is synack
+    assert Handshake(syn(time_ns=0), syn(time_ns=1, flags=SYN)).whole_synack is None
+    assert (
+        Handshake(syn(time_ns=0), syn(time_ns=1, flags=SYN | ACK, options_cut=True)).whole_synack
+        is None
+    )
+    assert Handshake(syn(time_ns=0)).whole_synack is None

@@ -70,6 +70,8 @@ class SegmentSample(NamedTuple):
     """The kernel suppressed the connection's ClientHello, because an equal one was emitted."""
     urgent_seq: int | None = None
     """Sequence number of the byte that the segment's urgent pointer marks; None without URG."""
+    syn_data: bool = False
+    """It came with the SYN: it counts as far as a SYN-ACK acknowledges it (RFC 7413)."""
 
 
 class EndSample(NamedTuple):
@@ -145,6 +147,25 @@ def flow_handshake(value: bytes) -> Handshake:
     syn, syn_retransmits = _syn_packet(value, abi.FLOW_SYN)
     synack, synack_retransmits = _syn_packet(value, abi.FLOW_SYNACK)
     return Handshake(syn, synack, established_ns or None, syn_retransmits, synack_retransmits)
+
+
+def flow_handshake_sample(value: bytes) -> HandshakeSample:
+    """The handshake of a value of the flows map, as the sample of it that was lost.
+
+    Raises:
+        MalformedSample: the value is too short.
+    """
+    handshake = flow_handshake(value)
+    (born_ns,) = abi.FLOW_BORN.unpack_from(value)
+    return HandshakeSample(
+        handshake.established_ns or born_ns,
+        born_ns,
+        value[abi.FLOW_KEY : abi.FLOW_KEY + abi.FLOW_KEY_BYTES],
+        value[abi.FLOW_CLIENT] & 1,
+        0,
+        value[abi.FLOW_SYN_FLAGS] & abi.SYN_KNOWN != 0,
+        handshake,
+    )
 
 
 def flow_suppressed_hello(value: bytes, seed: int) -> SuppressedHello:
@@ -243,6 +264,7 @@ def _segment(data: bytes) -> SegmentSample:
         flags & abi.SAMPLE_TLS_ENDS != 0,
         hello,
         flags & abi.SAMPLE_HELLO_SUPPRESSED != 0,
+        syn_data=flags & abi.SAMPLE_SYN_DATA != 0,
     )
 
 

@@ -15,6 +15,7 @@ FLOW_KEY_BYTES = 36
 TCP_OPTIONS_BYTES = 40
 
 IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT, IP_FLAG_REASSEMBLED = 0x1, 0x2, 0x4, 0x8
+SYN_KNOWN, HANDSHAKE_LOST = 0x10, 0x20
 
 SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END, SAMPLE_FRAGMENT = 1, 2, 3, 4, 5
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESSED = (
@@ -23,9 +24,10 @@ SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESS
     0x4,
     0x8,
 )
-SAMPLE_REASSEMBLED = 0x10
+SAMPLE_REASSEMBLED = 0x20
 REASSEMBLED_INGRESS = 0x1
 """In skb->cb[0] of a test run of the program `reassembled`."""
+SAMPLE_SYN_DATA = 0x80
 
 SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 """enum service_event: completed handshakes, ends of connections."""
@@ -78,7 +80,9 @@ _half_open = Struct(
     "syn_sampled" / Int8ul,
     "noted" / Int8ul,
     "syn_suppressed" / Int8ul,
-    "pad" / Bytes(4),
+    "flags" / Int8ul,
+    "pad" / Int8ul,
+    "syn_record" / Int16ul,
 )
 _flow_side = Struct(
     "packets" / Int64ul,
@@ -212,6 +216,7 @@ COUNTERS = (
     "half_open_inserts",
     "half_open_deletes",
     "half_open_failed",
+    "half_open_others",
     "synack_unmatched",
     "handshakes",
     "flow_inserts",
@@ -327,7 +332,10 @@ ESTABLISHED = members(_flow_totals, "established_ns")
 
 # The members of map values that the agent reads without the rest.
 FLOW_BORN = members(_flow, "totals.born_ns")
-FLOW_STATE = members(_flow, "totals.last_ns", "totals.close", "totals.flags", "totals.source_slot")
+FLOW_STATE = members(
+    _flow,
+    *("totals.last_ns", "totals.close", "totals.flags", "totals.source_slot", "synack.ip_flags"),
+)
 """The members that a sweep decides by."""
 HALF_OPEN_STATE = members(_half_open, "syn.time_ns", "synack.ip_version", "client")
 """The time of the SYN, whether a SYN-ACK was seen (0: none), and who sent the SYN."""
@@ -352,6 +360,8 @@ SAMPLE_KIND = offset(_sample_head, "kind")
 HALF_OPEN_SAMPLE_SYN = offset(_half_open_sample, "half_open.syn")
 HALF_OPEN_SAMPLE_SYNACK = offset(_half_open_sample, "half_open.synack")
 FLOW_SYN = offset(_flow, "syn")
+FLOW_SYN_FLAGS = offset(_flow, "syn.ip_flags")
+FLOW_CLIENT = offset(_flow, "totals.client")
 FLOW_SYNACK = offset(_flow, "synack")
 FLOW_KEY = offset(_flow, "key")
 FLOW_KEY_PORTS = offset(_flow_key, "port")

@@ -16,8 +16,11 @@ from deckwire.limits import (
     MIDSTREAM_CONNECTIONS,
     MIDSTREAM_CONNECTIONS_BYTES,
     RECENT_HANDSHAKES,
+    SYN_DATA,
+    SYN_DATA_BYTES,
 )
 from deckwire.resilience.bounded import Bounded
+from deckwire.resilience.sized_cache import SizedCache
 from deckwire.tcp.handshake import Handshake
 from deckwire.tls.hello_cache import HelloCache
 
@@ -71,6 +74,7 @@ class Connections:
         self._recent: Bounded[Identity, Handshake] = Bounded(RECENT_HANDSHAKES)
         self._done: Bounded[Identity, bool] = Bounded(CONNECTIONS)
         self._held = 0
+        self._syn_data: SizedCache[Identity, SegmentSample] = SizedCache(SYN_DATA, SYN_DATA_BYTES)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -89,6 +93,20 @@ class Connections:
             connection.handshake = handshake
             return
         self._recent.put(identity, handshake)
+
+    def hold(self, sample: SegmentSample) -> None:
+        """Hold the payload of a SYN until its SYN-ACK shows how much of it the server took."""
+        self._syn_data.keep((sample.key, sample.born_ns), sample, len(sample.payload))
+
+    def held_syn_data(self, key: bytes, born_ns: int, handshake: Handshake) -> SegmentSample | None:
+        """The held payload of a connection's SYN, as far as the server took it."""
+        sample = self._syn_data.pop((key, born_ns))
+        taken = handshake.syn_data_taken
+        if sample is None or not taken:
+            return None
+        return sample._replace(
+            payload=sample.payload[:taken], claimed=min(sample.claimed, taken), syn_data=False
+        )
 
     def add(self, sample: SegmentSample) -> tuple[Connection, list[Observation]] | None:
         """Take a segment; None if its connection was reported in full before."""

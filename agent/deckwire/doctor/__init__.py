@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
+from deckwire.deckies import Registry
 from deckwire.doctor.finding import Finding
 from deckwire.doctor.host import examine_kernel, examine_privileges
 from deckwire.doctor.interface import examine_interface
@@ -15,12 +16,13 @@ from deckwire.doctor.software import examine_software, try_loading
 _STYLES = {"ok": "green", "missing": "bold red", "note": "yellow"}
 
 
-def doctor(interface: str | None, netns: str | None) -> int:
+def doctor(interface: str | None, netns: str | None, registry: Registry | None = None) -> int:
     """Prints a line for each finding: ``STATE SUBJECT TEXT``, then ``; ADVICE`` if there is any.
 
     Args:
         interface: is examined too.
         netns: the network namespace of `interface`, a path or a name in /run/netns.
+        registry: the deckies on that interface; their addresses are examined too.
 
     Returns:
         0 if `run` can work, 1 if something is missing.
@@ -28,7 +30,7 @@ def doctor(interface: str | None, netns: str | None) -> int:
     # Lines are not wrapped: a terminal does that itself, and grep finds whole lines.
     console = Console(highlight=False, soft_wrap=True)
     missing = []
-    for finding in _findings(interface, netns):
+    for finding in _findings(interface, netns, registry):
         advice = f"; {finding.advice}" if finding.advice else ""
         console.print(
             Text.assemble(
@@ -45,10 +47,12 @@ def doctor(interface: str | None, netns: str | None) -> int:
     return 0
 
 
-def _findings(interface: str | None, netns: str | None) -> Iterator[Finding]:
+def _findings(
+    interface: str | None, netns: str | None, registry: Registry | None
+) -> Iterator[Finding]:
     yield from examine_kernel()
     yield from examine_privileges(netns)
     yield from examine_software()
     if interface is not None:
-        yield from examine_interface(interface, netns)
+        yield from examine_interface(interface, netns, registry)
     yield from try_loading()

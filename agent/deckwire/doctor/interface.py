@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from deckwire.deckies import Registry
+from deckwire.doctor.addresses import examine_addresses
 from deckwire.doctor.finding import Finding
 from deckwire.doctor.netdev import XDP_BASIC, xdp_features
 from deckwire.kernel import namespaces, rtnetlink
@@ -27,8 +29,13 @@ from deckwire.loader.targets import (
 _NAMES_LISTED = 20
 
 
-def examine_interface(name: str, netns: str | None) -> list[Finding]:
-    """The findings on one interface of this or another network namespace."""
+def examine_interface(
+    name: str, netns: str | None, registry: Registry | None = None
+) -> list[Finding]:
+    """The findings on one interface of this or another network namespace.
+
+    `registry` are the deckies to watch; without it, their addresses are not examined.
+    """
     with contextlib.ExitStack() as stack:
         if netns is not None:
             try:
@@ -42,7 +49,12 @@ def examine_interface(name: str, netns: str | None) -> list[Finding]:
         except OSError as error:
             return [Finding("missing", "interface", f"cannot list interfaces: {error}")]
         (target,) = resolution.targets
-        return [_describe(target), _namespaces(target, resolution), *_state(target.carrier)]
+        return [
+            _describe(target),
+            _namespaces(target, resolution),
+            *(examine_addresses(target.carrier.ifindex, registry) if registry else ()),
+            *_state(target.carrier),
+        ]
 
 
 def _describe(target: Target) -> Finding:

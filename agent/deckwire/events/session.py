@@ -49,7 +49,7 @@ def session_event(
         parts.append(("hrr", True))
     if choices.ja4plus:
         parts += [("ja4s_r", server.ja4s_r), ja4l_fields(handshake)]
-        if handshake.synack is not None and not handshake.synack.options_cut:
-            parts.append(ja4ts_field(handshake.synack))
+        if (synack := handshake.whole_synack) is not None:
+            parts.append(ja4ts_field(synack))
     parts.append(context.tail())
     return headline.event(parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from deckwire.kernel import namespaces, rtnetlink
 from deckwire.kernel.rtnetlink import Interface
@@ -31,12 +31,16 @@ _OWN_DEVICES = "/proc/thread-self/net/dev"
 the inode of another process takes no privilege, unlike reading its namespace."""
 
 
+Visit = Callable[[socket.socket, list[Interface]], None]
+"""Takes a socket in a namespace, and what was found there, which is at least one interface."""
+
+
 class Search:
     """Macvlans and ipvlans on some interfaces of the calling thread's network namespace."""
 
     # No dataclass: importing those takes 8 ms, and each start waits for it.
-    def __init__(self, parents: Container[int]) -> None:
-        """Searches at once. `parents` are ifindexes.
+    def __init__(self, parents: Container[int], visit: Visit | None = None) -> None:
+        """Searches at once. `parents` are ifindexes; `visit` is called in each namespace.
 
         Raises:
             OSError: the namespace of the calling thread itself cannot be looked at.
@@ -46,6 +50,7 @@ class Search:
         self.searched = 0
         """Network namespaces that were looked at."""
         self._parents = parents
+        self._visit = visit
         self._seen: set[int] = set()
         """Namespaces by inode, bounded, including those that could not be entered."""
         self._known: set[int] = set()
@@ -149,13 +154,16 @@ class Search:
         """
         nsid = None if own is None else rtnetlink.namespace_id(channel, own)
         if own is None or nsid is not None:
-            self.found += [
+            found = [
                 interface
                 for interface in rtnetlink.list_interfaces(channel)
                 if interface.kind in MACVLANS + IPVLANS
                 and interface.parent in self._parents
                 and interface.parent_nsid == nsid
             ]
+            self.found += found
+            if self._visit is not None and found:
+                self._visit(channel, found)
         self.searched += 1
         self._known.add(os.stat(_OWN_DEVICES).st_ino)
 

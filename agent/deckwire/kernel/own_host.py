@@ -49,7 +49,7 @@ class OwnHostReader:
             )
         ]
         return OwnHost(
-            frozenset(_mapped(address) for address in addresses),
+            frozenset(_mapped(address) for _, address in addresses),
             frozenset(mac for mac in macs if len(mac) == _MAC_BYTES),
         )
 

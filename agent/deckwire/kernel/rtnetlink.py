@@ -1,6 +1,7 @@
 """Network interfaces and their qdiscs, as rtnetlink reports them.
 
-Formats are those of <linux/rtnetlink.h>, <linux/if_link.h> and <linux/net_namespace.h>.
+Formats are those of <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h> and
+<linux/net_namespace.h>.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ MACVLAN_MODES = {
 }
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 5, 18, 37
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_MACVLAN_MODE = 1
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _TCA_KIND = 1
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 
 _IFINFO = Struct("=BxHiII")
 """ifinfomsg: family, type, index, flags, change."""
-_IFADDR = Struct("=BBBBI")
-"""ifaddrmsg: family, prefix length, flags, scope, ifindex."""
+_IFADDRMSG = Struct("=BBBBI")
+"""ifaddrmsg: family, prefix length, flags, scope, index."""
 _TCMSG = Struct("=B3xiIII")
 """tcmsg: family, ifindex, handle, parent, info."""
 _GENMSG = Struct("=Bxxx")
@@ -121,23 +122,26 @@ def list_interfaces(channel: socket.socket) -> list[Interface]:
     return [interface for interface in parsed if interface is not None]
 
 
-def list_addresses(channel: socket.socket) -> list[bytes]:
-    """All IP addresses of the namespace of `channel`, in 4 or 16 bytes.
+def list_addresses(channel: socket.socket) -> list[tuple[int, bytes]]:
+    """The addresses of the namespace of `channel`: ifindex, and 4 bytes of IPv4 or 16 of IPv6.
 
     Raises:
         OSError: the kernel refused, or a message is malformed.
     """
-    body = _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    addresses = []
+    body = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    found: list[tuple[int, bytes]] = []
     for kind, payload in netlink.dump(channel, RTM_GETADDR, body, "list of addresses"):
         if kind != RTM_NEWADDR:
             continue
-        found = attributes(payload, _IFADDR.size)
-        # On a point-to-point link, IFA_ADDRESS is the peer's.
-        address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
+        if len(payload) < _IFADDRMSG.size:
+            raise MalformedError(f"an ifaddrmsg of {len(payload)} bytes")
+        index: int = _IFADDRMSG.unpack_from(payload)[4]
+        named = attributes(payload, _IFADDRMSG.size)
+        # Of a link with a peer, IFA_ADDRESS is the peer's.
+        address = named.get(_IFA_LOCAL, named.get(_IFA_ADDRESS, b""))
         if len(address) in (4, 16):
-            addresses.append(address)
-    return addresses
+            found.append((index, address))
+    return found
 
 
 def has_filters(channel: socket.socket, ifindex: int) -> bool:

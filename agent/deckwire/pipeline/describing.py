@@ -64,10 +64,12 @@ class Descriptions:
 
     def server_stack(self, handshake: Handshake) -> ServerStack | None:
         """The server's stack; None without a whole SYN-ACK packet."""
-        if handshake.synack is None or handshake.synack.options_cut:
+        synack = handshake.whole_synack
+        if synack is None:
             return None
-        identity = self._identifier.identify_synack(handshake.synack, handshake.syn)
-        return self._server_identity(identity, handshake.synack)
+        return self._server_identity(
+            self._identifier.identify_synack(synack, handshake.syn), synack
+        )
 
 
 def _described(

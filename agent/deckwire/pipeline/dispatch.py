@@ -78,7 +78,12 @@ class Pipeline:
             fragmented=self.fragmented,
         )
         self._sweeper = Sweeper(
-            tables.flows, self._end, idle_ns=idle_ns, counts=self.counts, containment=containment
+            tables.flows,
+            self._end,
+            self._handshake,
+            idle_ns=idle_ns,
+            counts=self.counts,
+            containment=containment,
         )
         self._scans = ConnectScans(self.counts)
 
@@ -155,6 +160,7 @@ class Pipeline:
     def _handshake(self, sample: HandshakeSample) -> None:
         handshake = sample.handshake.keep_even(self._clock.even)
         self.connections.opened(sample.key, sample.born_ns, handshake)
+        data = self.connections.held_syn_data(sample.key, sample.born_ns, handshake)
         if (
             handshake.syn is not None
             and not sample.syn_sampled
@@ -163,8 +169,13 @@ class Pipeline:
             # Its sample was over budget or lost. So no flood conceals an honest client's SYN.
             self._report.syn(sample.key, sample.client, handshake.syn, sample.signature)
         self._report.handshake(sample.key, sample.client, sample.time_ns, handshake)
+        if data is not None:
+            self._segment(data)
 
     def _segment(self, sample: SegmentSample) -> None:
+        if sample.syn_data:
+            self.connections.hold(sample)
+            return
         found = self.connections.add(sample)
         if found is not None:
             self._report.observations(*found)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from heapq import nsmallest
 from operator import itemgetter
 
 from deckwire.abi import structs as abi
-from deckwire.abi.samples import flow_record
+from deckwire.abi.samples import HandshakeSample, flow_handshake_sample, flow_record
+from deckwire.limits import SWEPT_HANDSHAKES
 from deckwire.resilience.containment import Containment, Where
 from deckwire.tables.flows import FlowBatch, FlowTables, OpenFlow
 from deckwire.tcp.flow import FlowRecord
 
-_State = tuple[int, int, int, int]
-"""One entry of FlowBatch.states: last_ns, close, flags, source_slot."""
+_State = tuple[int, int, int, int, int]
+"""One entry of FlowBatch.states: last_ns, close, flags, source_slot, synack_flags."""
 _source_slot = itemgetter(3)
+_Rank = tuple[bool, int, int]
+"""Connections of a lower rank are evicted first."""
+
+_LOST = abi.HANDSHAKE_LOST
 
 _LINGER_NS = 10_000_000_000
 """How long a closed entry stays, so that late segments begin no connection of their own."""
@@ -33,6 +39,7 @@ class Sweeper:
         self,
         flows: FlowTables,
         end: End,
+        handshake: Callable[[HandshakeSample], None],
         *,
         idle_ns: int,
         counts: Counter[str],
@@ -40,6 +47,9 @@ class Sweeper:
     ) -> None:
         self._flows = flows
         self._end = end
+        self._handshake = handshake
+        self._made_good_ns = 0
+        """Handshakes completed until then are reported, if their samples were lost."""
         self._idle_ns = idle_ns
         self._counts = counts
         self._containment = containment
@@ -50,8 +60,17 @@ class Sweeper:
         `now_ns` is kernel time. Returns how full the table of connections is then, from 0 to 1.
         """
         sources: Counter[int] = Counter()
+        before_ns, until_ns = self._made_good_ns, now_ns - _SETTLE_NS
+        # Set before any connection ends, so that end() does not report them again.
+        self._made_good_ns = until_ns
+        room = SWEPT_HANDSHAKES
         for batch in self._flows.batches():
             states = batch.states()
+            for number in [n for n, state in enumerate(states) if state[4] & _LOST]:
+                flow = batch.flow(number)
+                if before_ns < flow.established_ns <= until_ns:
+                    room -= 1
+                    self._make_good(flow, room >= 0)
             over = self._over(states, now_ns)
             sent = [number for number in over if _is_end_sent(states[number])]
             deleted = self._flows.delete_ended(batch, sent, (states[number][3] for number in sent))
@@ -76,6 +95,8 @@ class Sweeper:
         if taken is None:
             return None
         state = taken.state
+        if state.synack_flags & _LOST and taken.established_ns > self._made_good_ns:
+            self._make_good(taken)
         if not (state.closed and state.end_sent):
             with self._containment.during(Where.END):
                 self._end(taken.key, flow_record(taken.value), close)
@@ -87,6 +108,15 @@ class Sweeper:
             if which(flow.key):
                 self.end(flow, close)
 
+    def _make_good(self, flow: OpenFlow, has_room: bool = True) -> None:
+        """Report the handshake of a connection whose sample found the ring full."""
+        if not has_room:
+            self._counts["handshakes_lost"] += 1
+            return
+        self._counts["handshakes_made_good"] += 1
+        with self._containment.during(Where.SWEEP):
+            self._handshake(flow_handshake_sample(flow.value))
+
     def _over(self, states: list[_State], now_ns: int) -> list[int]:
         """Numbers of the entries to end or to delete."""
         settled, lingered, idle = now_ns - _SETTLE_NS, now_ns - _LINGER_NS, now_ns - self._idle_ns
@@ -94,24 +124,27 @@ class Sweeper:
         # One expression, because each sweep looks at thousands of entries that only linger.
         return [
             number
-            for number, (last_ns, close, flags, _) in enumerate(states)
+            for number, (last_ns, close, flags, _, _) in enumerate(states)
             if last_ns <= settled
             and (last_ns <= idle if close == open_ else last_ns <= lingered or not flags & sent)
         ]
 
     def _evict(self, sources: Counter[int]) -> Counter[int]:
-        """Evict in time: closed connections first, then the most idle ones of the biggest source.
+        """Evict in time: closed connections first, then the most idle ones.
 
-        `sources` are the connections present by source_slot. Returns those present afterwards.
+        A source near its share makes room for its own next connections, and the biggest source
+        does in a table that is nearly full. `sources` are the connections present by source_slot.
+        Returns those present afterwards.
         """
+        for slot, excess in self._flows.crowded_sources(sources):
+            sources = self._evict_first(excess, partial(_rank_within, slot))
         excess = self._flows.crowd(sources.total())
-        if not excess:
-            return sources
+        if excess:
+            sources = self._evict_first(excess, partial(_rank, sources))
+        return sources
 
-        def rank(state: _State) -> tuple[bool, int, int]:
-            last_ns, close, _, slot = state
-            return close == abi.CLOSE_NONE, -sources[slot], last_ns
-
+    def _evict_first(self, excess: int, rank: Callable[[_State], _Rank]) -> Counter[int]:
+        """Evict so many of the lowest rank. Returns the connections present by source_slot."""
         ranks = (rank(state) for batch in self._owned() for state in batch.states())
         last = max(nsmallest(excess, ranks), default=None)
         # Connections come and go between both passes. Only those that the second pass counts are
@@ -135,6 +168,16 @@ class Sweeper:
         return (batch for batch in self._flows.batches() if not batch.midstream)
 
 
+def _rank(sources: Counter[int], state: _State) -> _Rank:
+    last_ns, close, _, slot, _ = state
+    return close == abi.CLOSE_NONE, -sources[slot], last_ns
+
+
+def _rank_within(slot: int, state: _State) -> _Rank:
+    last_ns, close, _, other, _ = state
+    return other != slot, close == abi.CLOSE_NONE, last_ns
+
+
 def _is_end_sent(state: _State) -> bool:
-    _, close, flags, _ = state
+    _, close, flags, _, _ = state
     return close != abi.CLOSE_NONE and bool(flags & abi.FLOW_END_SENT)

@@ -39,6 +39,14 @@ class SizedCache(Generic[K, V]):
         known.move_to_end(key)
         return found[0]
 
+    def pop(self, key: K) -> V | None:
+        """The value kept for a key, which is kept no longer."""
+        found = self._known.pop(key, None)
+        if found is None:
+            return None
+        self._held -= found[1]
+        return found[0]
+
     def keep(self, key: K, value: V, size: int) -> bool:
         """Keep a value of `size` bytes; False if it is too large, then the key has none."""
         before = self._known.pop(key, None)

@@ -33,6 +33,8 @@ _ROUND_S = 1.0
 """Seconds between two looks at interfaces, deckies, losses and what is due."""
 _SWEEP_S = 4.0
 """Seconds between two sweeps of an empty table of connections; fewer if it is fuller."""
+_SWEEP_REST_S = 1.0
+"""Seconds between two sweeps at least: samples and events have the CPU."""
 _TOGETHER = 128
 """Samples taken between two writings of their events."""
 _FLUSH_S = 5.0
@@ -111,9 +113,8 @@ class Agent:
                 self._health.round()
             if now >= next_sweep:
                 fill = self._sweep()
-                took = time.monotonic() - now
-                # A full table takes long to sweep. Sweeps use at most a twentieth of a CPU.
-                next_sweep = now + max(_SWEEP_S * (1 - fill), 20 * took)
+                # A full table takes long to sweep, but its sources wait for the room.
+                next_sweep = time.monotonic() + max(_SWEEP_S * (1 - fill), _SWEEP_REST_S)
             if now >= next_round:
                 next_round = now + _ROUND_S
                 self._serve_bus(now)

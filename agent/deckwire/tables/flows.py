@@ -19,7 +19,7 @@ from deckwire.tcp.flow import FlowRecord
 from deckwire.tcp.handshake import Handshake
 
 _CROWDED = 0.9
-"""Fill of the flows table from which connections are evicted."""
+"""Fill of the flows table, and of a source's share, from which connections are evicted."""
 
 
 class OpenFlow(NamedTuple):
@@ -37,6 +37,12 @@ class OpenFlow(NamedTuple):
         return self.value[abi.FLOW_KEY : abi.FLOW_KEY + abi.FLOW_KEY_BYTES]
 
     @property
+    def established_ns(self) -> int:
+        """Kernel time of the final ACK; 0 if that was not seen."""
+        (established_ns,) = abi.ESTABLISHED.unpack_from(self.value)
+        return int(established_ns)
+
+    @property
     def state(self) -> FlowState:
         """The members that a sweep decides by."""
         return FlowState(*abi.FLOW_STATE.unpack_from(self.value))
@@ -52,6 +58,8 @@ class FlowState(NamedTuple):
     flags: int
     source_slot: int
     """Slot in which the kernel counts the connections of this source."""
+    synack_flags: int
+    """Of the SYN-ACK: abi.HANDSHAKE_LOST among others."""
 
     @property
     def closed(self) -> bool:
@@ -70,7 +78,7 @@ class FlowBatch(NamedTuple):
     entries: Batch
     midstream: bool
 
-    def states(self) -> list[tuple[int, int, int, int]]:
+    def states(self) -> list[tuple[int, int, int, int, int]]:
         """The members of FlowState, for each entry."""
         # Decoding the whole of each entry would cost a sweep 30 us an entry.
         return list(abi.FLOW_STATE.iter_unpack(self.entries.values))
@@ -86,12 +94,13 @@ class FlowTables:
     It owns no map. For one thread.
     """
 
-    def __init__(self, maps: Mapping[str, Map], seed: int) -> None:
-        """`seed` is the seed of the kernel's hashes."""
+    def __init__(self, maps: Mapping[str, Map], seed: int, share: int) -> None:
+        """`seed` is the seed of the kernel's hashes, `share` what one source may have."""
         self._flows = maps["flows"]
         self._midstream = maps["midstream_flows"]
         self._sources = maps["sources"]
         self._seed = seed
+        self._share = share
         self.midstream_deleted = 0
         """Entries of midstream_flows that the agent has deleted."""
         self._left: set[int] = set()
@@ -193,6 +202,11 @@ class FlowTables:
     def crowd(self, flows: int) -> int:
         """How many of `flows` connections in the flows map are too many."""
         return max(flows - int(_CROWDED * self._flows.max_entries), 0)
+
+    def crowded_sources(self, sources: Mapping[int, int]) -> list[tuple[int, int]]:
+        """The slots of sources near their share, and how many connections too many each has."""
+        most = max(int(_CROWDED * self._share), 1)
+        return [(slot, count - most) for slot, count in sources.items() if count > most]
 
     def recount_sources(self, flows: Mapping[int, int]) -> None:
         """Correct how many connections each source has; `flows` are those present, by slot."""

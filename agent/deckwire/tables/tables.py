@@ -29,7 +29,7 @@ class Tables:
         self.deckies = DeckyTables(maps)
         self.own_host = OwnHostTables(maps)
         self.half_open = HalfOpenTable(maps["half_open"])
-        self.flows = FlowTables(maps, self.seed)
+        self.flows = FlowTables(maps, self.seed, settings.flows_per_source)
         self.syns: Suppression[Any] = Suppression(maps["syn_seen"])
         """By the kernel's signature of a SYN."""
         self.services: Suppression[Any] = Suppression(maps["service_seen"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from deckwire.tcp.syn_packet import SynPacket
+from deckwire.tcp.syn_packet import ACK, SynPacket
 
 
 # Not frozen: that would make each one slower to create, and every connection has one.
@@ -39,6 +39,21 @@ class Handshake:
             self.rtt_server_us = _microseconds(self.syn.time_ns, self.synack.time_ns)
         if self.established_ns is not None and self.synack.time_ns <= self.established_ns:
             self.rtt_client_us = _microseconds(self.synack.time_ns, self.established_ns)
+
+    @property
+    def syn_data_taken(self) -> int:
+        """Bytes of the SYN's payload that the server took (RFC 7413)."""
+        if self.syn is None or self.synack is None:
+            return 0
+        return min((self.synack.ack - self.syn.seq - 1) & 0xFFFF_FFFF, self.syn.payload_len)
+
+    @property
+    def whole_synack(self) -> SynPacket | None:
+        """The SYN-ACK packet with all its options; None if a bare SYN took its place."""
+        synack = self.synack
+        if synack is None or synack.options_cut or not synack.flags & ACK:
+            return None
+        return synack
 
     def keep_even(self, even: Callable[[int, int], bool]) -> Handshake:
         """Forget the times during which the clock did not run evenly; the handshake itself."""
