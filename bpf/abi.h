@@ -172,6 +172,7 @@ enum sample_kind {
 	SAMPLE_HANDSHAKE, /* half_open_sample; time_ns is the final ACK's */
 	SAMPLE_SEGMENT,	  /* sample_head, then the frame up to the cut */
 	SAMPLE_END,	  /* end_sample */
+	SAMPLE_ANOMALY,	  /* anomaly_sample */
 };
 
 #define SAMPLE_TLS_STARTS 0x1	    /* a TLS record begins at start_seq */
@@ -206,9 +207,46 @@ struct end_sample {
 };
 
 /*
- * One slot of syn_seen, service_seen or hello_seen. Events of this signature
- * need no sample until it expires. The agent writes it after it has emitted
- * one.
+ * Techniques of tcp_anomaly that the kernel side sees, in the order of the
+ * agent's tcp/anomaly.py, which says what each is.
+ */
+enum technique {
+	TECHNIQUE_NONE,
+	TECHNIQUE_REFUSED_WINDOW,
+	TECHNIQUE_REFUSED_ACK,
+	TECHNIQUE_REFUSED_FLAGS,
+	TECHNIQUE_REFUSED_RST,
+	TECHNIQUE_REFUSED_CHECKSUM,
+	TECHNIQUE_REFUSED_OPTION,
+	TECHNIQUE_REFUSED_TIMESTAMP,
+	TECHNIQUE_REFUSED_SYN,
+	TECHNIQUE_DATA_AFTER_FIN,
+	TECHNIQUE_FORGED_SYNACK,
+	TECHNIQUE_FORGED_SOURCE,
+	TECHNIQUE_TOO_MANY_HEADERS,
+	TECHNIQUE_OVERLAPPING_FRAGMENTS,
+	TECHNIQUE_EXCESS_HANDSHAKE,
+};
+
+/*
+ * A frame that the decky does not take, or that should not exist. Without TCP
+ * in it, the ports in the head's key are 0.
+ */
+struct anomaly_sample {
+	struct sample_head head; /* client is the sender if it is not known */
+	__u64 signature;	 /* of client, server and technique */
+	__u32 ack;
+	__u32 expected_seq; /* the highest seq of the sender, plus one */
+	__u32 expected_ack; /* the highest seq of the other end, plus one */
+	__u16 tcp_flags;
+	__u8 technique; /* enum technique */
+	__u8 known;	/* 1: of a connection; expected_* are valid */
+};
+
+/*
+ * One slot of syn_seen, service_seen, hello_seen or anomaly_seen. Events of
+ * this signature need no sample until it expires. The agent writes it after it
+ * has emitted one.
  */
 struct seen {
 	__u64 signature;
@@ -320,6 +358,11 @@ struct counters {
 	/* handshake bytes */
 	__u64 tls_not_admitted;
 	__u64 tls_over_budget;
+
+	/* anomalies = suppressed + over budget + wanted */
+	__u64 anomalies;
+	__u64 anomalies_suppressed;
+	__u64 anomalies_over_budget;
 };
 
 #endif

@@ -232,13 +232,127 @@ static __always_inline int is_vepa_echo(struct __sk_buff *skb,
 	return is_decky6(p->saddr) && is_decky6(p->daddr);
 }
 
-/* A frame without valid TCP, or one that the Bloom filter let through. */
-static __always_inline void count_ignored(struct counters *c,
-					  const struct packet *p, int verdict)
+/* The key of a frame without ports, for report_anomaly(). */
+static __always_inline void make_portless_key(struct __sk_buff *skb,
+					      const struct step *s)
 {
-	if (!is_ours(p))
+	struct work *w = s->work;
+	struct packet *p = &w->packet;
+
+	p->sport = 0;
+	p->dport = 0;
+	p->seq = 0;
+	p->ack = 0;
+	p->flags = 0;
+	p->payload_len = 0;
+	if (!w->now)
+		w->now = frame_time(skb);
+	w->sender = make_key(p, &w->key);
+}
+
+/*
+ * Is this anomaly worth a sample? A flood of one technique ends at the slot of
+ * its signature, and one from forged sources at the budgets.
+ */
+static __always_inline int anomaly_wanted(const struct step *s, __u64 signature,
+					  __u8 client)
+{
+	struct counters *c = s->counters;
+	struct token_bucket *budget, *source;
+	struct work *w = s->work;
+	struct seen *seen;
+	__u32 slot, zero = 0;
+
+	slot = (signature >> 32) & (ANOMALY_SEEN_SLOTS - 1);
+	seen = anomaly_seen.lookup(&slot);
+	if (!seen)
+		return 0;
+	if (s->settings->dedup &&
+	    suppress(seen, signature, w->now, decky_bit(&w->key, client))) {
+		c->anomalies_suppressed++;
+		return 0;
+	}
+	slot = source_slot(&w->key, w->sender, s->settings->seed);
+	source = anomaly_sources.lookup(&slot);
+	budget = anomaly_budget.lookup(&zero);
+	/* the source first: what it has too much costs the others nothing */
+	if (!source || !budget ||
+	    !token_bucket_take(source, w->now, ANOMALY_SOURCE_COST_NS,
+			       ANOMALY_BURST_NS) ||
+	    !token_bucket_take(budget, w->now, ANOMALY_COST_NS,
+			       ANOMALY_BURST_NS)) {
+		c->anomalies_over_budget++;
+		return 0;
+	}
+	if (s->settings->dedup)
+		suppress_tentatively(seen, signature, w->now);
+	return 1;
+}
+
+/*
+ * Reports that the frame in the work is not what it seems. It changes nothing
+ * but its own tables, so any step may call it, before or after the frame is
+ * accounted.
+ */
+static __always_inline void report_anomaly(struct __sk_buff *skb,
+					   const struct step *s,
+					   enum technique technique)
+{
+	struct anomaly_sample *sample;
+	struct work *w = s->work;
+	struct flow *flow = 0;
+	__u64 signature;
+	__u32 zero = 0;
+	__u8 client;
+
+	s->counters->anomalies++;
+	if (w->parsed)
+		flow = flows.lookup(&w->id);
+	else
+		make_portless_key(skb, s);
+	client = w->sender & 1;
+	if (flow && flow->totals.client != CLIENT_UNKNOWN)
+		client = flow->totals.client & 1;
+	signature = anomaly_signature(&w->key, client, s->settings->seed,
+				      technique);
+	if (!anomaly_wanted(s, signature, client))
+		return;
+	sample = anomaly_scratch.lookup(&zero);
+	if (!sample)
+		return;
+	__builtin_memset(sample, 0, sizeof(*sample));
+	sample_begin(&sample->head, SAMPLE_ANOMALY, &w->packet, &w->key,
+		     w->sender, w->now);
+	sample->head.client = client;
+	sample->signature = signature;
+	sample->ack = w->packet.ack;
+	sample->tcp_flags = w->packet.flags;
+	sample->technique = technique;
+	if (flow) {
+		sample->head.born_ns = flow->totals.born_ns;
+		sample->expected_seq =
+			flow->totals.side[w->sender & 1].next_seq;
+		sample->expected_ack =
+			flow->totals.side[!(w->sender & 1)].next_seq;
+		sample->known = 1;
+	}
+	sample_sent(s->counters,
+		    samples.perf_submit(skb, sample, sizeof(*sample)));
+}
+
+/* A frame without valid TCP, or one that the Bloom filter let through. */
+static __always_inline void count_ignored(struct __sk_buff *skb,
+					  const struct step *s, int verdict)
+{
+	const struct packet *p = &s->work->packet;
+	struct counters *c = s->counters;
+
+	if (!is_ours(p)) {
 		c->foreign_no_decky++;
-	else if (verdict == PARSE_MALFORMED)
+	} else if (verdict == PARSE_TOO_MANY_HEADERS) {
+		c->ignored_ip_malformed++;
+		report_anomaly(skb, s, TECHNIQUE_TOO_MANY_HEADERS);
+	} else if (verdict == PARSE_MALFORMED)
 		c->ignored_ip_malformed++;
 	else if (verdict == PARSE_FRAGMENT_FIRST)
 		c->ignored_fragment_first++;
@@ -284,7 +398,7 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 		return 0;
 	}
 	if (proto != PROTO_TCP || parse_tcp(skb, p) < 0) {
-		count_ignored(s->counters, p, proto);
+		count_ignored(skb, s, proto);
 		return 0;
 	}
 	if (!s->work->now)
@@ -390,6 +504,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		side->tls_state = TLS_DONE;
 		flow->totals.flags |= FLOW_TLS_CUT;
 		s->counters->tls_over_budget++;
+		report_anomaly(skb, s, TECHNIQUE_EXCESS_HANDSHAKE);
 		return;
 	}
 	if (!admit(s, flow)) {

@@ -39,8 +39,12 @@ BPF_F_TABLE("array", __u32, struct seen, service_seen, SERVICE_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct seen, hello_seen, HELLO_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct seen, anomaly_seen, ANOMALY_SEEN_SLOTS,
+	    BPF_F_MMAPABLE);
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
 BPF_TABLE("array", __u32, struct token_bucket, syn_budget, 1);
+BPF_TABLE("array", __u32, struct token_bucket, anomaly_budget, 1);
+BPF_TABLE("array", __u32, struct token_bucket, anomaly_sources, SOURCE_SLOTS);
 
 BPF_TABLE("array", __u32, struct settings, settings, 1);
 BPF_TABLE("percpu_array", __u32, struct counters, counters, 1);
@@ -49,6 +53,7 @@ BPF_TABLE("percpu_array", __u32, struct counters, counters, 1);
 BPF_TABLE("percpu_array", __u32, struct half_open_sample, half_open_scratch, 1);
 BPF_TABLE("percpu_array", __u32, struct end_sample, end_scratch, 1);
 BPF_TABLE("percpu_array", __u32, struct flow, flow_scratch, 1);
+BPF_TABLE("percpu_array", __u32, struct anomaly_sample, anomaly_scratch, 1);
 
 BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, 1);
 BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, 1);

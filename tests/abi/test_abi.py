@@ -23,6 +23,7 @@ from deckwire.fingerprints import scanners
 from deckwire.kernel.loading import JUMPS, LoadRequest, bpf_directory, load
 from deckwire.tables.flows import OpenFlow
 from deckwire.tcp import options, syn_packet
+from deckwire.tcp.anomaly import KERNEL_TECHNIQUES
 from deckwire.tcp.flow import ends
 from deckwire.tls.messages import SESSION_ID_BYTES, ExtensionType
 from deckwire.tls.records import (
@@ -44,6 +45,13 @@ CONSTANTS = {
     "SAMPLE_HANDSHAKE": abi.SAMPLE_HANDSHAKE,
     "SAMPLE_SEGMENT": abi.SAMPLE_SEGMENT,
     "SAMPLE_END": abi.SAMPLE_END,
+    "SAMPLE_ANOMALY": abi.SAMPLE_ANOMALY,
+    "TECHNIQUE_NONE": KERNEL_TECHNIQUES.index(None),
+    **{
+        f"TECHNIQUE_{technique.name}": code
+        for code, technique in enumerate(KERNEL_TECHNIQUES)
+        if technique is not None
+    },
     "SAMPLE_TLS_STARTS": abi.SAMPLE_TLS_STARTS,
     "SAMPLE_FLOW_MIDSTREAM": abi.SAMPLE_FLOW_MIDSTREAM,
     "SAMPLE_TLS_ENDS": abi.SAMPLE_TLS_ENDS,
@@ -111,6 +119,7 @@ SIZES = {
     "seen": abi.SEEN.size,
     "source": abi.SOURCE_BYTES,
     "half_open_sample": abi.HALF_OPEN_SAMPLE_BYTES,
+    "anomaly_sample": abi.ANOMALY_SAMPLE_BYTES,
     "end_sample": abi.SAMPLE_HEAD_BYTES + abi.FLOW_TOTALS_BYTES,
 }
 """Sizes by the name of the struct."""

@@ -62,7 +62,14 @@ def kernel(lab: ReplayLab, how: Settings) -> Iterator[None]:
     assert before is not None
     changed = {**abi.SETTINGS.parse(before), **kernel_settings(how)}
     table.update(bytes(4), abi.SETTINGS.build(changed))
-    for name in ("syn_seen", "service_seen", "hello_seen", "syn_budget"):
+    for name in (
+        "syn_seen",
+        "service_seen",
+        "hello_seen",
+        "anomaly_seen",
+        "syn_budget",
+        "anomaly_budget",
+    ):
         slots = lab.loaded.maps[name]
         for key, value in slots.items():
             if any(value):

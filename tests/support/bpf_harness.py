@@ -11,6 +11,7 @@ from typing import Any
 from deckwire.abi import structs as abi
 from deckwire.abi.members import Flat
 from deckwire.abi.samples import (
+    AnomalySample,
     EndSample,
     HandshakeSample,
     Sample,
@@ -44,6 +45,7 @@ SMALL_TABLES = {
     "SYN_SEEN_SLOTS": 1_024,
     "SERVICE_SEEN_SLOTS": 64,
     "HELLO_SEEN_SLOTS": 64,
+    "ANOMALY_SEEN_SLOTS": 64,
     "SOURCE_SLOTS": 64,
 }
 """Small enough to be cleared for every test."""
@@ -54,7 +56,10 @@ ZERO = bytes(4)
 SAMPLE_HEAD = Flat("SampleHead", abi.SCHEMAS["sample_head"])
 HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
 CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "midstream_flows")
-ZEROED = ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget")
+ZEROED = (
+    *("syn_seen", "service_seen", "hello_seen", "anomaly_seen"),
+    *("sources", "syn_budget", "anomaly_budget", "anomaly_sources"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +208,9 @@ def assert_conserved(counters: Mapping[str, int], frames: int, received: int | N
     wanted, submitted = get("samples_wanted", 0), get("samples_submitted", 0)
     assert wanted == submitted + get("samples_lost", 0)
     assert received is None or submitted == received
+    anomalies = get("anomalies", 0)
+    unsampled = sum(get(f"anomalies_{why}", 0) for why in ("suppressed", "over_budget"))
+    assert unsampled <= anomalies <= unsampled + wanted
     syn_outcomes = ("syn_retransmits", "syn_suppressed", "syn_over_budget")
     syn_samples = get("frames_syn", 0) - sum(get(name, 0) for name in syn_outcomes)
     assert 0 <= syn_samples <= wanted
@@ -220,6 +228,8 @@ def word(sample: Sample) -> str:
             return f"segment:{len(payload)}"
         case EndSample(record=record):
             return f"end:{record.close}"
+        case AnomalySample(anomaly=anomaly):
+            return f"anomaly:{anomaly.technique}"
 
 
 def segments(samples: Iterable[Sample]) -> list[SegmentSample]:

@@ -1,4 +1,4 @@
-"""Samples of the kernel side, decoded from ring records into one of four values."""
+"""Samples of the kernel side, decoded from ring records into one of five values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import session_id_hash
-from deckwire.tcp.flow import FlowRecord, SideRecord
+from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, segment_evidence
+from deckwire.tcp.flow import FlowRecord, SideRecord, has_ports
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 
@@ -81,7 +82,23 @@ class EndSample(NamedTuple):
     record: FlowRecord
 
 
-Sample = SynSample | HandshakeSample | SegmentSample | EndSample
+class AnomalySample(NamedTuple):
+    """A frame that the receiver does not take, or that should not exist."""
+
+    time_ns: int
+    born_ns: int
+    """0 if it is of no connection."""
+    key: bytes
+    """Its ports are 0 if the packet has none."""
+    sender: int
+    client: int
+    """0 or 1: the sender if it is of no connection, or if the client is not known."""
+    signature: int
+    """The kernel's anomaly_signature(): equal ones make equal dedup keys."""
+    anomaly: Anomaly
+
+
+Sample = SynSample | HandshakeSample | SegmentSample | EndSample | AnomalySample
 
 
 class SuppressedHello(NamedTuple):
@@ -116,6 +133,8 @@ def decode(data: bytes) -> Sample:
     if kind == abi.SAMPLE_END:
         time_ns, born_ns, key = abi.END.unpack_from(data)
         return EndSample(time_ns, born_ns, key, flow_record(data, abi.SAMPLE_HEAD_BYTES))
+    if kind == abi.SAMPLE_ANOMALY:
+        return _anomaly(data)
     raise MalformedSample("kind_unknown")
 
 
@@ -229,6 +248,38 @@ def _segment(data: bytes) -> SegmentSample:
         flags & abi.SAMPLE_TLS_ENDS != 0,
         hello,
         flags & abi.SAMPLE_HELLO_SUPPRESSED != 0,
+    )
+
+
+def _anomaly(data: bytes) -> AnomalySample:
+    if len(data) < abi.ANOMALY_SAMPLE_BYTES:
+        raise MalformedSample("anomaly_short")
+    (
+        time_ns,
+        born_ns,
+        key,
+        seq,
+        payload_len,
+        sender,
+        client,
+        signature,
+        ack,
+        expected_seq,
+        expected_ack,
+        tcp_flags,
+        code,
+        known,
+    ) = abi.ANOMALY.unpack_from(data)
+    technique = KERNEL_TECHNIQUES[code] if code < len(KERNEL_TECHNIQUES) else None
+    if technique is None:
+        raise MalformedSample("technique_unknown")
+    expected = (expected_seq, expected_ack) if known else None
+    if has_ports(key):
+        evidence = segment_evidence(tcp_flags, seq, ack, payload_len, expected)
+    else:
+        evidence = "the TCP header was not read"
+    return AnomalySample(
+        time_ns, born_ns, key, sender & 1, client & 1, signature, Anomaly(technique, evidence)
     )
 
 

@@ -16,7 +16,7 @@ TCP_OPTIONS_BYTES = 40
 
 IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT = 0x1, 0x2, 0x4
 
-SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
+SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END, SAMPLE_ANOMALY = 1, 2, 3, 4, 5
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESSED = (
     0x1,
     0x2,
@@ -218,6 +218,9 @@ COUNTERS = (
     "hellos_suppressed",
     "tls_not_admitted",
     "tls_over_budget",
+    "anomalies",
+    "anomalies_suppressed",
+    "anomalies_over_budget",
 )
 """struct counters in order; docs/events.md explains each."""
 
@@ -233,6 +236,16 @@ _half_open_sample = Struct(
 _end_sample = Struct(
     "head" / _sample_head,
     "totals" / _flow_totals,
+)
+_anomaly_sample = Struct(
+    "head" / _sample_head,
+    "signature" / Int64ul,
+    "ack" / Int32ul,
+    "expected_seq" / Int32ul,
+    "expected_ack" / Int32ul,
+    "tcp_flags" / Int16ul,
+    "technique" / Int8ul,
+    "known" / Int8ul,
 )
 
 SCHEMAS = {
@@ -252,6 +265,7 @@ SCHEMAS = {
     "counters": _counters,
     "half_open_sample": _half_open_sample,
     "end_sample": _end_sample,
+    "anomaly_sample": _anomaly_sample,
 }
 """Schemas by the name of the struct in bpf/abi.h, not compiled."""
 
@@ -260,6 +274,7 @@ SAMPLES = {
     SAMPLE_HANDSHAKE: "half_open_sample",
     SAMPLE_SEGMENT: "sample_head",
     SAMPLE_END: "end_sample",
+    SAMPLE_ANOMALY: "anomaly_sample",
 }
 """The struct at the start of each kind of sample. In a segment sample, the frame follows it."""
 
@@ -274,6 +289,7 @@ SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
 COUNTERS_BYTES: int = _counters.sizeof()
 SOURCE_BYTES: int = _source.sizeof()
 HALF_OPEN_SAMPLE_BYTES: int = _half_open_sample.sizeof()
+ANOMALY_SAMPLE_BYTES: int = _anomaly_sample.sizeof()
 
 # The members of samples that the agent reads, in one unpack: samples.py names the values the same.
 SEGMENT = members(
@@ -285,6 +301,12 @@ HALF_OPEN_SAMPLE = members(
     _half_open_sample,
     *("head.time_ns", "head.born_ns", "head.key"),
     *("half_open.signature", "half_open.client", "half_open.syn_sampled"),
+)
+ANOMALY = members(
+    _anomaly_sample,
+    *("head.time_ns", "head.born_ns", "head.key", "head.seq", "head.payload_len", "head.sender"),
+    *("head.client", "signature", "ack", "expected_seq", "expected_ack", "tcp_flags", "technique"),
+    "known",
 )
 END = members(_sample_head, "time_ns", "born_ns", "key")
 SYN_PACKET = members(

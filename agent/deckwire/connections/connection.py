@@ -80,10 +80,14 @@ class Connection:
         client: int,
         handshake: Handshake | Callable[[], Handshake],
         hellos: HelloCache,
+        *,
+        midstream: bool = False,
     ) -> None:
         """`handshake` may be a function that finds it: called once, when it is needed."""
         self.key = key
         self.born_ns = born_ns
+        self.midstream = midstream
+        """Its handshake was not seen, so anybody can have forged its segments."""
         self.client = client
         """0, 1 or abi.CLIENT_UNKNOWN until a hello shows it."""
         self._handshake = handshake

@@ -87,6 +87,7 @@ class Connections:
         if connection is not None:
             # Data came before the final ACK, so the connection knows less of its handshake.
             connection.handshake = handshake
+            connection.midstream = False
             return
         self._recent.put(identity, handshake)
 
@@ -100,6 +101,8 @@ class Connections:
             self._open.move_to_end(identity)
             if sample.midstream:
                 self._midstream.move_to_end(identity)
+            else:
+                connection.midstream = False
         elif self._done.get(identity):
             self.counters.after_done += 1
             return None
@@ -156,7 +159,14 @@ class Connections:
         handshake: Handshake | Callable[[], Handshake] | None = self._recent.pop(identity, None)
         if handshake is None:
             handshake = partial(self._found_handshake, sample.key, sample.born_ns, sample.midstream)
-        connection = Connection(sample.key, sample.born_ns, sample.client, handshake, self._hellos)
+        connection = Connection(
+            sample.key,
+            sample.born_ns,
+            sample.client,
+            handshake,
+            self._hellos,
+            midstream=sample.midstream,
+        )
         if sample.hello_suppressed:
             self._recall_hello(connection, sample.hello)
         self.counters.opened += 1

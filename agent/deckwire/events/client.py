@@ -26,6 +26,8 @@ class Client:
     ja3: str
     """Empty if the hello was cut, because half a list has no fingerprint."""
     ja4: str
+    prints: Fields
+    """ja3, ja4 and sni alone."""
     fingerprint: str
     """What the hello's event is deduplicated by."""
     hello: Block
@@ -58,6 +60,7 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
     return Client(
         ja3=hello_ja3,
         ja4=hello_ja4,
+        prints=[*prints, offer[0]],
         fingerprint=f"{hello_ja3}|{hello_ja4}",
         hello=Block([*prints, ("tls_version", version), *offer]),
         session=Block(prints + offer),

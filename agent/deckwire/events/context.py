@@ -13,6 +13,9 @@ from deckwire.tcp.flow import Ends
 Fields = list[Field]
 Parts = list[Part]
 
+UNSEEN: Field = ("handshake", "unseen")
+"""Of an event of a connection whose handshake was not seen: anybody can forge its packets."""
+
 
 @dataclass(slots=True)
 class Context:
@@ -48,6 +51,10 @@ class Context:
                 )
             )
         return self._addresses
+
+    def bare_addresses(self) -> Block:
+        """The addresses alone, for a packet without ports."""
+        return Block((("src_ip", self.source), ("dst_ip", self.destination)))
 
     def tail(self) -> Block:
         """The fields at the end of every event of a connection."""

@@ -8,6 +8,7 @@ from functools import partial
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import (
+    AnomalySample,
     EndSample,
     HandshakeSample,
     Sample,
@@ -86,6 +87,8 @@ class Pipeline:
                 self._report.syn(sample.key, sample.client, sample.syn, sample.signature)
             case EndSample():
                 self._end(sample.key, sample.record, "")
+            case AnomalySample():
+                self._report.anomaly(sample)
 
     def sweep(self, now_ns: int) -> float:
         """End what is over by the samples' clock; return how full the table is, from 0 to 1."""

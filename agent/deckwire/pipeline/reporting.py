@@ -6,9 +6,11 @@ from collections import Counter
 
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import service_signature
+from deckwire.abi.samples import AnomalySample
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
 from deckwire.connections.observations import (
+    AnomalySeen,
     CertificatesSeen,
     HelloSeen,
     Observation,
@@ -16,6 +18,8 @@ from deckwire.connections.observations import (
 )
 from deckwire.connections.suppressed_hello import EmittedHellos
 from deckwire.deckies import Registry
+from deckwire.events.anomaly import anomaly_event
+from deckwire.events.anomaly import headline as anomaly_headline
 from deckwire.events.certificate import certificate_event
 from deckwire.events.certificate import headline as certificate_headline
 from deckwire.events.choices import Choices
@@ -39,7 +43,7 @@ from deckwire.pipeline.describing import Descriptions
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.bounded import Bounded
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord, ends
+from deckwire.tcp.flow import FlowRecord, ends, has_ports
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.messages import ClientHello
@@ -133,6 +137,30 @@ class Reporter:
             lambda: flow_event(headline, context, record, client, close, tool),
         )
 
+    def anomaly(self, sample: AnomalySample) -> None:
+        """Report a frame that the kernel side does not believe."""
+        context = self._context(sample.key, sample.client)
+        if context is None:
+            return
+        headline = anomaly_headline(
+            context, self._clock.wall_ns(sample.time_ns), sample.anomaly, proven=sample.born_ns != 0
+        )
+        self._windows.emit(
+            self._windows.anomalies,
+            sample.signature if self._suppressing else 0,
+            sample.time_ns,
+            headline,
+            lambda: anomaly_event(
+                headline,
+                context,
+                sample.anomaly,
+                from_client=sample.sender == sample.client,
+                client=None,
+                proven=sample.born_ns != 0,
+                has_ports=has_ports(sample.key),
+            ),
+        )
+
     def observations(self, connection: Connection, seen: list[Observation]) -> None:
         """Report what a connection's TLS has shown."""
         if not seen:
@@ -148,6 +176,8 @@ class Reporter:
                     self._session(connection, context, observation)
                 case CertificatesSeen():
                     self._certificates(context, observation)
+                case AnomalySeen():
+                    self._anomaly(connection, context, observation)
 
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
@@ -210,6 +240,25 @@ class Reporter:
                 quality=seen.quality,
                 sni=wire_text(seen.client.server_name or b"") if seen.client is not None else "",
                 choices=self._choices,
+            ),
+        )
+
+    def _anomaly(self, connection: Connection, context: Context, seen: AnomalySeen) -> None:
+        headline = anomaly_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            seen.anomaly,
+            proven=not connection.midstream,
+        )
+        self._emitter.emit_new(
+            headline,
+            lambda: anomaly_event(
+                headline,
+                context,
+                seen.anomaly,
+                from_client=None if seen.sender is None else seen.sender == connection.client,
+                client=None if seen.hello is None else self._describe.client(seen.hello),
+                proven=not connection.midstream,
             ),
         )
 

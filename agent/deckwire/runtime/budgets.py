@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from deckwire.events.event import WARNING, Event
 
-BUDGETS = {"syn_over_budget": "syn_records", "tls_not_admitted": "handshakes"}
+BUDGETS = {
+    "syn_over_budget": "syn_records",
+    "tls_not_admitted": "handshakes",
+    "anomalies_over_budget": "anomalies",
+}
 """The name of a budget, by the kernel counter of what exceeds it."""
 
 

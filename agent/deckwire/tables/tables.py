@@ -34,6 +34,8 @@ class Tables:
         """By service_signature()."""
         self.hellos: Suppression[Any] = Suppression(maps["hello_seen"])
         """By the kernel's signature of a ClientHello."""
+        self.anomalies: Suppression[Any] = Suppression(maps["anomaly_seen"])
+        """By the kernel's signature of an anomaly."""
         self._counters = maps["counters"]
 
     def counters(self) -> dict[str, int]:

@@ -68,6 +68,11 @@ class FlowRecord(NamedTuple):
         )
 
 
+def has_ports(key: bytes) -> bool:
+    """Whether a flow key is of a packet with ports: a fragment and an unread packet have none."""
+    return key[32:36] != bytes(4)
+
+
 def ends(key: bytes, client: int) -> Ends:
     """The ends of a flow key (struct flow_key); `client`, 0 or 1, is the end that opened it."""
     low, high, low_port, high_port = _KEY.unpack(key)
