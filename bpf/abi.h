@@ -258,6 +258,14 @@ struct seen {
 	__u64 deckies; /* a Bloom filter of the deckies that they went to */
 };
 
+/* The connections that one slot of service_seen suppressed. */
+struct flow_sums {
+	__u64 packets;
+	__u64 bytes;
+	__u64 longest_ns;
+	__u64 largest; /* bytes of one connection */
+};
+
 /* What an entry of service_seen suppresses. */
 enum service_event {
 	SERVICE_HANDSHAKE = 1,

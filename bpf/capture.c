@@ -409,10 +409,15 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 	return 1;
 }
 
-/* Has the agent emitted this event of the client and the service? */
+/*
+ * Has the agent emitted this event of the client and the service? The figures
+ * of a suppressed connection are added up for its summary.
+ */
 static __always_inline int service_suppressed(const struct step *s, __u8 client,
-					      enum service_event event)
+					      enum service_event event,
+					      const struct flow_totals *totals)
 {
+	struct flow_sums *sums;
 	struct seen *seen;
 	__u64 signature;
 	__u32 slot;
@@ -423,8 +428,15 @@ static __always_inline int service_suppressed(const struct step *s, __u8 client,
 				      event);
 	slot = (signature >> 32) & (SERVICE_SEEN_SLOTS - 1);
 	seen = service_seen.lookup(&slot);
-	return seen && suppress(seen, signature, s->work->now,
-				decky_bit(&s->work->key, client));
+	if (!seen || !suppress(seen, signature, s->work->now,
+			       decky_bit(&s->work->key, client)))
+		return 0;
+	if (totals) {
+		sums = service_sums.lookup(&slot);
+		if (sums)
+			flow_sums_add(sums, totals);
+	}
+	return 1;
 }
 
 /* 1 if the sample of the connection's end is in the ring or is suppressed. */
@@ -435,7 +447,8 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 	__u32 zero = 0;
 
 	if (!tls_unfinished(&flow->totals) && !may_be_scan(&flow->totals) &&
-	    service_suppressed(s, flow->totals.client, SERVICE_FLOW)) {
+	    service_suppressed(s, flow->totals.client, SERVICE_FLOW,
+			       &flow->totals)) {
 		s->counters->ends_suppressed++;
 		return 1;
 	}
@@ -893,7 +906,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	half = &sample->half_open;
 	if ((half->syn_sampled || half->syn_suppressed ||
 	     !half->syn.ip_version) &&
-	    service_suppressed(s, half->client, SERVICE_HANDSHAKE)) {
+	    service_suppressed(s, half->client, SERVICE_HANDSHAKE, 0)) {
 		c->handshakes_suppressed++;
 		return 1;
 	}
@@ -959,7 +972,7 @@ int decky_handshake(struct __sk_buff *skb)
 
 /* --- decky_hello ---------------------------------------------------------- */
 
-/* Has the agent emitted this ClientHello of this client? */
+/* Has the agent emitted this ClientHello of this client to this server? */
 static __always_inline int hello_suppressed(const struct step *s,
 					    const struct flow *flow)
 {
@@ -997,8 +1010,7 @@ int decky_hello(struct __sk_buff *skb)
 	flow->hello = 0;
 	if (hello_hash(skb, walk, p->l4_off + p->tcp_len, p->payload_len - 1,
 		       s.settings->seed)) {
-		flow->hello =
-			absorb_address(walk->hash, w->key.addr[w->sender & 1]);
+		flow->hello = hello_signature(walk, &w->key, w->sender);
 		flow->session_id = walk->session_id;
 		if (hello_suppressed(&s, flow)) {
 			flow_suppress_hello(flow, p, w->sender);

@@ -37,6 +37,8 @@ BPF_F_TABLE("array", __u32, struct seen, syn_seen, SYN_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct seen, service_seen, SERVICE_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow_sums, service_sums, SERVICE_SEEN_SLOTS,
+	    BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct seen, hello_seen, HELLO_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct seen, anomaly_seen, ANOMALY_SEEN_SLOTS,

@@ -13,6 +13,7 @@
 #include "net.h"
 #include "seq.h"
 #include "tls_records.h"
+#include "client_hello.h"
 
 /*
  * The client and the service of a connection: connections that share both
@@ -86,6 +87,32 @@ static __always_inline int suppress_tentatively(struct seen *seen,
 	}
 	seen->expires_ns = now + SYN_TENTATIVE_NS;
 	return overwrites;
+}
+
+/* Adds up what is suppressed of connections. */
+static __always_inline void flow_sums_add(struct flow_sums *sums,
+					  const struct flow_totals *totals)
+{
+	__u64 bytes = totals->side[0].bytes + totals->side[1].bytes;
+	__u64 lasted = totals->last_ns - totals->first_ns;
+
+	__sync_fetch_and_add(&sums->packets,
+			     totals->side[0].packets + totals->side[1].packets);
+	__sync_fetch_and_add(&sums->bytes, bytes);
+	if ((__s64)lasted > 0 && lasted > sums->longest_ns)
+		sums->longest_ns = lasted;
+	if (bytes > sums->largest)
+		sums->largest = bytes;
+}
+
+/* The ClientHello, its sender and its receiver: the agent's dedup key. */
+static __always_inline __u64 hello_signature(const struct hello_walk *walk,
+					     const struct flow_key *key,
+					     __u8 sender)
+{
+	__u64 hash = absorb_address(walk->hash, key->addr[sender & 1]);
+
+	return absorb_address(hash, key->addr[!(sender & 1)]);
 }
 
 /* Is this ClientHello the next thing that the client should send? */

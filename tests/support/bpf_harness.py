@@ -57,7 +57,7 @@ SAMPLE_HEAD = Flat("SampleHead", abi.SCHEMAS["sample_head"])
 HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
 CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "midstream_flows")
 ZEROED = (
-    *("syn_seen", "service_seen", "hello_seen", "anomaly_seen"),
+    *("syn_seen", "service_seen", "service_sums", "hello_seen", "anomaly_seen"),
     *("sources", "syn_budget", "anomaly_budget", "anomaly_sources"),
 )
 

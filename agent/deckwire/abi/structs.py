@@ -153,6 +153,12 @@ _seen = Struct(
     "last_ns" / Int64ul,
     "deckies" / Int64ul,
 )
+_flow_sums = Struct(
+    "packets" / Int64ul,
+    "bytes" / Int64ul,
+    "longest_ns" / Int64ul,
+    "largest" / Int64ul,
+)
 _token_bucket = Struct(
     "filled_ns" / Int64ul,
     "tokens_ns" / Int64sl,
@@ -258,6 +264,7 @@ SCHEMAS = {
     "flow": _flow,
     "sample_head": _sample_head,
     "seen": _seen,
+    "flow_sums": _flow_sums,
     "token_bucket": _token_bucket,
     "source": _source,
     "decky_filter": _decky_filter,
@@ -279,6 +286,7 @@ SAMPLES = {
 """The struct at the start of each kind of sample. In a segment sample, the frame follows it."""
 
 SEEN = Flat("Seen", _seen)
+FLOW_SUMS = Flat("FlowSums", _flow_sums)
 SETTINGS = _settings.compile()
 
 SYN_PACKET_BYTES: int = _syn_packet.sizeof()

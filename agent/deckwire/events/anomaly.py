@@ -8,19 +8,23 @@ from deckwire.events.event import INFORMATIONAL, WARNING, Event, Headline
 from deckwire.tcp.anomaly import BELIEVED, Anomaly
 
 
-def headline(context: Context, time_ns: int, anomaly: Anomaly, *, proven: bool) -> Headline:
+def headline(
+    context: Context, time_ns: int, anomaly: Anomaly, *, proven: bool, client: Client | None = None
+) -> Headline:
     """Everything that deduplication needs of the event.
 
     Anybody can forge a packet of no connection, so that alone is no warning. `proven` is whether
-    the handshake of the connection was seen.
+    the handshake of the connection was seen. `client` is as in `anomaly_event`.
     """
+    prints = f"|{client.ja3}|{client.ja4}|{client.sni}" if client is not None else ""
     return Headline(
         "tcp_anomaly",
         time_ns,
         context.host,
         context.source,
-        f"{context.destination}|{anomaly.technique}",
+        f"{context.destination}|{anomaly.technique}{prints}",
         WARNING if proven else INFORMATIONAL,
+        anomaly.technique.value if client is None else client.sni,
     )
 
 

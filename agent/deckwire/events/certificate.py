@@ -43,14 +43,15 @@ def describe(leaf: Certificate, choices: Choices) -> Leaf:
     return Leaf(ja4x, Block(before_sni), Block(after_sni), Block(details))
 
 
-def headline(context: Context, time_ns: int, leaf: Certificate) -> Headline:
+def headline(context: Context, time_ns: int, leaf: Certificate, choices: Choices) -> Headline:
     """Everything that deduplication needs of the event."""
     return Headline(
         "tls_certificate",
         time_ns,
         context.host,
         context.source,
-        f"{leaf.subject_cn}|{leaf.issuer}",
+        f"{leaf.subject_cn}|{leaf.issuer}" if choices.decnet else leaf.sha256,
+        label=leaf.subject_cn,
     )
 
 

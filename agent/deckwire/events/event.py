@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, final
 
+from deckwire.tcp.flow import FlowSums
+
 WARNING = 4
 INFORMATIONAL = 6
 
@@ -56,6 +58,10 @@ class Event(NamedTuple):
     """The src_ip of the event: first part of the dedup key."""
     fingerprint: str | None = None
     """Last part of the dedup key; None for events that are never deduplicated."""
+    label: str = ""
+    """What an analyst would call it if it is suppressed as one of too many: an SNI, a service."""
+    sums: FlowSums | None = None
+    """Figures that a summary adds up if it is suppressed."""
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -79,8 +85,10 @@ class Headline(NamedTuple):
     source: str
     fingerprint: str | None
     severity: int = INFORMATIONAL
+    label: str = ""
+    sums: FlowSums | None = None
 
     def event(self, parts: Iterable[Part]) -> Event:
         """Make the event of this headline and its fields."""
-        name, time_ns, host, source, fingerprint, severity = self
+        name, time_ns, host, source, fingerprint, severity, _, _ = self
         return Event(name, time_ns, host, tuple(parts), severity, source, fingerprint)

@@ -10,14 +10,15 @@ from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
 from deckwire.tcp.handshake import Handshake
 
 
-def headline(context: Context, time_ns: int, client: Client) -> Headline:
+def headline(context: Context, time_ns: int, client: Client, choices: Choices) -> Headline:
     """Everything that deduplication needs of the event."""
     return Headline(
         "tls_client_hello",
         time_ns,
         context.host,
         context.source,
-        client.fingerprint,
+        context.fingerprint(client.fingerprint, choices),
+        label=client.sni,
     )
 
 

@@ -12,16 +12,23 @@ from deckwire.events.server_stack import ja4ts_field
 from deckwire.tcp.handshake import Handshake
 
 
-def headline(context: Context, time_ns: int, server: Server, client: Client | None) -> Headline:
+def headline(
+    context: Context, time_ns: int, server: Server, client: Client | None, choices: Choices
+) -> Headline:
     """Everything that deduplication needs of the event."""
-    ja3, ja4 = (client.ja3, client.ja4) if client is not None else ("", "")
+    ja3 = ja4 = sni = ""
+    names: tuple[str, ...] = ()
+    if client is not None:
+        ja3, ja4, sni, names = client.ja3, client.ja4, client.sni, client.names
+    fingerprint = "|".join((ja3, server.ja3s, ja4, server.ja4s, *names))
     return Headline(
         "tls_session",
         time_ns,
         context.host,
         context.source,
-        f"{ja3}|{server.ja3s}|{ja4}|{server.ja4s}",
+        context.fingerprint(fingerprint, choices),
         WARNING,
+        sni,
     )
 
 

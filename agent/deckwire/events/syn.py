@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from deckwire.events.choices import Choices
 from deckwire.events.context import Context, Parts
 from deckwire.events.event import Event, Headline
 from deckwire.events.stack import Stack
 from deckwire.tcp.syn_packet import SynPacket
 
 
-def headline(context: Context, time_ns: int, stack: Stack) -> Headline:
+def headline(context: Context, time_ns: int, stack: Stack, choices: Choices) -> Headline:
     """Everything that deduplication needs of the event."""
-    return Headline("tcp_syn_fingerprint", time_ns, context.host, context.source, stack.fingerprint)
+    return Headline(
+        "tcp_syn_fingerprint",
+        time_ns,
+        context.host,
+        context.source,
+        context.fingerprint(stack.fingerprint, choices),
+        label=stack.tool or context.service,
+    )
 
 
 def syn_event(headline: Headline, context: Context, syn: SynPacket, stack: Stack) -> Event:

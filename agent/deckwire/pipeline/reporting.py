@@ -96,7 +96,7 @@ class Reporter:
         if context is None:
             return
         stack = self._describe.stack(context, syn, signature)
-        headline = syn_headline(context, self._clock.wall_ns(syn.time_ns), stack)
+        headline = syn_headline(context, self._clock.wall_ns(syn.time_ns), stack, self._choices)
         self._windows.emit(
             self._windows.syns,
             signature,
@@ -128,7 +128,7 @@ class Reporter:
         context = self._context(key, client)
         if context is None:
             return
-        headline = flow_headline(context, self._clock.wall_ns(record.last_ns))
+        headline = flow_headline(context, self._clock.wall_ns(record.last_ns), record)
         self._windows.emit(
             self._windows.services,
             self._service(key, client, abi.SERVICE_FLOW),
@@ -189,7 +189,7 @@ class Reporter:
 
     def _hello(self, connection: Connection, context: Context, seen: HelloSeen) -> None:
         client = self._describe.client(seen.hello)
-        headline = hello_headline(context, self._clock.wall_ns(seen.time_ns), client)
+        headline = hello_headline(context, self._clock.wall_ns(seen.time_ns), client, self._choices)
         self._windows.emit(
             self._windows.hellos,
             seen.signature,
@@ -210,7 +210,9 @@ class Reporter:
     def _session(self, connection: Connection, context: Context, seen: SessionSeen) -> None:
         server = self._describe.server(seen.hello)
         client = self._describe.client(seen.client) if seen.client is not None else None
-        headline = session_headline(context, self._clock.wall_ns(seen.time_ns), server, client)
+        headline = session_headline(
+            context, self._clock.wall_ns(seen.time_ns), server, client, self._choices
+        )
         self._emitter.emit_new(
             headline,
             lambda: session_event(
@@ -227,7 +229,9 @@ class Reporter:
     def _certificates(self, context: Context, seen: CertificatesSeen) -> None:
         describe = self._describe.certificate
         leaf = describe(seen.chain[0])
-        headline = certificate_headline(context, self._clock.wall_ns(seen.time_ns), leaf)
+        headline = certificate_headline(
+            context, self._clock.wall_ns(seen.time_ns), leaf, self._choices
+        )
         self._emitter.emit_new(
             headline,
             lambda: certificate_event(
@@ -244,11 +248,14 @@ class Reporter:
         )
 
     def _anomaly(self, connection: Connection, context: Context, seen: AnomalySeen) -> None:
+        client = None if seen.hello is None else self._describe.client(seen.hello)
+        proven = not connection.midstream
         headline = anomaly_headline(
             context,
             self._clock.wall_ns(seen.time_ns),
             seen.anomaly,
-            proven=not connection.midstream,
+            proven=proven,
+            client=client,
         )
         self._emitter.emit_new(
             headline,
@@ -257,8 +264,8 @@ class Reporter:
                 context,
                 seen.anomaly,
                 from_client=None if seen.sender is None else seen.sender == connection.client,
-                client=None if seen.hello is None else self._describe.client(seen.hello),
-                proven=not connection.midstream,
+                client=client,
+                proven=proven,
             ),
         )
 

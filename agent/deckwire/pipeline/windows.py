@@ -108,4 +108,5 @@ class Windows:
                 first_ns=self._clock.wall_ns(suppressed.first_ns),
                 last_ns=self._clock.wall_ns(suppressed.last_ns),
                 deckies=suppressed.deckies,
+                sums=suppressed.sums,
             )

@@ -30,7 +30,7 @@ class Tables:
         self.flows = FlowTables(maps, self.seed)
         self.syns: Suppression[Any] = Suppression(maps["syn_seen"])
         """By the kernel's signature of a SYN."""
-        self.services: Suppression[Any] = Suppression(maps["service_seen"])
+        self.services: Suppression[Any] = Suppression(maps["service_seen"], maps["service_sums"])
         """By service_signature()."""
         self.hellos: Suppression[Any] = Suppression(maps["hello_seen"])
         """By the kernel's signature of a ClientHello."""
