@@ -116,6 +116,7 @@ enum flow_close {
 #define FLOW_END_SENT 0x8  /* its end is in the ring, or was suppressed */
 #define FLOW_TLS_CUT 0x10  /* handshake bytes are missing in the samples */
 #define FLOW_HELLO_SUPPRESSED 0x20 /* its ClientHello was not sampled */
+#define FLOW_PROVEN 0x40 /* mid-stream, but both ends take part in it */
 
 #define RTT_UNKNOWN 0xffffffff
 #define INTERVALS_UNKNOWN 0xffffffffffffffffULL /* in max_iat_ns */
@@ -179,6 +180,7 @@ enum sample_kind {
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
+#define SAMPLE_FLOW_PROVEN 0x10	    /* mid-stream, but not forged blindly */
 
 struct sample_head {
 	__u64 time_ns;
@@ -304,6 +306,8 @@ struct settings {
 	__u64 syn_burst_ns;
 	__u64 handshake_cost_ns;
 	__u64 handshake_burst_ns;
+	__u64 midstream_cost_ns;
+	__u64 midstream_burst_ns;
 	__u64 flows_per_source;
 	__u64 dedup; /* 0: nothing is suppressed */
 	__u64 vepa;  /* 1: vepa_parents has entries */
@@ -366,6 +370,9 @@ struct counters {
 	/* handshake bytes */
 	__u64 tls_not_admitted;
 	__u64 tls_over_budget;
+
+	/* samples of connections whose handshake was not seen */
+	__u64 midstream_over_budget;
 
 	/* anomalies = suppressed + over budget + wanted */
 	__u64 anomalies;

@@ -314,7 +314,7 @@ static __always_inline void report_anomaly(struct __sk_buff *skb,
 	if (flow && flow->totals.client != CLIENT_UNKNOWN)
 		client = flow->totals.client & 1;
 	signature = anomaly_signature(&w->key, client, s->settings->seed,
-				      technique);
+				      technique, flow != 0);
 	if (!anomaly_wanted(s, signature, client))
 		return;
 	sample = anomaly_scratch.lookup(&zero);
@@ -439,6 +439,27 @@ static __always_inline int service_suppressed(const struct step *s, __u8 client,
 	return 1;
 }
 
+/*
+ * Is there budget for a sample of this connection? All those that anybody can
+ * have forged share one, so that they cannot push out samples of others.
+ */
+static __always_inline int midstream_admitted(const struct step *s,
+					      const struct flow *flow)
+{
+	struct token_bucket *budget;
+	__u32 zero = 0;
+
+	if (!is_unproven(&flow->totals))
+		return 1;
+	budget = midstream_budget.lookup(&zero);
+	if (budget && token_bucket_take(budget, s->work->now,
+					s->settings->midstream_cost_ns,
+					s->settings->midstream_burst_ns))
+		return 1;
+	s->counters->midstream_over_budget++;
+	return 0;
+}
+
 /* 1 if the sample of the connection's end is in the ring or is suppressed. */
 static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 				    struct flow *flow)
@@ -446,7 +467,10 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 	struct end_sample *sample;
 	__u32 zero = 0;
 
-	if (!tls_unfinished(&flow->totals) && !may_be_scan(&flow->totals) &&
+	if (!midstream_admitted(s, flow))
+		return 0;
+	if (!is_unproven(&flow->totals) && !tls_unfinished(&flow->totals) &&
+	    !may_be_scan(&flow->totals) &&
 	    service_suppressed(s, flow->totals.client, SERVICE_FLOW,
 			       &flow->totals)) {
 		s->counters->ends_suppressed++;
@@ -520,6 +544,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		report_anomaly(skb, s, TECHNIQUE_EXCESS_HANDSHAKE);
 		return;
 	}
+	if (!midstream_admitted(s, flow))
+		return;
 	if (!admit(s, flow)) {
 		side->tls_state = TLS_DONE;
 		peer->tls_state = TLS_DONE;
@@ -535,6 +561,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	head.flags = walk->flags;
 	if (flow->totals.flags & FLOW_MIDSTREAM)
 		head.flags |= SAMPLE_FLOW_MIDSTREAM;
+	if (flow->totals.flags & FLOW_PROVEN)
+		head.flags |= SAMPLE_FLOW_PROVEN;
 	if (flow->totals.flags & FLOW_HELLO_SUPPRESSED)
 		head.flags |= SAMPLE_HELLO_SUPPRESSED;
 	if (w->hashed || flow->totals.flags & FLOW_HELLO_SUPPRESSED)
@@ -576,6 +604,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	continues = continues_run(&flow->totals, p, w->sender);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
+	if (is_unproven(&flow->totals) && proves(peer, p))
+		flow->totals.flags |= FLOW_PROVEN;
 	ahead = side->flags & SIDE_SEEN ? seq_diff(p->seq, side->next_seq) : 1;
 
 	if (p->flags & TCP_RST) {
@@ -916,7 +946,8 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 
 /* Payload of no connection begins a mid-stream one. */
 static __always_inline void begin_midstream(const struct step *s,
-					    const struct half_open *half)
+					    const struct half_open *half,
+					    int completed)
 {
 	const struct packet *p = &s->work->packet;
 	struct work *w = s->work;
@@ -934,6 +965,11 @@ static __always_inline void begin_midstream(const struct step *s,
 		flow_begin_midstream(fresh, w->now);
 	fresh->key = w->key;
 	fresh->totals.flags = FLOW_MIDSTREAM;
+	if (completed) {
+		/* only the table has no room for it */
+		fresh->totals.flags |= FLOW_PROVEN;
+		fresh->totals.established_ns = w->now;
+	}
 	if (midstream_flows.insert(&w->key, fresh))
 		s->counters->midstream_failed++;
 	else
@@ -950,13 +986,14 @@ int decky_handshake(struct __sk_buff *skb)
 	struct half_open *half;
 	struct flow *flow;
 	struct step s;
-	int promoted = 0;
+	int promoted = 0, completed = 0;
 
 	if (!step_begin(&s))
 		return TC_NEXT;
 	flow = flows.lookup(&s.work->id);
 	half = half_open.lookup(&s.work->key);
 	if (half && completes(&s, half)) {
+		completed = 1;
 		promoted = promote(skb, &s, half, flow);
 		if (!promoted && flow) {
 			s.counters->frames_unattached++;
@@ -964,7 +1001,7 @@ int decky_handshake(struct __sk_buff *skb)
 		}
 	}
 	if (!promoted && !flow)
-		begin_midstream(&s, half);
+		begin_midstream(&s, half, completed);
 	s.work->handshake_tried = 1;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;

@@ -184,6 +184,28 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	return 1;
 }
 
+/*
+ * Could anybody have forged this connection, blindly? The handshake was not
+ * seen, and no end has acknowledged what the other one sent.
+ */
+static __always_inline int is_unproven(const struct flow_totals *totals)
+{
+	return (totals->flags & (FLOW_MIDSTREAM | FLOW_PROVEN)) ==
+	       FLOW_MIDSTREAM;
+}
+
+/*
+ * Does this segment show that both ends take part in a mid-stream connection?
+ * It acknowledges the other end's payload to the byte, and is no RST, with
+ * which a closed port answers payload.
+ */
+static __always_inline int proves(const struct flow_side *peer,
+				  const struct packet *p)
+{
+	return (p->flags & (TCP_ACK | TCP_RST)) == TCP_ACK && peer->bytes &&
+	       p->ack == peer->next_seq;
+}
+
 /* May this segment hold the first payload of a client whose SYN we saw? */
 static __always_inline int may_be_hello(const struct flow *flow,
 					const struct packet *p, __u8 sender)

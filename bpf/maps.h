@@ -45,6 +45,7 @@ BPF_F_TABLE("array", __u32, struct seen, anomaly_seen, ANOMALY_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
 BPF_TABLE("array", __u32, struct token_bucket, syn_budget, 1);
+BPF_TABLE("array", __u32, struct token_bucket, midstream_budget, 1);
 BPF_TABLE("array", __u32, struct token_bucket, anomaly_budget, 1);
 BPF_TABLE("array", __u32, struct token_bucket, anomaly_sources, SOURCE_SLOTS);
 

@@ -32,16 +32,20 @@ static __always_inline __u64 service_signature(const struct flow_key *key,
 	return absorb(hash, (__u64)key->port[server] << 8 | event);
 }
 
-/* The client, the server and the technique: the agent's dedup key. */
+/*
+ * The client, the server, the technique, and whether it is of a connection: the
+ * agent's dedup key.
+ */
 static __always_inline __u64 anomaly_signature(const struct flow_key *key,
 					       __u8 client, __u64 seed,
-					       enum technique technique)
+					       enum technique technique,
+					       int known)
 {
 	__u64 hash;
 
 	hash = absorb_address(seed, key->addr[client & 1]);
 	hash = absorb_address(hash, key->addr[!(client & 1)]);
-	return absorb(hash, technique);
+	return absorb(hash, (__u64)technique << 1 | known);
 }
 
 /* A Bloom filter with the decky that this client addressed. */

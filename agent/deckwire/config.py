@@ -39,6 +39,8 @@ class Budgets:
     syn_records_per_second: int = 1_000
     syn_burst: int = 2_000
     handshakes_per_second_per_source: int = 5_000
+    midstream_records_per_second: int = 500
+    """Samples of connections whose handshake was not seen."""
 
 
 @dataclass(frozen=True, slots=True)

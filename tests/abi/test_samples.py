@@ -96,7 +96,13 @@ def test_a_segment() -> None:
         payload=b"data",
         claimed=99,
         ends=False,
+        proven=False,
     )
+    proven = decode(
+        head(abi.SAMPLE_SEGMENT, flags=abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
+    )
+    assert isinstance(proven, SegmentSample)
+    assert (proven.midstream, proven.proven) == (True, True)
 
 
 def test_start_and_end_count_only_if_the_flags_say_so() -> None:

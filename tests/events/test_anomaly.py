@@ -44,7 +44,7 @@ def make(
         from_client=from_client,
         client=None if hello is None else describe(hello, CHOICES),
         has_ports=has_ports,
-        proven=proven,
+        unseen=not proven,
     )
 
 
@@ -75,7 +75,7 @@ def test_another_hello_has_its_fingerprints() -> None:
 
 def test_a_packet_without_ports_has_no_connection() -> None:
     event = make(Technique.TOO_MANY_HEADERS, has_ports=False)
-    assert names(event) == ["src_ip", "dst_ip", *SEEN, "sender", "direction"]
+    assert names(event) == ["src_ip", "dst_ip", *SEEN, "sender", "handshake", "direction"]
 
 
 def test_anybody_can_forge_a_packet_of_no_connection() -> None:

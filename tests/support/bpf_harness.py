@@ -34,6 +34,8 @@ SETTINGS = {
     "syn_burst_ns": 2 * SECOND,
     "handshake_cost_ns": 200_000,
     "handshake_burst_ns": 2 * SECOND,
+    "midstream_cost_ns": MS,
+    "midstream_burst_ns": 2 * SECOND,
     "flows_per_source": 65_536,
     "dedup": 1,
     "vepa": 0,
@@ -58,7 +60,7 @@ HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow")
 CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "midstream_flows")
 ZEROED = (
     *("syn_seen", "service_seen", "service_sums", "hello_seen", "anomaly_seen"),
-    *("sources", "syn_budget", "anomaly_budget", "anomaly_sources"),
+    *("sources", "syn_budget", "midstream_budget", "anomaly_budget", "anomaly_sources"),
 )
 
 

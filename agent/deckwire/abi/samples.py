@@ -71,6 +71,8 @@ class SegmentSample(NamedTuple):
     """The kernel suppressed the connection's ClientHello, because an equal one was emitted."""
     urgent_seq: int | None = None
     """Sequence number of the byte that the segment's urgent pointer marks; None without URG."""
+    proven: bool = True
+    """It is not mid-stream, or both ends were seen to take part in it."""
 
 
 class EndSample(NamedTuple):
@@ -189,10 +191,12 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         bytes_1,
         retransmits_1,
         first_ns,
+        established_ns,
         rtt_server_us,
         rtt_client_us,
         rtt_min_us,
     ) = abi.FLOW_TOTALS.unpack_from(value, at)
+    midstream = flags & abi.FLOW_MIDSTREAM != 0
     # The kernel starts with the greatest number, so a lower one was measured.
     measured = min_iat_ns <= max_iat_ns != abi.INTERVALS_UNKNOWN
     return FlowRecord(
@@ -202,7 +206,7 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         min_iat_ns if measured else None,
         max_iat_ns if measured else None,
         abi.CLOSES[close] if close < len(abi.CLOSES) else "",
-        flags & abi.FLOW_MIDSTREAM != 0,
+        midstream,
         flags & abi.FLOW_END_SENT != 0,
         client if client in _ENDS else abi.CLIENT_UNKNOWN,
         (
@@ -212,6 +216,8 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         None if rtt_client_us == abi.RTT_UNKNOWN else rtt_client_us,
         None if rtt_server_us == abi.RTT_UNKNOWN else rtt_server_us,
         None if rtt_min_us == abi.RTT_UNKNOWN else rtt_min_us,
+        unseen=midstream and not established_ns,
+        proven=not midstream or flags & abi.FLOW_PROVEN != 0,
     )
 
 
@@ -248,6 +254,8 @@ def _segment(data: bytes) -> SegmentSample:
         flags & abi.SAMPLE_TLS_ENDS != 0,
         hello,
         flags & abi.SAMPLE_HELLO_SUPPRESSED != 0,
+        proven=flags & (abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
+        != abi.SAMPLE_FLOW_MIDSTREAM,
     )
 
 

@@ -17,12 +17,8 @@ TCP_OPTIONS_BYTES = 40
 IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT = 0x1, 0x2, 0x4
 
 SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END, SAMPLE_ANOMALY = 1, 2, 3, 4, 5
-SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESSED = (
-    0x1,
-    0x2,
-    0x4,
-    0x8,
-)
+SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS = 0x1, 0x2, 0x4
+SAMPLE_HELLO_SUPPRESSED, SAMPLE_FLOW_PROVEN = 0x8, 0x10
 
 SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 """enum service_event: completed handshakes, ends of connections."""
@@ -31,7 +27,7 @@ CLIENT_UNKNOWN = 2
 RTT_UNKNOWN = 0xFFFF_FFFF
 INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
 
-FLOW_MIDSTREAM, FLOW_END_SENT = 0x4, 0x8
+FLOW_MIDSTREAM, FLOW_END_SENT, FLOW_PROVEN = 0x4, 0x8, 0x40
 CLOSE_NONE = 0
 CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
 """enum flow_close, as events name it."""
@@ -179,6 +175,8 @@ _settings = Struct(
     "syn_burst_ns" / Int64ul,
     "handshake_cost_ns" / Int64ul,
     "handshake_burst_ns" / Int64ul,
+    "midstream_cost_ns" / Int64ul,
+    "midstream_burst_ns" / Int64ul,
     "flows_per_source" / Int64ul,
     "dedup" / Int64ul,
     "vepa" / Int64ul,
@@ -224,6 +222,7 @@ COUNTERS = (
     "hellos_suppressed",
     "tls_not_admitted",
     "tls_over_budget",
+    "midstream_over_budget",
     "anomalies",
     "anomalies_suppressed",
     "anomalies_over_budget",
@@ -328,7 +327,7 @@ FLOW_TOTALS = members(
     *("born_ns", "last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
     *("side.0.packets", "side.0.bytes", "side.0.retransmits"),
     *("side.1.packets", "side.1.bytes", "side.1.retransmits"),
-    *("first_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
+    *("first_ns", "established_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
 )
 FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
 ESTABLISHED = members(_flow_totals, "established_ns")

@@ -82,12 +82,15 @@ class Connection:
         hellos: HelloCache,
         *,
         midstream: bool = False,
+        proven: bool = True,
     ) -> None:
         """`handshake` may be a function that finds it: called once, when it is needed."""
         self.key = key
         self.born_ns = born_ns
         self.midstream = midstream
-        """Its handshake was not seen, so anybody can have forged its segments."""
+        """It is not in the table of connections whose handshake was seen."""
+        self.proven = proven
+        """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
         self.client = client
         """0, 1 or abi.CLIENT_UNKNOWN until a hello shows it."""
         self._handshake = handshake
@@ -105,6 +108,11 @@ class Connection:
     @handshake.setter
     def handshake(self, handshake: Handshake) -> None:
         self._handshake = handshake
+
+    @property
+    def unseen(self) -> bool:
+        """Whether its handshake was not seen."""
+        return self.midstream and self.handshake.established_ns is None
 
     @property
     def held(self) -> int:

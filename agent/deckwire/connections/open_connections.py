@@ -87,7 +87,7 @@ class Connections:
         if connection is not None:
             # Data came before the final ACK, so the connection knows less of its handshake.
             connection.handshake = handshake
-            connection.midstream = False
+            connection.midstream, connection.proven = False, True
             return
         self._recent.put(identity, handshake)
 
@@ -103,6 +103,7 @@ class Connections:
                 self._midstream.move_to_end(identity)
             else:
                 connection.midstream = False
+            connection.proven = connection.proven or sample.proven
         elif self._done.get(identity):
             self.counters.after_done += 1
             return None
@@ -166,6 +167,7 @@ class Connections:
             handshake,
             self._hellos,
             midstream=sample.midstream,
+            proven=sample.proven,
         )
         if sample.hello_suppressed:
             self._recall_hello(connection, sample.hello)

@@ -25,6 +25,7 @@ def headline(
         f"{context.destination}|{anomaly.technique}{prints}",
         WARNING if proven else INFORMATIONAL,
         anomaly.technique.value if client is None else client.sni,
+        proven=proven,
     )
 
 
@@ -35,7 +36,7 @@ def anomaly_event(
     *,
     from_client: bool | None,
     client: Client | None,
-    proven: bool,
+    unseen: bool,
     has_ports: bool = True,
 ) -> Event:
     """Make the event for one anomaly.
@@ -53,7 +54,8 @@ def anomaly_event(
         parts.append(("sender", "client" if from_client else "server"))
     if client is not None:
         parts += client.prints
-    if not proven:
-        parts.append(UNSEEN)
-    parts.append(context.tail() if has_ports else ("direction", context.direction))
+    if has_ports:
+        parts.append(context.tail(unseen=unseen))
+    else:
+        parts += [UNSEEN, ("direction", context.direction)]
     return headline.event(parts)

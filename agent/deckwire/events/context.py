@@ -67,8 +67,10 @@ class Context:
         """The dedup key of an event that is one for each decky; the old sniffer's had no decky."""
         return of_event if choices.decnet else f"{self.destination}|{of_event}"
 
-    def tail(self) -> Block:
-        """The fields at the end of every event of a connection."""
+    def tail(self, *, unseen: bool = False) -> Block:
+        """The fields at the end of every event of a connection; `unseen` is its handshake."""
+        if unseen:
+            return Block((UNSEEN, *self.tail().fields))
         if self._tail is None:
             self._tail = Block((("direction", self.direction), ("conn_id", self.conn_id)))
         return self._tail

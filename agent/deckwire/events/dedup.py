@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from sys import getsizeof
 
+from deckwire.events.context import UNSEEN
 from deckwire.events.event import Event, Field, Headline
 from deckwire.events.timestamp import timestamp
 from deckwire.limits import (
@@ -51,6 +52,9 @@ _SUPPRESSED_BYTES = 360
 
 _NEW_KEYS_NS = _NS
 """Time between two events with new keys of a source that has too many."""
+_UNPROVEN = "~"
+"""Ends the name in keys of events that anybody can have forged, so that they share no window, and
+no bound of keys, with others."""
 _REST = "*"
 """The fingerprint of the window for keys beyond the bound. No event has it."""
 
@@ -63,6 +67,7 @@ class Summary:
     """What one window suppressed: at least one event. Times are those of the suppressed events."""
 
     event: str
+    """Its name; ``~`` follows if anybody can have forged the events."""
     source: str
     key: str
     count: int
@@ -82,7 +87,7 @@ class Summary:
             time_ns=now_ns,
             host=host,
             parts=(
-                ("event", self.event),
+                ("event", self.event.removesuffix(_UNPROVEN)),
                 ("src_ip", self.source),
                 ("key", self.key),
                 ("count", self.count),
@@ -90,6 +95,7 @@ class Summary:
                 ("first_seen", timestamp(self.first_seen_ns)),
                 ("last_seen", timestamp(self.last_seen_ns)),
                 *_figures(self.sums),
+                *((UNSEEN,) if self.event.endswith(_UNPROVEN) else ()),
                 *((("names", self.labels),) if self.labels else ()),
             ),
             source=self.source,
@@ -191,7 +197,7 @@ class Dedup:
         window = self._windows.get(key)
         if window is not None:
             return key, _opened_ns(window) + self._ttl_ns
-        slot = _slot(event.source, event.name)
+        slot = _slot(event.source, _name(event))
         beyond = self._keys and self._counts[slot] >= self._keys
         self._windows[key] = event.time_ns
         self._order.append(key)
@@ -291,10 +297,10 @@ class Dedup:
         if (
             not self._keys
             or event.fingerprint is None
-            or self._counts[_slot(event.source, event.name)] < self._keys
+            or self._counts[_slot(event.source, _name(event))] < self._keys
         ):
             return None
-        key = f"{event.source} {event.name} {_REST}"
+        key = f"{event.source} {_name(event)} {_REST}"
         window = self._windows.get(key)
         if not isinstance(window, _Window):
             return None
@@ -307,12 +313,12 @@ class Dedup:
 
     def _note_new(self, event: Event) -> None:
         """An event with a key beyond the bound was emitted: the next ones wait."""
-        key = f"{event.source} {event.name} {_REST}"
+        key = f"{event.source} {_name(event)} {_REST}"
         window = self._windows.get(key)
         if not isinstance(window, _Window):
             window = self._windows[key] = _Window(event.time_ns)
             self._order.append(key)
-            self._counts[_slot(event.source, event.name)] += 1
+            self._counts[_slot(event.source, _name(event))] += 1
             self._held += _WINDOW_BYTES + getsizeof(key) + _SUPPRESSED_BYTES
         window.newest_ns = event.time_ns
 
@@ -456,6 +462,10 @@ def _opened_ns(window: int | _Window) -> int:
     return window if isinstance(window, int) else window.opened_ns
 
 
+def _name(event: Event | Headline) -> str:
+    return event.name if event.proven else event.name + _UNPROVEN
+
+
 def _slot(source: str, name: str) -> int:
     return hash((source, name)) % DEDUP_KEY_SLOTS
 
@@ -491,4 +501,4 @@ def _key(event: Event | Headline) -> Key | None:
         digest = blake2b(fingerprint.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES)
         kept = DEDUP_KEY - 2 * _DIGEST_BYTES - len("...")
         fingerprint = f"{fingerprint[:kept]}...{digest.hexdigest()}"
-    return f"{event.source} {event.name} {fingerprint}"
+    return f"{event.source} {_name(event)} {fingerprint}"

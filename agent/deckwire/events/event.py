@@ -62,6 +62,8 @@ class Event(NamedTuple):
     """What an analyst would call it if it is suppressed as one of too many: an SNI, a service."""
     sums: FlowSums | None = None
     """Figures that a summary adds up if it is suppressed."""
+    proven: bool = True
+    """Nobody can have forged it blindly. Others have suppression windows of their own."""
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -87,8 +89,12 @@ class Headline(NamedTuple):
     severity: int = INFORMATIONAL
     label: str = ""
     sums: FlowSums | None = None
+    proven: bool = True
 
     def event(self, parts: Iterable[Part]) -> Event:
         """Make the event of this headline and its fields."""
-        name, time_ns, host, source, fingerprint, severity, _, _ = self
-        return Event(name, time_ns, host, tuple(parts), severity, source, fingerprint)
+        name, time_ns, host, source, fingerprint, severity, label, sums, proven = self
+        # By position, because names cost half as much again.
+        return Event(
+            name, time_ns, host, tuple(parts), severity, source, fingerprint, label, sums, proven
+        )

@@ -33,6 +33,7 @@ def headline(context: Context, time_ns: int, record: FlowRecord) -> Headline:
         f"{context.destination}|{context.ends.server_port}",
         label=context.service,
         sums=sums_of(record),
+        proven=record.proven,
     )
 
 
@@ -75,7 +76,7 @@ def flow_event(
         parts.append(("rtt_min_us", record.rtt_min_us))
     if tool is not None:
         parts += [("tool", tool.name), ("tool_evidence", tool.evidence)]
-    parts.append(context.tail())
+    parts.append(context.tail(unseen=record.unseen))
     return headline.event(parts)
 
 

@@ -10,7 +10,9 @@ from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
 from deckwire.tcp.handshake import Handshake
 
 
-def headline(context: Context, time_ns: int, client: Client, choices: Choices) -> Headline:
+def headline(
+    context: Context, time_ns: int, client: Client, choices: Choices, *, proven: bool = True
+) -> Headline:
     """Everything that deduplication needs of the event."""
     return Headline(
         "tls_client_hello",
@@ -19,6 +21,7 @@ def headline(context: Context, time_ns: int, client: Client, choices: Choices) -
         context.source,
         context.fingerprint(client.fingerprint, choices),
         label=client.sni,
+        proven=proven,
     )
 
 
@@ -31,6 +34,7 @@ def hello_event(
     offset: int | None,
     handshake: Handshake,
     choices: Choices,
+    unseen: bool = False,
 ) -> Event:
     """Make the event for one ClientHello.
 
@@ -49,5 +53,5 @@ def hello_event(
         parts.append(ja4l_fields(handshake))
     if offset:
         parts.append(("starttls", True))
-    parts.append(context.tail())
+    parts.append(context.tail(unseen=unseen))
     return headline.event(parts)

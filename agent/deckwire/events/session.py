@@ -5,7 +5,7 @@ from __future__ import annotations
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
 from deckwire.events.context import Context, Parts
-from deckwire.events.event import WARNING, Event, Headline
+from deckwire.events.event import INFORMATIONAL, WARNING, Event, Headline
 from deckwire.events.latency import ja4l_fields, kept_fields
 from deckwire.events.server import Server
 from deckwire.events.server_stack import ja4ts_field
@@ -13,9 +13,15 @@ from deckwire.tcp.handshake import Handshake
 
 
 def headline(
-    context: Context, time_ns: int, server: Server, client: Client | None, choices: Choices
+    context: Context,
+    time_ns: int,
+    server: Server,
+    client: Client | None,
+    choices: Choices,
+    *,
+    proven: bool = True,
 ) -> Headline:
-    """Everything that deduplication needs of the event."""
+    """Everything that deduplication needs of the event. What anybody can forge is no warning."""
     ja3 = ja4 = sni = ""
     names: tuple[str, ...] = ()
     if client is not None:
@@ -27,8 +33,9 @@ def headline(
         context.host,
         context.source,
         context.fingerprint(fingerprint, choices),
-        WARNING,
+        WARNING if proven else INFORMATIONAL,
         sni,
+        proven=proven,
     )
 
 
@@ -41,6 +48,7 @@ def session_event(
     resumed: bool | None,
     handshake: Handshake,
     choices: Choices,
+    unseen: bool = False,
 ) -> Event:
     """Make the event for the first ServerHello or HelloRetryRequest of a connection.
 
@@ -58,5 +66,5 @@ def session_event(
         parts += [("ja4s_r", server.ja4s_r), ja4l_fields(handshake)]
         if handshake.synack is not None and not handshake.synack.options_cut:
             parts.append(ja4ts_field(handshake.synack))
-    parts.append(context.tail())
+    parts.append(context.tail(unseen=unseen))
     return headline.event(parts)

@@ -131,7 +131,8 @@ class Reporter:
         headline = flow_headline(context, self._clock.wall_ns(record.last_ns), record)
         self._windows.emit(
             self._windows.services,
-            self._service(key, client, abi.SERVICE_FLOW),
+            # The kernel suppresses nothing because of what anybody can have forged.
+            self._service(key, client, abi.SERVICE_FLOW) if record.proven else 0,
             record.last_ns,
             headline,
             lambda: flow_event(headline, context, record, client, close, tool),
@@ -156,7 +157,7 @@ class Reporter:
                 sample.anomaly,
                 from_client=sample.sender == sample.client,
                 client=None,
-                proven=sample.born_ns != 0,
+                unseen=sample.born_ns == 0,
                 has_ports=has_ports(sample.key),
             ),
         )
@@ -175,7 +176,7 @@ class Reporter:
                 case SessionSeen():
                     self._session(connection, context, observation)
                 case CertificatesSeen():
-                    self._certificates(context, observation)
+                    self._certificates(connection, context, observation)
                 case AnomalySeen():
                     self._anomaly(connection, context, observation)
 
@@ -189,7 +190,13 @@ class Reporter:
 
     def _hello(self, connection: Connection, context: Context, seen: HelloSeen) -> None:
         client = self._describe.client(seen.hello)
-        headline = hello_headline(context, self._clock.wall_ns(seen.time_ns), client, self._choices)
+        headline = hello_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            client,
+            self._choices,
+            proven=connection.proven,
+        )
         self._windows.emit(
             self._windows.hellos,
             seen.signature,
@@ -203,6 +210,7 @@ class Reporter:
                 offset=seen.offset(connection.handshake),
                 handshake=connection.handshake,
                 choices=self._choices,
+                unseen=connection.unseen,
             ),
             may_open=lambda: self._emitted_hellos.remember(seen.signature, seen.hello),
         )
@@ -211,7 +219,12 @@ class Reporter:
         server = self._describe.server(seen.hello)
         client = self._describe.client(seen.client) if seen.client is not None else None
         headline = session_headline(
-            context, self._clock.wall_ns(seen.time_ns), server, client, self._choices
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            server,
+            client,
+            self._choices,
+            proven=connection.proven,
         )
         self._emitter.emit_new(
             headline,
@@ -223,14 +236,21 @@ class Reporter:
                 resumed=seen.resumed,
                 handshake=connection.handshake,
                 choices=self._choices,
+                unseen=connection.unseen,
             ),
         )
 
-    def _certificates(self, context: Context, seen: CertificatesSeen) -> None:
+    def _certificates(
+        self, connection: Connection, context: Context, seen: CertificatesSeen
+    ) -> None:
         describe = self._describe.certificate
         leaf = describe(seen.chain[0])
         headline = certificate_headline(
-            context, self._clock.wall_ns(seen.time_ns), leaf, self._choices
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            leaf,
+            self._choices,
+            proven=connection.proven,
         )
         self._emitter.emit_new(
             headline,
@@ -244,17 +264,17 @@ class Reporter:
                 quality=seen.quality,
                 sni=wire_text(seen.client.server_name or b"") if seen.client is not None else "",
                 choices=self._choices,
+                unseen=connection.unseen,
             ),
         )
 
     def _anomaly(self, connection: Connection, context: Context, seen: AnomalySeen) -> None:
         client = None if seen.hello is None else self._describe.client(seen.hello)
-        proven = not connection.midstream
         headline = anomaly_headline(
             context,
             self._clock.wall_ns(seen.time_ns),
             seen.anomaly,
-            proven=proven,
+            proven=connection.proven,
             client=client,
         )
         self._emitter.emit_new(
@@ -265,7 +285,7 @@ class Reporter:
                 seen.anomaly,
                 from_client=None if seen.sender is None else seen.sender == connection.client,
                 client=client,
-                proven=proven,
+                unseen=connection.unseen,
             ),
         )
 

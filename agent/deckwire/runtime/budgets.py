@@ -9,6 +9,7 @@ from deckwire.events.event import WARNING, Event
 BUDGETS = {
     "syn_over_budget": "syn_records",
     "tls_not_admitted": "handshakes",
+    "midstream_over_budget": "midstream",
     "anomalies_over_budget": "anomalies",
 }
 """The name of a budget, by the kernel counter of what exceeds it."""

@@ -55,6 +55,10 @@ class FlowRecord(NamedTuple):
     """Shortest time from data of the server to the client's ACK; None if none was measured."""
     timed: bool = True
     """Its times are of one clock; False if the clock of a capture jumped while it lived."""
+    unseen: bool = False
+    """Its handshake was not seen."""
+    proven: bool = True
+    """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
 
     def without_times(self) -> FlowRecord:
         """The same, of a connection during which the clock jumped: no interval of it is known."""
