@@ -181,6 +181,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->parsed = 0;
 	w->handshake_tried = 0;
 	w->hashed = 0;
+	w->repeats = 0;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -619,7 +620,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 			side->flags |= SIDE_ACKED;
 		}
 		if (p->payload_len && side->tls_state != TLS_DONE &&
-		    !is_suppressed_hello(flow, p, w->sender))
+		    !repeats_suppressed_hello(flow, peer, w))
 			sample_tls(skb, s, p, flow, side, peer, ahead,
 				   continues);
 		if (p->payload_len)
@@ -676,7 +677,8 @@ int decky_packet(struct __sk_buff *skb)
 		return TC_NEXT;
 	}
 	if (!s.work->hashed && s.settings->dedup &&
-	    may_be_hello(flow, p, s.work->sender)) {
+	    (may_be_hello(flow, p, s.work->sender) ||
+	     may_repeat_hello(flow, p, s.work->sender))) {
 		jumps.call(skb, JUMP_HELLO);
 		return TC_NEXT;
 	}
@@ -1028,6 +1030,7 @@ static __always_inline int hello_suppressed(const struct step *s,
 int decky_hello(struct __sk_buff *skb)
 {
 	struct hello_walk *walk;
+	__u64 signature;
 	struct packet *p;
 	struct flow *flow;
 	struct work *w;
@@ -1044,13 +1047,22 @@ int decky_hello(struct __sk_buff *skb)
 	if (!flow)
 		return TC_NEXT;
 	p = &w->packet;
-	flow->hello = 0;
+	signature = 0;
 	if (hello_hash(skb, walk, p->l4_off + p->tcp_len, p->payload_len - 1,
-		       s.settings->seed)) {
-		flow->hello = hello_signature(walk, &w->key, w->sender);
+		       s.settings->seed))
+		signature = hello_signature(walk, &w->key, w->sender);
+	if (flow->totals.flags & FLOW_HELLO_SUPPRESSED) {
+		w->repeats = signature == flow->hello;
+		w->hashed = 1;
+		jumps.call(skb, JUMP_PACKET);
+		return TC_NEXT;
+	}
+	flow->hello = signature;
+	if (signature) {
 		flow->session_id = walk->session_id;
 		if (hello_suppressed(&s, flow)) {
 			flow_suppress_hello(flow, p, w->sender);
+			w->repeats = 1;
 			s.counters->hellos_suppressed++;
 		}
 	}

@@ -74,6 +74,7 @@ struct work {
 	__u8 parsed;	      /* packet, key, id, sender and now are valid */
 	__u8 handshake_tried; /* by decky_handshake */
 	__u8 hashed;	      /* by decky_hello */
+	__u8 repeats;	      /* the suppressed hello, to the byte */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, 1);
 

@@ -14,6 +14,7 @@
 #include "seq.h"
 #include "tls_records.h"
 #include "client_hello.h"
+#include "maps.h"
 
 /*
  * The client and the service of a connection: connections that share both
@@ -146,14 +147,40 @@ flow_suppress_hello(struct flow *flow, const struct packet *p, __u8 sender)
 	open_peer(peer, p);
 }
 
-/* Is this the suppressed hello, or a retransmission of a part of it? */
-static __always_inline int is_suppressed_hello(const struct flow *flow,
+/* Is this segment at the place of the suppressed hello? */
+static __always_inline int at_suppressed_hello(const struct flow *flow,
 					       const struct packet *p,
 					       __u8 sender)
 {
 	return flow->totals.flags & FLOW_HELLO_SUPPRESSED &&
-	       sender == flow->totals.client &&
+	       sender == flow->totals.client && p->payload_len &&
 	       seq_diff(p->seq + p->payload_len, flow->hello_end) <= 0;
+}
+
+/* May it be a copy of the whole of it? Then its hash shows whether it is one.
+ */
+static __always_inline int may_repeat_hello(const struct flow *flow,
+					    const struct packet *p, __u8 sender)
+{
+	return at_suppressed_hello(flow, p, sender) &&
+	       p->seq + p->payload_len == flow->hello_end;
+}
+
+/*
+ * Is this the suppressed hello? Or was its place acknowledged, so that its
+ * receiver takes nothing of it? Other bytes there are sampled: a known hello
+ * releases nothing else.
+ */
+static __always_inline int
+repeats_suppressed_hello(const struct flow *flow, const struct flow_side *peer,
+			 const struct work *w)
+{
+	const struct packet *p = &w->packet;
+
+	return at_suppressed_hello(flow, p, w->sender) &&
+	       (w->repeats ||
+		(peer->flags & SIDE_ACKED &&
+		 seq_diff(p->seq + p->payload_len, peer->last_ack) <= 0));
 }
 
 #endif

@@ -18,7 +18,7 @@ class HelloSeen(NamedTuple):
     """Kernel time of the segment that completed it."""
     hello: ClientHello
     quality: str
-    """complete, reassembled, overlap, truncated or gap."""
+    """complete, reassembled, overlap, contested, truncated or gap."""
     start_seq: int | None
     """Sequence number at which the client's TLS began."""
     signature: int
