@@ -280,9 +280,32 @@ def test_the_sample_of_the_servers_answer_names_the_suppressed_hello(kernel: Ker
 
 
 def test_retransmissions_of_a_suppressed_hello_are_suppressed(kernel: Kernel) -> None:
-    talk = Talk(client_port=41_000)
-    again = [talk.c("PA", 1, 1, HELLO), talk.c("PA", 51, 1, HELLO[50:])]
+    talk, at = Talk(client_port=41_000), 1 + len(HELLO)
+    again = [
+        talk.c("PA", 1, 1, HELLO),
+        talk.s("A", 1, at),
+        talk.c("PA", 51, 1, HELLO[50:]),
+        talk.c("PA", 1, 1, other_hello()),
+    ]
     assert after_suppressed(kernel, again)[1] == []
+
+
+def other_hello() -> bytes:
+    """Another one of the same length."""
+    other = HELLO.replace(b"decoy.example", b"other.example")
+    assert other != HELLO
+    return other
+
+
+@pytest.mark.parametrize("size", [len(HELLO), 50, 7])
+def test_a_suppressed_hello_releases_no_other_bytes_at_its_place(kernel: Kernel, size: int) -> None:
+    """Sent as a decoy before another one, it conceals neither."""
+    talk, other = Talk(client_port=41_000), other_hello()
+    parts = [talk.c("PA", 1 + at, 1, other[at : at + size]) for at in range(0, len(other), size)]
+    _, samples = after_suppressed(kernel, parts)
+    assert b"".join(sample.payload for sample in samples) == other
+    assert all(sample.hello_suppressed for sample in samples)
+    assert kernel.raised()["hellos_suppressed"] == 1
 
 
 def test_a_client_certificate_after_it_is_sampled(kernel: Kernel) -> None:
