@@ -73,7 +73,8 @@ struct half_open {
 	__u8 syn_sampled;    /* a sample of the SYN reached the ring */
 	__u8 noted;	     /* by XDP: TC has not counted the SYN yet */
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
-	__u8 pad[4];
+	__u8 egress; /* bit of each end whose packet left by this host */
+	__u8 pad[3];
 };
 
 /* The packets of one end. One cache line. */

@@ -86,12 +86,12 @@ static __always_inline int in_vepa(void)
 static __always_inline int known_bulk(struct __sk_buff *skb, struct counters *c,
 				      const struct packet *p,
 				      struct flow_id *id, __u32 sender,
-				      __u64 now)
+				      __u64 now, int ingress)
 {
 	struct flow *flow;
 
 	flow = flows.lookup(id);
-	return flow && flow_bulk(skb, c, p, flow, sender, now);
+	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress);
 }
 
 /*
@@ -171,7 +171,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	/* the echo of a VEPA switch needs decky_packet */
 	if (tcp && fill_tcp(&p, tcp) == 0 &&
 	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_ACK &&
-	    !(ingress && in_vepa()) && known_bulk(skb, c, &p, &id, sender, now))
+	    !(ingress && in_vepa()) &&
+	    known_bulk(skb, c, &p, &id, sender, now, ingress))
 		return TC_NEXT;
 	w = works.lookup(&zero);
 	if (!w)
@@ -634,6 +635,20 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		flow->totals.flags |= FLOW_END_SENT;
 }
 
+/*
+ * Does this frame come from outside, although this host sends the frames of its
+ * end? Then a neighbour has forged it. Frames between two deckies of one parent
+ * all come by ingress, so they prove nothing.
+ */
+static __always_inline int is_forged(struct flow *flow, const struct work *w)
+{
+	struct flow_side *side = &flow->totals.side[w->sender & 1];
+
+	if (!w->ingress)
+		side->flags |= SIDE_EGRESS;
+	return w->ingress && side->flags & SIDE_EGRESS;
+}
+
 /* A frame that may involve a decky. Those of a known connection end here. */
 int decky_packet(struct __sk_buff *skb)
 {
@@ -680,6 +695,11 @@ int decky_packet(struct __sk_buff *skb)
 	    (may_be_hello(flow, p, s.work->sender) ||
 	     may_repeat_hello(flow, p, s.work->sender))) {
 		jumps.call(skb, JUMP_HELLO);
+		return TC_NEXT;
+	}
+	if (is_forged(flow, s.work)) {
+		s.counters->frames_unattached++;
+		report_anomaly(skb, &s, TECHNIQUE_FORGED_SOURCE);
 		return TC_NEXT;
 	}
 	barrier();
@@ -760,6 +780,8 @@ int decky_syn(struct __sk_buff *skb)
 	} else {
 		half_open_begin(&sample->half_open, w->sender, w->now);
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
+		if (!w->ingress)
+			sample->half_open.egress = 1 << (w->sender & 1);
 	}
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
@@ -810,6 +832,8 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 			return 0;
 		}
 		syn_packet_fill(skb, &half->synack, p, w->now);
+		if (!w->ingress)
+			half->egress |= 1 << (w->sender & 1);
 		return 1;
 	}
 	scratch = half_open_scratch.lookup(&zero);
@@ -817,6 +841,8 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		return 0;
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
 	syn_packet_fill(skb, &scratch->half_open.synack, p, w->now);
+	if (!w->ingress)
+		scratch->half_open.egress = 1 << (w->sender & 1);
 	if (half_open.insert(&w->key, &scratch->half_open)) {
 		s->counters->half_open_failed++;
 		return 0;

@@ -56,13 +56,17 @@ static __always_inline void flow_begin(struct flow *flow,
 		side_begin(&flow->totals.side[client], &half->syn);
 	else
 		side_begin_unseen(&flow->totals.side[client]);
+	if (half->egress & 1 << client)
+		flow->totals.side[client].flags |= SIDE_EGRESS;
 	if (half->synack.ip_version) {
 		side_begin(&flow->totals.side[!client], &half->synack);
+		if (half->egress & 1 << !client)
+			flow->totals.side[!client].flags |= SIDE_EGRESS;
 		flow->totals.side[!client].last_ack = half->synack.ack;
 		flow->totals.side[!client].flags |= SIDE_ACKED;
 		if (!half->syn.ip_version) {
 			/* the SYN-ACK shows where the client begins */
-			flow->totals.side[client].flags = SIDE_SEEN;
+			flow->totals.side[client].flags |= SIDE_SEEN;
 			flow->totals.side[client].next_seq = half->synack.ack;
 			flow->totals.side[client].tls_seq = half->synack.ack;
 			flow->totals.side[client].tls_state = TLS_START;
@@ -155,10 +159,12 @@ static __always_inline void flow_retransmit_synack(struct flow *flow,
  */
 static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 				     const struct packet *p, struct flow *flow,
-				     __u32 sender, __u64 now)
+				     __u32 sender, __u64 now, int ingress)
 {
 	struct flow_side *side = &flow->totals.side[sender & 1];
 
+	if (ingress && side->flags & SIDE_EGRESS)
+		return 0;
 	if (flow->totals.close | flow->totals.fin | flow->totals.timed |
 	    (flow->totals.flags & FLOW_PENDING))
 		return 0;

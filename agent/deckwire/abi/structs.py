@@ -71,7 +71,8 @@ _half_open = Struct(
     "syn_sampled" / Int8ul,
     "noted" / Int8ul,
     "syn_suppressed" / Int8ul,
-    "pad" / Bytes(4),
+    "egress" / Int8ul,
+    "pad" / Bytes(3),
 )
 _flow_side = Struct(
     "packets" / Int64ul,
