@@ -186,7 +186,7 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	side->bytes += p->payload_len;
 	side_account(side, p);
 	side->last_ack = p->ack;
-	side->flags |= SIDE_ACKED;
+	side->flags |= ingress ? SIDE_ACKED : SIDE_ACKED | SIDE_EGRESS;
 	return 1;
 }
 

@@ -446,3 +446,28 @@ def test_other_summaries_have_no_figures() -> None:
     emit(dedup, event())
     (summary,) = dedup.close()
     assert "bytes" not in dict(summary.emitted("sensor", T0).fields)
+
+
+# --- what anybody can have forged ---
+
+
+def test_what_anybody_can_forge_suppresses_nothing_else() -> None:
+    dedup = Dedup(keys=2)
+    forged = event()._replace(proven=False)
+    assert emit(dedup, forged)
+    assert not emit(dedup, forged)
+    assert emit(dedup, event())
+    for number in range(10):
+        emit(dedup, event(fingerprint=f"forged {number}")._replace(proven=False))
+    assert emit(dedup, event(fingerprint="honest"))
+
+
+def test_the_summary_says_what_anybody_can_have_forged() -> None:
+    dedup = Dedup()
+    for _ in range(2):
+        emit(dedup, event()._replace(proven=False))
+        emit(dedup, event())
+    forged, honest = (dict(s.emitted("sensor", T0).fields) for s in dedup.close())
+    assert forged["event"] == honest["event"] == "tls_client_hello"
+    assert forged["handshake"] == "unseen"
+    assert "handshake" not in honest
