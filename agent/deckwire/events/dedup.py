@@ -326,7 +326,7 @@ class Dedup:
         """Keep a name for the summary, if it is new and there is room."""
         label = label[:DEDUP_LABEL]
         if label and len(window.labels) < DEDUP_LABELS and label not in window.labels:
-            window.labels += (label,)
+            window.labels = (*window.labels, label)
             self._held += _label_bytes(label)
 
     def _suppressing(self, key: Key, opened_ns: int) -> _Window:
