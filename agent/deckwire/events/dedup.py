@@ -184,7 +184,7 @@ class Dedup:
             self._remember(window, event.host)
         return False
 
-    def emitted(self, event: Event) -> tuple[Key, int] | None:
+    def emitted(self, event: Event | Headline) -> tuple[Key, int] | None:
         """Open the window of an event that was admitted and that an output accepted.
 
         Returns the window and its end, as `window` does.
@@ -311,7 +311,7 @@ class Dedup:
             return None
         return key, window
 
-    def _note_new(self, event: Event) -> None:
+    def _note_new(self, event: Event | Headline) -> None:
         """An event with a key beyond the bound was emitted: the next ones wait."""
         key = f"{event.source} {_name(event)} {_REST}"
         window = self._windows.get(key)

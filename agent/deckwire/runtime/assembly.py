@@ -73,7 +73,9 @@ def assemble(
     decnet = settings.compat == "decnet"
     # The old sniffer had no bound on keys.
     dedup = Dedup(settings.dedup_ttl, keys=0 if decnet else settings.dedup_keys)
-    emitter = Emitter(dedup, outputs.offer, host, containment)
+    emitter = Emitter(
+        dedup, outputs.offer, host, containment, outputs.wants if outputs.filters else None
+    )
     pipeline = Pipeline(
         registry=Registry(),
         tables=tables,
