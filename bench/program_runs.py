@@ -62,6 +62,8 @@ _SETTINGS = {
     # Admit the bytes of every handshake: the budget is not measured here.
     "handshake_cost_ns": 0,
     "handshake_burst_ns": 2_000_000_000,
+    "midstream_cost_ns": 0,
+    "midstream_burst_ns": 0,
     "flows_per_source": 65_536,
     "dedup": 1,
     "vepa": 0,

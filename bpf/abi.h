@@ -77,7 +77,7 @@ struct half_open {
 	__u8 noted;	     /* by XDP: TC has not counted the SYN yet */
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
-	__u8 pad;
+	__u8 egress;	  /* bit of each end whose packet left by this host */
 	__u16 syn_record; /* length of the ClientHello's record in the SYN */
 };
 
@@ -124,6 +124,7 @@ enum flow_close {
 #define FLOW_END_SENT 0x8  /* its end is in the ring, or was suppressed */
 #define FLOW_TLS_CUT 0x10  /* handshake bytes are missing in the samples */
 #define FLOW_HELLO_SUPPRESSED 0x20 /* its ClientHello was not sampled */
+#define FLOW_PROVEN 0x40 /* mid-stream, but both ends take part in it */
 
 #define RTT_UNKNOWN 0xffffffff
 #define INTERVALS_UNKNOWN 0xffffffffffffffffULL /* in max_iat_ns */
@@ -181,6 +182,7 @@ enum sample_kind {
 	SAMPLE_SEGMENT,	  /* sample_head, then the frame up to the cut */
 	SAMPLE_END,	  /* end_sample */
 	SAMPLE_FRAGMENT,  /* fragment_sample, then the frame */
+	SAMPLE_ANOMALY,	  /* anomaly_sample */
 };
 
 #define SAMPLE_TLS_STARTS 0x1	    /* a TLS record begins at start_seq */
@@ -191,6 +193,7 @@ enum sample_kind {
 #define SAMPLE_SYN_DATA                                                        \
 	0x80 /* of a SYN: counts if a SYN-ACK acknowledges it                  \
 	      */
+#define SAMPLE_FLOW_PROVEN 0x10 /* mid-stream, but not forged blindly */
 
 struct sample_head {
 	__u64 time_ns;
@@ -234,9 +237,46 @@ struct fragment_sample {
 #define REASSEMBLED_INGRESS 0x1
 
 /*
- * One slot of syn_seen, service_seen or hello_seen. Events of this signature
- * need no sample until it expires. The agent writes it after it has emitted
- * one.
+ * Techniques of tcp_anomaly that the kernel side sees, in the order of the
+ * agent's tcp/anomaly.py, which says what each is.
+ */
+enum technique {
+	TECHNIQUE_NONE,
+	TECHNIQUE_REFUSED_WINDOW,
+	TECHNIQUE_REFUSED_ACK,
+	TECHNIQUE_REFUSED_FLAGS,
+	TECHNIQUE_REFUSED_RST,
+	TECHNIQUE_REFUSED_CHECKSUM,
+	TECHNIQUE_REFUSED_OPTION,
+	TECHNIQUE_REFUSED_TIMESTAMP,
+	TECHNIQUE_REFUSED_SYN,
+	TECHNIQUE_DATA_AFTER_FIN,
+	TECHNIQUE_FORGED_SYNACK,
+	TECHNIQUE_FORGED_SOURCE,
+	TECHNIQUE_TOO_MANY_HEADERS,
+	TECHNIQUE_OVERLAPPING_FRAGMENTS,
+	TECHNIQUE_EXCESS_HANDSHAKE,
+};
+
+/*
+ * A frame that the decky does not take, or that should not exist. Without TCP
+ * in it, the ports in the head's key are 0.
+ */
+struct anomaly_sample {
+	struct sample_head head; /* client is the sender if it is not known */
+	__u64 signature;	 /* of client, server and technique */
+	__u32 ack;
+	__u32 expected_seq; /* the highest seq of the sender, plus one */
+	__u32 expected_ack; /* the highest seq of the other end, plus one */
+	__u16 tcp_flags;
+	__u8 technique; /* enum technique */
+	__u8 known;	/* 1: of a connection; expected_* are valid */
+};
+
+/*
+ * One slot of syn_seen, service_seen, hello_seen or anomaly_seen. Events of
+ * this signature need no sample until it expires. The agent writes it after it
+ * has emitted one.
  */
 struct seen {
 	__u64 signature;
@@ -246,6 +286,14 @@ struct seen {
 	__u64 first_ns; /* of the suppressed ones */
 	__u64 last_ns;
 	__u64 deckies; /* a Bloom filter of the deckies that they went to */
+};
+
+/* The connections that one slot of service_seen suppressed. */
+struct flow_sums {
+	__u64 packets;
+	__u64 bytes;
+	__u64 longest_ns;
+	__u64 largest; /* bytes of one connection */
 };
 
 /* What an entry of service_seen suppresses. */
@@ -286,6 +334,8 @@ struct settings {
 	__u64 syn_burst_ns;
 	__u64 handshake_cost_ns;
 	__u64 handshake_burst_ns;
+	__u64 midstream_cost_ns;
+	__u64 midstream_burst_ns;
 	__u64 flows_per_source;
 	__u64 dedup;	/* 0: nothing is suppressed */
 	__u64 vepa;	/* 1: vepa_parents has entries */
@@ -361,6 +411,13 @@ struct counters {
 	/* ignored_fragment_* = these + fragment samples wanted */
 	__u64 fragments_over_budget;
 	__u64 fragments_too_long;
+	/* samples of connections whose handshake was not seen */
+	__u64 midstream_over_budget;
+
+	/* anomalies = suppressed + over budget + wanted */
+	__u64 anomalies;
+	__u64 anomalies_suppressed;
+	__u64 anomalies_over_budget;
 };
 
 #endif

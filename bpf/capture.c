@@ -90,12 +90,12 @@ static __always_inline int in_vepa(void)
 static __always_inline int known_bulk(struct __sk_buff *skb, struct counters *c,
 				      const struct packet *p,
 				      struct flow_id *id, __u32 sender,
-				      __u64 now)
+				      __u64 now, int ingress)
 {
 	struct flow *flow;
 
 	flow = flows.lookup(id);
-	return flow && flow_bulk(skb, c, p, flow, sender, now);
+	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress);
 }
 
 /*
@@ -175,7 +175,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	/* the echo of a VEPA switch needs decky_packet */
 	if (tcp && fill_tcp(&p, tcp) == 0 &&
 	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_ACK &&
-	    !(ingress && in_vepa()) && known_bulk(skb, c, &p, &id, sender, now))
+	    !(ingress && in_vepa()) &&
+	    known_bulk(skb, c, &p, &id, sender, now, ingress))
 		return TC_NEXT;
 	w = works.lookup(&zero);
 	if (!w)
@@ -187,6 +188,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->hashed = 0;
 	w->reassembled = 0;
 	w->l3_off = 0;
+	w->repeats = 0;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -270,24 +272,137 @@ static __always_inline int is_vepa_echo(struct __sk_buff *skb,
 	return is_decky6(p->saddr) && is_decky6(p->daddr);
 }
 
-/* A frame without valid TCP, or one that the Bloom filter let through. */
-static __always_inline void count_ignored(struct counters *c,
-					  const struct packet *p, int verdict)
+/* The key of a frame without ports, for report_anomaly(). */
+static __always_inline void make_portless_key(struct __sk_buff *skb,
+					      const struct step *s)
 {
-	if (!is_ours(p))
-		c->foreign_no_decky++;
-	else if (verdict == PARSE_MALFORMED)
-		c->ignored_ip_malformed++;
-	else if (verdict == PARSE_FRAGMENT_FIRST)
-		c->ignored_fragment_first++;
-	else if (verdict == PARSE_FRAGMENT_LATER)
-		c->ignored_fragment_later++;
-	else if (verdict == PARSE_EXT_HEADERS)
-		c->ignored_ext_headers++;
-	else if (verdict == PROTO_TCP)
-		c->ignored_tcp_malformed++;
+	struct work *w = s->work;
+	struct packet *p = &w->packet;
+
+	p->sport = 0;
+	p->dport = 0;
+	p->seq = 0;
+	p->ack = 0;
+	p->flags = 0;
+	p->payload_len = 0;
+	if (!w->now)
+		w->now = frame_time(skb);
+	w->sender = make_key(p, &w->key);
+}
+
+/*
+ * Is this anomaly worth a sample? A flood of one technique ends at the slot of
+ * its signature, and one from forged sources at the budgets.
+ */
+static __always_inline int anomaly_wanted(const struct step *s, __u64 signature,
+					  __u8 client)
+{
+	struct counters *c = s->counters;
+	struct token_bucket *budget, *source;
+	struct work *w = s->work;
+	struct seen *seen;
+	__u32 slot, zero = 0;
+
+	slot = (signature >> 32) & (ANOMALY_SEEN_SLOTS - 1);
+	seen = anomaly_seen.lookup(&slot);
+	if (!seen)
+		return 0;
+	if (s->settings->dedup &&
+	    suppress(seen, signature, w->now, decky_bit(&w->key, client))) {
+		c->anomalies_suppressed++;
+		return 0;
+	}
+	slot = source_slot(&w->key, w->sender, s->settings->seed);
+	source = anomaly_sources.lookup(&slot);
+	budget = anomaly_budget.lookup(&zero);
+	/* the source first: what it has too much costs the others nothing */
+	if (!source || !budget ||
+	    !token_bucket_take(source, w->now, ANOMALY_SOURCE_COST_NS,
+			       ANOMALY_BURST_NS) ||
+	    !token_bucket_take(budget, w->now, ANOMALY_COST_NS,
+			       ANOMALY_BURST_NS)) {
+		c->anomalies_over_budget++;
+		return 0;
+	}
+	if (s->settings->dedup)
+		suppress_tentatively(seen, signature, w->now);
+	return 1;
+}
+
+/*
+ * Reports that the frame in the work is not what it seems. It changes nothing
+ * but its own tables, so any step may call it, before or after the frame is
+ * accounted.
+ */
+static __always_inline void report_anomaly(struct __sk_buff *skb,
+					   const struct step *s,
+					   enum technique technique)
+{
+	struct anomaly_sample *sample;
+	struct work *w = s->work;
+	struct flow *flow = 0;
+	__u64 signature;
+	__u32 zero = 0;
+	__u8 client;
+
+	s->counters->anomalies++;
+	if (w->parsed)
+		flow = flows.lookup(&w->id);
 	else
+		make_portless_key(skb, s);
+	client = w->sender & 1;
+	if (flow && flow->totals.client != CLIENT_UNKNOWN)
+		client = flow->totals.client & 1;
+	signature = anomaly_signature(&w->key, client, s->settings->seed,
+				      technique, flow != 0);
+	if (!anomaly_wanted(s, signature, client))
+		return;
+	sample = anomaly_scratch.lookup(&s->slot);
+	if (!sample)
+		return;
+	__builtin_memset(sample, 0, sizeof(*sample));
+	sample_begin(&sample->head, SAMPLE_ANOMALY, &w->packet, &w->key,
+		     w->sender, w->now);
+	sample->head.client = client;
+	sample->signature = signature;
+	sample->ack = w->packet.ack;
+	sample->tcp_flags = w->packet.flags;
+	sample->technique = technique;
+	if (flow) {
+		sample->head.born_ns = flow->totals.born_ns;
+		sample->expected_seq =
+			flow->totals.side[w->sender & 1].next_seq;
+		sample->expected_ack =
+			flow->totals.side[!(w->sender & 1)].next_seq;
+		sample->known = 1;
+	}
+	sample_sent(s->counters,
+		    samples.perf_submit(skb, sample, sizeof(*sample)));
+}
+
+/* A frame without valid TCP, or one that the Bloom filter let through. */
+static __always_inline void count_ignored(struct __sk_buff *skb,
+					  const struct step *s, int verdict)
+{
+	const struct packet *p = &s->work->packet;
+	struct counters *c = s->counters;
+
+	if (!is_ours(p)) {
+		c->foreign_no_decky++;
+	} else if (verdict == PARSE_TOO_MANY_HEADERS) {
+		c->ignored_ext_headers++;
+		report_anomaly(skb, s, TECHNIQUE_TOO_MANY_HEADERS);
+	} else if (verdict == PARSE_MALFORMED) {
+		c->ignored_ip_malformed++;
+	} else if (verdict == PARSE_FRAGMENT_FIRST) {
+		c->ignored_fragment_first++;
+	} else if (verdict == PARSE_FRAGMENT_LATER) {
+		c->ignored_fragment_later++;
+	} else if (verdict == PROTO_TCP) {
+		c->ignored_tcp_malformed++;
+	} else {
 		c->ignored_not_tcp++;
+	}
 }
 
 /* Parses all headers into the work. 0: the frame is counted and done. */
@@ -340,7 +455,7 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 		return 0;
 	}
 	if (proto != PROTO_TCP || parse_tcp(skb, p) < 0) {
-		count_ignored(s->counters, p, proto);
+		count_ignored(skb, s, proto);
 		return 0;
 	}
 	if (!s->work->now)
@@ -351,10 +466,15 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 	return 1;
 }
 
-/* Has the agent emitted this event of the client and the service? */
+/*
+ * Has the agent emitted this event of the client and the service? The figures
+ * of a suppressed connection are added up for its summary.
+ */
 static __always_inline int service_suppressed(const struct step *s, __u8 client,
-					      enum service_event event)
+					      enum service_event event,
+					      const struct flow_totals *totals)
 {
+	struct flow_sums *sums;
 	struct seen *seen;
 	__u64 signature;
 	__u32 slot;
@@ -365,8 +485,36 @@ static __always_inline int service_suppressed(const struct step *s, __u8 client,
 				      event);
 	slot = (signature >> 32) & (SERVICE_SEEN_SLOTS - 1);
 	seen = service_seen.lookup(&slot);
-	return seen && suppress(seen, signature, s->work->now,
-				decky_bit(&s->work->key, client));
+	if (!seen || !suppress(seen, signature, s->work->now,
+			       decky_bit(&s->work->key, client)))
+		return 0;
+	if (totals) {
+		sums = service_sums.lookup(&slot);
+		if (sums)
+			flow_sums_add(sums, totals);
+	}
+	return 1;
+}
+
+/*
+ * Is there budget for a sample of this connection? All those that anybody can
+ * have forged share one, so that they cannot push out samples of others.
+ */
+static __always_inline int midstream_admitted(const struct step *s,
+					      const struct flow *flow)
+{
+	struct token_bucket *budget;
+	__u32 zero = 0;
+
+	if (!is_unproven(&flow->totals))
+		return 1;
+	budget = midstream_budget.lookup(&zero);
+	if (budget && token_bucket_take(budget, s->work->now,
+					s->settings->midstream_cost_ns,
+					s->settings->midstream_burst_ns))
+		return 1;
+	s->counters->midstream_over_budget++;
+	return 0;
 }
 
 /* 1 if the sample of the connection's end is in the ring or is suppressed. */
@@ -375,8 +523,12 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 {
 	struct end_sample *sample;
 
-	if (!tls_unfinished(&flow->totals) && !may_be_scan(&flow->totals) &&
-	    service_suppressed(s, flow->totals.client, SERVICE_FLOW)) {
+	if (!midstream_admitted(s, flow))
+		return 0;
+	if (!is_unproven(&flow->totals) && !tls_unfinished(&flow->totals) &&
+	    !may_be_scan(&flow->totals) &&
+	    service_suppressed(s, flow->totals.client, SERVICE_FLOW,
+			       &flow->totals)) {
 		s->counters->ends_suppressed++;
 		return 1;
 	}
@@ -444,8 +596,11 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		side->tls_state = TLS_DONE;
 		flow->totals.flags |= FLOW_TLS_CUT;
 		s->counters->tls_over_budget++;
+		report_anomaly(skb, s, TECHNIQUE_EXCESS_HANDSHAKE);
 		return;
 	}
+	if (!midstream_admitted(s, flow))
+		return;
 	if (!admit(s, flow)) {
 		side->tls_state = TLS_DONE;
 		peer->tls_state = TLS_DONE;
@@ -461,6 +616,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	head.flags |= walk->flags;
 	if (flow->totals.flags & FLOW_MIDSTREAM)
 		head.flags |= SAMPLE_FLOW_MIDSTREAM;
+	if (flow->totals.flags & FLOW_PROVEN)
+		head.flags |= SAMPLE_FLOW_PROVEN;
 	if (flow->totals.flags & FLOW_HELLO_SUPPRESSED)
 		head.flags |= SAMPLE_HELLO_SUPPRESSED;
 	if (w->hashed || flow->totals.flags & FLOW_HELLO_SUPPRESSED)
@@ -503,6 +660,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	continues = continues_run(&flow->totals, p, w->sender);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
+	if (is_unproven(&flow->totals) && proves(peer, p))
+		flow->totals.flags |= FLOW_PROVEN;
 	ahead = side->flags & SIDE_SEEN ? seq_diff(p->seq, side->next_seq) : 1;
 
 	if (p->flags & TCP_RST) {
@@ -516,7 +675,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 			side->flags |= SIDE_ACKED;
 		}
 		if (p->payload_len && side->tls_state != TLS_DONE &&
-		    !is_suppressed_hello(flow, p, w->sender))
+		    !repeats_suppressed_hello(flow, peer, w))
 			sample_tls(skb, s, p, flow, side, peer, ahead,
 				   continues);
 		if (p->payload_len)
@@ -529,6 +688,20 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	if (!closed && flow->totals.close != CLOSE_NONE &&
 	    send_end(skb, s, flow))
 		flow->totals.flags |= FLOW_END_SENT;
+}
+
+/*
+ * Does this frame come from outside, although this host sends the frames of its
+ * end? Then a neighbour has forged it. Frames between two deckies of one parent
+ * all come by ingress, so they prove nothing.
+ */
+static __always_inline int is_forged(struct flow *flow, const struct work *w)
+{
+	struct flow_side *side = &flow->totals.side[w->sender & 1];
+
+	if (!w->ingress)
+		side->flags |= SIDE_EGRESS;
+	return w->ingress && side->flags & SIDE_EGRESS;
 }
 
 /* A frame that may involve a decky. Those of a known connection end here. */
@@ -578,8 +751,14 @@ int decky_packet(struct __sk_buff *skb)
 		return TC_NEXT;
 	}
 	if (!s.work->hashed && s.settings->dedup &&
-	    may_be_hello(flow, p, s.work->sender)) {
+	    (may_be_hello(flow, p, s.work->sender) ||
+	     may_repeat_hello(flow, p, s.work->sender))) {
 		jumps.call(skb, JUMP_HELLO);
+		return TC_NEXT;
+	}
+	if (is_forged(flow, s.work)) {
+		s.counters->frames_unattached++;
+		report_anomaly(skb, &s, TECHNIQUE_FORGED_SOURCE);
 		return TC_NEXT;
 	}
 	barrier();
@@ -829,6 +1008,8 @@ int decky_syn(struct __sk_buff *skb)
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
 	if (swapped)
 		order_openings(&sample->half_open, p, w->now);
+	if (!known && !w->ingress)
+		sample->half_open.egress |= 1 << (w->sender & 1);
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
 	sample->head.born_ns = sample->half_open.syn.time_ns;
@@ -1010,6 +1191,8 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		    keep_older_synack(s, half))
 			return 0;
 		syn_packet_fill(skb, &half->synack, p, w->now);
+		if (!w->ingress)
+			half->egress |= 1 << (w->sender & 1);
 		return 1;
 	}
 	if (!may_be_lone(s, flow)) {
@@ -1021,6 +1204,8 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		return 0;
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
 	syn_packet_fill(skb, &scratch->half_open.synack, p, w->now);
+	if (!w->ingress)
+		scratch->half_open.egress = 1 << (w->sender & 1);
 	if (half_open.insert(&w->key, &scratch->half_open)) {
 		s->counters->half_open_failed++;
 		return 0;
@@ -1189,7 +1374,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	if ((half->syn_sampled || half->syn_suppressed ||
 	     !half->syn.ip_version) &&
 	    !half->syn_record &&
-	    service_suppressed(s, half->client, SERVICE_HANDSHAKE)) {
+	    service_suppressed(s, half->client, SERVICE_HANDSHAKE, 0)) {
 		c->handshakes_suppressed++;
 		return entered;
 	}
@@ -1226,7 +1411,8 @@ static __always_inline struct half_open *completed(const struct step *s,
 
 /* Payload of no connection begins a mid-stream one. */
 static __always_inline void begin_midstream(const struct step *s,
-					    const struct half_open *half)
+					    const struct half_open *half,
+					    int completed)
 {
 	const struct packet *p = &s->work->packet;
 	struct work *w = s->work;
@@ -1248,6 +1434,11 @@ static __always_inline void begin_midstream(const struct step *s,
 		flow_begin_midstream(fresh, w->now);
 	fresh->key = w->key;
 	fresh->totals.flags = FLOW_MIDSTREAM;
+	if (completed) {
+		/* only the table has no room for it */
+		fresh->totals.flags |= FLOW_PROVEN;
+		fresh->totals.established_ns = w->now;
+	}
 	if (midstream_flows.insert(&w->key, fresh))
 		s->counters->midstream_failed++;
 	else
@@ -1285,7 +1476,7 @@ int decky_handshake(struct __sk_buff *skb)
 			s.counters->ignored_own_host++;
 			return TC_NEXT;
 		}
-		begin_midstream(&s, half);
+		begin_midstream(&s, half, complete != 0);
 	}
 	s.work->handshake_tried = 1;
 	jumps.call(skb, JUMP_PACKET);
@@ -1294,7 +1485,7 @@ int decky_handshake(struct __sk_buff *skb)
 
 /* --- decky_hello ---------------------------------------------------------- */
 
-/* Has the agent emitted this ClientHello of this client? */
+/* Has the agent emitted this ClientHello of this client to this server? */
 static __always_inline int hello_suppressed(const struct step *s,
 					    const struct flow *flow)
 {
@@ -1313,6 +1504,7 @@ static __always_inline int hello_suppressed(const struct step *s,
 int decky_hello(struct __sk_buff *skb)
 {
 	struct hello_walk *walk;
+	__u64 signature;
 	struct packet *p;
 	struct flow *flow;
 	struct work *w;
@@ -1328,14 +1520,22 @@ int decky_hello(struct __sk_buff *skb)
 	if (!flow)
 		return TC_NEXT;
 	p = &w->packet;
-	flow->hello = 0;
+	signature = 0;
 	if (hello_hash(skb, walk, p->l4_off + p->tcp_len, p->payload_len - 1,
-		       s.settings->seed)) {
-		flow->hello =
-			absorb_address(walk->hash, w->key.addr[w->sender & 1]);
+		       s.settings->seed))
+		signature = hello_signature(walk, &w->key, w->sender);
+	if (flow->totals.flags & FLOW_HELLO_SUPPRESSED) {
+		w->repeats = signature == flow->hello;
+		w->hashed = 1;
+		jumps.call(skb, JUMP_PACKET);
+		return TC_NEXT;
+	}
+	flow->hello = signature;
+	if (signature) {
 		flow->session_id = walk->session_id;
 		if (hello_suppressed(&s, flow)) {
 			flow_suppress_hello(flow, p, w->sender);
+			w->repeats = 1;
 			s.counters->hellos_suppressed++;
 		}
 	}

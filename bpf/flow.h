@@ -79,13 +79,17 @@ static __always_inline void flow_begin(struct flow *flow,
 	} else {
 		side_begin_unseen(&flow->totals.side[client]);
 	}
+	if (half->egress & 1 << client)
+		flow->totals.side[client].flags |= SIDE_EGRESS;
 	if (half->synack.ip_version) {
 		side_begin(&flow->totals.side[!client], &half->synack);
+		if (half->egress & 1 << !client)
+			flow->totals.side[!client].flags |= SIDE_EGRESS;
 		flow->totals.side[!client].last_ack = half->synack.ack;
 		flow->totals.side[!client].flags |= SIDE_ACKED;
 		/* it shows where the client begins, with data of the SYN or not
 		 */
-		flow->totals.side[client].flags = SIDE_SEEN;
+		flow->totals.side[client].flags |= SIDE_SEEN;
 		flow->totals.side[client].next_seq = half->synack.ack;
 		flow->totals.side[client].tls_seq = half->synack.ack;
 		flow->totals.side[client].tls_state = TLS_START;
@@ -214,10 +218,12 @@ static __always_inline void flow_repeat_handshake(struct flow *flow,
  */
 static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 				     const struct packet *p, struct flow *flow,
-				     __u32 sender, __u64 now)
+				     __u32 sender, __u64 now, int ingress)
 {
 	struct flow_side *side = &flow->totals.side[sender & 1];
 
+	if (ingress && side->flags & SIDE_EGRESS)
+		return 0;
 	if (flow->totals.close | flow->totals.fin | flow->totals.timed |
 	    (flow->totals.flags & FLOW_PENDING))
 		return 0;
@@ -239,8 +245,30 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	side->bytes += p->payload_len;
 	side_account(side, p);
 	side->last_ack = p->ack;
-	side->flags |= SIDE_ACKED;
+	side->flags |= ingress ? SIDE_ACKED : SIDE_ACKED | SIDE_EGRESS;
 	return 1;
+}
+
+/*
+ * Could anybody have forged this connection, blindly? The handshake was not
+ * seen, and no end has acknowledged what the other one sent.
+ */
+static __always_inline int is_unproven(const struct flow_totals *totals)
+{
+	return (totals->flags & (FLOW_MIDSTREAM | FLOW_PROVEN)) ==
+	       FLOW_MIDSTREAM;
+}
+
+/*
+ * Does this segment show that both ends take part in a mid-stream connection?
+ * It acknowledges the other end's payload to the byte, and is no RST, with
+ * which a closed port answers payload.
+ */
+static __always_inline int proves(const struct flow_side *peer,
+				  const struct packet *p)
+{
+	return (p->flags & (TCP_ACK | TCP_RST)) == TCP_ACK && peer->bytes &&
+	       p->ack == peer->next_seq;
 }
 
 /* May this segment hold the first payload of a client whose SYN we saw? */

@@ -47,6 +47,9 @@
 #ifndef HELLO_SEEN_SLOTS
 #define HELLO_SEEN_SLOTS 16384
 #endif
+#ifndef ANOMALY_SEEN_SLOTS
+#define ANOMALY_SEEN_SLOTS 4096
+#endif
 #ifndef SOURCE_SLOTS
 #define SOURCE_SLOTS 16384
 #endif
@@ -128,6 +131,14 @@
 
 /* How long the kernel suppresses a SYN before the agent has decided. */
 #define SYN_TENTATIVE_NS 1000000000ULL
+
+/*
+ * Samples of anomalies: 100 a second in all and 10 of one source, and twice as
+ * many at once. Each costs a part of a second.
+ */
+#define ANOMALY_COST_NS 10000000ULL
+#define ANOMALY_SOURCE_COST_NS 100000000ULL
+#define ANOMALY_BURST_NS 2000000000ULL
 
 /*
  * A SYN with the same port and sequence number after this time begins a new

@@ -60,10 +60,17 @@ BPF_F_TABLE("array", __u32, struct seen, syn_seen, SYN_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct seen, service_seen, SERVICE_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow_sums, service_sums, SERVICE_SEEN_SLOTS,
+	    BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct seen, hello_seen, HELLO_SEEN_SLOTS,
+	    BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct seen, anomaly_seen, ANOMALY_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
 BPF_TABLE("array", __u32, struct token_bucket, syn_budget, 1);
+BPF_TABLE("array", __u32, struct token_bucket, midstream_budget, 1);
+BPF_TABLE("array", __u32, struct token_bucket, anomaly_budget, 1);
+BPF_TABLE("array", __u32, struct token_bucket, anomaly_sources, SOURCE_SLOTS);
 
 /* Samples of IP fragments: the budget of each source, and that of all. */
 BPF_TABLE("array", __u32, struct token_bucket, fragment_sources,
@@ -87,6 +94,8 @@ BPF_TABLE("percpu_array", __u32, struct half_open_sample, half_open_scratch,
 	  SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct end_sample, end_scratch, SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct flow, flow_scratch, SCRATCHES);
+BPF_TABLE("percpu_array", __u32, struct anomaly_sample, anomaly_scratch,
+	  SCRATCHES);
 
 BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, SCRATCHES);
@@ -108,6 +117,7 @@ struct work {
 	__u8 handshake_tried; /* by decky_handshake */
 	__u8 hashed;	      /* by decky_hello */
 	__u8 reassembled;     /* the agent made the packet from fragments */
+	__u8 repeats;	      /* the suppressed hello, to the byte */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
 

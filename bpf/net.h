@@ -44,8 +44,8 @@
 #define PARSE_MALFORMED (-1)
 #define PARSE_FRAGMENT_FIRST (-2)
 #define PARSE_FRAGMENT_LATER (-3)
-#define PARSE_NOT_IP (-4)      /* or less than its fixed header */
-#define PARSE_EXT_HEADERS (-5) /* more of them than are read */
+#define PARSE_NOT_IP (-4) /* or less than its fixed header */
+#define PARSE_TOO_MANY_HEADERS (-5)
 
 /* The verifier follows variable offsets into linear data up to 64 KB. */
 #define MAX_LINEAR_OFFSET 2048
@@ -366,7 +366,7 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 		if (p->l4_off - p->l3_off > p->l3_len)
 			return PARSE_MALFORMED;
 	}
-	return is_extension(next_header) ? PARSE_EXT_HEADERS : next_header;
+	return is_extension(next_header) ? PARSE_TOO_MANY_HEADERS : next_header;
 }
 
 /* The fields of the TCP header at p->l4_off, which must fit the IP length. */

@@ -13,6 +13,8 @@
 #include "net.h"
 #include "seq.h"
 #include "tls_records.h"
+#include "client_hello.h"
+#include "maps.h"
 
 /*
  * The client and the service of a connection: connections that share both
@@ -29,6 +31,22 @@ static __always_inline __u64 service_signature(const struct flow_key *key,
 	hash = absorb_address(seed, key->addr[client & 1]);
 	hash = absorb_address(hash, key->addr[server]);
 	return absorb(hash, (__u64)key->port[server] << 8 | event);
+}
+
+/*
+ * The client, the server, the technique, and whether it is of a connection: the
+ * agent's dedup key.
+ */
+static __always_inline __u64 anomaly_signature(const struct flow_key *key,
+					       __u8 client, __u64 seed,
+					       enum technique technique,
+					       int known)
+{
+	__u64 hash;
+
+	hash = absorb_address(seed, key->addr[client & 1]);
+	hash = absorb_address(hash, key->addr[!(client & 1)]);
+	return absorb(hash, (__u64)technique << 1 | known);
 }
 
 /* A Bloom filter with the decky that this client addressed. */
@@ -76,6 +94,32 @@ static __always_inline int suppress_tentatively(struct seen *seen,
 	return overwrites;
 }
 
+/* Adds up what is suppressed of connections. */
+static __always_inline void flow_sums_add(struct flow_sums *sums,
+					  const struct flow_totals *totals)
+{
+	__u64 bytes = totals->side[0].bytes + totals->side[1].bytes;
+	__u64 lasted = totals->last_ns - totals->first_ns;
+
+	__sync_fetch_and_add(&sums->packets,
+			     totals->side[0].packets + totals->side[1].packets);
+	__sync_fetch_and_add(&sums->bytes, bytes);
+	if ((__s64)lasted > 0 && lasted > sums->longest_ns)
+		sums->longest_ns = lasted;
+	if (bytes > sums->largest)
+		sums->largest = bytes;
+}
+
+/* The ClientHello, its sender and its receiver: the agent's dedup key. */
+static __always_inline __u64 hello_signature(const struct hello_walk *walk,
+					     const struct flow_key *key,
+					     __u8 sender)
+{
+	__u64 hash = absorb_address(walk->hash, key->addr[sender & 1]);
+
+	return absorb_address(hash, key->addr[!(sender & 1)]);
+}
+
 /* Is this ClientHello the next thing that the client should send? */
 static __always_inline int hello_in_order(const struct flow *flow,
 					  const struct packet *p, __u8 sender)
@@ -103,14 +147,40 @@ flow_suppress_hello(struct flow *flow, const struct packet *p, __u8 sender)
 	open_peer(peer, p);
 }
 
-/* Is this the suppressed hello, or a retransmission of a part of it? */
-static __always_inline int is_suppressed_hello(const struct flow *flow,
+/* Is this segment at the place of the suppressed hello? */
+static __always_inline int at_suppressed_hello(const struct flow *flow,
 					       const struct packet *p,
 					       __u8 sender)
 {
 	return flow->totals.flags & FLOW_HELLO_SUPPRESSED &&
-	       sender == flow->totals.client &&
+	       sender == flow->totals.client && p->payload_len &&
 	       seq_diff(p->seq + p->payload_len, flow->hello_end) <= 0;
+}
+
+/* May it be a copy of the whole of it? Then its hash shows whether it is one.
+ */
+static __always_inline int may_repeat_hello(const struct flow *flow,
+					    const struct packet *p, __u8 sender)
+{
+	return at_suppressed_hello(flow, p, sender) &&
+	       p->seq + p->payload_len == flow->hello_end;
+}
+
+/*
+ * Is this the suppressed hello? Or was its place acknowledged, so that its
+ * receiver takes nothing of it? Other bytes there are sampled: a known hello
+ * releases nothing else.
+ */
+static __always_inline int
+repeats_suppressed_hello(const struct flow *flow, const struct flow_side *peer,
+			 const struct work *w)
+{
+	const struct packet *p = &w->packet;
+
+	return at_suppressed_hello(flow, p, w->sender) &&
+	       (w->repeats ||
+		(peer->flags & SIDE_ACKED &&
+		 seq_diff(p->seq + p->payload_len, peer->last_ack) <= 0));
 }
 
 #endif

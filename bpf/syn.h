@@ -185,9 +185,9 @@ static __always_inline __u32 syn_traits(const struct packet *p)
 }
 
 /*
- * The seeded hash of a SYN's source, of the address that it goes to and of all
- * that os, tool and options_sig derive from: two SYNs with one signature make
- * one event. It must never be coarser than the agent's dedup key.
+ * The seeded hash of a SYN's addresses and of all that os, tool, options_sig
+ * and ja4t derive from: two SYNs with one signature make one event. It must
+ * never be coarser than the agent's dedup key.
  */
 static __always_inline __u64 syn_signature(volatile struct option_walk *walk,
 					   const struct packet *p,

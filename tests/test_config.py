@@ -42,6 +42,7 @@ app_name = "deckwire"
 procid = "7"
 compat = "decnet"
 dedup_ttl = 0
+dedup_keys = 128
 stats_interval = 2.5
 idle_timeout = 30
 raw_fingerprints = true
@@ -103,6 +104,7 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         procid="7",
         compat="decnet",
         dedup_ttl=0.0,
+        dedup_keys=128,
         stats_interval=2.5,
         idle_timeout=30.0,
         raw_fingerprints=True,
@@ -127,7 +129,7 @@ def test_every_setting_is_in_the_table_and_every_key_can_be_set() -> None:
 )
 def test_the_help_shows_the_default(option: Option) -> None:
     default = getattr(Settings(), option.setting)
-    if isinstance(default, float):
+    if isinstance(default, float | int) and not isinstance(default, bool):
         default = f"{default:g}"
     if option.repeats and option.key == "output":
         default = default[0].to
@@ -216,6 +218,9 @@ def test_options_replace_the_file(path: Path) -> None:
         ("dedup_ttl = nan", "dedup_ttl: nan is out of range"),
         ("dedup_ttl = inf", "dedup_ttl: inf is out of range"),
         ("dedup_ttl = '5'", "dedup_ttl: '5' is no number"),
+        ("dedup_keys = -1", "dedup_keys: -1 is out of range; use a whole number from 0 to"),
+        ("dedup_keys = 1.5", "dedup_keys: 1.5 is out of range"),
+        ("dedup_keys = true", "dedup_keys: True is out of range"),
         ("dedup_ttl = true", "dedup_ttl: True is no number"),
         ("stats_interval = 1e9", "stats_interval: 1000000000.0 is out of range"),
         ("idle_timeout = 0", "idle_timeout: 0 is out of range; use seconds from 1"),

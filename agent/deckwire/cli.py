@@ -84,7 +84,7 @@ def _as_click(option: Option) -> Callable[[_Function], _Function]:
         option.key,
         metavar=option.metavar,
         multiple=option.repeats,
-        type=float if option.is_seconds else None,
+        type=float if option.is_seconds else int if option.is_count else None,
         help=text,
     )
 

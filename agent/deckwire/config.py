@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from deckwire.bus.address import BUS_OF_DECNET
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
-from deckwire.limits import CONFIG_FILE_BYTES
+from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS
 from deckwire.options import (
     COMPATIBILITIES,
     FORMATS,
@@ -60,6 +60,8 @@ class Budgets:
     syn_records_per_second: int = 1_000
     syn_burst: int = 2_000
     handshakes_per_second_per_source: int = 5_000
+    midstream_records_per_second: int = 500
+    """Samples of connections whose handshake was not seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Settings:
     """One of COMPATIBILITIES, or None."""
     dedup_ttl: float = 300.0
     """0 turns deduplication off."""
+    dedup_keys: int = DEDUP_KEYS
+    """Distinct keys of a source and event in one window; 0 sets no bound."""
     stats_interval: float = 60.0
     """0: only at the end."""
     idle_timeout: float = 120.0
@@ -293,6 +297,15 @@ def _seconds(least: float) -> Check:
     return check
 
 
+def _count(most: int) -> Check:
+    def check(value: object, _base: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+            raise ValueError(f"{shown(value)} is out of range; use a whole number from 0 to {most}")
+        return value
+
+    return check
+
+
 def _flag(value: object, _base: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{shown(value)} is neither; use true or false")
@@ -350,6 +363,7 @@ _CHECKS: dict[str, Check] = {
     "sd_id": _sd_id,
     "procid": _procid,
     "dedup_ttl": _seconds(0),
+    "dedup_keys": _count(DEDUP_ENTRIES),
     "stats_interval": _seconds(0),
     "idle_timeout": _seconds(1),
     "raw_fingerprints": _flag,

@@ -168,6 +168,14 @@ DEDUP_BYTES = 10 * 1_048_576
 """Bytes of all open dedup windows. One of an IPv4 SYN takes 240, or 580 once it suppresses."""
 DEDUP_KEY = 256
 """Characters of a dedup key's fingerprint kept; the rest of a longer one is hashed."""
+DEDUP_KEYS = 64
+"""Distinct keys of one source and event whose windows may be open (`dedup_keys`)."""
+DEDUP_KEY_SLOTS = 32_768
+"""Counts of open windows, by hashed source and event. Those that share a slot share the bound."""
+DEDUP_LABELS = 32
+"""Suppressed names that the summary of one source and event lists."""
+DEDUP_LABEL = 64
+"""Characters of such a name kept."""
 DEDUP_HOSTS = 32_768
 """Deckies remembered in all open windows that have more than one. Beyond this, their counts are
 lower bounds."""

@@ -46,6 +46,8 @@ class Option:
     repeats: bool = False
     """It may be given several times; in the file it takes a list."""
     is_seconds: bool = False
+    is_count: bool = False
+    """It takes a whole number."""
     can_negate: bool = False
     """A switch that has a ``--no-`` form, so that it can override the file."""
     live_only: bool = False
@@ -187,6 +189,14 @@ OPTIONS = (
         is_seconds=True,
     ),
     Option(
+        *("dedup_keys", "dedup_keys", Section.EVENTS),
+        "Different events of one kind that one source may have emitted within --dedup-ttl; beyond"
+        " them one a second. 0 sets no bound.",
+        metavar="COUNT",
+        default="64",
+        is_count=True,
+    ),
+    Option(
         *("stats_interval", "stats_interval", Section.EVENTS),
         "Seconds between two capture_stats events; 0 emits only the one at the end.",
         metavar="SECONDS",
@@ -215,7 +225,7 @@ OPTIONS = (
     ),
     Option(
         *("compat", "compat", Section.EVENTS),
-        "Calculate ja4 and ja4s as DECNET's old sniffer did.",
+        "Calculate ja4 and ja4s as DECNET's old sniffer did, and suppress by its keys.",
         metavar="|".join(COMPATIBILITIES),
         default="as FoxIO defines them",
     ),

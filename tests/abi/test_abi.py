@@ -24,6 +24,7 @@ from deckwire.fingerprints import scanners
 from deckwire.kernel.loading import JUMPS, LoadRequest, bpf_directory, load
 from deckwire.tables.flows import OpenFlow
 from deckwire.tcp import options, syn_packet
+from deckwire.tcp.anomaly import KERNEL_TECHNIQUES
 from deckwire.tls.messages import SESSION_ID_BYTES, ExtensionType
 from deckwire.tls.records import (
     HELLO_PREFIX_BYTES,
@@ -48,6 +49,13 @@ CONSTANTS = {
     "SAMPLE_FRAGMENT": abi.SAMPLE_FRAGMENT,
     "SAMPLE_REASSEMBLED": abi.SAMPLE_REASSEMBLED,
     "REASSEMBLED_INGRESS": abi.REASSEMBLED_INGRESS,
+    "SAMPLE_ANOMALY": abi.SAMPLE_ANOMALY,
+    "TECHNIQUE_NONE": KERNEL_TECHNIQUES.index(None),
+    **{
+        f"TECHNIQUE_{technique.name}": code
+        for code, technique in enumerate(KERNEL_TECHNIQUES)
+        if technique is not None
+    },
     "SAMPLE_TLS_STARTS": abi.SAMPLE_TLS_STARTS,
     "SAMPLE_FLOW_MIDSTREAM": abi.SAMPLE_FLOW_MIDSTREAM,
     "SAMPLE_TLS_ENDS": abi.SAMPLE_TLS_ENDS,
@@ -60,6 +68,8 @@ CONSTANTS = {
     "INTERVALS_UNKNOWN": abi.INTERVALS_UNKNOWN,
     "FLOW_MIDSTREAM": abi.FLOW_MIDSTREAM,
     "FLOW_END_SENT": abi.FLOW_END_SENT,
+    "SAMPLE_FLOW_PROVEN": abi.SAMPLE_FLOW_PROVEN,
+    "FLOW_PROVEN": abi.FLOW_PROVEN,
     "SERVICE_HANDSHAKE": abi.SERVICE_HANDSHAKE,
     "SERVICE_FLOW": abi.SERVICE_FLOW,
     "PROBE_PACKETS": PROBE_PACKETS,
@@ -121,6 +131,7 @@ SIZES = {
     "seen": abi.SEEN.size,
     "source": abi.SOURCE_BYTES,
     "half_open_sample": abi.HALF_OPEN_SAMPLE_BYTES,
+    "anomaly_sample": abi.ANOMALY_SAMPLE_BYTES,
     "end_sample": abi.SAMPLE_HEAD_BYTES + abi.FLOW_TOTALS_BYTES,
 }
 """Sizes by the name of the struct."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import (
+    AnomalySample,
     EndSample,
     HandshakeSample,
     MalformedSample,
@@ -20,6 +21,7 @@ from deckwire.abi.samples import (
     flow_handshake,
     flow_record,
 )
+from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, Technique
 
 KEY = bytes(range(36))
 ABSENT = bytes(abi.SYN_PACKET_BYTES)
@@ -94,7 +96,13 @@ def test_a_segment() -> None:
         payload=b"data",
         claimed=99,
         ends=False,
+        proven=False,
     )
+    proven = decode(
+        head(abi.SAMPLE_SEGMENT, flags=abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
+    )
+    assert isinstance(proven, SegmentSample)
+    assert (proven.midstream, proven.proven) == (True, True)
 
 
 def test_start_and_end_count_only_if_the_flags_say_so() -> None:
@@ -104,6 +112,32 @@ def test_start_and_end_count_only_if_the_flags_say_so() -> None:
     ending = decode(head(abi.SAMPLE_SEGMENT, flags=abi.SAMPLE_TLS_ENDS))
     assert isinstance(ending, SegmentSample)
     assert ending.ends
+
+
+def test_an_anomaly() -> None:
+    inner = abi.SCHEMAS["sample_head"].parse(
+        head(abi.SAMPLE_ANOMALY, seq=5, payload_len=7, sender=1)
+    )
+    members = {"head": inner, "signature": 2**63 + 1, "ack": 6, "tcp_flags": 0x18, "technique": 4}
+    data = build("anomaly_sample", **members)
+    sample = decode(data + b"PADDING")
+    assert sample == AnomalySample(
+        50,
+        40,
+        KEY,
+        1,
+        0,
+        2**63 + 1,
+        Anomaly(Technique.REFUSED_RST, "flags PA seq 5 ack 6 bytes 7"),
+    )
+    known = decode(build("anomaly_sample", **members, known=1, expected_seq=8, expected_ack=9))
+    assert isinstance(known, AnomalySample)
+    assert known.anomaly.evidence.endswith(", expected seq 8 ack 9")
+    for code in (0, len(KERNEL_TECHNIQUES), 255):
+        with pytest.raises(MalformedSample, match="technique_unknown"):
+            decode(build("anomaly_sample", **{**members, "technique": code}))
+    with pytest.raises(MalformedSample, match="anomaly_short"):
+        decode(data[:-1])
 
 
 def test_a_client_that_cannot_be_is_unknown() -> None:

@@ -104,9 +104,10 @@ def test_an_equal_hello_is_suppressed(kernel: Kernel, talk: Talk) -> None:
     assert kernel.raised()["hellos_suppressed"] == 1
 
 
-def test_it_is_suppressed_on_another_decky_too(kernel: Kernel) -> None:
+def test_it_is_suppressed_on_another_port_but_not_on_another_decky(kernel: Kernel) -> None:
     emit(kernel, Talk(server=DECKY))
-    assert sent(kernel, Talk(server=DECKY_B, server_port=8_443), HELLO) == []
+    assert sent(kernel, Talk(server=DECKY, server_port=8_443), HELLO) == []
+    assert len(sent(kernel, Talk(server=DECKY_B), HELLO)) == 1
 
 
 def after_an_extension(frame: bytes) -> bytes:
@@ -279,9 +280,32 @@ def test_the_sample_of_the_servers_answer_names_the_suppressed_hello(kernel: Ker
 
 
 def test_retransmissions_of_a_suppressed_hello_are_suppressed(kernel: Kernel) -> None:
-    talk = Talk(client_port=41_000)
-    again = [talk.c("PA", 1, 1, HELLO), talk.c("PA", 51, 1, HELLO[50:])]
+    talk, at = Talk(client_port=41_000), 1 + len(HELLO)
+    again = [
+        talk.c("PA", 1, 1, HELLO),
+        talk.s("A", 1, at),
+        talk.c("PA", 51, 1, HELLO[50:]),
+        talk.c("PA", 1, 1, other_hello()),
+    ]
     assert after_suppressed(kernel, again)[1] == []
+
+
+def other_hello() -> bytes:
+    """Another one of the same length."""
+    other = HELLO.replace(b"decoy.example", b"other.example")
+    assert other != HELLO
+    return other
+
+
+@pytest.mark.parametrize("size", [len(HELLO), 50, 7])
+def test_a_suppressed_hello_releases_no_other_bytes_at_its_place(kernel: Kernel, size: int) -> None:
+    """Sent as a decoy before another one, it conceals neither."""
+    talk, other = Talk(client_port=41_000), other_hello()
+    parts = [talk.c("PA", 1 + at, 1, other[at : at + size]) for at in range(0, len(other), size)]
+    _, samples = after_suppressed(kernel, parts)
+    assert b"".join(sample.payload for sample in samples) == other
+    assert all(sample.hello_suppressed for sample in samples)
+    assert kernel.raised()["hellos_suppressed"] == 1
 
 
 def test_a_client_certificate_after_it_is_sampled(kernel: Kernel) -> None:

@@ -92,11 +92,11 @@ SAME = {
 }
 
 OTHER = {
-    "another source": (ethernet(ipv4(tcp())), ethernet(ipv4(tcp(), src="192.0.2.10"))),
     "another decky": (
         ethernet(ipv4(tcp(), dst=DECKY)),
         ethernet(ipv4(tcp(), dst=DECKY_B)),
     ),
+    "another source": (ethernet(ipv4(tcp())), ethernet(ipv4(tcp(), src="192.0.2.10"))),
     "another IPv6 source": (
         ethernet(ipv6(tcp())),
         ethernet(ipv6(tcp(), src="2001:db8:1::a")),

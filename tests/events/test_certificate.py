@@ -51,7 +51,7 @@ def make(
     choices: Choices = CHOICES,
 ) -> Event:
     return certificate_event(
-        headline(context(), TIME_NS, chain[0]),
+        headline(context(), TIME_NS, chain[0], choices),
         context(),
         describe_leaf(chain[0], choices),
         chain,
@@ -76,7 +76,9 @@ def test_fields_in_order(leaf: Certificate) -> None:
         INFORMATIONAL,
         "web-1",
     )
-    assert event.fingerprint == "decoy.example|CN=decoy.example"
+    assert event.fingerprint == value(event, "cert_sha256")
+    old = make(leaf, choices=Choices(decnet=True))
+    assert old.fingerprint == "decoy.example|CN=decoy.example"
 
 
 def test_texts(leaf: Certificate) -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from deckwire.events import dedup as dedup_module
 from deckwire.events.dedup import Dedup
 from deckwire.events.event import Event
-from deckwire.limits import DEDUP_KEY
+from deckwire.limits import DEDUP_KEY, DEDUP_KEY_SLOTS, DEDUP_LABEL, DEDUP_LABELS
 from deckwire.output.syslog import SyslogFormat
+from deckwire.tcp.flow import FlowSums
 
 S = 1_000_000_000
 T0 = 1_800_000_000 * S
@@ -22,8 +23,19 @@ def event(
     host: str = "decky-01",
     source: str = "192.0.2.1",
     name: str = "tls_client_hello",
+    label: str = "",
+    sums: FlowSums | None = None,
 ) -> Event:
-    return Event(name, T0 + round(at * S), host, (), source=source, fingerprint=fingerprint)
+    return Event(
+        name,
+        T0 + round(at * S),
+        host,
+        (),
+        source=source,
+        fingerprint=fingerprint,
+        label=label,
+        sums=sums,
+    )
 
 
 def emit(dedup: Dedup, new: Event) -> bool:
@@ -134,7 +146,7 @@ def test_a_flood_of_one_event_a_source_leaves_windows_that_suppress() -> None:
 
 
 def test_windows_that_suppress_are_half_of_all_and_the_oldest_of_them_is_summed_up() -> None:
-    dedup = Dedup(entries=100)
+    dedup = Dedup(entries=100, keys=0)
     for number in range(120):
         for _ in range(2):
             emit(dedup, event(number / 10, str(number)))
@@ -145,7 +157,7 @@ def test_windows_that_suppress_are_half_of_all_and_the_oldest_of_them_is_summed_
 
 def test_room_is_made_before_the_bounds_are_reached() -> None:
     """The agent must learn what the kernel suppressed before a window is evicted."""
-    dedup = Dedup(entries=160)
+    dedup = Dedup(entries=160, keys=0)
     for number in range(150):
         emit(dedup, event(number, str(number)))
     assert dedup.crowded() is None
@@ -198,7 +210,7 @@ def test_memory_stays_within_the_bound(kind: str, deckies: int) -> None:
     made = [make(n) for n in range(6_000)]
     tracemalloc.start()
     try:
-        dedup = Dedup(held=held, hosts=2_000)
+        dedup = Dedup(held=held, hosts=2_000, keys=0)
         for number, opened in enumerate(made):
             assert emit(dedup, opened._replace(time_ns=T0 + number))
             for host in hosts:
@@ -214,6 +226,7 @@ def test_memory_stays_within_the_bound(kind: str, deckies: int) -> None:
         tracemalloc.stop()
     assert dedup.counters.evicted
     # A decky beyond the first takes its share of a set.
+    used -= 2 * DEDUP_KEY_SLOTS
     assert 0.5 * held < used < 1.1 * held + 2_000 * 150 * (deckies > 1)
 
 
@@ -303,3 +316,158 @@ def test_every_event_is_emitted_refused_or_suppressed_and_summed_up(
     summed += sum(s.count for s in dedup.close())
     assert dedup.counters.summaries_lost or summed == dedup.counters.suppressed
     assert emitted + refused + dedup.counters.suppressed == len(steps)
+
+
+# --- many keys of one source ---
+
+
+def new_keys(dedup: Dedup, count: int, at: float = 0.0, step: float = 0.0) -> list[bool]:
+    """Events with new keys of one source, each so many seconds after the last."""
+    return [
+        emit(dedup, event(at + number * step, f"new {at} {number}", label=f"{number}.example"))
+        for number in range(count)
+    ]
+
+
+def test_a_source_has_a_bound_of_keys_and_one_new_key_a_second_beyond_it() -> None:
+    dedup = Dedup(keys=64)
+    assert all(new_keys(dedup, 64))
+    assert new_keys(dedup, 5, 1) == [True, False, False, False, False]
+    assert new_keys(dedup, 20, 2, 0.25) == 5 * [True, False, False, False]
+    assert dedup.counters.suppressed == 4 + 15
+
+
+def test_repeats_of_keys_within_the_bound_are_suppressed_by_their_own_windows() -> None:
+    dedup = Dedup(keys=2)
+    for fingerprint in ("a", "b", "c", "d"):
+        emit(dedup, event(fingerprint=fingerprint))
+    for fingerprint in ("a", "c"):  # c is the one beyond the bound that was emitted
+        assert not emit(dedup, event(0.5, fingerprint))
+    assert {s.key: s.count for s in dedup.close()} == {"a": 1, "c": 1, "*": 1}
+
+
+def test_others_are_not_affected() -> None:
+    dedup = Dedup(keys=3)
+    new_keys(dedup, 10)
+    assert emit(dedup, event(source="192.0.2.2"))
+    assert emit(dedup, event(name="tls_session"))
+
+
+def test_the_summary_of_the_rest_names_the_first_of_them() -> None:
+    dedup = Dedup(keys=1)
+    new_keys(dedup, 2)
+    for number in range(100):
+        assert not emit(dedup, event(0.5, f"x{number}", label=f"{number}.example"))
+        assert not emit(dedup, event(0.5, f"x{number}", label=f"{number}.example"))
+    (summary,) = dedup.close()
+    assert (summary.key, summary.count) == ("*", 200)
+    fields = dict(summary.emitted("sensor", T0).fields)
+    assert fields["names"] == tuple(f"{number}.example" for number in range(DEDUP_LABELS))
+
+
+def test_names_are_cut_and_memory_is_given_back() -> None:
+    dedup = Dedup(keys=1)
+    new_keys(dedup, 2)
+    for number in range(100):
+        emit(dedup, event(0.5, f"x{number}", label=f"{number}" + 10_000 * "x"))
+    held = dedup.held
+    (summary,) = dedup.close()
+    assert {len(label) for label in summary.labels} == {DEDUP_LABEL}
+    assert held > DEDUP_LABELS * DEDUP_LABEL
+    assert dedup.held == 0
+
+
+def test_the_bound_begins_anew_with_the_next_window() -> None:
+    dedup = Dedup(ttl_s=10, keys=3)
+    assert sum(new_keys(dedup, 10)) == 4
+    assert sum(new_keys(dedup, 10, 10)) == 4
+    assert [s.count for s in dedup.expired(T0 + 10 * S)] == [6]
+    list(dedup.expired(T0 + 21 * S))
+    assert sum(new_keys(dedup, 10, 21)) == 4
+
+
+def test_a_rest_that_suppressed_nothing_has_no_summary() -> None:
+    dedup = Dedup(keys=1)
+    assert new_keys(dedup, 3, step=1.0) == [True] * 3
+    assert list(dedup.close()) == []
+
+
+def test_without_a_bound_every_key_is_emitted() -> None:
+    assert all(new_keys(Dedup(keys=0), 1_000))
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 20), st.booleans()), max_size=120))
+def test_nothing_is_lost_beyond_the_bound(steps: list[tuple[float, int, bool]]) -> None:
+    """Each event is emitted or in a summary, and no second without new keys passes unheard."""
+    dedup = Dedup(ttl_s=10, keys=2, entries=8)
+    emitted = summed = 0
+    now = 0.0
+    for wait, key, sweep in steps:
+        now += wait
+        emitted += emit(dedup, event(now, str(key)))
+        if sweep:
+            summed += sum(s.count for s in dedup.expired(T0 + round(now * S)))
+    summed += sum(s.count for s in dedup.close())
+    assert summed == dedup.counters.suppressed
+    assert emitted + summed == len(steps)
+    assert dedup.held == 0
+    assert len(dedup) == 0
+
+
+# --- figures of flows ---
+
+
+def test_the_summary_of_flows_has_their_figures() -> None:
+    """10 bytes first and 200 MB later must not be invisible."""
+    dedup = Dedup()
+    flow = event(name="tcp_flow_timing", sums=FlowSums(4, 10, 1_000_000, 10))
+    emit(dedup, flow)
+    emit(dedup, flow._replace(sums=FlowSums(150_000, 200_000_000, 61 * S, 200_000_000)))
+    emit(dedup, flow)
+    window = dedup.window(flow)
+    assert window is not None
+    sums = FlowSums(8, 300, None, 200)
+    dedup.add_suppressed(window[0], count=2, first_ns=T0, last_ns=T0, deckies=1, sums=sums)
+    (summary,) = dedup.close()
+    fields = dict(summary.emitted("sensor", T0).fields)
+    assert fields["count"] == 4
+    figures = {name: fields[name] for name in ("packets", "bytes", "longest_s", "largest_bytes")}
+    assert figures == {
+        "packets": 150_012,
+        "bytes": 200_000_310,
+        "longest_s": 61.0,
+        "largest_bytes": 200_000_000,
+    }
+
+
+def test_other_summaries_have_no_figures() -> None:
+    dedup = Dedup()
+    emit(dedup, event())
+    emit(dedup, event())
+    (summary,) = dedup.close()
+    assert "bytes" not in dict(summary.emitted("sensor", T0).fields)
+
+
+# --- what anybody can have forged ---
+
+
+def test_what_anybody_can_forge_suppresses_nothing_else() -> None:
+    dedup = Dedup(keys=2)
+    forged = event()._replace(proven=False)
+    assert emit(dedup, forged)
+    assert not emit(dedup, forged)
+    assert emit(dedup, event())
+    for number in range(10):
+        emit(dedup, event(fingerprint=f"forged {number}")._replace(proven=False))
+    assert emit(dedup, event(fingerprint="honest"))
+
+
+def test_the_summary_says_what_anybody_can_have_forged() -> None:
+    dedup = Dedup()
+    for _ in range(2):
+        emit(dedup, event()._replace(proven=False))
+        emit(dedup, event())
+    forged, honest = (dict(s.emitted("sensor", T0).fields) for s in dedup.close())
+    assert forged["event"] == honest["event"] == "tls_client_hello"
+    assert forged["handshake"] == "unseen"
+    assert "handshake" not in honest

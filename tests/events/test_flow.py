@@ -9,7 +9,7 @@ import pytest
 from deckwire.events.event import INFORMATIONAL
 from deckwire.events.flow import flow_event, headline, is_probe
 from deckwire.fingerprints.scanners import Tool
-from deckwire.tcp.flow import FlowRecord, SideRecord
+from deckwire.tcp.flow import FlowRecord, FlowSums, SideRecord
 from tests.support.event_samples import ADDRESSES, MS, TAIL, context, names, params
 
 KEPT = [
@@ -20,8 +20,6 @@ ADDED = [
     *("retransmits_server", "bytes_client", "bytes_server", "packets_client", "packets_server"),
     "close",
 ]
-
-HEADLINE = headline(context(), 9)
 
 
 def record(**changes: Any) -> FlowRecord:
@@ -42,6 +40,17 @@ def record(**changes: Any) -> FlowRecord:
         rtt_min_us=None,
     )
     return whole._replace(**changes)
+
+
+HEADLINE = headline(context(), 9, record())
+
+
+def test_a_summary_gets_its_figures() -> None:
+    assert HEADLINE.sums == FlowSums(7, 2_517, 1_234_500_000, 2_517)
+    assert HEADLINE.label == "198.51.100.7:443"
+    jumped = headline(context(), 9, record(timed=False))
+    assert jumped.sums == FlowSums(7, 2_517, None, 2_517)
+    assert jumped.sums.plus(HEADLINE.sums) == FlowSums(14, 5_034, 1_234_500_000, 2_517)
 
 
 def test_fields_in_order() -> None:

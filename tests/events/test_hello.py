@@ -18,6 +18,7 @@ from tests.support.event_samples import (
     ADDRESSES,
     CHOICES,
     CLIENT6,
+    DECKY,
     DECKY6,
     PLAIN,
     TAIL,
@@ -60,7 +61,7 @@ def make(
     hello = parse_client_hello(whole, cut=cut_at is not None)
     client = describe(hello, choices)
     return hello_event(
-        headline(context(*where), TIME_NS, client),
+        headline(context(*where), TIME_NS, client, choices),
         context(*where),
         client,
         quality=quality,
@@ -84,7 +85,8 @@ def test_fields_in_order() -> None:
         "web-1",
     )
     assert event.source == "192.0.2.9"
-    assert event.fingerprint == f"{value(event, 'ja3')}|{value(event, 'ja4')}"
+    prints = f"{value(event, 'ja3')}|{value(event, 'ja4')}"
+    assert event.fingerprint == f"{DECKY}|{prints}|{value(event, 'sni')}|h2|http/1.1"
 
 
 def test_all_fields_in_order() -> None:

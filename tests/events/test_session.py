@@ -17,6 +17,7 @@ from deckwire.tls.resumption import is_resumed
 from tests.support.event_samples import (
     ADDRESSES,
     CHOICES,
+    DECKY,
     PLAIN,
     TAIL,
     TIME_NS,
@@ -49,7 +50,7 @@ def make(
     offered = describe(hello, choices) if hello is not None else None
     chosen = describe_server(server, choices)
     return session_event(
-        headline(context(), TIME_NS, chosen, offered),
+        headline(context(), TIME_NS, chosen, offered, choices),
         context(),
         chosen,
         client=offered,
@@ -64,7 +65,8 @@ def test_fields_in_order() -> None:
     assert names(event) == [*KEPT, *OFFER, *LATENCY, "cipher", "resumed", *ADDED, *TAIL]
     assert (event.name, event.severity, event.host) == ("tls_session", WARNING, "web-1")
     fields = dict(event.fields)
-    assert event.fingerprint == "|".join(str(fields[n]) for n in ("ja3", "ja3s", "ja4", "ja4s"))
+    prints = "|".join(str(fields[n]) for n in ("ja3", "ja3s", "ja4", "ja4s"))
+    assert event.fingerprint == f"{DECKY}|{prints}|"
 
 
 def test_all_fields_in_order() -> None:
@@ -90,7 +92,7 @@ def test_without_its_client_hello() -> None:
     event = make()
     assert names(event) == [*KEPT, *LATENCY, "cipher", *ADDED, *TAIL]
     fields = dict(event.fields)
-    assert event.fingerprint == f"|{fields['ja3s']}||{fields['ja4s']}"
+    assert event.fingerprint == f"{DECKY}||{fields['ja3s']}||{fields['ja4s']}"
 
 
 def test_texts() -> None:

@@ -67,11 +67,9 @@ def test_fields_in_order(make_event: Make) -> None:
         "web-1",
     )
     assert (event.time_ns, event.source) == (5, "192.0.2.9")
-    assert event.fingerprint == f"{DECKY}|linux|M,S,T,N,W"
-
-
-def test_the_old_sniffers_key_has_no_decky(make_event: Make) -> None:
-    assert make_event(syn(), Choices(decnet=True)).fingerprint == "linux|M,S,T,N,W"
+    assert event.fingerprint == f"{DECKY}|linux|M,S,T,N,W||{value(event, 'ja4t')}"
+    old = make_event(syn(ttl=52), Choices(decnet=True))
+    assert old.fingerprint == "linux|M,S,T,N,W"
 
 
 def test_texts(make_event: Make) -> None:

@@ -46,7 +46,7 @@ from tests.support.conversation import (
     in_time,
 )
 from tests.support.emitted import names, of, one
-from tests.support.flights import Flight, handshake
+from tests.support.flights import Flight, client_hello, handshake, message, record, vector
 from tests.support.replaying import SETTINGS, ReplayLab
 
 pytestmark = pytest.mark.root
@@ -64,7 +64,14 @@ def kernel(lab: ReplayLab, how: Settings) -> Iterator[None]:
     assert before is not None
     changed = {**abi.SETTINGS.parse(before), **kernel_settings(how)}
     table.update(bytes(4), abi.SETTINGS.build(changed))
-    for name in ("syn_seen", "service_seen", "hello_seen", "syn_budget"):
+    for name in (
+        "syn_seen",
+        "service_seen",
+        "hello_seen",
+        "anomaly_seen",
+        "syn_budget",
+        "anomaly_budget",
+    ):
         slots = lab.loaded.maps[name]
         for key, value in slots.items():
             if any(value):
@@ -384,8 +391,78 @@ def test_deduplication_tells_once_and_sums_up(lab: ReplayLab) -> None:
     assert {summary["deckies"] for summary in summaries.values()} == {1}
     hello = summaries["tls_client_hello"]
     first = one(events, "tls_client_hello")
-    assert hello["key"] == f"{first['ja3']}|{first['ja4']}"
+    names = "decoy.example|h2|http/1.1"
+    assert hello["key"] == f"{DECKY}|{first['ja3']}|{first['ja4']}|{names}"
     assert hello["src_ip"] == CLIENT
+    flows = summaries["tcp_flow_timing"]
+    flow = one(events, "tcp_flow_timing")
+    assert (flows["bytes"], flows["packets"]) == (3 * flow["bytes"], 3 * flow["packets"])
+    assert flows["largest_bytes"] == flow["bytes"]
+
+
+def test_the_old_keys_remain_with_compat(lab: ReplayLab) -> None:
+    talks = [
+        Conversation(CLIENT, decky, start_ns=START_NS + n * SECOND)
+        .open()
+        .send(TLS12.client)
+        .answer(TLS12.server)
+        .close()
+        for n, decky in enumerate((DECKY, "198.51.100.8"))
+    ]
+    deckies = [DECKY, "198.51.100.8"]
+    old = lab.frames(in_time(*talks), deckies, replace(DEDUP, compat="decnet"))
+    for name in ("tcp_syn_fingerprint", "tls_client_hello", "tls_session", "tls_certificate"):
+        assert len(of(old, name)) == 1, name
+    new = lab.frames(in_time(*talks), deckies, DEDUP)
+    for name in ("tcp_syn_fingerprint", "tls_client_hello", "tls_session"):
+        assert len(of(new, name)) == 2, name
+    assert len(of(new, "tls_certificate")) == 1
+
+
+def test_what_is_new_is_never_concealed_for_long(lab: ReplayLab) -> None:
+    """200 names in two seconds: the bound, one a second, and the names of others."""
+    talks = [
+        Conversation(client_port=40_000 + n, start_ns=START_NS + n * 10 * MS).open().send(named(n))
+        for n in range(200)
+    ]
+    with kernel(lab, DEDUP):
+        events = lab.frames(in_time(*talks), [DECKY], DEDUP)
+    hellos = of(events, "tls_client_hello")
+    assert 64 < len(hellos) <= 64 + 3
+    (rest,) = [
+        summary
+        for summary in of(events, "dedup_summary")
+        if summary["event"] == "tls_client_hello" and summary["key"] == "*"
+    ]
+    assert rest["count"] == 200 - len(hellos)
+    assert len(rest["names"]) == 32
+    assert not {hello["sni"] for hello in hellos} & set(rest["names"])
+
+
+def named(number: int) -> bytes:
+    """A hello for a name of its own."""
+    name = f"{number}.example".encode()
+    return record(message(1, client_hello((0, vector(2, b"\0" + vector(2, name))))))
+
+
+def test_events_of_a_connection_without_a_handshake_say_so(lab: ReplayLab) -> None:
+    frames = talk().frames
+    events = lab.frames(frames[3:], [DECKY])
+    for name in ("tls_client_hello", "tls_session", "tls_certificate", "tcp_flow_timing"):
+        assert one(events, name)["handshake"] == "unseen", name
+    (session,) = [event for event in events if event.name == "tls_session"]
+    assert session.severity == 4, "both ends took part in it"
+    whole = lab.frames(frames, [DECKY])
+    assert not any("handshake" in dict(event.fields) for event in whole)
+
+
+def test_a_forged_answer_is_no_warning(lab: ReplayLab) -> None:
+    """A ServerHello to a decky that has asked for nothing, from any address."""
+    forged = Conversation(DECKY, CLIENT, client_port=40_000).answer(TLS12.server)
+    events = lab.frames(forged.frames, [DECKY])
+    (session,) = [event for event in events if event.name == "tls_session"]
+    assert session.severity == 6
+    assert dict(session.fields)["handshake"] == "unseen"
 
 
 def test_a_window_is_not_renewed(lab: ReplayLab) -> None:
@@ -402,8 +479,8 @@ def test_a_window_is_not_renewed(lab: ReplayLab) -> None:
 
 def test_summaries_include_what_the_kernel_suppressed(lab: ReplayLab) -> None:
     scan = [
-        Conversation(CLIENT, DECKY, server_port=n, start_ns=START_NS + n * SECOND // 2).syn()
-        for n in range(1, 41)
+        Conversation(server_port=1_000 + n, start_ns=START_NS + n * SECOND // 2).syn()
+        for n in range(40)
     ]
     with kernel(lab, DEDUP):
         events = lab.frames(in_time(*scan), [DECKY], DEDUP)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from deckwire.events.event import WARNING
-from deckwire.runtime.budgets import BudgetWatch
+from deckwire.runtime.budgets import BUDGETS, BudgetWatch
 
 
 def fields(watch: BudgetWatch, syn: int, tls: int = 0) -> list[dict[str, object]]:
-    counters = {"syn_over_budget": syn, "tls_not_admitted": tls}
+    counters = {**dict.fromkeys(BUDGETS, 0), "syn_over_budget": syn, "tls_not_admitted": tls}
     return [dict(event.fields) for event in watch.changes(counters, 5)]
 
 
@@ -41,7 +41,8 @@ def test_budgets_are_independent() -> None:
 
 
 def test_the_event_belongs_to_the_host_and_warns() -> None:
-    event = BudgetWatch("sensor").changes({"syn_over_budget": 1, "tls_not_admitted": 0}, 9)[0]
+    counters = {**dict.fromkeys(BUDGETS, 0), "syn_over_budget": 1}
+    event = BudgetWatch("sensor").changes(counters, 9)[0]
     assert (event.name, event.host, event.severity) == ("capture_budget", "sensor", WARNING)
     assert event.time_ns == 9
     assert event.fingerprint is None

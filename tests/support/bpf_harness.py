@@ -11,6 +11,7 @@ from typing import Any
 from deckwire.abi import structs as abi
 from deckwire.abi.members import Flat
 from deckwire.abi.samples import (
+    AnomalySample,
     EndSample,
     FragmentSample,
     HandshakeSample,
@@ -34,6 +35,8 @@ SETTINGS = {
     "syn_burst_ns": 2 * SECOND,
     "handshake_cost_ns": 200_000,
     "handshake_burst_ns": 2 * SECOND,
+    "midstream_cost_ns": MS,
+    "midstream_burst_ns": 2 * SECOND,
     "flows_per_source": 65_536,
     "dedup": 1,
     "vepa": 0,
@@ -47,6 +50,7 @@ SMALL_TABLES = {
     "SYN_SEEN_SLOTS": 1_024,
     "SERVICE_SEEN_SLOTS": 64,
     "HELLO_SEEN_SLOTS": 64,
+    "ANOMALY_SEEN_SLOTS": 64,
     "SOURCE_SLOTS": 64,
     "FRAGMENT_SLOTS": 64,
 }
@@ -61,8 +65,11 @@ CLEARED = (
     *("deckies4", "deckies6", "own_addresses", "own_macs", "vepa_parents"),
     *("half_open", "other_half_open", "flows", "midstream_flows"),
 )
-ZEROED = ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget")
-ZEROED += ("fragment_sources", "fragment_budget")
+ZEROED = (
+    *("syn_seen", "service_seen", "service_sums", "hello_seen", "anomaly_seen"),
+    *("sources", "syn_budget", "midstream_budget", "anomaly_budget", "anomaly_sources"),
+    *("fragment_sources", "fragment_budget"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +221,9 @@ def assert_conserved(counters: Mapping[str, int], frames: int, received: int | N
     wanted, submitted = get("samples_wanted", 0), get("samples_submitted", 0)
     assert wanted == submitted + get("samples_lost", 0)
     assert received is None or submitted == received
+    anomalies = get("anomalies", 0)
+    unsampled = sum(get(f"anomalies_{why}", 0) for why in ("suppressed", "over_budget"))
+    assert unsampled <= anomalies <= unsampled + wanted
     syn_outcomes = ("syn_retransmits", "syn_suppressed", "syn_over_budget")
     syn_samples = get("frames_syn", 0) - sum(get(name, 0) for name in syn_outcomes)
     assert 0 <= syn_samples <= wanted
@@ -233,6 +243,8 @@ def word(sample: Sample) -> str:
             return f"end:{record.close}"
         case FragmentSample(frame=frame):
             return f"fragment:{len(frame)}"
+        case AnomalySample(anomaly=anomaly):
+            return f"anomaly:{anomaly.technique}"
 
 
 def segments(samples: Iterable[Sample]) -> list[SegmentSample]:

@@ -22,6 +22,7 @@ from deckwire.resilience.containment import Containment
 from deckwire.runtime.assembly import Parts, assemble
 from deckwire.runtime.feed import RING_BYTES, Replay
 from deckwire.runtime.preparation import identifier, kernel_settings
+from tests.support.bpf_harness import ZEROED
 from tests.support.uncontained import Uncontained
 
 SETTINGS = Settings(dedup_ttl=0.0, raw_fingerprints=True)
@@ -110,15 +111,7 @@ class ReplayLab:
             table = self.loaded.maps[name]
             for key, _ in list(table.items()):
                 table.delete(key)
-        for name in (
-            "syn_seen",
-            "service_seen",
-            "hello_seen",
-            "sources",
-            "syn_budget",
-            "fragment_sources",
-            "fragment_budget",
-        ):
+        for name in ZEROED:
             table = self.loaded.maps[name]
             empty = bytes(table.value_size)
             for key, value in list(table.items()):

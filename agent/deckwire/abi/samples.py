@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import session_id_hash
-from deckwire.tcp.flow import FlowRecord, SideRecord
+from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, segment_evidence
+from deckwire.tcp.flow import FlowRecord, SideRecord, has_ports
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 
@@ -72,6 +73,8 @@ class SegmentSample(NamedTuple):
     """Sequence number of the byte that the segment's urgent pointer marks; None without URG."""
     syn_data: bool = False
     """It came with the SYN: it counts as far as a SYN-ACK acknowledges it (RFC 7413)."""
+    proven: bool = True
+    """It is not mid-stream, or both ends were seen to take part in it."""
 
 
 class EndSample(NamedTuple):
@@ -95,7 +98,23 @@ class FragmentSample(NamedTuple):
     """Offset of the IP header."""
 
 
-Sample = SynSample | HandshakeSample | SegmentSample | EndSample | FragmentSample
+class AnomalySample(NamedTuple):
+    """A frame that the receiver does not take, or that should not exist."""
+
+    time_ns: int
+    born_ns: int
+    """0 if it is of no connection."""
+    key: bytes
+    """Its ports are 0 if the packet has none."""
+    sender: int
+    client: int
+    """0 or 1: the sender if it is of no connection, or if the client is not known."""
+    signature: int
+    """The kernel's anomaly_signature(): equal ones make equal dedup keys."""
+    anomaly: Anomaly
+
+
+Sample = SynSample | HandshakeSample | SegmentSample | EndSample | FragmentSample | AnomalySample
 
 
 class SuppressedHello(NamedTuple):
@@ -132,6 +151,8 @@ def decode(data: bytes) -> Sample:
         return EndSample(time_ns, born_ns, key, flow_record(data, abi.SAMPLE_HEAD_BYTES))
     if kind == abi.SAMPLE_FRAGMENT:
         return _fragment(data)
+    if kind == abi.SAMPLE_ANOMALY:
+        return _anomaly(data)
     raise MalformedSample("kind_unknown")
 
 
@@ -205,10 +226,12 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         bytes_1,
         retransmits_1,
         first_ns,
+        established_ns,
         rtt_server_us,
         rtt_client_us,
         rtt_min_us,
     ) = abi.FLOW_TOTALS.unpack_from(value, at)
+    midstream = flags & abi.FLOW_MIDSTREAM != 0
     # The kernel starts with the greatest number, so a lower one was measured.
     measured = min_iat_ns <= max_iat_ns != abi.INTERVALS_UNKNOWN
     return FlowRecord(
@@ -218,7 +241,7 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         min_iat_ns if measured else None,
         max_iat_ns if measured else None,
         abi.CLOSES[close] if close < len(abi.CLOSES) else "",
-        flags & abi.FLOW_MIDSTREAM != 0,
+        midstream,
         flags & abi.FLOW_END_SENT != 0,
         client if client in _ENDS else abi.CLIENT_UNKNOWN,
         (
@@ -228,6 +251,8 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         None if rtt_client_us == abi.RTT_UNKNOWN else rtt_client_us,
         None if rtt_server_us == abi.RTT_UNKNOWN else rtt_server_us,
         None if rtt_min_us == abi.RTT_UNKNOWN else rtt_min_us,
+        unseen=midstream and not established_ns,
+        proven=not midstream or flags & abi.FLOW_PROVEN != 0,
     )
 
 
@@ -265,6 +290,40 @@ def _segment(data: bytes) -> SegmentSample:
         hello,
         flags & abi.SAMPLE_HELLO_SUPPRESSED != 0,
         syn_data=flags & abi.SAMPLE_SYN_DATA != 0,
+        proven=flags & (abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
+        != abi.SAMPLE_FLOW_MIDSTREAM,
+    )
+
+
+def _anomaly(data: bytes) -> AnomalySample:
+    if len(data) < abi.ANOMALY_SAMPLE_BYTES:
+        raise MalformedSample("anomaly_short")
+    (
+        time_ns,
+        born_ns,
+        key,
+        seq,
+        payload_len,
+        sender,
+        client,
+        signature,
+        ack,
+        expected_seq,
+        expected_ack,
+        tcp_flags,
+        code,
+        known,
+    ) = abi.ANOMALY.unpack_from(data)
+    technique = KERNEL_TECHNIQUES[code] if code < len(KERNEL_TECHNIQUES) else None
+    if technique is None:
+        raise MalformedSample("technique_unknown")
+    expected = (expected_seq, expected_ack) if known else None
+    if has_ports(key):
+        evidence = segment_evidence(tcp_flags, seq, ack, payload_len, expected)
+    else:
+        evidence = "the TCP header was not read"
+    return AnomalySample(
+        time_ns, born_ns, key, sender & 1, client & 1, signature, Anomaly(technique, evidence)
     )
 
 

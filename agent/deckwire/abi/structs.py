@@ -17,17 +17,13 @@ TCP_OPTIONS_BYTES = 40
 IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT, IP_FLAG_REASSEMBLED = 0x1, 0x2, 0x4, 0x8
 SYN_KNOWN, HANDSHAKE_LOST = 0x10, 0x20
 
-SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END, SAMPLE_FRAGMENT = 1, 2, 3, 4, 5
-SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS, SAMPLE_HELLO_SUPPRESSED = (
-    0x1,
-    0x2,
-    0x4,
-    0x8,
-)
-SAMPLE_REASSEMBLED = 0x20
+SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
+SAMPLE_FRAGMENT, SAMPLE_ANOMALY = 5, 6
+SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS = 0x1, 0x2, 0x4
+SAMPLE_HELLO_SUPPRESSED, SAMPLE_FLOW_PROVEN = 0x8, 0x10
+SAMPLE_REASSEMBLED, SAMPLE_SYN_DATA = 0x20, 0x80
 REASSEMBLED_INGRESS = 0x1
 """In skb->cb[0] of a test run of the program `reassembled`."""
-SAMPLE_SYN_DATA = 0x80
 
 SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 """enum service_event: completed handshakes, ends of connections."""
@@ -36,7 +32,7 @@ CLIENT_UNKNOWN = 2
 RTT_UNKNOWN = 0xFFFF_FFFF
 INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
 
-FLOW_MIDSTREAM, FLOW_END_SENT = 0x4, 0x8
+FLOW_MIDSTREAM, FLOW_END_SENT, FLOW_PROVEN = 0x4, 0x8, 0x40
 CLOSE_NONE = 0
 CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
 """enum flow_close, as events name it."""
@@ -81,7 +77,7 @@ _half_open = Struct(
     "noted" / Int8ul,
     "syn_suppressed" / Int8ul,
     "flags" / Int8ul,
-    "pad" / Int8ul,
+    "egress" / Int8ul,
     "syn_record" / Int16ul,
 )
 _flow_side = Struct(
@@ -160,6 +156,12 @@ _seen = Struct(
     "last_ns" / Int64ul,
     "deckies" / Int64ul,
 )
+_flow_sums = Struct(
+    "packets" / Int64ul,
+    "bytes" / Int64ul,
+    "longest_ns" / Int64ul,
+    "largest" / Int64ul,
+)
 _token_bucket = Struct(
     "filled_ns" / Int64ul,
     "tokens_ns" / Int64sl,
@@ -180,6 +182,8 @@ _settings = Struct(
     "syn_burst_ns" / Int64ul,
     "handshake_cost_ns" / Int64ul,
     "handshake_burst_ns" / Int64ul,
+    "midstream_cost_ns" / Int64ul,
+    "midstream_burst_ns" / Int64ul,
     "flows_per_source" / Int64ul,
     "dedup" / Int64ul,
     "vepa" / Int64ul,
@@ -233,6 +237,10 @@ COUNTERS = (
     "tls_over_budget",
     "fragments_over_budget",
     "fragments_too_long",
+    "midstream_over_budget",
+    "anomalies",
+    "anomalies_suppressed",
+    "anomalies_over_budget",
 )
 """struct counters in order; docs/events.md explains each."""
 
@@ -256,6 +264,16 @@ _fragment_sample = Struct(
     "ingress" / Int8ul,
     "pad" / Int8ul,
 )
+_anomaly_sample = Struct(
+    "head" / _sample_head,
+    "signature" / Int64ul,
+    "ack" / Int32ul,
+    "expected_seq" / Int32ul,
+    "expected_ack" / Int32ul,
+    "tcp_flags" / Int16ul,
+    "technique" / Int8ul,
+    "known" / Int8ul,
+)
 
 SCHEMAS = {
     "flow_key": _flow_key,
@@ -267,6 +285,7 @@ SCHEMAS = {
     "flow": _flow,
     "sample_head": _sample_head,
     "seen": _seen,
+    "flow_sums": _flow_sums,
     "token_bucket": _token_bucket,
     "source": _source,
     "decky_filter": _decky_filter,
@@ -275,6 +294,7 @@ SCHEMAS = {
     "half_open_sample": _half_open_sample,
     "end_sample": _end_sample,
     "fragment_sample": _fragment_sample,
+    "anomaly_sample": _anomaly_sample,
 }
 """Schemas by the name of the struct in bpf/abi.h, not compiled."""
 
@@ -284,11 +304,13 @@ SAMPLES = {
     SAMPLE_SEGMENT: "sample_head",
     SAMPLE_END: "end_sample",
     SAMPLE_FRAGMENT: "fragment_sample",
+    SAMPLE_ANOMALY: "anomaly_sample",
 }
 """The struct at the start of each kind of sample. In samples of segments and fragments, the frame
 follows it."""
 
 SEEN = Flat("Seen", _seen)
+FLOW_SUMS = Flat("FlowSums", _flow_sums)
 SETTINGS = _settings.compile()
 
 SYN_PACKET_BYTES: int = _syn_packet.sizeof()
@@ -300,6 +322,7 @@ COUNTERS_BYTES: int = _counters.sizeof()
 SOURCE_BYTES: int = _source.sizeof()
 HALF_OPEN_SAMPLE_BYTES: int = _half_open_sample.sizeof()
 FRAGMENT_SAMPLE_BYTES: int = _fragment_sample.sizeof()
+ANOMALY_SAMPLE_BYTES: int = _anomaly_sample.sizeof()
 
 # The members of samples that the agent reads, in one unpack: samples.py names the values the same.
 SEGMENT = members(
@@ -313,6 +336,12 @@ HALF_OPEN_SAMPLE = members(
     *("half_open.signature", "half_open.client", "half_open.syn_sampled"),
 )
 FRAGMENT = members(_fragment_sample, "head.time_ns", "frame_len", "l3_off", "ingress")
+ANOMALY = members(
+    _anomaly_sample,
+    *("head.time_ns", "head.born_ns", "head.key", "head.seq", "head.payload_len", "head.sender"),
+    *("head.client", "signature", "ack", "expected_seq", "expected_ack", "tcp_flags", "technique"),
+    "known",
+)
 END = members(_sample_head, "time_ns", "born_ns", "key")
 SYN_PACKET = members(
     _syn_packet,
@@ -325,7 +354,7 @@ FLOW_TOTALS = members(
     *("born_ns", "last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
     *("side.0.packets", "side.0.bytes", "side.0.retransmits"),
     *("side.1.packets", "side.1.bytes", "side.1.retransmits"),
-    *("first_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
+    *("first_ns", "established_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
 )
 FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
 ESTABLISHED = members(_flow_totals, "established_ns")

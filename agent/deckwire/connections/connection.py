@@ -8,6 +8,7 @@ from deckwire.abi import structs as abi
 from deckwire.abi.samples import SegmentSample, SuppressedHello
 from deckwire.connections.direction import Direction
 from deckwire.connections.observations import (
+    AnomalySeen,
     CertificatesSeen,
     HelloSeen,
     Observation,
@@ -23,12 +24,13 @@ from deckwire.connections.transitions import (
     Stage,
     Step,
 )
+from deckwire.tcp.anomaly import Anomaly, Technique
 from deckwire.tcp.handshake import Handshake
 from deckwire.tls import messages
 from deckwire.tls.errors import Malformed
 from deckwire.tls.hello_cache import HEAD_BYTES, HelloCache, session_id
 from deckwire.tls.messages import ClientHello, ServerHello
-from deckwire.tls.records import HandshakeMessage, State
+from deckwire.tls.records import HandshakeMessage, State, whole_messages
 from deckwire.tls.resumption import is_resumed
 
 _TLS13 = 0x0304
@@ -70,6 +72,10 @@ class Connection:
     """Certificates that came after that session, and wait with it."""
     _signature = 0
     """The kernel's hash of the hello in the sample that is being taken."""
+    _overlap_seen = False
+    """An anomaly of segments that contradict each other was reported."""
+    _copy: Direction | None = None
+    """What was sent at the place of the ClientHello that the kernel suppressed."""
     _find_suppressed: Callable[[], SuppressedHello | None] | None = None
     """Reads what the kernel keeps of the ClientHello, if there was no sample of it."""
 
@@ -80,10 +86,17 @@ class Connection:
         client: int,
         handshake: Handshake | Callable[[], Handshake],
         hellos: HelloCache,
+        *,
+        midstream: bool = False,
+        proven: bool = True,
     ) -> None:
         """`handshake` may be a function that finds it: called once, when it is needed."""
         self.key = key
         self.born_ns = born_ns
+        self.midstream = midstream
+        """It is not in the table of connections whose handshake was seen."""
+        self.proven = proven
+        """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
         self.client = client
         """0, 1 or abi.CLIENT_UNKNOWN until a hello shows it."""
         self._handshake = handshake
@@ -103,12 +116,18 @@ class Connection:
         self._handshake = handshake
 
     @property
+    def unseen(self) -> bool:
+        """Whether its handshake was not seen."""
+        return self.midstream and self.handshake.established_ns is None
+
+    @property
     def held(self) -> int:
         """Bytes of memory that its payload and its parsed hellos take, about."""
         first, second = self.sides
         if first.closed and second.closed:
             return 0
-        return first.held + second.held + self._hellos_held
+        copy = 0 if self._copy is None else self._copy.held
+        return first.held + second.held + copy + self._hellos_held
 
     @property
     def done(self) -> bool:
@@ -136,14 +155,18 @@ class Connection:
             self.client = sample.client
         sender, start_seq = sample.sender, sample.start_seq
         side = self.sides[sender]
+        seen: list[Observation] = []
+        if self._find_suppressed is not None and sender == self.client:
+            self._take_copy(sample, seen)
         if not side.last_ns and (start_seq is None or self._find_suppressed is not None):
             self._orient(side, sample)
         if start_seq is not None and side.start_seq not in (None, start_seq):
             # The kernel has seen that what began before was no TLS.
             self._give_up(sender)
-        seen: list[Observation] = []
         for message, quality in side.add(sample):
             self._take(sender, message, quality, seen)
+        if side.overlapped is not None and not self._overlap_seen:
+            self._report_overlap(sender, side.overlapped, seen)
         if not side.closed:
             state = side.state
             if state is _CLOSED or (sample.ends and not side.behind_hole):
@@ -170,6 +193,7 @@ class Connection:
             self._release(*self._session, seen)
         for side in self.sides:
             side.close()
+        self._copy = None
         return seen
 
     # --- where a direction begins ---
@@ -228,6 +252,8 @@ class Connection:
             self.malformed += not cut
             side.restart()
             return False
+        if quality == "contested":
+            quality = self._contest(side, hello, seen)
         self.hello = hello
         self._hellos_held += hello.memory
         self._client_head = body[:HEAD_BYTES]
@@ -297,6 +323,65 @@ class Connection:
             self._later += (certificates,)
         else:
             seen.append(certificates)
+
+    # --- what is not believed ---
+
+    def _contest(self, side: Direction, hello: ClientHello, seen: _Seen) -> str:
+        """Report the other copy of a hello; the quality of the one that is believed."""
+        other = self._parsed(side.other_hello)
+        if other == hello:
+            return "overlap"
+        evidence = "the copies differ where no rule shows which one the receiver took"
+        seen.append(
+            AnomalySeen(
+                side.last_ns, Anomaly(Technique.CONTESTED_HELLO, evidence), self.client, other
+            )
+        )
+        return "contested"
+
+    def _report_overlap(self, sender: int, sample: SegmentSample, seen: _Seen) -> None:
+        """Report the first segment that contradicts what its sender sent before."""
+        self._overlap_seen = True
+        evidence = f"seq {sample.seq} bytes {sample.claimed}"
+        body = next(
+            (m.body for m in whole_messages(sample.payload) if m.type == CLIENT_HELLO), None
+        )
+        other = self._parsed(body) if sender == self.client else None
+        if other == self.hello:
+            other = None
+        seen.append(
+            AnomalySeen(
+                sample.time_ns, Anomaly(Technique.OVERLAPPING_SEGMENTS, evidence), sender, other
+            )
+        )
+
+    def _take_copy(self, sample: SegmentSample, seen: _Seen) -> None:
+        """Take a segment at the place of the suppressed hello: its bytes may be others."""
+        suppressed = self._find_suppressed() if self._find_suppressed is not None else None
+        start = self._first_seq(self.client)
+        if suppressed is None or start is None or self._overlap_seen:
+            return
+        if not (suppressed.end_seq - sample.seq - 1) & _SEQ_MASK < _SEQ_MASK >> 1:
+            return
+        if self._copy is None:
+            self._copy = Direction()
+            self._copy.begin(start)
+        for message, _ in self._copy.add(sample):
+            if message.type != CLIENT_HELLO:
+                continue
+            other = self._parsed(message.body)
+            self._copy.close()
+            self._overlap_seen = True
+            if other is not None and other != self.hello:
+                evidence = "other bytes at the place of a hello that was emitted before"
+                anomaly = Anomaly(Technique.OVERLAPPING_SEGMENTS, evidence)
+                seen.append(AnomalySeen(sample.time_ns, anomaly, sample.sender, other))
+
+    def _parsed(self, body: bytes | None) -> ClientHello | None:
+        try:
+            return None if body is None else self._hellos.client(body)
+        except Malformed:
+            return None
 
     # --- what is still due ---
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from deckwire.abi.samples import SegmentSample
 from deckwire.tcp.reassembly import Stream
+from deckwire.tls.code_points import HandshakeType
 from deckwire.tls.records import (
     BEGINNING_BYTES,
     HandshakeMessage,
@@ -15,7 +18,7 @@ from deckwire.tls.records import (
 )
 
 QualityMessage = tuple[HandshakeMessage, str]
-"""A message, and how it came: complete, reassembled, overlap, truncated or gap."""
+"""A message, and how it came: complete, reassembled, overlap, contested, truncated or gap."""
 
 
 class Direction:
@@ -46,6 +49,18 @@ class Direction:
     """Bytes that the reader may keep for that message."""
     _anchor: int | None = None
     """Sequence number after the SYN, as long as TLS may begin there."""
+    other_hello: bytes | None = None
+    """The body of the ClientHello in the copy of the stream that is not believed."""
+    overlapped: SegmentSample | None = None
+    """The first segment that contradicts bytes from before."""
+    _other: Stream | None = None
+    """The stream as it is if the receiver decides otherwise where no rule says how: there only
+    while segments wait behind a hole, and after urgent or contradicting bytes."""
+    _other_reader: RecordReader | None = None
+    _given = False
+    """A message was read from the stream that is believed."""
+    _doubted = False
+    """Both streams may differ from here on."""
     _hello: tuple[int, int] | None = None
     """Of the first segment before the start that begins a hello: sequence number and length."""
 
@@ -94,14 +109,14 @@ class Direction:
     def restart(self) -> None:
         """Drop what was read because it is not TLS; a later start in this direction counts."""
         dropped = self.dropped + (self._stream.dropped if self._stream is not None else 0)
-        last_ns = self.last_ns
+        last_ns, other_hello = self.last_ns, self.other_hello
         self.__dict__.clear()
-        self.last_ns, self.dropped = last_ns, dropped
+        self.last_ns, self.dropped, self.other_hello = last_ns, dropped, other_hello
 
     def close(self) -> None:
         """Want nothing more of this direction, and free what it holds."""
         self.closed = True
-        self._first = None
+        self._first = self.overlapped = self._other = self._other_reader = None
         self.held = 0
         if self._stream is not None:
             self.dropped += self._stream.dropped
@@ -121,7 +136,14 @@ class Direction:
 
     def salvage(self) -> list[QualityMessage]:
         """At the end: messages after bytes that never came, if a segment begins a hello."""
-        if self.closed or self._hello is None or self._stream is None:
+        if self.closed:
+            return []
+        if self.other_hello is not None and not self._given:
+            # Only the copy that is not believed is a hello.
+            return [
+                (HandshakeMessage(HandshakeType.CLIENT_HELLO, self.other_hello, 1), "contested")
+            ]
+        if self._hello is None or self._stream is None:
             return []
         self.start_seq, size = self._hello
         stream = self._stream
@@ -144,6 +166,8 @@ class Direction:
         else:
             stream = self._stream
             stream.begin(start_seq, sample.seq)
+            if self._other is not None:
+                self._other.begin(start_seq, sample.seq)
             self._pending = bool(stream.peek(1))
         self._stream, self._reader = stream, RecordReader()
         return self._feed(stream, self._reader, sample)
@@ -155,8 +179,10 @@ class Direction:
             first_seq = sample.seq if anchor is None else anchor
             stream = self._stream = Stream(first_seq, begun=anchor is not None)
         joined = stream.held > 0
+        self._doubt(stream, sample)
         stream.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
-        self.held = stream.held
+        self._settle(stream, sample)
+        self.held = stream.held + self._other_held
         if self._hello is None and looks_like_hello(sample.payload):
             self._hello = sample.seq, len(sample.payload)
         if anchor is None:
@@ -185,18 +211,63 @@ class Direction:
         self, stream: Stream, reader: RecordReader, sample: SegmentSample
     ) -> list[QualityMessage]:
         gap = stream.gap
+        self._doubt(stream, sample)
         stream.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+        self._settle(stream, sample)
         return self._read(stream, reader, gap and not stream.gap)
+
+    # --- the copy that is not believed ---
+
+    def _doubt(self, stream: Stream, sample: SegmentSample) -> None:
+        """Before a segment is added: keep another copy if no rule may decide what it does."""
+        if self._other is None:
+            if sample.urgent_seq is None and not stream.is_ahead(sample.seq):
+                return
+            self._other = stream.other()
+            self._other_reader = deepcopy(self._reader)
+        if sample.urgent_seq is not None:
+            self._doubted = True
+        self._other.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+
+    def _settle(self, stream: Stream, sample: SegmentSample) -> None:
+        """After a segment was added: drop the other copy if it is the same."""
+        if stream.overlap and self.overlapped is None:
+            self.overlapped = sample
+        if self._other is None:
+            return
+        self._doubted = self._doubted or stream.overlap
+        if not self._doubted and not stream.gap:
+            self._other = self._other_reader = None
+
+    def _read_other(self) -> None:
+        """Read the ClientHello of the other copy."""
+        other = self._other
+        if other is None or not self._doubted or self.other_hello is not None:
+            return
+        if self._other_reader is None:
+            self._other_reader = RecordReader()
+        for message in self._other_reader.feed(other.read()):
+            if message.type == HandshakeType.CLIENT_HELLO:
+                self.other_hello = message.body
+                return
+
+    @property
+    def _other_held(self) -> int:
+        return 0 if self._other is None else self._other.held
 
     def _read(self, stream: Stream, reader: RecordReader, joined: bool) -> list[QualityMessage]:
         """The messages of what is in order now; `joined` from several segments."""
+        self._read_other()
         data = stream.read()
         if not data:
-            self.held = stream.held + self._buffered
+            self.held = stream.held + self._buffered + self._other_held
             return []
         found: list[QualityMessage] = []
         for number, message in enumerate(reader.feed(data)):
-            if stream.overlap:
+            self._given = True
+            if self._is_contested(message):
+                quality = "contested"
+            elif stream.overlap:
                 quality = "overlap"
             elif message.records > 1 or joined or (number == 0 and self._pending):
                 quality = "reassembled"
@@ -206,5 +277,12 @@ class Direction:
         self._pending = reader.pending
         kept = self._buffered if not found else 0
         self._buffered = kept + len(data) if self._pending else 0
-        self.held = stream.held + self._buffered
+        self.held = stream.held + self._buffered + self._other_held
         return found
+
+    def _is_contested(self, message: HandshakeMessage) -> bool:
+        return (
+            message.type == HandshakeType.CLIENT_HELLO
+            and self.other_hello is not None
+            and self.other_hello != message.body
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from deckwire.tcp.anomaly import Anomaly
 from deckwire.tcp.handshake import Handshake
 from deckwire.tls.messages import ClientHello, ServerHello
 
@@ -17,7 +18,7 @@ class HelloSeen(NamedTuple):
     """Kernel time of the segment that completed it."""
     hello: ClientHello
     quality: str
-    """complete, reassembled, overlap, truncated or gap."""
+    """complete, reassembled, overlap, contested, truncated or gap."""
     start_seq: int | None
     """Sequence number at which the client's TLS began."""
     signature: int
@@ -54,4 +55,15 @@ class CertificatesSeen(NamedTuple):
     client: ClientHello | None
 
 
-Observation = HelloSeen | SessionSeen | CertificatesSeen
+class AnomalySeen(NamedTuple):
+    """Something in a connection that is there to be misread."""
+
+    time_ns: int
+    anomaly: Anomaly
+    sender: int | None
+    """The end that sent it, if it is of one segment."""
+    hello: ClientHello | None
+    """A ClientHello that was not believed."""
+
+
+Observation = HelloSeen | SessionSeen | CertificatesSeen | AnomalySeen

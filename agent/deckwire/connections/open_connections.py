@@ -91,6 +91,7 @@ class Connections:
         if connection is not None:
             # Data came before the final ACK, so the connection knows less of its handshake.
             connection.handshake = handshake
+            connection.midstream, connection.proven = False, True
             return
         self._recent.put(identity, handshake)
 
@@ -120,6 +121,9 @@ class Connections:
             midstream = identity in self._midstream
             if midstream:
                 self._midstream.move_to_end(identity)
+            else:
+                connection.midstream = False
+            connection.proven = connection.proven or sample.proven
         elif self._done.get(identity):
             self.counters.after_done += 1
             return None
@@ -178,7 +182,15 @@ class Connections:
         handshake: Handshake | Callable[[], Handshake] | None = self._recent.pop(identity, None)
         if handshake is None:
             handshake = partial(self._found_handshake, sample.key, sample.born_ns, sample.midstream)
-        connection = Connection(sample.key, sample.born_ns, sample.client, handshake, self._hellos)
+        connection = Connection(
+            sample.key,
+            sample.born_ns,
+            sample.client,
+            handshake,
+            self._hellos,
+            midstream=sample.midstream,
+            proven=sample.proven,
+        )
         if sample.hello_suppressed:
             self._recall_hello(connection, sample.hello)
         self.counters.opened += 1

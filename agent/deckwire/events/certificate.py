@@ -43,14 +43,18 @@ def describe(leaf: Certificate, choices: Choices) -> Leaf:
     return Leaf(ja4x, Block(before_sni), Block(after_sni), Block(details))
 
 
-def headline(context: Context, time_ns: int, leaf: Certificate) -> Headline:
+def headline(
+    context: Context, time_ns: int, leaf: Certificate, choices: Choices, *, proven: bool = True
+) -> Headline:
     """Everything that deduplication needs of the event."""
     return Headline(
         "tls_certificate",
         time_ns,
         context.host,
         context.source,
-        f"{leaf.subject_cn}|{leaf.issuer}",
+        f"{leaf.subject_cn}|{leaf.issuer}" if choices.decnet else leaf.sha256,
+        label=leaf.subject_cn,
+        proven=proven,
     )
 
 
@@ -65,6 +69,7 @@ def certificate_event(
     quality: str,
     sni: str,
     choices: Choices,
+    unseen: bool = False,
 ) -> Event:
     """Make the event for one Certificate message. The first of `chain` is the leaf.
 
@@ -84,7 +89,7 @@ def certificate_event(
     parts += [
         ("side", "client" if from_client else "server"),
         ("quality", "malformed" if chain[0].malformed else quality),
-        context.tail(),
+        context.tail(unseen=unseen),
     ]
     return headline.event(parts)
 

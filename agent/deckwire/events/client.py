@@ -26,8 +26,13 @@ class Client:
     ja3: str
     """Empty if the hello was cut, because half a list has no fingerprint."""
     ja4: str
+    prints: Fields
+    """ja3, ja4 and sni alone."""
     fingerprint: str
-    """What the hello's event is deduplicated by."""
+    """What the hello's event is deduplicated by, in addition to the decky."""
+    names: tuple[str, ...]
+    """SNI and protocols, as far as they belong to the dedup keys, without a bare ``|``."""
+    sni: str
     hello: Block
     """Fields of the hello event: ja3 to resumption, with tls_version."""
     session: Block
@@ -55,10 +60,16 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
     version = "" if _version_is_missing(hello) else version_name(offered_version(hello))
     prints: Fields = [("ja3", hello_ja3), ("ja4", hello_ja4)]
     offer = _offer(hello)
+    sni = wire_text(hello.server_name or b"")
+    # The old sniffer's keys had neither.
+    names = () if choices.decnet else (_part(sni), *[_part(wire_text(p)) for p in hello.alpn])
     return Client(
         ja3=hello_ja3,
         ja4=hello_ja4,
-        fingerprint=f"{hello_ja3}|{hello_ja4}",
+        prints=[*prints, offer[0]],
+        fingerprint="|".join((hello_ja3, hello_ja4, *names)),
+        names=names,
+        sni=sni,
         hello=Block([*prints, ("tls_version", version), *offer]),
         session=Block(prints + offer),
         raw=Block(raw),
@@ -89,6 +100,11 @@ def offered_version(hello: ClientHello) -> int:
 def wire_text(wire: bytes) -> str:
     """Decode wire bytes. Those that are not UTF-8 become surrogates, written as ``\\xNN`` later."""
     return wire.decode("utf-8", "surrogateescape")
+
+
+def _part(text: str) -> str:
+    """Text of a peer as one part of a dedup key: no other parts make the same key."""
+    return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _offer(hello: ClientHello) -> Fields:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deckwire.deckies import Registry
+from deckwire.events.choices import Choices
 from deckwire.events.event import Block, Field, Part
 from deckwire.tcp.addresses import address_text
 from deckwire.tcp.community_id import community_id
@@ -12,6 +13,9 @@ from deckwire.tcp.flow import Ends
 
 Fields = list[Field]
 Parts = list[Part]
+
+UNSEEN: Field = ("handshake", "unseen")
+"""Of an event of a connection whose handshake was not seen: anybody can forge its packets."""
 
 
 @dataclass(slots=True)
@@ -54,8 +58,24 @@ class Context:
             )
         return self._addresses
 
-    def tail(self) -> Block:
-        """The fields at the end of every event of a connection."""
+    def bare_addresses(self) -> Block:
+        """The addresses alone, for a packet without ports."""
+        return Block((("src_ip", self.source), ("dst_ip", self.destination)))
+
+    @property
+    def service(self) -> str:
+        """Address and port of the server, for a person."""
+        host = f"[{self.destination}]" if ":" in self.destination else self.destination
+        return f"{host}:{self.ends.server_port}"
+
+    def fingerprint(self, of_event: str, choices: Choices) -> str:
+        """The dedup key of an event that is one for each decky; the old sniffer's had no decky."""
+        return of_event if choices.decnet else f"{self.destination}|{of_event}"
+
+    def tail(self, *, unseen: bool = False) -> Block:
+        """The fields at the end of every event of a connection; `unseen` is its handshake."""
+        if unseen:
+            return Block((UNSEEN, *self.tail().fields))
         if self._tail is None:
             self._tail = Block((("direction", self.direction), ("conn_id", self.conn_id)))
         return self._tail

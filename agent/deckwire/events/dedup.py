@@ -7,6 +7,10 @@ Windows are bounded in number and in bytes. If there is no room, the oldest wind
 window that has suppressed something is passed over, because its source comes again, unlike those
 of a spoofed flood. Such windows may be half of all. Beyond that, the oldest of them is evicted.
 
+A source may have a bounded number of windows for one kind of event. More keys are not suppressed
+for good, because the bound would then conceal what is new: one new key a second is emitted still,
+and the summary of the rest names the first of them.
+
 Therefore a source that sends one packet evicts only windows that have nothing to report. To evict
 the others, an attacker must send two events for each window. That gains little: one event is
 emitted once more, and a summary is emitted earlier. An eviction loses nothing and is counted.
@@ -14,21 +18,28 @@ emitted once more, and a summary is emitted earlier. An eviction loses nothing a
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from sys import getsizeof
 
-from deckwire.events.event import Event, Headline
+from deckwire.events.context import UNSEEN
+from deckwire.events.event import Event, Field, Headline
 from deckwire.events.timestamp import timestamp
 from deckwire.limits import (
     DEDUP_BYTES,
     DEDUP_ENTRIES,
     DEDUP_HOSTS,
     DEDUP_KEY,
+    DEDUP_KEY_SLOTS,
+    DEDUP_KEYS,
+    DEDUP_LABEL,
+    DEDUP_LABELS,
     DEDUP_SUMMARIES,
 )
+from deckwire.tcp.flow import FlowSums
 
 TTL_S = 300.0
 
@@ -36,8 +47,16 @@ _NS = 1_000_000_000
 _DIGEST_BYTES = 16
 _WINDOW_BYTES = 136
 """Memory of a window in addition to its key: entries in a dictionary and a queue, and a time."""
-_SUPPRESSED_BYTES = 336
+_SUPPRESSED_BYTES = 360
 """Memory that is added once it suppresses something: _Window, its numbers and one decky."""
+
+_NEW_KEYS_NS = _NS
+"""Time between two events with new keys of a source that has too many."""
+_UNPROVEN = "~"
+"""Ends the name in keys of events that anybody can have forged, so that they share no window, and
+no bound of keys, with others."""
+_REST = "*"
+"""The fingerprint of the window for keys beyond the bound. No event has it."""
 
 Key = str
 """Source, event and fingerprint, with a space after each of the first two, which contain none."""
@@ -48,6 +67,7 @@ class Summary:
     """What one window suppressed: at least one event. Times are those of the suppressed events."""
 
     event: str
+    """Its name; ``~`` follows if anybody can have forged the events."""
     source: str
     key: str
     count: int
@@ -55,6 +75,10 @@ class Summary:
     """How many deckies; 0 if DEDUP_HOSTS left no room to remember any."""
     first_seen_ns: int
     last_seen_ns: int
+    sums: FlowSums | None = None
+    """The figures of the suppressed connections."""
+    labels: tuple[str, ...] = ()
+    """The first names among keys beyond the bound."""
 
     def emitted(self, host: str, now_ns: int) -> Event:
         """Make the `dedup_summary` event, emitted at `now_ns` by the host named `host`."""
@@ -63,13 +87,16 @@ class Summary:
             time_ns=now_ns,
             host=host,
             parts=(
-                ("event", self.event),
+                ("event", self.event.removesuffix(_UNPROVEN)),
                 ("src_ip", self.source),
                 ("key", self.key),
                 ("count", self.count),
                 *((("deckies", self.deckies),) if self.deckies else ()),
                 ("first_seen", timestamp(self.first_seen_ns)),
                 ("last_seen", timestamp(self.last_seen_ns)),
+                *_figures(self.sums),
+                *((UNSEEN,) if self.event.endswith(_UNPROVEN) else ()),
+                *((("names", self.labels),) if self.labels else ()),
             ),
             source=self.source,
         )
@@ -105,7 +132,9 @@ class Dedup:
         held: int = DEDUP_BYTES,
         hosts: int = DEDUP_HOSTS,
         summaries: int = DEDUP_SUMMARIES,
+        keys: int = DEDUP_KEYS,
     ) -> None:
+        """`keys` bounds the distinct keys of a source and event in open windows; 0: no bound."""
         self.counters = Counters()
         self._ttl_ns = round(ttl_s * _NS)
         self._entries = entries
@@ -118,6 +147,9 @@ class Dedup:
         """Windows in the order of their opening, without those in `_kept`."""
         self._kept: deque[Key] = deque()
         """Windows that an eviction has passed over, in the same order."""
+        self._keys = keys
+        self._counts = array("H", bytes(2 * DEDUP_KEY_SLOTS))
+        """Open windows by hashed source and event. Python seeds its hashes, so nobody can aim."""
         self._held = 0
         self._closed: list[tuple[Key, _Window]] = []
 
@@ -132,17 +164,22 @@ class Dedup:
     def admit(self, event: Event | Headline) -> bool:
         """Whether `event` is to be emitted. If not, this counts it in its window."""
         found = self._find(event)
-        if found is None:
-            return True
-        key, window = found
         time_ns = event.time_ns
-        if abs(time_ns - _opened_ns(window)) >= self._ttl_ns:
-            self._close_up_to(key)
-            return True
+        if found is not None and abs(time_ns - _opened_ns(found[1])) >= self._ttl_ns:
+            self._close_up_to(found[0])
+            found = None
+        if found is None:
+            rest = self._rest_of(event)
+            if rest is None:
+                return True
+            found = rest
+            self._note_label(rest[1], event.label)
+        key, window = found
         self.counters.suppressed += 1
         if isinstance(window, int):
             window = self._suppressing(key, window)
         window.suppress(1, time_ns, time_ns)
+        window.add(event.sums)
         if event.host not in window.hosts:
             self._remember(window, event.host)
         return False
@@ -160,9 +197,14 @@ class Dedup:
         window = self._windows.get(key)
         if window is not None:
             return key, _opened_ns(window) + self._ttl_ns
+        slot = _slot(event.source, _name(event))
+        beyond = self._keys and self._counts[slot] >= self._keys
         self._windows[key] = event.time_ns
         self._order.append(key)
+        self._counts[slot] += 1
         self._held += _WINDOW_BYTES + getsizeof(key)
+        if beyond:
+            self._note_new(event)
         self._evict_excess()
         return key, event.time_ns + self._ttl_ns
 
@@ -172,7 +214,14 @@ class Dedup:
         return None if found is None else (found[0], _opened_ns(found[1]) + self._ttl_ns)
 
     def add_suppressed(
-        self, key: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
+        self,
+        key: Key,
+        *,
+        count: int,
+        first_ns: int,
+        last_ns: int,
+        deckies: int,
+        sums: FlowSums | None = None,
     ) -> None:
         """Add what the kernel suppressed because of this window.
 
@@ -187,6 +236,7 @@ class Dedup:
             window = self._suppressing(key, window)
         window.suppress(count, first_ns, last_ns)
         window.hashed_hosts |= deckies
+        window.add(sums)
 
     def expired(self, now_ns: int) -> Iterator[Summary]:
         """Close the windows that are over at `now_ns`; give all summaries since the last call.
@@ -242,6 +292,43 @@ class Dedup:
         window = self._windows.get(key) if key is not None else None
         return None if key is None or window is None else (key, window)
 
+    def _rest_of(self, event: Event | Headline) -> tuple[Key, _Window] | None:
+        """The window that suppresses a new key; None if the event is to be emitted."""
+        if (
+            not self._keys
+            or event.fingerprint is None
+            or self._counts[_slot(event.source, _name(event))] < self._keys
+        ):
+            return None
+        key = f"{event.source} {_name(event)} {_REST}"
+        window = self._windows.get(key)
+        if not isinstance(window, _Window):
+            return None
+        if abs(event.time_ns - window.opened_ns) >= self._ttl_ns:
+            self._close_up_to(key)
+            return None
+        if abs(event.time_ns - window.newest_ns) >= _NEW_KEYS_NS:
+            return None
+        return key, window
+
+    def _note_new(self, event: Event | Headline) -> None:
+        """An event with a key beyond the bound was emitted: the next ones wait."""
+        key = f"{event.source} {_name(event)} {_REST}"
+        window = self._windows.get(key)
+        if not isinstance(window, _Window):
+            window = self._windows[key] = _Window(event.time_ns)
+            self._order.append(key)
+            self._counts[_slot(event.source, _name(event))] += 1
+            self._held += _WINDOW_BYTES + getsizeof(key) + _SUPPRESSED_BYTES
+        window.newest_ns = event.time_ns
+
+    def _note_label(self, window: _Window, label: str) -> None:
+        """Keep a name for the summary, if it is new and there is room."""
+        label = label[:DEDUP_LABEL]
+        if label and len(window.labels) < DEDUP_LABELS and label not in window.labels:
+            window.labels = (*window.labels, label)
+            self._held += _label_bytes(label)
+
     def _suppressing(self, key: Key, opened_ns: int) -> _Window:
         """Turn a window that suppresses something for the first time into a _Window."""
         window = self._windows[key] = _Window(opened_ns)
@@ -293,13 +380,16 @@ class Dedup:
     def _close(self, key: Key) -> None:
         """Drop a window that has been taken from its queue."""
         window = self._windows.pop(key)
+        source, name, _ = key.split(" ", 2)
+        self._counts[_slot(source, name)] -= 1
         self._held -= _WINDOW_BYTES + getsizeof(key)
         if isinstance(window, int):
             return
-        self._held -= _SUPPRESSED_BYTES
+        self._held -= _SUPPRESSED_BYTES + sum(map(_label_bytes, window.labels))
         if isinstance(window.hosts, set):
             self._hosts_left += len(window.hosts)
-        self._sum_up(key, window)
+        if window.count:
+            self._sum_up(key, window)
 
     def _sum_up(self, key: Key, window: _Window) -> None:
         if len(self._closed) >= self._summaries:
@@ -321,13 +411,26 @@ class Dedup:
                 deckies=max(len(window.hosts), window.hashed_hosts.bit_count()),
                 first_seen_ns=window.first_ns,
                 last_seen_ns=window.last_ns,
+                sums=window.sums,
+                labels=window.labels,
             )
 
 
 class _Window:
     """A window that has suppressed something: how much, when, and on which deckies."""
 
-    __slots__ = ("count", "first_ns", "hashed_hosts", "hosts", "kept", "last_ns", "opened_ns")
+    __slots__ = (
+        "count",
+        "first_ns",
+        "hashed_hosts",
+        "hosts",
+        "kept",
+        "labels",
+        "last_ns",
+        "newest_ns",
+        "opened_ns",
+        "sums",
+    )
 
     def __init__(self, opened_ns: int) -> None:
         self.opened_ns = opened_ns
@@ -338,6 +441,9 @@ class _Window:
         # Most windows have one decky, and a set would be their largest part.
         self.hosts: set[str] | tuple[str, ...] = ()
         self.kept = False  # in Dedup._kept
+        self.newest_ns = opened_ns  # of keys beyond the bound: when one was emitted last
+        self.labels: tuple[str, ...] = ()
+        self.sums: FlowSums | None = None
 
     def suppress(self, count: int, first_ns: int, last_ns: int) -> None:
         if not self.count or first_ns < self.first_ns:
@@ -346,9 +452,40 @@ class _Window:
             self.last_ns = last_ns
         self.count += count
 
+    def add(self, sums: FlowSums | None) -> None:
+        """Add the figures of suppressed connections."""
+        if sums is not None:
+            self.sums = sums if self.sums is None else self.sums.plus(sums)
+
 
 def _opened_ns(window: int | _Window) -> int:
     return window if isinstance(window, int) else window.opened_ns
+
+
+def _name(event: Event | Headline) -> str:
+    return event.name if event.proven else event.name + _UNPROVEN
+
+
+def _slot(source: str, name: str) -> int:
+    return hash((source, name)) % DEDUP_KEY_SLOTS
+
+
+def _label_bytes(label: str) -> int:
+    return getsizeof(label) + 8
+
+
+def _figures(sums: FlowSums | None) -> tuple[Field, ...]:
+    if sums is None:
+        return ()
+    longest: tuple[Field, ...] = ()
+    if sums.longest_ns is not None:
+        longest = (("longest_s", round(sums.longest_ns / 1e9, 3)),)
+    return (
+        ("packets", sums.packets),
+        ("bytes", sums.bytes),
+        *longest,
+        ("largest_bytes", sums.largest),
+    )
 
 
 def _share(bound: int, sixteenths: int) -> int:
@@ -364,4 +501,4 @@ def _key(event: Event | Headline) -> Key | None:
         digest = blake2b(fingerprint.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES)
         kept = DEDUP_KEY - 2 * _DIGEST_BYTES - len("...")
         fingerprint = f"{fingerprint[:kept]}...{digest.hexdigest()}"
-    return f"{event.source} {event.name} {fingerprint}"
+    return f"{event.source} {_name(event)} {fingerprint}"

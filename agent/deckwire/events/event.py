@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, final
 
+from deckwire.tcp.flow import FlowSums
+
 WARNING = 4
 INFORMATIONAL = 6
 
@@ -56,6 +58,12 @@ class Event(NamedTuple):
     """The src_ip of the event: first part of the dedup key."""
     fingerprint: str | None = None
     """Last part of the dedup key; None for events that are never deduplicated."""
+    label: str = ""
+    """What an analyst would call it if it is suppressed as one of too many: an SNI, a service."""
+    sums: FlowSums | None = None
+    """Figures that a summary adds up if it is suppressed."""
+    proven: bool = True
+    """Nobody can have forged it blindly. Others have suppression windows of their own."""
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -79,8 +87,14 @@ class Headline(NamedTuple):
     source: str
     fingerprint: str | None
     severity: int = INFORMATIONAL
+    label: str = ""
+    sums: FlowSums | None = None
+    proven: bool = True
 
     def event(self, parts: Iterable[Part]) -> Event:
         """Make the event of this headline and its fields."""
-        name, time_ns, host, source, fingerprint, severity = self
-        return Event(name, time_ns, host, tuple(parts), severity, source, fingerprint)
+        name, time_ns, host, source, fingerprint, severity, label, sums, proven = self
+        # By position, because names cost half as much again.
+        return Event(
+            name, time_ns, host, tuple(parts), severity, source, fingerprint, label, sums, proven
+        )

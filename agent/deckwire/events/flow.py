@@ -6,7 +6,7 @@ from deckwire.events.context import Context, Fields, Parts
 from deckwire.events.event import Event, Headline
 from deckwire.events.latency import rtt_fields
 from deckwire.fingerprints.scanners import Tool
-from deckwire.tcp.flow import FlowRecord
+from deckwire.tcp.flow import FlowRecord, sums_of
 
 PROBE_PACKETS = 4
 PROBE_NS = 1_000_000_000
@@ -23,7 +23,7 @@ def is_probe(record: FlowRecord) -> bool:
     )
 
 
-def headline(context: Context, time_ns: int) -> Headline:
+def headline(context: Context, time_ns: int, record: FlowRecord) -> Headline:
     """Everything that deduplication needs of the event."""
     return Headline(
         "tcp_flow_timing",
@@ -31,6 +31,9 @@ def headline(context: Context, time_ns: int) -> Headline:
         context.host,
         context.source,
         f"{context.destination}|{context.ends.server_port}",
+        label=context.service,
+        sums=sums_of(record),
+        proven=record.proven,
     )
 
 
@@ -73,7 +76,7 @@ def flow_event(
         parts.append(("rtt_min_us", record.rtt_min_us))
     if tool is not None:
         parts += [("tool", tool.name), ("tool_evidence", tool.evidence)]
-    parts.append(context.tail())
+    parts.append(context.tail(unseen=record.unseen))
     return headline.event(parts)
 
 

@@ -18,6 +18,7 @@ def headline(context: Context, time_ns: int) -> Headline:
         context.host,
         context.source,
         f"{context.destination}|{context.ends.server_port}",
+        label=context.service,
     )
 
 

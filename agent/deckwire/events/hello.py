@@ -10,14 +10,18 @@ from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
 from deckwire.tcp.handshake import Handshake
 
 
-def headline(context: Context, time_ns: int, client: Client) -> Headline:
+def headline(
+    context: Context, time_ns: int, client: Client, choices: Choices, *, proven: bool = True
+) -> Headline:
     """Everything that deduplication needs of the event."""
     return Headline(
         "tls_client_hello",
         time_ns,
         context.host,
         context.source,
-        client.fingerprint,
+        context.fingerprint(client.fingerprint, choices),
+        label=client.sni,
+        proven=proven,
     )
 
 
@@ -30,6 +34,7 @@ def hello_event(
     offset: int | None,
     handshake: Handshake,
     choices: Choices,
+    unseen: bool = False,
 ) -> Event:
     """Make the event for one ClientHello.
 
@@ -48,5 +53,5 @@ def hello_event(
         parts.append(ja4l_fields(handshake))
     if offset:
         parts.append(("starttls", True))
-    parts.append(context.tail())
+    parts.append(context.tail(unseen=unseen))
     return headline.event(parts)

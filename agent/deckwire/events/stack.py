@@ -17,7 +17,9 @@ class Stack(NamedTuple):
     """The finished fields of all SYN packets of one identity, without the IP identification."""
 
     fingerprint: str
-    """The last part of the event's dedup key."""
+    """What the event is deduplicated by, in addition to the decky."""
+    tool: str
+    """The scanner that built it; "" if none is known."""
     before_id: Block
     after_id: Block
 
@@ -41,14 +43,19 @@ def describe(identity: Identity, syn: SynPacket, choices: Choices) -> Stack:
         ("has_timestamps", options.timestamp is not None),
         ("os_guess", identity.os_guess),
     ]
+    ja4t = ja4plus.ja4t(syn.window, options)
     if choices.ja4plus:
-        fields.append(("ja4t", ja4plus.ja4t(syn.window, options)))
+        fields.append(("ja4t", ja4t))
     fields.append(("p0f_sig", identity.p0f_sig))
     fields += _known(identity)
     fields.append(("ip_version", syn.ip_version))
     after_id: Fields = [("df", syn.df)] if syn.ip_version == 4 else []
     after_id += [("dscp", syn.tos >> 2), ("ecn", syn.tos & 3)]
-    return Stack(f"{identity.os_guess}|{options_sig}", Block(fields), Block(after_id))
+    tool = identity.tool or ""
+    fingerprint = f"{identity.os_guess}|{options_sig}"
+    if not choices.decnet:
+        fingerprint = f"{fingerprint}|{tool}|{ja4t}"
+    return Stack(fingerprint, tool, Block(fields), Block(after_id))
 
 
 def _known(identity: Identity) -> Fields:

@@ -10,15 +10,15 @@ from deckwire.tcp.syn_packet import SynPacket
 
 
 def headline(context: Context, time_ns: int, stack: Stack, choices: Choices) -> Headline:
-    """Everything that deduplication needs of the event.
-
-    A scan of two deckies is seen on both, because the address is a part of the key. The old sniffer
-    had no such part.
-    """
-    key = stack.fingerprint
-    if not choices.decnet:
-        key = f"{context.destination}|{key}"
-    return Headline("tcp_syn_fingerprint", time_ns, context.host, context.source, key)
+    """Everything that deduplication needs of the event."""
+    return Headline(
+        "tcp_syn_fingerprint",
+        time_ns,
+        context.host,
+        context.source,
+        context.fingerprint(stack.fingerprint, choices),
+        label=stack.tool or context.service,
+    )
 
 
 def syn_event(headline: Headline, context: Context, syn: SynPacket, stack: Stack) -> Event:

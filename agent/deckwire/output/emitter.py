@@ -8,6 +8,7 @@ from enum import StrEnum
 from deckwire.events.dedup import Dedup, Key, Summary
 from deckwire.events.event import Event, Headline
 from deckwire.resilience.containment import Containment, Where
+from deckwire.tcp.flow import FlowSums
 
 
 class Fate(StrEnum):
@@ -84,11 +85,18 @@ class Emitter:
         return self._dedup.window(event)
 
     def add_suppressed(
-        self, window: Key, *, count: int, first_ns: int, last_ns: int, deckies: int
+        self,
+        window: Key,
+        *,
+        count: int,
+        first_ns: int,
+        last_ns: int,
+        deckies: int,
+        sums: FlowSums | None = None,
     ) -> None:
         """Add what the kernel suppressed because of this window: see Dedup.add_suppressed."""
         self._dedup.add_suppressed(
-            window, count=count, first_ns=first_ns, last_ns=last_ns, deckies=deckies
+            window, count=count, first_ns=first_ns, last_ns=last_ns, deckies=deckies, sums=sums
         )
 
     def close_windows(self, now_ns: int, *, all_of_them: bool = False) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from deckwire.abi import structs as abi
 from deckwire.abi.flow_key import ends
 from deckwire.abi.samples import (
+    AnomalySample,
     EndSample,
     HandshakeSample,
     Sample,
@@ -103,6 +104,8 @@ class Pipeline:
                 self._report.syn(sample.key, sample.client, sample.syn, sample.signature)
             case EndSample():
                 self._end(sample.key, self._latest(sample), "")
+            case AnomalySample():
+                self._report.anomaly(sample)
 
     def sweep(self, now_ns: int) -> float:
         """End what is over by the samples' clock; return how full the table is, from 0 to 1."""

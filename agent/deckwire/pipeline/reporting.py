@@ -8,9 +8,11 @@ from collections.abc import Callable
 from deckwire.abi import structs as abi
 from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import service_signature
+from deckwire.abi.samples import AnomalySample
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
 from deckwire.connections.observations import (
+    AnomalySeen,
     CertificatesSeen,
     HelloSeen,
     Observation,
@@ -18,6 +20,8 @@ from deckwire.connections.observations import (
 )
 from deckwire.connections.suppressed_hello import EmittedHellos
 from deckwire.deckies import Registry
+from deckwire.events.anomaly import anomaly_event
+from deckwire.events.anomaly import headline as anomaly_headline
 from deckwire.events.certificate import certificate_event
 from deckwire.events.certificate import headline as certificate_headline
 from deckwire.events.choices import Choices
@@ -49,7 +53,7 @@ from deckwire.resilience.bounded import Bounded
 from deckwire.resilience.containment import Containment
 from deckwire.tables.suppression import Suppression
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord
+from deckwire.tcp.flow import FlowRecord, has_ports
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.messages import ClientHello
@@ -149,7 +153,7 @@ class Reporter:
         context = self._context(key, client)
         if context is None:
             return
-        headline = flow_headline(context, self._clock.wall_ns(record.last_ns))
+        headline = flow_headline(context, self._clock.wall_ns(record.last_ns), record)
         self._emit(
             key,
             context,
@@ -157,9 +161,36 @@ class Reporter:
             headline,
             lambda: flow_event(headline, context, record, client, close, tool),
             table=self._windows.services,
-            signature=self._service(key, client, abi.SERVICE_FLOW),
+            # The kernel suppresses nothing because of what anybody can have forged.
+            signature=self._service(key, client, abi.SERVICE_FLOW) if record.proven else 0,
         )
         self._fragmented.ended(key)
+
+    def anomaly(self, sample: AnomalySample) -> None:
+        """Report a frame that the kernel side does not believe."""
+        context = self._context(sample.key, sample.client)
+        if context is None:
+            return
+        headline = anomaly_headline(
+            context, self._clock.wall_ns(sample.time_ns), sample.anomaly, proven=sample.born_ns != 0
+        )
+        self._emit(
+            sample.key,
+            context,
+            sample.time_ns,
+            headline,
+            lambda: anomaly_event(
+                headline,
+                context,
+                sample.anomaly,
+                from_client=sample.sender == sample.client,
+                client=None,
+                unseen=sample.born_ns == 0,
+                has_ports=has_ports(sample.key),
+            ),
+            table=self._windows.anomalies,
+            signature=sample.signature if self._suppressing else 0,
+        )
 
     def observations(self, connection: Connection, seen: list[Observation]) -> None:
         """Report what a connection's TLS has shown."""
@@ -176,6 +207,8 @@ class Reporter:
                     self._session(connection, context, observation)
                 case CertificatesSeen():
                     self._certificates(connection, context, observation)
+                case AnomalySeen():
+                    self._anomaly(connection, context, observation)
 
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
@@ -187,7 +220,13 @@ class Reporter:
 
     def _hello(self, connection: Connection, context: Context, seen: HelloSeen) -> None:
         client = self._describe.client(seen.hello)
-        headline = hello_headline(context, self._clock.wall_ns(seen.time_ns), client)
+        headline = hello_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            client,
+            self._choices,
+            proven=connection.proven,
+        )
         self._emit(
             connection.key,
             context,
@@ -201,6 +240,7 @@ class Reporter:
                 offset=seen.offset(connection.handshake),
                 handshake=connection.handshake,
                 choices=self._choices,
+                unseen=connection.unseen,
             ),
             table=self._windows.hellos,
             signature=self._hello_signature(context, seen),
@@ -220,7 +260,14 @@ class Reporter:
     def _session(self, connection: Connection, context: Context, seen: SessionSeen) -> None:
         server = self._describe.server(seen.hello)
         client = self._describe.client(seen.client) if seen.client is not None else None
-        headline = session_headline(context, self._clock.wall_ns(seen.time_ns), server, client)
+        headline = session_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            server,
+            client,
+            self._choices,
+            proven=connection.proven,
+        )
         self._emit(
             connection.key,
             context,
@@ -234,6 +281,7 @@ class Reporter:
                 resumed=seen.resumed,
                 handshake=connection.handshake,
                 choices=self._choices,
+                unseen=connection.unseen,
             ),
         )
 
@@ -244,7 +292,13 @@ class Reporter:
             return
         describe = self._describe.certificate
         leaf = describe(seen.chain[0])
-        headline = certificate_headline(context, self._clock.wall_ns(seen.time_ns), leaf)
+        headline = certificate_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            leaf,
+            self._choices,
+            proven=connection.proven,
+        )
         self._emit(
             connection.key,
             context,
@@ -260,6 +314,31 @@ class Reporter:
                 quality=seen.quality,
                 sni=wire_text(seen.client.server_name or b"") if seen.client is not None else "",
                 choices=self._choices,
+                unseen=connection.unseen,
+            ),
+        )
+
+    def _anomaly(self, connection: Connection, context: Context, seen: AnomalySeen) -> None:
+        client = None if seen.hello is None else self._describe.client(seen.hello)
+        headline = anomaly_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            seen.anomaly,
+            proven=connection.proven,
+            client=client,
+        )
+        self._emit(
+            connection.key,
+            context,
+            seen.time_ns,
+            headline,
+            lambda: anomaly_event(
+                headline,
+                context,
+                seen.anomaly,
+                from_client=None if seen.sender is None else seen.sender == connection.client,
+                client=client,
+                unseen=connection.unseen,
             ),
         )
 

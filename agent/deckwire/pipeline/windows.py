@@ -18,7 +18,7 @@ from deckwire.tables.tables import Tables
 
 
 class Windows:
-    """The three tables of suppression windows, opened and closed in one sequence."""
+    """The four tables of suppression windows, opened and closed in one sequence."""
 
     def __init__(
         self, tables: Tables, emitter: Emitter, clock: Clock, containment: Containment
@@ -26,6 +26,7 @@ class Windows:
         self.syns: Suppression[Key] = tables.syns
         self.services: Suppression[Key] = tables.services
         self.hellos: Suppression[Key] = tables.hellos
+        self.anomalies: Suppression[Key] = tables.anomalies
         self._emitter = emitter
         self._clock = clock
         self._containment = containment
@@ -92,7 +93,7 @@ class Windows:
         self._emitter.close_windows(self._clock.wall_ns(self._clock.now_ns()), all_of_them=True)
 
     def _tables(self) -> tuple[Suppression[Key], ...]:
-        return self.syns, self.services, self.hellos
+        return self.syns, self.services, self.hellos, self.anomalies
 
     def _collect(self, now_ns: int | None) -> None:
         for table in self._tables():
@@ -107,4 +108,5 @@ class Windows:
                 first_ns=self._clock.wall_ns(suppressed.first_ns),
                 last_ns=self._clock.wall_ns(suppressed.last_ns),
                 deckies=suppressed.deckies,
+                sums=suppressed.sums,
             )

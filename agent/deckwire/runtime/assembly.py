@@ -119,7 +119,9 @@ def assemble(
     host = socket.gethostname()
     containment = containment or Containment(report)
     tables = Tables(loaded.maps)
-    dedup = Dedup(settings.dedup_ttl)
+    decnet = settings.compat == "decnet"
+    # The old sniffer had no bound on keys.
+    dedup = Dedup(settings.dedup_ttl, keys=0 if decnet else settings.dedup_keys)
     emitter = Emitter(
         dedup,
         _offering(outputs, bus),
@@ -136,7 +138,7 @@ def assemble(
         choices=Choices(
             raw_fingerprints=settings.raw_fingerprints,
             ja4plus=settings.ja4plus,
-            decnet=settings.compat == "decnet",
+            decnet=decnet,
         ),
         idle_ns=round(settings.idle_timeout * _NS),
         containment=containment,

@@ -10,6 +10,8 @@ BUDGETS = {
     "syn_over_budget": "syn_records",
     "tls_not_admitted": "handshakes",
     "fragments_over_budget": "fragments",
+    "midstream_over_budget": "midstream",
+    "anomalies_over_budget": "anomalies",
 }
 """The name of a budget, by the kernel counter of what exceeds it."""
 

@@ -21,12 +21,14 @@ _NS = 1_000_000_000
 _FLOWS_PER_SOURCE = 65_536
 """Connections of one source address: a quarter of the flows map."""
 _HANDSHAKE_BURST_S = 2
+_MIDSTREAM_BURST_S = 4
 
 
 def kernel_settings(settings: Settings) -> Mapping[str, int]:
     """The members of struct settings. A rate becomes the time that one sample costs."""
     budgets = settings.budgets
     syn_cost = _NS // budgets.syn_records_per_second
+    midstream_cost = _NS // budgets.midstream_records_per_second
     handshake_cost = _NS // budgets.handshakes_per_second_per_source
     return {
         # The seed is random, so that nobody outside can aim at a slot of a direct-mapped map.
@@ -35,6 +37,8 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
         "syn_burst_ns": syn_cost * budgets.syn_burst,
         "handshake_cost_ns": handshake_cost,
         "handshake_burst_ns": _HANDSHAKE_BURST_S * _NS,
+        "midstream_cost_ns": midstream_cost,
+        "midstream_burst_ns": _MIDSTREAM_BURST_S * _NS,
         "flows_per_source": _FLOWS_PER_SOURCE,
         "dedup": int(settings.dedup_ttl > 0),
     }

@@ -15,6 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import slot_of
 from deckwire.kernel.maps import Map
+from deckwire.tcp.flow import FlowSums
 
 _EMPTY = bytes(abi.SEEN.size)
 _NOTHING_SUPPRESSED = (0, 0, 0, 0)
@@ -38,6 +39,8 @@ class Suppressed(NamedTuple, Generic[W]):
     last_ns: int
     deckies: int
     """A bit set of hashed deckies."""
+    sums: FlowSums | None = None
+    """The figures of the connections among them, if the kernel adds them up."""
 
 
 class Suppression(Generic[W]):
@@ -47,8 +50,10 @@ class Suppression(Generic[W]):
     window in every slot.
     """
 
-    def __init__(self, table: Map) -> None:
+    def __init__(self, table: Map, sums: Map | None = None) -> None:
+        """`sums` has a struct flow_sums for each slot of `table`."""
         self._table = table
+        self._sums = sums
         self._slots = slots = table.max_entries
         # Anonymous memory takes no room until a window uses it.
         self._signatures = memoryview(mmap(-1, _U64_BYTES * slots)).cast("Q")
@@ -89,9 +94,9 @@ class Suppression(Generic[W]):
         found: Sequence[Suppressed[W]] = ()
         if suppressed:
             if known == signature:
-                found = _suppressed(before, window)
+                found = self._suppressed(slot, before, window)
             elif known == self._signatures[slot]:
-                found = _suppressed(before, self._windows[slot])
+                found = self._suppressed(slot, before, self._windows[slot])
         self._table.update(key, abi.SEEN.build((signature, end_ns, 1, *_NOTHING_SUPPRESSED)))
         if self._windows[slot] is None:
             self._count += 1
@@ -166,12 +171,25 @@ class Suppression(Generic[W]):
             return ()
         seen = abi.SEEN.parse(entry)
         self._table.update(key, abi.SEEN.build(seen._replace(suppressed=0, deckies=0)))
-        return _suppressed(entry, window)
+        return self._suppressed(slot, entry, window)
 
+    def _suppressed(self, slot: int, entry: bytes, window: W | None) -> Sequence[Suppressed[W]]:
+        """The count in a value of the map, for its window if that is open."""
+        sums = self._take_sums(slot)
+        if window is None:
+            return ()
+        seen = abi.SEEN.parse(entry)
+        return (
+            Suppressed(window, seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies, sums),
+        )
 
-def _suppressed(entry: bytes, window: W | None) -> Sequence[Suppressed[W]]:
-    """The count in a value of the map, for its window if that is open."""
-    if window is None:
-        return ()
-    seen = abi.SEEN.parse(entry)
-    return (Suppressed(window, seen.suppressed, seen.first_ns, seen.last_ns, seen.deckies),)
+    def _take_sums(self, slot: int) -> FlowSums | None:
+        """The figures of a slot, which begin anew; None if there are none."""
+        if self._sums is None:
+            return None
+        key = abi.SLOT.pack(slot)
+        value = self._sums.lookup(key)
+        if value is None or not any(value):
+            return None
+        self._sums.update(key, bytes(len(value)))
+        return FlowSums(*abi.FLOW_SUMS.parse(value))

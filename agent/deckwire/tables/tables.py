@@ -32,10 +32,12 @@ class Tables:
         self.flows = FlowTables(maps, self.seed, settings.flows_per_source)
         self.syns: Suppression[Any] = Suppression(maps["syn_seen"])
         """By the kernel's signature of a SYN."""
-        self.services: Suppression[Any] = Suppression(maps["service_seen"])
+        self.services: Suppression[Any] = Suppression(maps["service_seen"], maps["service_sums"])
         """By service_signature()."""
         self.hellos: Suppression[Any] = Suppression(maps["hello_seen"])
         """By the kernel's signature of a ClientHello."""
+        self.anomalies: Suppression[Any] = Suppression(maps["anomaly_seen"])
+        """By the kernel's signature of an anomaly."""
         self._counters = maps["counters"]
 
     def counters(self) -> dict[str, int]:

@@ -51,6 +51,10 @@ class FlowRecord(NamedTuple):
     """Shortest time from data of the server to the client's ACK; None if none was measured."""
     timed: bool = True
     """Its times are of one clock; False if the clock of a capture jumped while it lived."""
+    unseen: bool = False
+    """Its handshake was not seen."""
+    proven: bool = True
+    """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
 
     def without_times(self) -> FlowRecord:
         """The same, of a connection during which the clock jumped: no interval of it is known."""
@@ -62,3 +66,41 @@ class FlowRecord(NamedTuple):
             rtt_server_us=None,
             rtt_min_us=None,
         )
+
+
+class FlowSums(NamedTuple):
+    """The figures of several connections together."""
+
+    packets: int
+    bytes: int
+    """TCP payload of both directions."""
+    longest_ns: int | None
+    """The longest duration; None if none is known."""
+    largest: int
+    """Bytes of the largest one."""
+
+    def plus(self, other: FlowSums) -> FlowSums:
+        """Both together."""
+        known = [each for each in (self.longest_ns, other.longest_ns) if each is not None]
+        return FlowSums(
+            self.packets + other.packets,
+            self.bytes + other.bytes,
+            max(known, default=None),
+            max(self.largest, other.largest),
+        )
+
+
+def sums_of(record: FlowRecord) -> FlowSums:
+    """The figures of one connection."""
+    total = sum(side.bytes for side in record.sides)
+    return FlowSums(
+        sum(side.packets for side in record.sides),
+        total,
+        max(record.last_ns - record.first_ns, 0) if record.timed else None,
+        total,
+    )
+
+
+def has_ports(key: bytes) -> bool:
+    """Whether a flow key is of a packet with ports: a fragment and an unread packet have none."""
+    return key[32:36] != bytes(4)

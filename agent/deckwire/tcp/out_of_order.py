@@ -23,17 +23,20 @@ class OutOfOrderQueue:
     here, because no observer can see them or they hardly ever matter: Linux appends only if the
     buffers allow it, it balances the tree, and it keeps a piece that an appended segment covers.
 
+    Without `joins`, no segment is appended to a piece. Linux does either, by its buffers.
+
     Starts and ends are offsets. Both are strictly ascending, so each piece gives at least one
     byte. Only the bytes that a piece gives are kept: its last ones, from the end of the piece
     before it on.
     """
 
-    __slots__ = ("_ages", "_ends", "_inserted", "_pieces", "_starts", "waiting")
+    __slots__ = ("_ages", "_ends", "_inserted", "_pieces", "_starts", "joins", "waiting")
 
     waiting: int
     """Bytes kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, joins: bool = True) -> None:
+        self.joins = joins
         self._starts = array("q")
         self._ends = array("q")
         self._ages = array("q")  # the lower, the older
@@ -56,7 +59,7 @@ class OutOfOrderQueue:
         end = start + len(data)
         index = bisect_right(starts, start)
         if index:
-            adjoining = self._adjoining(start, index)
+            adjoining = self._adjoining(start, index) if self.joins else None
             if adjoining is not None:
                 return self._append(adjoining, data)
             if end <= ends[index - 1]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from deckwire.limits import STREAM_BYTES, STREAM_CUTS, STREAM_PIECES
 from deckwire.tcp.out_of_order import OutOfOrderQueue
 
@@ -31,6 +33,7 @@ class Stream:
         "_cuts",
         "_data",
         "_first_seq",
+        "_inline",
         "_near",
         "_queue",
         "_read",
@@ -52,6 +55,7 @@ class Stream:
         """
         self._first_seq = first_seq & _SEQ_MASK
         self._begun = begun
+        self._inline = False  # urgent bytes are part of the stream
         self._near = 0  # before the beginning is known: offset of the last segment
         self._base = 0  # offset of _data[0]
         self._data = bytearray()  # in order: read bytes kept for comparison, then unread ones
@@ -62,6 +66,21 @@ class Stream:
         self._cuts: list[tuple[int, int]] = []  # offsets (start, end) that the capture left out
         self.dropped = 0
         self.overlap = False
+
+    def other(self) -> Stream:
+        """A copy that resolves what no observer can know the other way.
+
+        It appends no segment to a piece (Linux does if its buffers allow it), and it reads urgent
+        bytes (as an application does with SO_OOBINLINE).
+        """
+        other = deepcopy(self)
+        other._queue.joins = False
+        other._inline = True
+        return other
+
+    def is_ahead(self, seq: int) -> bool:
+        """Whether a segment that begins there would wait for bytes before it."""
+        return self._begun and self._offset(seq) > self.next_offset
 
     @property
     def next_offset(self) -> int:
@@ -122,7 +141,7 @@ class Stream:
         start = self._offset(seq)
         end = start + len(data)
         # A receiver looks at nothing of a segment that ends before what it has acknowledged.
-        if urgent_seq is not None and not (self._begun and end < expected):
+        if urgent_seq is not None and not self._inline and not (self._begun and end < expected):
             self._mark_urgent(self._offset(urgent_seq))
         if claimed_len is not None and claimed_len > len(data):
             self._note_cut(end, start + claimed_len)

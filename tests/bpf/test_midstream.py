@@ -1,0 +1,114 @@
+"""Connections whose handshake was not seen: what a blind forger gains, and what proves them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from deckwire.abi import structs as abi
+from deckwire.abi.hashes import service_signature
+from deckwire.abi.samples import EndSample, flow_record
+from deckwire.tables.suppression import Suppression
+from tests.support.bpf_frames import CLIENT_HELLO, DECKY, SERVER_HELLO, TALK6, Talk
+from tests.support.bpf_harness import MS, SECOND, SETTINGS, Kernel, Wait, segments
+
+pytestmark = pytest.mark.root
+
+TALKS = pytest.mark.parametrize("talk", [Talk(), TALK6, Talk(client_port=443, server_port=40_000)])
+
+
+@TALKS
+def test_a_lone_hello_is_unproven(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(talk.c("PA", 1, 1, CLIENT_HELLO))
+    (sample,) = segments(kernel.samples())
+    assert (sample.midstream, sample.proven) == (True, False)
+
+
+@TALKS
+def test_what_the_other_end_acknowledges_is_proven(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(
+        talk.c("PA", 1, 1, CLIENT_HELLO),
+        talk.s("PA", 1, 1 + len(CLIENT_HELLO), SERVER_HELLO),
+    )
+    hello, answer = segments(kernel.samples())
+    assert (hello.proven, answer.proven) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "ack"),
+    [("RA", 1 + len(CLIENT_HELLO)), ("A", 1), ("A", 2 + len(CLIENT_HELLO)), ("R", 1)],
+    ids=["a closed port", "nothing of it", "more than it", "no ACK"],
+)
+def test_what_proves_nothing(kernel: Kernel, flags: str, ack: int) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("PA", 1, 1, CLIENT_HELLO), talk.s(flags, 1, ack))
+    (flow,) = kernel.table("midstream_flows")
+    assert not flow.totals.flags & abi.FLOW_PROVEN
+
+
+def test_an_acknowledgement_of_no_payload_proves_nothing(kernel: Kernel) -> None:
+    """Both numbers are then the forger's own."""
+    talk = Talk()
+    kernel.feed(talk.c("PA", 1, 1, CLIENT_HELLO), talk.c("PA", 1 + len(CLIENT_HELLO), 1, b"x"))
+    (flow,) = kernel.table("midstream_flows")
+    assert not flow.totals.flags & abi.FLOW_PROVEN
+
+
+def test_forged_ones_share_a_budget(kernel: Kernel) -> None:
+    kernel.settings(midstream_cost_ns=10 * MS, midstream_burst_ns=100 * MS)
+    for number in range(200):
+        talk = Talk(client=f"192.0.2.{number}")
+        kernel.feed(talk.c("PA", 1, 1, CLIENT_HELLO))
+    assert 10 <= len(kernel.samples()) <= 31
+    assert kernel.raised()["midstream_over_budget"] >= 160
+    proven = Talk(client="198.51.100.200")
+    kernel.feed(*proven.opened(), proven.c("PA", 1, 1, CLIENT_HELLO))
+    assert len(segments(kernel.samples())) == 1
+    kernel.check()
+
+
+def test_a_proven_one_needs_no_budget(kernel: Kernel) -> None:
+    kernel.settings(midstream_cost_ns=SECOND, midstream_burst_ns=SECOND)
+    talk = Talk()
+    kernel.feed(
+        talk.c("PA", 1, 1, CLIENT_HELLO),
+        talk.s("PA", 1, 1 + len(CLIENT_HELLO), SERVER_HELLO),
+    )
+    assert len(segments(kernel.samples())) == 2
+    assert "midstream_over_budget" not in kernel.raised()
+
+
+def test_ends_are_not_suppressed_with_those_of_proven_ones(kernel: Kernel) -> None:
+    """They have a window of their own in the agent, so the kernel must not merge them."""
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, b"a line"), *talk.closed(7))
+    (end,) = [sample for sample in kernel.samples() if isinstance(sample, EndSample)]
+    suppression: Suppression[str] = Suppression(kernel.loaded.maps["service_seen"])
+    signature = service_signature(end.key, end.record.client, SETTINGS["seed"], abi.SERVICE_FLOW)
+    suppression.open(signature, "window", kernel.now_ns + 300 * SECOND)
+    forged = replace(talk, client_port=talk.client_port + 1)
+    lines = [forged.c("PA", 1 + 6 * n, 1, b"a line") for n in range(5)]
+    kernel.feed(Wait(2 * SECOND), *lines, forged.c("R", 31, 0))
+    (end,) = [sample for sample in kernel.samples() if isinstance(sample, EndSample)]
+    assert (end.record.unseen, end.record.proven) == (True, False)
+    assert kernel.raised().get("ends_suppressed", 0) == 0
+
+
+def test_a_full_table_makes_no_connection_unseen(tiny: Kernel) -> None:
+    """Its handshake completed, so nobody forged it."""
+    tiny.settings(dedup=0)
+    for number in range(10):
+        talk = Talk(client_port=41_000 + number)
+        tiny.feed(*talk.opened(), talk.c("PA", 1, 1, b"a line"))
+    tiny.samples()
+    found = [flow_record(value) for _, value in tiny.loaded.maps["midstream_flows"].items()]
+    assert found
+    assert not any(record.unseen for record in found)
+    assert all(record.proven and record.midstream for record in found)
+
+
+def test_the_decky_of_a_forged_one_is_its_own(kernel: Kernel) -> None:
+    kernel.feed(Talk(server=DECKY).c("PA", 1, 1, CLIENT_HELLO))
+    (sample,) = segments(kernel.samples())
+    assert sample.hello == 0, "the kernel hashes no hello of it: no window may open"

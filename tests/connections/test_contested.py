@@ -1,0 +1,173 @@
+"""Two copies of a hello: the one that is believed is emitted, the other one is an anomaly."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from deckwire.abi.samples import SegmentSample, SuppressedHello
+from deckwire.connections.connection import Connection
+from deckwire.connections.observations import AnomalySeen, HelloSeen, Observation
+from deckwire.tcp.anomaly import Technique
+from deckwire.tls.hello_cache import HelloCache
+from deckwire.tls.messages import parse_client_hello
+from tests.connections.test_connection import CLIENT, ISS, KEY, SYN_PACKET, Part, connection, run
+from tests.support.flights import client_hello, message, record, vector
+
+
+def hello(name: bytes) -> bytes:
+    return record(message(1, client_hello((0, vector(2, b"\0" + vector(2, name))))))
+
+
+A, B = hello(b"aaaa.example"), hello(b"bbbb.example")
+NAME = A.index(b"aaaa")
+FIRST = Part(CLIENT, 0, A[: NAME - 10])
+LAST = Part(CLIENT, NAME + 30, A[NAME + 30 :])
+ADJACENT = [
+    Part(CLIENT, NAME - 10, A[NAME - 10 : NAME]),
+    Part(CLIENT, NAME, A[NAME : NAME + 4]),
+    Part(CLIENT, NAME - 5, B[NAME - 5 : NAME + 30]),
+]
+"""Linux appends the second to the first and keeps both, or replaces the second by the third."""
+
+
+def hellos(seen: list[Observation]) -> list[tuple[bytes | None, str]]:
+    return [(s.hello.server_name, s.quality) for s in seen if isinstance(s, HelloSeen)]
+
+
+def anomalies(seen: list[Observation]) -> list[tuple[Technique, bytes | None]]:
+    return [
+        (s.anomaly.technique, None if s.hello is None else s.hello.server_name)
+        for s in seen
+        if isinstance(s, AnomalySeen)
+    ]
+
+
+def test_adjacent_pieces_are_contested() -> None:
+    seen = run([*ADJACENT, LAST, FIRST])
+    assert hellos(seen) == [(b"aaaa.example", "contested")]
+    assert (Technique.CONTESTED_HELLO, b"bbbb.example") in anomalies(seen)
+
+
+def test_the_same_with_the_other_bytes_first() -> None:
+    """Which copy is emitted follows the first rule of Linux; the other is never lost."""
+    swapped = [part._replace(data=_other(part)) for part in [*ADJACENT, LAST, FIRST]]
+    seen = run(swapped)
+    assert hellos(seen) == [(b"bbbb.example", "contested")]
+    assert (Technique.CONTESTED_HELLO, b"aaaa.example") in anomalies(seen)
+
+
+def _other(part: Part) -> bytes:
+    whole = A if B[part.offset :].startswith(part.data) and part.data not in A else B
+    return whole[part.offset : part.offset + len(part.data)]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_pieces_that_agree_are_not_contested(order: tuple[int, ...]) -> None:
+    edges = [0, 20, 41, 60, len(A)]
+    parts = [Part(CLIENT, edges[n], A[edges[n] : edges[n + 1]]) for n in order]
+    seen = run(parts)
+    (found,) = hellos(seen)
+    assert found[0] == b"aaaa.example"
+    assert found[1] != "contested"
+    assert anomalies(seen) == []
+
+
+def test_an_overlap_that_the_rules_decide_is_no_contest() -> None:
+    """In order, the first copy counts, whatever the buffers do."""
+    seen = run([Part(CLIENT, 0, A[:-4]), Part(CLIENT, 0, B[:-4]), Part(CLIENT, len(A) - 4, A[-4:])])
+    assert hellos(seen) == [(b"aaaa.example", "overlap")]
+    assert anomalies(seen) == [(Technique.OVERLAPPING_SEGMENTS, None)]
+
+
+def test_a_second_whole_hello_is_named() -> None:
+    seen = run([Part(CLIENT, 0, A), Part(CLIENT, 0, B)])
+    assert hellos(seen) == [(b"aaaa.example", "complete")]
+    assert anomalies(seen) == [(Technique.OVERLAPPING_SEGMENTS, b"bbbb.example")]
+
+
+def test_a_retransmission_is_no_anomaly() -> None:
+    seen = run([Part(CLIENT, 0, A), Part(CLIENT, 0, A)])
+    assert anomalies(seen) == []
+
+
+def segment(offset: int, data: bytes, urgent: int | None = None) -> SegmentSample:
+    return SegmentSample(
+        time_ns=1_000,
+        born_ns=1,
+        key=KEY,
+        sender=CLIENT,
+        client=CLIENT,
+        midstream=False,
+        seq=ISS[CLIENT] + 1 + offset & 0xFFFF_FFFF,
+        start_seq=ISS[CLIENT] + 1 if offset == 0 else None,
+        payload=data,
+        claimed=len(data),
+        urgent_seq=None if urgent is None else ISS[CLIENT] + 1 + urgent & 0xFFFF_FFFF,
+    )
+
+
+def test_an_urgent_byte_is_contested() -> None:
+    """An application that reads urgent bytes in line reads another name, of another hello."""
+    left_out = hello(b"a.example")
+    at = left_out.index(b"a.example")
+    # Read in line, the byte pushes the last one of the record into the next.
+    sent = left_out[:at] + b"X" + left_out[at:]
+    watched = connection()
+    seen = watched.add(segment(0, sent, urgent=at)) + watched.finish()
+    ((name, quality),) = hellos(seen)
+    assert name == b"a.example"
+    assert quality == "contested"
+    assert (Technique.CONTESTED_HELLO, b"Xa.exampl") in anomalies(seen)
+
+
+# --- bytes at the place of a suppressed hello ---
+
+
+def suppressed() -> Connection:
+    watched = Connection(KEY, 1, CLIENT, SYN_PACKET, HelloCache())
+    known = parse_client_hello(A[9:])
+    end = ISS[CLIENT] + 1 + len(A) & 0xFFFF_FFFF
+    watched.recall(known, lambda: SuppressedHello(5, 0, end, 7))
+    return watched
+
+
+def add(watched: Connection, *parts: tuple[int, bytes]) -> list[Observation]:
+    seen: list[Observation] = []
+    for offset, data in parts:
+        sample = replace_flags(segment(offset, data))
+        seen += watched.add(sample)
+    return seen
+
+
+def replace_flags(sample: SegmentSample) -> SegmentSample:
+    return sample._replace(start_seq=None, hello=5, hello_suppressed=True)
+
+
+@pytest.mark.parametrize("size", [len(B), 100, 7, 1])
+def test_other_bytes_at_its_place_are_named(size: int) -> None:
+    seen = add(suppressed(), *((at, B[at : at + size]) for at in range(0, len(B), size)))
+    assert hellos(seen) == []
+    assert anomalies(seen) == [(Technique.OVERLAPPING_SEGMENTS, b"bbbb.example")]
+
+
+def test_they_are_named_once() -> None:
+    assert len(anomalies(add(suppressed(), (0, B), (0, B), (0, hello(b"cccc.example"))))) == 1
+
+
+def test_the_same_bytes_in_pieces_are_a_retransmission() -> None:
+    assert anomalies(add(suppressed(), (0, A[:100]), (100, A[100:]))) == []
+
+
+def test_bytes_after_it_are_the_clients_next() -> None:
+    watched = suppressed()
+    assert anomalies(add(watched, (len(A), b"\x14\x03\x03\x00\x01\x01"))) == []
+
+
+def test_an_incomplete_copy_is_no_hello() -> None:
+    watched = suppressed()
+    assert anomalies(add(watched, (0, B[:40]))) == []
+    assert watched.held > 0
+    watched.finish()
+    assert watched.held == 0
