@@ -65,6 +65,7 @@ _SETTINGS = {
     "flows_per_source": 65_536,
     "dedup": 1,
     "vepa": 0,
+    "checksums": 1,
 }
 _TEST_RUN = Struct("=IIIIQQII")
 """prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration."""

@@ -5,6 +5,7 @@
  *
  *   tc_ingress, tc_egress   foreign frames leave, bulk data is accounted
  *   decky_packet            TCP of a known connection
+ *   decky_check             would the decky accept this segment?
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
@@ -28,6 +29,7 @@
 #include "seq.h"
 #include "tls_records.h"
 #include "client_hello.h"
+#include "receiver.h"
 #include "flow.h"
 #include "suppress.h"
 
@@ -86,12 +88,12 @@ static __always_inline int in_vepa(void)
 static __always_inline int known_bulk(struct __sk_buff *skb, struct counters *c,
 				      const struct packet *p,
 				      struct flow_id *id, __u32 sender,
-				      __u64 now)
+				      __u64 now, int ingress)
 {
 	struct flow *flow;
 
 	flow = flows.lookup(id);
-	return flow && flow_bulk(skb, c, p, flow, sender, now);
+	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress);
 }
 
 /*
@@ -171,7 +173,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	/* the echo of a VEPA switch needs decky_packet */
 	if (tcp && fill_tcp(&p, tcp) == 0 &&
 	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_ACK &&
-	    !(ingress && in_vepa()) && known_bulk(skb, c, &p, &id, sender, now))
+	    !(ingress && in_vepa()) &&
+	    known_bulk(skb, c, &p, &id, sender, now, ingress))
 		return TC_NEXT;
 	w = works.lookup(&zero);
 	if (!w)
@@ -181,6 +184,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->parsed = 0;
 	w->handshake_tried = 0;
 	w->hashed = 0;
+	w->checked = JUDGED_NOT;
+	w->rules = 0;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -333,6 +338,8 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 	sample->head.born_ns = flow->totals.born_ns;
 	sample->head.client = flow->totals.client;
 	__builtin_memcpy(&sample->totals, &flow->totals, sizeof(flow->totals));
+	sample->isn[0] = initial_seq(flow, 0);
+	sample->isn[1] = initial_seq(flow, 1);
 	return sample_sent(s->counters,
 			   samples.perf_submit(skb, sample, sizeof(*sample)));
 }
@@ -364,14 +371,15 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	   struct flow *flow, struct flow_side *side, struct flow_side *peer,
 	   __s32 ahead, int continues)
 {
-	__u32 payload_off = p->l4_off + p->tcp_len, cut, limit, frame_len;
+	__u32 payload_off = p->l4_off + p->tcp_len, cut, fresh, limit;
+	__u32 frame_len;
 	volatile struct record_walk *walk;
 	struct work *w = s->work;
 	struct sample_head head;
 	__u32 zero = 0;
 	int error;
 
-	if (!may_hold_record(skb, side, payload_off, ahead, continues))
+	if (!may_hold_record(skb, p, side, payload_off, ahead, continues))
 		return;
 	walk = record_walks.lookup(&zero);
 	if (!walk)
@@ -379,13 +387,15 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	record_walk_begin(walk, skb, p, payload_off);
 	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead);
 	cut = walk->cut;
-	if (!cut)
+	/* an urgent pointer alone is sampled too: it marks a later byte */
+	if (!cut && (p->payload_len || !(side->flags & SIDE_URGENT)))
 		return;
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
 	limit = w->sender == flow->totals.client ? TLS_CLIENT_BYTES
 						 : TLS_SERVER_BYTES;
-	if (side->tls_bytes + cut > limit ||
+	fresh = fresh_bytes(cut, ahead);
+	if (side->tls_bytes + fresh > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		side->tls_state = TLS_DONE;
 		flow->totals.flags |= FLOW_TLS_CUT;
@@ -398,7 +408,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		s->counters->tls_not_admitted++;
 		return;
 	}
-	side->tls_bytes += cut;
+	side->tls_bytes += fresh;
 	side->tls_samples++;
 	sample_begin(&head, SAMPLE_SEGMENT, p, &w->key, w->sender, w->now);
 	head.born_ns = flow->totals.born_ns;
@@ -420,6 +430,21 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		flow->totals.flags |= FLOW_TLS_CUT;
 }
 
+/* Opens a connection again that a RST seemed to have ended. */
+static __always_inline int resume(const struct step *s, struct flow *flow)
+{
+	struct flow_totals *totals = &flow->totals;
+	const struct work *w = s->work;
+
+	if (!resumes(totals, w->sender, &w->packet, w->now))
+		return 0;
+	totals->close = CLOSE_NONE;
+	totals->reset = 0;
+	totals->flags &= ~FLOW_END_SENT;
+	s->counters->flows_resumed++;
+	return 1;
+}
+
 /* A segment of a known connection. */
 static __always_inline void
 flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
@@ -427,10 +452,12 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	const struct packet *p = &s->work->packet;
 	struct flow_side *side, *peer;
 	struct work *w = s->work;
+	struct flow_end *own;
 	__s32 ahead;
 	int continues;
 
-	if (flow->totals.close != CLOSE_NONE) {
+	if (flow->totals.close != CLOSE_NONE &&
+	    !resume(s, flow)) {
 		s->counters->frames_late++;
 		return;
 	}
@@ -441,6 +468,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 
 	side = &flow->totals.side[w->sender & 1];
 	peer = &flow->totals.side[!(w->sender & 1)];
+	own = &flow->totals.end[w->sender & 1];
 	if (flow->totals.side[0].packets | flow->totals.side[1].packets)
 		note_interval(w->now, &flow->totals.last_ns,
 			      &flow->totals.min_iat_ns,
@@ -448,19 +476,26 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	continues = continues_run(&flow->totals, p, w->sender);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
-	ahead = side->flags & SIDE_SEEN ? seq_diff(p->seq, side->next_seq) : 1;
+	if (w->checked == JUDGED_OLD) {
+		s->counters->segments_old++;
+		account_old(side, p);
+		return;
+	}
+	ahead = side->flags & SIDE_SEEN ? seq_diff(p->seq, own->sent) : 1;
 
 	if (p->flags & TCP_RST) {
-		if (rst_acceptable(side, peer, p->seq))
+		if (w->checked == JUDGED_GOOD ||
+		    rst_acceptable(&flow->totals, w->sender, p->seq)) {
 			flow->totals.close = CLOSE_RST;
+			flow->totals.reset = 1 + (w->sender & 1);
+		}
 	} else {
 		time_segment(&flow->totals, p, w->sender, w->now, ahead);
-		side_account(side, p);
-		if (p->flags & TCP_ACK) {
-			side->last_ack = p->ack;
-			side->flags |= SIDE_ACKED;
-		}
-		if (p->payload_len && side->tls_state != TLS_DONE &&
+		side_account(side, own, p);
+		if (p->flags & TCP_ACK)
+			note_ack(side, own, p);
+		if ((p->payload_len || p->flags & TCP_URG) &&
+		    side->tls_state != TLS_DONE &&
 		    !is_suppressed_hello(flow, p, w->sender))
 			sample_tls(skb, s, p, flow, side, peer, ahead,
 				   continues);
@@ -473,6 +508,17 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	}
 	if (flow->totals.close != CLOSE_NONE && send_end(skb, s, flow))
 		flow->totals.flags |= FLOW_END_SENT;
+}
+
+/* Does this segment need decky_check first? */
+static __always_inline int needs_check(const struct step *s,
+				       const struct flow *flow)
+{
+	const struct work *w = s->work;
+
+	return flow->totals.flags & FLOW_FRESH ||
+	       is_judged(&flow->totals, w->sender) ||
+	       is_forged(&flow->totals, w->sender, w->ingress);
 }
 
 /* A frame that may involve a decky. Those of a known connection end here. */
@@ -491,10 +537,8 @@ int decky_packet(struct __sk_buff *skb)
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
 			if (!is_ours(p))
 				s.counters->foreign_no_decky++;
-			else if (p->flags & TCP_ACK)
-				jumps.call(skb, JUMP_SYNACK);
 			else
-				jumps.call(skb, JUMP_SYN);
+				jumps.call(skb, JUMP_CHECK);
 			return TC_NEXT;
 		}
 	}
@@ -517,13 +561,191 @@ int decky_packet(struct __sk_buff *skb)
 		s.counters->frames_unattached++;
 		return TC_NEXT;
 	}
+	if (s.work->checked == JUDGED_NOT && needs_check(&s, flow)) {
+		jumps.call(skb, JUMP_CHECK);
+		return TC_NEXT;
+	}
 	if (!s.work->hashed && s.settings->dedup &&
+	    s.work->checked != JUDGED_OLD &&
 	    may_be_hello(flow, p, s.work->sender)) {
 		jumps.call(skb, JUMP_HELLO);
 		return TC_NEXT;
 	}
 	barrier();
 	flow_segment(skb, &s, flow);
+	return TC_NEXT;
+}
+
+/* --- decky_check ---------------------------------------------------------- */
+
+static __always_inline int is_decky(const struct flow_key *key, __u32 end)
+{
+	const __be32 *addr = key->addr[end & 1];
+
+	if (!addr[0] && !addr[1] && addr[2] == __builtin_bswap32(0xffff))
+		return is_decky4(addr[3]);
+	return is_decky6(addr);
+}
+
+/* Counts a segment that changes nothing, because the decky drops it. */
+static __always_inline void refused(const struct step *s, enum judgement rule)
+{
+	struct counters *c = s->counters;
+
+	c->frames_refused++;
+	switch (rule) {
+	case REFUSED_FORGED:
+		c->refused_forged++;
+		break;
+	case REFUSED_WINDOW:
+		c->refused_window++;
+		break;
+	case REFUSED_NO_ACK:
+		c->refused_no_ack++;
+		break;
+	case REFUSED_ACK_UNSENT:
+		c->refused_ack_unsent++;
+		break;
+	case REFUSED_ACK_OLD:
+		c->refused_ack_old++;
+		break;
+	case REFUSED_RST:
+		c->refused_rst++;
+		break;
+	case REFUSED_SYNACK:
+		c->refused_synack++;
+		break;
+	case REFUSED_AFTER_FIN:
+		c->refused_after_fin++;
+		break;
+	case REFUSED_SIGNATURE:
+		c->refused_signature++;
+		break;
+	case REFUSED_TIMESTAMP:
+		c->refused_timestamp++;
+		break;
+	case REFUSED_CHECKSUM:
+		c->refused_checksum++;
+		break;
+	default:
+		c->refused_ip_checksum++;
+	}
+}
+
+/* What is learned of an end by its SYN or SYN-ACK, for struct half_open. */
+static __always_inline __u8 opening_rules(struct __sk_buff *skb,
+					  const struct step *s,
+					  volatile struct segment_walk *walk)
+{
+	const struct work *w = s->work;
+
+	if (!w->ingress)
+		return RULES_LOCAL << (w->sender & 1);
+	if (!s->settings->checksums || skb->gso_size ||
+	    !ip_checksum_right(skb, walk, &w->packet) ||
+	    !checksum_right(skb, walk, &w->packet))
+		return 0;
+	return RULES_SUMMED << (w->sender & 1);
+}
+
+/* A SYN-ACK to a decky in its open connection: nobody sent a SYN for it. */
+static __always_inline int is_idle_synack(const struct step *s)
+{
+	const struct work *w = s->work;
+	struct flow *flow;
+
+	if (!(w->packet.flags & TCP_ACK))
+		return 0;
+	flow = flows.lookup(&w->id);
+	if (!flow || flow->totals.close != CLOSE_NONE ||
+	    !is_judged(&flow->totals, w->sender) ||
+	    flow->synack.seq == w->packet.seq)
+		return 0;
+	return !half_open.lookup(&w->key);
+}
+
+/* What the rules need to know of a new connection. */
+static __always_inline void note_rules(const struct step *s, struct flow *flow,
+				       volatile struct segment_walk *walk)
+{
+	const struct flow_key *key = &s->work->key;
+	__u8 client = flow->totals.client & 1;
+
+	note_offers(flow, walk);
+	if (flow->synack.ip_version && is_decky(key, !client))
+		flow->totals.rules |= RULES_GUARDED << !client;
+	if (flow->synack.ip_version && flow->syn.ip_version &&
+	    is_decky(key, client))
+		flow->totals.rules |= RULES_GUARDED << client;
+	flow->totals.flags &= ~FLOW_FRESH;
+}
+
+static __always_inline enum judgement
+judge(struct __sk_buff *skb, const struct step *s, struct flow *flow,
+      volatile struct segment_walk *walk)
+{
+	const struct packet *p = &s->work->packet;
+	struct flow_totals *totals = &flow->totals;
+	__u32 sender = s->work->sender;
+	enum judgement verdict;
+
+	if (is_forged(totals, sender, s->work->ingress))
+		return REFUSED_FORGED;
+	if (totals->close != CLOSE_NONE || !is_judged(totals, sender))
+		return JUDGED_GOOD;
+	verdict = judge_segment(flow, sender, p);
+	if (verdict != JUDGED_GOOD)
+		return verdict;
+	verdict = judge_checksums(skb, totals, sender, p, walk);
+	if (verdict != JUDGED_GOOD)
+		return verdict;
+	read_options(skb, walk, p);
+	verdict = judge_options(totals, sender, p, walk);
+	if (verdict == JUDGED_GOOD)
+		note_stamp(totals, sender, p, walk);
+	return verdict;
+}
+
+/* Would the decky accept this frame? What it drops ends here. */
+int decky_check(struct __sk_buff *skb)
+{
+	struct segment_walk *walk;
+	enum judgement verdict;
+	struct flow *flow;
+	struct step s;
+	__u32 zero = 0;
+
+	if (!step_begin(&s))
+		return TC_NEXT;
+	walk = segment_walks.lookup(&zero);
+	if (!walk)
+		return TC_NEXT;
+	if ((s.work->packet.flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
+		if (is_idle_synack(&s)) {
+			refused(&s, REFUSED_SYNACK);
+			return TC_NEXT;
+		}
+		s.work->rules = opening_rules(skb, &s, walk);
+		if (s.work->packet.flags & TCP_ACK)
+			jumps.call(skb, JUMP_SYNACK);
+		else
+			jumps.call(skb, JUMP_SYN);
+		return TC_NEXT;
+	}
+	flow = flows.lookup(&s.work->id);
+	if (!flow) {
+		s.counters->frames_unattached++;
+		return TC_NEXT;
+	}
+	if (flow->totals.flags & FLOW_FRESH)
+		note_rules(&s, flow, walk);
+	verdict = judge(skb, &s, flow, walk);
+	if (verdict > JUDGED_OLD) {
+		refused(&s, verdict);
+		return TC_NEXT;
+	}
+	s.work->checked = verdict;
+	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -580,6 +802,8 @@ int decky_syn(struct __sk_buff *skb)
 	s.counters->frames_syn++;
 	half = half_open.lookup(&w->key);
 	known = half && repeats_syn(half, p, w->sender, w->now);
+	if (known)
+		half->rules |= w->rules;
 	if (known && !half->noted) {
 		if (half->syn.retransmits < 255)
 			half->syn.retransmits++;
@@ -600,6 +824,7 @@ int decky_syn(struct __sk_buff *skb)
 	} else {
 		half_open_begin(&sample->half_open, w->sender, w->now);
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
+		sample->half_open.rules = w->rules;
 	}
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
@@ -644,6 +869,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		}
 		note_interval(w->now, &half->last_ns, &half->min_iat_ns,
 			      &half->max_iat_ns);
+		half->rules |= w->rules;
 		if (half->synack.ip_version && half->synack.seq == p->seq) {
 			if (half->synack.retransmits < 255)
 				half->synack.retransmits++;
@@ -657,6 +883,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		return 0;
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
 	syn_packet_fill(skb, &scratch->half_open.synack, p, w->now);
+	scratch->half_open.rules = w->rules;
 	if (half_open.insert(&w->key, &scratch->half_open)) {
 		s->counters->half_open_failed++;
 		return 0;
@@ -756,6 +983,8 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	if (old)
 		c->flow_reopened++;
 	fresh->key = w->key;
+	fresh->totals.flags |= FLOW_FRESH;
+	fresh->totals.rules = half->rules;
 	fresh->totals.established_ns = w->now;
 	fresh->totals.source_slot = slot;
 	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, w->now);

@@ -65,7 +65,7 @@ static __always_inline int acks_synack(const struct half_open *half,
 		return !acked;
 	totals = &midstream->totals;
 	return totals->close == CLOSE_NONE &&
-	       acked <= totals->side[!(sender & 1)].next_seq -
+	       acked <= totals->end[!(sender & 1)].sent -
 				half->synack.seq - 1;
 }
 

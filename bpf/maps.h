@@ -9,6 +9,7 @@
 #include "syn.h"
 #include "tls_records.h"
 #include "client_hello.h"
+#include "receiver.h"
 
 struct decky6 {
 	__be32 addr[4];
@@ -53,6 +54,7 @@ BPF_TABLE("percpu_array", __u32, struct flow, flow_scratch, 1);
 BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, 1);
 BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, 1);
 BPF_TABLE("percpu_array", __u32, struct hello_walk, hello_walks, 1);
+BPF_TABLE("percpu_array", __u32, struct segment_walk, segment_walks, 1);
 
 /* One frame on its way from program to program. */
 struct work {
@@ -66,6 +68,9 @@ struct work {
 	__u8 parsed;	      /* packet, key, id, sender and now are valid */
 	__u8 handshake_tried; /* by decky_handshake */
 	__u8 hashed;	      /* by decky_hello */
+	__u8 checked;	      /* enum judgement, by decky_check */
+	__u8 rules;	      /* of a SYN or SYN-ACK, for struct half_open */
+	__u8 pad[6];
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, 1);
 
@@ -75,6 +80,7 @@ enum jump {
 	JUMP_SYNACK,
 	JUMP_HANDSHAKE,
 	JUMP_HELLO,
+	JUMP_CHECK,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

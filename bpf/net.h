@@ -18,6 +18,8 @@
 #define ETH_P_IPV4 0x0800
 #define ETH_P_IPV6 0x86dd
 
+#define ETH_DATA_LEN 1500
+
 #define PROTO_HOPOPTS 0
 #define PROTO_TCP 6
 #define PROTO_ROUTING 43

@@ -19,6 +19,8 @@ static __always_inline void sample_begin(struct sample_head *head,
 	head->payload_len = p->payload_len;
 	head->kind = kind;
 	head->sender = sender;
+	head->urgent = p->urgent;
+	head->tcp_flags = p->flags;
 }
 
 /* Counts a sample by what its submission returned. 1 if it is in the ring. */

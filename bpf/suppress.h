@@ -80,9 +80,8 @@ static __always_inline int suppress_tentatively(struct seen *seen,
 static __always_inline int hello_in_order(const struct flow *flow,
 					  const struct packet *p, __u8 sender)
 {
-	const struct flow_side *side = &flow->totals.side[sender & 1];
-
-	return p->seq == side->next_seq && p->seq == side->tls_seq;
+	return p->seq == flow->totals.end[sender & 1].sent &&
+	       p->seq == flow->totals.side[sender & 1].tls_seq;
 }
 
 /*
@@ -100,7 +99,7 @@ flow_suppress_hello(struct flow *flow, const struct packet *p, __u8 sender)
 	flow->hello_end = p->seq + p->payload_len;
 	side->tls_state = TLS_OPEN;
 	side->tls_seq = flow->hello_end;
-	open_peer(peer, p);
+	open_peer(peer, &flow->totals.end[!(sender & 1)], p);
 }
 
 /* Is this the suppressed hello, or a retransmission of a part of it? */

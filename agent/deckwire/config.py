@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import CONFIG_FILE_BYTES
-from deckwire.options import COMPATIBILITIES, FORMATS, OPTIONS, XDP_MODES
+from deckwire.options import CHECKSUMS, COMPATIBILITIES, FORMATS, OPTIONS, XDP_MODES
 from deckwire.output.sinks.spec import from_folder, parse_output
 from deckwire.output.syslog import APP_NAME, SD_ID, check_app_name, check_sd_id
 
@@ -55,6 +55,8 @@ class Settings:
     deckies: Registry = field(default_factory=Registry)
     """Only those of ``decky`` entries, not those of the file."""
     deckies_file: str | None = None
+    checksums: str = "auto"
+    """Whether segments with a wrong checksum are refused: one of CHECKSUMS."""
     format: str = "syslog"
     """One of FORMATS."""
     outputs: tuple[str, ...] = ("stdout",)
@@ -254,6 +256,7 @@ _CHECKS: dict[str, Check] = {
     "netns": _netns,
     "wait_interface": _flag,
     "xdp": _one_of(XDP_MODES),
+    "checksums": _one_of(CHECKSUMS),
     "decky": _deckies,
     "deckies": _path,
     "output": _outputs,

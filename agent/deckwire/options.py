@@ -11,6 +11,7 @@ from enum import StrEnum
 
 FORMATS = ("syslog", "json")
 XDP_MODES = ("off", "generic", "native")
+CHECKSUMS = ("auto", "off")
 COMPATIBILITIES = ("decnet",)
 
 
@@ -94,6 +95,12 @@ OPTIONS = (
         *("deckies", "deckies_file", Section.WATCH),
         "File of deckies: lines of ADDR NAME [OS], or JSON. It is read again when it changes.",
         metavar="FILE",
+    ),
+    Option(
+        *("checksums", "checksums", Section.WATCH),
+        "Refuse what a decky drops for its checksum: auto judges who opened with right ones.",
+        metavar="|".join(CHECKSUMS),
+        default="auto",
     ),
     Option(
         *("output", "outputs", Section.WRITE),

@@ -36,6 +36,7 @@ SETTINGS = {
     "flows_per_source": 65_536,
     "dedup": 1,
     "vepa": 0,
+    "checksums": 1,
 }
 SMALL_TABLES = {
     "MAX_HALF_OPEN": 4_096,

@@ -34,6 +34,7 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
         "handshake_burst_ns": _HANDSHAKE_BURST_S * _NS,
         "flows_per_source": _FLOWS_PER_SOURCE,
         "dedup": int(settings.dedup_ttl > 0),
+        "checksums": int(settings.checksums == "auto"),
     }
 
 
