@@ -23,6 +23,9 @@ from deckwire.abi.samples import (
 
 KEY = bytes(range(36))
 ABSENT = bytes(abi.SYN_PACKET_BYTES)
+ISN = bytes(8)
+"""Of both ends, behind the totals in a sample of an end."""
+REST = bytes(abi.FLOW_BYTES - abi.FLOW_TOTALS_BYTES)
 
 
 def build(struct: str, **members: Any) -> bytes:
@@ -51,7 +54,6 @@ def side(**members: Any) -> Any:
 
 TOTALS: dict[str, Any] = {
     "born_ns": 40,
-    "first_ns": 41,
     "last_ns": 90,
     "min_iat_ns": 1,
     "max_iat_ns": 9,
@@ -167,10 +169,10 @@ def test_packets_that_were_not_seen_are_none() -> None:
 
 
 def test_an_end() -> None:
-    sample = decode(head(abi.SAMPLE_END) + build("flow_totals", **TOTALS) + b"\0" * 4)
+    sample = decode(head(abi.SAMPLE_END) + build("flow_totals", **TOTALS) + ISN + b"\0" * 4)
     assert isinstance(sample, EndSample)
     record = sample.record
-    assert (record.born_ns, record.first_ns, record.last_ns) == (40, 41, 90)
+    assert (record.born_ns, record.last_ns) == (40, 90)
     assert (record.min_iat_ns, record.max_iat_ns) == (1, 9)
     assert (record.close, record.midstream, record.end_sent, record.client) == (
         "rst",
@@ -178,7 +180,7 @@ def test_an_end() -> None:
         True,
         1,
     )
-    assert record.sides == ((2**40, 2**50, 7), (1, 2, 3))
+    assert record.sides == ((2**40, 2**50, 7, None), (1, 2, 3, None))
     assert (record.rtt_client_us, record.rtt_server_us, record.rtt_min_us) == (None, 3, 2)
 
 
@@ -186,7 +188,9 @@ def test_an_entry_of_the_flows_table() -> None:
     value = build("flow_totals", **TOTALS)
     value += build("syn_packet", ip_version=4, seq=1, retransmits=3) + ABSENT
     value += bytes(abi.FLOW_BYTES - len(value))
-    assert flow_record(value) == flow_record(value[: abi.FLOW_TOTALS_BYTES])
+    ended = decode(head(abi.SAMPLE_END) + value[: abi.FLOW_TOTALS_BYTES] + ISN)
+    assert isinstance(ended, EndSample)
+    assert flow_record(value) == ended.record
     handshake = flow_handshake(value)
     assert handshake.syn is not None
     assert (handshake.syn.seq, handshake.syn_retransmits) == (1, 3)
@@ -196,7 +200,7 @@ def test_an_entry_of_the_flows_table() -> None:
 
 
 def test_closes_of_the_kernel_have_names_and_others_none() -> None:
-    names = [flow_record(build("flow_totals", close=close)).close for close in range(8)]
+    names = [flow_record(build("flow_totals", close=close) + REST).close for close in range(8)]
     assert names == ["", "fin", "rst", "idle", "evicted", "removed", "shutdown", ""]
 
 
@@ -215,7 +219,7 @@ def test_closes_of_the_kernel_have_names_and_others_none() -> None:
             head(abi.SAMPLE_SYN) + build("half_open", syn=syn_packet(ip_version=5)),
             "syn_packet_malformed",
         ),
-        (head(abi.SAMPLE_END) + bytes(abi.FLOW_TOTALS_BYTES - 1), "flow_short"),
+        (head(abi.SAMPLE_END) + bytes(abi.FLOW_TOTALS_BYTES + 7), "end_short"),
     ],
 )
 def test_malformed_samples(data: bytes, cause: str) -> None:
@@ -227,7 +231,7 @@ def test_short_values_of_maps() -> None:
     with pytest.raises(MalformedSample, match="flow_short"):
         flow_handshake(bytes(abi.FLOW_BYTES - 1))
     with pytest.raises(MalformedSample, match="flow_short"):
-        flow_record(bytes(abi.FLOW_TOTALS_BYTES - 1))
+        flow_record(bytes(abi.FLOW_BYTES - 1))
 
 
 @given(kind=st.integers(0, 5), rest=st.binary(max_size=700))

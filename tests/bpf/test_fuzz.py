@@ -107,6 +107,7 @@ class Fuzzer:
             "seed": rng.getrandbits(64),
             "dedup": rng.randrange(2),
             "vepa": rng.randrange(2),
+            "checksums": rng.randrange(2),
             "syn_cost_ns": rng.choice([1, MS, SECOND]),
             "syn_burst_ns": rng.choice([MS, 2 * SECOND]),
             "handshake_cost_ns": rng.choice([1, MS, SECOND]),

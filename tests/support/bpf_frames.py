@@ -173,6 +173,9 @@ class Talk:
         ack: int | None = None,
         data: bytes = b"",
         options: bytes = b"",
+        *,
+        window: int = 64_240,
+        urgent: int = 0,
         **ip: Any,
     ) -> bytes:
         """`ack` None: the field is 0."""
@@ -186,6 +189,8 @@ class Talk:
                 seq=self.client_iss + seq,
                 ack=acked,
                 flags=flags,
+                window=window,
+                urgent=urgent,
                 options=options,
             ),
             ip,
@@ -198,6 +203,9 @@ class Talk:
         ack: int | None = None,
         data: bytes = b"",
         options: bytes = b"",
+        *,
+        window: int = 64_240,
+        urgent: int = 0,
         **ip: Any,
     ) -> bytes:
         """`ack` None: the field is 0."""
@@ -211,6 +219,8 @@ class Talk:
                 seq=self.server_iss + seq,
                 ack=acked,
                 flags=flags,
+                window=window,
+                urgent=urgent,
                 options=options,
             ),
             ip,

@@ -189,7 +189,9 @@ class Kernel:
         if isinstance(sample, SegmentSample):
             end = head.payload_off + head.copied
             copied = data[abi.SAMPLE_HEAD_BYTES : abi.SAMPLE_HEAD_BYTES + end]
-            assert 0 < len(sample.payload) == head.copied <= head.payload_len
+            assert len(sample.payload) == head.copied <= head.payload_len
+            # An urgent pointer alone is sampled too.
+            assert head.copied or sample.urgent_seq is not None
             assert any(frame[:end] == copied for frame in frames)
             if sample.start_seq is not None:
                 # The first byte of a header may have come with an earlier segment.
