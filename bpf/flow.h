@@ -45,13 +45,14 @@ static __always_inline void side_begin_answer(struct flow_totals *totals,
 
 	side_begin(totals, !client, &half->synack);
 	totals->side[!(client & 1)].flags |= SIDE_ACKED;
+	side->flags |= SIDE_ACKED;
 	own->acked = half->synack.ack;
 	own->edge = half->synack.ack + half->synack.window;
 	peer->acked = half->synack.seq + 1;
 	peer->edge = half->synack.seq + 1 + half->syn.window;
 	peer->sent = half->synack.ack;
 	if (!half->syn.ip_version) {
-		side->flags = SIDE_SEEN;
+		side->flags |= SIDE_SEEN;
 		side->tls_seq = half->synack.ack;
 		side->tls_state = TLS_START;
 	}

@@ -223,7 +223,7 @@ static __always_inline void walk_options(volatile struct segment_walk *walk,
 		size = 1;
 		if (kind != OPTION_NOP) {
 			size = walk->bytes[at + 1];
-			if (size < 2)
+			if (size < 2 || at + size > len)
 				break;
 			if (kind == OPTION_SCALE && size == 3) {
 				walk->scaled = 1;
