@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from struct import pack
 from typing import Any
 
 import pytest
@@ -106,6 +107,77 @@ def test_start_and_end_count_only_if_the_flags_say_so() -> None:
     ending = decode(head(abi.SAMPLE_SEGMENT, flags=abi.SAMPLE_TLS_ENDS))
     assert isinstance(ending, SegmentSample)
     assert ending.ends
+
+
+@pytest.mark.parametrize(
+    ("flags", "urgent", "urgent_seq"),
+    [(0x10, 5, None), (0x38, 0, 7), (0x38, 1, 7), (0x38, 5, 11), (0x20, 0xFFFF, 7 + 0xFFFE)],
+)
+def test_the_urgent_byte_counts_only_with_its_flag(
+    flags: int, urgent: int, urgent_seq: int | None
+) -> None:
+    sample = decode(head(abi.SAMPLE_SEGMENT, seq=7, tcp_flags=flags, urgent=urgent))
+    assert isinstance(sample, SegmentSample)
+    assert sample.urgent_seq == urgent_seq
+
+
+def test_the_urgent_byte_wraps() -> None:
+    sample = decode(head(abi.SAMPLE_SEGMENT, seq=2**32 - 1, tcp_flags=0x20, urgent=3))
+    assert isinstance(sample, SegmentSample)
+    assert sample.urgent_seq == 1
+
+
+def totals_of(acked: int, sent: int, side_flags: int = 0, **members: Any) -> bytes:
+    """Totals of which end 1 has acknowledged end 0; `sent` are the bytes of end 0."""
+    ends = [
+        abi.SCHEMAS["flow_end"].parse(build("flow_end", acked=value & 0xFFFF_FFFF))
+        for value in (0, acked)
+    ]
+    sides = [side(packets=1, bytes=sent, flags=side_flags), side(flags=abi.SIDE_ACKED)]
+    return build("flow_totals", end=ends, side=sides, **members)
+
+
+@pytest.mark.parametrize(
+    ("acked", "sent", "fin", "accepted"),
+    [
+        pytest.param(101, 100, False, 100, id="all"),
+        pytest.param(102, 100, True, 100, id="all, and a FIN"),
+        pytest.param(101, 300, False, 100, id="fewer than were sent"),
+        pytest.param(301, 100, False, 300, id="more than were seen"),
+        pytest.param(1, 0, False, 0, id="nothing"),
+        pytest.param(0, 0, False, 0, id="not even the SYN"),
+        pytest.param(101, 3 * 2**32 + 100, False, 3 * 2**32 + 100, id="after three wraps"),
+        pytest.param(1, 2**32, False, 2**32, id="to the byte of a wrap"),
+        pytest.param(0xFFFF_FFFF, 2**32 + 10, False, 2**32 - 2, id="a little before"),
+    ],
+)
+def test_bytes_that_the_other_end_acknowledged(
+    acked: int, sent: int, fin: bool, accepted: int
+) -> None:
+    isn = 0x8000_0000
+    totals = totals_of(isn + acked, sent, abi.SIDE_FIN_ACKED if fin else 0)
+    sample = decode(head(abi.SAMPLE_END) + totals + pack("<II", isn, 7))
+    assert isinstance(sample, EndSample)
+    assert [one.accepted for one in sample.record.sides] == [accepted, None]
+
+
+def test_accepted_bytes_of_an_entry_are_counted_from_its_syns() -> None:
+    isn = 0xFFFF_FFF0
+    value = totals_of(isn + 101, 100, client=0)
+    opened = value + build("syn_packet", ip_version=4, seq=isn) + build("syn_packet", ip_version=4)
+    assert flow_record(opened + bytes(56)).sides[0].accepted == 100
+    unseen = value + ABSENT + build("syn_packet", ip_version=4, ack=(isn + 1) & 0xFFFF_FFFF)
+    assert flow_record(unseen + bytes(56)).sides[0].accepted == 100
+    answered = totals_of(isn + 101, 100, client=1)
+    answered += build("syn_packet", ip_version=4) + build("syn_packet", ip_version=4, seq=isn)
+    assert flow_record(answered + bytes(56)).sides[0].accepted == 100
+
+
+def test_what_a_midstream_end_accepted_is_unknown() -> None:
+    totals = totals_of(500, 100, flags=abi.FLOW_MIDSTREAM)
+    sample = decode(head(abi.SAMPLE_END) + totals + ISN)
+    assert isinstance(sample, EndSample)
+    assert [one.accepted for one in sample.record.sides] == [None, None]
 
 
 def test_a_client_that_cannot_be_is_unknown() -> None:

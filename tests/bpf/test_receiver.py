@@ -163,9 +163,7 @@ CASES = [
         lambda e: [e.d("A", 1, 301), e.r("R", 301)],
     ),
     # --- after a FIN ---
-    Case(
-        "data after a FIN", lambda e: [e.r("FA", 1, 1), e.r("PA", 2, 1, b"x")], "after_fin"
-    ),
+    Case("data after a FIN", lambda e: [e.r("FA", 1, 1), e.r("PA", 2, 1, b"x")], "after_fin"),
     Case(
         "data in the place of a FIN",
         lambda e: [e.r("FA", 1, 1), e.r("PA", 1, 1, b"xy")],

@@ -229,9 +229,7 @@ CASES = [
     ),
     Case("application data from the start", lambda t: client(t, APPLICATION_DATA, MSS), []),
     Case("version 2.0", lambda t: client(t, record(22, CLIENT_HELLO[5:], 0x0200), MSS), []),
-    Case(
-        "an empty record and nonsense", lambda t: client(t, EMPTY + bytes(50), MSS), [EMPTY], [1]
-    ),
+    Case("an empty record and nonsense", lambda t: client(t, EMPTY + bytes(50), MSS), [EMPTY], [1]),
     Case(
         "an empty record after plain text",
         lambda t: [*client(t, PLAIN, MSS), *client(t, EMPTY + bytes(50), MSS, 1 + len(PLAIN))],
