@@ -73,16 +73,15 @@ struct half_open {
 	__u8 syn_sampled;    /* a sample of the SYN reached the ring */
 	__u8 noted;	     /* by XDP: TC has not counted the SYN yet */
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
-	__u8 rules;	     /* RULES_SUMMED, RULES_LOCAL of both ends */
-	__u8 pad[3];
+	__u8 rules[2];	     /* RULES_SUMMED, RULES_LOCAL of each end */
+	__u8 pad[2];
 };
 
-/*
- * What is known of end 0; of end 1 it is shifted by one. See receiver.h.
- */
-#define RULES_GUARDED 0x1 /* a decky, whose answer to a SYN was seen */
-#define RULES_SUMMED 0x4  /* it opened with a right checksum */
-#define RULES_LOCAL 0x10  /* its SYN or SYN-ACK passed the egress hook */
+/* Which rules hold for what an end sends. See receiver.h. */
+#define RULES_JUDGED 0x1 /* it sends to a decky, whose window is known */
+#define RULES_SUMMED 0x2 /* it opened with a right checksum */
+#define RULES_LOCAL 0x4	 /* its SYN or SYN-ACK passed the egress hook */
+#define RULES_RESET 0x8	 /* it sent the RST that ended the connection */
 
 /* The options that both ends agreed on, in flow_side.offers. */
 #define OFFER_SCALE 0x0f   /* of the windows that it announces */
@@ -165,8 +164,7 @@ struct flow_totals {
 	__u8 fin;	  /* either end sent one; stored alone, not ORed */
 	__u8 last_sender; /* the end that sent payload last */
 	__u8 timed;	  /* a segment of the server waits for its ACK */
-	__u8 rules;	  /* RULES_* */
-	__u8 reset;	  /* the end whose RST was believed, plus one */
+	__u8 rules[2];	  /* RULES_* of each end */
 	struct flow_end end[2];
 	/* each direction */
 	struct flow_side side[2];

@@ -430,6 +430,16 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		flow->totals.flags |= FLOW_TLS_CUT;
 }
 
+/* Does this segment need decky_hello first? */
+static __always_inline int wants_hash(const struct step *s,
+				      const struct flow *flow)
+{
+	const struct work *w = s->work;
+
+	return !w->hashed && s->settings->dedup && w->checked != JUDGED_OLD &&
+	       may_be_hello(flow, &w->packet, w->sender);
+}
+
 /* Opens a connection again that a RST seemed to have ended. */
 static __always_inline int resume(const struct step *s, struct flow *flow)
 {
@@ -439,7 +449,7 @@ static __always_inline int resume(const struct step *s, struct flow *flow)
 	if (!resumes(totals, w->sender, &w->packet, w->now))
 		return 0;
 	totals->close = CLOSE_NONE;
-	totals->reset = 0;
+	totals->rules[!(w->sender & 1)] &= ~RULES_RESET;
 	totals->flags &= ~FLOW_END_SENT;
 	s->counters->flows_resumed++;
 	return 1;
@@ -487,13 +497,13 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		if (w->checked == JUDGED_GOOD ||
 		    rst_acceptable(&flow->totals, w->sender, p->seq)) {
 			flow->totals.close = CLOSE_RST;
-			flow->totals.reset = 1 + (w->sender & 1);
+			flow->totals.rules[w->sender & 1] |= RULES_RESET;
 		}
 	} else {
 		time_segment(&flow->totals, p, w->sender, w->now, ahead);
 		side_account(side, own, p);
 		if (p->flags & TCP_ACK)
-			note_ack(side, own, p);
+			note_first_ack(side, own, p);
 		if ((p->payload_len || p->flags & TCP_URG) &&
 		    side->tls_state != TLS_DONE &&
 		    !is_suppressed_hello(flow, p, w->sender))
@@ -565,9 +575,7 @@ int decky_packet(struct __sk_buff *skb)
 		jumps.call(skb, JUMP_CHECK);
 		return TC_NEXT;
 	}
-	if (!s.work->hashed && s.settings->dedup &&
-	    s.work->checked != JUDGED_OLD &&
-	    may_be_hello(flow, p, s.work->sender)) {
+	if (wants_hash(&s, flow)) {
 		jumps.call(skb, JUMP_HELLO);
 		return TC_NEXT;
 	}
@@ -640,12 +648,12 @@ static __always_inline __u8 opening_rules(struct __sk_buff *skb,
 	const struct work *w = s->work;
 
 	if (!w->ingress)
-		return RULES_LOCAL << (w->sender & 1);
+		return RULES_LOCAL;
 	if (!s->settings->checksums || skb->gso_size ||
 	    !ip_checksum_right(skb, walk, &w->packet) ||
 	    !checksum_right(skb, walk, &w->packet))
 		return 0;
-	return RULES_SUMMED << (w->sender & 1);
+	return RULES_SUMMED;
 }
 
 /* A SYN-ACK to a decky in its open connection: nobody sent a SYN for it. */
@@ -673,10 +681,10 @@ static __always_inline void note_rules(const struct step *s, struct flow *flow,
 
 	note_offers(flow, walk);
 	if (flow->synack.ip_version && is_decky(key, !client))
-		flow->totals.rules |= RULES_GUARDED << !client;
+		flow->totals.rules[client] |= RULES_JUDGED;
 	if (flow->synack.ip_version && flow->syn.ip_version &&
 	    is_decky(key, client))
-		flow->totals.rules |= RULES_GUARDED << client;
+		flow->totals.rules[!client] |= RULES_JUDGED;
 	flow->totals.flags &= ~FLOW_FRESH;
 }
 
@@ -745,7 +753,10 @@ int decky_check(struct __sk_buff *skb)
 		return TC_NEXT;
 	}
 	s.work->checked = verdict;
-	jumps.call(skb, JUMP_PACKET);
+	if (wants_hash(&s, flow))
+		jumps.call(skb, JUMP_HELLO);
+	else
+		jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -803,7 +814,7 @@ int decky_syn(struct __sk_buff *skb)
 	half = half_open.lookup(&w->key);
 	known = half && repeats_syn(half, p, w->sender, w->now);
 	if (known)
-		half->rules |= w->rules;
+		half->rules[w->sender & 1] |= w->rules;
 	if (known && !half->noted) {
 		if (half->syn.retransmits < 255)
 			half->syn.retransmits++;
@@ -824,7 +835,7 @@ int decky_syn(struct __sk_buff *skb)
 	} else {
 		half_open_begin(&sample->half_open, w->sender, w->now);
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
-		sample->half_open.rules = w->rules;
+		sample->half_open.rules[w->sender & 1] = w->rules;
 	}
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
@@ -869,7 +880,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		}
 		note_interval(w->now, &half->last_ns, &half->min_iat_ns,
 			      &half->max_iat_ns);
-		half->rules |= w->rules;
+		half->rules[w->sender & 1] |= w->rules;
 		if (half->synack.ip_version && half->synack.seq == p->seq) {
 			if (half->synack.retransmits < 255)
 				half->synack.retransmits++;
@@ -883,7 +894,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		return 0;
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
 	syn_packet_fill(skb, &scratch->half_open.synack, p, w->now);
-	scratch->half_open.rules = w->rules;
+	scratch->half_open.rules[w->sender & 1] = w->rules;
 	if (half_open.insert(&w->key, &scratch->half_open)) {
 		s->counters->half_open_failed++;
 		return 0;
@@ -984,7 +995,8 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 		c->flow_reopened++;
 	fresh->key = w->key;
 	fresh->totals.flags |= FLOW_FRESH;
-	fresh->totals.rules = half->rules;
+	fresh->totals.rules[0] = half->rules[0];
+	fresh->totals.rules[1] = half->rules[1];
 	fresh->totals.established_ns = w->now;
 	fresh->totals.source_slot = slot;
 	fresh->totals.rtt_client_us = rtt_us(half->synack.time_ns, w->now);
@@ -1067,7 +1079,10 @@ int decky_handshake(struct __sk_buff *skb)
 	if (!promoted && !flow)
 		begin_midstream(&s, half);
 	s.work->handshake_tried = 1;
-	jumps.call(skb, JUMP_PACKET);
+	if (promoted)
+		jumps.call(skb, JUMP_CHECK);
+	else
+		jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 

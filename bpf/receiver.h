@@ -35,18 +35,11 @@ enum judgement {
 	REFUSED_IP_CHECKSUM,
 };
 
-/* Is this rule known of an end? */
-static __always_inline int has_rule(const struct flow_totals *totals,
-				    __u32 rule, __u32 end)
-{
-	return totals->rules & rule << (end & 1);
-}
-
 /* Are the segments of this end judged? */
 static __always_inline int is_judged(const struct flow_totals *totals,
 				     __u32 sender)
 {
-	return has_rule(totals, RULES_GUARDED, !(sender & 1));
+	return totals->rules[sender & 1] & RULES_JUDGED;
 }
 
 /*
@@ -56,26 +49,30 @@ static __always_inline int is_judged(const struct flow_totals *totals,
 static __always_inline int is_forged(const struct flow_totals *totals,
 				     __u32 sender, int ingress)
 {
-	return ingress && has_rule(totals, RULES_LOCAL, sender);
+	return ingress && totals->rules[sender & 1] & RULES_LOCAL;
 }
 
-/* Is nothing in question: in the window, and acknowledging what was sent? */
+/*
+ * Is nothing in question: in the window, and acknowledging what was sent? Four
+ * differences in sequence space, of which none may be negative.
+ */
 static __always_inline int plainly_good(const struct flow_totals *totals,
 					const struct packet *p, __u32 sender,
 					int ingress)
 {
 	const struct flow_end *own = &totals->end[sender & 1];
 	const struct flow_end *peer = &totals->end[!(sender & 1)];
+	__u32 rules = totals->rules[sender & 1], wrong;
 
-	if (is_forged(totals, sender, ingress))
+	if (ingress && rules & RULES_LOCAL)
 		return 0;
-	if (!is_judged(totals, sender))
+	if (!(rules & RULES_JUDGED))
 		return 1;
-	return seq_diff(p->seq + p->payload_len, peer->acked) >=
-		       (p->payload_len ? 1 : 0) &&
-	       seq_diff(peer->edge, p->seq) >= 0 &&
-	       seq_diff(peer->sent, p->ack) >= 0 &&
-	       seq_diff(p->ack, own->acked) >= 0;
+	wrong = p->seq + p->payload_len - peer->acked;
+	wrong |= peer->edge - p->seq;
+	wrong |= peer->sent - p->ack;
+	wrong |= p->ack - own->acked;
+	return (__s32)wrong >= 0;
 }
 
 /*
@@ -461,7 +458,7 @@ judge_checksums(struct __sk_buff *skb, const struct flow_totals *totals,
 		__u32 sender, const struct packet *p,
 		volatile struct segment_walk *walk)
 {
-	if (!has_rule(totals, RULES_SUMMED, sender) ||
+	if (!(totals->rules[sender & 1] & RULES_SUMMED) ||
 	    !needs_checksum(skb, &totals->side[sender & 1], p))
 		return JUDGED_GOOD;
 	if (!ip_checksum_right(skb, walk, p))
@@ -485,9 +482,10 @@ static __always_inline int resumes(const struct flow_totals *totals,
 	const struct flow_end *own = &totals->end[sender & 1];
 	const struct flow_end *peer = &totals->end[!(sender & 1)];
 
-	if (totals->close != CLOSE_RST ||
-	    totals->reset != 1 + !(sender & 1) ||
-	    !has_rule(totals, RULES_GUARDED, sender) ||
+	__u32 rules = totals->rules[!(sender & 1)];
+
+	if (totals->close != CLOSE_RST || !(rules & RULES_RESET) ||
+	    !(rules & RULES_JUDGED) ||
 	    (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
 		return 0;
 	if (seq_diff(p->ack, peer->sent) > 0)

@@ -94,16 +94,23 @@ static __always_inline void note_ack(struct flow_side *side,
 	__u32 edge = p->ack +
 		     ((__u32)p->window << (side->offers & OFFER_SCALE));
 
-	if (!(side->flags & SIDE_ACKED)) {
-		side->flags |= SIDE_ACKED;
-		own->acked = p->ack;
-		own->edge = edge;
-		return;
-	}
 	if (seq_diff(p->ack, own->acked) > 0)
 		own->acked = p->ack;
 	if (seq_diff(edge, own->edge) > 0)
 		own->edge = edge;
+}
+
+/* The same of a connection of which no ACK may have been seen. */
+static __always_inline void note_first_ack(struct flow_side *side,
+					   struct flow_end *own,
+					   const struct packet *p)
+{
+	if (!(side->flags & SIDE_ACKED)) {
+		side->flags |= SIDE_ACKED;
+		own->acked = p->ack;
+		own->edge = p->ack + p->window;
+	}
+	note_ack(side, own, p);
 }
 
 /*

@@ -344,7 +344,7 @@ static __always_inline int missed_bytes(const struct flow *flow,
 					const struct flow_side *side,
 					__u8 sender)
 {
-	return !(flow->totals.rules & RULES_GUARDED << !(sender & 1)) ||
+	return !(flow->totals.rules[sender & 1] & RULES_JUDGED) ||
 	       seq_diff(flow->totals.end[!(sender & 1)].acked, side->tls_seq) >
 		       0;
 }

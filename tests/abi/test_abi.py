@@ -100,7 +100,7 @@ CONSTANTS = {
 
 KERNEL_ONLY = {
     *("FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED", "FLOW_FRESH"),
-    *("RULES_GUARDED", "RULES_SUMMED", "RULES_LOCAL"),
+    *("RULES_JUDGED", "RULES_SUMMED", "RULES_LOCAL", "RULES_RESET"),
     *("OFFER_SCALE", "OFFER_SIGNED", "OFFER_SACK", "OFFER_STAMPED"),
 }
 """Constants of abi.h that the agent does not use: flags in bytes of the structs."""

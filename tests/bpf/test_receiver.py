@@ -119,11 +119,16 @@ CASES = [
             e.r("A", 5_000_000, 1, b"x"),
         ],
     ),
-    Case("acknowledged before", lambda e: [*taken(e), e.r("PA", 1, 1, bytes(100))], "old"),
+    Case("acknowledged before", lambda e: [*taken(e), e.r("PA", 1, 1, bytes(99))], "old"),
+    Case(
+        "a hello that was acknowledged to its last byte",
+        lambda e: [e.d("A", 1, 201), e.r("PA", 1, 1, CLIENT_HELLO)],
+        "old",
+    ),
     Case("partly new", lambda e: [*taken(e), e.r("PA", 51, 1, bytes(100))]),
     Case("one byte that is new", lambda e: [*taken(e), e.r("PA", 1, 1, bytes(101))]),
     Case("a keep-alive", lambda e: [*taken(e), e.r("A", 100, 1)], "old"),
-    Case("a keep-alive with a byte", lambda e: [*taken(e), e.r("A", 100, 1, b"\0")], "old"),
+    Case("a keep-alive with a byte", lambda e: [*taken(e), e.r("A", 100, 1, b"\0")]),
     Case("a FIN before the window", lambda e: [*taken(e), e.r("FA", 50, 1)], "old"),
     Case("a FIN in its place", lambda e: [*taken(e), e.r("FA", 101, 1)]),
     # --- acknowledgements ---

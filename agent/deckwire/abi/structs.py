@@ -76,8 +76,8 @@ _half_open = Struct(
     "syn_sampled" / Int8ul,
     "noted" / Int8ul,
     "syn_suppressed" / Int8ul,
-    "rules" / Int8ul,
-    "pad" / Bytes(3),
+    "rules" / Bytes(2),
+    "pad" / Bytes(2),
 )
 _flow_side = Struct(
     "packets" / Int64ul,
@@ -114,8 +114,7 @@ _flow_totals = Struct(
     "fin" / Int8ul,
     "last_sender" / Int8ul,
     "timed" / Int8ul,
-    "rules" / Int8ul,
-    "reset" / Int8ul,
+    "rules" / Bytes(2),
     "end" / Array(2, _flow_end),
     "side" / Array(2, _flow_side),
     "born_ns" / Int64ul,
