@@ -84,8 +84,8 @@ struct half_open {
 #define RULES_RESET 0x8	 /* it sent the RST that ended the connection */
 
 /* The options that both ends agreed on, in flow_side.offers. */
-#define OFFER_SCALE 0x0f   /* of the windows that it announces */
-#define OFFER_SIGNED 0x10  /* it signs its segments: MD5 or AO */
+#define OFFER_SCALE 0x0f  /* of the windows that it announces */
+#define OFFER_SIGNED 0x10 /* it signs its segments: MD5 or AO */
 #define OFFER_SACK 0x20
 #define OFFER_STAMPED 0x40 /* timestamps; ts_recent is valid */
 
@@ -214,7 +214,7 @@ struct sample_head {
 	__u8 kind;	   /* enum sample_kind */
 	__u8 sender;	   /* the end that sent the frame */
 	__u8 client;
-	__u8 flags; /* SAMPLE_* */
+	__u8 flags;	 /* SAMPLE_* */
 	__u16 urgent;	 /* the urgent pointer */
 	__u16 tcp_flags; /* low twelve bits of the data-offset word */
 	__u32 pad;
@@ -285,8 +285,8 @@ struct settings {
 	__u64 handshake_cost_ns;
 	__u64 handshake_burst_ns;
 	__u64 flows_per_source;
-	__u64 dedup; /* 0: nothing is suppressed */
-	__u64 vepa;  /* 1: vepa_parents has entries */
+	__u64 dedup;	 /* 0: nothing is suppressed */
+	__u64 vepa;	 /* 1: vepa_parents has entries */
 	__u64 checksums; /* 0: none is checked */
 };
 
@@ -362,7 +362,7 @@ struct counters {
 	__u64 refused_timestamp;
 	__u64 refused_checksum;
 	__u64 refused_ip_checksum;
-	__u64 segments_old; /* accepted before: counted, but change nothing */
+	__u64 segments_old;  /* accepted before: counted, but change nothing */
 	__u64 flows_resumed; /* open again, as the decky went on */
 };
 

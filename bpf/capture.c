@@ -466,8 +466,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	__s32 ahead;
 	int continues;
 
-	if (flow->totals.close != CLOSE_NONE &&
-	    !resume(s, flow)) {
+	if (flow->totals.close != CLOSE_NONE && !resume(s, flow)) {
 		s->counters->frames_late++;
 		return;
 	}
@@ -688,9 +687,10 @@ static __always_inline void note_rules(const struct step *s, struct flow *flow,
 	flow->totals.flags &= ~FLOW_FRESH;
 }
 
-static __always_inline enum judgement
-judge(struct __sk_buff *skb, const struct step *s, struct flow *flow,
-      volatile struct segment_walk *walk)
+static __always_inline enum judgement judge(struct __sk_buff *skb,
+					    const struct step *s,
+					    struct flow *flow,
+					    volatile struct segment_walk *walk)
 {
 	const struct packet *p = &s->work->packet;
 	struct flow_totals *totals = &flow->totals;

@@ -65,8 +65,7 @@ static __always_inline int acks_synack(const struct half_open *half,
 		return !acked;
 	totals = &midstream->totals;
 	return totals->close == CLOSE_NONE &&
-	       acked <= totals->end[!(sender & 1)].sent -
-				half->synack.seq - 1;
+	       acked <= totals->end[!(sender & 1)].sent - half->synack.seq - 1;
 }
 
 /* Did the packet right before this one open the connection? */

@@ -142,9 +142,8 @@ static __always_inline __s32 ack_tolerance(const struct flow *flow,
 }
 
 /* All rules but those of options and checksums. */
-static __always_inline enum judgement judge_segment(const struct flow *flow,
-						    __u32 sender,
-						    const struct packet *p)
+static __always_inline enum judgement
+judge_segment(const struct flow *flow, __u32 sender, const struct packet *p)
 {
 	const struct flow_totals *totals = &flow->totals;
 	const struct flow_side *side = &totals->side[sender & 1];
@@ -325,8 +324,8 @@ judge_options(const struct flow_totals *totals, __u32 sender,
 }
 
 /* Takes in the timestamp of an accepted segment (RFC 7323, 4.3). */
-static __always_inline void note_stamp(struct flow_totals *totals,
-				       __u32 sender, const struct packet *p,
+static __always_inline void note_stamp(struct flow_totals *totals, __u32 sender,
+				       const struct packet *p,
 				       volatile struct segment_walk *walk)
 {
 	struct flow_side *side = &totals->side[sender & 1];

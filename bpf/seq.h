@@ -87,12 +87,11 @@ static __always_inline void account_old(struct flow_side *side,
 }
 
 /* Takes in what the ACK of a segment announces. It only moves forward. */
-static __always_inline void note_ack(struct flow_side *side,
-				     struct flow_end *own,
-				     const struct packet *p)
+static __always_inline void
+note_ack(struct flow_side *side, struct flow_end *own, const struct packet *p)
 {
-	__u32 edge = p->ack +
-		     ((__u32)p->window << (side->offers & OFFER_SCALE));
+	__u32 edge =
+		p->ack + ((__u32)p->window << (side->offers & OFFER_SCALE));
 
 	if (seq_diff(p->ack, own->acked) > 0)
 		own->acked = p->ack;
@@ -138,9 +137,8 @@ static __always_inline int side_close(struct flow_side *sender,
 	__u32 fin_seq = p->seq + p->payload_len;
 
 	/* of two FINs the receiver takes the first one in the stream */
-	if (p->flags & TCP_FIN &&
-	    (!(sender->flags & SIDE_FIN) ||
-	     seq_diff(fin_seq, sender->fin_seq) < 0)) {
+	if (p->flags & TCP_FIN && (!(sender->flags & SIDE_FIN) ||
+				   seq_diff(fin_seq, sender->fin_seq) < 0)) {
 		sender->flags |= SIDE_FIN;
 		sender->fin_seq = fin_seq;
 	}

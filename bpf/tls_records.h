@@ -34,9 +34,9 @@ static __always_inline __u16 prefix_record_len(__u64 prefix)
 }
 
 /*
- * Could the first n bytes begin a hello? Every version of {3, any} is taken (RFC
- * 5246, E.1; RFC 8446, 5.1). At the start of a connection, an alert or an empty
- * record may come before it.
+ * Could the first n bytes begin a hello? Every version of {3, any} is taken
+ * (RFC 5246, E.1; RFC 8446, 5.1). At the start of a connection, an alert or an
+ * empty record may come before it.
  */
 static __always_inline int prefix_plausible(__u64 prefix, __u32 n, int at_start)
 {
@@ -292,8 +292,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 				if (flow->totals.client == CLIENT_UNKNOWN)
 					flow->totals.client = sender;
 				open_peer(peer,
-					  &flow->totals.end[!(sender & 1)],
-					  p);
+					  &flow->totals.end[!(sender & 1)], p);
 			} else if (prefix_is(header, TLS_SERVER_HELLO) &&
 				   flow->totals.client == CLIENT_UNKNOWN) {
 				flow->totals.client = !sender;
@@ -340,9 +339,8 @@ static __always_inline __u32 fresh_bytes(__u32 cut, __s32 ahead)
  * Has the receiver acknowledged bytes that this direction still waits for? Then
  * they were sent, and we have missed them.
  */
-static __always_inline int missed_bytes(const struct flow *flow,
-					const struct flow_side *side,
-					__u8 sender)
+static __always_inline int
+missed_bytes(const struct flow *flow, const struct flow_side *side, __u8 sender)
 {
 	return !(flow->totals.rules[sender & 1] & RULES_JUDGED) ||
 	       seq_diff(flow->totals.end[!(sender & 1)].acked, side->tls_seq) >
