@@ -65,6 +65,7 @@ _SETTINGS = {
     "flows_per_source": 65_536,
     "dedup": 1,
     "vepa": 0,
+    "own_host": 0,
     "checksums": 1,
 }
 _TEST_RUN = Struct("=IIIIQQII")

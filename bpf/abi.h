@@ -287,6 +287,7 @@ struct settings {
 	__u64 flows_per_source;
 	__u64 dedup;	 /* 0: nothing is suppressed */
 	__u64 vepa;	 /* 1: vepa_parents has entries */
+	__u64 own_host;	 /* 1: own_macs has entries */
 	__u64 checksums; /* 0: none is checked */
 };
 
@@ -305,6 +306,7 @@ struct counters {
 	__u64 ignored_ip_malformed;
 	__u64 ignored_tcp_malformed;
 	__u64 ignored_vepa_echo;
+	__u64 ignored_own_host;
 	/* accounted */
 	__u64 frames_syn;
 	__u64 frames_synack;

@@ -760,6 +760,45 @@ int decky_check(struct __sk_buff *skb)
 	return TC_NEXT;
 }
 
+/* --- the host itself --------------------------------------------------------
+ */
+
+/* Where a frame has its MAC addresses. */
+#define DESTINATION_MAC_OFF 0
+#define SOURCE_MAC_OFF 6
+#define MAC_LEN 6
+
+/* Is this end of the frame the host, by its address and by its MAC address? */
+static __always_inline int is_own_end(struct __sk_buff *skb, const __be32 *addr,
+				      __u32 mac_off)
+{
+	struct own_mac mac = {};
+	struct decky6 key;
+
+	__builtin_memcpy(&key, addr, sizeof(key));
+	if (!own_addresses.lookup(&key))
+		return 0;
+	if (bpf_skb_load_bytes(skb, mac_off, mac.addr, MAC_LEN))
+		return 0;
+	return own_macs.lookup(&mac) != 0;
+}
+
+/*
+ * Did the host open the connection that this frame belongs to? `client` is 1 if
+ * the sender is the client, 0 if the receiver is, -1 if that is unknown.
+ */
+static __always_inline int is_own_host(struct __sk_buff *skb,
+				       const struct step *s, int client)
+{
+	const struct packet *p = &s->work->packet;
+
+	if (!s->settings->own_host)
+		return 0;
+	if (client != 0 && is_own_end(skb, p->saddr, SOURCE_MAC_OFF))
+		return 1;
+	return client != 1 && is_own_end(skb, p->daddr, DESTINATION_MAC_OFF);
+}
+
 /* --- decky_syn ------------------------------------------------------------ */
 
 /* Is this SYN worth a sample? If so, equal ones are suppressed tentatively. */
@@ -810,6 +849,10 @@ int decky_syn(struct __sk_buff *skb)
 		return TC_NEXT;
 	w = s.work;
 	p = &w->packet;
+	if (is_own_host(skb, &s, 1)) {
+		s.counters->ignored_own_host++;
+		return TC_NEXT;
+	}
 	s.counters->frames_syn++;
 	half = half_open.lookup(&w->key);
 	known = half && repeats_syn(half, p, w->sender, w->now);
@@ -912,6 +955,10 @@ int decky_synack(struct __sk_buff *skb)
 	if (!step_begin(&s))
 		return TC_NEXT;
 	p = &s.work->packet;
+	if (is_own_host(skb, &s, 0)) {
+		s.counters->ignored_own_host++;
+		return TC_NEXT;
+	}
 	s.counters->frames_synack++;
 	flow = flows.lookup(&s.work->id);
 	if (flow && flow->totals.close == CLOSE_NONE &&
@@ -1076,8 +1123,14 @@ int decky_handshake(struct __sk_buff *skb)
 			return TC_NEXT;
 		}
 	}
-	if (!promoted && !flow)
+	if (!promoted && !flow) {
+		if (is_own_host(skb, &s,
+				half ? half->client == s.work->sender : -1)) {
+			s.counters->ignored_own_host++;
+			return TC_NEXT;
+		}
 		begin_midstream(&s, half);
+	}
 	s.work->handshake_tried = 1;
 	if (promoted)
 		jumps.call(skb, JUMP_CHECK);

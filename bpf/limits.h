@@ -43,6 +43,10 @@
 #define SOURCE_SLOTS 16384
 #endif
 
+/* Addresses and MAC addresses of the host itself. */
+#define MAX_OWN_ADDRESSES 1024
+#define MAX_OWN_MACS 64
+
 /* Parents of macvlans in VEPA mode. */
 #define MAX_VEPA_PARENTS 64
 

@@ -15,12 +15,23 @@ struct decky6 {
 	__be32 addr[4];
 };
 
+struct own_mac {
+	__u8 addr[8]; /* 6 bytes, then zeros */
+};
+
 /* Written by the agent. The value only marks the address as a decky's. */
 BPF_F_TABLE("hash", __be32, __u8, deckies4, MAX_DECKIES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("hash", struct decky6, __u8, deckies6, MAX_DECKIES,
 	    BPF_F_NO_PREALLOC);
 BPF_TABLE("array", __u32, struct decky_filter, decky_filter, 1);
 BPF_TABLE("hash", __u32, __u8, vepa_parents, MAX_VEPA_PARENTS);
+
+/*
+ * The host itself, if its connections are to be ignored: written by the agent.
+ * An address alone can be forged, so its MAC address must match too.
+ */
+BPF_TABLE("hash", struct decky6, __u8, own_addresses, MAX_OWN_ADDRESSES);
+BPF_TABLE("hash", struct own_mac, __u8, own_macs, MAX_OWN_MACS);
 
 /* Spoofed SYNs stay in half_open. Only a real handshake moves to flows. */
 BPF_TABLE("lru_hash", struct flow_key, struct half_open, half_open,

@@ -185,9 +185,9 @@ static __always_inline __u32 syn_traits(const struct packet *p)
 }
 
 /*
- * The seeded hash of a SYN's source and of all that os, tool and options_sig
- * derive from: two SYNs with one signature make one event. It must never be
- * coarser than the agent's dedup key.
+ * The seeded hash of a SYN's source, of the address that it goes to and of all
+ * that os, tool and options_sig derive from: two SYNs with one signature make
+ * one event. It must never be coarser than the agent's dedup key.
  */
 static __always_inline __u64 syn_signature(volatile struct option_walk *walk,
 					   const struct packet *p,
@@ -201,7 +201,8 @@ static __always_inline __u64 syn_signature(volatile struct option_walk *walk,
 				    (__u64)p->flags << 16 | syn_traits(p));
 	hash = absorb(hash, (__u64)p->ip_options_len << 16 |
 				    p->ip_version << 8 | syn->ip_flags);
-	return absorb_address(hash, p->saddr);
+	hash = absorb_address(hash, p->saddr);
+	return absorb_address(hash, p->daddr);
 }
 
 #endif

@@ -117,7 +117,7 @@ def test_after_a_jump_an_earlier_stamp_is_another_one() -> None:
     assert clock.in_order(STAMP_NS - DAY_NS)
 
 
-def test_jumps_without_end_are_forgotten() -> None:
+def test_old_jumps_are_evicted() -> None:
     clock = CaptureClock()
     first = clock.advance(STAMP_NS)
     for number in range(CAPTURE_RUNS):
@@ -128,7 +128,7 @@ def test_jumps_without_end_are_forgotten() -> None:
     assert abs(clock.wall_ns(first) - STAMP_NS) <= DAY_NS + SECOND
 
 
-def test_two_stamps_of_zero_tell_no_time() -> None:
+def test_two_stamps_of_zero_give_no_time() -> None:
     clock = CaptureClock()
     first = clock.advance(0)
     second = clock.advance(0)

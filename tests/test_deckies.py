@@ -130,11 +130,12 @@ def test_the_form_of_a_json_object() -> None:
 def test_the_form_of_decnets_state_file() -> None:
     entries = [
         {"name": "web", "ip": "10.0.0.1", "services": ["ssh"], "distro": "debian"},
-        {"name": "db", "ip": "fd00::2"},
+        {"name": "db", "ip": "fd00::2", "nmap_os": "windows"},
     ]
     state = {"config": {"mode": "macvlan", "deckies": entries}, "compose_path": "/x"}
     registry = parse_deckies(json.dumps(state).encode(), "f")
-    assert list(registry) == [WEB, decky("db", "fd00::2")]
+    web = Decky("web", ip_address("10.0.0.1"), services=("ssh",))
+    assert list(registry) == [web, decky("db", "fd00::2", "windows")]
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def lateral_movement_is_seen() -> None:
 
 
 def end_is_clean() -> None:
-    """A stop reports the counters without a loss and detaches the programs, then it starts again."""
+    """A stop reports the counters without a loss, and detaches. Then it starts again."""
     run("systemctl", "stop", UNIT)
     expect("capture_stats")
     lost = [event for event in events() if event["event"] == "capture_loss"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
 from deckwire import __version__
-from deckwire.errors import UsageError
+from deckwire.errors import PassingError, UsageError
 from deckwire.options import OPTIONS, Option, Section
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ class _SectionedCommand(click.Command):
                 # All sections have columns of the same width.
                 rows[section].append((names.ljust(_COLUMN), text))
         for section, found in rows.items():
+            if not found:
+                continue
             with formatter.section(section):
                 formatter.write_dl(found)
 
@@ -160,6 +165,29 @@ def demo() -> None:
     sys.exit(run_demo())
 
 
+@cli.command(short_help="Ask a running agent.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it, counters too, as JSON.")
+@click.option(
+    "--runtime-dir",
+    metavar="DIR",
+    default="/run/deckwire",
+    show_default=True,
+    help="Runtime directory of the agent.",
+)
+def status(as_json: bool, runtime_dir: str) -> None:
+    """Show what the running agent watches, and what is wrong.
+
+    The exit status is 0 if all is well, and 1 if something is wrong or no agent runs. So it can be
+    a health check:
+
+    \b
+      deckwire status || systemctl status deckwire
+    """
+    from deckwire.runtime.status import show_status  # noqa: PLC0415 - run needs none of it
+
+    sys.exit(show_status(runtime_dir, as_json=as_json))
+
+
 @cli.command(short_help="Check this host.")
 @click.option("-i", "--interface", metavar="IFACE", help="Check this interface too.")
 @click.option(
@@ -180,8 +208,12 @@ def doctor(interface: str | None, netns: str | None) -> None:
 
 def main() -> NoReturn:
     """Run the command of sys.argv, and end the process."""
+    sys.stdout = _guarded(sys.stdout)
     try:
-        cli.main(standalone_mode=False)
+        try:
+            cli.main(standalone_mode=False)
+        finally:
+            sys.stdout.flush()
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -189,24 +221,63 @@ def main() -> NoReturn:
     except UsageError as error:
         _fail(str(error), error.status)
     except BrokenPipeError:
-        # The reader of stdout has gone. Python would flush again at exit, and raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(1)  # The reader of stdout has gone, so nobody misses the rest.
     sys.exit(0)
+
+
+class _Stdout(io.FileIO):
+    """Standard output. A write that fails ends the command with one line."""
+
+    def write(self, data: Any, /) -> int:
+        """Write some bytes; raises PassingError, or BrokenPipeError if the reader has gone."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            # Python flushes again at exit: what is left goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise PassingError(f"stdout: {error.strerror}; make room and try again") from error
+
+
+def _guarded(stdout: TextIO | None) -> TextIO:
+    """Return the same output; its errors can be distinguished from all others."""
+    if stdout is None:  # Its descriptor was closed at the start.
+        return open(os.devnull, "w", encoding="utf-8")
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Stdout(stdout.fileno(), "w", closefd=False)),
+        encoding=stdout.encoding,
+        errors=stdout.errors,
+        line_buffering=stdout.isatty(),
+    )
 
 
 def _fail(message: str, status: int = UsageError.status) -> NoReturn:
     text = " ".join(message.split())
-    click.echo(f"deckwire: {text}", err=True)
+    with suppress(OSError):  # The status remains if stderr cannot take the line.
+        click.echo(f"deckwire: {text}", err=True)
     sys.exit(status)
 
 
 def _live_settings(config: str | None, options: dict[str, Any]) -> Settings:
     settings = _settings(config, options)
+    if not settings.interfaces and settings.decnet_state:
+        settings = _with_decnets_interface(settings)
     if not settings.interfaces:
         raise UsageError("no interface: nothing to watch; name a MACVLAN or its parent with -i")
     _need_deckies(settings)
     return settings
+
+
+def _with_decnets_interface(settings: Settings) -> Settings:
+    from deckwire.config import check_interfaces  # noqa: PLC0415 - see run_live
+    from deckwire.decnet_state import INTERFACE_VARIABLE, default_interface  # noqa: PLC0415
+
+    name = default_interface(settings.deckies_file, os.environ)
+    try:
+        return replace(settings, interfaces=check_interfaces(name))
+    except ValueError as error:
+        raise UsageError(f"the interface of {INTERFACE_VARIABLE} or the state: {error}") from error
 
 
 def _settings(config: str | None, options: dict[str, Any]) -> Settings:

@@ -5,14 +5,34 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 
+from deckwire.bus.address import BUS_OF_DECNET
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import CONFIG_FILE_BYTES
-from deckwire.options import CHECKSUMS, COMPATIBILITIES, FORMATS, OPTIONS, XDP_MODES
-from deckwire.output.sinks.spec import from_folder, parse_output
-from deckwire.output.syslog import APP_NAME, SD_ID, check_app_name, check_sd_id
+from deckwire.options import (
+    CHECKSUMS,
+    COMPATIBILITIES,
+    FORMATS,
+    LATERAL,
+    OPTIONS,
+    OUTBOUND_SOURCES,
+    OWN_HOST,
+    PROFILE_NAMES,
+    XDP_MODES,
+)
+from deckwire.output.outputs import OutputSettings, need_distinct, read_outputs
+from deckwire.output.syslog import (
+    APP_NAME,
+    PROCID,
+    SD_ID,
+    check_app_name,
+    check_procid,
+    check_sd_id,
+)
+from deckwire.profiles import PROFILES, Profile
 
 SECONDS_LIMIT = 31_536_000
 """A year: anything longer is a typing error."""
@@ -24,6 +44,8 @@ INTERFACE_BYTES = 15
 """IFNAMSIZ without the NUL that ends it."""
 NOT_IN_INTERFACES = frozenset(b"/:\0 \t\n\v\f\r\xa0")
 """What the kernel's dev_valid_name() refuses: slash, colon and what it takes for white space."""
+UNIX_PATH_BYTES = 107
+"""sockaddr_un.sun_path without its NUL, unix(7)."""
 NETNS_BYTES = 255
 """Longest file name, because a named network namespace is a file in /run/netns."""
 
@@ -45,6 +67,8 @@ class Budgets:
 class Settings:
     """All settings of `run` and `replay`, checked. Times are in seconds."""
 
+    profile: str | None = None
+    """One of PROFILE_NAMES, whose rows are already among the other settings; or None."""
     interfaces: tuple[str, ...] = ()
     xdp: str = "off"
     """How to note SYN packets before TC: one of XDP_MODES."""
@@ -57,12 +81,22 @@ class Settings:
     deckies_file: str | None = None
     checksums: str = "auto"
     """Whether segments with a wrong checksum are refused: one of CHECKSUMS."""
+    decnet_state: bool = False
+    """The deckies file is DECNET's state, and belongs to another program."""
+    own_host: str = "report"
+    """One of OWN_HOST."""
     format: str = "syslog"
-    """One of FORMATS."""
-    outputs: tuple[str, ...] = ("stdout",)
-    """In the form that `deckwire.output.sinks.spec.parse_output` reads."""
+    """One of FORMATS, for outputs that set none of their own."""
+    outputs: tuple[OutputSettings, ...] = (OutputSettings("stdout"),)
+    bus: str | None = None
+    """Path of the bus's socket, or BUS_OF_DECNET; None for no bus."""
+    outbound_source: str = "decky"
+    """One of OUTBOUND_SOURCES."""
+    lateral: str = "emit"
+    """One of LATERAL."""
     sd_id: str = SD_ID
     app_name: str = APP_NAME
+    procid: str = PROCID
     compat: str | None = None
     """One of COMPATIBILITIES, or None."""
     dedup_ttl: float = 300.0
@@ -75,6 +109,12 @@ class Settings:
     p0f_db: str | None = None
     """p0f.fp file that is read instead of the built-in signatures."""
     budgets: Budgets = field(default_factory=Budgets)
+    state_dir: str | None = field(default_factory=lambda: _from_systemd("STATE_DIRECTORY"))
+    """What survives restarts is kept there; None: nothing is."""
+    runtime_dir: str | None = field(default_factory=lambda: _from_systemd("RUNTIME_DIRECTORY"))
+    """The status is written there; None: it is not written."""
+    metrics: str | None = None
+    """Path of the Prometheus file, or None."""
 
 
 Values = Mapping[str, object]
@@ -84,6 +124,11 @@ Check = Callable[[object, str], object]
 
 Raises ValueError with what is wrong and what to use.
 """
+
+
+def _from_systemd(name: str) -> str | None:
+    """The first directory that the unit asks for with StateDirectory= or RuntimeDirectory=."""
+    return os.environ.get(name, "").partition(":")[0] or None
 
 
 def read_config(path: str | os.PathLike[str]) -> Values:
@@ -119,17 +164,43 @@ def merge(file_values: Values, option_values: Values) -> Settings:
     """Put the options of the command line over what `read_config` returned.
 
     Options have the keys of the file; None and an empty tuple are options that were not given. An
-    option replaces the file's value, and a list as a whole. ConfigError for a wrong option.
+    option replaces the file's value, and a list as a whole. Both replace what a profile sets.
+    ConfigError for a wrong option.
     """
     given = {key: value for key, value in option_values.items() if value not in (None, ())}
     options = _checked(given, "", lambda key: "--" + key.replace("_", "-"))
-    return Settings(**{**file_values, **options})  # type: ignore[arg-type]
+    values = {**file_values, **options}
+    name = values.get("profile")
+    if not isinstance(name, str):
+        return Settings(**values)  # type: ignore[arg-type]
+    profile = PROFILES[name]
+    rows = _checked(
+        {row.key: row.value for row in profile.rows}, "", lambda key: f"profile {name}: {key}"
+    )
+    settings = Settings(**{**rows, **values})  # type: ignore[arg-type]
+    try:
+        outputs = tuple(_with_profile(output, profile) for output in settings.outputs)
+        need_distinct(outputs)
+    except ValueError as error:
+        raise ConfigError(f"profile {name}: {error}") from error
+    return replace(settings, outputs=outputs)
+
+
+def _with_profile(output: OutputSettings, profile: Profile) -> OutputSettings:
+    """The output with the profile's settings, if it is a file of the profile's consumer."""
+    path = output.path
+    if path is None or not fnmatchcase(os.path.basename(path), profile.files):
+        return output
+    # The same path, so that no setting fails that needs it.
+    (settings,) = read_outputs([{"to": output.to, **profile.file_settings}], "")
+    return output.or_else(settings)
 
 
 # --- the checks ---
 
 
-def _interfaces(value: object, _base: str) -> tuple[str, ...]:
+def check_interfaces(value: object, _base: str = "") -> tuple[str, ...]:
+    """The names of interfaces; ValueError for one that the kernel would refuse."""
     names = _texts(value)
     for name in names:
         raw = name.encode("utf-8", "surrogateescape")
@@ -163,17 +234,8 @@ def _deckies(value: object, _base: str) -> Registry:
     return Registry(parse_option(text) for text in _texts(value))
 
 
-def _outputs(value: object, base: str) -> tuple[str, ...]:
-    outputs = []
-    for text in _texts(value):
-        parse_output(text)
-        whole = from_folder(text, base)
-        # A path that is short enough by itself may be too long after the file's directory.
-        parse_output(whole)
-        outputs.append(whole)
-    if not outputs:
-        raise ValueError("the list is empty; use stdout or another output")
-    return tuple(outputs)
+def _outputs(value: object, base: str) -> tuple[OutputSettings, ...]:
+    return read_outputs(value if isinstance(value, list | tuple) else [value], base)
 
 
 def _path(value: object, base: str) -> str:
@@ -183,12 +245,33 @@ def _path(value: object, base: str) -> str:
     return os.path.join(base, path)
 
 
+def _prom(value: object, base: str) -> str:
+    path = _path(value, base)
+    if not path.endswith(".prom"):
+        raise ValueError(f"{shown(value)}: the collector reads only FILE.prom; name it so")
+    return path
+
+
+def _bus(value: object, base: str) -> str:
+    path = _text(value)
+    if path == BUS_OF_DECNET:
+        return path
+    path = _path(path, base)
+    if len(os.fsencode(path)) > UNIX_PATH_BYTES:
+        raise ValueError(f"the path is too long; a socket's has at most {UNIX_PATH_BYTES} bytes")
+    return path
+
+
 def _sd_id(value: object, _base: str) -> str:
     return check_sd_id(_text(value))
 
 
 def _app_name(value: object, _base: str) -> str:
     return check_app_name(_text(value))
+
+
+def _procid(value: object, _base: str) -> str:
+    return check_procid(_text(value))
 
 
 def _one_of(allowed: tuple[str, ...]) -> Check:
@@ -252,17 +335,24 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 _CHECKS: dict[str, Check] = {
-    "interface": _interfaces,
+    "profile": _one_of(PROFILE_NAMES),
+    "interface": check_interfaces,
     "netns": _netns,
     "wait_interface": _flag,
     "xdp": _one_of(XDP_MODES),
     "checksums": _one_of(CHECKSUMS),
     "decky": _deckies,
     "deckies": _path,
+    "decnet_state": _flag,
+    "own_host": _one_of(OWN_HOST),
+    "bus": _bus,
+    "outbound_source": _one_of(OUTBOUND_SOURCES),
+    "lateral": _one_of(LATERAL),
     "output": _outputs,
     "format": _one_of(FORMATS),
     "app_name": _app_name,
     "sd_id": _sd_id,
+    "procid": _procid,
     "dedup_ttl": _seconds(0),
     "stats_interval": _seconds(0),
     "idle_timeout": _seconds(1),
@@ -271,6 +361,9 @@ _CHECKS: dict[str, Check] = {
     "compat": _one_of(COMPATIBILITIES),
     "p0f_db": _path,
     "budgets": _budgets,
+    "state_dir": _path,
+    "runtime_dir": _path,
+    "metrics": _prom,
 }
 """The check of each key in deckwire.options; a test holds that no key lacks one."""
 _SETTINGS = {option.key: option.setting for option in OPTIONS}

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple, TypeGuard
 
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import DECKIES, DECKIES_FILE_BYTES
@@ -41,6 +42,8 @@ class Decky:
     address: IPv4Address | IPv6Address
     os: str | None = None
     """The operating system it poses as, in the words of the file; None if it has none."""
+    services: tuple[str, ...] = ()
+    """The services that it offers, by the names of DECNET's state file."""
 
     def __post_init__(self) -> None:
         if len(self.name) > NAME_LENGTH:
@@ -77,7 +80,7 @@ class Registry:
     def __init__(self, deckies: Iterable[Decky] = ()) -> None:
         by_address: dict[bytes, Decky] = {}
         for decky in deckies:
-            _add(by_address, decky)
+            add_decky(by_address, decky)
         self._by_address = by_address
 
     def name_of(self, packed: bytes) -> str | None:
@@ -128,6 +131,8 @@ class DeckiesFile:
         self._fixed = fixed if fixed is not None else Registry()
         self._read_facts: tuple[int, ...] | None = None
         """Facts about the file that the last `read` found; None if there was none."""
+        self.notes: tuple[str, ...] = ()
+        """Lines for the operator about the file that the last `read` found."""
 
     def changed(self) -> bool:
         """Whether the file differs from the one that the last `read` found, good or bad.
@@ -141,11 +146,14 @@ class DeckiesFile:
 
         DeckiesError if anything in the file is wrong. The caller then keeps the registry it has.
         """
-        registry = parse_deckies(self._text(), self.path)
+        registry = self._parsed()
         try:
             return self._fixed.merged(registry)
         except ValueError as error:
             raise DeckiesError(f"{plain(self.path)}: with --decky: {error}") from error
+
+    def _parsed(self) -> Registry:
+        return parse_deckies(self.content(), self.path)
 
     def _facts(self) -> tuple[int, ...] | None:
         try:
@@ -154,7 +162,8 @@ class DeckiesFile:
             return None
         return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
-    def _text(self) -> bytes:
+    def content(self) -> bytes:
+        """The bytes of the file; DeckiesError if it cannot be read or is too large."""
         path = plain(self.path)
         # Before the file is read, so that what is written meanwhile is a change.
         self._read_facts = self._facts()
@@ -188,12 +197,12 @@ def parse_deckies(content: bytes, path: str) -> Registry:
     entries = _json_entries(text, path) if text.lstrip().startswith("{") else _line_entries(text)
     by_address: dict[bytes, Decky] = {}
     try:
-        for place, address, name, system in entries:
+        for entry in entries:
             try:
-                _add(by_address, Decky(name, parse_address(address), system))
+                add_decky(by_address, entry.decky())
             except ValueError as error:
-                raise _EntryError(place, str(error)) from error
-    except _EntryError as error:
+                raise EntryError(entry.place, str(error)) from error
+    except EntryError as error:
         raise DeckiesError(f"{path}:{error.place}: {error.what}") from error
     return Registry(by_address.values())
 
@@ -232,7 +241,8 @@ def _address_fault(address: IPv4Address | IPv6Address) -> str:
     return ""
 
 
-def _add(by_address: dict[bytes, Decky], decky: Decky) -> None:
+def add_decky(by_address: dict[bytes, Decky], decky: Decky) -> None:
+    """Add a decky; ValueError if it contradicts those there or is one too many."""
     known = by_address.get(decky.packed)
     if known is None:
         if len(by_address) >= DECKIES:
@@ -245,16 +255,29 @@ def _add(by_address: dict[bytes, Decky], decky: Decky) -> None:
         )
     if None not in (known.os, decky.os) and known.os != decky.os:
         raise ValueError(f"{decky.address} is given two operating systems; give it one")
-    by_address[decky.packed] = replace(known, os=known.os or decky.os)
+    by_address[decky.packed] = replace(
+        known, os=known.os or decky.os, services=known.services or decky.services
+    )
 
 
 # --- the forms of the file ---
 
-Entry = tuple[str, str, str, str | None]
-"""Place in the file, then address, name and operating system as text."""
+
+class Entry(NamedTuple):
+    """One address of the file, as text."""
+
+    place: str
+    address: str
+    name: str
+    os: str | None = None
+    services: tuple[str, ...] = ()
+
+    def decky(self) -> Decky:
+        """The decky; ValueError with what is wrong."""
+        return Decky(self.name, parse_address(self.address), self.os, self.services)
 
 
-class _EntryError(Exception):
+class EntryError(Exception):
     """What is wrong with one entry, and its place in the file."""
 
     def __init__(self, place: str, what: str) -> None:
@@ -270,12 +293,20 @@ def _line_entries(text: str) -> Iterator[Entry]:
         if not words:
             continue
         if len(words) == 1:
-            raise _EntryError(str(number), f"{shown(words[0])} stands alone; write ADDR NAME [OS]")
+            raise EntryError(str(number), f"{shown(words[0])} stands alone; write ADDR NAME [OS]")
         address, name, *system = words
-        yield str(number), address, name, system[0].strip() if system else None
+        yield Entry(str(number), address, name, system[0].strip() if system else None)
 
 
 def _json_entries(text: str, path: str) -> Iterator[Entry]:
+    document = json_document(text, path)
+    if "config" in document:
+        return _state_entries(document["config"])
+    return _map_entries(document)
+
+
+def json_document(text: str, path: str) -> dict[str, object]:
+    """The JSON object that `text` is; DeckiesError with a place if it is none."""
     try:
         document = json.loads(text, object_pairs_hook=_without_repetition)
     except json.JSONDecodeError as error:
@@ -284,9 +315,9 @@ def _json_entries(text: str, path: str) -> Iterator[Entry]:
         raise DeckiesError(f"{path}:1: JSON nested too deeply; write names by address") from error
     except ValueError as error:
         raise DeckiesError(f"{path}:1: {error}") from error
-    if "config" in document:
-        return _state_entries(document["config"])
-    return _map_entries(document)
+    if not isinstance(document, dict):
+        raise DeckiesError(f"{path}:1: not a JSON object; write one")
+    return document
 
 
 def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -302,32 +333,79 @@ def _map_entries(document: dict[str, object]) -> Iterator[Entry]:
     for address, value in document.items():
         place = plain(address[:ADDRESS_LENGTH])
         if isinstance(value, str):
-            yield place, address, value, None
+            yield Entry(place, address, value)
             continue
         if not isinstance(value, dict):
-            raise _EntryError(place, "neither a name nor an object; write one of both")
+            raise EntryError(place, "neither a name nor an object; write one of both")
         if unknown := next((key for key in value if key not in ("name", "os")), None):
-            raise _EntryError(place, f"unknown key {shown(unknown)}; use name and os")
+            raise EntryError(place, f"unknown key {shown(unknown)}; use name and os")
         system = value.get("os")
         if system is not None and not isinstance(system, str):
-            raise _EntryError(place, "os is not text; use a string")
-        yield place, address, _text_of(value, "name", place), system
+            raise EntryError(place, "os is not text; use a string")
+        yield Entry(place, address, _text_of(value, "name", place), system)
 
 
 def _state_entries(config: object) -> Iterator[Entry]:
+    for place, value in state_deckies(config):
+        yield from state_entries(place, value)
+
+
+def state_deckies(config: object) -> Iterator[tuple[str, object]]:
+    """Place and value of each decky in the `config` of DECNET's state; EntryError without any."""
     deckies = config.get("deckies") if isinstance(config, dict) else None
     if not isinstance(deckies, list):
-        raise _EntryError("config.deckies", "not a list; use a list of objects")
+        raise EntryError("config.deckies", "not a list; use a list of objects")
     for index, value in enumerate(deckies):
-        place = f"config.deckies[{index}]"
-        if not isinstance(value, dict):
-            raise _EntryError(place, "not an object; use one with ip and name")
-        yield place, _text_of(value, "ip", place), _text_of(value, "name", place), None
+        yield f"config.deckies[{index}]", value
+
+
+def state_entries(place: str, value: object) -> list[Entry]:
+    """All addresses of one decky of DECNET's state; EntryError if it has no name or address.
+
+    An operating system or service that is no printable text is left out: the decky is watched
+    without it.
+    """
+    if not isinstance(value, dict):
+        raise EntryError(place, "not an object; use one with ip and name")
+    name = _text_of(value, "name", place)
+    addresses = [text for key in _STATE_ADDRESSES for text in _texts_of(value, key, place)]
+    if not addresses:
+        _text_of(value, "ip", place)
+    system = value.get("nmap_os")
+    services = value.get("services")
+    return [
+        Entry(
+            place,
+            address,
+            name,
+            system if _is_label(system) else None,
+            tuple(one for one in services if _is_label(one)) if isinstance(services, list) else (),
+        )
+        for address in dict.fromkeys(addresses)
+    ]
+
+
+_STATE_ADDRESSES = ("ip", "ips", "ipv6")
+"""Keys of a decky's addresses: a text or a list of texts. DECNET writes ``ip`` today."""
+
+
+def _is_label(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= OS_LENGTH
+
+
+def _texts_of(value: dict[str, object], key: str, place: str) -> list[str]:
+    """The text, or the texts of the list, at a key; none if the key is missing or null."""
+    found = value.get(key)
+    texts = found if isinstance(found, list) else [] if found is None else [found]
+    checked = [text for text in texts if isinstance(text, str)]
+    if len(checked) < len(texts):
+        raise EntryError(place, f"{key} is not text; use a string")
+    return checked
 
 
 def _text_of(value: dict[str, object], key: str, place: str) -> str:
     text = value.get(key)
     if not isinstance(text, str):
         problem = "is missing" if text is None else "is not text"
-        raise _EntryError(place, f"{key} {problem}; use a string")
+        raise EntryError(place, f"{key} {problem}; use a string")
     return text

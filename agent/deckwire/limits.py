@@ -46,8 +46,29 @@ SCAN_SERVICES = 64
 SCAN_TOUCHES = 4_096
 """Connections that wait for a verdict. Beyond this, the oldest are emitted early and counted."""
 
+# --- connections between deckies --------------------------------------------------------------
+LATERAL_HELD = 1_024
+"""Events held until the bus may have announced their connections. Beyond this, the oldest is
+emitted early and counted."""
+LATERAL_ANNOUNCED = 4_096
+"""Announced connections that are remembered. An evicted one counts as unannounced."""
+LATERAL_ANNOUNCEMENTS = 256
+"""Announcements compared with events that come after them."""
+
+# --- DECNET's bus -----------------------------------------------------------------------------
+BUS_HEADER_BYTES = 4_096
+"""Longest header line of a frame, with its newline."""
+BUS_BODY_BYTES = 1_048_576
+"""Longest body of a frame."""
+BUS_INBOX = 256
+"""Messages from the bus that wait for the agent; more are dropped and counted."""
+
 # --- the kernel's tables, as far as the agent must know their sizes (bpf/limits.h) -------------
 FLOWS = 262_144
+OWN_ADDRESSES = 1_024
+"""Addresses of this host that the kernel knows."""
+OWN_MACS = 64
+"""MAC addresses of this host that the kernel knows."""
 DECKY_BITS = 65_536
 """Bits of the kernel's Bloom filter of all deckies."""
 
@@ -76,6 +97,8 @@ HELLO_CACHE_BYTES = 3 * 1_048_576
 """Bytes for each side. Usual ones take 2 to 4 KB, a crafted one 24 times its length."""
 HELLO_CACHED_BYTES = 4_096
 """Longest hello that is cached."""
+HELLO_LAYOUTS = 64
+"""Lengths of hellos for each side whose last hello is compared first."""
 
 DESCRIBED_CACHE = 512
 """Objects of each kind kept with their finished fields: hellos up to HELLO_CACHED_BYTES,
@@ -131,6 +154,22 @@ SINK_QUEUE = 8_192
 """Lines in the queue of one sink; more are dropped and counted."""
 SINK_UNCONFIRMED = 65_536
 """Lines written to one receiver and not confirmed; more wait in the queue."""
+SPOOL_BYTES = 268_435_456
+"""Default size of one output's spool; when it is full, new lines are dropped and counted."""
+SPOOL_BYTES_MIN = 1_048_576
+"""Smallest size of a spool."""
+SPOOL_REFUSED_LINES = 10_000
+"""Lines kept of those that a receiver refused for good; the oldest are dropped."""
+RELP_FRAME_BYTES = 131_072
+"""Longest answer of a RELP receiver; a longer one ends the connection."""
+RELP_WINDOW = 1_024
+"""Lines sent to a RELP receiver and not acknowledged."""
+HTTP_BATCH_LINES = 500
+"""Lines in one request."""
+HTTP_ANSWER_BYTES = 65_536
+"""Bytes read of one answer; the connection of a longer one is closed."""
+STATUS_BYTES = 1_048_576
+"""Bytes read of a status file."""
 
 # --- exceptions that a peer may provoke -----------------------------------------------------
 FAILURE_KINDS = 64
@@ -141,6 +180,8 @@ FAILURE_TEXT = 200
 # --- registry -------------------------------------------------------------------------------
 DECKIES = 65_536
 """Deckies in the registry, IPv4 and IPv6 together."""
+DECKIES_FAULTS = 32
+"""Deckies left out of DECNET's state that are reported one by one; the rest as a number."""
 DECKIES_FILE_BYTES = 16_777_216
 """Largest deckies file that is read: 256 bytes for each of DECKIES."""
 CONFIG_FILE_BYTES = 1_048_576
@@ -186,7 +227,7 @@ NETLINK_QUEUED = 4_096
 """Datagrams that a socket's buffer can hold at most: what a snapshot drops unread before it."""
 NETLINK_ATTRIBUTES = 256
 """Attributes read of one message or nest."""
-NETLINK_SNAPSHOTS = 4
-"""Times that a list of interfaces is restarted because messages were lost."""
+NETLINK_DUMPS = 4
+"""Times that a list is read because messages were lost or it changed meanwhile."""
 NETWORK_NAMESPACES = 4_096
 """Network namespaces searched for macvlans of a parent."""

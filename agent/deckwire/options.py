@@ -9,10 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FORMATS = ("syslog", "json")
+FORMATS = ("syslog", "json", "decnet-json")
+PROFILE_NAMES = ("decnet",)
+"""Of the tables in deckwire.profiles."""
 XDP_MODES = ("off", "generic", "native")
 CHECKSUMS = ("auto", "off")
 COMPATIBILITIES = ("decnet",)
+OWN_HOST = ("report", "ignore")
+OUTBOUND_SOURCES = ("decky", "peer")
+LATERAL = ("emit", "hold", "drop")
 
 
 class Section(StrEnum):
@@ -21,6 +26,7 @@ class Section(StrEnum):
     WATCH = "What to watch"
     WRITE = "Where lines go"
     EVENTS = "What the events hold"
+    OPERATION = "How it is operated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,28 @@ OPTIONS = (
         metavar="FILE",
     ),
     Option(
+        *("decnet_state", "decnet_state", Section.WATCH),
+        "The deckies file is DECNET's state: watch those of its deckies that are right, wait for"
+        " the file, and take the interface from it.",
+        default="any fault refuses the file",
+        can_negate=True,
+    ),
+    Option(
+        *("own_host", "own_host", Section.WATCH),
+        "Connections that this host opens to deckies itself: report them, or ignore and count"
+        " them.",
+        metavar="|".join(OWN_HOST),
+        default="report",
+        live_only=True,
+    ),
+    Option(
+        *("profile", "profile", Section.WATCH),
+        "Set many options for one purpose; each can be overridden. docs/configuration.md has the"
+        " table.",
+        metavar="|".join(PROFILE_NAMES),
+        default="none of them",
+    ),
+    Option(
         *("checksums", "checksums", Section.WATCH),
         "Refuse what a decky drops for its checksum: auto judges who opened with right ones.",
         metavar="|".join(CHECKSUMS),
@@ -104,8 +132,10 @@ OPTIONS = (
     ),
     Option(
         *("output", "outputs", Section.WRITE),
-        "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT. Repeat it"
-        " for more.",
+        "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT, tcp:HOST:PORT,"
+        " tls:HOST:PORT, relp:HOST:PORT or https://HOST/PATH. Repeat it"
+        " for more. Settings may follow, as in stdout,format=json,events=tls_*: see"
+        " docs/outputs.md.",
         metavar="OUTPUT",
         default="stdout",
         repeats=True,
@@ -113,7 +143,8 @@ OPTIONS = (
     ),
     Option(
         *("format", "format", Section.WRITE),
-        "Form of a line: syslog is RFC 5424, json is one JSON object.",
+        "Form of a line: syslog is RFC 5424, json is one JSON object, decnet-json is what DECNET's"
+        " ingester reads.",
         metavar="|".join(FORMATS),
         default="syslog",
     ),
@@ -128,6 +159,32 @@ OPTIONS = (
         "SD-ID of syslog lines: NAME@NUMBER, up to 32 characters.",
         metavar="ID",
         default="decnet@55555",
+    ),
+    Option(
+        *("bus", "bus", Section.WRITE),
+        "DECNET's bus: the path of its socket, or decnet to find it as DECNET does.",
+        metavar="decnet|PATH",
+        default="no bus",
+        live_only=True,
+    ),
+    Option(
+        *("outbound_source", "outbound_source", Section.EVENTS),
+        "Which end of a connection that a decky opened is src_ip.",
+        metavar="|".join(OUTBOUND_SOURCES),
+        default="decky",
+    ),
+    Option(
+        *("lateral", "lateral", Section.EVENTS),
+        "Events of connections between deckies: emit them, drop them, or hold them for 15 s and"
+        " drop those that the bus announces.",
+        metavar="|".join(LATERAL),
+        default="emit",
+    ),
+    Option(
+        *("procid", "procid", Section.WRITE),
+        "PROCID of syslog lines: up to 128 characters.",
+        metavar="ID",
+        default="-",
     ),
     Option(
         *("dedup_ttl", "dedup_ttl", Section.EVENTS),
@@ -179,5 +236,26 @@ OPTIONS = (
         "Table of rates beyond which the kernel side emits less: see docs/configuration.md.",
         metavar="TABLE",
         file_only=True,
+    ),
+    Option(
+        *("state_dir", "state_dir", Section.OPERATION),
+        "Directory that survives restarts: the spools of acknowledged outputs.",
+        metavar="DIR",
+        default="$STATE_DIRECTORY",
+        live_only=True,
+    ),
+    Option(
+        *("runtime_dir", "runtime_dir", Section.OPERATION),
+        "Directory for status.json, which `deckwire status` reads.",
+        metavar="DIR",
+        default="$RUNTIME_DIRECTORY",
+        live_only=True,
+    ),
+    Option(
+        *("metrics", "metrics", Section.OPERATION),
+        "File of all counters for node_exporter's textfile collector: FILE.prom.",
+        metavar="FILE",
+        default="write none",
+        live_only=True,
     ),
 )

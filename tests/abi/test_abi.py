@@ -17,13 +17,13 @@ import pytest
 
 from deckwire import limits
 from deckwire.abi import structs as abi
+from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import flow_id
 from deckwire.events.flow import PROBE_NS, PROBE_PACKETS
 from deckwire.fingerprints import scanners
 from deckwire.kernel.loading import JUMPS, LoadRequest, bpf_directory, load
 from deckwire.tables.flows import OpenFlow
 from deckwire.tcp import options, syn_packet
-from deckwire.tcp.flow import ends
 from deckwire.tls.messages import SESSION_ID_BYTES, ExtensionType
 from deckwire.tls.records import (
     HELLO_PREFIX_BYTES,

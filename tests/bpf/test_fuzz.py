@@ -13,10 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
 from deckwire.abi import structs as abi
+from deckwire.tcp.addresses import MAPPED_PREFIX
 from tests.bpf.test_conservation import assert_tables_sound
 from tests.support.bpf_frames import (
     ALERT,
@@ -60,6 +62,11 @@ FLAGS += ["R", "RA", "SF", "", "FSRPAUECN"]
 EXTENSIONS = [0, 43, 44, 51, 60]
 WAITS = [0, 1, 1_000, MS] * 20 + [20 * MS, SECOND, 200 * SECOND, -SECOND]
 
+HOST = "198.51.100.1"
+OWN_ADDRESS = MAPPED_PREFIX + IPv4Address(HOST).packed
+OWN_MAC = bytes.fromhex("020000000002 0000")
+"""The source of every frame that is not mutated."""
+
 
 class Fuzzer:
     """Makes the same frames for the same seed."""
@@ -72,6 +79,7 @@ class Fuzzer:
         ]
         self._talks += [replace(t, client=CLIENT6, server=DECKY6) for t in self._talks]
         self._talks += [Talk(DECKY, DECKY_B), Talk(DECKY6, DECKY6_B), Talk(CLIENT, STRANGER)]
+        self._talks.append(Talk(HOST, DECKY))
         self._last = [self._talks[0].c("S")]
 
     def frame(self) -> bytes:
@@ -107,6 +115,7 @@ class Fuzzer:
             "seed": rng.getrandbits(64),
             "dedup": rng.randrange(2),
             "vepa": rng.randrange(2),
+            "own_host": rng.randrange(2),
             "checksums": rng.randrange(2),
             "syn_cost_ns": rng.choice([1, MS, SECOND]),
             "syn_burst_ns": rng.choice([MS, 2 * SECOND]),
@@ -250,6 +259,8 @@ def fuzz(kernel: Kernel, seconds: float, seed: int) -> Counter[str]:
     while not sums or time.monotonic() < deadline:
         kernel.reset(**fuzzer.setting())
         kernel.loaded.maps["vepa_parents"].update((1).to_bytes(4, "little"), b"\1")
+        kernel.loaded.maps["own_addresses"].update(OWN_ADDRESS, b"\1")
+        kernel.loaded.maps["own_macs"].update(OWN_MAC, b"\1")
         for _ in range(BATCHES):
             for _ in range(BATCH):
                 kernel.feed(

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pytest
 
 from deckwire.abi import structs as abi
+from deckwire.abi.flow_key import ends
 from deckwire.abi.samples import HandshakeSample, SynSample
 from deckwire.tcp.addresses import address_text
-from deckwire.tcp.flow import ends
 from tests.support.bpf_frames import CLIENT, CLIENT6, DECKY, DECKY6, LINUX_OPTIONS, TALK6, Talk
 from tests.support.bpf_harness import MS, SECOND, START_NS, Kernel, Wait, ports
 

@@ -81,10 +81,6 @@ SAME = {
         syn4(segment={"urgent": 5}),
         syn4(segment={"urgent": 6}),
     ),
-    "another decky": (
-        ethernet(ipv4(tcp(), dst=DECKY)),
-        ethernet(ipv4(tcp(), dst=DECKY_B)),
-    ),
     "another flow label, if not 0": (
         syn6(flow_label=1),
         syn6(flow_label=2),
@@ -97,6 +93,10 @@ SAME = {
 
 OTHER = {
     "another source": (ethernet(ipv4(tcp())), ethernet(ipv4(tcp(), src="192.0.2.10"))),
+    "another decky": (
+        ethernet(ipv4(tcp(), dst=DECKY)),
+        ethernet(ipv4(tcp(), dst=DECKY_B)),
+    ),
     "another IPv6 source": (
         ethernet(ipv6(tcp())),
         ethernet(ipv6(tcp(), src="2001:db8:1::a")),

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from deckwire.abi.flow_key import ends
 from deckwire.connections import connect_scans
 from deckwire.connections.connect_scans import Attempt, ConnectScans, Touch, Verdict
 from deckwire.deckies import parse_address
 from deckwire.limits import SCAN_SERVICES, SCAN_SOURCES, SCAN_TOUCHES
-from deckwire.tcp.flow import Ends, FlowRecord, SideRecord, ends
+from deckwire.tcp.flow import Ends, FlowRecord, SideRecord
 
 MS, SECOND = 1_000_000, 1_000_000_000
 START = 1_000 * SECOND

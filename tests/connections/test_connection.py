@@ -575,6 +575,7 @@ def test_garbage_after_the_hello_closes_the_direction() -> None:
     assert kinds(seen) == ["HelloSeen"]
     assert watched.malformed == 1
     assert watched.add(Feed().sample(Part(CLIENT, 0, HELLO))) == []
+    assert watched.malformed == 1
 
 
 # --- bounds ---

@@ -66,6 +66,21 @@ def test_lateral_events_are_marked() -> None:
     assert "\x1b[1;31mLATERAL\x1b[0m" in coloured
 
 
+def test_the_scanner_of_a_connection_is_named() -> None:
+    flow = {
+        "src_ip": "198.18.0.1",
+        "packets": 4,
+        "bytes": 0,
+        "duration_s": 0.0,
+        "mean_iat_ms": 0.06,
+        "retransmits": 0,
+        "close": "rst",
+        "direction": "inbound",
+    }
+    assert "scanner" not in shown("tcp_flow_timing", flow)
+    assert "  scanner: nmap  4 packets" in shown("tcp_flow_timing", {**flow, "tool": "nmap"})
+
+
 def test_missing_fingerprints_are_left_out() -> None:
     line = shown("tls_client_hello", {**HELLO, "ja4": "", "sni": ""})
     assert "ja4" not in line

@@ -20,6 +20,7 @@ from tests.support.event_samples import (
     ADDRESSES,
     CHOICES,
     CLIENT6,
+    DECKY,
     DECKY6,
     PLAIN,
     TAIL,
@@ -47,7 +48,7 @@ def make_event() -> Make:
         where = context(CLIENT6, DECKY6) if syn_packet.ip_version == 6 else context()
         identity = identifier.identify(syn_packet, where.ends.server, where.ends.server_port)
         stack = describe(identity, syn_packet, choices)
-        return syn_event(headline(where, 5, stack), where, syn_packet, stack)
+        return syn_event(headline(where, 5, stack, choices), where, syn_packet, stack)
 
     return make
 
@@ -66,7 +67,11 @@ def test_fields_in_order(make_event: Make) -> None:
         "web-1",
     )
     assert (event.time_ns, event.source) == (5, "192.0.2.9")
-    assert event.fingerprint == "linux|M,S,T,N,W"
+    assert event.fingerprint == f"{DECKY}|linux|M,S,T,N,W"
+
+
+def test_the_old_sniffers_key_has_no_decky(make_event: Make) -> None:
+    assert make_event(syn(), Choices(decnet=True)).fingerprint == "linux|M,S,T,N,W"
 
 
 def test_texts(make_event: Make) -> None:

@@ -73,3 +73,23 @@ def test_lost_messages_raise_and_a_snapshot_recovers(
             watch.read()
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
     assert watch.snapshot() == {1: "lo", namespace.ifindex(): "dw0"}
+
+
+def test_a_snapshot_that_changed_meanwhile_is_taken_again(
+    watch: LinkWatch, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace.add_pairs(20)
+    requests = []
+    request = rtnetlink.request_interfaces
+
+    def change_after(channel: socket.socket, sequence: int) -> None:
+        request(channel, sequence)
+        requests.append(sequence)
+        if len(requests) == 1:
+            namespace.ip("link", "del", "a0")
+
+    monkeypatch.setattr(rtnetlink, "request_interfaces", change_after)
+    names = set(watch.snapshot().values())
+    assert len(requests) == 2
+    assert {"lo", "dw0", "a19", "b19"} <= names
+    assert not {"a0", "b0"} & names

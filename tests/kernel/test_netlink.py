@@ -8,7 +8,15 @@ from struct import pack
 import pytest
 
 from deckwire.kernel import netlink
-from deckwire.kernel.netlink import MalformedError, attribute, attributes, messages, number, text
+from deckwire.kernel.netlink import (
+    MalformedError,
+    Message,
+    attribute,
+    attributes,
+    messages,
+    number,
+    text,
+)
 
 NAME = attribute(3, b"eth0\0")
 
@@ -19,14 +27,14 @@ def message(kind: int, body: bytes, sequence: int = 1) -> bytes:
 
 def test_messages_of_a_datagram_are_walked() -> None:
     datagram = message(16, b"abcde", 9) + message(17, b"", 8)
-    assert list(messages(datagram)) == [(16, 9, b"abcde"), (17, 8, b"")]
+    assert list(messages(datagram)) == [Message(16, 9, b"abcde"), Message(17, 8, b"")]
     assert list(messages(b"")) == []
 
 
 @pytest.mark.parametrize("length", [0, 15, 17, 0xFFFF_FFFF])
 def test_a_message_of_impossible_length_is_malformed(length: int) -> None:
     walk = messages(message(16, b"") + pack("=IHHII", length, 16, 0, 0, 0))
-    assert next(walk) == (16, 1, b"")
+    assert next(walk) == Message(16, 1, b"")
     with pytest.raises(MalformedError, match=f"a netlink message of {length} bytes"):
         next(walk)
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
+from errno import EBUSY
 from struct import pack
 
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from deckwire.kernel import netlink, rtnetlink
 from deckwire.kernel.netlink import MalformedError, attribute
 from deckwire.kernel.rtnetlink import Interface, parse_interface
+from deckwire.limits import NETLINK_DUMPS
+from tests.support.kernel_namespaces import Namespace
 
 
 def link(ifindex: int, *parts: bytes, family: int = 0, flags: int = 1) -> bytes:
@@ -72,8 +76,8 @@ def test_an_impossible_length_is_malformed(payload: bytes) -> None:
 @given(st.binary(max_size=300))
 def test_random_bytes_are_parsed_or_malformed(datagram: bytes) -> None:
     with contextlib.suppress(MalformedError):
-        for _, _, payload in netlink.messages(datagram):
-            parse_interface(payload)
+        for message in netlink.messages(datagram):
+            parse_interface(message.payload)
     with contextlib.suppress(MalformedError):
         parse_interface(link(1) + datagram)
 
@@ -88,3 +92,58 @@ def test_the_loopback_is_listed_without_privileges() -> None:
 def test_an_interface_without_a_qdisc_has_no_filters() -> None:
     with rtnetlink.open_socket() as channel:
         assert rtnetlink.has_filters(channel, 1) is False
+
+
+PAIRS = 60
+"""Pairs of interfaces that fill several datagrams of 32 KB."""
+
+
+class Interrupted(socket.socket):
+    """A netlink socket that changes the interfaces after each datagram, so many times."""
+
+    change: Callable[[], object]
+    times = 0
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        datagram = super().recv(size, flags)
+        if self.times:
+            self.times -= 1
+            self.change()
+        return datagram
+
+
+@pytest.fixture
+def restless(namespace: Namespace) -> Interrupted:
+    """Such a socket, in a namespace whose interfaces fill several datagrams."""
+    namespace.add_pairs(PAIRS)
+    channel = namespace.run(rtnetlink.open_socket)
+    made = Interrupted(socket.AF_NETLINK, socket.SOCK_RAW, fileno=channel.detach())
+    numbers = iter(range(PAIRS, 10_000))
+
+    def change() -> None:
+        number = next(numbers)
+        namespace.ip("link", "del", f"a{number - PAIRS}")
+        namespace.ip("link", "add", f"a{number}", "type", "veth", "peer", "name", f"b{number}")
+
+    made.change = change
+    return made
+
+
+@pytest.mark.root
+def test_a_list_that_changed_meanwhile_is_read_again(restless: Interrupted) -> None:
+    restless.times = 1
+    with restless:
+        names = [interface.name for interface in rtnetlink.list_interfaces(restless)]
+    assert restless.times == 0
+    assert sorted(names) == sorted(set(names))
+    assert {"lo", "dw0", "a1", "b1", f"a{PAIRS}", f"b{PAIRS}"} <= set(names)
+    assert "a0" not in names
+
+
+@pytest.mark.root
+def test_a_list_that_changes_each_time_is_an_error(restless: Interrupted) -> None:
+    restless.times = 1_000
+    with restless, pytest.raises(OSError, match="list of interfaces: it changed") as caught:
+        rtnetlink.list_interfaces(restless)
+    assert caught.value.errno == EBUSY
+    assert 1_000 - restless.times > NETLINK_DUMPS

@@ -39,7 +39,7 @@ from pathlib import Path
 from deckwire import cli, clock, deckies
 from deckwire.runtime import agent
 from deckwire.pipeline import reporting, sweeping
-from deckwire.tcp.flow import ends
+from deckwire.abi.flow_key import ends
 from deckwire.tables import flows
 from deckwire.runtime.losses import LossReport
 from deckwire.output.sinks.fanout import Fanout

@@ -56,9 +56,9 @@ def test_tcx_programs_before_and_after_ours(
     assert agent.stop() == 0
     sums = assert_nothing_lost(agent)
     assert sums["handshakes"] == CONNECTIONS
-    # All see the same frames. The early one was attached first, so it may have seen more.
-    assert first.seen <= early.seen
-    assert first.seen == last.seen >= CONNECTIONS * 4
+    # All see the same frames. One that was attached earlier has also seen those from before. The
+    # counts may grow between two reads, so the least one is read first.
+    assert CONNECTIONS * 4 <= last.seen <= first.seen <= early.seen
     assert tcx(lab.host)["ingress"] == [first.id, early.id, last.id]
     before = last.seen
     visit(lab, web)
@@ -88,11 +88,11 @@ def test_clsact_filters_before_and_after_ours(
     assert agent.stop() == 0
     sums = assert_nothing_lost(agent)
     assert sums["handshakes"] == CONNECTIONS
-    assert before.seen == same.seen >= after.seen >= CONNECTIONS * 4
+    assert CONNECTIONS * 4 <= after.seen <= same.seen <= before.seen
     left = filters(lab)
     assert left["ingress"].count("bystander") == 3
     assert "deckwire" not in left["ingress"] + left["egress"]
     qdiscs = lab.run(lab.host, ["tc", "qdisc", "show", "dev", PARENT]).stdout
     assert qdiscs.count("clsact") == 1
     visit(lab, web)
-    assert before.seen == same.seen >= CONNECTIONS * 8
+    assert CONNECTIONS * 8 <= same.seen <= before.seen

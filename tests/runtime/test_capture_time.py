@@ -98,7 +98,7 @@ def test_idle_connections_end_although_a_foreign_frame_is_in_the_future(lab: Rep
 
 
 @pytest.mark.parametrize("ends", ENDS)
-def test_a_capture_without_stamps_tells_all_but_times(
+def test_a_capture_without_stamps_gives_all_but_times(
     lab: ReplayLab, ends: tuple[str, str]
 ) -> None:
     frames = [replace(frame, time_ns=0) for frame in talk(ends).frames]
@@ -277,7 +277,7 @@ def test_the_warning_names_the_frame_and_the_jump(tmp_path: Path) -> None:
         [sys.executable, "-m", "deckwire", *command], capture_output=True, text=True, check=True
     )
     out, (line,) = ended.stdout, ended.stderr.splitlines()
-    assert f"{path}: frame 6 is stamped 3600.001000 s ahead of the frames before it" in line
+    assert f"{path}: frame 6 is stamped 3600.001000 s later than the frames before it" in line
     assert "time jumps in this capture: 2" in line
     stats = [json.loads(line) for line in out.splitlines() if '"capture_stats"' in line][-1]
     assert stats["fields"]["time_jumps_forward"] == stats["fields"]["time_jumps_back"] == 1

@@ -21,11 +21,12 @@ from deckwire.events.capture import stats_event
 from deckwire.kernel.signals import Requests
 from deckwire.limits import LINE_BYTES, STREAM_BYTES
 from deckwire.output.json_lines import JsonFormat
-from deckwire.output.sinks.fanout import Fanout
+from deckwire.output.sinks.fanout import Fanout, to_all
 from deckwire.output.sinks.spec import parse_output
 from deckwire.resilience.containment import Containment, Where
 from deckwire.runtime.agent import Agent
 from deckwire.runtime.assembly import Parts, assemble
+from deckwire.runtime.bus import BusService
 from deckwire.runtime.feed import Replay
 from deckwire.runtime.replay import sums_of
 from tests.fuzz.material import segment_record
@@ -56,6 +57,7 @@ NO_COUNTERS = {
     "output.sinks.pipe_writer.PipeWriter._whole": "a position in a stream",
     "output.sinks.unconfirmed.UnconfirmedLines": "a position in a stream",
     "output.sinks.fanout.Fanout._room": "how much room there is now",
+    "output.sinks.twin.TwinSink._whole": "which file is next",
     "output.sinks.udp.UdpSink._turn": "which address is used",
     "resilience.bounded.Bounded.evicted": "caches fill again; connect scans count theirs by cause",
     "resilience.sized_cache.SizedCache._held": "how much is held now",
@@ -95,11 +97,12 @@ Start = Callable[[], Capture]
 
 @pytest.fixture
 def start(lab: ReplayLab, tmp_path: Path) -> Start:
-    """Starts a capture with an output of each kind, and no thread."""
+    """Starts a capture with an output of each kind and the bus, and no thread."""
 
     def made() -> Capture:
         specs = ("stdout", f"file:{tmp_path}/log", "unix:/absent", "udp:[::1]:9", "tcp:[::1]:9")
-        return assembled(lab, Fanout(JsonFormat(), [parse_output(spec)() for spec in specs]))
+        sinks = [parse_output(spec)() for spec in specs]
+        return assembled(lab, Fanout(to_all(JsonFormat(), sinks)))
 
     return made
 
@@ -109,11 +112,12 @@ def assembled(lab: ReplayLab, outputs: Fanout) -> Capture:
     settings, clock = Settings(dedup_ttl=300.0), CaptureClock()
     registry = Registry([parse_option(DECKY)])
     containment = Containment(pytest.fail)
-    parts = assemble(settings, lab.loaded, registry, clock, outputs, lab.identify, containment)
+    bus = BusService("/absent")
+    parts = assemble(settings, lab.loaded, registry, clock, outputs, lab.identify, containment, bus)
     replay = Replay(lab.loaded, parts.pipeline, parts.intake, clock, containment)
     # It does not run, so nobody asks for signals.
     requests = cast(Requests, None)
-    agent = Agent(settings, lab.loaded, parts, KernelClock(), None, requests)
+    agent = Agent(settings, lab.loaded, parts, KernelClock(), None, requests, bus)
     return Capture(parts, replay, agent)
 
 
@@ -195,7 +199,9 @@ def test_the_documentation_explains_every_counter_of_the_agent(start: Start) -> 
     capture.parts.pipeline.finish()
     explained = set(re.findall(r"[A-Za-z0-9_]+", DOCS.read_text()))
     ours = {*capture.sums(), *KEYS, *Where} - {*abi.COUNTERS, "frames"}
-    ours = {re.sub("^output_(stdout|file|unix|udp|tcp)_", "output_KIND_", name) for name in ours}
+    ours = {
+        re.sub("^output_(stdout|file|unix|udp|tcp|bus)_", "output_KIND_", name) for name in ours
+    }
     assert sorted(ours - explained) == []
 
 
@@ -204,7 +210,7 @@ def test_a_line_has_room_for_every_counter(start: Start) -> None:
     """Each counter has its greatest value, in the format that takes more room."""
     sums = start().sums()
     causes = ("queue_full", "connect_error", "write_error", "too_large", "unsent", "in_doubt")
-    for kind in ("stdout", "file", "unix", "udp", "tcp"):
+    for kind in ("stdout", "file", "unix", "udp", "tcp", "bus"):
         sums |= {f"output_{kind}_{cause}": 0 for cause in causes}
         sums |= {f"output_{kind}_failed_{call}": 0 for call in ("connect", "write", "reopen")}
     sums |= dict.fromkeys([*KEYS, *Where], 0)

@@ -129,6 +129,14 @@ def test_a_hello_longer_than_a_test_run_takes(lab: ReplayLab) -> None:
     assert (emitted["raw_extensions"], emitted["quality"]) == ("21", "reassembled")
 
 
+def test_frames_that_the_capture_holds_in_part_are_counted(lab: ReplayLab) -> None:
+    frames = Conversation().open().send(FLIGHT.client).close().frames
+    cut = [replace(frame, data=frame.data[:96]) for frame in frames]
+    assert lines(lab, cut, [DECKY])
+    assert lab.replay is not None
+    assert lab.replay.counts["frames_incomplete"] == 1
+
+
 def test_the_same_capture_gives_the_same_bytes(lab: ReplayLab) -> None:
     frames = talk().frames + talk(CLIENT6, DECKY6).frames
     first = lines(lab, frames, [DECKY, DECKY6])

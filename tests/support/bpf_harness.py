@@ -36,6 +36,7 @@ SETTINGS = {
     "flows_per_source": 65_536,
     "dedup": 1,
     "vepa": 0,
+    "own_host": 0,
     "checksums": 1,
 }
 SMALL_TABLES = {
@@ -54,7 +55,10 @@ TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_MIDSTREAM": 256}
 ZERO = bytes(4)
 SAMPLE_HEAD = Flat("SampleHead", abi.SCHEMAS["sample_head"])
 HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
-CLEARED = ("deckies4", "deckies6", "vepa_parents", "half_open", "flows", "midstream_flows")
+CLEARED = (
+    *("deckies4", "deckies6", "own_addresses", "own_macs", "vepa_parents"),
+    *("half_open", "flows", "midstream_flows"),
+)
 ZEROED = ("syn_seen", "service_seen", "hello_seen", "sources", "syn_budget")
 
 

@@ -54,6 +54,12 @@ class Namespace:
         self.ip("link", "set", "dw0", "up")
         ip("-n", self.peer, "link", "set", "dw1", "up")
 
+    def add_pairs(self, count: int) -> None:
+        """Add veth pairs ``a0`` and ``b0``, ``a1`` and ``b1`` and so on, all in this namespace."""
+        lines = [f"link add a{n} type veth peer name b{n}" for n in range(count)]
+        command = ["ip", "-n", self.name, "-batch", "-"]
+        subprocess.run(command, check=True, input="\n".join(lines), text=True)
+
     def ip(self, *words: str) -> str:
         return ip("-n", self.name, *words)
 

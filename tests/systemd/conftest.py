@@ -31,15 +31,15 @@ mkdir -p opt/deckwire opt/source etc/deckwire
 # The unit does not see /home, where a checkout may be.
 mount --bind -o ro "$venv" opt/deckwire
 mount --bind -o ro "$checkout" opt/source
-cat >run/deckwire <<-END
+cat >run/deckwire-program <<-END
 	#!/opt/deckwire/bin/python
 	import sys
 	sys.path.insert(0, "/opt/source/agent")
 	from deckwire.entry import main
 	main()
 END
-chmod 755 run/deckwire
-mount --bind run/deckwire opt/deckwire/bin/deckwire
+chmod 755 run/deckwire-program
+mount --bind run/deckwire-program opt/deckwire/bin/deckwire
 mkdir -p etc/sysusers.d
 cp opt/source/deploy/deckwire.service etc/systemd/system/
 cp opt/source/deploy/deckwire.sysusers etc/sysusers.d/deckwire.conf
@@ -61,26 +61,37 @@ def _too_paranoid() -> str | None:
 
 
 class Service:
-    """deckwire.service in the container."""
+    """A unit of Deckwire in the container."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(
+        self, container: Container, unit: str = "deckwire.service", config: Path = CONFIG
+    ) -> None:
         self.container = container
+        self._unit = unit
+        self._config = config
         self._cursor = self._last_entry()["__CURSOR"]
 
     def configure(self, text: str) -> None:
         """Writes the configuration file."""
-        path = Path(f"/proc/{self.container.pid}/root{CONFIG}")
-        path.write_text(text)
+        self.path(self._config).write_text(text)
+
+    def path(self, path: Path) -> Path:
+        """A file of the container, as this process names it."""
+        return Path(f"/proc/{self.container.pid}/root{path}")
 
     def start(self) -> None:
         """Starts it. It is not ready yet when this returns."""
-        self.systemctl("start")
+        self.systemctl("start", "--no-block")
+        self.wait_for(
+            lambda: self.show("MainPID") != "0" or self.show("ActiveState") == "failed",
+            "its process runs, or has failed",
+        )
 
     def stop(self) -> None:
         self.systemctl("stop")
 
     def systemctl(self, *words: str) -> str:
-        return self.container.run("systemctl", *words, "deckwire.service")
+        return self.container.run("systemctl", *words, self._unit)
 
     def show(self, name: str) -> str:
         """One property of the unit."""
@@ -89,7 +100,7 @@ class Service:
     def said(self) -> list[str]:
         """The lines that the program wrote to the journal since this object was made."""
         entries = self._entries()
-        return [e["MESSAGE"] for e in entries if e.get("_SYSTEMD_UNIT") == "deckwire.service"]
+        return [e["MESSAGE"] for e in entries if e.get("_SYSTEMD_UNIT") == self._unit]
 
     def wait_said(self, *parts: str, times: int = 1) -> None:
         """Waits until so many lines have all of these parts."""

@@ -85,7 +85,7 @@ def test_what_the_kernel_suppressed_on_its_own_belongs_to_the_window(table: Map)
     assert list(opened) == [Suppressed(WINDOW, 2, 10, 20, 0)]
 
 
-def test_a_slot_that_another_signature_took_over_tells_nothing(table: Map) -> None:
+def test_a_slot_that_another_signature_took_over_counts_nothing(table: Map) -> None:
     suppression = Suppression(table)
     list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN))
     suppress_in_kernel(table, SIGNATURE ^ 1, suppressed=3)

@@ -28,7 +28,7 @@ def test_round_trips(
     assert (handshake.rtt_server_us, handshake.rtt_client_us) == (server_us, client_us)
 
 
-def test_times_across_a_jump_of_the_clock_are_forgotten() -> None:
+def test_times_across_a_jump_of_the_clock_are_dropped() -> None:
     def jumped_at(jump_ns: int) -> Handshake:
         made = Handshake(syn(time_ns=1_000), syn(time_ns=3_000), 6_000)
         return made.keep_even(lambda start_ns, end_ns: not start_ns < jump_ns <= end_ns)

@@ -15,9 +15,16 @@ from hypothesis import strategies as st
 from deckwire.events import client as client_fields
 from deckwire.events import server as server_fields
 from deckwire.events.choices import Choices
-from deckwire.limits import HELLO_CACHED_BYTES
+from deckwire.limits import HELLO_CACHED_BYTES, HELLO_LAYOUTS
 from deckwire.tls.errors import Malformed
-from deckwire.tls.hello_cache import HelloCache, client_key, server_key, session_id
+from deckwire.tls.hello_cache import (
+    HelloCache,
+    Key,
+    RepeatedKeys,
+    client_key,
+    server_key,
+    session_id,
+)
 from deckwire.tls.messages import HELLO_RETRY_REQUEST, parse_client_hello, parse_server_hello
 from tests.support.flights import client_hello, handshake, server_hello, u16, vector
 
@@ -64,6 +71,10 @@ def server_outcome(hello: Any) -> Any:
     return described, hello.is_hello_retry_request, hello.trailing, hello.has_pre_shared_key
 
 
+def value(key: Key | None) -> bytes | None:
+    return None if key is None else key.value
+
+
 def outcome(parse: Callable[[bytes], Any], fields: Callable[[Any], Any], data: bytes) -> Any:
     try:
         return fields(parse(data))
@@ -99,10 +110,57 @@ def test_a_cached_hello_has_the_fields_of_a_parsed_one(data: st.DataObject) -> N
 @pytest.mark.parametrize("key_of", [client_key, server_key])
 @given(wire=st.binary(max_size=300))
 def test_any_bytes_have_a_bounded_key_or_none(
-    key_of: Callable[[bytes], bytes | None], wire: bytes
+    key_of: Callable[[bytes], Key | None], wire: bytes
 ) -> None:
     key = key_of(wire)
-    assert key is None or len(key) <= len(wire) + 2
+    assert key is None or len(key.value) <= len(wire) + 2
+
+
+@settings(max_examples=600)
+@given(st.data())
+def test_a_repeated_key_is_the_key_itself(data: st.DataObject) -> None:
+    """The changed bytes include lengths, types and the random value of a retry request."""
+    key_of, originals = data.draw(st.sampled_from([(client_key, CLIENTS), (server_key, SERVERS)]))
+    repeated = RepeatedKeys(key_of)
+    original = data.draw(st.sampled_from(originals))
+    for _ in range(6):
+        changed = bytearray(original)
+        for at in data.draw(st.lists(st.integers(0, len(changed) - 1), max_size=3)):
+            changed[at] = data.draw(st.integers(0, 3) | st.integers(0, 255))
+        if data.draw(st.booleans()):
+            changed[2:34] = data.draw(st.sampled_from([HELLO_RETRY_REQUEST, bytes(32)]))
+        assert repeated.value(bytes(changed)) == value(key_of(bytes(changed)))
+
+
+@pytest.mark.parametrize(
+    ("key_of", "original"),
+    [(client_key, wire) for wire in CLIENTS if client_key(wire)]
+    + [(server_key, wire) for wire in SERVERS],
+)
+def test_ignored_bytes_need_no_new_key(
+    key_of: Callable[[bytes], Key | None], original: bytes
+) -> None:
+    key = key_of(original)
+    assert key is not None
+    changed = bytearray(original)
+    for start, end in key.ignored[1:]:  # all but the random value, which may be a retry request's
+        changed[start:end] = bytes(byte ^ 0xFF for byte in changed[start:end])
+    computed: list[bytes] = []
+
+    def compute(wire: bytes) -> Key | None:
+        computed.append(wire)
+        return key_of(wire)
+
+    repeated = RepeatedKeys(compute)
+    assert repeated.value(original) == repeated.value(bytes(changed)) == key.value
+    assert computed == [original]
+
+
+def test_lengths_of_hellos_evict_one_at_a_time() -> None:
+    repeated = RepeatedKeys(client_key)
+    for length in range(3 * HELLO_LAYOUTS):
+        assert repeated.value(client_hello((0xFF00, bytes(length))))
+        assert len(repeated) == min(length + 1, HELLO_LAYOUTS)
 
 
 @pytest.mark.parametrize("original", [wire for wire in CLIENTS if client_key(wire)])
@@ -144,7 +202,7 @@ def test_equal_server_hellos_are_one_object(original: bytes) -> None:
     ],
 )
 def test_a_client_key_holds_what_events_use(one: Any, other: Any, equal: bool) -> None:
-    keys = {client_key(client_hello(*extensions)) for extensions in (one, other)}
+    keys = {value(client_key(client_hello(*extensions))) for extensions in (one, other)}
     assert None not in keys
     assert (len(keys) == 1) is equal
 
@@ -166,14 +224,14 @@ def test_grease_in_a_server_hello_counts() -> None:
 
 def test_a_key_share_of_a_server_counts_by_presence() -> None:
     one, other = (server_hello((51, u16(29) + vector(2, key))) for key in (b"a", b"b"))
-    assert server_key(one) == server_key(other)
-    assert server_key(one) != server_key(server_hello())
+    assert value(server_key(one)) == value(server_key(other))
+    assert value(server_key(one)) != value(server_key(server_hello()))
 
 
 def test_session_ids_count_by_presence_and_can_be_read() -> None:
     with_ids = [client_hello(session_id=bytes([n]) * 32) for n in (1, 2)]
-    assert client_key(with_ids[0]) == client_key(with_ids[1])
-    assert client_key(with_ids[0]) != client_key(client_hello())
+    assert value(client_key(with_ids[0])) == value(client_key(with_ids[1]))
+    assert value(client_key(with_ids[0])) != value(client_key(client_hello()))
     assert [session_id(wire) for wire in with_ids] == [b"\1" * 32, b"\2" * 32]
     assert session_id(server_hello(session_id=b"\3" * 8)) == b"\3" * 8
 

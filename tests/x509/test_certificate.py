@@ -3,7 +3,6 @@
 import datetime
 import hashlib
 import ipaddress
-import struct
 import warnings
 from dataclasses import replace
 from functools import cache
@@ -19,9 +18,8 @@ from hypothesis import strategies as st
 
 from deckwire.fingerprints.ja4plus import ja4x
 from deckwire.limits import CERTIFICATE_ATTRIBUTES, CERTIFICATE_SANS
-from deckwire.x509 import certificate as subject_under_test
 from deckwire.x509 import self_signature
-from deckwire.x509.certificate import CertificateCache, describe
+from deckwire.x509.certificate import describe
 from deckwire.x509.der import length_octets
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -393,7 +391,7 @@ def test_string_types(kind, encoded, text):
     assert said.self_signed
 
 
-def test_a_value_that_is_no_string_is_told_in_hex():
+def test_a_value_that_is_no_string_is_shown_in_hex():
     unique_identifier = bytes.fromhex("060355042d")
     said = describe(by_hand(subject=rdn(tlv(0x03, b"\0\xff"), unique_identifier)))
     assert said.subject == "2.5.4.45=#030200ff"
@@ -498,13 +496,13 @@ def test_repeated_extension():
         b"\x82\x05ab",
     ],
 )
-def test_names_before_a_broken_one_are_told(broken):
+def test_names_before_a_broken_one_are_described(broken):
     said = describe(by_hand(extensions=san_extension(tlv(0x82, b"good"), broken)))
     assert said.sans == ("good",)
     assert said.malformed
 
 
-def test_names_that_do_not_print_are_told_by_type():
+def test_names_that_do_not_print_are_shown_by_type():
     said = describe(by_hand(extensions=san_extension(tlv(0xA3, b""), tlv(0xA5, b""))))
     assert said.sans == ("X400Name", "EdiPartyName")
 
@@ -580,31 +578,3 @@ def test_damaged_certificates_never_raise(damage):
         or bytes(data) == LEAF
         or said == replace(describe(LEAF), sha256=said.sha256)
     )
-
-
-# --- cache ----------------------------------------------------------------------------------
-
-
-def test_cache_gives_the_same_value_and_forgets_the_oldest(monkeypatch):
-    described: list[bytes] = []
-
-    def counting(der):
-        described.append(der)
-        return describe(der)
-
-    monkeypatch.setattr(subject_under_test, "describe", counting)
-    cache = CertificateCache(entries=2)
-    a, b, c = (struct.pack(">I", number) for number in range(3))
-    for der in (a, b, a, c, a):
-        assert cache.describe(der) == describe(der)
-    assert described == [a, b, c]
-    cache.describe(b)
-    assert described == [a, b, c, b]
-    assert len(cache) == 2
-
-
-def test_cache_does_not_keep_huge_texts():
-    cache = CertificateCache()
-    said = cache.describe(by_hand(subject=rdn(tlv(0x0C, b"a" * 20_000))))
-    assert len(said.subject_cn) == 20_000
-    assert len(cache) == 0

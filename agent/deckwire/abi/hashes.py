@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from deckwire.abi.structs import FLOW_ID
+from deckwire.abi.structs import ADDRESSES, ENDS, FLOW_ID, FLOW_KEY_PORTS
 from deckwire.tcp.addresses import MAPPED_PREFIX
 
 HASH_FACTOR = 0x9E3779B97F4A7C15
@@ -16,10 +16,7 @@ SESSION_ID_BYTES = 32
 
 _MASK = (1 << 64) - 1
 _ADDRESS = Struct("<4I")
-_ADDRESSES = Struct("<8I")
 _SESSION_ID = Struct(f"<{SESSION_ID_BYTES // 8}Q")
-_PORTS = 32
-"""Offset of the ports in a flow key, two bytes each."""
 
 
 def mix(value: int, word: int) -> int:
@@ -49,9 +46,11 @@ def filter_bit(packed: bytes) -> int:
 
 def flow_id(key: bytes, seed: int) -> bytes:
     """Make the key of the flows map (struct flow_id) from a flow key: make_id()."""
-    a0, a1, a2, a3, b0, b1, b2, b3 = _ADDRESSES.unpack_from(key)
-    ports = key[_PORTS:]
-    if key.startswith(MAPPED_PREFIX):
+    low, high = ADDRESSES.unpack(key)
+    a0, a1, a2, a3 = _ADDRESS.unpack(low)
+    b0, b1, b2, b3 = _ADDRESS.unpack(high)
+    ports = key[FLOW_KEY_PORTS:]
+    if low.startswith(MAPPED_PREFIX):
         return FLOW_ID.pack(a3 << 32 | b3, ports, 4)
     ends = seed
     for word in (a0 << 32 | a1, a2 << 32 | a3, b0 << 32 | b1, b2 << 32 | b3):
@@ -64,13 +63,14 @@ def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
 
     `client` is the end that opened it. `event` is one of abi.structs.SERVICE_*.
     """
-    client &= 1
+    low, high, low_port, high_port = ENDS.unpack(key)
+    client_address, server_address, port = (
+        (high, low, low_port) if client & 1 else (low, high, high_port)
+    )
     value = seed
-    for end in (client, 1 - client):
-        first, second, third, fourth = _ADDRESS.unpack_from(key, 16 * end)
+    for address in (client_address, server_address):
+        first, second, third, fourth = _ADDRESS.unpack(address)
         value = absorb(absorb(value, first << 32 | second), third << 32 | fourth)
-    at = _PORTS + 2 * (1 - client)
-    port = int.from_bytes(key[at : at + 2], "little")
     return absorb(value, port << 8 | event)
 
 

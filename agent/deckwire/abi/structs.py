@@ -39,7 +39,7 @@ CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
 
 _flow_key = Struct(
     "addr" / Array(2, Bytes(16)),
-    "port" / Bytes(4),
+    "port" / Array(2, Int16ul),
 )
 _flow_id = Struct(
     "ends" / Int64ul,
@@ -184,6 +184,7 @@ _settings = Struct(
     "flows_per_source" / Int64ul,
     "dedup" / Int64ul,
     "vepa" / Int64ul,
+    "own_host" / Int64ul,
     "checksums" / Int64ul,
 )
 
@@ -196,6 +197,7 @@ COUNTERS = (
     "ignored_ip_malformed",
     "ignored_tcp_malformed",
     "ignored_vepa_echo",
+    "ignored_own_host",
     "frames_syn",
     "frames_synack",
     "frames_flow",
@@ -353,6 +355,9 @@ FLOW_ID = members(_flow_id, "ends", "port", "version")
 ADDRESSES = members(_flow_key, "addr.0", "addr.1")
 ADDRESS = tuple(members(_flow_key, f"addr.{end}") for end in (0, 1))
 """One address of a flow key, by end."""
+ENDS = members(_flow_key, "addr.0", "addr.1", "port.0", "port.1")
+"""Both addresses and both ports of a flow key. The ports are swapped: the kernel keeps them in
+network byte order."""
 
 # Offsets of members.
 SAMPLE_KIND = offset(_sample_head, "kind")
@@ -361,5 +366,6 @@ HALF_OPEN_SAMPLE_SYNACK = offset(_half_open_sample, "half_open.synack")
 FLOW_SYN = offset(_flow, "syn")
 FLOW_SYNACK = offset(_flow, "synack")
 FLOW_KEY = offset(_flow, "key")
+FLOW_KEY_PORTS = offset(_flow_key, "port")
 SYN_PACKET_IP_VERSION = offset(_syn_packet, "ip_version")
 """0 if there is no packet, else its IP version."""

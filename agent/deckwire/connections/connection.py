@@ -27,7 +27,7 @@ from deckwire.tcp.handshake import Handshake
 from deckwire.tls import messages
 from deckwire.tls.errors import Malformed
 from deckwire.tls.hello_cache import HEAD_BYTES, HelloCache, session_id
-from deckwire.tls.messages import ClientHello
+from deckwire.tls.messages import ClientHello, ServerHello
 from deckwire.tls.records import HandshakeMessage, State
 from deckwire.tls.resumption import is_resumed
 
@@ -60,12 +60,12 @@ class Connection:
     """The server has asked for the client's certificate."""
     _hellos_held = 0
     """Bytes of memory of both hellos, shared with other connections or not."""
-    _session_id = b""
-    """The client's own; `hello` may be another's of the same kind."""
+    _client_head = b""
+    """First bytes of the ClientHello, with its session id; `hello` may be an equal one."""
     _server_head = b""
     """First bytes of the ServerHello, with its session id."""
-    _session: SessionSeen | None = None
-    """Waits for the ClientHello, as long as that may still come."""
+    _session: tuple[int, ServerHello] | None = None
+    """Time and ServerHello of a session that waits for the ClientHello, which may still come."""
     _later: tuple[CertificatesSeen, ...] = ()
     """Certificates that came after that session, and wait with it."""
     _signature = 0
@@ -134,23 +134,25 @@ class Connection:
         self._signature = 0 if sample.hello_suppressed else sample.hello
         if self.client == abi.CLIENT_UNKNOWN:
             self.client = sample.client
-        side = self.sides[sample.sender]
-        if not side.last_ns and (sample.start_seq is None or self._find_suppressed is not None):
+        sender, start_seq = sample.sender, sample.start_seq
+        side = self.sides[sender]
+        if not side.last_ns and (start_seq is None or self._find_suppressed is not None):
             self._orient(side, sample)
-        if side.start_seq is not None and sample.start_seq not in (None, side.start_seq):
+        if start_seq is not None and side.start_seq not in (None, start_seq):
             # The kernel has seen that what began before was no TLS.
-            self._give_up(sample.sender)
+            self._give_up(sender)
         seen: list[Observation] = []
         for message, quality in side.add(sample):
-            self._take(sample.sender, message, quality, seen)
-        state = side.state
-        if state is _CLOSED or (sample.ends and not side.behind_hole):
-            side.close()
-        elif state is _MALFORMED:
-            self._give_up(sample.sender)
+            self._take(sender, message, quality, seen)
+        if not side.closed:
+            state = side.state
+            if state is _CLOSED or (sample.ends and not side.behind_hole):
+                side.close()
+            elif state is _MALFORMED:
+                self._give_up(sender)
         self._close_client_side()
         if self._session is not None and (self.hello is not None or not self._client_hello_due()):
-            self._release(self._session, seen)
+            self._release(*self._session, seen)
         return seen
 
     def finish(self) -> list[Observation]:
@@ -165,7 +167,7 @@ class Connection:
             if unfinished is not None and unfinished[0].type in _REPORTED_CUT:
                 self._take(sender, *unfinished, seen)
         if self._session is not None:
-            self._release(self._session, seen)
+            self._release(*self._session, seen)
         for side in self.sides:
             side.close()
         return seen
@@ -228,7 +230,7 @@ class Connection:
             return False
         self.hello = hello
         self._hellos_held += hello.memory
-        self._session_id = session_id(body)
+        self._client_head = body[:HEAD_BYTES]
         seen.append(HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature))
         return True
 
@@ -245,7 +247,7 @@ class Connection:
             return False
         self._hellos_held += server.memory
         self._server_head = body[:HEAD_BYTES]
-        self._session = SessionSeen(side.last_ns, server, None, None)
+        self._session = side.last_ns, server
         version = server.selected_version or server.legacy_version
         if server.is_hello_retry_request or version >= _TLS13:
             # What follows is encrypted, or repeats what has been reported.
@@ -321,14 +323,14 @@ class Connection:
             return False
         return self.sides[self.client].waiting
 
-    def _release(self, session: SessionSeen, seen: _Seen) -> None:
+    def _release(self, time_ns: int, server: ServerHello, seen: _Seen) -> None:
         """Report the session and its certificates, with the ClientHello if that has come."""
-        server = session.hello
         resumed = is_resumed(server, self._is_id_echoed)
-        seen.append(SessionSeen(session.time_ns, server, self.hello, resumed))
-        seen += [late._replace(client=self.hello) for late in self._later]
+        seen.append(SessionSeen(time_ns, server, self.hello, resumed))
         self._session = None
-        self._later = ()
+        if self._later:
+            seen += [late._replace(client=self.hello) for late in self._later]
+            self._later = ()
 
     def _is_id_echoed(self) -> bool | None:
         """Whether the server's session id is the client's; None if that is not known."""
@@ -336,7 +338,7 @@ class Connection:
             return None
         echoed = session_id(self._server_head)
         if self._find_suppressed is None:
-            return bool(echoed) and echoed == self._session_id
+            return bool(echoed) and echoed == session_id(self._client_head)
         suppressed = self._find_suppressed()
         return None if suppressed is None else suppressed.has_session_id(echoed)
 

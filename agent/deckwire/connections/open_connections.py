@@ -94,7 +94,7 @@ class Connections:
         """Take a segment; None if its connection was reported in full before."""
         identity = sample.key, sample.born_ns
         connection = self._open.get(identity)
-        held = 0
+        is_new, held = connection is None, 0
         if connection is not None:
             held = connection.held
             self._open.move_to_end(identity)
@@ -109,7 +109,7 @@ class Connections:
             seen = connection.add(sample)
         except Exception:
             # It may hold more or less than before, and goes on if it was there before.
-            if identity in self._open:
+            if not is_new:
                 self._recount(identity, connection.held - held)
             raise
         if not connection.done:
@@ -118,8 +118,9 @@ class Connections:
                 self._midstream[identity] = connection
             self._recount(identity, connection.held - held)
             return connection, seen
-        # Many connections are done with their first sample: those never stand among the open ones.
-        self._drop(identity, held)
+        # Many connections are done with their first sample: those were never open.
+        if not is_new:
+            self._drop(identity, held)
         self._count(connection)
         self._done.put(identity, True)
         return connection, seen

@@ -1,4 +1,4 @@
-"""The ClientHellos behind the kernel's signatures, for connections whose hello it suppressed."""
+"""The ClientHellos of the kernel's signatures, for connections whose hello it suppressed."""
 
 from __future__ import annotations
 

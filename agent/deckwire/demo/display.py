@@ -111,6 +111,8 @@ def _certificate(fields: Fields) -> Parts:
 
 
 def _flow(fields: Fields) -> Parts:
+    if "tool" in fields:
+        yield f"scanner: {fields['tool']}", _ALARM
     yield f"{fields['packets']} packets", _PLAIN
     yield f"{fields['bytes']} bytes", _PLAIN
     yield f"{fields['duration_s']} s", _PLAIN

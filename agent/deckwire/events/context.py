@@ -24,7 +24,10 @@ class Context:
     direction: str
     """inbound, outbound or lateral."""
     source: str
+    """Address of the client; of the peer if `turned`."""
     destination: str
+    turned: bool = False
+    """A decky opened the connection, and the peer is its source all the same."""
     _addresses: Block | None = None
     _tail: Block | None = None
 
@@ -39,12 +42,14 @@ class Context:
     def addresses(self) -> Block:
         """The four fields at the beginning of every event of a connection."""
         if self._addresses is None:
+            ports = self.ends.client_port, self.ends.server_port
+            source_port, destination_port = reversed(ports) if self.turned else ports
             self._addresses = Block(
                 (
                     ("src_ip", self.source),
-                    ("src_port", self.ends.client_port),
+                    ("src_port", source_port),
                     ("dst_ip", self.destination),
-                    ("dst_port", self.ends.server_port),
+                    ("dst_port", destination_port),
                 )
             )
         return self._addresses
@@ -56,8 +61,11 @@ class Context:
         return self._tail
 
 
-def locate(registry: Registry, ends: Ends) -> Context | None:
-    """The context of a connection; None if neither end is a decky."""
+def locate(registry: Registry, ends: Ends, *, peer_first: bool = False) -> Context | None:
+    """The context of a connection; None if neither end is a decky.
+
+    With `peer_first`, the peer is the source of a connection that a decky opened.
+    """
     addressed = registry.name_of(ends.server)
     opener = registry.name_of(ends.client)
     if addressed is not None:
@@ -66,10 +74,7 @@ def locate(registry: Registry, ends: Ends) -> Context | None:
         host, direction = opener, "outbound"
     else:
         return None
-    return Context(
-        ends,
-        host,
-        direction,
-        address_text(ends.client),
-        address_text(ends.server),
-    )
+    client, server = address_text(ends.client), address_text(ends.server)
+    if peer_first and direction == "outbound":
+        return Context(ends, host, direction, server, client, turned=True)
+    return Context(ends, host, direction, client, server)

@@ -11,8 +11,8 @@ from deckwire.kernel import netlink, rtnetlink
 from deckwire.limits import (
     NETLINK_DATAGRAM_BYTES,
     NETLINK_DATAGRAMS,
+    NETLINK_DUMPS,
     NETLINK_QUEUED,
-    NETLINK_SNAPSHOTS,
 )
 
 SNAPSHOT_SECONDS = 5.0
@@ -28,7 +28,10 @@ class LinkChange(NamedTuple):
 
 
 class LinkOverrunError(Exception):
-    """Messages were lost or malformed; only snapshot() now says which interfaces there are."""
+    """Messages were lost or malformed, or a list changed while the kernel sent it.
+
+    Only snapshot() now says which interfaces there are.
+    """
 
 
 class LinkWatch:
@@ -61,10 +64,10 @@ class LinkWatch:
         """All interfaces now, ifindex to name. It includes earlier changes, which are not read.
 
         Raises:
-            LinkOverrunError: messages were lost NETLINK_SNAPSHOTS times.
+            LinkOverrunError: NETLINK_DUMPS times messages were lost, or the list changed.
             OSError: the kernel refused or did not reply.
         """
-        for _ in range(NETLINK_SNAPSHOTS):
+        for _ in range(NETLINK_DUMPS):
             try:
                 return self._snapshot()
             except LinkOverrunError:
@@ -123,13 +126,15 @@ class LinkWatch:
             raise LinkOverrunError from error
 
     def _changes(self, datagram: bytes) -> Iterator[tuple[bool, LinkChange | None]]:
-        for kind, sequence, payload in netlink.messages(datagram):
-            if kind in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
-                if sequence == self._sequence:
-                    netlink.raise_error(payload, "list of interfaces")
+        for message in netlink.messages(datagram):
+            if message.is_interrupted and message.sequence == self._sequence:
+                raise LinkOverrunError
+            if message.kind in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
+                if message.sequence == self._sequence:
+                    netlink.raise_error(message.payload, "list of interfaces")
                     yield True, None
-            elif kind in (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK):
-                interface = rtnetlink.parse_interface(payload)
+            elif message.kind in (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK):
+                interface = rtnetlink.parse_interface(message.payload)
                 if interface is not None:
-                    present = kind == rtnetlink.RTM_NEWLINK
+                    present = message.kind == rtnetlink.RTM_NEWLINK
                     yield False, LinkChange(interface.ifindex, interface.name, present)

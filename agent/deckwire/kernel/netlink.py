@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from errno import EBUSY
 from struct import Struct
+from typing import NamedTuple
 
 from deckwire.kernel.syscalls import failure
-from deckwire.limits import NETLINK_ATTRIBUTES, NETLINK_DATAGRAM_BYTES
+from deckwire.limits import NETLINK_ATTRIBUTES, NETLINK_DATAGRAM_BYTES, NETLINK_DUMPS
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 
 S32, U16, U32, U64 = Struct("=i"), Struct("=H"), Struct("=I"), Struct("=Q")
 
-_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLM_F_REQUEST, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x10, 0x300
 _NLA_TYPE_MASK = 0x3FFF
 
 _HEADER = Struct("=IHHII")
@@ -28,6 +30,17 @@ _ATTRIBUTE = Struct("=HH")
 
 class MalformedError(OSError):
     """A message or attribute has an impossible length."""
+
+
+class Message(NamedTuple):
+    """One netlink message."""
+
+    kind: int
+    sequence: int
+    """The sequence number of the request that it replies to."""
+    payload: bytes
+    is_interrupted: bool = False
+    """The list that it belongs to changed while the kernel sent it: some entries may be missing."""
 
 
 def open_socket(protocol: int, groups: int = 0) -> socket.socket:
@@ -62,31 +75,30 @@ def ask(channel: socket.socket, kind: int, body: bytes, what: str) -> bytes:
         OSError: the kernel refused, or replied with no message.
     """
     request(channel, kind, 1, body)
-    for reply, _, payload in messages(channel.recv(NETLINK_DATAGRAM_BYTES)):
-        if reply == NLMSG_ERROR:
-            raise_error(payload, what)
-        return payload
+    for message in messages(channel.recv(NETLINK_DATAGRAM_BYTES)):
+        if message.kind == NLMSG_ERROR:
+            raise_error(message.payload, what)
+        return message.payload
     raise MalformedError(f"{what}: an empty datagram")
 
 
 def dump(channel: socket.socket, kind: int, body: bytes, what: str) -> list[tuple[int, bytes]]:
     """All messages of a list, as (type, payload). `channel` is subscribed to nothing.
 
+    A list that changed while the kernel sent it is read again, NETLINK_DUMPS times in all.
+
     Raises:
-        OSError: the kernel refused, or a message is malformed.
+        OSError: the kernel refused, a message is malformed, or the list changed each time.
     """
-    request_dump(channel, kind, 1, body)
-    found: list[tuple[int, bytes]] = []
-    while True:
-        for reply, _, payload in messages(channel.recv(NETLINK_DATAGRAM_BYTES)):
-            if reply in (NLMSG_DONE, NLMSG_ERROR):
-                raise_error(payload, what)
-                return found
-            found.append((reply, payload))
+    for sequence in range(1, NETLINK_DUMPS + 1):
+        found = _dump_once(channel, kind, sequence, body, what)
+        if found is not None:
+            return found
+    raise OSError(EBUSY, f"{what}: it changed each of the {NETLINK_DUMPS} times it was read")
 
 
-def messages(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The messages of one datagram, as (type, sequence number, payload).
+def messages(datagram: bytes) -> Iterator[Message]:
+    """The messages of one datagram.
 
     Raises:
         MalformedError: a message is shorter than its header or reaches beyond the datagram.
@@ -96,10 +108,11 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
         left = len(datagram) - at
         if left < _HEADER.size:
             raise MalformedError(f"a netlink header of {left} bytes")
-        length, kind, _, sequence, _ = _HEADER.unpack_from(datagram, at)
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, at)
         if not _HEADER.size <= length <= left:
             raise MalformedError(f"a netlink message of {length} bytes where {left} are left")
-        yield kind, sequence, datagram[at + _HEADER.size : at + length]
+        payload = datagram[at + _HEADER.size : at + length]
+        yield Message(kind, sequence, payload, flags & _NLM_F_DUMP_INTR != 0)
         at += _aligned(length)
 
 
@@ -152,6 +165,22 @@ def raise_error(payload: bytes, what: str) -> None:
     result = number(S32, payload) or 0
     if result < 0:
         raise failure(-result, what)
+
+
+def _dump_once(
+    channel: socket.socket, kind: int, sequence: int, body: bytes, what: str
+) -> list[tuple[int, bytes]] | None:
+    """A list as `dump` returns it; None if it changed while the kernel sent it."""
+    request_dump(channel, kind, sequence, body)
+    found: list[tuple[int, bytes]] = []
+    interrupted = False
+    while True:
+        for message in messages(channel.recv(NETLINK_DATAGRAM_BYTES)):
+            interrupted |= message.is_interrupted
+            if message.kind in (NLMSG_DONE, NLMSG_ERROR):
+                raise_error(message.payload, what)
+                return None if interrupted else found
+            found.append((message.kind, message.payload))
 
 
 def _send(channel: socket.socket, kind: int, flags: int, sequence: int, body: bytes) -> None:

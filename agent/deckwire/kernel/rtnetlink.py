@@ -13,6 +13,7 @@ from deckwire.kernel import netlink
 from deckwire.kernel.netlink import S32, U32, MalformedError, attribute, attributes, number, text
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38
 RTM_NEWNSID, RTM_GETNSID = 88, 90
 RTMGRP_LINK = 1
@@ -27,7 +28,8 @@ MACVLAN_MODES = {
     16: "source",
 }
 
-_IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 3, 5, 18, 37
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 5, 18, 37
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_MACVLAN_MODE = 1
 _TCA_KIND = 1
@@ -35,6 +37,8 @@ _NETNSA_NSID, _NETNSA_FD = 1, 3
 
 _IFINFO = Struct("=BxHiII")
 """ifinfomsg: family, type, index, flags, change."""
+_IFADDR = Struct("=BBBBI")
+"""ifaddrmsg: family, prefix length, flags, scope, ifindex."""
 _TCMSG = Struct("=B3xiIII")
 """tcmsg: family, ifindex, handle, parent, info."""
 _GENMSG = Struct("=Bxxx")
@@ -58,6 +62,8 @@ class Interface(NamedTuple):
     """Id of the parent's namespace in the namespace that was asked; None if that is the same."""
     macvlan_mode: int | None
     """IFLA_MACVLAN_MODE of a macvlan or macvtap."""
+    mac: bytes = b""
+    """Its hardware address, 6 bytes on Ethernet."""
 
 
 def open_socket(groups: int = 0) -> socket.socket:
@@ -95,6 +101,7 @@ def parse_interface(payload: bytes) -> Interface | None:
         number(S32, found.get(_IFLA_LINK)) or None,
         number(S32, found.get(_IFLA_LINK_NETNSID)),
         mode,
+        found.get(_IFLA_ADDRESS, b""),
     )
 
 
@@ -112,6 +119,25 @@ def list_interfaces(channel: socket.socket) -> list[Interface]:
     listed = netlink.dump(channel, RTM_GETLINK, _any_interface(), "list of interfaces")
     parsed = (parse_interface(payload) for kind, payload in listed if kind == RTM_NEWLINK)
     return [interface for interface in parsed if interface is not None]
+
+
+def list_addresses(channel: socket.socket) -> list[bytes]:
+    """All IP addresses of the namespace of `channel`, in 4 or 16 bytes.
+
+    Raises:
+        OSError: the kernel refused, or a message is malformed.
+    """
+    body = _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    addresses = []
+    for kind, payload in netlink.dump(channel, RTM_GETADDR, body, "list of addresses"):
+        if kind != RTM_NEWADDR:
+            continue
+        found = attributes(payload, _IFADDR.size)
+        # On a point-to-point link, IFA_ADDRESS is the peer's.
+        address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
+        if len(address) in (4, 16):
+            addresses.append(address)
+    return addresses
 
 
 def has_filters(channel: socket.socket, ifindex: int) -> bool:

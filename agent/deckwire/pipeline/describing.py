@@ -22,9 +22,9 @@ from deckwire.resilience.bounded import Bounded
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.hello_cache import is_short
-from deckwire.x509.certificate import CertificateCache
-from deckwire.x509.certificate import is_kept as certificate_is_kept
-from deckwire.x509.certificate import memory as certificate_memory
+from deckwire.x509.cache import CertificateCache
+from deckwire.x509.cache import is_kept as certificate_is_kept
+from deckwire.x509.cache import memory as certificate_memory
 
 _K = TypeVar("_K")
 _D = TypeVar("_D")

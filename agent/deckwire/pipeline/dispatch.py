@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Iterator
 from functools import partial
 
 from deckwire.abi import structs as abi
+from deckwire.abi.flow_key import ends
 from deckwire.abi.samples import (
     EndSample,
     HandshakeSample,
@@ -14,6 +15,7 @@ from deckwire.abi.samples import (
     SegmentSample,
     SynSample,
 )
+from deckwire.bus.messages import Announcement
 from deckwire.clock import Clock
 from deckwire.connections.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connections.connection import Connection
@@ -23,14 +25,17 @@ from deckwire.events.choices import Choices
 from deckwire.events.flow import is_probe
 from deckwire.fingerprints.identity import Identifier
 from deckwire.output.emitter import Emitter
+from deckwire.pipeline.attribution import Attribution
 from deckwire.pipeline.reporting import Reporter
 from deckwire.pipeline.sweeping import Sweeper
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.containment import Containment, Where
 from deckwire.tables.deckies import DeckiesRefused
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord, ends
+from deckwire.tcp.flow import FlowRecord
 from deckwire.tcp.handshake import Handshake
+
+_AS_OPENED = Attribution()
 
 
 class Pipeline:
@@ -47,6 +52,7 @@ class Pipeline:
         choices: Choices,
         idle_ns: int,
         containment: Containment,
+        attribution: Attribution = _AS_OPENED,
     ) -> None:
         self.counts: Counter[str] = Counter()
         """Counts of what was dropped or evicted on purpose, by cause."""
@@ -64,6 +70,8 @@ class Pipeline:
             identifier=identifier,
             choices=choices,
             counts=self.counts,
+            attribution=attribution,
+            containment=containment,
         )
         self._sweeper = Sweeper(
             tables.flows, self._end, idle_ns=idle_ns, counts=self.counts, containment=containment
@@ -95,7 +103,16 @@ class Pipeline:
         """Emit what is due: verdicts about scans, and summaries of dedup windows."""
         with self._containment.during(Where.DUE):
             self._judged(self._scans.due(now_ns, self._attempts))
+        self._report.lateral.release_due(now_ns)
         self._windows.close_due(now_ns)
+
+    def announce(self, announcement: Announcement) -> None:
+        """Take the bus's word that deckies talked to each other on DECNET's behalf."""
+        self._report.lateral.announce(announcement, self._clock.now_ns())
+
+    def ignore_peers(self, own: frozenset[bytes]) -> None:
+        """Emit nothing that would name this host, with these addresses, as the attacker."""
+        self._report.own_addresses = own
 
     def replace_registry(self, registry: Registry) -> None:
         """Watch other deckies. Connections of those that left end with ``removed``.
@@ -126,6 +143,7 @@ class Pipeline:
                     self._report.observations(*ended)
         with contained(Where.DUE):
             self._judge_all()
+        self._report.lateral.release_all()
         self._windows.close_all()
 
     # --- samples ---

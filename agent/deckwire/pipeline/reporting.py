@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from deckwire.abi import structs as abi
+from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import service_signature
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
@@ -21,6 +23,8 @@ from deckwire.events.certificate import headline as certificate_headline
 from deckwire.events.choices import Choices
 from deckwire.events.client import wire_text
 from deckwire.events.context import Context, locate
+from deckwire.events.dedup import Key
+from deckwire.events.event import Event, Headline
 from deckwire.events.flow import flow_event
 from deckwire.events.flow import headline as flow_headline
 from deckwire.events.handshake import handshake_event
@@ -31,15 +35,20 @@ from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
 from deckwire.events.syn import headline as syn_headline
 from deckwire.events.syn import syn_event
+from deckwire.events.turned import turned
 from deckwire.fingerprints.identity import Identifier
 from deckwire.fingerprints.scanners import Tool
 from deckwire.limits import CONTEXTS
 from deckwire.output.emitter import Emitter
+from deckwire.pipeline.attribution import Attribution
 from deckwire.pipeline.describing import Descriptions
+from deckwire.pipeline.lateral import Act, LateralHold
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.bounded import Bounded
+from deckwire.resilience.containment import Containment
+from deckwire.tables.suppression import Suppression
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord, ends
+from deckwire.tcp.flow import FlowRecord
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.messages import ClientHello
@@ -59,6 +68,8 @@ class Reporter:
         identifier: Identifier,
         choices: Choices,
         counts: Counter[str],
+        attribution: Attribution,
+        containment: Containment,
     ) -> None:
         self._registry = registry
         self._seed = tables.seed
@@ -71,6 +82,11 @@ class Reporter:
         self._describe = Descriptions(identifier, choices)
         self._emitted_hellos = EmittedHellos()
         self._contexts: Bounded[tuple[bytes, int], Context] = Bounded(CONTEXTS)
+        self._attribution = attribution
+        self.lateral = LateralHold(emitter.emit, counts, containment)
+        """Events of connections between deckies that wait."""
+        self.own_addresses: frozenset[bytes] = frozenset()
+        """Addresses of this host, in 16 bytes, if its connections are to be ignored."""
 
     @property
     def registry(self) -> Registry:
@@ -89,16 +105,18 @@ class Reporter:
             self._counts["syn_options_cut"] += 1
             return
         context = self._context(key, client)
-        if context is None:
+        if context is None or self._is_own(context):
             return
         stack = self._describe.stack(context, syn, signature)
-        headline = syn_headline(context, self._clock.wall_ns(syn.time_ns), stack)
-        self._windows.emit(
-            self._windows.syns,
-            signature,
+        headline = syn_headline(context, self._clock.wall_ns(syn.time_ns), stack, self._choices)
+        self._emit(
+            key,
+            context,
             syn.time_ns,
             headline,
             lambda: syn_event(headline, context, syn, stack),
+            table=self._windows.syns,
+            signature=signature,
         )
 
     def handshake(self, key: bytes, client: int, time_ns: int, handshake: Handshake) -> None:
@@ -107,14 +125,16 @@ class Reporter:
         if context is None:
             return
         headline = handshake_headline(context, self._clock.wall_ns(time_ns))
-        self._windows.emit(
-            self._windows.services,
-            self._service(key, client, abi.SERVICE_HANDSHAKE),
+        self._emit(
+            key,
+            context,
             time_ns,
             headline,
             lambda: handshake_event(
                 headline, context, handshake, self._choices, self._describe.server_stack(handshake)
             ),
+            table=self._windows.services,
+            signature=self._service(key, client, abi.SERVICE_HANDSHAKE),
         )
 
     def flow(
@@ -125,12 +145,14 @@ class Reporter:
         if context is None:
             return
         headline = flow_headline(context, self._clock.wall_ns(record.last_ns))
-        self._windows.emit(
-            self._windows.services,
-            self._service(key, client, abi.SERVICE_FLOW),
+        self._emit(
+            key,
+            context,
             record.last_ns,
             headline,
             lambda: flow_event(headline, context, record, client, close, tool),
+            table=self._windows.services,
+            signature=self._service(key, client, abi.SERVICE_FLOW),
         )
 
     def observations(self, connection: Connection, seen: list[Observation]) -> None:
@@ -147,7 +169,7 @@ class Reporter:
                 case SessionSeen():
                     self._session(connection, context, observation)
                 case CertificatesSeen():
-                    self._certificates(context, observation)
+                    self._certificates(connection, context, observation)
 
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
@@ -160,9 +182,9 @@ class Reporter:
     def _hello(self, connection: Connection, context: Context, seen: HelloSeen) -> None:
         client = self._describe.client(seen.hello)
         headline = hello_headline(context, self._clock.wall_ns(seen.time_ns), client)
-        self._windows.emit(
-            self._windows.hellos,
-            seen.signature,
+        self._emit(
+            connection.key,
+            context,
             seen.time_ns,
             headline,
             lambda: hello_event(
@@ -174,14 +196,29 @@ class Reporter:
                 handshake=connection.handshake,
                 choices=self._choices,
             ),
+            table=self._windows.hellos,
+            signature=self._hello_signature(context, seen),
             may_open=lambda: self._emitted_hellos.remember(seen.signature, seen.hello),
         )
+
+    def _hello_signature(self, context: Context, seen: HelloSeen) -> int:
+        """The kernel's signature of a hello and its sender; 0 if it must suppress nothing.
+
+        If peers are the sources of a decky's hellos, equal ones have different dedup keys, and the
+        kernel, which knows the sender only, would suppress too many.
+        """
+        if self._attribution.outbound_peer and context.direction != "inbound":
+            return 0
+        return seen.signature
 
     def _session(self, connection: Connection, context: Context, seen: SessionSeen) -> None:
         server = self._describe.server(seen.hello)
         client = self._describe.client(seen.client) if seen.client is not None else None
         headline = session_headline(context, self._clock.wall_ns(seen.time_ns), server, client)
-        self._emitter.emit_new(
+        self._emit(
+            connection.key,
+            context,
+            seen.time_ns,
             headline,
             lambda: session_event(
                 headline,
@@ -194,11 +231,18 @@ class Reporter:
             ),
         )
 
-    def _certificates(self, context: Context, seen: CertificatesSeen) -> None:
+    def _certificates(
+        self, connection: Connection, context: Context, seen: CertificatesSeen
+    ) -> None:
+        if seen.from_client and self._is_own(context):
+            return
         describe = self._describe.certificate
         leaf = describe(seen.chain[0])
         headline = certificate_headline(context, self._clock.wall_ns(seen.time_ns), leaf)
-        self._emitter.emit_new(
+        self._emit(
+            connection.key,
+            context,
+            seen.time_ns,
             headline,
             lambda: certificate_event(
                 headline,
@@ -213,6 +257,56 @@ class Reporter:
             ),
         )
 
+    def _emit(
+        self,
+        key: bytes,
+        context: Context,
+        time_ns: int,
+        headline: Headline,
+        make: Callable[[], Event],
+        *,
+        table: Suppression[Key] | None = None,
+        signature: int = 0,
+        may_open: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Have an event emitted, unless its connection's direction says otherwise.
+
+        `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
+        suppress.
+        """
+        if context.direction == "lateral" and self._attribution.lateral != "emit":
+            self._lateral(key, context, time_ns, make)
+            return
+        if context.turned:
+            if context.ends.server in self.own_addresses:
+                # The peer would be the attacker, and it is this host.
+                self._counts["outbound_to_own_host"] += 1
+                return
+            plain, make = make, lambda: turned(plain())
+        if table is None:
+            self._emitter.emit_new(headline, make)
+        else:
+            self._windows.emit(table, signature, time_ns, headline, make, may_open=may_open)
+
+    def _lateral(
+        self, key: bytes, context: Context, time_ns: int, make: Callable[[], Event]
+    ) -> None:
+        """Hold or drop an event of a connection between deckies."""
+        if self._attribution.lateral == "drop":
+            self._counts["lateral_dropped"] += 1
+            return
+        ends = context.ends
+        opener = self._registry.name_of(ends.client) or context.source
+        act = Act(opener, context.destination, ends.server_port)
+        # The kernel suppresses none of these events, because it is not yet known which ones count.
+        self.lateral.take(key, act, time_ns, self._clock.now_ns(), make())
+
+    def _is_own(self, context: Context) -> bool:
+        """Whether a SYN or a certificate of the client is of a decky, and so left out, counted."""
+        if context.turned:
+            self._counts["outbound_own_left_out"] += 1
+        return context.turned
+
     def _service(self, key: bytes, client: int, event: int) -> int:
         """The kernel's signature of a client and a service; 0 if it suppresses nothing."""
         return service_signature(key, client, self._seed, event) if self._suppressing else 0
@@ -222,7 +316,9 @@ class Reporter:
         identity = key, client & 1
         context = self._contexts.get(identity)
         if context is None:
-            context = locate(self._registry, ends(*identity))
+            context = locate(
+                self._registry, ends(*identity), peer_first=self._attribution.outbound_peer
+            )
             if context is None:
                 self._counts["unregistered"] += 1
                 return None

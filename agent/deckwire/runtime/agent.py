@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import time
 
+from deckwire.abi import structs as abi
 from deckwire.abi.samples import Sample
+from deckwire.bus.messages import Announcement, StopRequest
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesError, DeckiesFile
@@ -20,7 +22,10 @@ from deckwire.resilience.containment import Where
 from deckwire.resilience.report import report
 from deckwire.runtime.assembly import Parts, expect_echoes
 from deckwire.runtime.budgets import BudgetWatch
+from deckwire.runtime.bus import BusService
+from deckwire.runtime.health import MISSING, Health
 from deckwire.runtime.losses import LossReport
+from deckwire.runtime.own_host import OwnHostWatch
 from deckwire.tables.deckies import DeckiesRefused
 
 _ROUND_S = 1.0
@@ -31,6 +36,8 @@ _TOGETHER = 128
 """Samples taken between two writings of their events."""
 _FLUSH_S = 5.0
 """Seconds that outputs have at most to write their lines at the end."""
+_LEAVE_S = 1.0
+"""The same for the bus."""
 _REST_S = 0.1
 """Seconds to wait after the rings could not be read, so that a lasting fault takes no CPU."""
 
@@ -46,6 +53,8 @@ class Agent:
         clock: KernelClock,
         deckies_file: DeckiesFile | None,
         requests: Requests,
+        bus: BusService | None = None,
+        own_host: OwnHostWatch | None = None,
     ) -> None:
         self._settings = settings
         self._loaded = loaded
@@ -54,9 +63,20 @@ class Agent:
         self._clock = clock
         self._deckies_file = deckies_file
         self._requests = requests
+        self._bus = bus
+        self._own_host = own_host
+        self._own_host_due = False
+        """An interface or the deckies changed since the host's own addresses were read."""
         self._ordering = parts.ordering
         self._losses = LossReport(parts.host)
         self._budgets = BudgetWatch(parts.host)
+        self._health = Health(
+            self._look,
+            parts.stats.sums,
+            lambda: parts.stats.losses(parts.tables.counters()),
+            runtime_dir=settings.runtime_dir,
+            metrics=settings.metrics,
+        )
         self._awaited = set(loaded.absent)
         """Interfaces that have not appeared yet."""
         self._missing: set[str] = set(loaded.absent)
@@ -68,6 +88,8 @@ class Agent:
         """Capture until SIGTERM or SIGINT; returns the exit status."""
         if not self._requests.stopping:
             self._announce()
+            with self._contained(Where.STATS):
+                self._health.started()
         # Objects made so far stay alive, so the collector need not scan them again and again.
         gc.collect()
         gc.freeze()
@@ -84,6 +106,8 @@ class Agent:
         while not self._requests.stopping:
             self._pass()
             now = time.monotonic()
+            with self._contained(Where.STATS):
+                self._health.round()
             if now >= next_sweep:
                 fill = self._sweep()
                 took = time.monotonic() - now
@@ -91,6 +115,7 @@ class Agent:
                 next_sweep = now + max(_SWEEP_S * (1 - fill), 20 * took)
             if now >= next_round:
                 next_round = now + _ROUND_S
+                self._serve_bus(now)
                 self._emit_due()
                 self._housekeeping()
             if now >= next_stats:
@@ -98,9 +123,7 @@ class Agent:
                 self._emit_stats()
             if self._requests.reloading:
                 self._requests.reloading = False
-                with self._contained(Where.RELOAD):
-                    self._parts.outputs.reopen()
-                self._reload_deckies()
+                self._reload()
 
     # --- samples ---
 
@@ -174,10 +197,35 @@ class Agent:
             self._clock.measure()
         with self._contained(Where.INTERFACES):
             self._watch_interfaces()
+        with self._contained(Where.INTERFACES):
+            self._look_at_own_host()
         with self._contained(Where.RELOAD):
             if self._deckies_file is not None and self._deckies_file.changed():
                 self._reload_deckies()
         self._emit_losses()
+
+    def _serve_bus(self, now: float) -> None:
+        """Obey the bus, before events are emitted that it may have announced."""
+        if self._bus is None:
+            return
+        with self._contained(Where.OUTPUT):
+            for message in self._bus.take():
+                match message:
+                    case StopRequest():
+                        report("stopping: the bus asks for it")
+                        self._requests.stopping = True
+                    case Announcement():
+                        self._parts.pipeline.announce(message)
+            self._bus.publish_health(now, self._figures)
+
+    def _figures(self) -> dict[str, int]:
+        """The figures for DECNET's panel."""
+        kernel = self._parts.tables.counters()
+        return {
+            "frames": sum(kernel[name] for name in abi.FRAME_COUNTERS),
+            "lost": sum(self._parts.stats.losses(kernel).values()),
+            "deckies": len(self._parts.pipeline.registry),
+        }
 
     def _emit_stats(self) -> None:
         with self._contained(Where.STATS):
@@ -194,10 +242,18 @@ class Agent:
         kernel = self._parts.tables.counters()
         lost = self._parts.stats.losses(kernel)
         for event in self._losses.due(lost, now_ns, at_the_end=at_the_end):
-            if self._parts.emitter.emit(event) is Fate.EMITTED:
+            if self._parts.emitter.emit(event) is not Fate.DROPPED:
                 self._losses.emitted(event)
         for event in self._budgets.changes(kernel, now_ns):
             self._parts.emitter.emit(event)
+
+    def _reload(self) -> None:
+        with self._contained(Where.RELOAD):
+            self._health.reloading()
+            self._parts.outputs.reopen()
+        self._reload_deckies()
+        with self._contained(Where.STATS):
+            self._health.started()
 
     def _reload_deckies(self) -> None:
         with self._contained(Where.RELOAD):
@@ -211,6 +267,8 @@ class Agent:
         except DeckiesError as error:
             report(f"{error}; the {len(self._parts.pipeline.registry)} deckies before stay")
             return
+        for note in self._deckies_file.notes:
+            report(note)
         before = len(self._parts.pipeline.registry)
         try:
             self._parts.pipeline.replace_registry(registry)
@@ -224,15 +282,18 @@ class Agent:
         except OSError as error:
             report(f"deckies: {error.strerror or error}")
             return
+        self._own_host_due = True
         report(f"deckies read again: {len(registry)}")
 
     def _watch_interfaces(self) -> None:
         overrun = False
         gone: set[int] = set()
         try:
-            gone = {change.ifindex for change in self._loaded.watch.read() if not change.present}
+            changes = self._loaded.watch.read()
+            gone = {change.ifindex for change in changes if not change.present}
+            self._own_host_due |= bool(changes)
         except LinkOverrunError:
-            overrun = True
+            overrun = self._own_host_due = True
         present = self._interfaces() if overrun or self._missing else None
         if present is not None:
             # The snapshot includes changes from meanwhile, which are not reported again.
@@ -243,9 +304,17 @@ class Agent:
                 attachment.close()
                 self._loaded.attachments.remove(attachment)
                 self._missing.add(attachment.interface)
+                self._health.changed()
         if present is not None:
             for interface in sorted(self._missing & set(present.values())):
                 self._attach_again(interface)
+
+    def _look_at_own_host(self) -> None:
+        if self._own_host is None:
+            return
+        targets = {attachment.ifindex for attachment in self._loaded.attachments}
+        self._own_host.look(time.monotonic(), targets, at_once=self._own_host_due)
+        self._own_host_due = False
 
     def _interfaces(self) -> dict[int, str] | None:
         """All interfaces by index; None if the snapshot failed, and the next round tries again."""
@@ -266,6 +335,7 @@ class Agent:
             return
         self._complaints.pop(interface, None)
         self._missing.discard(interface)
+        self._health.changed()
         again = "" if interface in self._awaited else " again"
         self._awaited.discard(interface)
         if attachment is None:
@@ -276,9 +346,17 @@ class Agent:
             report(note)
         report(f"ready: {attachment.target} attached{again} ({attachment.method})")
 
+    def _look(self) -> tuple[int, dict[str, str], dict[str, str]]:
+        """What Health shows: see `deckwire.runtime.health.Look`."""
+        interfaces = {a.target: f"attached ({a.method})" for a in self._loaded.attachments}
+        interfaces |= dict.fromkeys(sorted(self._missing), MISSING)
+        return len(self._parts.pipeline.registry), interfaces, self._parts.outputs.failures()
+
     # --- beginning and end ---
 
     def _announce(self) -> None:
+        for note in self._deckies_file.notes if self._deckies_file is not None else ():
+            report(note)
         for attachment in self._loaded.attachments:
             for note in attachment.notes:
                 report(note)
@@ -300,6 +378,8 @@ class Agent:
         """
         status = 1
         with self._contained(Where.SHUTDOWN):
+            self._health.stopping()
+        with self._contained(Where.SHUTDOWN):
             try:
                 detach(self._loaded)
                 status = 0
@@ -318,6 +398,11 @@ class Agent:
             self._parts.outputs.close(_FLUSH_S)
             for cause, lines in sorted(self._parts.outputs.losses().items()):
                 report(f"lost at the outputs: {lines} lines, {cause}")
+        if self._bus is not None:
+            with self._contained(Where.OUTPUT):
+                self._bus.close(_LEAVE_S)
         with self._contained(Where.SHUTDOWN):
+            if self._own_host is not None:
+                self._own_host.close()
             self._loaded.close()
         return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deckwire.abi import structs as abi
@@ -12,15 +13,21 @@ from deckwire.config import Settings
 from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
 from deckwire.events.dedup import Dedup
+from deckwire.events.event import Event, Headline
 from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
+from deckwire.kernel.own_host import OwnHostReader
+from deckwire.output.bus_lines import PUBLISHED
 from deckwire.output.emitter import Emitter
 from deckwire.output.sinks.fanout import Fanout
+from deckwire.pipeline.attribution import Attribution
 from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment
 from deckwire.resilience.report import report
+from deckwire.runtime.bus import BusService
 from deckwire.runtime.counters import Intake, Stats
 from deckwire.runtime.ordering import Ordering
+from deckwire.runtime.own_host import OwnHostWatch
 from deckwire.tables.tables import Tables
 
 _NS = 1_000_000_000
@@ -53,6 +60,42 @@ def expect_echoes(loaded: Loaded) -> None:
             table.update(key, abi.SETTINGS.build(current))
 
 
+def watch_own_host(settings: Settings, loaded: Loaded, parts: Parts) -> OwnHostWatch | None:
+    """Have the host's own connections ignored from now on, if that is wanted.
+
+    Raises:
+        OSError: the host's addresses cannot be read.
+    """
+    if settings.own_host != "ignore":
+        return None
+    watch = OwnHostWatch(OwnHostReader(settings.netns), parts.tables.own_host, parts.pipeline)
+    watch.look(0.0, {attachment.ifindex for attachment in loaded.attachments}, at_once=True)
+    return watch
+
+
+def _offering(outputs: Fanout, bus: BusService | None) -> Callable[[Event], bool]:
+    """What the emitter calls with each event; it returns whether an output took it."""
+    if bus is None:
+        return outputs.offer
+
+    def offer(event: Event) -> bool:
+        taken = outputs.offer(event)
+        if taken:
+            bus.publish(event)
+        return taken
+
+    return offer
+
+
+def _wanting(outputs: Fanout, bus: BusService | None) -> Callable[[Event | Headline], bool] | None:
+    """What the emitter asks before an event is made; None if there is always a taker."""
+    if not outputs.filters:
+        return None
+    if bus is None:
+        return outputs.wants
+    return lambda event: event.name in PUBLISHED or outputs.wants(event)
+
+
 def assemble(
     settings: Settings,
     loaded: Loaded,
@@ -61,8 +104,11 @@ def assemble(
     outputs: Fanout,
     identify: Identifier,
     containment: Containment | None = None,
+    bus: BusService | None = None,
 ) -> Parts:
     """Assemble everything after the rings, and make the kernel watch the registry's deckies.
+
+    Events that an output takes are published on `bus` too.
 
     Raises:
         DeckiesRefused: the kernel refused the registry's deckies.
@@ -71,7 +117,13 @@ def assemble(
     containment = containment or Containment(report)
     tables = Tables(loaded.maps)
     dedup = Dedup(settings.dedup_ttl)
-    emitter = Emitter(dedup, outputs.offer, host, containment)
+    emitter = Emitter(
+        dedup,
+        _offering(outputs, bus),
+        host,
+        containment,
+        _wanting(outputs, bus),
+    )
     pipeline = Pipeline(
         registry=Registry(),
         tables=tables,
@@ -85,6 +137,9 @@ def assemble(
         ),
         idle_ns=round(settings.idle_timeout * _NS),
         containment=containment,
+        attribution=Attribution(
+            outbound_peer=settings.outbound_source == "peer", lateral=settings.lateral
+        ),
     )
     pipeline.replace_registry(registry)
     intake = Intake()
@@ -99,5 +154,6 @@ def assemble(
         dedup=dedup,
         outputs=outputs,
         containment=containment,
+        bus=bus,
     )
     return Parts(tables, intake, ordering, pipeline, emitter, outputs, stats, containment, host)

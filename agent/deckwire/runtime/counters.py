@@ -13,6 +13,7 @@ from deckwire.output.emitter import Emitter, Fate
 from deckwire.output.sinks.fanout import Fanout
 from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment
+from deckwire.runtime.bus import BusService
 from deckwire.runtime.ordering import Ordering
 from deckwire.tables.tables import Tables
 
@@ -59,6 +60,7 @@ class Stats:
         dedup: Dedup,
         outputs: Fanout,
         containment: Containment,
+        bus: BusService | None = None,
     ) -> None:
         self._tables = tables
         self._rings = rings
@@ -69,6 +71,7 @@ class Stats:
         self._dedup = dedup
         self._outputs = outputs
         self._containment = containment
+        self._bus = bus
 
     def sums(self) -> dict[str, int]:
         """Every counter by its name in capture_stats, from the hook to the outputs."""
@@ -82,6 +85,8 @@ class Stats:
         sums |= dict(sorted(self._containment.counts.items()))
         sums |= self._events()
         sums |= {f"output_{name}": count for name, count in self._outputs.sums().items()}
+        if self._bus is not None:
+            sums |= self._bus.sums()
         return sums
 
     def losses(self, kernel: Mapping[str, int]) -> Mapping[str, int]:
@@ -93,6 +98,8 @@ class Stats:
         lost["tls_evicted"] = self._pipeline.connections.counters.evicted
         lost["dedup_summaries_lost"] = self._dedup.counters.summaries_lost
         lost |= {f"output_{cause}": count for cause, count in self._outputs.losses().items()}
+        if self._bus is not None:
+            lost |= self._bus.losses()
         return lost
 
     def _samples(self) -> dict[str, int]:

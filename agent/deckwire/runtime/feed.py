@@ -110,6 +110,8 @@ class Replay:
             self._clock.pass_by(frame.time_ns)
             self._run(data, self._clock.now_ns())
             return
+        if len(frame.data) < frame.wire_len:
+            self.counts["frames_incomplete"] += 1
         goes_back = self._release_held(frame.time_ns)
         decky = _Decky(self._number, frame.time_ns, data)
         if goes_back:

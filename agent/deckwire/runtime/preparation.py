@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 
+from deckwire.bus.address import BUS_OF_DECNET, decnet_socket
 from deckwire.config import Settings
+from deckwire.deckies import DeckiesFile
+from deckwire.decnet_state import StateFile
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
-from deckwire.output.json_lines import JsonFormat
-from deckwire.output.sinks.fanout import Fanout, Format
-from deckwire.output.sinks.sink import Sink
-from deckwire.output.sinks.spec import parse_output
-from deckwire.output.syslog import SyslogFormat
+from deckwire.output.formats import Headers
+from deckwire.output.outputs import make_outputs
+from deckwire.output.sinks.fanout import Output
+from deckwire.runtime.bus import BusService
 
 _NS = 1_000_000_000
 _FLOWS_PER_SOURCE = 65_536
@@ -38,21 +41,29 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
     }
 
 
-def line_format(settings: Settings) -> Format:
-    """The format of lines; ValueError for names that a syslog line cannot contain."""
-    if settings.format == "syslog":
-        return SyslogFormat(app_name=settings.app_name, sd_id=settings.sd_id)
-    return JsonFormat()
+def open_outputs(settings: Settings) -> tuple[Output, ...]:
+    """Make the outputs without starting them.
+
+    ValueError for settings that do not go together, OSError for a file that cannot be opened.
+    """
+    headers = Headers(settings.app_name, settings.sd_id, settings.procid)
+    return make_outputs(settings.outputs, settings.format, headers, settings.state_dir)
 
 
-def open_sinks(settings: Settings) -> list[Sink]:
-    """Make the outputs without starting them; ValueError, or OSError for a file."""
-    return [parse_output(output)() for output in settings.outputs]
+def deckies_file(settings: Settings) -> DeckiesFile | None:
+    """The file that names the deckies, not read yet; None if there is none."""
+    if settings.deckies_file is None:
+        return None
+    kind = StateFile if settings.decnet_state else DeckiesFile
+    return kind(settings.deckies_file, settings.deckies)
 
 
-def open_outputs(settings: Settings) -> Fanout:
-    """Make all outputs as one; raises as `line_format` and `open_sinks` do."""
-    return Fanout(line_format(settings), open_sinks(settings))
+def open_bus(settings: Settings) -> BusService | None:
+    """DECNET's bus, not started yet; None if it is off or not wanted."""
+    path = settings.bus
+    if path == BUS_OF_DECNET:
+        path = decnet_socket(os.environ)
+    return None if path is None else BusService(path)
 
 
 def identifier(settings: Settings) -> Identifier:

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from deckwire.captures import CaptureError, CaptureFile
 from deckwire.clock import CaptureClock
 from deckwire.config import Settings
-from deckwire.deckies import DeckiesFile
 from deckwire.errors import UsageError, plain
 from deckwire.events.capture import stats_event
 from deckwire.events.event import Event
@@ -26,7 +25,12 @@ from deckwire.resilience.report import report
 from deckwire.runtime.assembly import Parts, assemble
 from deckwire.runtime.failures import failing
 from deckwire.runtime.feed import RING_BYTES, Jump, Replay
-from deckwire.runtime.preparation import identifier, kernel_settings, line_format, open_sinks
+from deckwire.runtime.preparation import (
+    deckies_file,
+    identifier,
+    kernel_settings,
+    open_outputs,
+)
 
 _FLUSH_S = 2.0
 """Seconds that failing outputs have at most at the end. Slow ones were waited for before."""
@@ -75,14 +79,17 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     for path in paths:
         _need_readable(path)
     registry = settings.deckies
-    if settings.deckies_file is not None:
-        registry = DeckiesFile(settings.deckies_file, settings.deckies).read()
+    file = deckies_file(settings)
+    if file is not None:
+        registry = file.read()
+        for note in file.notes:
+            report(note)
     # Frames run one after another on one CPU, so its ring has their samples in order.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     clock = CaptureClock()
     with failing():
         identify = identifier(settings)
-        outputs = PatientFanout(line_format(settings), open_sinks(settings))
+        outputs = PatientFanout(open_outputs(settings))
         loaded = load(
             LoadRequest(
                 replay_clock=True, settings=kernel_settings(settings), ring_bytes=RING_BYTES
@@ -154,11 +161,11 @@ def _jumps(replay: Replay) -> int:
 
 def _jump_warning(path: str, first: Jump, jumps: int) -> str:
     distance = f"{abs(first.ahead_ns) / 1e9:.6f} s"
-    direction = "ahead of" if first.ahead_ns > 0 else "behind"
+    direction = "later" if first.ahead_ns > 0 else "earlier"
     return (
-        f"{plain(path)}: frame {first.frame} is stamped {distance} {direction} the frames before it"
-        f" (time jumps in this capture: {jumps}): durations across a jump are unknown and left out;"
-        " if captures were joined, replay them one by one"
+        f"{plain(path)}: frame {first.frame} is stamped {distance} {direction} than the frames"
+        f" before it (time jumps in this capture: {jumps}): durations across a jump are unknown and"
+        " left out; if captures were joined, replay them one by one"
     )
 
 

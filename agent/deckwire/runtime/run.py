@@ -23,24 +23,26 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         UsageError: the settings cannot work on this host; nothing stays attached.
     """
     requests = signals.arm()
-    deckies_file = None
     with failing(), start_loader(compiles=True) as loader:
         # The loader prepares the compiler meanwhile, and loads nothing before `begin`.
         settings = read_settings()
-        from deckwire.deckies import DeckiesFile  # noqa: PLC0415
         from deckwire.kernel.loading import LoadRequest, begin, finish  # noqa: PLC0415
+        from deckwire.output.sinks.fanout import Fanout  # noqa: PLC0415
         from deckwire.runtime.preparation import (  # noqa: PLC0415
+            deckies_file,
             identifier,
             kernel_settings,
+            open_bus,
             open_outputs,
         )
 
         registry = settings.deckies
-        if settings.deckies_file is not None:
-            deckies_file = DeckiesFile(settings.deckies_file, settings.deckies)
-            registry = deckies_file.read()
+        file = deckies_file(settings)
+        if file is not None:
+            registry = file.read()
         identify = identifier(settings)
-        outputs = open_outputs(settings)
+        outputs = Fanout(open_outputs(settings))
+        bus = open_bus(settings)
         request = LoadRequest(
             interfaces=settings.interfaces,
             netns=settings.netns,
@@ -55,7 +57,11 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         from deckwire.clock import KernelClock  # noqa: PLC0415
         from deckwire.kernel.heap import give_back  # noqa: PLC0415
         from deckwire.runtime.agent import Agent  # noqa: PLC0415
-        from deckwire.runtime.assembly import assemble, expect_echoes  # noqa: PLC0415
+        from deckwire.runtime.assembly import (  # noqa: PLC0415
+            assemble,
+            expect_echoes,
+            watch_own_host,
+        )
 
         give_back()
         # Wait even if a signal came, because a loader that ends while attaching leaves filters.
@@ -64,6 +70,9 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         loaded = finish(loader, request)
         expect_echoes(loaded)
         clock = KernelClock()
-        parts = assemble(settings, loaded, registry, clock, outputs, identify)
+        parts = assemble(settings, loaded, registry, clock, outputs, identify, bus=bus)
+        own_host = watch_own_host(settings, loaded, parts)
     outputs.start()
-    return Agent(settings, loaded, parts, clock, deckies_file, requests).run()
+    if bus is not None:
+        bus.start()
+    return Agent(settings, loaded, parts, clock, file, requests, bus, own_host).run()

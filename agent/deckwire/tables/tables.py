@@ -11,6 +11,7 @@ from deckwire.tables.counters import kernel_counters
 from deckwire.tables.deckies import DeckyTables
 from deckwire.tables.flows import FlowTables
 from deckwire.tables.half_open import HalfOpenTable
+from deckwire.tables.own_host import OwnHostTables
 from deckwire.tables.suppression import Suppression
 
 _ZERO = abi.SLOT.pack(0)
@@ -26,6 +27,7 @@ class Tables:
         self.suppressing = bool(settings.dedup)
         """Whether the kernel suppresses samples at all."""
         self.deckies = DeckyTables(maps)
+        self.own_host = OwnHostTables(maps)
         self.half_open = HalfOpenTable(maps["half_open"])
         self.flows = FlowTables(maps, self.seed)
         self.syns: Suppression[Any] = Suppression(maps["syn_seen"])

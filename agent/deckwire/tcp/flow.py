@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import NamedTuple
-
-_KEY = Struct(">16s16sHH")
-"""struct flow_key: both addresses and both ports, in network byte order."""
 
 
 class Ends(NamedTuple):
@@ -68,11 +64,3 @@ class FlowRecord(NamedTuple):
             rtt_server_us=None,
             rtt_min_us=None,
         )
-
-
-def ends(key: bytes, client: int) -> Ends:
-    """The ends of a flow key (struct flow_key); `client`, 0 or 1, is the end that opened it."""
-    low, high, low_port, high_port = _KEY.unpack(key)
-    if client:
-        return Ends(high, high_port, low, low_port)
-    return Ends(low, low_port, high, high_port)

@@ -7,13 +7,15 @@ from deckwire.tcp.out_of_order import OutOfOrderQueue
 
 _SEQ_MASK = 0xFFFF_FFFF
 _SEQ_HALF = 0x8000_0000
+_EMPTY_QUEUE = OutOfOrderQueue()
+"""Stands for the queue of every stream until a segment of it waits: in most streams none does."""
 
 
 class Stream:
     """One direction of a connection, from TCP sequence space to a byte string read in order.
 
     Segments come in any order, more than once and overlapping. Linux decides which copy of a
-    byte counts: bytes in order are never replaced; those that wait behind a hole are resolved by
+    byte counts: bytes in order are never replaced; those that wait after a hole are resolved by
     the OutOfOrderQueue. The urgent byte is not part of what is read (RFC 6093, 3.1). Sequence
     numbers are compared in serial arithmetic (RFC 9293, 3.4), so wraps need no care outside.
 
@@ -54,7 +56,7 @@ class Stream:
         self._base = 0  # offset of _data[0]
         self._data = bytearray()  # in order: read bytes kept for comparison, then unread ones
         self._read = 0  # offset up to which read() has returned
-        self._queue = OutOfOrderQueue()
+        self._queue = _EMPTY_QUEUE
         self._urgent: int | None = None  # offset of an urgent byte that is not in order yet
         self._urgent_unread: list[int] = []  # offsets of those that are, not before _read
         self._cuts: list[tuple[int, int]] = []  # offsets (start, end) that the capture left out
@@ -80,7 +82,7 @@ class Stream:
 
     @property
     def gap(self) -> bool:
-        """True while bytes wait behind a hole."""
+        """True while bytes wait after a hole."""
         return self._queue.waiting > 0
 
     @property
@@ -104,7 +106,6 @@ class Stream:
         expected = self._base + len(self._data)
         if (
             seq == (self._first_seq + expected) & _SEQ_MASK
-            and claimed_len in (None, len(data))
             and urgent_seq is None
             and self._begun
             and not self._queue.waiting
@@ -112,6 +113,8 @@ class Stream:
             and len(data) <= self._read + STREAM_BYTES - expected
         ):
             # The usual segment, next in order where nothing waits: no search for its place.
+            if claimed_len is not None and claimed_len > len(data):
+                self._note_cut(expected + len(data), expected + claimed_len)
             self._data += data
             if len(self._data) > STREAM_BYTES:
                 self._trim()
@@ -190,6 +193,8 @@ class Stream:
 
     def _wait(self, start: int, data: bytes) -> None:
         """Keep bytes that wait for others before them."""
+        if self._queue is _EMPTY_QUEUE:
+            self._queue = OutOfOrderQueue()
         queue = self._queue
         if not self.overlap and queue.contradicts(start, data):
             self.overlap = True
@@ -250,7 +255,9 @@ class Stream:
         expected = self.next_offset
         if self._begun:
             end = min(end, self._read + STREAM_BYTES)
-            self._cuts = [cut for cut in self._cuts if cut[1] > expected and cut != (start, end)]
+            if self._cuts:
+                cuts = self._cuts
+                self._cuts = [cut for cut in cuts if cut[1] > expected and cut != (start, end)]
         if (not self._begun or expected < end) and start < end and len(self._cuts) < STREAM_CUTS:
             self._cuts.append((start, end))
 

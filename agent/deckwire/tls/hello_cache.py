@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct, error
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from deckwire.limits import HELLO_CACHE, HELLO_CACHE_BYTES, HELLO_CACHED_BYTES
+from deckwire.limits import HELLO_CACHE, HELLO_CACHE_BYTES, HELLO_CACHED_BYTES, HELLO_LAYOUTS
+from deckwire.resilience.bounded import Bounded
 from deckwire.resilience.sized_cache import SizedCache
 from deckwire.tls.code_points import GREASE, ExtensionType
 from deckwire.tls.messages import (
@@ -34,8 +35,22 @@ _RANDOM_END = 34
 HEAD_BYTES = _RANDOM_END + 1 + SESSION_ID_BYTES
 """The part of a hello that `session_id` reads."""
 
-_Reducers = dict[int, Callable[[bytes], bytes | None]]
-"""By extension type: from a whole extension to the bytes of it that count, None if unusual."""
+_Range = tuple[int, int]
+"""Start and end of bytes that do not count."""
+_Reduced = tuple[bytes, list[_Range]]
+"""The bytes of an extension that count, and ranges of bytes in it that do not."""
+_Reducers = dict[int, Callable[[bytes], _Reduced | None]]
+"""Functions by extension type that reduce a whole extension. They return None if it is unusual."""
+
+
+class Key(NamedTuple):
+    """What identifies a hello in the cache."""
+
+    value: bytes
+    """Equal for two hellos that share an entry."""
+    ignored: list[_Range]
+    """Ranges of the hello, in order, that the value does not depend on as long as all other bytes
+    stay the same. The random value is one: only HELLO_RETRY_REQUEST means something else."""
 
 
 def is_short(hello: Hello) -> bool:
@@ -54,17 +69,19 @@ class HelloCache:
         """`entries` and `held` are the most hellos, and bytes of memory, of each side."""
         self._clients = SizedCache[bytes, ClientHello](entries, held)
         self._servers = SizedCache[bytes, ServerHello](entries, held)
+        self._client_keys = RepeatedKeys(client_key)
+        self._server_keys = RepeatedKeys(server_key)
 
     def __len__(self) -> int:
         return len(self._clients) + len(self._servers)
 
     def client(self, body: bytes) -> ClientHello:
         """Return a whole ClientHello; raises Malformed like parse_client_hello."""
-        return _cached(self._clients, client_key, parse_client_hello, body)
+        return _cached(self._clients, self._client_keys.value, parse_client_hello, body)
 
     def server(self, body: bytes) -> ServerHello:
         """Return a whole ServerHello; raises Malformed like parse_server_hello."""
-        return _cached(self._servers, server_key, parse_server_hello, body)
+        return _cached(self._servers, self._server_keys.value, parse_server_hello, body)
 
 
 def _cached(
@@ -83,6 +100,48 @@ def _cached(
     return hello
 
 
+class RepeatedKeys:
+    """Finds a key's value by one comparison if the last hello of that length had the same key.
+
+    At most HELLO_LAYOUTS lengths are kept. This saves half the time of a usual client, whose
+    hellos are alike but for the bytes that do not count.
+    """
+
+    def __init__(self, key_of: Callable[[bytes], Key | None]) -> None:
+        """`key_of` is client_key or server_key."""
+        self._key_of = key_of
+        self._last: Bounded[tuple[int, bool], tuple[Struct, tuple[bytes, ...], bytes]] = Bounded(
+            HELLO_LAYOUTS
+        )
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def value(self, body: bytes) -> bytes | None:
+        """Return the value of a hello's key; None if it has no key."""
+        shape = len(body), body[2:_RANDOM_END] == HELLO_RETRY_REQUEST
+        last = self._last.get(shape)
+        if last is not None:
+            layout, counted, value = last
+            if layout.unpack(body) == counted:
+                return value
+        key = self._key_of(body)
+        if key is None:
+            return None
+        layout = _layout(len(body), key.ignored)
+        self._last.put(shape, (layout, layout.unpack(body), key.value))
+        return key.value
+
+
+def _layout(size: int, ignored: list[_Range]) -> Struct:
+    """Return a format that reads all of `size` bytes outside the ignored ranges."""
+    parts, at = [], 0
+    for start, end in [*ignored, (size, size)]:
+        parts.append(f"{start - at}s{end - start}x")
+        at = end
+    return Struct("".join(parts))
+
+
 def session_id(body: bytes) -> bytes:
     """Return the session id of a hello that parse_client_hello or parse_server_hello accepted.
 
@@ -93,8 +152,8 @@ def session_id(body: bytes) -> bytes:
     return body[_RANDOM_END + 1 : _RANDOM_END + 1 + body[_RANDOM_END]]
 
 
-def client_key(body: bytes) -> bytes | None:
-    """Return the bytes of a ClientHello that fingerprints and events use, or None.
+def client_key(body: bytes) -> Key | None:
+    """Return a key of the bytes of a ClientHello that fingerprints and events use, or None.
 
     None stands for a hello whose lengths do not fit to the byte, whose session id is too long or
     whose key_share is malformed. The parser decides about each of those anew.
@@ -109,25 +168,30 @@ def client_key(body: bytes) -> bytes | None:
         return None
     has_session_id = b"\1" if body[_RANDOM_END] else b"\0"
     parts = [body[:2], has_session_id, body[suites:extensions]]
-    return _key(body, extensions, parts, _CLIENT)
+    ignored = [(2, _RANDOM_END), (_RANDOM_END + 1, suites)]
+    return _key(body, extensions, parts, ignored, _CLIENT)
 
 
-def server_key(body: bytes) -> bytes | None:
-    """Return the bytes of a ServerHello that fingerprints and events use; None as in client_key."""
+def server_key(body: bytes) -> Key | None:
+    """Return the same of a ServerHello; None as in client_key."""
     if is_early_draft(int.from_bytes(body[:2], "big")) or len(body) <= _RANDOM_END:
         return None
     if body[_RANDOM_END] > SESSION_ID_BYTES:
         return None
     chosen = _RANDOM_END + 1 + body[_RANDOM_END]
     is_retry = b"\1" if body[2:_RANDOM_END] == HELLO_RETRY_REQUEST else b"\0"
-    return _key(body, chosen + 3, [body[:2], is_retry, body[chosen : chosen + 3]], _SERVER)
+    parts = [body[:2], is_retry, body[chosen : chosen + 3]]
+    ignored = [(2, _RANDOM_END), (_RANDOM_END + 1, chosen)]
+    return _key(body, chosen + 3, parts, ignored, _SERVER)
 
 
-def _key(body: bytes, at: int, parts: list[bytes], reducers: _Reducers) -> bytes | None:
-    """Return `parts` with the extensions, reduced to what counts; their block begins at `at`."""
+def _key(
+    body: bytes, at: int, parts: list[bytes], ignored: list[_Range], reducers: _Reducers
+) -> Key | None:
+    """Add the extensions to the key's `parts` and `ignored` ranges; their block begins at `at`."""
     end = len(body)
     if at == end:
-        return b"".join(parts)
+        return Key(b"".join(parts), ignored)
     if at + 2 > end or at + 2 + _U16.unpack_from(body, at)[0] != end:
         return None
     at += 2
@@ -142,29 +206,33 @@ def _key(body: bytes, at: int, parts: list[bytes], reducers: _Reducers) -> bytes
             reduced = reduce(body[at:following])
             if reduced is None:
                 return None
-            parts += body[whole:at], reduced
+            counted, ranges = reduced
+            parts += body[whole:at], counted
+            ignored += [(at + start, at + stop) for start, stop in ranges]
             whole = following
         at = following
     if at != end:
         return None
     parts.append(body[whole:])
-    return b"".join(parts)
+    return Key(b"".join(parts), ignored)
 
 
-def _only_type(extension: bytes) -> bytes:
-    return extension[:2]
+def _only_type(extension: bytes) -> _Reduced:
+    return extension[:2], [(_HEADER_BYTES, len(extension))]
 
 
-def _nothing(_: bytes) -> bytes:
-    return b""
+def _nothing(_: bytes) -> _Reduced:
+    return b"", []
 
 
-def _has_body(extension: bytes) -> bytes:
-    return extension[:2] + (b"\1" if len(extension) > _HEADER_BYTES else b"\0")
+def _has_body(extension: bytes) -> _Reduced:
+    has_body = b"\1" if len(extension) > _HEADER_BYTES else b"\0"
+    return extension[:2] + has_body, [(_HEADER_BYTES, len(extension))]
 
 
-def _key_share(extension: bytes) -> bytes | None:
-    """Return the type of a well-formed key_share of a ClientHello (RFC 8446, 4.2.8)."""
+def _key_share(extension: bytes) -> _Reduced | None:
+    """Reduce a well-formed key_share of a ClientHello to its type (RFC 8446, 4.2.8)."""
+    ignored = []
     end = len(extension)
     at = _HEADER_BYTES + 2
     if at > end or _U16.unpack_from(extension, _HEADER_BYTES)[0] != end - at:
@@ -172,8 +240,10 @@ def _key_share(extension: bytes) -> bytes | None:
     while at < end:
         if at + 4 > end:
             return None
-        at += 4 + _U16.unpack_from(extension, at + 2)[0]
-    return _only_type(extension) if at == end else None
+        start = at + 4
+        at = start + _U16.unpack_from(extension, at + 2)[0]
+        ignored.append((start, at))
+    return (extension[:2], ignored) if at == end else None
 
 
 _TYPE_COUNTS: _Reducers = dict.fromkeys(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from deckwire.limits import OID_BYTES
+
+T = TypeVar("T")
 
 BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OID = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
 UTF8_STRING, NUMERIC_STRING, PRINTABLE_STRING, TELETEX_STRING = 0x0C, 0x12, 0x13, 0x14
@@ -111,3 +113,24 @@ def dotted(oid: bytes) -> str:
             value = 0
     first = min(arcs[0] // 40, 2)
     return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
+
+
+def dotted_or_hex(oid: bytes) -> str:
+    """Write an object identifier in dotted decimal, or ``#`` and its hex if it is none."""
+    try:
+        return dotted(oid)
+    except DerError:
+        return f"#{oid.hex()}"
+
+
+def until_error(items: Iterator[T], limit: int) -> tuple[list[T], bool]:
+    """The items before the first broken one, at most `limit`, and whether those are all."""
+    found: list[T] = []
+    try:
+        for item in items:
+            if len(found) == limit:
+                return found, False
+            found.append(item)
+    except DerError:
+        return found, False
+    return found, True

@@ -31,9 +31,9 @@ def seeds() -> list[bytes]:
 def check(data: bytes) -> None:
     total = 0
     try:
-        for _, _, payload in netlink.messages(data):
-            total += 16 + len(payload)
-            _check_interface(payload)
+        for message in netlink.messages(data):
+            total += 16 + len(message.payload)
+            _check_interface(message.payload)
     except netlink.MalformedError as error:
         check_message(str(error))
     assert total <= len(data)

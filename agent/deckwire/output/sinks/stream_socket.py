@@ -7,6 +7,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from deckwire.output.sinks.kernel_buffer import unsent_bytes
 from deckwire.output.sinks.stream_writer import StreamWriter
@@ -17,6 +18,7 @@ STALL_S = 0.5
 SETTLE_S = 1.0
 """Seconds after which a line that the peer's TCP acknowledged counts as read by the receiver, if
 the connection still stands."""
+_RECEIVED_BYTES = 65_536
 _MARK_S = SETTLE_S / 10
 _FULL_S = 0.05
 """Seconds to wait while too many lines are unconfirmed."""
@@ -24,6 +26,45 @@ _STEP_S = 0.005
 """Seconds between two looks at whether our FIN was acknowledged."""
 _FIN_ACKNOWLEDGED = frozenset({5, 6, 7})
 """TCP_FIN_WAIT2, TCP_TIME_WAIT, TCP_CLOSE of the kernel's tcp_states.h."""
+
+_INT_BYTES = 4
+
+
+class Connected(Protocol):
+    """A connected stream socket, or TLS over one. Methods raise what those of a socket raise."""
+
+    @property
+    def family(self) -> int:
+        """The address family."""
+        ...
+
+    def fileno(self) -> int:
+        """The descriptor of the socket."""
+        ...
+
+    def settimeout(self, seconds: float, /) -> None:
+        """Set how long one call may wait."""
+        ...
+
+    def send(self, data: memoryview, /) -> int:
+        """Send, and return how many bytes were taken."""
+        ...
+
+    def recv(self, size: int, /) -> bytes:
+        """Receive; b"" if the peer has closed."""
+        ...
+
+    def getsockopt(self, level: int, name: int, length: int, /) -> bytes:
+        """An option of the socket."""
+        ...
+
+    def shutdown(self, how: int, /) -> None:
+        """End one direction."""
+        ...
+
+    def close(self) -> None:
+        """Close the socket."""
+        ...
 
 
 class StreamSocket:
@@ -40,14 +81,19 @@ class StreamSocket:
 
     def __init__(
         self,
-        connected: socket.socket,
+        connected: Connected,
         frame: Callable[[bytes], bytes],
         clock: Callable[[], float] = time.monotonic,
+        receive: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        """`frame` makes the bytes of a line; `clock` gives seconds."""
+        """`frame` makes the bytes of a line; `clock` gives seconds.
+
+        `receive` gets what the receiver sends; those of syslog send nothing.
+        """
         self._socket = connected
         self._frame = frame
         self._clock = clock
+        self._receive = receive
         self._writer = StreamWriter(connected.send)
         self._unconfirmed = UnconfirmedLines()
         self._whole = 0
@@ -123,11 +169,15 @@ class StreamSocket:
         if not self._readable.poll(0):
             return False
         try:
-            # Receivers of syslog send nothing; what one does send is dropped.
-            return not self._socket.recv(4096)
+            received = self._socket.recv(_RECEIVED_BYTES)
+        except BlockingIOError:
+            # TLS received something that is no data.
+            return False
         except OSError:
             self._broken = True
             return True
+        self._receive(received)
+        return not received
 
     def _settle(self) -> None:
         if not self._is_tcp:
@@ -153,7 +203,7 @@ class StreamSocket:
             return
         while True:
             over = not self._is_tcp or self._fin_is_acknowledged()
-            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            if any(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR, _INT_BYTES)):
                 self._broken = True
                 return
             if over or give_up(_STEP_S):
