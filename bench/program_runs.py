@@ -68,6 +68,7 @@ _SETTINGS = {
     "dedup": 1,
     "vepa": 0,
     "own_host": 0,
+    "checksums": 1,
 }
 _TEST_RUN = Struct("=IIIIQQII")
 """prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration."""

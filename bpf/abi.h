@@ -77,22 +77,34 @@ struct half_open {
 	__u8 noted;	     /* by XDP: TC has not counted the SYN yet */
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
-	__u8 egress;	  /* bit of each end whose packet left by this host */
+	__u8 rules; /* RULES_SUMMED, RULES_LOCAL: bits 0-3 of end 0, 4-7 of 1 */
 	__u16 syn_record; /* length of the ClientHello's record in the SYN */
 };
 
 #define HALF_OTHERS 0x1	  /* other_half_open may have more of the 4-tuple */
 #define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */
 
+/* Which rules hold for what an end sends. See receiver.h. */
+#define RULES_JUDGED 0x1 /* it sends to a decky, whose window is known */
+#define RULES_SUMMED 0x2 /* it opened with a right checksum */
+#define RULES_LOCAL 0x4	 /* its frames pass the egress hook */
+#define RULES_RESET 0x8	 /* it sent the RST that ended the connection */
+
+/* The options that both ends agreed on, in flow_side.offers. */
+#define OFFER_SCALE 0x0f  /* of the windows that it announces */
+#define OFFER_SIGNED 0x10 /* it signs its segments: MD5 or AO */
+#define OFFER_SACK 0x20
+#define OFFER_STAMPED 0x40 /* timestamps; ts_recent is valid */
+
 /* The packets of one end. One cache line. */
 struct flow_side {
 	__u64 packets;
 	__u64 bytes;
 	__u32 retransmits;
-	__u32 next_seq;	  /* one past the highest byte seen */
+	__u32 ts_recent;  /* its last timestamp that its peer took */
 	__u32 hole_start; /* bytes not seen yet: [start, end) */
 	__u32 hole_end;
-	__u32 last_ack;
+	__u32 timed_end; /* one past the last seq of its timed segment */
 	__u32 fin_seq;
 	__u32 tls_seq; /* of the next byte that tls_scan() needs */
 	__u32 tls_bytes;
@@ -102,8 +114,18 @@ struct flow_side {
 	__u8 tls_matched; /* bytes in tls_header */
 	__u8 tls_orphans;
 	__u8 tls_holes;
-	__u8 flags; /* SIDE_* */
-	__u8 pad;
+	__u8 flags;  /* SIDE_* */
+	__u8 offers; /* OFFER_*, and the scale of its window */
+};
+
+/*
+ * What one end announced to the other. Both directions read it. On two CPUs
+ * they would overwrite each other's values: each field only moves forward.
+ */
+struct flow_end {
+	__u32 acked; /* the next byte that it waits for, by its last ACK */
+	__u32 edge;  /* one past the last byte that its window admits */
+	__u32 sent;  /* one past the highest byte of its own */
 };
 
 enum flow_close {
@@ -125,6 +147,7 @@ enum flow_close {
 #define FLOW_TLS_CUT 0x10  /* handshake bytes are missing in the samples */
 #define FLOW_HELLO_SUPPRESSED 0x20 /* its ClientHello was not sampled */
 #define FLOW_PROVEN 0x40 /* mid-stream, but both ends take part in it */
+#define FLOW_FRESH 0x80	 /* decky_check has not read what its ends agreed on */
 
 #define RTT_UNKNOWN 0xffffffff
 #define INTERVALS_UNKNOWN 0xffffffffffffffffULL /* in max_iat_ns */
@@ -139,30 +162,28 @@ enum flow_close {
  * struct htab_elem and a flow_id).
  */
 struct flow_totals {
-	__u64 born_ns; /* together with the key it is unique for ever */
 	/* both directions */
 	__u64 last_ns;
 	__u64 min_iat_ns;
 	__u64 max_iat_ns;
 	__u8 client;
-	__u8 close;	   /* enum flow_close */
-	__u8 flags;	   /* FLOW_* */
-	__u8 fin;	   /* either end sent one; stored alone, not ORed */
-	__u32 source_slot; /* the slot of sources that counts it, or 0 */
-	__u8 last_sender;  /* the end that sent payload last */
-	__u8 timed;	   /* a segment of the server waits for its ACK */
-	__u8 pad[2];
-	__u32 timed_end; /* one past the last seq of that segment */
-	__u64 timed_ns;	 /* when it was sent */
+	__u8 close;	  /* enum flow_close */
+	__u8 flags;	  /* FLOW_* */
+	__u8 fin;	  /* either end sent one; stored alone, not ORed */
+	__u8 last_sender; /* the end that sent payload last */
+	__u8 timed;	  /* a segment of the server waits for its ACK */
+	__u8 rules[2];	  /* RULES_* of each end */
+	struct flow_end end[2];
 	/* each direction */
 	struct flow_side side[2];
 	/* the handshake */
-	__u64 first_ns;
+	__u64 born_ns;	      /* together with the key it is unique for ever */
 	__u64 established_ns; /* time of the final ACK, 0 if not seen */
 	__u32 rtt_server_us;  /* SYN to SYN-ACK, or RTT_UNKNOWN */
 	__u32 rtt_client_us;  /* SYN-ACK to the final ACK, or RTT_UNKNOWN */
 	__u32 rtt_min_us;     /* least of the timed segments, or RTT_UNKNOWN */
-	__u32 pad2;
+	__u32 source_slot;    /* the slot of sources that counts it, or 0 */
+	__u64 timed_ns;	      /* when the timed segment was sent */
 };
 
 /* A connection, with the packets that opened it. */
@@ -208,7 +229,10 @@ struct sample_head {
 	__u8 kind;	   /* enum sample_kind */
 	__u8 sender;	   /* the end that sent the frame */
 	__u8 client;
-	__u8 flags; /* SAMPLE_* */
+	__u8 flags;	 /* SAMPLE_* */
+	__u16 urgent;	 /* the urgent pointer */
+	__u16 tcp_flags; /* low twelve bits of the data-offset word */
+	__u32 pad;
 };
 
 struct half_open_sample {
@@ -219,6 +243,7 @@ struct half_open_sample {
 struct end_sample {
 	struct sample_head head;
 	struct flow_totals totals;
+	__u32 isn[2]; /* of the ends, in their order; 0 in mid-stream ones */
 };
 
 /* An IP fragment. In the head, only time_ns and kind are set. */
@@ -337,9 +362,10 @@ struct settings {
 	__u64 midstream_cost_ns;
 	__u64 midstream_burst_ns;
 	__u64 flows_per_source;
-	__u64 dedup;	/* 0: nothing is suppressed */
-	__u64 vepa;	/* 1: vepa_parents has entries */
-	__u64 own_host; /* 1: own_macs has entries */
+	__u64 dedup;	 /* 0: nothing is suppressed */
+	__u64 vepa;	 /* 1: vepa_parents has entries */
+	__u64 own_host;	 /* 1: own_macs has entries */
+	__u64 checksums; /* 0: none is checked */
 };
 
 /*
@@ -367,6 +393,7 @@ struct counters {
 	__u64 frames_flow;
 	__u64 frames_midstream;
 	__u64 frames_late;
+	__u64 frames_refused; /* what the decky's TCP drops: sum of refused_* */
 	__u64 frames_unattached;
 
 	/* each of them has raised one of those above as well */
@@ -418,6 +445,21 @@ struct counters {
 	__u64 anomalies;
 	__u64 anomalies_suppressed;
 	__u64 anomalies_over_budget;
+	/* refused for a decky, by rule: enum refusal */
+	__u64 refused_forged;
+	__u64 refused_window;
+	__u64 refused_no_ack;
+	__u64 refused_ack_unsent;
+	__u64 refused_ack_old;
+	__u64 refused_rst;
+	__u64 refused_synack;
+	__u64 refused_after_fin;
+	__u64 refused_signature;
+	__u64 refused_timestamp;
+	__u64 refused_checksum;
+	__u64 refused_ip_checksum;
+	__u64 segments_old;  /* accepted before: counted, but change nothing */
+	__u64 flows_resumed; /* open again, as the decky went on */
 };
 
 #endif

@@ -5,6 +5,7 @@
  *
  *   tc_ingress, tc_egress   foreign frames leave, bulk data is accounted
  *   decky_packet            TCP of a known connection
+ *   decky_check             would the decky accept this segment?
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
@@ -31,6 +32,7 @@
 #include "seq.h"
 #include "tls_records.h"
 #include "client_hello.h"
+#include "receiver.h"
 #include "flow.h"
 #include "suppress.h"
 #include "fragments.h"
@@ -189,6 +191,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->reassembled = 0;
 	w->l3_off = 0;
 	w->repeats = 0;
+	w->checked = JUDGED_NOT;
+	w->rules = 0;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -370,14 +374,87 @@ static __always_inline void report_anomaly(struct __sk_buff *skb,
 	sample->technique = technique;
 	if (flow) {
 		sample->head.born_ns = flow->totals.born_ns;
-		sample->expected_seq =
-			flow->totals.side[w->sender & 1].next_seq;
-		sample->expected_ack =
-			flow->totals.side[!(w->sender & 1)].next_seq;
+		sample->expected_seq = flow->totals.end[w->sender & 1].sent;
+		sample->expected_ack = flow->totals.end[!(w->sender & 1)].sent;
 		sample->known = 1;
 	}
 	sample_sent(s->counters,
 		    samples.perf_submit(skb, sample, sizeof(*sample)));
+}
+
+/* What an analyst calls a refusal, by enum judgement. */
+static __always_inline enum technique technique_of(enum judgement rule)
+{
+	switch (rule) {
+	case REFUSED_FORGED:
+		return TECHNIQUE_FORGED_SOURCE;
+	case REFUSED_WINDOW:
+		return TECHNIQUE_REFUSED_WINDOW;
+	case REFUSED_NO_ACK:
+		return TECHNIQUE_REFUSED_FLAGS;
+	case REFUSED_ACK_UNSENT:
+	case REFUSED_ACK_OLD:
+		return TECHNIQUE_REFUSED_ACK;
+	case REFUSED_RST:
+		return TECHNIQUE_REFUSED_RST;
+	case REFUSED_SYNACK:
+		return TECHNIQUE_FORGED_SYNACK;
+	case REFUSED_AFTER_FIN:
+		return TECHNIQUE_DATA_AFTER_FIN;
+	case REFUSED_SIGNATURE:
+		return TECHNIQUE_REFUSED_OPTION;
+	case REFUSED_TIMESTAMP:
+		return TECHNIQUE_REFUSED_TIMESTAMP;
+	default:
+		return TECHNIQUE_REFUSED_CHECKSUM;
+	}
+}
+
+/* Counts and reports a segment that changes nothing: the decky drops it. */
+static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
+				    enum judgement rule)
+{
+	struct counters *c = s->counters;
+
+	c->frames_refused++;
+	switch (rule) {
+	case REFUSED_FORGED:
+		c->refused_forged++;
+		break;
+	case REFUSED_WINDOW:
+		c->refused_window++;
+		break;
+	case REFUSED_NO_ACK:
+		c->refused_no_ack++;
+		break;
+	case REFUSED_ACK_UNSENT:
+		c->refused_ack_unsent++;
+		break;
+	case REFUSED_ACK_OLD:
+		c->refused_ack_old++;
+		break;
+	case REFUSED_RST:
+		c->refused_rst++;
+		break;
+	case REFUSED_SYNACK:
+		c->refused_synack++;
+		break;
+	case REFUSED_AFTER_FIN:
+		c->refused_after_fin++;
+		break;
+	case REFUSED_SIGNATURE:
+		c->refused_signature++;
+		break;
+	case REFUSED_TIMESTAMP:
+		c->refused_timestamp++;
+		break;
+	case REFUSED_CHECKSUM:
+		c->refused_checksum++;
+		break;
+	default:
+		c->refused_ip_checksum++;
+	}
+	report_anomaly(skb, s, technique_of(rule));
 }
 
 /* A frame without valid TCP, or one that the Bloom filter let through. */
@@ -540,6 +617,8 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 	sample->head.born_ns = flow->totals.born_ns;
 	sample->head.client = flow->totals.client;
 	__builtin_memcpy(&sample->totals, &flow->totals, sizeof(flow->totals));
+	sample->isn[0] = initial_seq(flow, 0);
+	sample->isn[1] = initial_seq(flow, 1);
 	return sample_sent(s->counters,
 			   samples.perf_submit(skb, sample, sizeof(*sample)));
 }
@@ -571,13 +650,14 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	   struct flow *flow, struct flow_side *side, struct flow_side *peer,
 	   __s32 ahead, int continues)
 {
-	__u32 payload_off = p->l4_off + p->tcp_len, cut, limit, frame_len;
+	__u32 payload_off = p->l4_off + p->tcp_len, cut, fresh, limit;
+	__u32 frame_len;
 	volatile struct record_walk *walk;
 	struct work *w = s->work;
 	struct sample_head head;
 	int error;
 
-	if (!may_hold_record(skb, side, payload_off, ahead, continues))
+	if (!may_hold_record(skb, p, side, payload_off, ahead, continues))
 		return;
 	walk = record_walks.lookup(&s->slot);
 	if (!walk)
@@ -585,13 +665,15 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	record_walk_begin(walk, skb, p, payload_off);
 	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead);
 	cut = walk->cut;
-	if (!cut)
+	/* an urgent pointer alone is sampled too: it marks a later byte */
+	if (!cut && (p->payload_len || !(side->flags & SIDE_URGENT)))
 		return;
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
 	limit = w->sender == flow->totals.client ? TLS_CLIENT_BYTES
 						 : TLS_SERVER_BYTES;
-	if (side->tls_bytes + cut > limit ||
+	fresh = fresh_bytes(cut, ahead);
+	if (side->tls_bytes + fresh > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		side->tls_state = TLS_DONE;
 		flow->totals.flags |= FLOW_TLS_CUT;
@@ -607,7 +689,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		s->counters->tls_not_admitted++;
 		return;
 	}
-	side->tls_bytes += cut;
+	side->tls_bytes += fresh;
 	side->tls_samples++;
 	sample_begin(&head, SAMPLE_SEGMENT, p, &w->key, w->sender, w->now);
 	head.born_ns = flow->totals.born_ns;
@@ -631,6 +713,32 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		flow->totals.flags |= FLOW_TLS_CUT;
 }
 
+/* Does this segment need decky_hello first? */
+static __always_inline int wants_hash(const struct step *s,
+				      const struct flow *flow)
+{
+	const struct work *w = s->work;
+
+	return !w->hashed && s->settings->dedup && w->checked != JUDGED_OLD &&
+	       (may_be_hello(flow, &w->packet, w->sender) ||
+		may_repeat_hello(flow, &w->packet, w->sender));
+}
+
+/* Opens a connection again that a RST seemed to have ended. */
+static __always_inline int resume(const struct step *s, struct flow *flow)
+{
+	struct flow_totals *totals = &flow->totals;
+	const struct work *w = s->work;
+
+	if (!resumes(totals, w->sender, &w->packet, w->now))
+		return 0;
+	totals->close = CLOSE_NONE;
+	totals->rules[!(w->sender & 1)] &= ~RULES_RESET;
+	totals->flags &= ~FLOW_END_SENT;
+	s->counters->flows_resumed++;
+	return 1;
+}
+
 /* A segment of a known connection. */
 static __always_inline void
 flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
@@ -638,10 +746,11 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	const struct packet *p = &s->work->packet;
 	struct flow_side *side, *peer;
 	struct work *w = s->work;
+	struct flow_end *own;
 	__s32 ahead;
 	int continues, closed;
 
-	closed = flow->totals.close != CLOSE_NONE;
+	closed = flow->totals.close != CLOSE_NONE && !resume(s, flow);
 	/* a packet that came in fragments was here before the end */
 	if (closed && !w->reassembled) {
 		s->counters->frames_late++;
@@ -654,35 +763,46 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 
 	side = &flow->totals.side[w->sender & 1];
 	peer = &flow->totals.side[!(w->sender & 1)];
+	own = &flow->totals.end[w->sender & 1];
 	if (flow->totals.side[0].packets | flow->totals.side[1].packets)
 		note_packet(p, w->now, &flow->totals.last_ns,
 			    &flow->totals.min_iat_ns, &flow->totals.max_iat_ns);
 	continues = continues_run(&flow->totals, p, w->sender);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
-	if (is_unproven(&flow->totals) && proves(peer, p))
+	if (w->checked == JUDGED_OLD) {
+		s->counters->segments_old++;
+		account_old(side, p);
+		return;
+	}
+	if (is_unproven(&flow->totals) && proves(&flow->totals, w->sender, p))
 		flow->totals.flags |= FLOW_PROVEN;
-	ahead = side->flags & SIDE_SEEN ? seq_diff(p->seq, side->next_seq) : 1;
+	if (!w->ingress && !(flow->totals.rules[w->sender & 1] & RULES_LOCAL))
+		flow->totals.rules[w->sender & 1] |= RULES_LOCAL;
+	ahead = side->flags & SIDE_SEEN ? seq_diff(p->seq, own->sent) : 1;
 
 	if (p->flags & TCP_RST) {
-		if (rst_acceptable(side, peer, p->seq))
+		if (w->checked == JUDGED_GOOD ||
+		    rst_acceptable(&flow->totals, w->sender, p->seq)) {
 			flow->totals.close = CLOSE_RST;
+			flow->totals.rules[w->sender & 1] |= RULES_RESET;
+		}
 	} else {
 		time_segment(&flow->totals, p, w->sender, w->now, ahead);
-		side_account(side, p);
-		if (p->flags & TCP_ACK) {
-			side->last_ack = p->ack;
-			side->flags |= SIDE_ACKED;
-		}
-		if (p->payload_len && side->tls_state != TLS_DONE &&
-		    !repeats_suppressed_hello(flow, peer, w))
+		side_account(side, own, p);
+		if (p->flags & TCP_ACK)
+			note_first_ack(side, own, p);
+		if ((p->payload_len || p->flags & TCP_URG) &&
+		    side->tls_state != TLS_DONE &&
+		    !repeats_suppressed_hello(flow, w))
 			sample_tls(skb, s, p, flow, side, peer, ahead,
 				   continues);
 		if (p->payload_len)
 			note_run(&flow->totals, p, w->sender);
 		if (p->flags & TCP_FIN)
 			flow->totals.fin = 1;
-		if (side_close(side, peer, p))
+		if (side_close(side, peer, &flow->totals.end[!(w->sender & 1)],
+			       p))
 			flow->totals.close = CLOSE_FIN;
 	}
 	if (!closed && flow->totals.close != CLOSE_NONE &&
@@ -690,18 +810,17 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		flow->totals.flags |= FLOW_END_SENT;
 }
 
-/*
- * Does this frame come from outside, although this host sends the frames of its
- * end? Then a neighbour has forged it. Frames between two deckies of one parent
- * all come by ingress, so they prove nothing.
- */
-static __always_inline int is_forged(struct flow *flow, const struct work *w)
+/* Does this segment need decky_check first? */
+static __always_inline int needs_check(const struct step *s,
+				       const struct flow *flow)
 {
-	struct flow_side *side = &flow->totals.side[w->sender & 1];
+	const struct work *w = s->work;
 
-	if (!w->ingress)
-		side->flags |= SIDE_EGRESS;
-	return w->ingress && side->flags & SIDE_EGRESS;
+	if (flow->totals.flags & FLOW_MIDSTREAM)
+		return 0;
+	return flow->totals.flags & FLOW_FRESH ||
+	       is_judged(&flow->totals, w->sender) ||
+	       is_forged(&flow->totals, w->sender, w->ingress);
 }
 
 /* A frame that may involve a decky. Those of a known connection end here. */
@@ -724,10 +843,8 @@ int decky_packet(struct __sk_buff *skb)
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
 			if (!is_ours(p))
 				s.counters->foreign_no_decky++;
-			else if (p->flags & TCP_ACK)
-				jumps.call(skb, JUMP_SYNACK);
 			else
-				jumps.call(skb, JUMP_SYN);
+				jumps.call(skb, JUMP_CHECK);
 			return TC_NEXT;
 		}
 	}
@@ -750,19 +867,149 @@ int decky_packet(struct __sk_buff *skb)
 		s.counters->frames_unattached++;
 		return TC_NEXT;
 	}
-	if (!s.work->hashed && s.settings->dedup &&
-	    (may_be_hello(flow, p, s.work->sender) ||
-	     may_repeat_hello(flow, p, s.work->sender))) {
+	if (s.work->checked == JUDGED_NOT && needs_check(&s, flow)) {
+		jumps.call(skb, JUMP_CHECK);
+		return TC_NEXT;
+	}
+	if (wants_hash(&s, flow)) {
 		jumps.call(skb, JUMP_HELLO);
 		return TC_NEXT;
 	}
-	if (is_forged(flow, s.work)) {
-		s.counters->frames_unattached++;
-		report_anomaly(skb, &s, TECHNIQUE_FORGED_SOURCE);
+	/* decky_check sees no mid-stream connections */
+	if (is_forged(&flow->totals, s.work->sender, s.work->ingress)) {
+		refused(skb, &s, REFUSED_FORGED);
 		return TC_NEXT;
 	}
 	barrier();
 	flow_segment(skb, &s, flow);
+	return TC_NEXT;
+}
+
+/* --- decky_check ---------------------------------------------------------- */
+
+static __always_inline int is_decky(const struct flow_key *key, __u32 end)
+{
+	const __be32 *addr = key->addr[end & 1];
+
+	if (!addr[0] && !addr[1] && addr[2] == __builtin_bswap32(0xffff))
+		return is_decky4(addr[3]);
+	return is_decky6(addr);
+}
+
+/* What is learned of an end by its SYN or SYN-ACK, for struct half_open. */
+static __always_inline __u8 opening_rules(struct __sk_buff *skb,
+					  const struct step *s,
+					  volatile struct segment_walk *walk)
+{
+	const struct work *w = s->work;
+
+	if (!w->ingress)
+		return RULES_LOCAL;
+	if (!s->settings->checksums || skb->gso_size ||
+	    !ip_checksum_right(skb, walk, &w->packet) ||
+	    !checksum_right(skb, walk, &w->packet))
+		return 0;
+	return RULES_SUMMED;
+}
+
+/* A SYN-ACK to a decky in its open connection: nobody sent a SYN for it. */
+static __always_inline int is_idle_synack(const struct step *s)
+{
+	const struct work *w = s->work;
+	struct flow *flow;
+
+	if (!(w->packet.flags & TCP_ACK))
+		return 0;
+	flow = flows.lookup(&w->id);
+	if (!flow || flow->totals.close != CLOSE_NONE ||
+	    !is_judged(&flow->totals, w->sender) ||
+	    repeats_handshake(flow, &w->packet, w->sender))
+		return 0;
+	return !half_open.lookup(&w->key);
+}
+
+/* What the rules need to know of a new connection. */
+static __always_inline void note_rules(const struct step *s, struct flow *flow,
+				       volatile struct segment_walk *walk)
+{
+	const struct flow_key *key = &s->work->key;
+	__u8 client = flow->totals.client & 1;
+
+	note_offers(flow, walk);
+	if (flow->synack.ip_version && is_decky(key, !client))
+		flow->totals.rules[client] |= RULES_JUDGED;
+	if (flow->synack.ip_version && flow->syn.ip_version &&
+	    is_decky(key, client))
+		flow->totals.rules[!client] |= RULES_JUDGED;
+	flow->totals.flags &= ~FLOW_FRESH;
+}
+
+static __always_inline enum judgement judge(struct __sk_buff *skb,
+					    const struct step *s,
+					    struct flow *flow,
+					    volatile struct segment_walk *walk)
+{
+	const struct packet *p = &s->work->packet;
+	struct flow_totals *totals = &flow->totals;
+	__u32 sender = s->work->sender;
+	enum judgement verdict;
+
+	if (is_forged(totals, sender, s->work->ingress))
+		return REFUSED_FORGED;
+	if (totals->close != CLOSE_NONE || !is_judged(totals, sender))
+		return JUDGED_GOOD;
+	verdict = judge_segment(flow, sender, p);
+	if (verdict != JUDGED_GOOD)
+		return verdict;
+	verdict = judge_checksums(skb, totals, sender, p, walk);
+	if (verdict != JUDGED_GOOD)
+		return verdict;
+	read_options(skb, walk, p);
+	verdict = judge_options(totals, sender, p, walk);
+	if (verdict == JUDGED_GOOD)
+		note_stamp(totals, sender, p, walk);
+	return verdict;
+}
+
+/* Would the decky accept this frame? What it drops ends here. */
+int decky_check(struct __sk_buff *skb)
+{
+	enum judgement verdict = REFUSED_SYNACK;
+	struct segment_walk *walk;
+	struct flow *flow = 0;
+	struct step s;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	walk = segment_walks.lookup(&s.slot);
+	if (!walk)
+		return TC_NEXT;
+	if ((s.work->packet.flags & (TCP_SYN | TCP_RST)) != TCP_SYN) {
+		flow = flows.lookup(&s.work->id);
+		if (!flow) {
+			s.counters->frames_unattached++;
+			return TC_NEXT;
+		}
+		if (flow->totals.flags & FLOW_FRESH)
+			note_rules(&s, flow, walk);
+		verdict = judge(skb, &s, flow, walk);
+	} else if (!is_idle_synack(&s)) {
+		s.work->rules = opening_rules(skb, &s, walk);
+		if (s.work->packet.flags & TCP_ACK)
+			jumps.call(skb, JUMP_SYNACK);
+		else
+			jumps.call(skb, JUMP_SYN);
+		return TC_NEXT;
+	}
+	if (verdict > JUDGED_OLD || !flow) {
+		refused(skb, &s, verdict);
+		return TC_NEXT;
+	}
+	s.work->checked = verdict;
+	if (wants_hash(&s, flow))
+		jumps.call(skb, JUMP_HELLO);
+	else
+		jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -981,6 +1228,8 @@ int decky_syn(struct __sk_buff *skb)
 	s.counters->frames_syn++;
 	half = half_open.lookup(&w->key);
 	known = half && repeats_syn(half, p, w->sender, w->now);
+	if (known)
+		note_opening_rules(half, w->sender, w->rules);
 	if (known && !half->noted) {
 		if (half->syn.retransmits < 255)
 			half->syn.retransmits++;
@@ -1008,8 +1257,7 @@ int decky_syn(struct __sk_buff *skb)
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
 	if (swapped)
 		order_openings(&sample->half_open, p, w->now);
-	if (!known && !w->ingress)
-		sample->half_open.egress |= 1 << (w->sender & 1);
+	note_opening_rules(&sample->half_open, w->sender, w->rules);
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
 	sample->head.born_ns = sample->half_open.syn.time_ns;
@@ -1173,6 +1421,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 				return 0;
 			}
 		}
+		note_opening_rules(half, w->sender, w->rules);
 		other = crossed_other(s, half);
 		if (other) {
 			half_open_cross(other, half, p, w->now);
@@ -1191,8 +1440,6 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		    keep_older_synack(s, half))
 			return 0;
 		syn_packet_fill(skb, &half->synack, p, w->now);
-		if (!w->ingress)
-			half->egress |= 1 << (w->sender & 1);
 		return 1;
 	}
 	if (!may_be_lone(s, flow)) {
@@ -1204,8 +1451,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		return 0;
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
 	syn_packet_fill(skb, &scratch->half_open.synack, p, w->now);
-	if (!w->ingress)
-		scratch->half_open.egress = 1 << (w->sender & 1);
+	note_opening_rules(&scratch->half_open, w->sender, w->rules);
 	if (half_open.insert(&w->key, &scratch->half_open)) {
 		s->counters->half_open_failed++;
 		return 0;
@@ -1290,6 +1536,9 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 	if (old)
 		c->flow_reopened++;
 	fresh->key = w->key;
+	fresh->totals.flags |= FLOW_FRESH;
+	fresh->totals.rules[0] = half->rules & 0xf;
+	fresh->totals.rules[1] = half->rules >> 4;
 	fresh->totals.source_slot = slot;
 	if (!w->reassembled) {
 		fresh->totals.established_ns = w->now;
@@ -1479,7 +1728,10 @@ int decky_handshake(struct __sk_buff *skb)
 		begin_midstream(&s, half, complete != 0);
 	}
 	s.work->handshake_tried = 1;
-	jumps.call(skb, JUMP_PACKET);
+	if (promoted)
+		jumps.call(skb, JUMP_CHECK);
+	else
+		jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 

@@ -7,17 +7,20 @@
 #include "abi.h"
 #include "net.h"
 #include "half_open.h"
+#include "receiver.h"
 #include "seq.h"
 #include "timing.h"
 #include "tls_records.h"
 
-static __always_inline void side_begin(struct flow_side *side,
+static __always_inline void side_begin(struct flow_totals *totals, __u8 end,
 				       const struct syn_packet *syn)
 {
+	struct flow_side *side = &totals->side[end & 1];
+
 	side->packets = 1 + syn->retransmits;
 	side->bytes = syn->payload_len;
 	side->retransmits = syn->retransmits;
-	side->next_seq = syn->seq + 1 + syn->payload_len;
+	totals->end[end & 1].sent = syn->seq + 1;
 	side->tls_seq = syn->seq + 1;
 	side->tls_state = TLS_START;
 	side->flags = SIDE_SEEN;
@@ -49,6 +52,31 @@ static __always_inline void side_begin_unseen(struct flow_side *side)
 	side->tls_state = TLS_WATCH;
 }
 
+/*
+ * The server's SYN-ACK. It shows where the client begins, and which data of the
+ * SYN was accepted: all other data counts as not sent.
+ */
+static __always_inline void side_begin_answer(struct flow_totals *totals,
+					      __u8 client,
+					      const struct half_open *half)
+{
+	struct flow_end *own = &totals->end[!(client & 1)];
+	struct flow_end *peer = &totals->end[client & 1];
+	struct flow_side *side = &totals->side[client & 1];
+
+	side_begin(totals, !client, &half->synack);
+	totals->side[!(client & 1)].flags |= SIDE_ACKED;
+	side->flags |= SIDE_ACKED;
+	own->acked = half->synack.ack;
+	own->edge = half->synack.ack + half->synack.window;
+	peer->acked = half->synack.seq + 1;
+	peer->edge = half->synack.seq + 1 + half->syn.window;
+	peer->sent = half->synack.ack;
+	side->flags |= SIDE_SEEN;
+	side->tls_seq = half->synack.ack;
+	side->tls_state = TLS_START;
+}
+
 /* A connection that was half-open. It takes over all that was recorded. */
 static __always_inline void flow_begin(struct flow *flow,
 				       const struct half_open *half)
@@ -63,7 +91,6 @@ static __always_inline void flow_begin(struct flow *flow,
 	flow->totals.min_iat_ns = half->min_iat_ns;
 	flow->totals.max_iat_ns = half->max_iat_ns;
 	flow->totals.born_ns = half_open_born(half);
-	flow->totals.first_ns = flow->totals.born_ns;
 	flow->totals.rtt_server_us = RTT_UNKNOWN;
 	flow->totals.rtt_client_us = RTT_UNKNOWN;
 	flow->totals.rtt_min_us = RTT_UNKNOWN;
@@ -72,27 +99,12 @@ static __always_inline void flow_begin(struct flow *flow,
 	      IP_FLAG_REASSEMBLED))
 		flow->totals.rtt_server_us =
 			rtt_us(half->syn.time_ns, half->synack.time_ns);
-	if (half->syn.ip_version) {
-		side_begin(&flow->totals.side[client], &half->syn);
-		/* nobody may have taken the SYN's data: see below */
-		flow->totals.side[client].next_seq = half->syn.seq + 1;
-	} else {
+	if (half->syn.ip_version)
+		side_begin(&flow->totals, client, &half->syn);
+	else
 		side_begin_unseen(&flow->totals.side[client]);
-	}
-	if (half->egress & 1 << client)
-		flow->totals.side[client].flags |= SIDE_EGRESS;
 	if (half->synack.ip_version) {
-		side_begin(&flow->totals.side[!client], &half->synack);
-		if (half->egress & 1 << !client)
-			flow->totals.side[!client].flags |= SIDE_EGRESS;
-		flow->totals.side[!client].last_ack = half->synack.ack;
-		flow->totals.side[!client].flags |= SIDE_ACKED;
-		/* it shows where the client begins, with data of the SYN or not
-		 */
-		flow->totals.side[client].flags |= SIDE_SEEN;
-		flow->totals.side[client].next_seq = half->synack.ack;
-		flow->totals.side[client].tls_seq = half->synack.ack;
-		flow->totals.side[client].tls_state = TLS_START;
+		side_begin_answer(&flow->totals, client, half);
 		if (half->syn.ip_version &&
 		    half->synack.ack != half->syn.seq + 1)
 			side_begin_with_data(&flow->totals.side[client],
@@ -121,7 +133,6 @@ static __always_inline void flow_begin_midstream(struct flow *flow, __u64 now)
 {
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->totals.born_ns = now;
-	flow->totals.first_ns = now;
 	flow->totals.last_ns = now;
 	flow->totals.min_iat_ns = -1;
 	flow->totals.rtt_server_us = RTT_UNKNOWN;
@@ -141,6 +152,7 @@ static __always_inline void time_segment(struct flow_totals *totals,
 					 const struct packet *p, __u32 sender,
 					 __u64 now, __s32 ahead)
 {
+	struct flow_side *server = &totals->side[!(totals->client & 1)];
 	__u32 us;
 
 	if (totals->client == CLIENT_UNKNOWN)
@@ -155,14 +167,14 @@ static __always_inline void time_segment(struct flow_totals *totals,
 		if (ahead < 0) {
 			totals->timed = 0;
 		} else if (!ahead && !totals->timed) {
-			totals->timed_end = p->seq + p->payload_len;
+			server->timed_end = p->seq + p->payload_len;
 			totals->timed_ns = now;
 			totals->timed = 1;
 		}
 		return;
 	}
 	if (!totals->timed || !(p->flags & TCP_ACK) ||
-	    seq_diff(p->ack, totals->timed_end) < 0)
+	    seq_diff(p->ack, server->timed_end) < 0)
 		return;
 	us = rtt_us(totals->timed_ns, now);
 	if (us < totals->rtt_min_us)
@@ -221,21 +233,26 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 				     __u32 sender, __u64 now, int ingress)
 {
 	struct flow_side *side = &flow->totals.side[sender & 1];
+	struct flow_end *own = &flow->totals.end[sender & 1];
 
-	if (ingress && side->flags & SIDE_EGRESS)
-		return 0;
 	if (flow->totals.close | flow->totals.fin | flow->totals.timed |
-	    (flow->totals.flags & FLOW_PENDING))
+	    (flow->totals.flags & (FLOW_PENDING | FLOW_FRESH)))
+		return 0;
+	if (!plainly_good(&flow->totals, p, sender, ingress))
 		return 0;
 	if (!(side->flags & SIDE_SEEN) ||
 	    (__s64)(now - flow->totals.last_ns) > (__s64)RTT_PAUSE_NS)
 		return 0;
-	if (p->payload_len && side->tls_state != TLS_DONE &&
-	    (side->tls_state != TLS_WATCH || side->tls_orphans ||
-	     seq_diff(p->seq, side->next_seq) > 0 ||
-	     (!continues_run(&flow->totals, p, sender) &&
-	      may_begin_record(skb, p->l4_off + p->tcp_len))))
-		return 0;
+	if (side->tls_state != TLS_DONE) {
+		if (p->flags & TCP_URG)
+			return 0;
+		if (p->payload_len &&
+		    (side->tls_state != TLS_WATCH || side->tls_orphans ||
+		     seq_diff(p->seq, own->sent) > 0 ||
+		     (!continues_run(&flow->totals, p, sender) &&
+		      may_begin_record(skb, p->l4_off + p->tcp_len))))
+			return 0;
+	}
 	if (p->payload_len)
 		note_run(&flow->totals, p, sender);
 	c->frames_flow++;
@@ -243,9 +260,8 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 		      &flow->totals.max_iat_ns);
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
-	side_account(side, p);
-	side->last_ack = p->ack;
-	side->flags |= ingress ? SIDE_ACKED : SIDE_ACKED | SIDE_EGRESS;
+	side_account(side, own, p);
+	note_ack(side, own, p);
 	return 1;
 }
 
@@ -264,11 +280,12 @@ static __always_inline int is_unproven(const struct flow_totals *totals)
  * It acknowledges the other end's payload to the byte, and is no RST, with
  * which a closed port answers payload.
  */
-static __always_inline int proves(const struct flow_side *peer,
-				  const struct packet *p)
+static __always_inline int proves(const struct flow_totals *totals,
+				  __u32 sender, const struct packet *p)
 {
-	return (p->flags & (TCP_ACK | TCP_RST)) == TCP_ACK && peer->bytes &&
-	       p->ack == peer->next_seq;
+	return (p->flags & (TCP_ACK | TCP_RST)) == TCP_ACK &&
+	       totals->side[!(sender & 1)].bytes &&
+	       p->ack == totals->end[!(sender & 1)].sent;
 }
 
 /* May this segment hold the first payload of a client whose SYN we saw? */
@@ -302,7 +319,15 @@ static __always_inline int may_be_scan(const struct flow_totals *totals)
 	return totals->side[0].packets + totals->side[1].packets <
 		       PROBE_PACKETS &&
 	       !(totals->side[0].retransmits | totals->side[1].retransmits) &&
-	       totals->last_ns - totals->first_ns < PROBE_NS;
+	       totals->last_ns - totals->born_ns < PROBE_NS;
+}
+
+/* The initial sequence number of an end, by what opened the connection. */
+static __always_inline __u32 initial_seq(const struct flow *flow, __u8 end)
+{
+	if ((end & 1) != flow->totals.client)
+		return flow->synack.seq;
+	return flow->syn.ip_version ? flow->syn.seq : flow->synack.ack - 1;
 }
 
 /* How a connection ended whose 4-tuple another one takes over. */

@@ -31,6 +31,13 @@ static __always_inline int half_open_fresh(const struct half_open *half,
 	return (__s64)(now - half->last_ns) < (__s64)SYN_RETRANSMIT_NS;
 }
 
+/* What the SYN or SYN-ACK of an end shows of its later segments. */
+static __always_inline void note_opening_rules(struct half_open *half,
+					       __u32 sender, __u8 rules)
+{
+	half->rules |= sender & 1 ? rules << 4 : rules;
+}
+
 /* Is this SYN a retransmission of the recorded one? */
 static __always_inline int repeats_syn(const struct half_open *half,
 				       const struct packet *p, __u8 sender,
@@ -142,8 +149,7 @@ static __always_inline int acks_synack(const struct half_open *half,
 		return !acked;
 	totals = &midstream->totals;
 	return totals->close == CLOSE_NONE &&
-	       acked <= totals->side[!(sender & 1)].next_seq -
-				half->synack.seq - 1;
+	       acked <= totals->end[!(sender & 1)].sent - half->synack.seq - 1;
 }
 
 /*

@@ -119,11 +119,27 @@
 #define TLS_ORPHANS 2
 #define TLS_HOLES 4
 
+/* Segments sampled after an urgent pointer, where no TLS has begun so far. */
+#define TLS_URGENT_ORPHANS 64
+
 /* After a silence this long, the next segment may start an RTT measurement. */
 #define RTT_PAUSE_NS 1000000000ULL
 
 /* Two CPUs may swap packets of a connection: their times differ by no more. */
 #define SWAPPED_NS 1000000ULL
+
+/*
+ * A checksum is taken over so many bytes at a time, a power of two, and over no
+ * more than so many pieces: longer segments exist only merged.
+ */
+#define CHECKSUM_PIECE 512
+#define CHECKSUM_PIECES 20
+
+/* The greatest scale of a window (RFC 7323, 2.3). */
+#define MAX_SCALE 14
+
+/* A decky that sends new data this long after a RST did not take the RST. */
+#define RESUME_NS 10000000ULL
 
 /* A scan probe has fewer packets and takes less time. */
 #define PROBE_PACKETS 4

@@ -9,6 +9,7 @@
 #include "syn.h"
 #include "tls_records.h"
 #include "client_hello.h"
+#include "receiver.h"
 
 struct decky6 {
 	__be32 addr[4];
@@ -100,6 +101,7 @@ BPF_TABLE("percpu_array", __u32, struct anomaly_sample, anomaly_scratch,
 BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct hello_walk, hello_walks, SCRATCHES);
+BPF_TABLE("percpu_array", __u32, struct segment_walk, segment_walks, SCRATCHES);
 
 /* One frame on its way from program to program. */
 struct work {
@@ -118,6 +120,8 @@ struct work {
 	__u8 hashed;	      /* by decky_hello */
 	__u8 reassembled;     /* the agent made the packet from fragments */
 	__u8 repeats;	      /* the suppressed hello, to the byte */
+	__u8 checked;	      /* enum judgement, by decky_check */
+	__u8 rules;	      /* of a SYN or SYN-ACK, for struct half_open */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
 
@@ -127,6 +131,7 @@ enum jump {
 	JUMP_SYNACK,
 	JUMP_HANDSHAKE,
 	JUMP_HELLO,
+	JUMP_CHECK,
 	JUMP_FRAGMENT,
 	JUMP_TAGS,
 	JUMPS,

@@ -19,6 +19,7 @@
 #define ETH_P_IPV6 0x86dd
 
 #define VLAN_ID 0x0fff
+#define ETH_DATA_LEN 1500
 
 #define PROTO_HOPOPTS 0
 #define PROTO_TCP 6

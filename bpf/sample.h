@@ -21,6 +21,8 @@ static __always_inline void sample_begin(struct sample_head *head,
 	head->sender = sender;
 	if (p->ip_flags & IP_FLAG_REASSEMBLED)
 		head->flags = SAMPLE_REASSEMBLED;
+	head->urgent = p->urgent;
+	head->tcp_flags = p->flags;
 }
 
 /* Counts a sample by what its submission returned. 1 if it is in the ring. */

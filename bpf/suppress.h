@@ -99,7 +99,7 @@ static __always_inline void flow_sums_add(struct flow_sums *sums,
 					  const struct flow_totals *totals)
 {
 	__u64 bytes = totals->side[0].bytes + totals->side[1].bytes;
-	__u64 lasted = totals->last_ns - totals->first_ns;
+	__u64 lasted = totals->last_ns - totals->born_ns;
 
 	__sync_fetch_and_add(&sums->packets,
 			     totals->side[0].packets + totals->side[1].packets);
@@ -124,9 +124,8 @@ static __always_inline __u64 hello_signature(const struct hello_walk *walk,
 static __always_inline int hello_in_order(const struct flow *flow,
 					  const struct packet *p, __u8 sender)
 {
-	const struct flow_side *side = &flow->totals.side[sender & 1];
-
-	return p->seq == side->next_seq && p->seq == side->tls_seq;
+	return p->seq == flow->totals.end[sender & 1].sent &&
+	       p->seq == flow->totals.side[sender & 1].tls_seq;
 }
 
 /*
@@ -144,7 +143,7 @@ flow_suppress_hello(struct flow *flow, const struct packet *p, __u8 sender)
 	flow->hello_end = p->seq + p->payload_len;
 	side->tls_state = TLS_OPEN;
 	side->tls_seq = flow->hello_end;
-	open_peer(peer, p);
+	open_peer(peer, &flow->totals.end[!(sender & 1)], p);
 }
 
 /* Is this segment at the place of the suppressed hello? */
@@ -171,16 +170,16 @@ static __always_inline int may_repeat_hello(const struct flow *flow,
  * receiver takes nothing of it? Other bytes there are sampled: a known hello
  * releases nothing else.
  */
-static __always_inline int
-repeats_suppressed_hello(const struct flow *flow, const struct flow_side *peer,
-			 const struct work *w)
+static __always_inline int repeats_suppressed_hello(const struct flow *flow,
+						    const struct work *w)
 {
+	__u32 acked = flow->totals.end[!(w->sender & 1)].acked;
+	const struct flow_side *peer = &flow->totals.side[!(w->sender & 1)];
 	const struct packet *p = &w->packet;
 
 	return at_suppressed_hello(flow, p, w->sender) &&
-	       (w->repeats ||
-		(peer->flags & SIDE_ACKED &&
-		 seq_diff(p->seq + p->payload_len, peer->last_ack) <= 0));
+	       (w->repeats || (peer->flags & SIDE_ACKED &&
+			       seq_diff(p->seq + p->payload_len, acked) <= 0));
 }
 
 #endif

@@ -34,8 +34,9 @@ static __always_inline __u16 prefix_record_len(__u64 prefix)
 }
 
 /*
- * Could the first n bytes begin a hello? At the start of a connection an alert
- * may come before it.
+ * Could the first n bytes begin a hello? Every version of {3, any} is taken
+ * (RFC 5246, E.1; RFC 8446, 5.1). At the start of a connection, an alert or an
+ * empty record may come before it.
  */
 static __always_inline int prefix_plausible(__u64 prefix, __u32 n, int at_start)
 {
@@ -46,15 +47,15 @@ static __always_inline int prefix_plausible(__u64 prefix, __u32 n, int at_start)
 		return 0;
 	if (n > 1 && prefix_byte(prefix, 1) != 3)
 		return 0;
-	if (n > 2 && prefix_byte(prefix, 2) > 4)
-		return 0;
 	if (n < TLS_HEADER_LEN)
 		return 1;
 	len = prefix_record_len(prefix);
-	if (len < 1 || len > TLS_MAX_RECORD)
+	if (len > TLS_MAX_RECORD)
 		return 0;
 	if (type == TLS_ALERT)
 		return len == 2;
+	if (!len)
+		return at_start;
 	if (n < TLS_PREFIX_LEN)
 		return 1;
 	return prefix_byte(prefix, 5) == TLS_CLIENT_HELLO ||
@@ -87,7 +88,7 @@ static __always_inline enum record_verdict judge_header(__u64 header)
 {
 	__u8 type = prefix_byte(header, 0);
 
-	if (prefix_byte(header, 1) != 3 || prefix_byte(header, 2) > 4 ||
+	if (prefix_byte(header, 1) != 3 ||
 	    prefix_record_len(header) > TLS_MAX_RECORD)
 		return RECORD_NONE;
 	if (type == TLS_HANDSHAKE || type == TLS_ALERT)
@@ -108,6 +109,7 @@ enum tls_state {
 
 /* After the client's hello, the next byte of the server begins a record. */
 static __always_inline void open_peer(struct flow_side *peer,
+				      const struct flow_end *end,
 				      const struct packet *p)
 {
 	if (peer->tls_state == TLS_OPEN || peer->tls_state == TLS_DONE)
@@ -115,7 +117,7 @@ static __always_inline void open_peer(struct flow_side *peer,
 	peer->tls_state = TLS_OPEN;
 	peer->tls_matched = 0;
 	peer->tls_header = 0;
-	peer->tls_seq = peer->flags & SIDE_SEEN ? peer->next_seq : p->ack;
+	peer->tls_seq = peer->flags & SIDE_SEEN ? end->sent : p->ack;
 	peer->flags |= SIDE_TLS_FRESH;
 }
 
@@ -130,7 +132,8 @@ static __always_inline int continues_run(const struct flow_totals *totals,
 	const struct flow_side *side = &totals->side[sender & 1];
 
 	return side->bytes >= TLS_RUN_BYTES && !(side->flags & SIDE_PUSHED) &&
-	       totals->last_sender == (sender & 1) && p->seq == side->next_seq;
+	       totals->last_sender == (sender & 1) &&
+	       p->seq == totals->end[sender & 1].sent;
 }
 
 /* Notes a segment with payload for continues_run(). */
@@ -161,12 +164,15 @@ static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
 	return *first == TLS_HANDSHAKE;
 }
 
-/* Is this segment worth a walk? ahead is its distance from next_seq. */
+/* Is this segment worth a walk? ahead is its distance from sent. */
 static __always_inline int may_hold_record(struct __sk_buff *skb,
+					   const struct packet *p,
 					   const struct flow_side *side,
 					   __u32 payload_off, __s32 ahead,
 					   int continues)
 {
+	if (p->flags & TCP_URG)
+		return skb->len >= payload_off;
 	if (skb->len <= payload_off)
 		return 0;
 	if (side->tls_state != TLS_WATCH || ahead > 0 || side->tls_orphans)
@@ -249,8 +255,12 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			walk->pos = 0;
 			continue;
 		}
+		/* an empty record has no message type after its header */
+		if (!open && matched + got >= TLS_HEADER_LEN &&
+		    !prefix_record_len(header))
+			want = TLS_HEADER_LEN - matched;
 		walk->cut = walk->avail;
-		if (got < want) {
+		if ((__s32)got < (__s32)want) {
 			side->tls_header = header;
 			side->tls_matched = matched + got;
 			side->tls_seq = p->seq + pos + got;
@@ -281,7 +291,8 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			if (prefix_is(header, TLS_CLIENT_HELLO)) {
 				if (flow->totals.client == CLIENT_UNKNOWN)
 					flow->totals.client = sender;
-				open_peer(peer, p);
+				open_peer(peer,
+					  &flow->totals.end[!(sender & 1)], p);
 			} else if (prefix_is(header, TLS_SERVER_HELLO) &&
 				   flow->totals.client == CLIENT_UNKNOWN) {
 				flow->totals.client = !sender;
@@ -313,6 +324,47 @@ static __always_inline __u32 undecided_cut(const struct flow_side *side,
 	return avail;
 }
 
+/*
+ * How many of the sampled bytes count against the budget of their direction:
+ * those beyond the highest one so far. Else retransmissions could use it up.
+ */
+static __always_inline __u32 fresh_bytes(__u32 cut, __s32 ahead)
+{
+	if (ahead >= 0)
+		return cut;
+	return (__s32)cut + ahead > 0 ? (__s32)cut + ahead : 0;
+}
+
+/*
+ * Has the receiver acknowledged bytes that this direction still waits for? Then
+ * they were sent, and we have missed them.
+ */
+static __always_inline int
+missed_bytes(const struct flow *flow, const struct flow_side *side, __u8 sender)
+{
+	return !(flow->totals.rules[sender & 1] & RULES_JUDGED) ||
+	       seq_diff(flow->totals.end[!(sender & 1)].acked, side->tls_seq) >
+		       0;
+}
+
+/*
+ * The urgent byte is not part of the stream (RFC 6093). The agent takes it out,
+ * and finds the records after it: here all is sampled while there is budget.
+ */
+static __always_inline void urgent_scan(volatile struct record_walk *walk,
+					struct flow_side *side)
+{
+	if (side->tls_state == TLS_OPEN) {
+		walk->cut = walk->avail;
+		return;
+	}
+	walk->cut = undecided_cut(side, walk->avail);
+	if (walk->avail && !walk->cut) {
+		side->flags &= ~SIDE_URGENT;
+		side->tls_state = TLS_WATCH;
+	}
+}
+
 /* Sets walk->cut for this segment, by the state of its side. */
 static __always_inline void
 tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
@@ -321,6 +373,16 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 {
 	__s32 pos = seq_diff(side->tls_seq, p->seq);
 
+	if (p->flags & TCP_URG) {
+		if (side->tls_state == TLS_WATCH)
+			side->tls_orphans = TLS_URGENT_ORPHANS;
+		else
+			side->flags |= SIDE_URGENT;
+	}
+	if (side->flags & SIDE_URGENT) {
+		urgent_scan(walk, side);
+		return;
+	}
 	if (side->tls_state == TLS_WATCH) {
 		side->tls_matched = 0;
 		side->tls_header = 0;
@@ -336,10 +398,10 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 			walk->cut = side->tls_state == TLS_OPEN
 					    ? walk->avail
 					    : undecided_cut(side, walk->avail);
-		else if (side->tls_state == TLS_OPEN)
-			side->tls_state = TLS_DONE;
-		else
-			side->tls_state = TLS_WATCH;
+		else if (missed_bytes(flow, side, sender))
+			side->tls_state = side->tls_state == TLS_OPEN
+						  ? TLS_DONE
+						  : TLS_WATCH;
 		return;
 	}
 	if ((__u32)pos >= walk->avail) {

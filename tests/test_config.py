@@ -28,6 +28,7 @@ interface = ["eth0", "macvlan-1"]
 xdp = "generic"
 netns = "lab"
 wait_interface = true
+checksums = "off"
 decky = ["10.0.0.1=web", "fd00::1"]
 deckies = "deckies.txt"
 decnet_state = true
@@ -82,6 +83,7 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         xdp="generic",
         netns="lab",
         wait_interface=True,
+        checksums="off",
         deckies=Registry(
             [Decky("web", ip_address("10.0.0.1")), Decky("fd00::1", ip_address("fd00::1"))]
         ),

@@ -13,6 +13,7 @@ from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS
 from deckwire.options import (
+    CHECKSUMS,
     COMPATIBILITIES,
     FORMATS,
     LATERAL,
@@ -80,6 +81,8 @@ class Settings:
     deckies: Registry = field(default_factory=Registry)
     """Only those of ``decky`` entries, not those of the file."""
     deckies_file: str | None = None
+    checksums: str = "auto"
+    """Whether segments with a wrong checksum are refused: one of CHECKSUMS."""
     decnet_state: bool = False
     """The deckies file is DECNET's state, and belongs to another program."""
     own_host: str = "report"
@@ -350,6 +353,7 @@ _CHECKS: dict[str, Check] = {
     "netns": _netns,
     "wait_interface": _flag,
     "xdp": _one_of(XDP_MODES),
+    "checksums": _one_of(CHECKSUMS),
     "decky": _deckies,
     "deckies": _path,
     "decnet_state": _flag,

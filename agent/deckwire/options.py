@@ -13,6 +13,7 @@ FORMATS = ("syslog", "json", "decnet-json")
 PROFILE_NAMES = ("decnet",)
 """Of the tables in deckwire.profiles."""
 XDP_MODES = ("off", "generic", "native")
+CHECKSUMS = ("auto", "off")
 COMPATIBILITIES = ("decnet",)
 OWN_HOST = ("report", "ignore")
 OUTBOUND_SOURCES = ("decky", "peer")
@@ -124,6 +125,12 @@ OPTIONS = (
         " table.",
         metavar="|".join(PROFILE_NAMES),
         default="none of them",
+    ),
+    Option(
+        *("checksums", "checksums", Section.WATCH),
+        "Refuse what a decky drops for its checksum: auto judges who opened with right ones.",
+        metavar="|".join(CHECKSUMS),
+        default="auto",
     ),
     Option(
         *("output", "outputs", Section.WRITE),

@@ -110,14 +110,18 @@ CONSTANTS = {
     "EXTENSION_KEY_SHARE": ExtensionType.KEY_SHARE,
     "EXTENSION_ENCRYPTED_CLIENT_HELLO": ExtensionType.ENCRYPTED_CLIENT_HELLO,
     "TLS_DIRECTION_SAMPLES": limits.STREAM_PIECES,
+    "SIDE_FIN_ACKED": abi.SIDE_FIN_ACKED,
+    "SIDE_ACKED": abi.SIDE_ACKED,
 }
 """Constants that C and Python share, by their names in the headers."""
 
 KERNEL_ONLY = {
-    *("FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED"),
+    *("FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED", "FLOW_FRESH"),
+    *("RULES_JUDGED", "RULES_SUMMED", "RULES_LOCAL", "RULES_RESET"),
+    *("OFFER_SCALE", "OFFER_SIGNED", "OFFER_SACK", "OFFER_STAMPED"),
     *("HALF_OTHERS", "HALF_REPORTED"),
 }
-"""Constants of abi.h that the agent does not use: flags in a byte that it reads."""
+"""Constants of abi.h that the agent does not use: flags in bytes of the structs."""
 
 SIZES = {
     "flow_key": abi.FLOW_KEY_BYTES,
@@ -132,7 +136,7 @@ SIZES = {
     "source": abi.SOURCE_BYTES,
     "half_open_sample": abi.HALF_OPEN_SAMPLE_BYTES,
     "anomaly_sample": abi.ANOMALY_SAMPLE_BYTES,
-    "end_sample": abi.SAMPLE_HEAD_BYTES + abi.FLOW_TOTALS_BYTES,
+    "end_sample": abi.END_SAMPLE_BYTES,
 }
 """Sizes by the name of the struct."""
 
@@ -142,7 +146,6 @@ OFFSETS = {
     ("end_sample", "totals"): abi.SAMPLE_HEAD_BYTES,
     ("sample_head", "kind"): abi.SAMPLE_KIND,
     ("flow", "totals"): 0,
-    ("flow", "totals.born_ns"): 0,
     ("flow", "syn"): abi.FLOW_SYN,
     ("flow", "synack"): abi.FLOW_SYNACK,
     ("flow", "key"): abi.FLOW_KEY,

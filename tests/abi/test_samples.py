@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from struct import pack
 from typing import Any
 
 import pytest
@@ -25,6 +26,9 @@ from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, Technique
 
 KEY = bytes(range(36))
 ABSENT = bytes(abi.SYN_PACKET_BYTES)
+ISN = bytes(8)
+"""Of both ends, behind the totals in a sample of an end."""
+REST = bytes(abi.FLOW_BYTES - abi.FLOW_TOTALS_BYTES)
 
 
 def build(struct: str, **members: Any) -> bytes:
@@ -53,7 +57,6 @@ def side(**members: Any) -> Any:
 
 TOTALS: dict[str, Any] = {
     "born_ns": 40,
-    "first_ns": 41,
     "last_ns": 90,
     "min_iat_ns": 1,
     "max_iat_ns": 9,
@@ -140,6 +143,77 @@ def test_an_anomaly() -> None:
         decode(data[:-1])
 
 
+@pytest.mark.parametrize(
+    ("flags", "urgent", "urgent_seq"),
+    [(0x10, 5, None), (0x38, 0, 7), (0x38, 1, 7), (0x38, 5, 11), (0x20, 0xFFFF, 7 + 0xFFFE)],
+)
+def test_the_urgent_byte_counts_only_with_its_flag(
+    flags: int, urgent: int, urgent_seq: int | None
+) -> None:
+    sample = decode(head(abi.SAMPLE_SEGMENT, seq=7, tcp_flags=flags, urgent=urgent))
+    assert isinstance(sample, SegmentSample)
+    assert sample.urgent_seq == urgent_seq
+
+
+def test_the_urgent_byte_wraps() -> None:
+    sample = decode(head(abi.SAMPLE_SEGMENT, seq=2**32 - 1, tcp_flags=0x20, urgent=3))
+    assert isinstance(sample, SegmentSample)
+    assert sample.urgent_seq == 1
+
+
+def totals_of(acked: int, sent: int, side_flags: int = 0, **members: Any) -> bytes:
+    """Totals of which end 1 has acknowledged end 0; `sent` are the bytes of end 0."""
+    ends = [
+        abi.SCHEMAS["flow_end"].parse(build("flow_end", acked=value & 0xFFFF_FFFF))
+        for value in (0, acked)
+    ]
+    sides = [side(packets=1, bytes=sent, flags=side_flags), side(flags=abi.SIDE_ACKED)]
+    return build("flow_totals", end=ends, side=sides, **members)
+
+
+@pytest.mark.parametrize(
+    ("acked", "sent", "fin", "accepted"),
+    [
+        pytest.param(101, 100, False, 100, id="all"),
+        pytest.param(102, 100, True, 100, id="all, and a FIN"),
+        pytest.param(101, 300, False, 100, id="fewer than were sent"),
+        pytest.param(301, 100, False, 300, id="more than were seen"),
+        pytest.param(1, 0, False, 0, id="nothing"),
+        pytest.param(0, 0, False, 0, id="not even the SYN"),
+        pytest.param(101, 3 * 2**32 + 100, False, 3 * 2**32 + 100, id="after three wraps"),
+        pytest.param(1, 2**32, False, 2**32, id="to the byte of a wrap"),
+        pytest.param(0xFFFF_FFFF, 2**32 + 10, False, 2**32 - 2, id="a little before"),
+    ],
+)
+def test_bytes_that_the_other_end_acknowledged(
+    acked: int, sent: int, fin: bool, accepted: int
+) -> None:
+    isn = 0x8000_0000
+    totals = totals_of(isn + acked, sent, abi.SIDE_FIN_ACKED if fin else 0)
+    sample = decode(head(abi.SAMPLE_END) + totals + pack("<II", isn, 7))
+    assert isinstance(sample, EndSample)
+    assert [one.accepted for one in sample.record.sides] == [accepted, None]
+
+
+def test_accepted_bytes_of_an_entry_are_counted_from_its_syns() -> None:
+    isn = 0xFFFF_FFF0
+    value = totals_of(isn + 101, 100, client=0)
+    opened = value + build("syn_packet", ip_version=4, seq=isn) + build("syn_packet", ip_version=4)
+    assert flow_record(opened + bytes(56)).sides[0].accepted == 100
+    unseen = value + ABSENT + build("syn_packet", ip_version=4, ack=(isn + 1) & 0xFFFF_FFFF)
+    assert flow_record(unseen + bytes(56)).sides[0].accepted == 100
+    answered = totals_of(isn + 101, 100, client=1)
+    answered += build("syn_packet", ip_version=4) + build("syn_packet", ip_version=4, seq=isn)
+    assert flow_record(answered + bytes(56)).sides[0].accepted == 100
+
+
+def test_what_a_midstream_end_accepted_is_unknown() -> None:
+    totals = totals_of(500, 100, flags=abi.FLOW_MIDSTREAM)
+    sample = decode(head(abi.SAMPLE_END) + totals + ISN)
+    assert isinstance(sample, EndSample)
+    assert [one.accepted for one in sample.record.sides] == [None, None]
+
+
 def test_a_client_that_cannot_be_is_unknown() -> None:
     sample = decode(head(abi.SAMPLE_SEGMENT, client=200, sender=3))
     assert isinstance(sample, SegmentSample)
@@ -201,10 +275,10 @@ def test_packets_that_were_not_seen_are_none() -> None:
 
 
 def test_an_end() -> None:
-    sample = decode(head(abi.SAMPLE_END) + build("flow_totals", **TOTALS) + b"\0" * 4)
+    sample = decode(head(abi.SAMPLE_END) + build("flow_totals", **TOTALS) + ISN + b"\0" * 4)
     assert isinstance(sample, EndSample)
     record = sample.record
-    assert (record.born_ns, record.first_ns, record.last_ns) == (40, 41, 90)
+    assert (record.born_ns, record.last_ns) == (40, 90)
     assert (record.min_iat_ns, record.max_iat_ns) == (1, 9)
     assert (record.close, record.midstream, record.end_sent, record.client) == (
         "rst",
@@ -212,7 +286,7 @@ def test_an_end() -> None:
         True,
         1,
     )
-    assert record.sides == ((2**40, 2**50, 7), (1, 2, 3))
+    assert record.sides == ((2**40, 2**50, 7, None), (1, 2, 3, None))
     assert (record.rtt_client_us, record.rtt_server_us, record.rtt_min_us) == (None, 3, 2)
 
 
@@ -220,7 +294,9 @@ def test_an_entry_of_the_flows_table() -> None:
     value = build("flow_totals", **TOTALS)
     value += build("syn_packet", ip_version=4, seq=1, retransmits=3) + ABSENT
     value += bytes(abi.FLOW_BYTES - len(value))
-    assert flow_record(value) == flow_record(value[: abi.FLOW_TOTALS_BYTES])
+    ended = decode(head(abi.SAMPLE_END) + value[: abi.FLOW_TOTALS_BYTES] + ISN)
+    assert isinstance(ended, EndSample)
+    assert flow_record(value) == ended.record
     handshake = flow_handshake(value)
     assert handshake.syn is not None
     assert (handshake.syn.seq, handshake.syn_retransmits) == (1, 3)
@@ -230,7 +306,7 @@ def test_an_entry_of_the_flows_table() -> None:
 
 
 def test_closes_of_the_kernel_have_names_and_others_none() -> None:
-    names = [flow_record(build("flow_totals", close=close)).close for close in range(8)]
+    names = [flow_record(build("flow_totals", close=close) + REST).close for close in range(8)]
     assert names == ["", "fin", "rst", "idle", "evicted", "removed", "shutdown", ""]
 
 
@@ -249,7 +325,7 @@ def test_closes_of_the_kernel_have_names_and_others_none() -> None:
             head(abi.SAMPLE_SYN) + build("half_open", syn=syn_packet(ip_version=5)),
             "syn_packet_malformed",
         ),
-        (head(abi.SAMPLE_END) + bytes(abi.FLOW_TOTALS_BYTES - 1), "flow_short"),
+        (head(abi.SAMPLE_END) + bytes(abi.FLOW_TOTALS_BYTES + 7), "end_short"),
     ],
 )
 def test_malformed_samples(data: bytes, cause: str) -> None:
@@ -261,7 +337,7 @@ def test_short_values_of_maps() -> None:
     with pytest.raises(MalformedSample, match="flow_short"):
         flow_handshake(bytes(abi.FLOW_BYTES - 1))
     with pytest.raises(MalformedSample, match="flow_short"):
-        flow_record(bytes(abi.FLOW_TOTALS_BYTES - 1))
+        flow_record(bytes(abi.FLOW_BYTES - 1))
 
 
 @given(kind=st.integers(0, 5), rest=st.binary(max_size=700))

@@ -116,6 +116,7 @@ class Fuzzer:
             "dedup": rng.randrange(2),
             "vepa": rng.randrange(2),
             "own_host": rng.randrange(2),
+            "checksums": rng.randrange(2),
             "syn_cost_ns": rng.choice([1, MS, SECOND]),
             "syn_burst_ns": rng.choice([MS, 2 * SECOND]),
             "handshake_cost_ns": rng.choice([1, MS, SECOND]),

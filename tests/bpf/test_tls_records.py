@@ -59,6 +59,8 @@ def cut(data: bytes, size: int) -> list[bytes]:
 BIG = hello(1, 2_000)
 CHAIN = SERVER_HELLO + record(22, b"\x0b" + bytes(3_000))
 
+EMPTY = record(22, b"")
+
 HELLO_DONE = record(22, b"\x0e\0\0\0")
 SHARED_DONE = record(22, b"\x0e\0\0\0\x0e\0\0\0")
 
@@ -67,8 +69,9 @@ RUN = bytes(3_000)
 
 
 def run(talk: Talk, segments: int, last: str = "A") -> Steps:
-    """A write of that many segments, the last with other flags."""
+    """A write of that many segments, the last with other flags. The server acknowledges it."""
     frames = [talk.c("A", 1 + n * len(RUN), 1, RUN) for n in range(segments - 1)]
+    frames.insert(10, talk.s("A", 1, 1 + 10 * len(RUN)))
     return [*frames, talk.c(last, 1 + (segments - 1) * len(RUN), 1, RUN)]
 
 
@@ -80,6 +83,24 @@ def after_run(talk: Talk, segments: int) -> Steps:
 CASES = [
     # --- where a hello begins ---
     Case("a ClientHello", lambda t: client(t, CLIENT_HELLO, MSS), [CLIENT_HELLO], [1]),
+    Case(
+        "of a version that nobody knows",
+        lambda t: client(t, record(22, CLIENT_HELLO[5:], 0x03FF), MSS),
+        [record(22, CLIENT_HELLO[5:], 0x03FF)],
+        [1],
+    ),
+    Case(
+        "after empty records",
+        lambda t: client(t, EMPTY * 2 + CLIENT_HELLO + APPLICATION_DATA, MSS),
+        [EMPTY * 2 + CLIENT_HELLO],
+        [1],
+    ),
+    Case(
+        "after an empty record of three segments",
+        lambda t: client(t, EMPTY + CLIENT_HELLO, 2),
+        cut(EMPTY + CLIENT_HELLO, 2),
+        [None, None, 1, *[None] * 100],
+    ),
     Case("in two segments", lambda t: client(t, BIG, MSS), cut(BIG, MSS), [1, None]),
     Case(
         "in segments of one byte",
@@ -208,8 +229,12 @@ CASES = [
     ),
     Case("application data from the start", lambda t: client(t, APPLICATION_DATA, MSS), []),
     Case("version 2.0", lambda t: client(t, record(22, CLIENT_HELLO[5:], 0x0200), MSS), []),
-    Case("version 3.5", lambda t: client(t, record(22, CLIENT_HELLO[5:], 0x0305), MSS), []),
-    Case("an empty record", lambda t: client(t, record(22, b"") + bytes(50), MSS), []),
+    Case("an empty record and nonsense", lambda t: client(t, EMPTY + bytes(50), MSS), [EMPTY], [1]),
+    Case(
+        "an empty record after plain text",
+        lambda t: [*client(t, PLAIN, MSS), *client(t, EMPTY + bytes(50), MSS, 1 + len(PLAIN))],
+        [],
+    ),
     Case(
         "a record that is too long",
         lambda t: client(t, b"\x16\x03\x01\x48\x01\x01" + bytes(50), MSS),
@@ -412,9 +437,45 @@ CASES = [
         [PLAIN],
     ),
     Case(
-        "one byte beyond the window, and then all is plain",
-        lambda t: [t.c("A", 2 + WINDOW, 1, PLAIN), t.c("A", 16, 1, PLAIN)],
+        "one byte beyond the window: nothing is decided by it",
+        lambda t: [t.c("A", 2 + WINDOW, 1, PLAIN), t.c("A", 16, 1, PLAIN), *client(t, BIG, MSS)],
+        [PLAIN, *cut(BIG, MSS)],
+    ),
+    Case(
+        "beyond the window, and the bytes before it are acknowledged: then all is plain",
+        lambda t: [t.s("A", 1, 20_000), t.c("A", 20_000, 1, PLAIN), t.c("A", 20_014, 1, PLAIN)],
         [],
+    ),
+    # --- urgent data ---
+    Case(
+        "an urgent byte: all is sampled from there on, and the agent takes it out",
+        lambda t: [
+            t.c("AU", 1, 1, b"\0" + CLIENT_HELLO, urgent=1),
+            t.c("A", 202, 1, APPLICATION_DATA),
+        ],
+        [b"\0" + CLIENT_HELLO, APPLICATION_DATA],
+    ),
+    Case(
+        "an urgent byte in a record that has begun",
+        lambda t: [t.c("A", 1, 1, BIG[:500]), t.c("AU", 501, 1, BIG[500:] + b"!", urgent=7)],
+        [BIG[:500], BIG[500:] + b"!"],
+        [1, None],
+    ),
+    Case(
+        "a pointer without data",
+        lambda t: [t.c("AU", 1, 1, urgent=3), *client(t, PLAIN, MSS)],
+        [b"", PLAIN],
+    ),
+    Case(
+        "a pointer without data, when all is plain",
+        lambda t: [*client(t, PLAIN, MSS), t.c("AU", 15, 1, urgent=3)],
+        [],
+    ),
+    # --- what cannot use up the budget ---
+    Case(
+        "a segment behind a hole, 200 times",
+        lambda t: [*[t.c("A", 1_001, 1, BIG[1_000:])] * 200, t.c("A", 1, 1, BIG[:1_000])],
+        [*[BIG[1_000:]] * 200, BIG[:1_000]],
     ),
     Case(
         "a record body with a hole in it",
@@ -555,7 +616,8 @@ def test_a_client_has_its_budget_of_bytes(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(*talk.opened())
     endless = b"".join(record(22, bytes(1_000)) for _ in range(80))
-    kernel.feed(*client(talk, CLIENT_HELLO + endless, 1_024))
+    for n, step in enumerate(client(talk, CLIENT_HELLO + endless, 1_024)):
+        kernel.feed(talk.s("A", 1, 1 + n * 1_024), step)
     found = segments(kernel.samples())
     assert sum(len(sample.payload) for sample in found) == CLIENT_BYTES
     assert kernel.raised()["tls_over_budget"] == 1

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deckwire.captures import split_segments
+from tests.support import bpf_frames as frames
+from tests.support.bpf_frames import ethernet
 
 MACS = b"\x02" * 12
 FIN, SYN, RST, PSH, ACK, CWR = 0x01, 0x02, 0x04, 0x08, 0x10, 0x80
@@ -89,6 +91,21 @@ def assert_is_cut_of(pieces: list[bytes], payload: bytes, claimed: int, max_len:
 PAYLOAD = bytes(range(256)) * 80
 TAGS = {"plain": b"", "vlan": b"\x81\x00\x00\x05", "qinq": b"\x88\xa8\x00\x05\x81\x00\x00\x06"}
 EXTENSION = struct.pack("!BB6x", 6, 0)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ethernet(frames.ipv4(frames.tcp(PAYLOAD, flags="PA"))),
+        ethernet(frames.ipv6(frames.tcp(PAYLOAD, flags="PA"))),
+        ethernet(frames.ipv4(frames.tcp(PAYLOAD[:-1], flags="PA", options=bytes(12)))),
+    ],
+    ids=["v4", "v6", "of odd length"],
+)
+def test_segments_have_checksums_of_their_own(frame: bytes) -> None:
+    pieces = split_segments(frame, MAX_LEN)
+    assert len(pieces) > 1
+    assert [frames.summed(piece) for piece in pieces] == pieces
 
 
 @pytest.mark.parametrize("tags", TAGS.values(), ids=TAGS.keys())

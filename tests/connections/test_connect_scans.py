@@ -34,7 +34,6 @@ def record(after_ns: int = 0, **changes: Any) -> FlowRecord:
     """SYN, SYN-ACK, ACK and RST of end 0, the reset 1 ms after the handshake."""
     whole = FlowRecord(
         born_ns=START + after_ns,
-        first_ns=START + after_ns,
         last_ns=START + after_ns + 51 * MS,
         min_iat_ns=MS,
         max_iat_ns=40 * MS,

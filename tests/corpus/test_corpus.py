@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deckwire.abi import structs as abi
 from deckwire.events.event import Event
 from tests.support.decnet_lines import check_events
 from tests.support.replaying import ReplayLab
@@ -34,6 +35,8 @@ TUNNELS = {
 The BPF programs read the outer IP header. It has no address of a decky, so there are no events.
 """
 
+EDITED = "arkime-badcurveball.pcap"
+
 MISSING = {
     # The server's SYN-ACK was captured, but no ACK and no TLS followed. The fields ja4ts and ja4l_s
     # belong to the events tcp_handshake and tls_session, which need one of the two.
@@ -43,6 +46,13 @@ MISSING = {
     ("ndpi-sites.pcapng", 20): ("ja4ts", "ja4l_s"),
     ("ndpi-sites.pcapng", 28): ("ja4ts", "ja4l_s"),
     ("ndpi-whatsapp_login_call.pcap", 12): ("ja4ts", "ja4l_s"),
+    # The capture lost the server's flight. The client's certificate acknowledges it, and so bytes
+    # that were never sent as far as the capture shows.
+    ("ndpi-tls_client_certificate_with_missing_server_one.pcapng", 0): ("ja4x",),
+    ("ndpi-tls_client_certificate_with_missing_server_one.pcapng", 1): ("ja4x",),
+    # The capture was edited: its SYN has a right checksum and its ClientHello a wrong one. A server
+    # would not have answered. With checksums off, all is there.
+    (EDITED, 0): ("ja3", "ja4", "ja4_r", "ja4_o", "ja4_ro", "sni", "alpn"),
 }
 """Known differences: the fields that a stream of a capture lacks, by capture and stream number."""
 
@@ -113,6 +123,16 @@ def test_a_capture_with_a_tunnel_loses_no_sample(name: str, lab: ReplayLab) -> N
     sums = lab.last.stats.sums()
     assert sums["samples_lost"] == 0
     assert sums["samples_received"] == sums["samples_submitted"]
+
+
+@pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")
+def test_with_checksums_off_an_edited_capture_gives_all_fields(lab: ReplayLab) -> None:
+    settings = lab.loaded.maps["settings"]
+    ((slot, value),) = settings.items()
+    settings.update(slot, abi.SETTINGS.build({**abi.SETTINGS.parse(value), "checksums": 0}))
+    _, right = differences(EDITED, lab)
+    settings.update(slot, value)
+    assert {*right} >= {*MISSING[EDITED, 0]}
 
 
 @pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")

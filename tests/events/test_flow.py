@@ -25,8 +25,7 @@ ADDED = [
 def record(**changes: Any) -> FlowRecord:
     """Seven packets in 1.2345 s; end 1 opened it."""
     whole = FlowRecord(
-        born_ns=1,
-        first_ns=10 * MS,
+        born_ns=10 * MS,
         last_ns=1_244_500_000,
         min_iat_ns=123_456,
         max_iat_ns=1_000_000_000,
@@ -97,7 +96,7 @@ def test_the_client_may_be_either_end() -> None:
 
 def test_one_packet_has_no_intervals() -> None:
     single = record(
-        first_ns=5,
+        born_ns=5,
         last_ns=5,
         min_iat_ns=None,
         max_iat_ns=None,
@@ -174,5 +173,5 @@ def test_the_shortest_round_trip_is_there_if_one_was_measured() -> None:
 )
 def test_scan_probes(packets: int, retransmits: int, duration_ns: int, probe: bool) -> None:
     sides = SideRecord(packets - 1, 0, retransmits), SideRecord(1, 0, 0)
-    touched = record(first_ns=0, last_ns=duration_ns, sides=sides)
+    touched = record(born_ns=0, last_ns=duration_ns, sides=sides)
     assert is_probe(touched) is probe

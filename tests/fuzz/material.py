@@ -214,7 +214,9 @@ def ring_records() -> list[bytes]:
             flight.server[:900], sender=1, seq=5_000, time_ns=5_000_000, start_seq=5_000
         ),
         segment_record(flight.server[900:1_800], sender=1, seq=5_900, time_ns=6_000_000),
-        struct_bytes("sample_head", kind=abi.SAMPLE_END, **head) + flow_values()[0],
+        struct_bytes("sample_head", kind=abi.SAMPLE_END, **head)
+        + flow_values()[0][: abi.FLOW_TOTALS_BYTES]
+        + bytes(8),
     ]
 
 
@@ -222,7 +224,6 @@ def flow_values() -> list[bytes]:
     """Return values of the flows map: totals, then the SYN and SYN-ACK packets."""
     totals = {
         "born_ns": 1_000_000,
-        "first_ns": 1_000_000,
         "last_ns": 900_000_000,
         "min_iat_ns": 1_000,
         "max_iat_ns": 1_000_000,

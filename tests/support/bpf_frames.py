@@ -173,6 +173,9 @@ class Talk:
         ack: int | None = None,
         data: bytes = b"",
         options: bytes = b"",
+        *,
+        window: int = 64_240,
+        urgent: int = 0,
         **ip: Any,
     ) -> bytes:
         """`ack` None: the field is 0."""
@@ -186,6 +189,8 @@ class Talk:
                 seq=self.client_iss + seq,
                 ack=acked,
                 flags=flags,
+                window=window,
+                urgent=urgent,
                 options=options,
             ),
             ip,
@@ -198,6 +203,9 @@ class Talk:
         ack: int | None = None,
         data: bytes = b"",
         options: bytes = b"",
+        *,
+        window: int = 64_240,
+        urgent: int = 0,
         **ip: Any,
     ) -> bytes:
         """`ack` None: the field is 0."""
@@ -211,6 +219,8 @@ class Talk:
                 seq=self.server_iss + seq,
                 ack=acked,
                 flags=flags,
+                window=window,
+                urgent=urgent,
                 options=options,
             ),
             ip,
@@ -254,3 +264,35 @@ ALERT = record(21, b"\x01\x70")
 """A warning: unrecognized_name."""
 CHANGE_CIPHER_SPEC = record(20, b"\x01")
 APPLICATION_DATA = record(23, bytes(64))
+
+
+def summed(frame: bytes) -> bytes:
+    """The frame with right checksums in its IPv4 and TCP headers; no options, no extensions."""
+    data = bytearray(frame)
+    if frame[12:14] == b"\x08\x00":
+        pseudo, at = bytes(frame[26:34]), 34
+        data[24:26] = bytes(2)
+        data[24:26] = _checksum(bytes(data[14:34])).to_bytes(2, "big")
+    else:
+        pseudo, at = bytes(frame[22:54]), 54
+    size = len(frame) - at
+    data[at + 16 : at + 18] = bytes(2)
+    total = pseudo + pack("!II", TCP, size) + bytes(data[at:])
+    data[at + 16 : at + 18] = _checksum(total).to_bytes(2, "big")
+    return bytes(data)
+
+
+def pseudo_summed(frame: bytes) -> bytes:
+    """The frame with only the sum of the pseudo-header, which a network card is to complete."""
+    data = bytearray(summed(frame))
+    at = 34 if frame[12:14] == b"\x08\x00" else 54
+    pseudo = bytes(frame[26:34] if at == 34 else frame[22:54])
+    partial = 0xFFFF ^ _checksum(pseudo + pack("!II", TCP, len(frame) - at))
+    data[at + 16 : at + 18] = partial.to_bytes(2, "big")
+    return bytes(data)
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    total = int.from_bytes(data + bytes(len(data) & 1), "big") % 0xFFFF
+    return 0xFFFF ^ total

@@ -41,6 +41,7 @@ SETTINGS = {
     "dedup": 1,
     "vepa": 0,
     "own_host": 0,
+    "checksums": 1,
 }
 SMALL_TABLES = {
     "MAX_HALF_OPEN": 4_096,
@@ -179,6 +180,12 @@ class Kernel:
         totals = self.flow().totals
         return totals.side[1 - totals.client]
 
+    def sent_by(self, *, client: bool) -> int:
+        """One past the highest sequence number that an end of the only flow has sent."""
+        totals = self.flow().totals
+        sent: int = totals.end[totals.client if client else 1 - totals.client].sent
+        return sent
+
     def sizes(self) -> tuple[int, int, int]:
         """Entries in half_open, flows and midstream_flows."""
         half_open, flows, midstream = (
@@ -205,7 +212,9 @@ class Kernel:
         if isinstance(sample, SegmentSample):
             end = head.payload_off + head.copied
             copied = data[abi.SAMPLE_HEAD_BYTES : abi.SAMPLE_HEAD_BYTES + end]
-            assert 0 < len(sample.payload) == head.copied <= head.payload_len
+            assert len(sample.payload) == head.copied <= head.payload_len
+            # An urgent pointer alone is sampled too.
+            assert head.copied or sample.urgent_seq is not None
             assert any(frame[:end] == copied for frame in frames)
             if sample.start_seq is not None:
                 # The first byte of a header may have come with an earlier segment.

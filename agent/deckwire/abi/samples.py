@@ -9,9 +9,11 @@ from deckwire.abi.hashes import session_id_hash
 from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, segment_evidence
 from deckwire.tcp.flow import FlowRecord, SideRecord, has_ports
 from deckwire.tcp.handshake import Handshake
-from deckwire.tcp.syn_packet import SynPacket
+from deckwire.tcp.syn_packet import URG, SynPacket
 
 _ENDS = (0, 1)
+_SEQ_MASK = 0xFFFF_FFFF
+_SEQ_HALF = 0x8000_0000
 
 
 class MalformedSample(Exception):
@@ -147,8 +149,7 @@ def decode(data: bytes) -> Sample:
     if kind in (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE):
         return _half_open(kind, data)
     if kind == abi.SAMPLE_END:
-        time_ns, born_ns, key = abi.END.unpack_from(data)
-        return EndSample(time_ns, born_ns, key, flow_record(data, abi.SAMPLE_HEAD_BYTES))
+        return _end(data)
     if kind == abi.SAMPLE_FRAGMENT:
         return _fragment(data)
     if kind == abi.SAMPLE_ANOMALY:
@@ -201,31 +202,47 @@ def flow_suppressed_hello(value: bytes, seed: int) -> SuppressedHello:
     return SuppressedHello(signature, session_id, end_seq, seed)
 
 
-def flow_record(value: bytes, at: int = 0) -> FlowRecord:
-    """Decode a struct flow_totals at offset `at`.
-
-    A value of the flows or midstream_flows map begins with one.
+def flow_record(value: bytes) -> FlowRecord:
+    """Decode a struct flow: a value of the flows or midstream_flows map.
 
     Raises:
         MalformedSample: the value is too short.
     """
-    if len(value) - at < abi.FLOW_TOTALS_BYTES:
+    if len(value) < abi.FLOW_BYTES:
         raise MalformedSample("flow_short")
+    client, syn_seq, syn_version, synack_seq, synack_ack = abi.FLOW_OPENINGS.unpack_from(value)
+    opened = syn_seq if syn_version else (synack_ack - 1) & _SEQ_MASK
+    return _record(value, 0, (synack_seq, opened) if client else (opened, synack_seq))
+
+
+def _end(data: bytes) -> EndSample:
+    if len(data) < abi.END_SAMPLE_BYTES:
+        raise MalformedSample("end_short")
+    time_ns, born_ns, key, *isn = abi.END.unpack_from(data)
+    record = _record(data, abi.SAMPLE_HEAD_BYTES, (isn[0], isn[1]))
+    return EndSample(time_ns, born_ns, key, record)
+
+
+def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
+    """Decode the struct flow_totals at offset `at`; `isn` are the initial sequence numbers."""
     (
-        born_ns,
         last_ns,
         min_iat_ns,
         max_iat_ns,
         client,
         close,
         flags,
+        acked_0,
+        acked_1,
         packets_0,
         bytes_0,
         retransmits_0,
+        side_flags_0,
         packets_1,
         bytes_1,
         retransmits_1,
-        first_ns,
+        side_flags_1,
+        born_ns,
         established_ns,
         rtt_server_us,
         rtt_client_us,
@@ -234,9 +251,15 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
     midstream = flags & abi.FLOW_MIDSTREAM != 0
     # The kernel starts with the greatest number, so a lower one was measured.
     measured = min_iat_ns <= max_iat_ns != abi.INTERVALS_UNKNOWN
+    midstream = flags & abi.FLOW_MIDSTREAM != 0
+    accepted_0 = accepted_1 = None
+    if not midstream:
+        if side_flags_1 & abi.SIDE_ACKED:
+            accepted_0 = _accepted(acked_1 - isn[0], side_flags_0, bytes_0)
+        if side_flags_0 & abi.SIDE_ACKED:
+            accepted_1 = _accepted(acked_0 - isn[1], side_flags_1, bytes_1)
     return FlowRecord(
         born_ns,
-        first_ns,
         last_ns,
         min_iat_ns if measured else None,
         max_iat_ns if measured else None,
@@ -245,8 +268,8 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         flags & abi.FLOW_END_SENT != 0,
         client if client in _ENDS else abi.CLIENT_UNKNOWN,
         (
-            SideRecord(packets_0, bytes_0, retransmits_0),
-            SideRecord(packets_1, bytes_1, retransmits_1),
+            SideRecord(packets_0, bytes_0, retransmits_0, accepted_0),
+            SideRecord(packets_1, bytes_1, retransmits_1, accepted_1),
         ),
         None if rtt_client_us == abi.RTT_UNKNOWN else rtt_client_us,
         None if rtt_server_us == abi.RTT_UNKNOWN else rtt_server_us,
@@ -254,6 +277,19 @@ def flow_record(value: bytes, at: int = 0) -> FlowRecord:
         unseen=midstream and not established_ns,
         proven=not midstream or flags & abi.FLOW_PROVEN != 0,
     )
+
+
+def _accepted(advance: int, side_flags: int, sent: int) -> int:
+    """Payload bytes of an end that the other one has acknowledged.
+
+    `advance` is from the initial sequence number to the one acknowledged. Sequence numbers wrap
+    after 4 GB; the bytes that passed (`sent`) show how often.
+    """
+    fin = 1 if side_flags & abi.SIDE_FIN_ACKED else 0
+    missing = (sent - (advance - 1 - fin)) & _SEQ_MASK
+    if missing > _SEQ_HALF:
+        missing -= _SEQ_MASK + 1
+    return max(sent - missing, 0)
 
 
 def _segment(data: bytes) -> SegmentSample:
@@ -270,6 +306,8 @@ def _segment(data: bytes) -> SegmentSample:
         sender,
         client,
         flags,
+        urgent,
+        tcp_flags,
     ) = abi.SEGMENT.unpack_from(data)
     start = abi.SAMPLE_HEAD_BYTES + payload_off
     end = start + copied
@@ -289,6 +327,7 @@ def _segment(data: bytes) -> SegmentSample:
         flags & abi.SAMPLE_TLS_ENDS != 0,
         hello,
         flags & abi.SAMPLE_HELLO_SUPPRESSED != 0,
+        (seq + max(urgent - 1, 0)) & _SEQ_MASK if tcp_flags & URG else None,
         syn_data=flags & abi.SAMPLE_SYN_DATA != 0,
         proven=flags & (abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
         != abi.SAMPLE_FLOW_MIDSTREAM,

@@ -33,6 +33,7 @@ RTT_UNKNOWN = 0xFFFF_FFFF
 INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
 
 FLOW_MIDSTREAM, FLOW_END_SENT, FLOW_PROVEN = 0x4, 0x8, 0x40
+SIDE_FIN_ACKED, SIDE_ACKED = 0x4, 0x20
 CLOSE_NONE = 0
 CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
 """enum flow_close, as events name it."""
@@ -77,17 +78,17 @@ _half_open = Struct(
     "noted" / Int8ul,
     "syn_suppressed" / Int8ul,
     "flags" / Int8ul,
-    "egress" / Int8ul,
+    "rules" / Int8ul,
     "syn_record" / Int16ul,
 )
 _flow_side = Struct(
     "packets" / Int64ul,
     "bytes" / Int64ul,
     "retransmits" / Int32ul,
-    "next_seq" / Int32ul,
+    "ts_recent" / Int32ul,
     "hole_start" / Int32ul,
     "hole_end" / Int32ul,
-    "last_ack" / Int32ul,
+    "timed_end" / Int32ul,
     "fin_seq" / Int32ul,
     "tls_seq" / Int32ul,
     "tls_bytes" / Int32ul,
@@ -98,10 +99,14 @@ _flow_side = Struct(
     "tls_orphans" / Int8ul,
     "tls_holes" / Int8ul,
     "flags" / Int8ul,
-    "pad" / Int8ul,
+    "offers" / Int8ul,
+)
+_flow_end = Struct(
+    "acked" / Int32ul,
+    "edge" / Int32ul,
+    "sent" / Int32ul,
 )
 _flow_totals = Struct(
-    "born_ns" / Int64ul,
     "last_ns" / Int64ul,
     "min_iat_ns" / Int64ul,
     "max_iat_ns" / Int64ul,
@@ -109,19 +114,18 @@ _flow_totals = Struct(
     "close" / Int8ul,
     "flags" / Int8ul,
     "fin" / Int8ul,
-    "source_slot" / Int32ul,
     "last_sender" / Int8ul,
     "timed" / Int8ul,
-    "pad" / Bytes(2),
-    "timed_end" / Int32ul,
-    "timed_ns" / Int64ul,
+    "rules" / Bytes(2),
+    "end" / Array(2, _flow_end),
     "side" / Array(2, _flow_side),
-    "first_ns" / Int64ul,
+    "born_ns" / Int64ul,
     "established_ns" / Int64ul,
     "rtt_server_us" / Int32ul,
     "rtt_client_us" / Int32ul,
     "rtt_min_us" / Int32ul,
-    "pad2" / Bytes(4),
+    "source_slot" / Int32ul,
+    "timed_ns" / Int64ul,
 )
 _flow = Struct(
     "totals" / _flow_totals,
@@ -146,6 +150,9 @@ _sample_head = Struct(
     "sender" / Int8ul,
     "client" / Int8ul,
     "flags" / Int8ul,
+    "urgent" / Int16ul,
+    "tcp_flags" / Int16ul,
+    "pad" / Int32ul,
 )
 _seen = Struct(
     "signature" / Int64ul,
@@ -188,6 +195,7 @@ _settings = Struct(
     "dedup" / Int64ul,
     "vepa" / Int64ul,
     "own_host" / Int64ul,
+    "checksums" / Int64ul,
 )
 
 COUNTERS = (
@@ -207,6 +215,7 @@ COUNTERS = (
     "frames_flow",
     "frames_midstream",
     "frames_late",
+    "frames_refused",
     "frames_unattached",
     "packets_reassembled",
     "samples_wanted",
@@ -241,6 +250,20 @@ COUNTERS = (
     "anomalies",
     "anomalies_suppressed",
     "anomalies_over_budget",
+    "refused_forged",
+    "refused_window",
+    "refused_no_ack",
+    "refused_ack_unsent",
+    "refused_ack_old",
+    "refused_rst",
+    "refused_synack",
+    "refused_after_fin",
+    "refused_signature",
+    "refused_timestamp",
+    "refused_checksum",
+    "refused_ip_checksum",
+    "segments_old",
+    "flows_resumed",
 )
 """struct counters in order; docs/events.md explains each."""
 
@@ -256,6 +279,7 @@ _half_open_sample = Struct(
 _end_sample = Struct(
     "head" / _sample_head,
     "totals" / _flow_totals,
+    "isn" / Array(2, Int32ul),
 )
 _fragment_sample = Struct(
     "head" / _sample_head,
@@ -281,6 +305,7 @@ SCHEMAS = {
     "syn_packet": _syn_packet,
     "half_open": _half_open,
     "flow_side": _flow_side,
+    "flow_end": _flow_end,
     "flow_totals": _flow_totals,
     "flow": _flow,
     "sample_head": _sample_head,
@@ -323,12 +348,13 @@ SOURCE_BYTES: int = _source.sizeof()
 HALF_OPEN_SAMPLE_BYTES: int = _half_open_sample.sizeof()
 FRAGMENT_SAMPLE_BYTES: int = _fragment_sample.sizeof()
 ANOMALY_SAMPLE_BYTES: int = _anomaly_sample.sizeof()
+END_SAMPLE_BYTES: int = _end_sample.sizeof()
 
 # The members of samples that the agent reads, in one unpack: samples.py names the values the same.
 SEGMENT = members(
     _sample_head,
     *("time_ns", "born_ns", "hello", "key", "seq", "start_seq", "payload_len", "payload_off"),
-    *("copied", "sender", "client", "flags"),
+    *("copied", "sender", "client", "flags", "urgent", "tcp_flags"),
 )
 HALF_OPEN_SAMPLE = members(
     _half_open_sample,
@@ -342,7 +368,7 @@ ANOMALY = members(
     *("head.client", "signature", "ack", "expected_seq", "expected_ack", "tcp_flags", "technique"),
     "known",
 )
-END = members(_sample_head, "time_ns", "born_ns", "key")
+END = members(_end_sample, "head.time_ns", "head.born_ns", "head.key", "isn.0", "isn.1")
 SYN_PACKET = members(
     _syn_packet,
     *("time_ns", "seq", "ack", "flow_label", "payload_len", "window", "ip_id", "urgent", "flags"),
@@ -351,12 +377,17 @@ SYN_PACKET = members(
 )
 FLOW_TOTALS = members(
     _flow_totals,
-    *("born_ns", "last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
-    *("side.0.packets", "side.0.bytes", "side.0.retransmits"),
-    *("side.1.packets", "side.1.bytes", "side.1.retransmits"),
-    *("first_ns", "established_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
+    *("last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
+    *("end.0.acked", "end.1.acked"),
+    *("side.0.packets", "side.0.bytes", "side.0.retransmits", "side.0.flags"),
+    *("side.1.packets", "side.1.bytes", "side.1.retransmits", "side.1.flags"),
+    *("born_ns", "established_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
 )
 FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
+FLOW_OPENINGS = members(
+    _flow, "totals.client", "syn.seq", "syn.ip_version", "synack.seq", "synack.ack"
+)
+"""The members that give the initial sequence numbers."""
 ESTABLISHED = members(_flow_totals, "established_ns")
 
 # The members of map values that the agent reads without the rest.

@@ -2,8 +2,8 @@
 
 If the capturing host offloads segmentation, its captures hold packets of up to 64 KB, or 512 KB
 with BIG TCP. BPF_PROG_TEST_RUN does not accept packets of that size. The segments have the same
-headers, with sequence numbers and lengths of their own. Checksums stay as they are: the capturing
-host did not fill them in, and neither this module nor the BPF programs check them.
+headers, with sequence numbers, lengths and checksums of their own: the capturing host did not fill
+those in, and the BPF programs refuse wrong ones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ JUMBO_BYTES = 8
 JUMBO = bytes.fromhex("c204")
 """The Jumbo Payload option as the only one in its Hop-by-Hop header (RFC 2675, 2; BIG TCP)."""
 
-SEQ, OFFSET, FLAGS = 4, 12, 13
+IPV4_CHECKSUM = 10
+
+SEQ, OFFSET, FLAGS, CHECKSUM = 4, 12, 13, 16
 """Offsets in the TCP header (RFC 9293, 3.1)."""
 FIN, SYN, RST, PSH, CWR = 0x01, 0x02, 0x04, 0x08, 0x80
 ON_LAST = FIN | RST | PSH
@@ -139,7 +141,29 @@ def _segment(layers: Layers, start: int, end: int) -> bytes:
     if end < layers.claimed:
         flags &= ~ON_LAST
     header[layers.tcp + FLAGS] = flags
-    return bytes(header) + layers.frame[layers.payload + start : layers.payload + end]
+    payload = layers.frame[layers.payload + start : layers.payload + end]
+    _fill_checksums(layers, header, payload)
+    return bytes(header) + payload
+
+
+def _fill_checksums(layers: Layers, header: bytearray, payload: bytes) -> None:
+    """Write the right checksums into the headers of a segment (RFC 791, 3.1; RFC 9293, 3.1)."""
+    addresses = header[layers.ip + 8 : layers.ip + IPV6_BYTES]
+    if layers.ip_version == 4:
+        addresses = header[layers.ip + 12 : layers.ip + IPV4_BYTES]
+        U16.pack_into(header, layers.ip + IPV4_CHECKSUM, 0)
+        U16.pack_into(header, layers.ip + IPV4_CHECKSUM, _checksum(header[layers.ip : layers.tcp]))
+    U16.pack_into(header, layers.tcp + CHECKSUM, 0)
+    size = layers.payload - layers.tcp + len(payload)
+    pseudo = addresses + U32.pack(TCP) + U32.pack(size)
+    total = pseudo + header[layers.tcp :] + payload
+    U16.pack_into(header, layers.tcp + CHECKSUM, _checksum(total))
+
+
+def _checksum(data: bytes | bytearray) -> int:
+    """The Internet checksum (RFC 1071)."""
+    even = data + bytes(len(data) & 1)
+    return 0xFFFF ^ int.from_bytes(even, "big") % 0xFFFF
 
 
 def _layers(frame: bytes) -> Layers | None:

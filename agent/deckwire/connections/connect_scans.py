@@ -68,7 +68,7 @@ def touch(key: bytes, client: int, ends: Ends, record: FlowRecord) -> Touch | No
     if record.rtt_client_us is None or record.rtt_server_us is None:
         return None
     handshake_ns = 1_000 * (record.rtt_server_us + record.rtt_client_us)
-    if record.last_ns - record.first_ns - handshake_ns > RESET_NS:
+    if record.last_ns - record.born_ns - handshake_ns > RESET_NS:
         return None
     # The server sent its SYN-ACK and perhaps one segment of data, so the reset is the client's.
     if received.packets - received.retransmits != (2 if received.bytes else 1):

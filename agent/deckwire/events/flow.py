@@ -19,7 +19,7 @@ def is_probe(record: FlowRecord) -> bool:
     return (
         first.packets + second.packets < PROBE_PACKETS
         and first.retransmits + second.retransmits == 0
-        and record.last_ns - record.first_ns < PROBE_NS
+        and record.last_ns - record.born_ns < PROBE_NS
     )
 
 
@@ -66,6 +66,10 @@ def flow_event(
         parts.append(("bytes_client", sent.bytes))
     if answered.packets:
         parts.append(("bytes_server", answered.bytes))
+    if sent.accepted is not None:
+        parts.append(("bytes_accepted_client", sent.accepted))
+    if answered.accepted is not None:
+        parts.append(("bytes_accepted_server", answered.accepted))
     parts += [
         ("packets_client", sent.packets),
         ("packets_server", answered.packets),
@@ -85,7 +89,7 @@ def _times(record: FlowRecord) -> Fields:
     packets = sum(side.packets for side in record.sides)
     if packets < 2:
         return [(name, 0.0) for name in ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")]
-    duration_ns = record.last_ns - record.first_ns
+    duration_ns = record.last_ns - record.born_ns
     least_ns, most_ns = record.min_iat_ns, record.max_iat_ns
     # If no stamp is later than the first one, there is a duration only if all are the same.
     if not record.timed or duration_ns < 0 or (not duration_ns and least_ns is None):

@@ -196,7 +196,7 @@ class Pipeline:
 
     def _end(self, key: bytes, record: FlowRecord, close: str) -> None:
         """Take a connection's end; `close` says how it ended where the record does not."""
-        if not self._clock.even(record.first_ns, record.last_ns):
+        if not self._clock.even(record.born_ns, record.last_ns):
             record = record.without_times()
         client = record.client
         with self._containment.during(Where.END):

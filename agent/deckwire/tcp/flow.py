@@ -21,13 +21,15 @@ class SideRecord(NamedTuple):
     bytes: int
     """TCP payload, by the IP lengths; retransmissions count."""
     retransmits: int
+    accepted: int | None = None
+    """Payload bytes that the other end's TCP has acknowledged; None if that is not known."""
 
 
 class FlowRecord(NamedTuple):
     """A connection as the kernel side counted it; times are kernel nanoseconds."""
 
     born_ns: int
-    first_ns: int
+    """Time of its first packet; with the key it identifies the connection."""
     last_ns: int
     min_iat_ns: int | None
     """Least time between two consecutive packets; None if no such time was measured."""
@@ -96,7 +98,7 @@ def sums_of(record: FlowRecord) -> FlowSums:
     return FlowSums(
         sum(side.packets for side in record.sides),
         total,
-        max(record.last_ns - record.first_ns, 0) if record.timed else None,
+        max(record.last_ns - record.born_ns, 0) if record.timed else None,
         total,
     )
 

@@ -24,6 +24,7 @@ _CAUSES = {
     "syn_packet_malformed",
     "syn_missing",
     "flow_short",
+    "end_short",
 }
 
 
