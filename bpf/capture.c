@@ -8,6 +8,7 @@
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
+ *   decky_search            is there a hello behind other bytes?
  *   xdp_ingress             optional: notes a SYN before TC
  *
  * BCC rewrites map calls in this file only. Functions without map calls are in
@@ -28,6 +29,7 @@
 #include "seq.h"
 #include "tls_records.h"
 #include "client_hello.h"
+#include "tls_search.h"
 #include "flow.h"
 #include "suppress.h"
 
@@ -181,6 +183,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->parsed = 0;
 	w->handshake_tried = 0;
 	w->hashed = 0;
+	w->searched = 0;
+	w->found = NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -371,20 +375,25 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	__u32 zero = 0;
 	int error;
 
-	if (!may_hold_record(skb, side, payload_off, ahead, continues))
+	if (!may_hold_record(skb, side, p, payload_off, ahead, continues))
 		return;
 	walk = record_walks.lookup(&zero);
 	if (!walk)
 		return;
 	record_walk_begin(walk, skb, p, payload_off);
-	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead);
+	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead,
+		 w->found);
+	tls_keep(walk, side);
 	cut = walk->cut;
 	if (!cut)
 		return;
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
-	limit = w->sender == flow->totals.client ? TLS_CLIENT_BYTES
-						 : TLS_SERVER_BYTES;
+	/* who opened the connection may be the TLS server */
+	limit = w->sender == flow->totals.client &&
+				!(peer->flags & SIDE_TLS_CLIENT) ?
+			TLS_CLIENT_BYTES :
+			TLS_SERVER_BYTES;
 	if (side->tls_bytes + cut > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		side->tls_state = TLS_DONE;
@@ -392,6 +401,9 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		s->counters->tls_over_budget++;
 		return;
 	}
+	if (limit == TLS_CLIENT_BYTES &&
+	    (side->tls_bytes ^ (side->tls_bytes + cut)) & -TLS_ADMIT_BYTES)
+		flow->totals.flags &= ~FLOW_ADMITTED;
 	if (!admit(s, flow)) {
 		side->tls_state = TLS_DONE;
 		peer->tls_state = TLS_DONE;
@@ -520,6 +532,11 @@ int decky_packet(struct __sk_buff *skb)
 	if (!s.work->hashed && s.settings->dedup &&
 	    may_be_hello(flow, p, s.work->sender)) {
 		jumps.call(skb, JUMP_HELLO);
+		return TC_NEXT;
+	}
+	if (!s.work->searched &&
+	    may_search(skb, flow, p, s.work->sender, &s.work->found)) {
+		jumps.call(skb, JUMP_SEARCH);
 		return TC_NEXT;
 	}
 	barrier();
@@ -891,6 +908,37 @@ int decky_hello(struct __sk_buff *skb)
 		}
 	}
 	w->hashed = 1;
+	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
+/* --- decky_search --------------------------------------------------------- */
+
+/* Finds the hello that begins behind other bytes of this segment, if any. */
+int decky_search(struct __sk_buff *skb)
+{
+	struct hello_walk *chunk;
+	struct work *w;
+	struct step s;
+	__u32 zero = 0, at;
+	int found;
+
+	if (!step_begin(&s))
+		return TC_NEXT;
+	/* decky_hello is through with it */
+	chunk = hello_walks.lookup(&zero);
+	if (!chunk)
+		return TC_NEXT;
+	w = s.work;
+	at = w->found;
+	found = find_record(skb, chunk, &w->packet, &at);
+	w->searched++;
+	if (!found && at < w->packet.payload_len &&
+	    w->searched < TLS_SEARCHES) {
+		w->found = at;
+		jumps.call(skb, JUMP_SEARCH);
+	}
+	w->found = found ? at : NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }

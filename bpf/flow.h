@@ -169,7 +169,8 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	    (side->tls_state != TLS_WATCH || side->tls_orphans ||
 	     seq_diff(p->seq, side->next_seq) > 0 ||
 	     (!continues_run(&flow->totals, p, sender) &&
-	      may_begin_record(skb, p->l4_off + p->tcp_len))))
+	      (is_searchable(side, p) ||
+	       may_begin_record(skb, p->l4_off + p->tcp_len)))))
 		return 0;
 	if (p->payload_len)
 		note_run(&flow->totals, p, sender);

@@ -66,6 +66,8 @@ struct work {
 	__u8 parsed;	      /* packet, key, id, sender and now are valid */
 	__u8 handshake_tried; /* by decky_handshake */
 	__u8 hashed;	      /* by decky_hello */
+	__u8 searched;	      /* by decky_search */
+	__u32 found;	      /* offset of a hello in the payload, or NOT_FOUND */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, 1);
 
@@ -75,6 +77,7 @@ enum jump {
 	JUMP_SYNACK,
 	JUMP_HANDSHAKE,
 	JUMP_HELLO,
+	JUMP_SEARCH,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

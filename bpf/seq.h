@@ -17,6 +17,7 @@
 #define SIDE_TLS_FRESH 0x10 /* the next record header starts TLS */
 #define SIDE_ACKED 0x20	    /* last_ack is valid */
 #define SIDE_PUSHED 0x40    /* its last payload ended a write */
+#define SIDE_TLS_CLIENT 0x80 /* a ClientHello began here */
 
 /* a - b in sequence space. */
 static __always_inline __s32 seq_diff(__u32 a, __u32 b)

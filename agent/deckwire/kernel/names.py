@@ -5,7 +5,10 @@ from __future__ import annotations
 INGRESS, EGRESS = "tc_ingress", "tc_egress"
 PROGRAMS = (INGRESS, EGRESS)
 """The programs that TC attaches."""
-JUMPS = ("decky_packet", "decky_syn", "decky_synack", "decky_handshake", "decky_hello")
+JUMPS = (
+    *("decky_packet", "decky_syn", "decky_synack", "decky_handshake", "decky_hello"),
+    "decky_search",
+)
 """The programs that these jump to by tail call, in the order of enum jump in bpf/maps.h."""
 XDP_PROGRAM = "xdp_ingress"
 
