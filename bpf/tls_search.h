@@ -70,8 +70,10 @@ static __always_inline int may_search(struct __sk_buff *skb,
 	    bpf_skb_load_bytes(skb, p->l4_off + p->tcp_len + at, &prefix,
 			       last + 1))
 		return 0;
-	if (side->tls_state == TLS_OPEN ? may_be_record(prefix)
-					: prefix_plausible(prefix, last + 1, 1))
+	if (side->tls_state == TLS_OPEN
+		    ? may_be_record(prefix)
+		    : prefix_plausible(prefix, last + 1,
+				       side->tls_state == TLS_START))
 		return 0;
 	*from = at;
 	return 1;

@@ -296,7 +296,7 @@ def test_alerts_and_heartbeats_are_skipped() -> None:
         ),
         (
             record(message(11, b"abc")[:-1]) + record(b"x", 23),
-            "application data inside a handshake message",
+            "encryption begins inside a handshake message",
         ),
     ],
 )

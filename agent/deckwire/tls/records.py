@@ -225,10 +225,7 @@ class RecordReader:
         # With struct, not construct: record headers are by far the most frequent structure.
         kind, major, minor, length = _RECORD_HEADER.unpack_from(data, at)
         if not self._records and begins_ssl2(data[at : at + RECORD_HEADER_BYTES]):
-            self._records = self._spanned = 1
-            self._type = HandshakeType.SSL2_CLIENT_HELLO
-            self._handshake += data[at + SSL2_HEADER_BYTES : at + RECORD_HEADER_BYTES]
-            self._left = ssl2_length(data, at) - len(self._handshake)
+            self._open_ssl2(data[at : at + RECORD_HEADER_BYTES])
             return
         if major != 3:
             raise Malformed(f"record version {major}.{minor}")
@@ -237,8 +234,6 @@ class RecordReader:
         self._records += 1
         if self._records > RECORDS:
             raise Malformed("too many records")
-        if self._handshake and kind == ContentType.APPLICATION_DATA:
-            raise Malformed("application data inside a handshake message")
         match kind:
             case ContentType.HANDSHAKE:
                 # An empty one is of no use, but TLS 1.2 allows it (RFC 5246, 6.2.1).
@@ -250,6 +245,8 @@ class RecordReader:
             case ContentType.CHANGE_CIPHER_SPEC if not self._chosen and length <= 1:
                 self._spec_changed = not self._handshake
             case ContentType.CHANGE_CIPHER_SPEC | ContentType.APPLICATION_DATA:
+                if self._handshake:
+                    raise Malformed("encryption begins inside a handshake message")
                 self.state = State.CLOSED
             case ContentType.HEARTBEAT:
                 pass
@@ -257,6 +254,12 @@ class RecordReader:
                 raise Malformed(f"content type {other}")
         self._type = kind
         self._left = length
+
+    def _open_ssl2(self, header: bytes) -> None:
+        self._records = self._spanned = 1
+        self._type = HandshakeType.SSL2_CLIENT_HELLO
+        self._handshake += header[SSL2_HEADER_BYTES:]
+        self._left = ssl2_length(header) - len(self._handshake)
 
     def _take_content(self, chunk: bytes, messages: list[HandshakeMessage]) -> None:
         if self._type == HandshakeType.SSL2_CLIENT_HELLO:
