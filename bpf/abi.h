@@ -320,6 +320,7 @@ struct counters {
 	/* handshake bytes */
 	__u64 tls_not_admitted;
 	__u64 tls_over_budget;
+	__u64 tls_unread; /* looks like a handshake of another version */
 };
 
 #endif

@@ -932,6 +932,9 @@ int decky_search(struct __sk_buff *skb)
 	w = s.work;
 	at = w->found;
 	found = find_record(skb, chunk, &w->packet, &at);
+	if (!w->searched && !found && is_unread_hello(hello_word(chunk, 0)) &&
+	    w->packet.payload_len >= TLS_HEADER_LEN + 2)
+		s.counters->tls_unread++;
 	w->searched++;
 	if (!found && at < w->packet.payload_len &&
 	    w->searched < TLS_SEARCHES) {

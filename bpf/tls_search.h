@@ -28,6 +28,20 @@ static __always_inline int may_be_record(__u64 prefix)
 	       prefix_byte(prefix, 0) <= TLS_HEARTBEAT;
 }
 
+/*
+ * Is this a hello in a record of another protocol version than SSL 3.0 and
+ * TLS? TLCP is 1.1.
+ */
+static __always_inline int is_unread_hello(__u64 prefix)
+{
+	return prefix_byte(prefix, 0) == TLS_HANDSHAKE &&
+	       prefix_byte(prefix, 1) != 3 &&
+	       prefix_record_len(prefix) <= TLS_MAX_RECORD &&
+	       (prefix_byte(prefix, 5) == TLS_CLIENT_HELLO ||
+		prefix_byte(prefix, 5) == TLS_SERVER_HELLO) &&
+	       !prefix_byte(prefix, 6);
+}
+
 /* Is the next thing that this end sends perhaps no record? */
 static __always_inline int expects_start(const struct flow_side *side,
 					 const struct flow_side *peer)

@@ -558,6 +558,25 @@ def test_what_is_sampled(kernel: Kernel, case: Case, talk: Talk) -> None:
     assert not {"tls_not_admitted", "tls_over_budget"} & set(raised)
 
 
+@pytest.mark.parametrize(
+    ("data", "unread"),
+    [
+        (record(22, CLIENT_HELLO[5:], 0x0101), 1),
+        (record(22, SERVER_HELLO[5:], 0xFEFF), 1),
+        (record(22, b"\x0b" + bytes(50), 0x0101), 0),
+        (record(23, bytes(50), 0x0101), 0),
+        (PLAIN, 0),
+        (CLIENT_HELLO, 0),
+    ],
+)
+def test_a_hello_of_a_version_that_is_not_read_is_counted(
+    kernel: Kernel, data: bytes, unread: int
+) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), *client(talk, data, MSS), *server(talk, data, MSS))
+    assert kernel.raised().get("tls_unread", 0) == 2 * unread
+
+
 def test_a_sample_names_its_connection(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(*talk.opened(), talk.c("PA", 1, 1, CLIENT_HELLO), talk.s("PA", 1, 201, ALERT))

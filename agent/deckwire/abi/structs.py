@@ -218,6 +218,7 @@ COUNTERS = (
     "hellos_suppressed",
     "tls_not_admitted",
     "tls_over_budget",
+    "tls_unread",
 )
 """struct counters in order; docs/events.md explains each."""
 

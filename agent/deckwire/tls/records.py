@@ -227,10 +227,9 @@ class RecordReader:
         if not self._records and begins_ssl2(data[at : at + RECORD_HEADER_BYTES]):
             self._open_ssl2(data[at : at + RECORD_HEADER_BYTES])
             return
-        if major != 3:
-            raise Malformed(f"record version {major}.{minor}")
-        if length > RECORD_BYTES:
-            raise Malformed("record too long")
+        if major != 3 or length > RECORD_BYTES:
+            reason = "record too long" if major == 3 else f"record version {major}.{minor}"
+            raise Malformed(reason)
         self._records += 1
         if self._records > RECORDS:
             raise Malformed("too many records")
