@@ -3,10 +3,10 @@
 PYTHON  := /usr/bin/python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog logrotate iperf3 clang-format systemd
+APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog rsyslog-relp logrotate iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help setup demo test test-oldest lint bench bench-flood clean fuzz differential \
+.PHONY: help setup demo test test-oldest delivery-test lint bench bench-flood clean fuzz differential \
 	vm-test vm-matrix ci-vm vagrant-test
 
 ## setup: install the Debian packages and make .venv (most targets do this first)
@@ -40,6 +40,10 @@ test: setup
 # These are Debian 12's, unpacked into .oldest but not installed. ARGS are arguments for pytest.
 test-oldest: setup
 	$(BIN)/python tests/oldest.py $(ARGS)
+
+## delivery-test: 100,000 lines by RELP and by HTTPS, while sender and receiver are killed
+delivery-test: setup
+	DECKWIRE_DELIVERY_LINES=100000 $(BIN)/python -m pytest -q tests/output/test_delivery.py
 
 # Private words of this project for things that have a standard name (docs/development.md).
 PRIVATE_WORDS := tell|tells|telling|told|teller|stray|strays|hides|hiding|sketch|beside

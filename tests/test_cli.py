@@ -114,6 +114,12 @@ def test_the_version_is_printed() -> None:
         (["run", "-i", "lo", "--decky", f"{DECKY}=a", "--decky", f"{DECKY}=b"], "both a and b"),
         (["run", "-i", "lo", *WATCH, "--output", "carrier:pigeon"], "'carrier:pigeon'"),
         (["run", "-i", "lo", *WATCH, "--output", "udp:host:99999"], "99999"),
+        (["run", "-i", "lo", *WATCH, "--output", "stdout,colour=red"], "'colour' is no setting"),
+        (["run", "-i", "lo", *WATCH, "--output", "stdout,events=tls_sesion"], "'tls_sesion'"),
+        (["run", "-i", "lo", *WATCH, "--output", "file:x,owner=no-such-user"], "'no-such-user'"),
+        (["run", "-i", "lo", *WATCH, "--output", "file:x,mode=9"], "'9' is no mode"),
+        (["run", "-i", "lo", *WATCH, "--profile", "zeek"], "'zeek' is unknown; use decnet"),
+        (["run", "-i", "lo", *WATCH, "--procid", "a b"], "'a b' is no PROCID"),
         (["run", "-i", "lo", *WATCH, "--netns", "../x"], "'../x'"),
         (["run", "-i", "lo", *WATCH, "--stats-interval", "nan"], "--stats-interval"),
         (["run", "-c", "no-such.toml"], "no-such.toml"),
@@ -167,10 +173,46 @@ def test_a_fault_in_the_signature_file_has_its_line(tmp_path: Path) -> None:
         (["-i", "nosuch0"], "nosuch0"),
         (["-i", "lo", "--netns", "nosuch"], "nosuch"),
         (["-i", "lo", "--output", "file:/no/such/folder/x"], "/no/such/folder/x"),
+        (
+            ["-i", "lo", "--format", "json", "--output", "file:/no/such/folder/decnet.json"],
+            "decnet.json is read by DECNET",
+        ),
+        (
+            ["-i", "lo", "--output", "file:/no/such/folder/decnet-2.json,format=json"],
+            "decnet-2.json is read by DECNET",
+        ),
+        (["-i", "lo", "--profile", "decnet"], "/var/log/decnet/decnet.log: "),
     ],
 )
 def test_what_the_host_lacks_is_one_line_too(arguments: list[str], problem: str) -> None:
     assert problem in refused("run", *arguments, *WATCH)
+
+
+@needs_root
+def test_a_table_of_the_file_may_not_write_json_into_a_file_of_decnet(tmp_path: Path) -> None:
+    path = tmp_path / "deckwire.toml"
+    path.write_text('[[output]]\nto = "file:decnet.json"\nformat = "json"\n')
+    line = refused("run", "-c", path, "-i", "lo", *WATCH)
+    assert "decnet.json is read by DECNET" in line
+    assert not (tmp_path / "decnet.json").exists()
+
+
+@needs_root
+def test_a_shell_may_not_send_json_into_a_file_of_decnet(tmp_path: Path, capture: Path) -> None:
+    path = tmp_path / "decnet.json"
+    with open(path, "wb") as redirected:
+        done = subprocess.run(
+            [sys.executable, "-m", "deckwire", "replay", *WATCH, "--format", "json", str(capture)],
+            stdout=redirected,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("deckwire: output 'stdout': decnet.json is read by DECNET")
+    assert done.stderr.count("\n") == 1
+    assert path.read_bytes() == b""
 
 
 # --- replay ---

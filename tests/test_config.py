@@ -20,8 +20,10 @@ from deckwire.config import (
 from deckwire.deckies import Decky, Registry
 from deckwire.limits import CONFIG_FILE_BYTES
 from deckwire.options import OPTIONS, Option
+from deckwire.output.outputs import OutputSettings
 
 WHOLE = """
+profile = "decnet"
 interface = ["eth0", "macvlan-1"]
 xdp = "generic"
 netns = "lab"
@@ -32,6 +34,7 @@ format = "json"
 output = ["stdout", "file:out/log", "unix:/run/log.sock", "udp:[::1]:514", "tcp:logs.example:601"]
 sd_id = "relay@55555"
 app_name = "deckwire"
+procid = "7"
 compat = "decnet"
 dedup_ttl = 0
 stats_interval = 2.5
@@ -39,6 +42,9 @@ idle_timeout = 30
 raw_fingerprints = true
 ja4plus = false
 p0f_db = "/etc/p0f.fp"
+state_dir = "/var/lib/deckwire"
+runtime_dir = "run"
+metrics = "/var/lib/node/deckwire.prom"
 
 [budgets]
 syn_records_per_second = 10
@@ -65,6 +71,7 @@ def refused(path: Path, content: str | bytes) -> str:
 def test_every_key(path: Path, tmp_path: Path) -> None:
     path.write_text(WHOLE)
     assert merge(read_config(path), {}) == Settings(
+        profile="decnet",
         interfaces=("eth0", "macvlan-1"),
         xdp="generic",
         netns="lab",
@@ -75,14 +82,15 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         deckies_file=str(tmp_path / "deckies.txt"),
         format="json",
         outputs=(
-            "stdout",
-            f"file:{tmp_path / 'out/log'}",
-            "unix:/run/log.sock",
-            "udp:[::1]:514",
-            "tcp:logs.example:601",
+            OutputSettings("stdout"),
+            OutputSettings(f"file:{tmp_path / 'out/log'}"),
+            OutputSettings("unix:/run/log.sock"),
+            OutputSettings("udp:[::1]:514"),
+            OutputSettings("tcp:logs.example:601"),
         ),
         sd_id="relay@55555",
         app_name="deckwire",
+        procid="7",
         compat="decnet",
         dedup_ttl=0.0,
         stats_interval=2.5,
@@ -91,6 +99,9 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         ja4plus=False,
         p0f_db="/etc/p0f.fp",
         budgets=Budgets(10, 20, 30),
+        state_dir="/var/lib/deckwire",
+        runtime_dir=str(tmp_path / "run"),
+        metrics="/var/lib/node/deckwire.prom",
     )
 
 
@@ -109,10 +120,10 @@ def test_the_help_shows_the_default(option: Option) -> None:
     if isinstance(default, float):
         default = f"{default:g}"
     if option.repeats and option.key == "output":
-        (default,) = default
+        default = default[0].to
     if not default:
-        # There is none: the help says in words what happens instead.
-        assert " " in option.default
+        # There is none: the help says what happens instead, or which variable systemd sets.
+        assert " " in option.default or option.default.startswith("$")
     else:
         assert option.default == default
 
@@ -122,7 +133,7 @@ def test_defaults() -> None:
     assert defaults == Settings()
     assert (defaults.sd_id, defaults.app_name) == ("decnet@55555", "sniffer")
     assert (defaults.dedup_ttl, defaults.stats_interval, defaults.idle_timeout) == (300, 60, 120)
-    assert defaults.outputs == ("stdout",)
+    assert defaults.outputs == (OutputSettings("stdout"),)
     assert defaults.ja4plus
     assert defaults.budgets == Budgets(1_000, 2_000, 5_000)
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from deckwire import limits
-from deckwire.options import OPTIONS
+from deckwire.options import OPTIONS, PROFILE_NAMES
+from deckwire.output.formats import DECNET_JSON
+from deckwire.output.outputs import OutputSettings
+from deckwire.output.sinks.spec import OWN
+from deckwire.profiles import PROFILES
 from tests.support.shared import CHECKOUT
 
 LINE_CHARACTERS = 100
@@ -129,3 +134,36 @@ def test_the_configuration_page_has_every_option_and_key() -> None:
         row = next((row for row in rows if re.search(rf"`{option.key}[`.]", row)), None)
         assert row, f"no row for the key {option.key}"
         assert option.file_only or f"{option.flag} " in row or f"{option.flag}`" in row
+
+
+def test_the_configuration_page_has_every_row_of_every_profile() -> None:
+    """And no other row, in the same order."""
+    text = (CHECKOUT / "docs/configuration.md").read_text()
+    section = text.partition("\n## Profiles\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    expected = []
+    for name in PROFILE_NAMES:
+        assert f'`profile = "{name}"`' in section
+        for row in PROFILES[name].rows:
+            values = row.value if isinstance(row.value, tuple) else (row.value,)
+            shown = ", ".join(f"`{value}`" for value in values)
+            expected.append(f"| `{row.key}` | {shown} | {row.why} |")
+        assert f"`{PROFILES[name].files}`" in section
+        expected += [
+            f"| `{key}` | `{value}` |" for key, value in PROFILES[name].file_settings.items()
+        ]
+    assert rows == expected
+    assert tuple(PROFILES) == PROFILE_NAMES
+
+
+def test_the_outputs_page_has_every_setting_of_an_output() -> None:
+    text = (CHECKOUT / "docs/outputs.md").read_text()
+    section = text.partition("\n## One output, its own settings\n")[2].partition("\n## ")[0]
+    named = [
+        re.findall(r"`(\w+)`", line.split("|")[1])
+        for line in section.splitlines()
+        if line.startswith("| `")
+    ]
+    settings = {field.name for field in fields(OutputSettings)} - {"to", "own"}
+    assert {name for names in named for name in names} == settings | set(OWN)
+    assert DECNET_JSON in section

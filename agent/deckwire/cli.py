@@ -46,6 +46,8 @@ class _SectionedCommand(click.Command):
                 # All sections have columns of the same width.
                 rows[section].append((names.ljust(_COLUMN), text))
         for section, found in rows.items():
+            if not found:
+                continue
             with formatter.section(section):
                 formatter.write_dl(found)
 
@@ -158,6 +160,29 @@ def demo() -> None:
     from deckwire.demo import demo as run_demo  # noqa: PLC0415 - needs pyroute2
 
     sys.exit(run_demo())
+
+
+@cli.command(short_help="Ask a running agent.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it, counters too, as JSON.")
+@click.option(
+    "--runtime-dir",
+    metavar="DIR",
+    default="/run/deckwire",
+    show_default=True,
+    help="Runtime directory of the agent.",
+)
+def status(as_json: bool, runtime_dir: str) -> None:
+    """Show what the running agent watches, and what is wrong.
+
+    The exit status is 0 if all is well, and 1 if something is wrong or no agent runs. So it can be
+    a health check:
+
+    \b
+      deckwire status || systemctl status deckwire
+    """
+    from deckwire.runtime.status import show_status  # noqa: PLC0415 - run needs none of it
+
+    sys.exit(show_status(runtime_dir, as_json=as_json))
 
 
 @cli.command(short_help="Check this host.")

@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import CONFIG_FILE_BYTES
-from deckwire.options import COMPATIBILITIES, FORMATS, OPTIONS, XDP_MODES
-from deckwire.output.sinks.spec import from_folder, parse_output
-from deckwire.output.syslog import APP_NAME, SD_ID, check_app_name, check_sd_id
+from deckwire.options import COMPATIBILITIES, FORMATS, OPTIONS, PROFILE_NAMES, XDP_MODES
+from deckwire.output.outputs import OutputSettings, need_distinct, read_outputs
+from deckwire.output.syslog import (
+    APP_NAME,
+    PROCID,
+    SD_ID,
+    check_app_name,
+    check_procid,
+    check_sd_id,
+)
+from deckwire.profiles import PROFILES, Profile
 
 SECONDS_LIMIT = 31_536_000
 """A year: anything longer is a typing error."""
@@ -45,6 +54,8 @@ class Budgets:
 class Settings:
     """All settings of `run` and `replay`, checked. Times are in seconds."""
 
+    profile: str | None = None
+    """One of PROFILE_NAMES, whose rows are already among the other settings; or None."""
     interfaces: tuple[str, ...] = ()
     xdp: str = "off"
     """How to note SYN packets before TC: one of XDP_MODES."""
@@ -56,11 +67,11 @@ class Settings:
     """Only those of ``decky`` entries, not those of the file."""
     deckies_file: str | None = None
     format: str = "syslog"
-    """One of FORMATS."""
-    outputs: tuple[str, ...] = ("stdout",)
-    """In the form that `deckwire.output.sinks.spec.parse_output` reads."""
+    """One of FORMATS, for outputs that set none of their own."""
+    outputs: tuple[OutputSettings, ...] = (OutputSettings("stdout"),)
     sd_id: str = SD_ID
     app_name: str = APP_NAME
+    procid: str = PROCID
     compat: str | None = None
     """One of COMPATIBILITIES, or None."""
     dedup_ttl: float = 300.0
@@ -73,6 +84,12 @@ class Settings:
     p0f_db: str | None = None
     """p0f.fp file that is read instead of the built-in signatures."""
     budgets: Budgets = field(default_factory=Budgets)
+    state_dir: str | None = field(default_factory=lambda: _from_systemd("STATE_DIRECTORY"))
+    """What survives restarts is kept there; None: nothing is."""
+    runtime_dir: str | None = field(default_factory=lambda: _from_systemd("RUNTIME_DIRECTORY"))
+    """The status is written there; None: it is not written."""
+    metrics: str | None = None
+    """Path of the Prometheus file, or None."""
 
 
 Values = Mapping[str, object]
@@ -82,6 +99,11 @@ Check = Callable[[object, str], object]
 
 Raises ValueError with what is wrong and what to use.
 """
+
+
+def _from_systemd(name: str) -> str | None:
+    """The first directory that the unit asks for with StateDirectory= or RuntimeDirectory=."""
+    return os.environ.get(name, "").partition(":")[0] or None
 
 
 def read_config(path: str | os.PathLike[str]) -> Values:
@@ -117,11 +139,36 @@ def merge(file_values: Values, option_values: Values) -> Settings:
     """Put the options of the command line over what `read_config` returned.
 
     Options have the keys of the file; None and an empty tuple are options that were not given. An
-    option replaces the file's value, and a list as a whole. ConfigError for a wrong option.
+    option replaces the file's value, and a list as a whole. Both replace what a profile sets.
+    ConfigError for a wrong option.
     """
     given = {key: value for key, value in option_values.items() if value not in (None, ())}
     options = _checked(given, "", lambda key: "--" + key.replace("_", "-"))
-    return Settings(**{**file_values, **options})  # type: ignore[arg-type]
+    values = {**file_values, **options}
+    name = values.get("profile")
+    if not isinstance(name, str):
+        return Settings(**values)  # type: ignore[arg-type]
+    profile = PROFILES[name]
+    rows = _checked(
+        {row.key: row.value for row in profile.rows}, "", lambda key: f"profile {name}: {key}"
+    )
+    settings = Settings(**{**rows, **values})  # type: ignore[arg-type]
+    try:
+        outputs = tuple(_with_profile(output, profile) for output in settings.outputs)
+        need_distinct(outputs)
+    except ValueError as error:
+        raise ConfigError(f"profile {name}: {error}") from error
+    return replace(settings, outputs=outputs)
+
+
+def _with_profile(output: OutputSettings, profile: Profile) -> OutputSettings:
+    """The output with the profile's settings, if it is a file of the profile's consumer."""
+    path = output.path
+    if path is None or not fnmatchcase(os.path.basename(path), profile.files):
+        return output
+    # The same path, so that no setting fails that needs it.
+    (settings,) = read_outputs([{"to": output.to, **profile.file_settings}], "")
+    return output.or_else(settings)
 
 
 # --- the checks ---
@@ -161,17 +208,8 @@ def _deckies(value: object, _base: str) -> Registry:
     return Registry(parse_option(text) for text in _texts(value))
 
 
-def _outputs(value: object, base: str) -> tuple[str, ...]:
-    outputs = []
-    for text in _texts(value):
-        parse_output(text)
-        whole = from_folder(text, base)
-        # A path that is short enough by itself may be too long after the file's directory.
-        parse_output(whole)
-        outputs.append(whole)
-    if not outputs:
-        raise ValueError("the list is empty; use stdout or another output")
-    return tuple(outputs)
+def _outputs(value: object, base: str) -> tuple[OutputSettings, ...]:
+    return read_outputs(value if isinstance(value, list | tuple) else [value], base)
 
 
 def _path(value: object, base: str) -> str:
@@ -181,12 +219,23 @@ def _path(value: object, base: str) -> str:
     return os.path.join(base, path)
 
 
+def _prom(value: object, base: str) -> str:
+    path = _path(value, base)
+    if not path.endswith(".prom"):
+        raise ValueError(f"{shown(value)}: the collector reads only FILE.prom; name it so")
+    return path
+
+
 def _sd_id(value: object, _base: str) -> str:
     return check_sd_id(_text(value))
 
 
 def _app_name(value: object, _base: str) -> str:
     return check_app_name(_text(value))
+
+
+def _procid(value: object, _base: str) -> str:
+    return check_procid(_text(value))
 
 
 def _one_of(allowed: tuple[str, ...]) -> Check:
@@ -250,6 +299,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 _CHECKS: dict[str, Check] = {
+    "profile": _one_of(PROFILE_NAMES),
     "interface": _interfaces,
     "netns": _netns,
     "wait_interface": _flag,
@@ -260,6 +310,7 @@ _CHECKS: dict[str, Check] = {
     "format": _one_of(FORMATS),
     "app_name": _app_name,
     "sd_id": _sd_id,
+    "procid": _procid,
     "dedup_ttl": _seconds(0),
     "stats_interval": _seconds(0),
     "idle_timeout": _seconds(1),
@@ -268,6 +319,9 @@ _CHECKS: dict[str, Check] = {
     "compat": _one_of(COMPATIBILITIES),
     "p0f_db": _path,
     "budgets": _budgets,
+    "state_dir": _path,
+    "runtime_dir": _path,
+    "metrics": _prom,
 }
 """The check of each key in deckwire.options; a test holds that no key lacks one."""
 _SETTINGS = {option.key: option.setting for option in OPTIONS}

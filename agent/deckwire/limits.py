@@ -133,6 +133,22 @@ SINK_QUEUE = 8_192
 """Lines in the queue of one sink; more are dropped and counted."""
 SINK_UNCONFIRMED = 65_536
 """Lines written to one receiver and not confirmed; more wait in the queue."""
+SPOOL_BYTES = 268_435_456
+"""Default size of one output's spool; when it is full, new lines are dropped and counted."""
+SPOOL_BYTES_MIN = 1_048_576
+"""Smallest size of a spool."""
+SPOOL_REFUSED_LINES = 10_000
+"""Lines kept of those that a receiver refused for good; the oldest are dropped."""
+RELP_FRAME_BYTES = 131_072
+"""Longest answer of a RELP receiver; a longer one ends the connection."""
+RELP_WINDOW = 1_024
+"""Lines sent to a RELP receiver and not acknowledged."""
+HTTP_BATCH_LINES = 500
+"""Lines in one request."""
+HTTP_ANSWER_BYTES = 65_536
+"""Bytes read of one answer; the connection of a longer one is closed."""
+STATUS_BYTES = 1_048_576
+"""Bytes read of a status file."""
 
 # --- exceptions that a peer may provoke -----------------------------------------------------
 FAILURE_KINDS = 64

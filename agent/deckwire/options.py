@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FORMATS = ("syslog", "json")
+FORMATS = ("syslog", "json", "decnet-json")
+PROFILE_NAMES = ("decnet",)
+"""Of the tables in deckwire.profiles."""
 XDP_MODES = ("off", "generic", "native")
 COMPATIBILITIES = ("decnet",)
 
@@ -20,6 +22,7 @@ class Section(StrEnum):
     WATCH = "What to watch"
     WRITE = "Where lines go"
     EVENTS = "What the events hold"
+    OPERATION = "How it is operated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,18 @@ OPTIONS = (
         metavar="FILE",
     ),
     Option(
+        *("profile", "profile", Section.WATCH),
+        "Set many options for one purpose; each can be overridden. docs/configuration.md has the"
+        " table.",
+        metavar="|".join(PROFILE_NAMES),
+        default="none of them",
+    ),
+    Option(
         *("output", "outputs", Section.WRITE),
-        "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT. Repeat it"
-        " for more.",
+        "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT, tcp:HOST:PORT,"
+        " tls:HOST:PORT, relp:HOST:PORT or https://HOST/PATH. Repeat it"
+        " for more. Settings may follow, as in stdout,format=json,events=tls_*: see"
+        " docs/outputs.md.",
         metavar="OUTPUT",
         default="stdout",
         repeats=True,
@@ -106,7 +118,8 @@ OPTIONS = (
     ),
     Option(
         *("format", "format", Section.WRITE),
-        "Form of a line: syslog is RFC 5424, json is one JSON object.",
+        "Form of a line: syslog is RFC 5424, json is one JSON object, decnet-json is what DECNET's"
+        " ingester reads.",
         metavar="|".join(FORMATS),
         default="syslog",
     ),
@@ -121,6 +134,12 @@ OPTIONS = (
         "SD-ID of syslog lines: NAME@NUMBER, up to 32 characters.",
         metavar="ID",
         default="decnet@55555",
+    ),
+    Option(
+        *("procid", "procid", Section.WRITE),
+        "PROCID of syslog lines: up to 128 characters.",
+        metavar="ID",
+        default="-",
     ),
     Option(
         *("dedup_ttl", "dedup_ttl", Section.EVENTS),
@@ -172,5 +191,26 @@ OPTIONS = (
         "Table of rates beyond which the kernel side emits less: see docs/configuration.md.",
         metavar="TABLE",
         file_only=True,
+    ),
+    Option(
+        *("state_dir", "state_dir", Section.OPERATION),
+        "Directory that survives restarts: the spools of acknowledged outputs.",
+        metavar="DIR",
+        default="$STATE_DIRECTORY",
+        live_only=True,
+    ),
+    Option(
+        *("runtime_dir", "runtime_dir", Section.OPERATION),
+        "Directory for status.json, which `deckwire status` reads.",
+        metavar="DIR",
+        default="$RUNTIME_DIRECTORY",
+        live_only=True,
+    ),
+    Option(
+        *("metrics", "metrics", Section.OPERATION),
+        "File of all counters for node_exporter's textfile collector: FILE.prom.",
+        metavar="FILE",
+        default="write none",
+        live_only=True,
     ),
 )

@@ -1,4 +1,7 @@
-"""Every fingerprint of every TCP stream in the capture corpus equals that of independent tools."""
+"""Every fingerprint of every TCP stream in the capture corpus equals that of independent tools.
+
+Every event of the captures also makes a line and a record that DECNET reads whole.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 
 from deckwire.events.event import Event
+from tests.support.decnet_lines import check_events
 from tests.support.replaying import ReplayLab
 from tests.support.shared import CORPUS, captures, expected
 
@@ -75,6 +79,7 @@ def differences(name: str, lab: ReplayLab) -> tuple[list[str], dict[str, int]]:
     document = expected(name)
     streams = [s for s in document["streams"] if s["transport"] == "tcp"]
     events = lab.capture(CORPUS / "pcap" / name, sorted({s["dst"] for s in streams}))
+    check_events(events)
     found = fields_by_stream(events)
     wrong: list[str] = []
     right: dict[str, int] = defaultdict(int)

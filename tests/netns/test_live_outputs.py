@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import tempfile
@@ -12,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.events.names import DECNET_EVENTS
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import CLIENT_INTERFACE
 from deckwire.lab.servers import http_server, openssl_server
+from deckwire.output.emitter import Fate
+from tests.support.decnet_lines import check_pair, read_whole
 from tests.support.rsyslog_server import RSYSLOGD, Rsyslog
 from tests.support.watching import (
     EVERYTHING,
@@ -106,6 +110,80 @@ def test_five_outputs_in_one_run_get_the_same_lines(
         assert receiver.raw() == lines
         assert len(receiver.parsed()) == len(lines)
     assert agent.messages.read_text().count("\n") == 1
+
+
+def test_the_profile_of_decnet_gives_decnet_what_it_reads_and_the_rest_to_others(
+    lab: Lab, web: Node, folder: Path
+) -> None:
+    """Root runs the agent, and another user owns the directory, also after a rotation."""
+    log, twin, everything = folder / "decnet.log", folder / "decnet.json", folder / "all.json"
+    os.chown(folder, 4242, 4343)
+    agent = SyslogAgent(
+        *(lab, folder, *EVERYTHING, "--profile", "decnet", "--output", f"file:{log}"),
+        *("--output", f"file:{everything},format=json,events=t*,mode=0644"),
+        *("--output", "stdout,events=capture_*,dedup_summary,app_name=deckwire"),
+    )
+    fetch(lab.client, web.v4, context=client_context(TLS12))
+    wait_until(lambda: count(log, b"tcp_flow_timing") == 1, "the first connection is emitted")
+    for path in (log, twin):
+        path.rename(f"{path}.1")
+    agent.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: log.exists() and twin.exists(), "both files are made again")
+    fetch(lab.client, web.v6)
+    agent.stop()
+    for suffix, sources, kinds in (
+        (".1", lab.client.ipv4, DECNET_EVENTS),
+        ("", lab.client.ipv6, set(DECNET_EVENTS) - {"tls_certificate"}),
+    ):
+        paths = Path(f"{log}{suffix}"), Path(f"{twin}{suffix}")
+        pairs = zip(*(read_whole(path.read_bytes()) for path in paths), strict=True)
+        records = [check_pair(*pair) for pair in pairs]
+        assert sorted(record["event_type"] for record in records) == sorted(kinds)
+        (attacker,) = {record["attacker_ip"] for record in records}
+        assert attacker in sources
+        assert {record["decky"] for record in records} == {web.name}
+        for path in paths:
+            status = path.stat()
+            assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (4242, 4343, 0o640)
+    assert everything.stat().st_mode & 0o777 == 0o644
+    others = [json.loads(line) for line in lines_of(everything)]
+    assert len(others) == 6 + 5
+    assert {event["event"] for event in others} == {*DECNET_EVENTS, "tcp_handshake"}
+    (stats,) = lines_of(agent.printed)
+    sums = {name: int(value) for name, value in FIELD.findall(stats.decode())}
+    assert b" deckwire - capture_stats [relay@55555 " in stats
+    assert (sums["events_emitted"], sums["events_filtered"], sums["events_dropped"]) == (11, 0, 0)
+    assert sums["output_file_offered"] == 9 + 11
+    assert sums["output_file_filtered"] == 2
+    assert sums["output_stdout_filtered"] == 11
+
+
+def test_the_kernel_suppresses_repeats_of_events_that_no_output_takes(
+    lab: Lab, web: Node, folder: Path
+) -> None:
+    """They open suppression windows as emitted ones do."""
+    agent = SyslogAgent(
+        lab, folder, "--output", "stdout,events=capture_*", "--stats-interval", "0.5"
+    )
+
+    def sums() -> dict[str, int]:
+        lines = agent.printed.read_bytes().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")] or [b""]
+        return {name: int(value) for name, value in FIELD.findall(whole[-1].decode())}
+
+    def suppressed() -> bool:
+        fetch_plain(lab.client, web.v4)
+        found = sums()
+        return all(found.get(name) for name in ("syn_suppressed", "handshakes_suppressed"))
+
+    wait_until(suppressed, "the kernel suppresses samples")
+    agent.stop()
+    events = [LINE.fullmatch(line.decode()) for line in lines_of(agent.printed)]
+    assert {event and event["event"] for event in events} == {"capture_stats"}
+    found = sums()
+    assert found["events_filtered"] >= 3
+    assert found["events_dropped"] == 0
+    assert found["events_made"] == sum(found[f"events_{fate.value}"] for fate in Fate)
 
 
 def test_lines_have_the_contracts_header_and_severity(lab: Lab, web: Node, folder: Path) -> None:

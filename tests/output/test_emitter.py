@@ -1,11 +1,11 @@
-"""What becomes of an event: emitted, suppressed or dropped, each of them counted."""
+"""What becomes of an event: emitted, suppressed, filtered or dropped, each of them counted."""
 
 from __future__ import annotations
 
 import pytest
 
 from deckwire.events.dedup import Dedup
-from deckwire.events.event import Event
+from deckwire.events.event import Event, Headline
 from deckwire.output.emitter import Emitter, Fate
 from deckwire.resilience.containment import Containment
 from tests.support.uncontained import Uncontained
@@ -15,16 +15,20 @@ HELLO = Event("tls_client_hello", 1_000 * S, "web-1", (), source="192.0.2.9", fi
 
 
 class Output:
-    """Takes events while it has room."""
+    """Takes events while it has room and if it wants them."""
 
     def __init__(self) -> None:
         self.room = True
+        self.wanting = True
         self.taken: list[Event] = []
 
     def offer(self, event: Event) -> bool:
         if self.room:
             self.taken.append(event)
         return self.room
+
+    def wants(self, event: Event | Headline) -> bool:
+        return self.wanting
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def output() -> Output:
 
 @pytest.fixture
 def emitter(output: Output) -> Emitter:
-    return Emitter(Dedup(300), output.offer, "sensor", Uncontained())
+    return Emitter(Dedup(300), output.offer, "sensor", Uncontained(), output.wants)
 
 
 def at(seconds: float) -> Event:
@@ -46,9 +50,11 @@ def test_fates_are_counted_and_sum_to_what_was_made(emitter: Emitter, output: Ou
     fates = [emitter.emit(at(0))]
     output.room = True
     fates += [emitter.emit(at(1)), emitter.emit(at(2))]
-    assert fates == [Fate.DROPPED, Fate.EMITTED, Fate.SUPPRESSED]
+    output.wanting = False
+    fates.append(emitter.emit(at(3)._replace(fingerprint="c")))
+    assert fates == [Fate.DROPPED, Fate.EMITTED, Fate.SUPPRESSED, Fate.FILTERED]
     assert set(emitter.counts.values()) == {1}
-    assert emitter.made == 3
+    assert emitter.made == 4
     assert output.taken == [at(1)]
 
 
@@ -61,6 +67,19 @@ def test_a_dropped_event_opens_no_window(emitter: Emitter, output: Output) -> No
     window = emitter.window(at(1))
     assert window is not None
     assert window[1] == 1_301 * S
+
+
+def test_an_event_that_no_output_takes_is_not_made_but_opens_its_window(
+    emitter: Emitter, output: Output
+) -> None:
+    """So the kernel side need not send its equals."""
+    output.wanting = False
+    headline = Headline(*(getattr(HELLO, name) for name in Headline._fields))
+    assert emitter.emit_new(headline, pytest.fail) is Fate.FILTERED
+    assert emitter.opened is not None
+    assert emitter.opened == emitter.window(headline)
+    assert emitter.emit_new(headline, pytest.fail) is Fate.SUPPRESSED
+    assert output.taken == []
 
 
 def test_a_window_that_is_over_is_summarised(emitter: Emitter, output: Output) -> None:

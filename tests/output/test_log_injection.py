@@ -15,7 +15,7 @@ import pytest
 from deckwire.events.choices import Choices
 from deckwire.events.event import Event
 from deckwire.output.json_lines import JsonFormat
-from deckwire.output.sinks.fanout import Fanout, Format
+from deckwire.output.sinks.fanout import Fanout, Format, to_all
 from deckwire.output.sinks.sink import Sink
 from deckwire.output.sinks.spec import parse_output
 from deckwire.output.sinks.stdout import StdoutSink
@@ -288,7 +288,7 @@ def test_every_output_passes_on_one_line_an_event(
 ) -> None:
     receiver = OUTPUTS[output](tmp_path)
     form = FORMATS[form_name]()
-    fanout = Fanout(form, [receiver.sink])
+    fanout = Fanout(to_all(form, [receiver.sink]))
     fanout.start()
     for event in every_event:
         assert fanout.offer(event)

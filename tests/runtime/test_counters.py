@@ -21,7 +21,7 @@ from deckwire.events.capture import stats_event
 from deckwire.kernel.signals import Requests
 from deckwire.limits import LINE_BYTES, STREAM_BYTES
 from deckwire.output.json_lines import JsonFormat
-from deckwire.output.sinks.fanout import Fanout
+from deckwire.output.sinks.fanout import Fanout, to_all
 from deckwire.output.sinks.spec import parse_output
 from deckwire.resilience.containment import Containment, Where
 from deckwire.runtime.agent import Agent
@@ -56,6 +56,7 @@ NO_COUNTERS = {
     "output.sinks.pipe_writer.PipeWriter._whole": "a position in a stream",
     "output.sinks.unconfirmed.UnconfirmedLines": "a position in a stream",
     "output.sinks.fanout.Fanout._room": "how much room there is now",
+    "output.sinks.twin.TwinSink._whole": "which file is next",
     "output.sinks.udp.UdpSink._turn": "which address is used",
     "resilience.bounded.Bounded.evicted": "caches fill again; connect scans count theirs by cause",
     "resilience.sized_cache.SizedCache._held": "how much is held now",
@@ -99,7 +100,8 @@ def start(lab: ReplayLab, tmp_path: Path) -> Start:
 
     def made() -> Capture:
         specs = ("stdout", f"file:{tmp_path}/log", "unix:/absent", "udp:[::1]:9", "tcp:[::1]:9")
-        return assembled(lab, Fanout(JsonFormat(), [parse_output(spec)() for spec in specs]))
+        sinks = [parse_output(spec)() for spec in specs]
+        return assembled(lab, Fanout(to_all(JsonFormat(), sinks)))
 
     return made
 

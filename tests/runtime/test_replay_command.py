@@ -11,6 +11,7 @@ import pytest
 from deckwire.events.event import Event
 from deckwire.limits import SINK_QUEUE
 from deckwire.output.json_lines import JsonFormat
+from deckwire.output.sinks.fanout import to_all
 from deckwire.output.sinks.sink import Sink
 from deckwire.output.sinks.stdout import StdoutSink
 from deckwire.runtime.replay import PatientFanout, ReaderGoneError
@@ -22,7 +23,7 @@ def test_a_reader_that_starts_late_gets_every_line() -> None:
     """Offers three times the size of the queue; nobody reads before the queue must be full."""
     read, write = os.pipe()
     sink = StdoutSink(write)
-    outputs = PatientFanout(JsonFormat(), [sink])
+    outputs = PatientFanout(to_all(JsonFormat(), [sink]))
     outputs.start()
     count = 3 * SINK_QUEUE
     content = bytearray()
@@ -69,7 +70,7 @@ class OpeningFanout(PatientFanout):
     """Its sink may deliver only while an offer waits."""
 
     def __init__(self, sink: GatedSink) -> None:
-        super().__init__(JsonFormat(), [sink])
+        super().__init__(to_all(JsonFormat(), [sink]))
         self._gated = sink
 
     def wait(self, queued: int) -> None:
@@ -92,7 +93,7 @@ def test_a_reader_that_reads_no_more_than_it_must_gets_every_line() -> None:
 def test_a_reader_that_is_gone_ends_it() -> None:
     read, write = os.pipe()
     os.close(read)
-    outputs = PatientFanout(JsonFormat(), [StdoutSink(write)])
+    outputs = PatientFanout(to_all(JsonFormat(), [StdoutSink(write)]))
     outputs.start()
     with pytest.raises(ReaderGoneError):
         sum(outputs.offer(EVENT) for _ in range(10 * SINK_QUEUE))
@@ -102,7 +103,7 @@ def test_a_reader_that_is_gone_ends_it() -> None:
 
 def test_a_reader_that_fails_is_not_waited_for() -> None:
     with open("/dev/full", "wb") as full:
-        outputs = PatientFanout(JsonFormat(), [StdoutSink(full.fileno())])
+        outputs = PatientFanout(to_all(JsonFormat(), [StdoutSink(full.fileno())]))
         outputs.start()
         taken = sum(outputs.offer(EVENT) for _ in range(3 * SINK_QUEUE))
         outputs.wait(0)

@@ -31,7 +31,8 @@ class _Collector(Fanout):
     """An output that keeps the events themselves."""
 
     def __init__(self) -> None:
-        super().__init__(JsonFormat(), [])
+        super().__init__(())
+        self._form = JsonFormat()
         self.events: list[Event] = []
 
     def offer(self, event: Event) -> bool:

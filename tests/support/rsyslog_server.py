@@ -16,6 +16,7 @@ from deckwire.output.sinks.sink import Sink
 
 # Debian puts it where only root's PATH looks.
 RSYSLOGD = shutil.which("rsyslogd", path="/usr/sbin:/sbin:/usr/bin")
+MODULES = Path("/usr/lib/x86_64-linux-gnu/rsyslog")
 DEADLINE_S = 20.0
 
 CONFIG = """\
@@ -56,11 +57,14 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 class Rsyslog:
     """One rsyslogd whose configuration, sockets and files are in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
+        """`more` is added to the configuration; {folder} and {more_port} in it are filled in."""
         self.folder = folder
         self.port = free_port()
+        self.more_port = free_port()
         self._config = folder / "rsyslog.conf"
-        self._config.write_text(CONFIG.format(folder=folder, port=self.port))
+        values = {"folder": folder, "port": self.port, "more_port": self.more_port}
+        self._config.write_text((CONFIG + more).format(**values))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -168,7 +168,7 @@ def assert_conserved(sums: Mapping[str, int]) -> None:
     rejected = sum(n for name, n in sums.items() if name.startswith("samples_rejected_"))
     assert sums["samples_received"] == sums["samples_decoded"] + rejected
     assert sums["events_made"] == sum(
-        sums[f"events_{fate}"] for fate in ("emitted", "suppressed", "dropped")
+        sums[f"events_{fate}"] for fate in ("emitted", "suppressed", "filtered", "dropped")
     )
     assert sums["frames_syn"] >= (
         sums["syn_retransmits"] + sums["syn_suppressed"] + sums["syn_over_budget"]
@@ -189,7 +189,7 @@ def assert_nothing_lost(agent: AgentProcess) -> dict[str, int]:
         name: count
         for name, count in sums.items()
         if count
-        and not name.endswith(("_offered", "_written", "_queued"))
+        and not name.endswith(("_offered", "_written", "_queued", "_filtered"))
         and (
             name in tuple(Where)
             or name.startswith(("samples_lost", "samples_rejected_", "output_", "events_dropped"))

@@ -31,15 +31,15 @@ mkdir -p opt/deckwire opt/source etc/deckwire
 # The unit does not see /home, where a checkout may be.
 mount --bind -o ro "$venv" opt/deckwire
 mount --bind -o ro "$checkout" opt/source
-cat >run/deckwire <<-END
+cat >run/deckwire-program <<-END
 	#!/opt/deckwire/bin/python
 	import sys
 	sys.path.insert(0, "/opt/source/agent")
 	from deckwire.entry import main
 	main()
 END
-chmod 755 run/deckwire
-mount --bind run/deckwire opt/deckwire/bin/deckwire
+chmod 755 run/deckwire-program
+mount --bind run/deckwire-program opt/deckwire/bin/deckwire
 mkdir -p etc/sysusers.d
 cp opt/source/deploy/deckwire.service etc/systemd/system/
 cp opt/source/deploy/deckwire.sysusers etc/sysusers.d/deckwire.conf
@@ -74,7 +74,11 @@ class Service:
 
     def start(self) -> None:
         """Starts it. It is not ready yet when this returns."""
-        self.systemctl("start")
+        self.systemctl("start", "--no-block")
+        self.wait_for(
+            lambda: self.show("MainPID") != "0" or self.show("ActiveState") == "failed",
+            "its process runs, or has failed",
+        )
 
     def stop(self) -> None:
         self.systemctl("stop")

@@ -133,7 +133,7 @@ def test_a_reason_that_can_pass_is_followed_by_a_restart(
     ready(service)
     container.run("cp", "/etc/systemd/system/deckwire.service", "/run/systemd/system/other.service")
     container.run("systemctl", "daemon-reload")
-    container.run("systemctl", "start", "other.service")
+    container.run("systemctl", "start", "--no-block", "other.service")
 
     def restarts() -> str:
         words = ("show", "--property=NRestarts", "--value", "other.service")

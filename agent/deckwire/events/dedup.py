@@ -147,7 +147,7 @@ class Dedup:
             self._remember(window, event.host)
         return False
 
-    def emitted(self, event: Event) -> tuple[Key, int] | None:
+    def emitted(self, event: Event | Headline) -> tuple[Key, int] | None:
         """Open the window of an event that was admitted and that an output accepted.
 
         Returns the window and its end, as `window` does.

@@ -11,12 +11,14 @@ from deckwire.resilience.containment import Containment, Where
 
 
 class Fate(StrEnum):
-    """What became of an event: events made = emitted + suppressed + dropped."""
+    """What became of an event: events made = emitted + suppressed + filtered + dropped."""
 
     EMITTED = "emitted"
     """At least one output accepted it."""
     SUPPRESSED = "suppressed"
     """An equal event was emitted within its dedup window."""
+    FILTERED = "filtered"
+    """No output takes such events. It opens a dedup window as if it had been emitted."""
     DROPPED = "dropped"
     """No output had room."""
 
@@ -25,19 +27,26 @@ class Emitter:
     """Decides about each event and counts what it decided. It never blocks."""
 
     def __init__(
-        self, dedup: Dedup, offer: Callable[[Event], bool], host: str, containment: Containment
+        self,
+        dedup: Dedup,
+        offer: Callable[[Event], bool],
+        host: str,
+        containment: Containment,
+        wants: Callable[[Event | Headline], bool] | None = None,
     ) -> None:
         """`offer` hands an event to the outputs; it returns whether one of them took it.
 
-        `host` is the HOSTNAME of dedup summaries.
+        `host` is the HOSTNAME of dedup summaries. `wants` is asked before whether there is an
+        output for such an event; None if there always is.
         """
         self._dedup = dedup
         self._offer = offer
+        self._wants = wants
         self._host = host
         self._containment = containment
-        self._emitted = self._dropped = 0
+        self._emitted = self._filtered = self._dropped = 0
         self.opened: tuple[Key, int] | None = None
-        """The dedup window of the event emitted last, and its end: see `window`."""
+        """The dedup window of the last event emitted or filtered, and its end: see `window`."""
 
     @property
     def counts(self) -> dict[Fate, int]:
@@ -45,6 +54,7 @@ class Emitter:
         return {
             Fate.EMITTED: self._emitted,
             Fate.SUPPRESSED: self._dedup.counters.suppressed,
+            Fate.FILTERED: self._filtered,
             Fate.DROPPED: self._dropped,
         }
 
@@ -55,15 +65,19 @@ class Emitter:
 
     def emit(self, event: Event) -> Fate:
         """Emit an event, unless an equal one was emitted within its dedup window."""
-        if self._dedup.admit(event):
-            return self._admitted(event)
-        return Fate.SUPPRESSED
+        if not self._dedup.admit(event):
+            return Fate.SUPPRESSED
+        if self._wants is not None and not self._wants(event):
+            return self._not_wanted(event)
+        return self._admitted(event)
 
     def emit_new(self, headline: Headline, make: Callable[[], Event]) -> Fate:
-        """Emit the event that `make` makes. It is not made if it would be suppressed."""
-        if self._dedup.admit(headline):
-            return self._admitted(make())
-        return Fate.SUPPRESSED
+        """Emit the event that `make` makes. It is not made if nobody would get it."""
+        if not self._dedup.admit(headline):
+            return Fate.SUPPRESSED
+        if self._wants is not None and not self._wants(headline):
+            return self._not_wanted(headline)
+        return self._admitted(make())
 
     def window(self, event: Event | Headline) -> tuple[Key, int] | None:
         """The event's dedup window and its end in wall-clock nanoseconds; None if none is open."""
@@ -93,6 +107,12 @@ class Emitter:
         for summary in summaries:
             with self._containment.during(Where.DUE):
                 self.emit(summary.emitted(self._host, now_ns))
+
+    def _not_wanted(self, event: Event | Headline) -> Fate:
+        # With a window, the kernel side need not send its equals either.
+        self.opened = self._dedup.emitted(event)
+        self._filtered += 1
+        return Fate.FILTERED
 
     def _admitted(self, event: Event) -> Fate:
         if not self._offer(event):

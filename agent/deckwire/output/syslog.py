@@ -14,6 +14,7 @@ from deckwire.output.escape import Escape, fitting, text
 APP_NAME = "sniffer"
 SD_ID = "decnet@55555"
 RELAY_SD_ID = "relay@55555"
+PROCID = "-"
 
 _LOCAL0 = 16
 _CUT = ' cut="true"'
@@ -29,7 +30,8 @@ _AS_THEY_STAND = _NUMBERS | {str}
 _PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\]'))
 """Printable ASCII without the characters that are escaped."""
 
-_HOSTNAME_LENGTH, _APP_NAME_LENGTH, _MSGID_LENGTH, _SD_ID_LENGTH = 255, 48, 32, 32
+_HOSTNAME_LENGTH, _APP_NAME_LENGTH, _PROCID_LENGTH = 255, 48, 128
+_MSGID_LENGTH, _SD_ID_LENGTH = 32, 32
 """Longest header fields and SD-ID (RFC 5424, 6)."""
 _PRINTABLE = re.compile(r"[!-~]+")
 _NOT_PRINTABLE = re.compile(r"[^!-~]")
@@ -38,13 +40,15 @@ _SD_ID = re.compile(r"[!#-<>-?A-\\^-~]+@[0-9]+(\.[0-9]+)*")
 
 
 class SyslogFormat:
-    """RFC 5424 without MSG and PROCID: all fields are in one structured data element.
+    """RFC 5424 without MSG: all fields are in one structured data element.
 
-    Raises ValueError with one line for the user: see `check_app_name` and `check_sd_id`.
+    Raises ValueError with one line for the user: see `check_app_name`, `check_sd_id` and
+    `check_procid`.
     """
 
-    def __init__(self, app_name: str = APP_NAME, sd_id: str = SD_ID) -> None:
+    def __init__(self, app_name: str = APP_NAME, sd_id: str = SD_ID, procid: str = PROCID) -> None:
         self._app_name = check_app_name(app_name)
+        self._procid = check_procid(procid)
         self._sd_id = check_sd_id(sd_id)
         self._escape = Escape(_RELAY_SPECIAL if sd_id == RELAY_SD_ID else _SPECIAL)
         # Most lines are of the same few deckies and events.
@@ -99,17 +103,17 @@ class SyslogFormat:
         """What precedes a line's time, and what follows it up to the first field."""
         hostname, msgid = _field(host, _HOSTNAME_LENGTH), _field(name, _MSGID_LENGTH)
         before = f"<{_LOCAL0 * 8 + severity}>1 "
-        return before, f" {hostname} {self._app_name} - {msgid} [{self._sd_id}"
+        return before, f" {hostname} {self._app_name} {self._procid} {msgid} [{self._sd_id}"
 
 
 def check_app_name(name: str) -> str:
     """The name, if it can be an APP-NAME (RFC 5424, 6.2.5); else ValueError for the user."""
-    if len(name) > _APP_NAME_LENGTH or not _PRINTABLE.fullmatch(name):
-        raise ValueError(
-            f"{shown(name)} is no APP-NAME; use 1 to {_APP_NAME_LENGTH} printable ASCII characters"
-            " without space"
-        )
-    return name
+    return _check_header(name, "APP-NAME", _APP_NAME_LENGTH)
+
+
+def check_procid(name: str) -> str:
+    """The name, if it can be a PROCID (RFC 5424, 6.2.6); else ValueError for the user."""
+    return _check_header(name, "PROCID", _PROCID_LENGTH)
 
 
 def check_sd_id(name: str) -> str:
@@ -118,6 +122,15 @@ def check_sd_id(name: str) -> str:
         raise ValueError(
             f"{shown(name)} is no SD-ID; use NAME@NUMBER of at most {_SD_ID_LENGTH} printable ASCII"
             ' characters without =, ], " or space'
+        )
+    return name
+
+
+def _check_header(name: str, header: str, longest: int) -> str:
+    if len(name) > longest or not _PRINTABLE.fullmatch(name):
+        raise ValueError(
+            f"{shown(name)} is no {header}; use 1 to {longest} printable ASCII characters"
+            " without space"
         )
     return name
 

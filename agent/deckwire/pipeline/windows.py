@@ -56,7 +56,7 @@ class Windows:
         fate = self._emitter.emit_new(headline, make)
         if fate is Fate.DROPPED or not may_open():
             return
-        if fate is Fate.EMITTED:
+        if fate is not Fate.SUPPRESSED:
             opened = self._emitter.opened
         elif suppresses:
             return

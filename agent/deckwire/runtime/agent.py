@@ -20,6 +20,7 @@ from deckwire.resilience.containment import Where
 from deckwire.resilience.report import report
 from deckwire.runtime.assembly import Parts, expect_echoes
 from deckwire.runtime.budgets import BudgetWatch
+from deckwire.runtime.health import MISSING, Health
 from deckwire.runtime.losses import LossReport
 from deckwire.tables.deckies import DeckiesRefused
 
@@ -57,6 +58,13 @@ class Agent:
         self._ordering = parts.ordering
         self._losses = LossReport(parts.host)
         self._budgets = BudgetWatch(parts.host)
+        self._health = Health(
+            self._look,
+            parts.stats.sums,
+            lambda: parts.stats.losses(parts.tables.counters()),
+            runtime_dir=settings.runtime_dir,
+            metrics=settings.metrics,
+        )
         self._awaited = set(loaded.absent)
         """Interfaces that have not appeared yet."""
         self._missing: set[str] = set(loaded.absent)
@@ -68,6 +76,8 @@ class Agent:
         """Capture until SIGTERM or SIGINT; returns the exit status."""
         if not self._requests.stopping:
             self._announce()
+            with self._contained(Where.STATS):
+                self._health.started()
         # Objects made so far stay alive, so the collector need not scan them again and again.
         gc.collect()
         gc.freeze()
@@ -84,6 +94,8 @@ class Agent:
         while not self._requests.stopping:
             self._pass()
             now = time.monotonic()
+            with self._contained(Where.STATS):
+                self._health.round()
             if now >= next_sweep:
                 fill = self._sweep()
                 took = time.monotonic() - now
@@ -98,9 +110,7 @@ class Agent:
                 self._emit_stats()
             if self._requests.reloading:
                 self._requests.reloading = False
-                with self._contained(Where.RELOAD):
-                    self._parts.outputs.reopen()
-                self._reload_deckies()
+                self._reload()
 
     # --- samples ---
 
@@ -194,10 +204,18 @@ class Agent:
         kernel = self._parts.tables.counters()
         lost = self._parts.stats.losses(kernel)
         for event in self._losses.due(lost, now_ns, at_the_end=at_the_end):
-            if self._parts.emitter.emit(event) is Fate.EMITTED:
+            if self._parts.emitter.emit(event) is not Fate.DROPPED:
                 self._losses.emitted(event)
         for event in self._budgets.changes(kernel, now_ns):
             self._parts.emitter.emit(event)
+
+    def _reload(self) -> None:
+        with self._contained(Where.RELOAD):
+            self._health.reloading()
+            self._parts.outputs.reopen()
+        self._reload_deckies()
+        with self._contained(Where.STATS):
+            self._health.started()
 
     def _reload_deckies(self) -> None:
         with self._contained(Where.RELOAD):
@@ -243,6 +261,7 @@ class Agent:
                 attachment.close()
                 self._loaded.attachments.remove(attachment)
                 self._missing.add(attachment.interface)
+                self._health.changed()
         if present is not None:
             for interface in sorted(self._missing & set(present.values())):
                 self._attach_again(interface)
@@ -266,6 +285,7 @@ class Agent:
             return
         self._complaints.pop(interface, None)
         self._missing.discard(interface)
+        self._health.changed()
         again = "" if interface in self._awaited else " again"
         self._awaited.discard(interface)
         if attachment is None:
@@ -275,6 +295,12 @@ class Agent:
         for note in attachment.notes:
             report(note)
         report(f"ready: {attachment.target} attached{again} ({attachment.method})")
+
+    def _look(self) -> tuple[int, dict[str, str], dict[str, str]]:
+        """What Health shows: see `deckwire.runtime.health.Look`."""
+        interfaces = {a.target: f"attached ({a.method})" for a in self._loaded.attachments}
+        interfaces |= dict.fromkeys(sorted(self._missing), MISSING)
+        return len(self._parts.pipeline.registry), interfaces, self._parts.outputs.failures()
 
     # --- beginning and end ---
 
@@ -299,6 +325,8 @@ class Agent:
         Each step runs even if one before it failed.
         """
         status = 1
+        with self._contained(Where.SHUTDOWN):
+            self._health.stopping()
         with self._contained(Where.SHUTDOWN):
             try:
                 detach(self._loaded)

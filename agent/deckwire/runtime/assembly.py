@@ -71,7 +71,9 @@ def assemble(
     containment = containment or Containment(report)
     tables = Tables(loaded.maps)
     dedup = Dedup(settings.dedup_ttl)
-    emitter = Emitter(dedup, outputs.offer, host, containment)
+    emitter = Emitter(
+        dedup, outputs.offer, host, containment, outputs.wants if outputs.filters else None
+    )
     pipeline = Pipeline(
         registry=Registry(),
         tables=tables,

@@ -16,7 +16,7 @@ _NS = 1_000_000_000
 class LossReport:
     """Makes `capture_loss` events from growing sums: one for a cause in `interval_s` seconds.
 
-    A loss stays due until an output has accepted its event.
+    A loss stays due while the outputs that take its event have no room.
     """
 
     def __init__(self, host: str, interval_s: float = INTERVAL_S) -> None:

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from deckwire.config import Settings
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
-from deckwire.output.json_lines import JsonFormat
-from deckwire.output.sinks.fanout import Fanout, Format
-from deckwire.output.sinks.sink import Sink
-from deckwire.output.sinks.spec import parse_output
-from deckwire.output.syslog import SyslogFormat
+from deckwire.output.formats import Headers
+from deckwire.output.outputs import make_outputs
+from deckwire.output.sinks.fanout import Output
 
 _NS = 1_000_000_000
 _FLOWS_PER_SOURCE = 65_536
@@ -37,21 +35,13 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
     }
 
 
-def line_format(settings: Settings) -> Format:
-    """The format of lines; ValueError for names that a syslog line cannot contain."""
-    if settings.format == "syslog":
-        return SyslogFormat(app_name=settings.app_name, sd_id=settings.sd_id)
-    return JsonFormat()
+def open_outputs(settings: Settings) -> tuple[Output, ...]:
+    """Make the outputs without starting them.
 
-
-def open_sinks(settings: Settings) -> list[Sink]:
-    """Make the outputs without starting them; ValueError, or OSError for a file."""
-    return [parse_output(output)() for output in settings.outputs]
-
-
-def open_outputs(settings: Settings) -> Fanout:
-    """Make all outputs as one; raises as `line_format` and `open_sinks` do."""
-    return Fanout(line_format(settings), open_sinks(settings))
+    ValueError for settings that do not go together, OSError for a file that cannot be opened.
+    """
+    headers = Headers(settings.app_name, settings.sd_id, settings.procid)
+    return make_outputs(settings.outputs, settings.format, headers, settings.state_dir)
 
 
 def identifier(settings: Settings) -> Identifier:

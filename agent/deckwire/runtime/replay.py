@@ -26,7 +26,7 @@ from deckwire.resilience.report import report
 from deckwire.runtime.assembly import Parts, assemble
 from deckwire.runtime.failures import failing
 from deckwire.runtime.feed import RING_BYTES, Jump, Replay
-from deckwire.runtime.preparation import identifier, kernel_settings, line_format, open_sinks
+from deckwire.runtime.preparation import identifier, kernel_settings, open_outputs
 
 _FLUSH_S = 2.0
 """Seconds that failing outputs have at most at the end. Slow ones were waited for before."""
@@ -82,7 +82,7 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     clock = CaptureClock()
     with failing():
         identify = identifier(settings)
-        outputs = PatientFanout(line_format(settings), open_sinks(settings))
+        outputs = PatientFanout(open_outputs(settings))
         loaded = load(
             LoadRequest(
                 replay_clock=True, settings=kernel_settings(settings), ring_bytes=RING_BYTES

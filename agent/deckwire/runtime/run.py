@@ -29,6 +29,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         settings = read_settings()
         from deckwire.deckies import DeckiesFile  # noqa: PLC0415
         from deckwire.kernel.loading import LoadRequest, begin, finish  # noqa: PLC0415
+        from deckwire.output.sinks.fanout import Fanout  # noqa: PLC0415
         from deckwire.runtime.preparation import (  # noqa: PLC0415
             identifier,
             kernel_settings,
@@ -40,7 +41,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
             deckies_file = DeckiesFile(settings.deckies_file, settings.deckies)
             registry = deckies_file.read()
         identify = identifier(settings)
-        outputs = open_outputs(settings)
+        outputs = Fanout(open_outputs(settings))
         request = LoadRequest(
             interfaces=settings.interfaces,
             netns=settings.netns,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from deckwire.config import ConfigError, merge, read_config
 from deckwire.options import FORMATS
 from deckwire.output.json_lines import JsonFormat
-from deckwire.output.sinks.spec import parse_output
 from deckwire.output.syslog import SyslogFormat
 from tests.fuzz.files import MemoryFile
 from tests.fuzz.lines import check_message
@@ -25,6 +24,9 @@ def seeds() -> list[bytes]:
         b"unknown = 1\n",
         b"x = " + b"[" * 60,
         b"dedup_ttl = " + b"9" * 40,
+        b'[[output]]\nto = "file:a.log"\nevents = ["tls_*"]\nmin_severity = "info"\n',
+        b'[[output]]\nto = "file:a.log"\nmode = "0600"\nowner = "0:0"\ntwin = "decnet-json"\n',
+        b'output = ["stdout,format=json,events=decnet,procid=7"]\nprofile = "decnet"\n',
         b'output = "tcp:host:1"\n[budgets]\nhandshakes_per_second_per_source = 1\n',
     ]
 
@@ -38,7 +40,7 @@ def check(data: bytes) -> None:
         return
     assert settings.format in FORMATS
     for output in settings.outputs:
-        parse_output(output)
+        output.opener()
     SyslogFormat(app_name=settings.app_name, sd_id=settings.sd_id)
     JsonFormat()
     assert settings.dedup_ttl >= 0

@@ -1,13 +1,15 @@
-"""Both formats of any event: one harmless line that an independent parser can parse."""
+"""All formats of any event: one harmless line that an independent parser can parse."""
 
 from __future__ import annotations
 
 from deckwire.events.event import Event, Value
+from deckwire.output.decnet_json import record
 from deckwire.output.escape import text
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
 from tests.fuzz.feed import Feed
 from tests.fuzz.lines import check_harmless, read_json, read_syslog
+from tests.support.decnet_lines import check_pair
 
 _SYSLOG = SyslogFormat()
 _RELAY = SyslogFormat(sd_id=RELAY_SD_ID)
@@ -39,6 +41,8 @@ def check(data: bytes) -> None:
     syslog, relay, document = (form.line(event) for form in (_SYSLOG, _RELAY, _JSON))
     for line in (syslog, relay, document):
         check_harmless(line)
+    if fields:
+        check_pair(relay.decode(), record(relay).decode())
     read, of_relay, parsed = read_syslog(syslog), read_syslog(relay), read_json(document)
     assert "]" not in "".join(value for _, value in of_relay.params)
     assert read.timestamp == parsed["ts"]

@@ -13,7 +13,7 @@ import pytest
 
 from deckwire.events.event import WARNING, Event
 from deckwire.output.json_lines import JsonFormat
-from deckwire.output.sinks.fanout import Fanout, Format
+from deckwire.output.sinks.fanout import Fanout, Format, to_all
 from deckwire.output.sinks.spec import parse_output
 from deckwire.output.syslog import SyslogFormat
 from tests.support.rsyslog_server import Rsyslog, is_settled, wait_until
@@ -49,7 +49,9 @@ def events(count: int, start: int = 0) -> list[Event]:
 
 
 def opened(rsyslog: Rsyslog, spec: str, form: Format) -> Fanout:
-    fanout = Fanout(form, [parse_output(spec.format(folder=rsyslog.folder, port=rsyslog.port))()])
+    fanout = Fanout(
+        to_all(form, [parse_output(spec.format(folder=rsyslog.folder, port=rsyslog.port))()])
+    )
     fanout.start()
     return fanout
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,11 +13,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deckwire.output.sinks.file import FileSink
+from deckwire.output.sinks.http import HttpSink
 from deckwire.output.sinks.spec import from_folder, parse_output
+from deckwire.output.sinks.spooled import SpooledSink
 from deckwire.output.sinks.stdout import StdoutSink
 from deckwire.output.sinks.tcp import TcpSink
 from deckwire.output.sinks.udp import UdpSink
 from deckwire.output.sinks.unix import UnixSink
+from tests.support.rsyslog_server import wait_until
 
 
 @pytest.mark.parametrize(
@@ -69,6 +74,16 @@ def test_a_file_is_made_when_opened_not_when_parsed(tmp_path: Path) -> None:
         (f"tcp:{'a' * 64}:514", "is no host name"),
         ("tcp:::1:514", "write an IPv6 address as in [::1]:514"),
         ("tcp:[host]:514", "'[host]' is no IPv6 address"),
+        ("tls:host", "the port is missing"),
+        ("relp:host:0", "'0' is no port"),
+        ("http:host/path", "is no address; write http://HOST[:PORT]/PATH"),
+        ("https://host:port/", "is no address; write https://HOST[:PORT]/PATH"),
+        ("https://host:0/", "'0' is no port"),
+        ("https://user:secret@host/", "no user, fragment or space"),
+        ("https://host/a#b", "no user, fragment or space"),
+        ("https:///path", "'' is no host name"),
+        ("https://[::1/", "is no address"),
+        ("https://host/\r\nX: y", "is no address"),
     ],
 )
 def test_a_wrong_output_is_rejected_in_one_line(spec: str, problem: str) -> None:
@@ -76,6 +91,73 @@ def test_a_wrong_output_is_rejected_in_one_line(spec: str, problem: str) -> None
         parse_output(spec)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "own", "problem"),
+    [
+        ("tls:host:6514", {"key": "k.pem"}, "key: only with certificate"),
+        ("relp:host:2514", {"ca": "ca.pem"}, "ca: only with tls=on"),
+        ("relp:host:2514", {"tls": "yes"}, "tls: 'yes' is neither; use on or off"),
+        ("relp:host:2514", {"spool_bytes": "1000"}, "use a number from 1048576"),
+        ("relp:host:2514", {"spool_bytes": "many"}, "use a number from 1048576"),
+        ("http://host/", {"ca": "ca.pem"}, "ca is no setting of this output"),
+        ("tcp:host:514", {"ca": "ca.pem"}, "ca is no setting of this output"),
+        ("udp:host:514", {"spool_bytes": "10000000"}, "spool_bytes is no setting of this output"),
+    ],
+)
+def test_a_wrong_setting_is_rejected_in_one_line(
+    spec: str, own: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(ValueError, match="output") as caught:
+        parse_output(spec, own)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("relp:logs.example:2514", "relp:logs.example:2514"),
+        ("http://logs.example/events?a=b", "http://logs.example:80/events?a=b"),
+        ("https://[::1]:8443", "https://[::1]:8443/"),
+    ],
+)
+def test_an_acknowledged_output_keeps_a_spool(spec: str, name: str, tmp_path: Path) -> None:
+    opener = parse_output(spec)
+    with pytest.raises(ValueError, match="set state_dir"):
+        opener()
+    sink = opener(str(tmp_path))
+    assert sink.name == name
+    assert isinstance(sink, SpooledSink)
+    sink.start()
+    wait_until(lambda: list((tmp_path / "spool").glob("*.sqlite")), "the spool is there")
+    sink.close(5)
+
+
+def test_a_token_is_read_from_its_file(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    opener = parse_output("https://logs.example/", {"token_file": str(token)})
+    with pytest.raises(OSError, match="token"):
+        opener(str(tmp_path))
+    for bad in (b"", b"two\nlines", b"\xff"):
+        token.write_bytes(bad)
+        with pytest.raises(ValueError, match="holds no token"):
+            opener(str(tmp_path))
+    token.write_bytes(b"secret\n")
+    sink = opener(str(tmp_path))
+    assert isinstance(sink, HttpSink)
+    assert sink._url.headers == {"Authorization": "Bearer secret"}
+    assert "secret" not in sink.name
+
+
+def test_nothing_heavy_is_imported_before_an_output_needs_it() -> None:
+    program = (
+        "import sys; from deckwire.output.sinks.spec import parse_output\n"
+        "for spec in ('tls:h:1', 'relp:h:1', 'https://h/'): parse_output(spec)\n"
+        "print({'ssl', 'http.client', 'sqlite3'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"set()\n"
 
 
 @given(st.text("ab1-_.:%[]\0é", max_size=70))

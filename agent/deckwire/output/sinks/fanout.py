@@ -1,13 +1,15 @@
-"""Every event to every output."""
+"""Every event to every output that takes it."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from deckwire.events.event import Event
+from deckwire.events.event import Event, Headline
+from deckwire.output.filter import EventFilter
+from deckwire.output.rate import EventRate
 from deckwire.output.sinks.sink import Sink, SinkCounters
 
 
@@ -19,17 +21,116 @@ class Format(Protocol):
         ...
 
 
+class Output:
+    """A sink, the form of its lines, and which of the events it takes."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        form: Format,
+        filter_: EventFilter | None = None,
+        rate: EventRate | None = None,
+    ) -> None:
+        """Without a filter it takes all events, without a rate as many as come."""
+        self.sink = sink
+        self.form = form
+        self.rate = rate
+        self.over_rate = 0
+        """Events beyond its rate: they are losses."""
+        self.filter = None if filter_ is None or filter_.passes_all else filter_
+        self.filtered = 0
+        """Events that the filter kept from this output. They are no losses."""
+
+    def takes(self, event: Event | Headline) -> bool:
+        """Whether the filter passes an event."""
+        return self.filter is None or self.filter.passes(event)
+
+
+def to_all(form: Format, sinks: Iterable[Sink]) -> tuple[Output, ...]:
+    """Outputs that all take every event in one form."""
+    return tuple(Output(sink, form) for sink in sinks)
+
+
+class _Group:
+    """The outputs of one format: each event is formatted once for all of them."""
+
+    def __init__(self, form: Format, outputs: Sequence[Output]) -> None:
+        self._form = form
+        self._outputs = tuple(outputs)
+        self._filters = any(output.filter is not None or output.rate for output in outputs)
+        self.held: deque[Event] = deque()
+        """Events to format with the next flush."""
+
+    def offer(self, event: Event) -> bool | None:
+        """Whether an output had room; None if no filter passes the event."""
+        outputs = self._taking(event) if self._filters else self._outputs
+        if not outputs:
+            passed = any(output.takes(event) for output in self._outputs)
+            return False if passed else None
+        line = self._form.line(event)
+        taken = False
+        for output in outputs:
+            taken = output.sink.offer(line) or taken
+        return taken
+
+    def flush(self) -> None:
+        """Format what is held, and offer it. What follows an event that fails stays held."""
+        if self._filters:
+            self._flush_filtered()
+            return
+        lines: list[bytes] = []
+        try:
+            while self.held:
+                lines.append(self._form.line(self.held.popleft()))
+        finally:
+            for output in self._outputs:
+                output.sink.offer_all(lines)
+
+    def _flush_filtered(self) -> None:
+        lines: dict[Output, list[bytes]] = {output: [] for output in self._outputs}
+        try:
+            while self.held:
+                event = self.held.popleft()
+                outputs = self._taking(event)
+                if outputs:
+                    line = self._form.line(event)
+                    for output in outputs:
+                        lines[output].append(line)
+        finally:
+            for output, taken in lines.items():
+                output.sink.offer_all(taken)
+
+    def _taking(self, event: Event) -> Sequence[Output]:
+        """The outputs that take the event; the others count why not."""
+        outputs = []
+        for output in self._outputs:
+            if not output.takes(event):
+                output.filtered += 1
+            elif output.rate is not None and not output.rate.take(event.severity):
+                output.over_rate += 1
+            else:
+                outputs.append(output)
+        return outputs
+
+
 class Fanout:
-    """Formats each event once and offers the line to all sinks.
+    """Formats each event once in each format, and offers the lines to the outputs that take it.
 
     It can hold events back and format them together. That takes a third less time than formatting
     one event after each sample, because both kinds of work evict each other from the CPU's caches.
     """
 
-    def __init__(self, form: Format, sinks: Sequence[Sink]) -> None:
-        self._form = form
-        self._sinks = tuple(sinks)
-        self._held: deque[Event] = deque()
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        """Outputs with the same format object share the formatted line."""
+        self._outputs = tuple(outputs)
+        self._sinks = tuple(output.sink for output in outputs)
+        self._groups = tuple(
+            _Group(form, [output for output in outputs if output.form is form])
+            for form in {id(output.form): output.form for output in outputs}.values()
+        )
+        self._take_all = tuple(
+            output.sink for output in outputs if output.filter is None and output.rate is None
+        )
         self._room = 0
         """Events that can still be held: at least one sink is sure to take them."""
 
@@ -38,39 +139,67 @@ class Fanout:
         for sink in self._sinks:
             sink.start()
 
+    @property
+    def filters(self) -> bool:
+        """Whether there may be events that no output takes: then `wants` must be asked."""
+        return not self._take_all and bool(self._sinks)
+
+    def wants(self, event: Event | Headline) -> bool:
+        """Whether an output takes the event. If none does, all count it as filtered."""
+        for output in self._outputs:
+            if output.takes(event):
+                return True
+        for output in self._outputs:
+            output.filtered += 1
+        return False
+
     def offer(self, event: Event) -> bool:
-        """Offer an event to all sinks; False if none took it. Never blocks."""
+        """Offer an event to the outputs that take it; False if none of them had room.
+
+        Never blocks. It is no loss if no output takes the event: see `wants`. Raises what a format
+        raises, after the outputs of other formats were offered the event.
+        """
         if self._room:
             self._room -= 1
-            self._held.append(event)
+            for group in self._groups:
+                group.held.append(event)
             return True
         self.flush()
-        line = self._form.line(event)
-        taken = False
-        for sink in self._sinks:
-            taken = sink.offer(line) or taken
-        return taken
+        had_room: list[bool] = []
+        failure: Exception | None = None
+        for group in self._groups:
+            try:
+                taken = group.offer(event)
+            except Exception as error:
+                failure = error
+            else:
+                if taken is not None:
+                    had_room.append(taken)
+        if failure is not None:
+            raise failure
+        return any(had_room) or not had_room
 
     def hold(self) -> None:
         """Hold events back from now until `flush`, as many as a sink has room for."""
         # Only the caller's thread puts lines into queues, so the room cannot shrink meanwhile.
-        self._room = max((sink.room for sink in self._sinks), default=0) - len(self._held)
+        if self._take_all:
+            room = max(sink.room for sink in self._take_all)
+        else:
+            # Which output takes the next event is not known yet.
+            room = min((sink.room for sink in self._sinks), default=0)
+        held = max((len(group.held) for group in self._groups), default=0)
+        self._room = max(0, room - held)
 
     def flush(self) -> None:
-        """Format the events that are held and offer them to all sinks.
+        """Format the events that are held and offer them to the outputs.
 
-        Raises what the format raises. The event that caused it is lost; those after it stay held.
+        Raises what a format raises. The event that caused it is lost to the outputs of that format;
+        those after it stay held.
         """
         self._room = 0
-        if not self._held:
-            return
-        lines: list[bytes] = []
-        try:
-            while self._held:
-                lines.append(self._form.line(self._held.popleft()))
-        finally:
-            for sink in self._sinks:
-                sink.offer_all(lines)
+        for group in self._groups:
+            if group.held:
+                group.flush()
 
     def reopen(self) -> None:
         """Open files and connections again, as SIGHUP asks for."""
@@ -89,16 +218,21 @@ class Fanout:
     def sums(self) -> dict[str, int]:
         """All counters of the sinks by kind of output, such as ``tcp_written``.
 
-        Sinks of one kind are added up. offered = written + queued + the sum of all `losses`.
+        Sinks of one kind are added up. offered = written + queued + the sum of all `losses` but
+        ``over_rate``. What a filter or a rate kept back was not offered.
         """
         sums: Counter[str] = Counter()
-        for sink in self._sinks:
-            counters, kind = sink.counters(), sink.scheme
+        for output in self._outputs:
+            counters, kind = output.sink.counters(), output.sink.scheme
             sums[f"{kind}_offered"] += counters.offered
             sums[f"{kind}_written"] += counters.written
             sums[f"{kind}_queued"] += counters.queued
             for failure, calls in sorted(counters.errors.items()):
                 sums[f"{kind}_failed_{failure.removesuffix('_error')}"] += calls
+            for name, lines in output.sink.more_sums().items():
+                sums[f"{kind}_{name}"] += lines
+            if output.filter is not None or output.filtered:
+                sums[f"{kind}_filtered"] += output.filtered
         return dict(sums) | dict(sorted(self.losses().items()))
 
     def losses(self) -> dict[str, int]:
@@ -107,10 +241,17 @@ class Fanout:
         A line that one output lost and another one took counts here, though its event was emitted.
         """
         lost: Counter[str] = Counter()
-        for sink in self._sinks:
-            for cause, lines in sink.counters().dropped.items():
-                lost[f"{sink.scheme}_{cause}"] += lines
+        for output in self._outputs:
+            kind = output.sink.scheme
+            for cause, lines in output.sink.counters().dropped.items():
+                lost[f"{kind}_{cause}"] += lines
+            if output.over_rate:
+                lost[f"{kind}_over_rate"] += output.over_rate
         return dict(lost)
+
+    def failures(self) -> dict[str, str]:
+        """Each sink's name, and why it does not work now; "" if it works."""
+        return {sink.name: sink.failure() for sink in self._sinks}
 
     def counters(self) -> list[tuple[str, SinkCounters]]:
         """Each sink's name and counters."""

@@ -45,8 +45,9 @@ class SinkCounters:
     - ``queue_full``: the queue was full while the receiver was slow.
     - ``connect_error``, ``write_error``: the queue was full while the receiver failed.
     - ``too_large``: no datagram holds the line.
-    - ``refused``: UDP; the receiver's host answered that nobody listens.
     - ``closed``: the line was offered after the end, or the reader of stdout is gone.
+    - ``refused``: UDP: the receiver's host answered that nobody listens. HTTP: the receiver
+      answered that it will never take the line.
     - ``unsent``: the line was still queued when the time for closing was over.
     - ``in_doubt``: the kernel took the line, but the receiver went away and may not have it.
     """
@@ -188,6 +189,15 @@ class Sink(ABC):
                 last_error=self._last_error,
             )
 
+    def failure(self) -> str:
+        """Why the output does not work now, as a text for the operator; "" if it works."""
+        with self._change:
+            return self._last_error if self._trouble is not None else ""
+
+    def more_sums(self) -> dict[str, int]:
+        """What became of written lines, by name, where the receiver acknowledges them."""
+        return {}
+
     # --- the sink's thread ---
 
     @final
@@ -308,6 +318,13 @@ class Sink(ABC):
             self._concluded = True
 
     # --- what a subclass may call, in the sink's thread ---
+
+    @final
+    def _adopt(self, lines: int) -> None:
+        """Count lines of an earlier run as offered and written."""
+        with self._change:
+            self._offered += lines
+            self._written += lines
 
     @final
     def _recount(self, cause: str, lines: int) -> None:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from deckwire.output.sinks.kernel_buffer import unsent_bytes
 from deckwire.output.sinks.stream_writer import StreamWriter
@@ -25,6 +26,45 @@ _STEP_S = 0.005
 _FIN_ACKNOWLEDGED = frozenset({5, 6, 7})
 """TCP_FIN_WAIT2, TCP_TIME_WAIT, TCP_CLOSE of the kernel's tcp_states.h."""
 
+_INT_BYTES = 4
+
+
+class Connected(Protocol):
+    """A connected stream socket, or TLS over one. Methods raise what those of a socket raise."""
+
+    @property
+    def family(self) -> int:
+        """The address family."""
+        ...
+
+    def fileno(self) -> int:
+        """The descriptor of the socket."""
+        ...
+
+    def settimeout(self, seconds: float, /) -> None:
+        """Set how long one call may wait."""
+        ...
+
+    def send(self, data: memoryview, /) -> int:
+        """Send, and return how many bytes were taken."""
+        ...
+
+    def recv(self, size: int, /) -> bytes:
+        """Receive; b"" if the peer has closed."""
+        ...
+
+    def getsockopt(self, level: int, name: int, length: int, /) -> bytes:
+        """An option of the socket."""
+        ...
+
+    def shutdown(self, how: int, /) -> None:
+        """End one direction."""
+        ...
+
+    def close(self) -> None:
+        """Close the socket."""
+        ...
+
 
 class StreamSocket:
     """Writes lines and knows, when the connection ends, which of them the receiver may not have.
@@ -40,7 +80,7 @@ class StreamSocket:
 
     def __init__(
         self,
-        connected: socket.socket,
+        connected: Connected,
         frame: Callable[[bytes], bytes],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -125,6 +165,9 @@ class StreamSocket:
         try:
             # Receivers of syslog send nothing; what one does send is dropped.
             return not self._socket.recv(4096)
+        except BlockingIOError:
+            # TLS received something that is no data.
+            return False
         except OSError:
             self._broken = True
             return True
@@ -153,7 +196,7 @@ class StreamSocket:
             return
         while True:
             over = not self._is_tcp or self._fin_is_acknowledged()
-            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            if any(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR, _INT_BYTES)):
                 self._broken = True
                 return
             if over or give_up(_STEP_S):

@@ -8,12 +8,21 @@ from collections.abc import Sequence
 from deckwire.limits import SINK_QUEUE
 from deckwire.output.sinks.endpoint import endpoint_text
 from deckwire.output.sinks.sink import Sink
-from deckwire.output.sinks.stream_socket import STALL_S, StreamSocket
+from deckwire.output.sinks.stream_socket import STALL_S, Connected, StreamSocket
 
 _CONNECT_S = 5.0
 """Seconds that connecting may take."""
 _ACKNOWLEDGE_MS = 30_000
 """Milliseconds without an acknowledgement after which the connection counts as broken."""
+
+
+def connect_tcp(address: tuple[str, int]) -> socket.socket:
+    """A connection that breaks when the receiver's host does not answer. Raises OSError."""
+    connected = socket.create_connection(address, _CONNECT_S)
+    # A receiver that vanished without a word is noticed even while no lines come.
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACKNOWLEDGE_MS)
+    return connected
 
 
 class TcpSink(Sink):
@@ -34,12 +43,13 @@ class TcpSink(Sink):
     def _connect(self) -> None:
         self._look()
         if self._socket is None:
-            connected = socket.create_connection(self._address, _CONNECT_S)
-            # A receiver that vanished without a word is noticed even while no lines come.
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACKNOWLEDGE_MS)
+            connected = self._connected()
             connected.settimeout(STALL_S)
             self._socket = StreamSocket(connected, _octet_counted)
+
+    def _connected(self) -> Connected:
+        """A new connection to the receiver. Raises OSError."""
+        return connect_tcp(self._address)
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
         return self._socket.send(lines) if self._socket is not None else 0

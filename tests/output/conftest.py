@@ -1,4 +1,4 @@
-"""Fixtures of the sinks' tests."""
+"""Fixtures of the outputs' tests."""
 
 from __future__ import annotations
 

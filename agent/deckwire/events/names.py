@@ -1,0 +1,26 @@
+"""The names of all events, for filters that are checked at the start."""
+
+from __future__ import annotations
+
+EVENTS = (
+    "tcp_syn_fingerprint",
+    "tcp_handshake",
+    "tls_client_hello",
+    "tls_session",
+    "tls_certificate",
+    "tcp_flow_timing",
+    "dedup_summary",
+    "capture_stats",
+    "capture_loss",
+    "capture_budget",
+)
+"""In the order of docs/events.md. A test compares them with the source and with that page."""
+
+DECNET_EVENTS = (
+    "tcp_syn_fingerprint",
+    "tls_client_hello",
+    "tls_session",
+    "tls_certificate",
+    "tcp_flow_timing",
+)
+"""Events that DECNET's old sniffer emitted. DECNET counts every other one as an act of a peer."""

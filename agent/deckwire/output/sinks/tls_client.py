@@ -1,0 +1,149 @@
+"""Our side of a TLS connection to a receiver. Only outputs that need it import this module."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """What the user set. Files are PEM."""
+
+    ca: str = ""
+    """Certificates that sign the receiver's; "" for the system's."""
+    certificate: str = ""
+    """Our certificate with its chain; "" for none."""
+    key: str = ""
+    """The key of our certificate; "" if it is in the same file."""
+    name: str = ""
+    """The name in the receiver's certificate; "" for the host of the output."""
+
+
+class TlsClient:
+    """Makes TLS connections: TLS 1.2 or newer, and the receiver's certificate is verified."""
+
+    def __init__(self, settings: TlsSettings, host: str) -> None:
+        """Read the files. Raises OSError that names the file."""
+        self._name = settings.name or host
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if settings.ca:
+            _load_certificates(self.context, settings.ca)
+        else:
+            self.context.load_default_certs()
+        if settings.certificate:
+            # load_cert_chain() does not say which of its two files is wrong.
+            _load_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.certificate)
+            key = settings.key or settings.certificate
+            try:
+                self.context.load_cert_chain(settings.certificate, key, password=_no_password)
+            except (OSError, ValueError) as error:
+                raise _about(key, error) from None
+
+    def wrap(self, connected: socket.socket) -> TlsSocket:
+        """Shake hands over a connected socket; raises OSError, with the socket closed."""
+        return TlsSocket(self.handshake(connected))
+
+    def handshake(self, connected: socket.socket) -> ssl.SSLSocket:
+        """The same, for those who use TLS's own socket."""
+        try:
+            return self.context.wrap_socket(connected, server_hostname=self._name)
+        except ssl.SSLCertVerificationError as error:
+            connected.close()
+            raise ConnectionAbortedError(
+                f"its certificate is refused: {error.verify_message}"
+            ) from None
+        except ssl.SSLError as error:
+            connected.close()
+            raise ConnectionAbortedError(f"TLS fails: {_reason(error)}") from None
+        except OSError:
+            connected.close()
+            raise
+
+
+class TlsSocket:
+    """The part of a socket that outputs use, over TLS. TLS's own errors become OSError's."""
+
+    def __init__(self, connected: ssl.SSLSocket) -> None:
+        self._socket = connected
+        self.family = connected.family
+
+    def fileno(self) -> int:
+        """The descriptor of the TCP socket."""
+        return self._socket.fileno()
+
+    def settimeout(self, seconds: float) -> None:
+        """Set how long one call may wait."""
+        self._socket.settimeout(seconds)
+
+    def getsockopt(self, level: int, name: int, length: int) -> bytes:
+        """An option of the TCP socket."""
+        return self._socket.getsockopt(level, name, length)
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Send, and return how many bytes were taken."""
+        try:
+            return self._socket.send(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
+        except ssl.SSLError as error:
+            raise ConnectionAbortedError(f"TLS fails: {_reason(error)}") from None
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of it."""
+        view = memoryview(data)
+        while view:
+            view = view[self.send(view) :]
+
+    def recv(self, size: int) -> bytes:
+        """Receive what is there, without waiting; b"" if the peer has closed."""
+        timeout = self._socket.gettimeout()
+        self._socket.settimeout(0)
+        try:
+            return self._socket.recv(size)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
+        except ssl.SSLEOFError:
+            return b""
+        except ssl.SSLError as error:
+            raise ConnectionAbortedError(f"TLS fails: {_reason(error)}") from None
+        finally:
+            self._socket.settimeout(timeout)
+
+    def shutdown(self, how: int) -> None:
+        """Say that nothing more comes, and close our side of the TCP connection."""
+        self._socket.settimeout(0)
+        # It raises if the receiver has not answered. That is of no interest.
+        with suppress(OSError, ValueError):
+            self._socket.unwrap()
+        self._socket.shutdown(how)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+def _load_certificates(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.load_verify_locations(path)
+    except OSError as error:
+        raise _about(path, error) from None
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password; use one without")
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).lower().replace("_", " ")
+
+
+def _about(path: str, error: OSError | ValueError) -> OSError:
+    if isinstance(error, ssl.SSLError):
+        return OSError(0, f"holds no PEM that can be used: {_reason(error)}", path)
+    if isinstance(error, OSError):
+        return OSError(error.errno, error.strerror, path)
+    return OSError(0, str(error), path)

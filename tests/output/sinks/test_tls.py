@@ -1,0 +1,231 @@
+"""TLS outputs: who is believed, who is not, and which lines are in doubt at the end."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from deckwire.output.sinks.tls import TlsSink
+from deckwire.output.sinks.tls_client import TlsClient, TlsSettings
+from tests.support.rsyslog_server import is_settled, wait_until
+
+NAME = "logs.example.test"
+LINES = [b"<134>1 line %d" % number for number in range(50)]
+DAY = datetime.timedelta(days=1)
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Paths of PEM files."""
+
+    certificate: str
+    key: str
+
+
+class Authority:
+    """Signs certificates, in a folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(self._name)
+            .issuer_name(self._name)
+            .public_key(self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - 2 * DAY)
+            .not_valid_after(NOW + DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.path = str(folder / f"{name}.pem")
+        Path(self.path).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def certify(self, name: str, *, days: int = 1) -> Files:
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - 2 * DAY)
+            .not_valid_after(NOW + days * DAY)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        files = Files(str(self.folder / f"{name}.{days}.crt"), str(self.folder / f"{name}.key"))
+        Path(files.certificate).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        Path(files.key).write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return files
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ca")
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        yield server
+
+
+class Server:
+    """Accepts one TLS connection after another, and keeps what each one sent."""
+
+    def __init__(self, listener: socket.socket, files: Files, client_ca: str = "") -> None:
+        self._listener = listener
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(files.certificate, files.key)
+        if client_ca:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.load_verify_locations(client_ca)
+        self.received: list[bytes] = []
+        self.failures: list[str] = []
+        self.versions: list[str | None] = []
+        Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                plain, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                with self._context.wrap_socket(plain, server_side=True) as connected:
+                    self.versions.append(connected.version())
+                    self.received.append(b"")
+                    while data := connected.recv(1 << 16):
+                        self.received[-1] += data
+            except OSError as error:
+                self.failures.append(str(error))
+
+
+def sink_to(listener: socket.socket, settings: TlsSettings) -> TlsSink:
+    host, port = listener.getsockname()
+    made = TlsSink(host, port, TlsClient(settings, host))
+    made.start()
+    return made
+
+
+def counted(lines: list[bytes]) -> bytes:
+    return b"".join(b"%d %b" % (len(line), line) for line in lines)
+
+
+def test_lines_arrive_over_tls(listener: socket.socket, authority: Authority) -> None:
+    server = Server(listener, authority.certify(NAME))
+    sink = sink_to(listener, TlsSettings(ca=authority.path, name=NAME))
+    assert sink.offer_all(LINES) == 50
+    wait_until(lambda: sink.counters().written == 50, "all are written")
+    sink.close(20)
+    wait_until(lambda: server.received == [counted(LINES)], "all have arrived")
+    assert sink.counters().dropped == {}
+    assert server.versions[0] in {"TLSv1.2", "TLSv1.3"}
+
+
+def test_a_client_certificate_is_shown(listener: socket.socket, authority: Authority) -> None:
+    ours = authority.certify("sensor.example.test")
+    server = Server(listener, authority.certify(NAME), client_ca=authority.path)
+    settings = TlsSettings(authority.path, ours.certificate, ours.key, NAME)
+    sink = sink_to(listener, settings)
+    sink.offer_all(LINES)
+    wait_until(lambda: server.received == [counted(LINES)], "all have arrived")
+    sink.close(20)
+    assert sink.counters().written == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "other_authority", "reason"),
+    [
+        ("evil.example.test", 1, False, "Hostname mismatch"),
+        (NAME, -1, False, "certificate has expired"),
+        (NAME, 1, True, "unable to get local issuer certificate"),
+    ],
+)
+def test_a_wrong_certificate_gets_no_line(
+    listener: socket.socket,
+    authority: Authority,
+    tmp_path: Path,
+    name: str,
+    days: int,
+    other_authority: bool,
+    reason: str,
+) -> None:
+    signer = Authority(tmp_path, "other") if other_authority else authority
+    server = Server(listener, signer.certify(name, days=days))
+    sink = sink_to(listener, TlsSettings(ca=authority.path, name=NAME))
+    sink.offer_all(LINES)
+    wait_until(lambda: sink.counters().errors, "the output has failed")
+    assert f"its certificate is refused: {reason}" in sink.counters().last_error
+    assert server.received == []
+    assert sink.counters().queued == 50
+    sink.close(0)
+
+
+def test_a_receiver_without_tls_is_one_clear_error(
+    listener: socket.socket, authority: Authority
+) -> None:
+    sink = sink_to(listener, TlsSettings(ca=authority.path, name=NAME))
+    sink.offer_all(LINES)
+    peer, _ = listener.accept()
+    with peer:
+        peer.sendall(b"220 mail.example ESMTP\r\n")
+        wait_until(lambda: sink.counters().errors, "the output has failed")
+    assert "TLS fails: wrong version number" in sink.counters().last_error
+    sink.close(0)
+
+
+def test_lines_wait_for_a_receiver_that_restarts(
+    listener: socket.socket, authority: Authority
+) -> None:
+    files = authority.certify(NAME)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    sink = sink_to(listener, TlsSettings(ca=authority.path, name=NAME))
+    sink.offer_all(LINES[:10])
+    with context.wrap_socket(listener.accept()[0], server_side=True) as first:
+        expected = counted(LINES[:10])
+        data = b""
+        while len(data) < len(expected):
+            data += first.recv(1 << 16)
+        assert data == expected
+        wait_until(lambda: is_settled(sink), "the lines are settled")
+    server = Server(listener, files)
+    sink.offer_all(LINES[10:])
+    wait_until(lambda: server.received == [counted(LINES[10:])], "the others have arrived")
+    sink.close(20)
+    assert sink.counters().dropped == {}
+
+
+@pytest.mark.parametrize("what", ["ca", "certificate", "key"])
+def test_a_file_that_is_no_pem_is_named(tmp_path: Path, authority: Authority, what: str) -> None:
+    files = authority.certify(NAME)
+    bad = tmp_path / "bad.pem"
+    bad.write_text("nothing")
+    paths = {"ca": authority.path, "certificate": files.certificate, "key": files.key}
+    for path, errno_text in ((bad, "holds no PEM"), (tmp_path / "none.pem", "No such file")):
+        with pytest.raises(OSError, match=errno_text) as caught:
+            TlsClient(TlsSettings(**(paths | {what: str(path)})), NAME)
+        assert caught.value.filename == str(path)
