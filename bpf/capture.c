@@ -391,9 +391,9 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		cut = TLS_SEGMENT_BYTES;
 	/* who opened the connection may be the TLS server */
 	limit = w->sender == flow->totals.client &&
-				!(peer->flags & SIDE_TLS_CLIENT) ?
-			TLS_CLIENT_BYTES :
-			TLS_SERVER_BYTES;
+				!(peer->flags & SIDE_TLS_CLIENT)
+			? TLS_CLIENT_BYTES
+			: TLS_SERVER_BYTES;
 	if (side->tls_bytes + cut > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		side->tls_state = TLS_DONE;

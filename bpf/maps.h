@@ -67,7 +67,7 @@ struct work {
 	__u8 handshake_tried; /* by decky_handshake */
 	__u8 hashed;	      /* by decky_hello */
 	__u8 searched;	      /* by decky_search */
-	__u32 found;	      /* offset of a hello in the payload, or NOT_FOUND */
+	__u32 found; /* offset of a hello in the payload, or NOT_FOUND */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, 1);
 

@@ -14,9 +14,9 @@
 #define SIDE_FIN 0x2
 #define SIDE_FIN_ACKED 0x4
 #define SIDE_HOLE 0x8
-#define SIDE_TLS_FRESH 0x10 /* the next record header starts TLS */
-#define SIDE_ACKED 0x20	    /* last_ack is valid */
-#define SIDE_PUSHED 0x40    /* its last payload ended a write */
+#define SIDE_TLS_FRESH 0x10  /* the next record header starts TLS */
+#define SIDE_ACKED 0x20	     /* last_ack is valid */
+#define SIDE_PUSHED 0x40     /* its last payload ended a write */
 #define SIDE_TLS_CLIENT 0x80 /* a ClientHello began here */
 
 /* a - b in sequence space. */

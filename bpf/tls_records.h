@@ -146,8 +146,7 @@ enum tls_state {
 static __always_inline int has_answered(const struct flow_side *side)
 {
 	return side->tls_state == TLS_DONE || side->tls_state == TLS_DENSE ||
-	       (side->tls_state == TLS_OPEN &&
-		!(side->flags & SIDE_TLS_FRESH));
+	       (side->tls_state == TLS_OPEN && !(side->flags & SIDE_TLS_FRESH));
 }
 
 /* After the client's hello, the next byte of the server begins a record. */
@@ -337,9 +336,9 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		if (done || verdict == RECORD_ENCRYPTED) {
 			/* an unanswered hello was perhaps none to the peer */
 			side->tls_state = side->flags & SIDE_TLS_CLIENT &&
-							  !has_answered(peer) ?
-						  TLS_WATCH :
-						  TLS_DONE;
+							  !has_answered(peer)
+						  ? TLS_WATCH
+						  : TLS_DONE;
 			side->flags &= ~SIDE_TLS_FRESH;
 			if (side->tls_state == TLS_DONE)
 				walk->flags |= SAMPLE_TLS_ENDS;
@@ -352,7 +351,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			side->tls_state = TLS_WATCH;
 			side->flags &= ~SIDE_TLS_FRESH;
 			walk->pos = (__s32)start > 0 ? start : 0;
-				walk->keep = 1;
+			walk->keep = 1;
 			return;
 		}
 		if (verdict != RECORD_CHANGE)
