@@ -102,8 +102,8 @@ struct flow_side {
 	__u8 tls_matched; /* bytes in tls_header */
 	__u8 tls_orphans;
 	__u8 tls_holes;
-	__u8 flags; /* SIDE_* */
-	__u8 pad;
+	__u8 flags;	 /* SIDE_* */
+	__u8 tls_client; /* 1: a ClientHello began here */
 };
 
 enum flow_close {
@@ -357,6 +357,7 @@ struct counters {
 	/* handshake bytes */
 	__u64 tls_not_admitted;
 	__u64 tls_over_budget;
+	__u64 tls_unread; /* looks like a handshake of another version */
 
 	/* ignored_fragment_* = these + fragment samples wanted */
 	__u64 fragments_over_budget;

@@ -8,6 +8,7 @@
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
+ *   decky_search            is there a hello behind other bytes?
  *   decky_tags              a frame with many VLAN tags
  *   decky_fragment          an IP fragment: the agent gets it
  *   reassembled             the packet that the agent made of fragments
@@ -31,6 +32,7 @@
 #include "seq.h"
 #include "tls_records.h"
 #include "client_hello.h"
+#include "tls_search.h"
 #include "flow.h"
 #include "suppress.h"
 #include "fragments.h"
@@ -187,6 +189,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->hashed = 0;
 	w->reassembled = 0;
 	w->l3_off = 0;
+	w->searched = 0;
+	w->found = NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -226,6 +230,8 @@ int reassembled(struct __sk_buff *skb)
 	w->hashed = 0;
 	w->reassembled = 1;
 	w->l3_off = 0;
+	w->searched = 0;
+	w->found = NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -425,20 +431,24 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	struct sample_head head;
 	int error;
 
-	if (!may_hold_record(skb, side, payload_off, ahead, continues))
+	if (!may_hold_record(skb, side, p, payload_off, ahead, continues))
 		return;
 	walk = record_walks.lookup(&s->slot);
 	if (!walk)
 		return;
 	record_walk_begin(walk, skb, p, payload_off);
-	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead);
+	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead,
+		 w->found);
+	tls_keep(walk, side);
 	cut = walk->cut;
 	if (!cut)
 		return;
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
-	limit = w->sender == flow->totals.client ? TLS_CLIENT_BYTES
-						 : TLS_SERVER_BYTES;
+	/* who opened the connection may be the TLS server */
+	limit = w->sender == flow->totals.client && !peer->tls_client
+			? TLS_CLIENT_BYTES
+			: TLS_SERVER_BYTES;
 	if (side->tls_bytes + cut > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		side->tls_state = TLS_DONE;
@@ -446,6 +456,9 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		s->counters->tls_over_budget++;
 		return;
 	}
+	if (limit == TLS_CLIENT_BYTES &&
+	    (side->tls_bytes ^ (side->tls_bytes + cut)) & -TLS_ADMIT_BYTES)
+		flow->totals.flags &= ~FLOW_ADMITTED;
 	if (!admit(s, flow)) {
 		side->tls_state = TLS_DONE;
 		peer->tls_state = TLS_DONE;
@@ -580,6 +593,11 @@ int decky_packet(struct __sk_buff *skb)
 	if (!s.work->hashed && s.settings->dedup &&
 	    may_be_hello(flow, p, s.work->sender)) {
 		jumps.call(skb, JUMP_HELLO);
+		return TC_NEXT;
+	}
+	if (!s.work->searched &&
+	    may_search(skb, flow, p, s.work->sender, &s.work->found)) {
+		jumps.call(skb, JUMP_SEARCH);
 		return TC_NEXT;
 	}
 	barrier();
@@ -1423,6 +1441,40 @@ int decky_fragment(struct __sk_buff *skb)
 	fragment_sample_begin(&sample, p, len, s.work->ingress, now);
 	error = samples.perf_submit_skb(skb, len, &sample, sizeof(sample));
 	sample_sent(s.counters, error);
+	return TC_NEXT;
+}
+
+/* --- decky_search --------------------------------------------------------- */
+
+/* Finds the hello that begins behind other bytes of this segment, if any. */
+int decky_search(struct __sk_buff *skb)
+{
+	struct hello_walk *chunk;
+	struct work *w;
+	struct step s;
+	__u32 at;
+	int found;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	/* decky_hello is through with it */
+	chunk = hello_walks.lookup(&s.slot);
+	if (!chunk)
+		return TC_NEXT;
+	w = s.work;
+	at = w->found;
+	found = find_record(skb, chunk, &w->packet, &at);
+	if (!w->searched && !found && is_unread_hello(hello_word(chunk, 0)) &&
+	    w->packet.payload_len >= TLS_HEADER_LEN + 2)
+		s.counters->tls_unread++;
+	w->searched++;
+	if (!found && at < w->packet.payload_len &&
+	    w->searched < TLS_SEARCHES) {
+		w->found = at;
+		jumps.call(skb, JUMP_SEARCH);
+	}
+	w->found = found ? at : NOT_FOUND;
+	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 

@@ -108,6 +108,8 @@ struct work {
 	__u8 handshake_tried; /* by decky_handshake */
 	__u8 hashed;	      /* by decky_hello */
 	__u8 reassembled;     /* the agent made the packet from fragments */
+	__u8 searched;	      /* by decky_search */
+	__u32 found; /* offset of a hello in the payload, or NOT_FOUND */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
 
@@ -119,6 +121,7 @@ enum jump {
 	JUMP_HELLO,
 	JUMP_FRAGMENT,
 	JUMP_TAGS,
+	JUMP_SEARCH,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

@@ -34,19 +34,42 @@ static __always_inline __u16 prefix_record_len(__u64 prefix)
 }
 
 /*
+ * Could the first n bytes begin a hello of SSL 2.0 (RFC 5246, E.2)? It has a
+ * length of two bytes with the highest bit set, then type, version and the
+ * length of its cipher specs, of three bytes each.
+ */
+static __always_inline int ssl2_plausible(__u64 prefix, __u32 n)
+{
+	__u16 specs = prefix_byte(prefix, 5) << 8 | prefix_byte(prefix, 6);
+
+	if (n > 2 && prefix_byte(prefix, 2) != TLS_CLIENT_HELLO)
+		return 0;
+	if (n > 3 && prefix_byte(prefix, 3) != 3 && prefix_byte(prefix, 3))
+		return 0;
+	if (n > 4 && !prefix_byte(prefix, 3) && prefix_byte(prefix, 4) != 2)
+		return 0;
+	return n < 7 || (specs && specs % 3 == 0);
+}
+
+static __always_inline int is_ssl2(__u64 prefix)
+{
+	return prefix_byte(prefix, 0) & 0x80;
+}
+
+/*
  * Could the first n bytes begin a hello? At the start of a connection an alert
- * may come before it.
+ * may come before it. Servers take any minor version.
  */
 static __always_inline int prefix_plausible(__u64 prefix, __u32 n, int at_start)
 {
 	__u8 type = prefix_byte(prefix, 0);
 	__u16 len;
 
+	if (is_ssl2(prefix))
+		return ssl2_plausible(prefix, n);
 	if (type != TLS_HANDSHAKE && !(at_start && type == TLS_ALERT))
 		return 0;
 	if (n > 1 && prefix_byte(prefix, 1) != 3)
-		return 0;
-	if (n > 2 && prefix_byte(prefix, 2) > 4)
 		return 0;
 	if (n < TLS_HEADER_LEN)
 		return 1;
@@ -59,6 +82,15 @@ static __always_inline int prefix_plausible(__u64 prefix, __u32 n, int at_start)
 		return 1;
 	return prefix_byte(prefix, 5) == TLS_CLIENT_HELLO ||
 	       prefix_byte(prefix, 5) == TLS_SERVER_HELLO;
+}
+
+/* The bytes of a record with its header. */
+static __always_inline __u32 record_size(__u64 prefix)
+{
+	if (is_ssl2(prefix))
+		return 2 + ((prefix_byte(prefix, 0) & 0x7f) << 8 |
+			    prefix_byte(prefix, 1));
+	return TLS_HEADER_LEN + prefix_record_len(prefix);
 }
 
 /* Does a handshake record begin with this message? */
@@ -79,6 +111,7 @@ static __always_inline int is_server_hello_done(__u64 bytes)
 
 enum record_verdict {
 	RECORD_CLEAR,	  /* handshake or alert: sampled */
+	RECORD_CHANGE,	  /* ChangeCipherSpec: clear text may follow */
 	RECORD_ENCRYPTED, /* nothing in the clear from here on */
 	RECORD_NONE,	  /* not TLS */
 };
@@ -87,11 +120,13 @@ static __always_inline enum record_verdict judge_header(__u64 header)
 {
 	__u8 type = prefix_byte(header, 0);
 
-	if (prefix_byte(header, 1) != 3 || prefix_byte(header, 2) > 4 ||
+	if (prefix_byte(header, 1) != 3 ||
 	    prefix_record_len(header) > TLS_MAX_RECORD)
 		return RECORD_NONE;
 	if (type == TLS_HANDSHAKE || type == TLS_ALERT)
 		return RECORD_CLEAR;
+	if (type == TLS_CHANGE_CIPHER_SPEC && prefix_record_len(header) <= 1)
+		return RECORD_CHANGE;
 	if (type >= TLS_CHANGE_CIPHER_SPEC && type <= TLS_HEARTBEAT)
 		return RECORD_ENCRYPTED;
 	return RECORD_NONE;
@@ -103,8 +138,16 @@ enum tls_state {
 	TLS_WATCH,  /* not TLS so far: a record may still begin */
 	TLS_PREFIX, /* some bytes of a hello's prefix matched */
 	TLS_OPEN,   /* clear-text records: tls_seq is that of the next header */
+	TLS_DENSE,  /* tiny records: all is sampled until the peer responds */
 	TLS_DONE,   /* encrypted, over budget or not admitted */
 };
+
+/* Has this end sent a record of TLS in response to the other one's hello? */
+static __always_inline int has_answered(const struct flow_side *side)
+{
+	return side->tls_state == TLS_DONE || side->tls_state == TLS_DENSE ||
+	       (side->tls_state == TLS_OPEN && !(side->flags & SIDE_TLS_FRESH));
+}
 
 /* After the client's hello, the next byte of the server begins a record. */
 static __always_inline void open_peer(struct flow_side *peer,
@@ -146,6 +189,17 @@ static __always_inline void note_run(struct flow_totals *totals,
 	totals->last_sender = sender & 1;
 }
 
+/*
+ * Is this segment searched for a hello that begins behind other bytes? Bulk
+ * data is not: it comes in long segments.
+ */
+static __always_inline int is_searchable(const struct flow_side *side,
+					 const struct packet *p)
+{
+	return side->bytes < TLS_RUN_BYTES ||
+	       p->payload_len <= TLS_SEARCH_BYTES;
+}
+
 /* Could a hello's record begin here? One linear byte shows bulk data. */
 static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
 {
@@ -164,6 +218,7 @@ static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
 /* Is this segment worth a walk? ahead is its distance from next_seq. */
 static __always_inline int may_hold_record(struct __sk_buff *skb,
 					   const struct flow_side *side,
+					   const struct packet *p,
 					   __u32 payload_off, __s32 ahead,
 					   int continues)
 {
@@ -171,7 +226,8 @@ static __always_inline int may_hold_record(struct __sk_buff *skb,
 		return 0;
 	if (side->tls_state != TLS_WATCH || ahead > 0 || side->tls_orphans)
 		return 1;
-	return !continues && may_begin_record(skb, payload_off);
+	return !continues &&
+	       (is_searchable(side, p) || may_begin_record(skb, payload_off));
 }
 
 /* The state of walk_records() and its result. */
@@ -181,8 +237,13 @@ struct record_walk {
 	__u32 cut;	 /* payload bytes worth a sample */
 	__u32 start_seq; /* where TLS begins, if flags say so */
 	__u32 restarted;
-	__u32 flags; /* SAMPLE_TLS_* */
+	__u32 flags;   /* SAMPLE_TLS_* */
+	__u32 changed; /* where the last records are ChangeCipherSpec */
+	__u32 keep;    /* what follows a record is none: the agent decides */
 };
+
+#define NOT_CHANGED 0xffffffff
+#define NOT_FOUND 0xffffffff
 
 /* Begins a walk. The frame must be longer than payload_off. */
 static __always_inline void record_walk_begin(volatile struct record_walk *walk,
@@ -199,6 +260,8 @@ static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 	walk->flags = 0;
 	walk->start_seq = 0;
 	walk->restarted = 0;
+	walk->changed = NOT_CHANGED;
+	walk->keep = 0;
 }
 
 /*
@@ -214,6 +277,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 {
 	__u32 want, got, matched, start, pos;
 	__u64 header, bytes, last;
+	enum record_verdict verdict;
 	int open, done;
 
 #pragma clang loop unroll(disable)
@@ -262,23 +326,44 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		start = pos - matched;
 		side->tls_matched = 0;
 		side->tls_header = 0;
-		done = open && sender == !flow->totals.client &&
+		verdict = open ? judge_header(header) : RECORD_CLEAR;
+		done = open && !side->tls_client &&
 		       is_server_hello_done(header);
-		if (open && (done || judge_header(header) != RECORD_CLEAR)) {
+		/* nothing of a client is needed after it, if it was answered */
+		if (verdict == RECORD_CHANGE && side->tls_client &&
+		    has_answered(peer))
+			verdict = RECORD_ENCRYPTED;
+		if (done || verdict == RECORD_ENCRYPTED) {
+			/* an unanswered hello was perhaps none to the peer */
 			side->tls_state =
-				done || judge_header(header) == RECORD_ENCRYPTED
-					? TLS_DONE
-					: TLS_WATCH;
+				side->tls_client && !has_answered(peer)
+					? TLS_WATCH
+					: TLS_DONE;
 			side->flags &= ~SIDE_TLS_FRESH;
 			if (side->tls_state == TLS_DONE)
 				walk->flags |= SAMPLE_TLS_ENDS;
+			if (walk->changed != NOT_CHANGED)
+				start = walk->changed;
 			walk->cut = (__s32)start > 0 ? start : 0;
 			return;
 		}
+		if (verdict == RECORD_NONE) {
+			side->tls_state = TLS_WATCH;
+			side->flags &= ~SIDE_TLS_FRESH;
+			walk->pos = (__s32)start > 0 ? start : 0;
+			walk->keep = 1;
+			return;
+		}
+		if (verdict != RECORD_CHANGE)
+			walk->changed = NOT_CHANGED;
+		else if (walk->changed == NOT_CHANGED)
+			walk->changed = (__s32)start > 0 ? start : 0;
 		if (!open) {
 			side->tls_state = TLS_OPEN;
 			side->flags |= SIDE_TLS_FRESH;
-			if (prefix_is(header, TLS_CLIENT_HELLO)) {
+			if (is_ssl2(header) ||
+			    prefix_is(header, TLS_CLIENT_HELLO)) {
+				side->tls_client = 1;
 				if (flow->totals.client == CLIENT_UNKNOWN)
 					flow->totals.client = sender;
 				open_peer(peer, p);
@@ -292,10 +377,12 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			walk->flags |= SAMPLE_TLS_STARTS;
 			walk->start_seq = p->seq + start;
 		}
-		pos = start + TLS_HEADER_LEN + prefix_record_len(header);
+		pos = start + record_size(header);
 		side->tls_seq = p->seq + pos;
 		walk->pos = pos;
 	}
+	if (walk->pos < walk->avail && side->tls_state == TLS_OPEN)
+		side->tls_state = TLS_DENSE;
 }
 
 /*
@@ -317,9 +404,18 @@ static __always_inline __u32 undecided_cut(const struct flow_side *side,
 static __always_inline void
 tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	 struct flow *flow, struct flow_side *side, struct flow_side *peer,
-	 const struct packet *p, __u8 sender, __u32 payload_off, __s32 ahead)
+	 const struct packet *p, __u8 sender, __u32 payload_off, __s32 ahead,
+	 __u32 found)
 {
 	__s32 pos = seq_diff(side->tls_seq, p->seq);
+
+	if (found != NOT_FOUND) {
+		/* what comes before it in this segment is no TLS */
+		if (side->tls_state == TLS_OPEN)
+			walk->keep = 1;
+		side->tls_state = TLS_WATCH;
+		side->flags &= ~SIDE_TLS_FRESH;
+	}
 
 	if (side->tls_state == TLS_WATCH) {
 		side->tls_matched = 0;
@@ -328,16 +424,23 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 			side->tls_holes++;
 			side->tls_orphans = TLS_ORPHANS;
 		}
-		pos = 0;
+		pos = found != NOT_FOUND ? found : 0;
+	}
+	if (side->tls_state == TLS_DENSE) {
+		if (has_answered(peer))
+			side->tls_state = TLS_DONE;
+		else
+			walk->cut = walk->avail;
+		return;
 	}
 	if (pos < 0) {
 		/* after a hole: keep it while it can still be a hello */
-		if (-pos <= TLS_UNDECIDED_BYTES)
-			walk->cut = side->tls_state == TLS_OPEN
-					    ? walk->avail
-					    : undecided_cut(side, walk->avail);
+		if (side->tls_state == TLS_OPEN && -pos <= TLS_AHEAD_BYTES)
+			walk->cut = walk->avail;
 		else if (side->tls_state == TLS_OPEN)
 			side->tls_state = TLS_DONE;
+		else if (-pos <= TLS_UNDECIDED_BYTES)
+			walk->cut = undecided_cut(side, walk->avail);
 		else
 			side->tls_state = TLS_WATCH;
 		return;
@@ -349,6 +452,14 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	}
 	walk->pos = pos;
 	walk_records(skb, walk, flow, side, peer, p, sender, payload_off);
+}
+
+/* After scan and search: keeps segments that no record was found in. */
+static __always_inline void tls_keep(volatile struct record_walk *walk,
+				     struct flow_side *side)
+{
+	if (walk->keep)
+		walk->cut = walk->avail;
 	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans) {
 		side->tls_orphans--;
 		walk->cut = undecided_cut(side, walk->avail);

@@ -75,7 +75,7 @@ CONSTANTS = {
     "MAX_DECKIES": limits.DECKIES,
     "DECKY_BITS": limits.DECKY_BITS,
     "TLS_MAX_RECORD": limits.RECORD_BYTES,
-    "TLS_CLIENT_BYTES": limits.STREAM_BYTES,
+    "TLS_AHEAD_BYTES": limits.STREAM_BYTES,
     "TLS_SERVER_BYTES": limits.HANDSHAKE_BYTES,
     "TCP_FIN": syn_packet.FIN,
     "TCP_SYN": syn_packet.SYN,

@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_always_sampled(kernel: Kernel, other: bytes) -> No
     assert signature(kernel, Talk(client_port=41_000), other) == 0
 
 
-@pytest.mark.parametrize("version", [0x0203, 0x0305])
+@pytest.mark.parametrize("version", [0x0203, 0x0405])
 def test_what_is_no_tls_is_no_hello(kernel: Kernel, version: int) -> None:
     emit(kernel, Talk())
     assert sent(kernel, Talk(client_port=41_000), record(22, HELLO[5:], version)) == []

@@ -102,7 +102,7 @@ _flow_side = Struct(
     "tls_orphans" / Int8ul,
     "tls_holes" / Int8ul,
     "flags" / Int8ul,
-    "pad" / Int8ul,
+    "tls_client" / Int8ul,
 )
 _flow_totals = Struct(
     "born_ns" / Int64ul,
@@ -231,6 +231,7 @@ COUNTERS = (
     "hellos_suppressed",
     "tls_not_admitted",
     "tls_over_budget",
+    "tls_unread",
     "fragments_over_budget",
     "fragments_too_long",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from deckwire.tcp.anomaly import Anomaly
 from deckwire.tcp.handshake import Handshake
 from deckwire.tls.messages import ClientHello, ServerHello
 
@@ -22,12 +23,15 @@ class HelloSeen(NamedTuple):
     """Sequence number at which the client's TLS began."""
     signature: int
     """The kernel's hash of the hello and its sender; 0 if the kernel made none."""
+    reversed: bool = False
+    """The end that opened the connection is the TLS server."""
 
     def offset(self, handshake: Handshake) -> int | None:
-        """Bytes that the client sent before TLS began; None if its SYN was not seen."""
-        if handshake.syn is None or self.start_seq is None:
+        """Bytes that its sender sent before TLS began; None if its SYN was not seen."""
+        opening = handshake.synack if self.reversed else handshake.syn
+        if opening is None or self.start_seq is None:
             return None
-        return (self.start_seq - handshake.syn.seq - 1) & _SEQ_MASK
+        return (self.start_seq - opening.seq - 1) & _SEQ_MASK
 
 
 class SessionSeen(NamedTuple):
@@ -38,6 +42,10 @@ class SessionSeen(NamedTuple):
     client: ClientHello | None
     resumed: bool | None
     """Whether an older session goes on; None where it does not show."""
+    after_retry: ServerHello | None = None
+    """The ServerHello after `hello`, if that is a HelloRetryRequest."""
+    reversed: bool = False
+    """As in HelloSeen."""
 
 
 class CertificatesSeen(NamedTuple):
@@ -52,6 +60,19 @@ class CertificatesSeen(NamedTuple):
     quality: str
     """One of the words of HelloSeen."""
     client: ClientHello | None
+    reversed: bool = False
+    """As in HelloSeen."""
 
 
-Observation = HelloSeen | SessionSeen | CertificatesSeen
+class AnomalySeen(NamedTuple):
+    """Something in a connection that is there to be misread."""
+
+    time_ns: int
+    anomaly: Anomaly
+    sender: int | None
+    """The end that sent it, if it is of one segment."""
+    hello: ClientHello | None
+    """A ClientHello that was not believed."""
+
+
+Observation = HelloSeen | SessionSeen | CertificatesSeen | AnomalySeen

@@ -13,6 +13,9 @@ from deckwire.tcp.flow import Ends
 Fields = list[Field]
 Parts = list[Part]
 
+REVERSED: Field = ("tls_client", "server")
+"""Of an event of TLS whose client is the end that did not open the connection."""
+
 
 @dataclass(slots=True)
 class Context:

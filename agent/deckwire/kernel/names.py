@@ -13,6 +13,7 @@ JUMPS = (
     "decky_hello",
     "decky_fragment",
     "decky_tags",
+    "decky_search",
 )
 """The programs that these jump to by tail call, in the order of enum jump in bpf/maps.h."""
 XDP_PROGRAM = "xdp_ingress"

@@ -11,6 +11,7 @@ from deckwire.abi.hashes import service_signature
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
 from deckwire.connections.observations import (
+    AnomalySeen,
     CertificatesSeen,
     HelloSeen,
     Observation,
@@ -176,6 +177,8 @@ class Reporter:
                     self._session(connection, context, observation)
                 case CertificatesSeen():
                     self._certificates(connection, context, observation)
+                case AnomalySeen():
+                    self._counts[observation.anomaly.technique] += 1
 
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
@@ -201,6 +204,7 @@ class Reporter:
                 offset=seen.offset(connection.handshake),
                 handshake=connection.handshake,
                 choices=self._choices,
+                is_reversed=seen.reversed,
             ),
             table=self._windows.hellos,
             signature=self._hello_signature(context, seen),
@@ -220,6 +224,8 @@ class Reporter:
     def _session(self, connection: Connection, context: Context, seen: SessionSeen) -> None:
         server = self._describe.server(seen.hello)
         client = self._describe.client(seen.client) if seen.client is not None else None
+        again = seen.after_retry
+        after_retry = self._describe.server(again) if again is not None else None
         headline = session_headline(context, self._clock.wall_ns(seen.time_ns), server, client)
         self._emit(
             connection.key,
@@ -234,6 +240,8 @@ class Reporter:
                 resumed=seen.resumed,
                 handshake=connection.handshake,
                 choices=self._choices,
+                after_retry=after_retry,
+                is_reversed=seen.reversed,
             ),
         )
 
@@ -260,6 +268,7 @@ class Reporter:
                 quality=seen.quality,
                 sni=wire_text(seen.client.server_name or b"") if seen.client is not None else "",
                 choices=self._choices,
+                is_reversed=seen.reversed,
             ),
         )
 
