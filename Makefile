@@ -63,13 +63,16 @@ SECONDS ?= 600
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
 
-## differential: compare JA3 and JA3S with tshark's (CASES=5000)
-# The hellos are generated, or come from real TLS libraries.
+## differential: compare with tshark, and with real receivers and TLS servers (CASES=5000 SEED=1)
+# The hellos are generated, or come from real TLS libraries. The last part needs ../shared.
 CASES ?= 5000
+SEED ?= 1
 differential: setup
-	$(APTGET) install -y -qq --no-install-recommends tshark gnutls-bin libnss3-tools golang-go
+	$(APTGET) install -y -qq --no-install-recommends tshark gnutls-bin libnss3-tools golang-go \
+		libmbedtls-dev libwolfssl-dev gcc
 	$(BIN)/python -m pip install -q --disable-pip-version-check rtls==2026.9.21
 	$(BIN)/python -m tests.differential.run --cases $(CASES)
+	$(BIN)/python -m tests.differential.receivers --seed $(SEED)
 
 ## bench: measure what Deckwire costs (PARTS="programs rtt" for some, JSON=FILE keeps the results)
 # It compares with no agent, with a no-op program and with installed sniffers (tcpdump, p0f). It

@@ -95,6 +95,7 @@ struct half_open {
 #define OFFER_SIGNED 0x10 /* it signs its segments: MD5 or AO */
 #define OFFER_SACK 0x20
 #define OFFER_STAMPED 0x40 /* timestamps; ts_recent is valid */
+#define OFFER_HELLO 0x80   /* no option: a ClientHello began at this end */
 
 /* The packets of one end. One cache line. */
 struct flow_side {
@@ -434,6 +435,7 @@ struct counters {
 	/* handshake bytes */
 	__u64 tls_not_admitted;
 	__u64 tls_over_budget;
+	__u64 tls_unread; /* looks like a handshake of another version */
 
 	/* ignored_fragment_* = these + fragment samples wanted */
 	__u64 fragments_over_budget;

@@ -9,6 +9,7 @@
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
+ *   decky_search            is there a hello behind other bytes?
  *   decky_tags              a frame with many VLAN tags
  *   decky_fragment          an IP fragment: the agent gets it
  *   reassembled             the packet that the agent made of fragments
@@ -33,6 +34,7 @@
 #include "tls_records.h"
 #include "client_hello.h"
 #include "receiver.h"
+#include "tls_search.h"
 #include "flow.h"
 #include "suppress.h"
 #include "fragments.h"
@@ -193,6 +195,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w->repeats = 0;
 	w->checked = JUDGED_NOT;
 	w->rules = 0;
+	w->searched = 0;
+	w->found = NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -232,6 +236,8 @@ int reassembled(struct __sk_buff *skb)
 	w->hashed = 0;
 	w->reassembled = 1;
 	w->l3_off = 0;
+	w->searched = 0;
+	w->found = NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -663,15 +669,20 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	if (!walk)
 		return;
 	record_walk_begin(walk, skb, p, payload_off);
-	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead);
+	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead,
+		 w->found);
+	tls_keep(walk, side);
 	cut = walk->cut;
 	/* an urgent pointer alone is sampled too: it marks a later byte */
 	if (!cut && (p->payload_len || !(side->flags & SIDE_URGENT)))
 		return;
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
-	limit = w->sender == flow->totals.client ? TLS_CLIENT_BYTES
-						 : TLS_SERVER_BYTES;
+	/* who opened the connection may be the TLS server */
+	limit = w->sender == flow->totals.client &&
+				!(peer->offers & OFFER_HELLO)
+			? TLS_CLIENT_BYTES
+			: TLS_SERVER_BYTES;
 	fresh = fresh_bytes(cut, ahead);
 	if (side->tls_bytes + fresh > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
@@ -681,6 +692,9 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		report_anomaly(skb, s, TECHNIQUE_EXCESS_HANDSHAKE);
 		return;
 	}
+	if (limit == TLS_CLIENT_BYTES &&
+	    (side->tls_bytes ^ (side->tls_bytes + fresh)) & -TLS_ADMIT_BYTES)
+		flow->totals.flags &= ~FLOW_ADMITTED;
 	if (!midstream_admitted(s, flow))
 		return;
 	if (!admit(s, flow)) {
@@ -878,6 +892,11 @@ int decky_packet(struct __sk_buff *skb)
 	/* decky_check sees no mid-stream connections */
 	if (is_forged(&flow->totals, s.work->sender, s.work->ingress)) {
 		refused(skb, &s, REFUSED_FORGED);
+		return TC_NEXT;
+	}
+	if (!s.work->searched && s.work->checked != JUDGED_OLD &&
+	    may_search(skb, flow, p, s.work->sender, &s.work->found)) {
+		jumps.call(skb, JUMP_SEARCH);
 		return TC_NEXT;
 	}
 	barrier();
@@ -1875,6 +1894,40 @@ int decky_fragment(struct __sk_buff *skb)
 	fragment_sample_begin(&sample, p, len, s.work->ingress, now);
 	error = samples.perf_submit_skb(skb, len, &sample, sizeof(sample));
 	sample_sent(s.counters, error);
+	return TC_NEXT;
+}
+
+/* --- decky_search --------------------------------------------------------- */
+
+/* Finds the hello that begins behind other bytes of this segment, if any. */
+int decky_search(struct __sk_buff *skb)
+{
+	struct hello_walk *chunk;
+	struct work *w;
+	struct step s;
+	__u32 at;
+	int found;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	/* decky_hello is through with it */
+	chunk = hello_walks.lookup(&s.slot);
+	if (!chunk)
+		return TC_NEXT;
+	w = s.work;
+	at = w->found;
+	found = find_record(skb, chunk, &w->packet, &at);
+	if (!w->searched && !found && is_unread_hello(hello_word(chunk, 0)) &&
+	    w->packet.payload_len >= TLS_HEADER_LEN + 2)
+		s.counters->tls_unread++;
+	w->searched++;
+	if (!found && at < w->packet.payload_len &&
+	    w->searched < TLS_SEARCHES) {
+		w->found = at;
+		jumps.call(skb, JUMP_SEARCH);
+	}
+	w->found = found ? at : NOT_FOUND;
+	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 

@@ -99,8 +99,8 @@ static __always_inline int hello_begin(struct hello_walk *walk, __u32 len,
 	if (len < HELLO_SESSION_ID + 1)
 		return 0;
 	if (walk->bytes[0] != TLS_HANDSHAKE || walk->bytes[1] != 3 ||
-	    walk->bytes[2] > 4 || walk->bytes[5] != TLS_CLIENT_HELLO ||
-	    walk->bytes[6] || hello_be16(walk, 3) + TLS_HEADER_LEN != len ||
+	    walk->bytes[5] != TLS_CLIENT_HELLO || walk->bytes[6] ||
+	    hello_be16(walk, 3) + TLS_HEADER_LEN != len ||
 	    hello_be16(walk, 7) + TLS_HEADER_LEN + 4 != len)
 		return 0;
 	session_id_len = walk->bytes[HELLO_SESSION_ID];

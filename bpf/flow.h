@@ -39,6 +39,7 @@ static __always_inline void side_begin_with_data(struct flow_side *side,
 		return;
 	}
 	side->tls_state = TLS_OPEN;
+	side->offers |= OFFER_HELLO;
 	side->tls_seq = half->syn.seq + 1 + half->syn_record;
 	side->tls_samples = 1;
 	side->tls_bytes = half->synack.ack - half->syn.seq - 1;
@@ -250,7 +251,8 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 		    (side->tls_state != TLS_WATCH || side->tls_orphans ||
 		     seq_diff(p->seq, own->sent) > 0 ||
 		     (!continues_run(&flow->totals, p, sender) &&
-		      may_begin_record(skb, p->l4_off + p->tcp_len))))
+		      (is_searchable(side, p) ||
+		       may_begin_record(skb, p->l4_off + p->tcp_len)))))
 			return 0;
 	}
 	if (p->payload_len)

@@ -86,11 +86,16 @@
 #define FRAGMENT_BYTES 32768
 
 /*
- * Handshake bytes sampled in one direction. A server has more: certificate
- * chains of hundreds of KB exist.
+ * Handshake bytes sampled in one direction. Servers send certificate chains of
+ * hundreds of KB. OpenSSL takes a ClientHello of 131,396 bytes in records of
+ * one byte each. Each TLS_ADMIT_BYTES cost the source as much as a handshake.
  */
-#define TLS_CLIENT_BYTES 65536
+#define TLS_CLIENT_BYTES 1048576
 #define TLS_SERVER_BYTES 524288
+#define TLS_ADMIT_BYTES 65536
+
+/* How far ahead of a hole in clear-text records a segment is sampled. */
+#define TLS_AHEAD_BYTES 65536
 
 /* Bytes sampled in one direction while no TLS record is known to have begun. */
 #define TLS_UNDECIDED_BYTES 16384
@@ -104,6 +109,14 @@
  * not searched for TLS.
  */
 #define TLS_RUN_BYTES 65536
+
+/*
+ * Segments up to this length are searched for a hello behind other bytes at any
+ * time. Steps of the search in HELLO_BYTES, which is done TLS_SEARCHES times.
+ */
+#define TLS_SEARCH_BYTES 2048
+#define TLS_SEARCH_STEPS 192
+#define TLS_SEARCHES 4
 
 /* Clear-text record headers read in one segment. */
 #define TLS_HEADERS 8

@@ -122,6 +122,8 @@ struct work {
 	__u8 repeats;	      /* the suppressed hello, to the byte */
 	__u8 checked;	      /* enum judgement, by decky_check */
 	__u8 rules;	      /* of a SYN or SYN-ACK, for struct half_open */
+	__u8 searched;	      /* by decky_search */
+	__u32 found; /* offset of a hello in the payload, or NOT_FOUND */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
 
@@ -134,6 +136,7 @@ enum jump {
 	JUMP_CHECK,
 	JUMP_FRAGMENT,
 	JUMP_TAGS,
+	JUMP_SEARCH,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

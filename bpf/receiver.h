@@ -278,8 +278,11 @@ static __always_inline void note_offers(struct flow *flow,
 		walk->offers = (answered & ~OFFER_SCALE) | MAX_SCALE;
 	}
 	agreed = answered & walk->offers & (OFFER_SACK | OFFER_STAMPED);
-	from_server->offers = agreed | (answered & OFFER_SIGNED);
-	from_client->offers = agreed | (walk->offers & OFFER_SIGNED);
+	/* a hello in the SYN may have come before */
+	from_server->offers &= OFFER_HELLO;
+	from_client->offers &= OFFER_HELLO;
+	from_server->offers |= agreed | (answered & OFFER_SIGNED);
+	from_client->offers |= agreed | (walk->offers & OFFER_SIGNED);
 	if (scaled) {
 		from_server->offers |= answered & OFFER_SCALE;
 		from_client->offers |= walk->offers & OFFER_SCALE;

@@ -142,6 +142,7 @@ flow_suppress_hello(struct flow *flow, const struct packet *p, __u8 sender)
 	flow->totals.flags |= FLOW_HELLO_SUPPRESSED;
 	flow->hello_end = p->seq + p->payload_len;
 	side->tls_state = TLS_OPEN;
+	side->offers |= OFFER_HELLO;
 	side->tls_seq = flow->hello_end;
 	open_peer(peer, &flow->totals.end[!(sender & 1)], p);
 }

@@ -34,6 +34,29 @@ static __always_inline __u16 prefix_record_len(__u64 prefix)
 }
 
 /*
+ * Could the first n bytes begin a hello of SSL 2.0 (RFC 5246, E.2)? It has a
+ * length of two bytes with the highest bit set, then type, version and the
+ * length of its cipher specs, of three bytes each.
+ */
+static __always_inline int ssl2_plausible(__u64 prefix, __u32 n)
+{
+	__u16 specs = prefix_byte(prefix, 5) << 8 | prefix_byte(prefix, 6);
+
+	if (n > 2 && prefix_byte(prefix, 2) != TLS_CLIENT_HELLO)
+		return 0;
+	if (n > 3 && prefix_byte(prefix, 3) != 3 && prefix_byte(prefix, 3))
+		return 0;
+	if (n > 4 && !prefix_byte(prefix, 3) && prefix_byte(prefix, 4) != 2)
+		return 0;
+	return n < 7 || (specs && specs % 3 == 0);
+}
+
+static __always_inline int is_ssl2(__u64 prefix)
+{
+	return prefix_byte(prefix, 0) & 0x80;
+}
+
+/*
  * Could the first n bytes begin a hello? Every version of {3, any} is taken
  * (RFC 5246, E.1; RFC 8446, 5.1). At the start of a connection, an alert or an
  * empty record may come before it.
@@ -43,6 +66,8 @@ static __always_inline int prefix_plausible(__u64 prefix, __u32 n, int at_start)
 	__u8 type = prefix_byte(prefix, 0);
 	__u16 len;
 
+	if (is_ssl2(prefix))
+		return ssl2_plausible(prefix, n);
 	if (type != TLS_HANDSHAKE && !(at_start && type == TLS_ALERT))
 		return 0;
 	if (n > 1 && prefix_byte(prefix, 1) != 3)
@@ -60,6 +85,15 @@ static __always_inline int prefix_plausible(__u64 prefix, __u32 n, int at_start)
 		return 1;
 	return prefix_byte(prefix, 5) == TLS_CLIENT_HELLO ||
 	       prefix_byte(prefix, 5) == TLS_SERVER_HELLO;
+}
+
+/* The bytes of a record with its header. */
+static __always_inline __u32 record_size(__u64 prefix)
+{
+	if (is_ssl2(prefix))
+		return 2 + ((prefix_byte(prefix, 0) & 0x7f) << 8 |
+			    prefix_byte(prefix, 1));
+	return TLS_HEADER_LEN + prefix_record_len(prefix);
 }
 
 /* Does a handshake record begin with this message? */
@@ -80,6 +114,7 @@ static __always_inline int is_server_hello_done(__u64 bytes)
 
 enum record_verdict {
 	RECORD_CLEAR,	  /* handshake or alert: sampled */
+	RECORD_CHANGE,	  /* ChangeCipherSpec: clear text may follow */
 	RECORD_ENCRYPTED, /* nothing in the clear from here on */
 	RECORD_NONE,	  /* not TLS */
 };
@@ -93,6 +128,8 @@ static __always_inline enum record_verdict judge_header(__u64 header)
 		return RECORD_NONE;
 	if (type == TLS_HANDSHAKE || type == TLS_ALERT)
 		return RECORD_CLEAR;
+	if (type == TLS_CHANGE_CIPHER_SPEC && prefix_record_len(header) <= 1)
+		return RECORD_CHANGE;
 	if (type >= TLS_CHANGE_CIPHER_SPEC && type <= TLS_HEARTBEAT)
 		return RECORD_ENCRYPTED;
 	return RECORD_NONE;
@@ -104,8 +141,16 @@ enum tls_state {
 	TLS_WATCH,  /* not TLS so far: a record may still begin */
 	TLS_PREFIX, /* some bytes of a hello's prefix matched */
 	TLS_OPEN,   /* clear-text records: tls_seq is that of the next header */
+	TLS_DENSE,  /* tiny records: all is sampled until the peer responds */
 	TLS_DONE,   /* encrypted, over budget or not admitted */
 };
+
+/* Has this end sent a record of TLS in response to the other one's hello? */
+static __always_inline int has_answered(const struct flow_side *side)
+{
+	return side->tls_state == TLS_DONE || side->tls_state == TLS_DENSE ||
+	       (side->tls_state == TLS_OPEN && !(side->flags & SIDE_TLS_FRESH));
+}
 
 /* After the client's hello, the next byte of the server begins a record. */
 static __always_inline void open_peer(struct flow_side *peer,
@@ -149,6 +194,17 @@ static __always_inline void note_run(struct flow_totals *totals,
 	totals->last_sender = sender & 1;
 }
 
+/*
+ * Is this segment searched for a hello that begins behind other bytes? Bulk
+ * data is not: it comes in long segments.
+ */
+static __always_inline int is_searchable(const struct flow_side *side,
+					 const struct packet *p)
+{
+	return side->bytes < TLS_RUN_BYTES ||
+	       p->payload_len <= TLS_SEARCH_BYTES;
+}
+
 /* Could a hello's record begin here? One linear byte shows bulk data. */
 static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
 {
@@ -177,7 +233,8 @@ static __always_inline int may_hold_record(struct __sk_buff *skb,
 		return 0;
 	if (side->tls_state != TLS_WATCH || ahead > 0 || side->tls_orphans)
 		return 1;
-	return !continues && may_begin_record(skb, payload_off);
+	return !continues &&
+	       (is_searchable(side, p) || may_begin_record(skb, payload_off));
 }
 
 /* The state of walk_records() and its result. */
@@ -187,8 +244,13 @@ struct record_walk {
 	__u32 cut;	 /* payload bytes worth a sample */
 	__u32 start_seq; /* where TLS begins, if flags say so */
 	__u32 restarted;
-	__u32 flags; /* SAMPLE_TLS_* */
+	__u32 flags;   /* SAMPLE_TLS_* */
+	__u32 changed; /* where the last records are ChangeCipherSpec */
+	__u32 keep;    /* what follows a record is none: the agent decides */
 };
+
+#define NOT_CHANGED 0xffffffff
+#define NOT_FOUND 0xffffffff
 
 /* Begins a walk. The frame must be longer than payload_off. */
 static __always_inline void record_walk_begin(volatile struct record_walk *walk,
@@ -205,6 +267,8 @@ static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 	walk->flags = 0;
 	walk->start_seq = 0;
 	walk->restarted = 0;
+	walk->changed = NOT_CHANGED;
+	walk->keep = 0;
 }
 
 /*
@@ -220,6 +284,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 {
 	__u32 want, got, matched, start, pos;
 	__u64 header, bytes, last;
+	enum record_verdict verdict;
 	int open, done;
 
 #pragma clang loop unroll(disable)
@@ -272,23 +337,44 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		start = pos - matched;
 		side->tls_matched = 0;
 		side->tls_header = 0;
-		done = open && sender == !flow->totals.client &&
+		verdict = open ? judge_header(header) : RECORD_CLEAR;
+		done = open && !(side->offers & OFFER_HELLO) &&
 		       is_server_hello_done(header);
-		if (open && (done || judge_header(header) != RECORD_CLEAR)) {
-			side->tls_state =
-				done || judge_header(header) == RECORD_ENCRYPTED
-					? TLS_DONE
-					: TLS_WATCH;
+		/* nothing of a client is needed after it, if it was answered */
+		if (verdict == RECORD_CHANGE && (side->offers & OFFER_HELLO) &&
+		    has_answered(peer))
+			verdict = RECORD_ENCRYPTED;
+		if (done || verdict == RECORD_ENCRYPTED) {
+			/* an unanswered hello was perhaps none to the peer */
+			side->tls_state = (side->offers & OFFER_HELLO) &&
+							  !has_answered(peer)
+						  ? TLS_WATCH
+						  : TLS_DONE;
 			side->flags &= ~SIDE_TLS_FRESH;
 			if (side->tls_state == TLS_DONE)
 				walk->flags |= SAMPLE_TLS_ENDS;
+			if (walk->changed != NOT_CHANGED)
+				start = walk->changed;
 			walk->cut = (__s32)start > 0 ? start : 0;
 			return;
 		}
+		if (verdict == RECORD_NONE) {
+			side->tls_state = TLS_WATCH;
+			side->flags &= ~SIDE_TLS_FRESH;
+			walk->pos = (__s32)start > 0 ? start : 0;
+			walk->keep = 1;
+			return;
+		}
+		if (verdict != RECORD_CHANGE)
+			walk->changed = NOT_CHANGED;
+		else if (walk->changed == NOT_CHANGED)
+			walk->changed = (__s32)start > 0 ? start : 0;
 		if (!open) {
 			side->tls_state = TLS_OPEN;
 			side->flags |= SIDE_TLS_FRESH;
-			if (prefix_is(header, TLS_CLIENT_HELLO)) {
+			if (is_ssl2(header) ||
+			    prefix_is(header, TLS_CLIENT_HELLO)) {
+				side->offers |= OFFER_HELLO;
 				if (flow->totals.client == CLIENT_UNKNOWN)
 					flow->totals.client = sender;
 				open_peer(peer,
@@ -303,10 +389,12 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			walk->flags |= SAMPLE_TLS_STARTS;
 			walk->start_seq = p->seq + start;
 		}
-		pos = start + TLS_HEADER_LEN + prefix_record_len(header);
+		pos = start + record_size(header);
 		side->tls_seq = p->seq + pos;
 		walk->pos = pos;
 	}
+	if (walk->pos < walk->avail && side->tls_state == TLS_OPEN)
+		side->tls_state = TLS_DENSE;
 }
 
 /*
@@ -369,7 +457,8 @@ static __always_inline void urgent_scan(volatile struct record_walk *walk,
 static __always_inline void
 tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	 struct flow *flow, struct flow_side *side, struct flow_side *peer,
-	 const struct packet *p, __u8 sender, __u32 payload_off, __s32 ahead)
+	 const struct packet *p, __u8 sender, __u32 payload_off, __s32 ahead,
+	 __u32 found)
 {
 	__s32 pos = seq_diff(side->tls_seq, p->seq);
 
@@ -383,6 +472,14 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 		urgent_scan(walk, side);
 		return;
 	}
+	if (found != NOT_FOUND) {
+		/* what comes before it in this segment is no TLS */
+		if (side->tls_state == TLS_OPEN)
+			walk->keep = 1;
+		side->tls_state = TLS_WATCH;
+		side->flags &= ~SIDE_TLS_FRESH;
+	}
+
 	if (side->tls_state == TLS_WATCH) {
 		side->tls_matched = 0;
 		side->tls_header = 0;
@@ -390,11 +487,19 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 			side->tls_holes++;
 			side->tls_orphans = TLS_ORPHANS;
 		}
-		pos = 0;
+		pos = found != NOT_FOUND ? found : 0;
+	}
+	if (side->tls_state == TLS_DENSE) {
+		if (has_answered(peer))
+			side->tls_state = TLS_DONE;
+		else
+			walk->cut = walk->avail;
+		return;
 	}
 	if (pos < 0) {
 		/* after a hole: keep it while it can still be a hello */
-		if (-pos <= TLS_UNDECIDED_BYTES)
+		if (-pos <= (side->tls_state == TLS_OPEN ? TLS_AHEAD_BYTES
+							 : TLS_UNDECIDED_BYTES))
 			walk->cut = side->tls_state == TLS_OPEN
 					    ? walk->avail
 					    : undecided_cut(side, walk->avail);
@@ -411,6 +516,14 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	}
 	walk->pos = pos;
 	walk_records(skb, walk, flow, side, peer, p, sender, payload_off);
+}
+
+/* After scan and search: keeps segments that no record was found in. */
+static __always_inline void tls_keep(volatile struct record_walk *walk,
+				     struct flow_side *side)
+{
+	if (walk->keep)
+		walk->cut = walk->avail;
 	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans) {
 		side->tls_orphans--;
 		walk->cut = undecided_cut(side, walk->avail);

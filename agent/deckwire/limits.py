@@ -100,8 +100,10 @@ RECORD_BYTES = 16_384 + 2_048
 """Largest record that is not malformed (RFC 5246, 6.2.3: 2^14 plus 2,048 of expansion)."""
 HANDSHAKE_BYTES = 524_288
 """Largest handshake message reassembled from records: chains of hundreds of KB exist."""
-RECORDS = 16_384
-"""Records read in one direction. STREAM_BYTES of a client hold fewer, even if all are empty."""
+RECORDS = 262_144
+"""Records read in one direction. The kernel samples fewer of a client, even if all are empty."""
+OFFERED_HELLOS = 4
+"""ClientHellos of one end that may still be answered. An older one counts as unanswered."""
 HANDSHAKE_MESSAGES = 64
 """Handshake messages read in one direction; a full handshake has fewer than ten."""
 CERTIFICATES = 16

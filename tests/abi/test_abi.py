@@ -85,7 +85,7 @@ CONSTANTS = {
     "MAX_DECKIES": limits.DECKIES,
     "DECKY_BITS": limits.DECKY_BITS,
     "TLS_MAX_RECORD": limits.RECORD_BYTES,
-    "TLS_CLIENT_BYTES": limits.STREAM_BYTES,
+    "TLS_AHEAD_BYTES": limits.STREAM_BYTES,
     "TLS_SERVER_BYTES": limits.HANDSHAKE_BYTES,
     "TCP_FIN": syn_packet.FIN,
     "TCP_SYN": syn_packet.SYN,
@@ -118,7 +118,7 @@ CONSTANTS = {
 KERNEL_ONLY = {
     *("FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED", "FLOW_FRESH"),
     *("RULES_JUDGED", "RULES_SUMMED", "RULES_LOCAL", "RULES_RESET"),
-    *("OFFER_SCALE", "OFFER_SIGNED", "OFFER_SACK", "OFFER_STAMPED"),
+    *("OFFER_SCALE", "OFFER_SIGNED", "OFFER_SACK", "OFFER_STAMPED", "OFFER_HELLO"),
     *("HALF_OTHERS", "HALF_REPORTED"),
 }
 """Constants of abi.h that the agent does not use: flags in bytes of the structs."""

@@ -237,7 +237,8 @@ def test_what_does_not_fit_is_always_sampled(kernel: Kernel, other: bytes) -> No
     assert signature(kernel, Talk(client_port=41_000), other) == 0
 
 
-def test_what_is_no_tls_is_no_hello(kernel: Kernel) -> None:
+@pytest.mark.parametrize("version", [0x0203, 0x0405])
+def test_what_is_no_tls_is_no_hello(kernel: Kernel, version: int) -> None:
     emit(kernel, Talk())
     assert sent(kernel, Talk(client_port=41_000), record(22, HELLO[5:], 0x0203)) == []
     assert "hellos_suppressed" not in kernel.raised()

@@ -21,6 +21,7 @@ from tests.support.bpf_frames import (
     record,
 )
 from tests.support.bpf_harness import MS, SECOND, Kernel, Wait, segments
+from tests.support.flights import SSL2
 
 pytestmark = pytest.mark.root
 
@@ -28,7 +29,9 @@ Steps = Sequence[bytes | Wait]
 
 WINDOW = 16_384
 """Bytes after a hole that may still belong to a hello: TLS_UNDECIDED_BYTES."""
-CLIENT_BYTES, SERVER_BYTES = 65_536, 524_288
+CLIENT_BYTES, SERVER_BYTES = 1_048_576, 524_288
+ADMIT_BYTES = 65_536
+"""Bytes of a client that cost its source as much as a handshake."""
 ORPHANS, HOLES = 2, 4
 PLAIN = b"EHLO example\r\n"
 MSS = 1_400
@@ -57,6 +60,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 BIG = hello(1, 2_000)
+DENSE = b"".join(record(22, bytes([byte])) for byte in hello(1, 20_000)[5:])
 CHAIN = SERVER_HELLO + record(22, b"\x0b" + bytes(3_000))
 
 EMPTY = record(22, b"")
@@ -219,6 +223,87 @@ CASES = [
         [CLIENT_HELLO, SERVER_HELLO, CLIENT_HELLO],
         [1, 1, None],
     ),
+    # --- behind other bytes of its segment ---
+    *[
+        Case(
+            f"behind {about}",
+            lambda t, before=before: client(t, before + CLIENT_HELLO, 9_999),
+            [before + CLIENT_HELLO],
+            [1 + len(before)],
+        )
+        for about, before in (
+            ("a header of PROXY, version 1", b"PROXY TCP4 192.0.2.1 192.0.2.2 5 443\r\n"),
+            ("one of version 2", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12)),
+            ("a line before STARTTLS", b"STARTTLS\r\n"),
+            ("bytes that begin like a record", b"\x16\x16\x03\x16\x03\x01\xff\xff"),
+            ("the header of a TDS packet", b"\x12\x01\0\xd0\0\0\0\0"),
+            ("2,000 other bytes", bytes(2_000)),
+            ("an empty record", record(22, b"")),
+            ("two records of ChangeCipherSpec", CHANGE_CIPHER_SPEC * 2),
+        )
+    ],
+    Case(
+        "behind a line, in two segments",
+        lambda t: client(t, PLAIN + BIG, MSS),
+        cut(PLAIN + BIG, MSS),
+        [1 + len(PLAIN), None],
+    ),
+    Case(
+        "cut after its first byte",
+        lambda t: [t.c("A", 1, 1, PLAIN + b"\x16"), *client(t, CLIENT_HELLO[1:], MSS, 16)],
+        [PLAIN + b"\x16", CLIENT_HELLO[1:]],
+        [None, 15],
+    ),
+    Case(
+        "behind a second line, after a hello that the server did not take",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, PLAIN, MSS, 1, 201),
+            *client(t, PLAIN + CLIENT_HELLO, MSS, 201),
+            *server(t, PLAIN + SERVER_HELLO, MSS, 15, 415),
+        ],
+        [CLIENT_HELLO, PLAIN, PLAIN + CLIENT_HELLO, PLAIN + SERVER_HELLO],
+        [1, None, 215, 29],
+    ),
+    Case(
+        "after much, in a long segment: that is not searched",
+        lambda t: [
+            *run(t, 30, "PA"),
+            *client(t, bytes(2_000) + CLIENT_HELLO, 3_000, 1 + 30 * len(RUN)),
+        ],
+        [],
+    ),
+    Case(
+        "after much, in a short segment",
+        lambda t: [*run(t, 30, "PA"), *client(t, PLAIN + CLIENT_HELLO, MSS, 1 + 30 * len(RUN))],
+        [PLAIN + CLIENT_HELLO],
+    ),
+    # --- other forms ---
+    Case("of SSL 2.0", lambda t: client(t, SSL2, MSS), [SSL2], [1]),
+    Case("of SSL 2.0, byte by byte", lambda t: client(t, SSL2, 1), cut(SSL2, 1)),
+    Case(
+        "random bytes that begin like one of SSL 2.0",
+        lambda t: client(t, b"\x80\x2e\x01\x03\x01\x00\x10" + bytes(50), MSS),
+        [],
+    ),
+    Case(
+        "of 20,000 bytes in records of one byte, until it is answered",
+        lambda t: [
+            *client(t, DENSE, MSS),
+            *server(t, SERVER_HELLO, MSS, 1, 1 + len(DENSE)),
+            *client(t, APPLICATION_DATA, MSS, 1 + len(DENSE)),
+        ],
+        [*cut(DENSE, MSS), SERVER_HELLO],
+    ),
+    Case(
+        "of the end that did not open the connection",
+        lambda t: [
+            *server(t, CLIENT_HELLO, MSS),
+            *client(t, SERVER_HELLO + HELLO_DONE + hello(2), MSS, 1),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO],
+        [1, 1],
+    ),
     # --- what is not TLS ---
     Case("plain text", lambda t: client(t, PLAIN * 300, MSS), []),
     Case("nothing but zeros", lambda t: client(t, bytes(10_000), MSS), []),
@@ -235,6 +320,13 @@ CASES = [
         lambda t: [*client(t, PLAIN, MSS), *client(t, EMPTY + bytes(50), MSS, 1 + len(PLAIN))],
         [],
     ),
+    Case(
+        "version 3.255: servers take any minor one",
+        lambda t: client(t, record(22, CLIENT_HELLO[5:], 0x03FF), MSS),
+        [record(22, CLIENT_HELLO[5:], 0x03FF)],
+        [1],
+    ),
+    Case("an empty record", lambda t: client(t, record(22, b"") + bytes(50), MSS), []),
     Case(
         "a record that is too long",
         lambda t: client(t, b"\x16\x03\x01\x48\x01\x01" + bytes(50), MSS),
@@ -298,8 +390,8 @@ CASES = [
             *server(t, b"HTTP/1.0 400\r\n\r\n", MSS),
             *server(t, PLAIN, MSS, 17),
         ],
-        [CLIENT_HELLO],
-        [1],
+        [CLIENT_HELLO, b"HTTP/1.0 400\r\n\r\n"],
+        [1, None],
     ),
     Case(
         "the reverse opens after the server's plain text",
@@ -342,17 +434,39 @@ CASES = [
         "ChangeCipherSpec in a segment of its own",
         lambda t: [
             *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO, MSS, 1, 201),
             *client(t, CHANGE_CIPHER_SPEC + APPLICATION_DATA, MSS, 201),
             *client(t, CLIENT_HELLO, MSS, 276),
         ],
-        [CLIENT_HELLO],
+        [CLIENT_HELLO, SERVER_HELLO],
+    ),
+    Case(
+        "not for a client that was not answered: its hello was perhaps none to the server",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *client(t, CHANGE_CIPHER_SPEC + APPLICATION_DATA, MSS, 201),
+            *client(t, CLIENT_HELLO, MSS, 276),
+        ],
+        [CLIENT_HELLO, CLIENT_HELLO],
+        [1, 276],
+    ),
+    Case(
+        "not after a server's ChangeCipherSpec: a HelloRetryRequest may be before it",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO + CHANGE_CIPHER_SPEC, MSS, 1, 201),
+            *server(t, SERVER_HELLO + APPLICATION_DATA, MSS, 207, 201),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO + CHANGE_CIPHER_SPEC, SERVER_HELLO],
     ),
     Case(
         "handshake, ChangeCipherSpec and an encrypted handshake record: TLS 1.2",
-        lambda t: client(
-            t, CLIENT_HELLO + record(22, b"\x10" + bytes(60)) + CHANGE_CIPHER_SPEC + hello(1), MSS
-        ),
-        [CLIENT_HELLO + record(22, b"\x10" + bytes(60))],
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO, MSS, 1, 201),
+            *client(t, hello(16, 66) + CHANGE_CIPHER_SPEC + hello(1), MSS, 201),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO, hello(16, 66)],
     ),
     Case(
         "after a ServerHelloDone",
@@ -375,9 +489,10 @@ CASES = [
         "the ciphered record's header split over two segments",
         lambda t: [
             *client(t, CLIENT_HELLO + APPLICATION_DATA[:3], MSS),
+            *server(t, SERVER_HELLO, MSS, 1, 204),
             *client(t, APPLICATION_DATA[3:] + CLIENT_HELLO, MSS, 204),
         ],
-        [CLIENT_HELLO + APPLICATION_DATA[:3]],
+        [CLIENT_HELLO + APPLICATION_DATA[:3], SERVER_HELLO],
     ),
     Case(
         "a clear record's header split over two segments",
@@ -402,7 +517,7 @@ CASES = [
     Case(
         "nonsense where a record should begin",
         lambda t: client(t, CLIENT_HELLO + PLAIN, MSS),
-        [CLIENT_HELLO],
+        [CLIENT_HELLO + PLAIN],
     ),
     Case(
         "a second TLS within the first one's stream: after nonsense a hello may begin again",
@@ -410,7 +525,7 @@ CASES = [
             *client(t, CLIENT_HELLO + PLAIN, MSS),
             *client(t, CLIENT_HELLO, MSS, 201 + len(PLAIN)),
         ],
-        [CLIENT_HELLO, CLIENT_HELLO],
+        [CLIENT_HELLO + PLAIN, CLIENT_HELLO],
         [1, 201 + len(PLAIN)],
     ),
     Case(
@@ -506,6 +621,25 @@ def test_what_is_sampled(kernel: Kernel, case: Case, talk: Talk) -> None:
     assert not {"tls_not_admitted", "tls_over_budget"} & set(raised)
 
 
+@pytest.mark.parametrize(
+    ("data", "unread"),
+    [
+        (record(22, CLIENT_HELLO[5:], 0x0101), 1),
+        (record(22, SERVER_HELLO[5:], 0xFEFF), 1),
+        (record(22, b"\x0b" + bytes(50), 0x0101), 0),
+        (record(23, bytes(50), 0x0101), 0),
+        (PLAIN, 0),
+        (CLIENT_HELLO, 0),
+    ],
+)
+def test_a_hello_of_a_version_that_is_not_read_is_counted(
+    kernel: Kernel, data: bytes, unread: int
+) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), *client(talk, data, MSS), *server(talk, data, MSS))
+    assert kernel.raised().get("tls_unread", 0) == 2 * unread
+
+
 def test_a_sample_names_its_connection(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(*talk.opened(), talk.c("PA", 1, 1, CLIENT_HELLO), talk.s("PA", 1, 201, ALERT))
@@ -523,7 +657,7 @@ def test_a_sample_names_its_connection(kernel: Kernel) -> None:
 @pytest.mark.parametrize(
     ("answer", "ends"),
     [
-        pytest.param([SERVER_HELLO + CHANGE_CIPHER_SPEC], [True], id="ChangeCipherSpec"),
+        pytest.param([SERVER_HELLO + CHANGE_CIPHER_SPEC], [False], id="ChangeCipherSpec"),
         pytest.param([SERVER_HELLO + APPLICATION_DATA], [True], id="application data"),
         pytest.param([SERVER_HELLO, SERVER_HELLO], [False, False], id="more to come"),
         pytest.param([SERVER_HELLO + PLAIN], [False], id="nonsense: TLS may begin again"),
@@ -615,11 +749,12 @@ def test_a_hello_after_many_holes_is_still_found(kernel: Kernel) -> None:
 def test_a_client_has_its_budget_of_bytes(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(*talk.opened())
-    endless = b"".join(record(22, bytes(1_000)) for _ in range(80))
-    for n, step in enumerate(client(talk, CLIENT_HELLO + endless, 1_024)):
-        kernel.feed(talk.s("A", 1, 1 + n * 1_024), step)
-    found = segments(kernel.samples())
-    assert sum(len(sample.payload) for sample in found) == CLIENT_BYTES
+    endless = b"".join(record(22, bytes(16_000)) for _ in range(70))
+    total = 0
+    for n, step in enumerate(client(talk, CLIENT_HELLO + endless, 2_048)):
+        kernel.feed(talk.s("A", 1, 1 + n * 2_048), step)
+        total += sum(len(sample.payload) for sample in segments(kernel.samples()))
+    assert total == CLIENT_BYTES
     assert kernel.raised()["tls_over_budget"] == 1
 
 
@@ -684,6 +819,19 @@ def test_a_source_has_its_budget_of_connections(kernel: Kernel, talk: Talk) -> N
     late = replace(talk, client_port=30_099)
     kernel.feed(Wait(SECOND), *late.opened(), *client(late, CLIENT_HELLO, MSS))
     assert len(segments(kernel.samples())) == 1
+
+
+def test_a_long_hello_costs_its_source_more(kernel: Kernel) -> None:
+    kernel.settings(handshake_cost_ns=SECOND, handshake_burst_ns=3 * SECOND)
+    talk = Talk()
+    kernel.feed(*talk.opened())
+    endless = b"".join(record(22, bytes(16_000)) for _ in range(20))
+    total = 0
+    for step in client(talk, CLIENT_HELLO + endless, 2_048):
+        kernel.feed(step)
+        total += sum(len(sample.payload) for sample in segments(kernel.samples()))
+    assert total == 3 * ADMIT_BYTES - 2_048
+    assert kernel.raised()["tls_not_admitted"] == 1
 
 
 def test_ipv6_sources_share_their_budget_by_64_bits(kernel: Kernel) -> None:

@@ -15,18 +15,20 @@ from deckwire.abi import structs as abi
 from deckwire.abi.samples import SegmentSample
 from deckwire.connections.connection import Connection
 from deckwire.connections.observations import (
+    AnomalySeen,
     CertificatesSeen,
     HelloSeen,
     Observation,
     SessionSeen,
 )
-from deckwire.limits import HANDSHAKE_BYTES, STREAM_BYTES, STREAM_PIECES
+from deckwire.limits import HANDSHAKE_BYTES, OFFERED_HELLOS, STREAM_BYTES, STREAM_PIECES
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.out_of_order import PIECE_BYTES
 from deckwire.tls.hello_cache import HelloCache
 from deckwire.tls.messages import parse_client_hello, parse_server_hello
 from tests.support.fingerprint_frames import syn
 from tests.support.flights import (
+    SSL2,
     Flight,
     client_hello,
     handshake,
@@ -177,9 +179,9 @@ def test_hellos_count_as_what_they_take_in_memory() -> None:
     body = client_hello(suites=suites)
     watched = connection()
     run([Part(CLIENT, 0, record(message(1, body)))], watched, finish=False)
-    assert watched.hello is not None
-    assert watched.held == len(record(message(1, body))) + watched.hello.memory
-    assert watched.hello.memory > 10 * len(body)
+    memory = parse_client_hello(body).memory
+    assert watched.held == len(record(message(1, body))) + memory
+    assert memory > 10 * len(body)
     watched.finish()
     assert watched.held == 0
 
@@ -331,7 +333,7 @@ def test_a_hello_whose_start_the_kernel_cannot_see_is_read_from_the_syn_on(
     size: int, order: Callable[[list[Part]], list[Part]]
 ) -> None:
     """The kernel side looks for the first bytes of a record in the order in which they come."""
-    seen = run(order(cut(CLIENT, HELLO, size)), starts={}, finish=False)
+    seen = run(order(cut(CLIENT, HELLO, size)), starts={})
     hello = seen[0]
     assert isinstance(hello, HelloSeen)
     assert (hello.quality, hello.offset(SYN_PACKET)) == ("reassembled", 0)
@@ -352,6 +354,8 @@ def test_the_handshake_is_read_once_and_only_for_a_direction_without_a_start() -
     early = Connection(KEY, 1, CLIENT, find, HelloCache())
     for part in cut(CLIENT, HELLO, 3)[::-1]:
         early.add(Feed({}).sample(part))
+    assert asked == [1]
+    early.finish()
     assert early.hello is not None
     assert asked == [1]
 
@@ -378,7 +382,8 @@ def test_other_bytes_after_the_syn_do_not_keep_a_later_hello_from_being_read() -
     seen = [each for part in [*line, hello[0]] for each in watched.add(first.sample(part))]
     assert seen == []
     start = second.sample(hello[0]).start_seq
-    (found,) = watched.add(first.sample(hello[1])._replace(start_seq=start))
+    assert watched.add(first.sample(hello[1])._replace(start_seq=start)) == []
+    (found,) = watched.finish()
     assert isinstance(found, HelloSeen)
     assert (found.quality, found.offset(SYN_PACKET)) == ("reassembled", 21)
     assert watched.malformed == 0
@@ -391,6 +396,7 @@ def test_an_urgent_byte_is_no_part_of_the_hello() -> None:
         watched = connection()
         seen = watched.add(sample._replace(urgent_seq=(sample.seq + at) & 0xFFFF_FFFF))
         seen += watched.add(feed.sample(Part(CLIENT, len(HELLO) + 1, b"")))
+        seen += watched.finish()
         assert [type(one) for one in seen] == [HelloSeen]
         assert watched.hello == parse_client_hello(HELLO[9:])
 
@@ -475,6 +481,161 @@ def test_at_the_end_the_session_waits_no_longer() -> None:
     assert hello.hello.cut
 
 
+# --- roles of TLS, and hellos that are not answered ---
+
+OTHER = record(message(1, client_hello((0, vector(2, b"\0" + vector(2, b"bogus.example"))))))
+
+
+def test_who_opened_the_connection_may_be_the_tls_server() -> None:
+    """FTPS in active mode, NETCONF call home, malware that connects back."""
+    parts = [
+        Part(SERVER if part.sender == CLIENT else CLIENT, part.offset, part.data)
+        for part in turns(handshake(TLS12, mutual=True))
+    ]
+    watched = connection()
+    seen = run(parts, watched, finish=False)
+    assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen", "CertificatesSeen"]
+    assert all(not isinstance(one, AnomalySeen) and one.reversed for one in seen)
+    assert [one.from_client for one in seen if isinstance(one, CertificatesSeen)] == [False, True]
+    assert watched.client == CLIENT
+    assert watched.done
+    assert watched.misplaced == 0
+
+
+def test_an_unanswered_hello_of_the_tcp_server_is_reported_at_the_end() -> None:
+    (hello,) = run([Part(SERVER, 0, HELLO)])
+    assert isinstance(hello, HelloSeen)
+    assert hello.reversed
+
+
+def test_the_offset_of_a_reversed_hello_counts_from_the_syn_ack() -> None:
+    opened = Handshake(SYN_PACKET.syn, syn(seq=ISS[SERVER]))
+    (hello,) = run([Part(SERVER, 30, HELLO)], starts={SERVER: 30})
+    assert isinstance(hello, HelloSeen)
+    assert hello.offset(opened) == 30
+
+
+def segments(*turns: tuple[int, int, bytes, int | None]) -> list[Observation]:
+    """What segments show: (sender, offset, bytes, offset at which the kernel marks a start)."""
+    watched = connection()
+    seen: list[Observation] = []
+    for sender, offset, data, start in turns:
+        sample = Feed({}).sample(Part(sender, offset, data))
+        if start is not None:
+            sample = sample._replace(start_seq=ISS[sender] + 1 + start & 0xFFFF_FFFF)
+        seen += watched.add(sample)
+    return seen + watched.finish()
+
+
+def shown(seen: list[Observation]) -> list[tuple[str, bytes | None]]:
+    return [
+        (type(one).__name__, one.hello.server_name)
+        for one in seen
+        if isinstance(one, HelloSeen | AnomalySeen) and one.hello is not None
+    ]
+
+
+def test_of_two_hellos_the_answered_one_is_reported() -> None:
+    """The first is a line to a mail server, which says so before STARTTLS."""
+    line = b"\r\nSTARTTLS\r\n"
+    second = len(OTHER) + len(line)
+    seen = segments(
+        (CLIENT, 0, OTHER, 0),
+        (SERVER, 0, b"500 what?\r\n", None),
+        (CLIENT, len(OTHER), line, None),
+        (SERVER, 11, b"220 go ahead\r\n", None),
+        (CLIENT, second, HELLO, second),
+        (SERVER, 25, ANSWER, 25),
+    )
+    assert kinds(seen) == ["HelloSeen", "AnomalySeen", "SessionSeen", "CertificatesSeen"]
+    assert shown(seen) == [("HelloSeen", b"decoy.example"), ("AnomalySeen", b"bogus.example")]
+    session = seen[2]
+    assert isinstance(session, SessionSeen)
+    assert session.client is not None
+    assert session.client.server_name == b"decoy.example"
+
+
+def test_a_line_inside_a_hello_makes_the_next_record_the_answered_one() -> None:
+    seen = segments(
+        (CLIENT, 0, OTHER + HELLO, 0),
+        (SERVER, 0, b"500 what?\r\n220 go ahead\r\n", None),
+        (SERVER, 25, ANSWER, 25),
+    )
+    assert shown(seen) == [("HelloSeen", b"decoy.example"), ("AnomalySeen", b"bogus.example")]
+
+
+def test_of_hellos_in_one_run_of_records_the_first_is_answered() -> None:
+    seen = segments((CLIENT, 0, HELLO + OTHER, 0), (SERVER, 0, ANSWER, 0))
+    assert shown(seen) == [("HelloSeen", b"decoy.example")]
+
+
+def test_hellos_after_an_encrypted_record_count_until_one_is_answered() -> None:
+    end = record(b"\1", 20) + record(bytes(40), 23)
+    second = len(OTHER) + len(end)
+    seen = segments(
+        (CLIENT, 0, OTHER + end, 0), (CLIENT, second, HELLO, second), (SERVER, 0, ANSWER, 0)
+    )
+    assert shown(seen) == [("HelloSeen", b"decoy.example"), ("AnomalySeen", b"bogus.example")]
+
+
+def test_unanswered_hellos_are_bounded() -> None:
+    count = OFFERED_HELLOS + 3
+    parts = [(CLIENT, n * 1_000, OTHER, n * 1_000) for n in range(count)]
+    seen = segments(*parts)
+    assert [kind for kind, _ in shown(seen)].count("AnomalySeen") == count - 1
+    assert [kind for kind, _ in shown(seen)].count("HelloSeen") == 1
+
+
+def test_the_session_has_the_server_hello_after_a_retry() -> None:
+    flight = handshake(TLS13, retry=True)
+    hello = 5 + int.from_bytes(flight.client[3:5], "big")
+    retry = 5 + int.from_bytes(flight.server[3:5], "big")
+    watched = connection()
+    feed = Feed()
+    seen = watched.add(feed.sample(Part(CLIENT, 0, flight.client[:hello])))
+    seen += watched.add(feed.sample(Part(SERVER, 0, flight.server[:retry])))
+    assert kinds(seen) == ["HelloSeen"]
+    seen = watched.add(feed.sample(Part(CLIENT, hello, flight.client[hello:])))
+    assert seen == []
+    (session,) = watched.add(feed.sample(Part(SERVER, retry, flight.server[retry:])))
+    assert isinstance(session, SessionSeen)
+    assert session.hello.is_hello_retry_request
+    assert session.after_retry is not None
+    assert not session.after_retry.is_hello_retry_request
+    assert session.resumed is False
+    assert watched.done
+
+
+def test_a_hello_of_ssl2_is_answered() -> None:
+    (hello, *rest) = segments((CLIENT, 0, SSL2, 0), (SERVER, 0, ANSWER, 0))
+    assert isinstance(hello, HelloSeen)
+    assert (hello.hello.ssl2, hello.hello.legacy_version) == (True, 0x0301)
+    assert kinds(rest) == ["SessionSeen", "CertificatesSeen"]
+
+
+def test_tls_in_packets_of_tds() -> None:
+    def packets(data: bytes, size: int) -> bytes:
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        return b"".join(b"\x12\x01" + u16(8 + len(each)) + bytes(4) + each for each in pieces)
+
+    seen = segments((CLIENT, 0, packets(HELLO, 9_999), 8), (SERVER, 50, packets(ANSWER, 300), 58))
+    assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
+
+
+@pytest.mark.parametrize("size", [33, 255])
+def test_a_long_session_id_may_only_be_the_clients(size: int) -> None:
+    hello = bytearray(client_hello())
+    hello[34:35] = bytes([size]) + b"i" * size
+    for byte, expected in ((b"i", ["HelloSeen", "SessionSeen"]), (b"j", ["HelloSeen"])):
+        body = bytearray(server_hello())
+        body[34 : 35 + body[34]] = bytes([size]) + byte * size
+        seen = segments(
+            (CLIENT, 0, record(message(1, bytes(hello))), 0),
+            (SERVER, 0, record(message(2, bytes(body))), 0),
+        )
+        assert kinds(seen) == expected
+
+
 # --- what is out of place ---
 
 
@@ -495,10 +656,14 @@ def test_a_server_hello_of_the_client_is_not_reported() -> None:
     assert watched.misplaced == 1
 
 
-def test_a_client_hello_of_the_server_is_not_reported() -> None:
-    watched = connection()
-    assert run([Part(SERVER, 0, HELLO)], watched) == []
-    assert watched.misplaced == 1
+def test_an_echoed_hello_is_the_clients() -> None:
+    """To a service that sends back what it gets, neither hello is answered."""
+    seen = run([Part(CLIENT, 0, HELLO), Part(SERVER, 0, HELLO)])
+    assert kinds(seen) == ["HelloSeen", "AnomalySeen"]
+    hello, echo = seen
+    assert isinstance(hello, HelloSeen)
+    assert isinstance(echo, AnomalySeen)
+    assert (hello.reversed, echo.sender) == (False, SERVER)
 
 
 def test_a_certificate_before_the_server_hello_is_out_of_place() -> None:
@@ -569,12 +734,15 @@ def test_a_false_record_does_not_keep_the_hello_after_it_from_being_read(decoy: 
     assert hello.offset(SYN_PACKET) == len(decoy)
 
 
-def test_garbage_after_the_hello_closes_the_direction() -> None:
+def test_garbage_after_an_answered_hello_closes_the_direction() -> None:
     watched = connection()
-    seen = run([Part(CLIENT, 0, HELLO + b"GET / HTTP/1.1\r\n")], watched, finish=False)
-    assert kinds(seen) == ["HelloSeen"]
+    parts = [Part(CLIENT, 0, HELLO), Part(SERVER, 0, ANSWER[:200])]
+    assert kinds(run(parts, watched, finish=False)) == ["HelloSeen", "SessionSeen"]
+    end = len(HELLO)
+    assert watched.add(Feed({}).sample(Part(CLIENT, end, b"GET / HTTP/1.1\r\n"))) == []
     assert watched.malformed == 1
-    assert watched.add(Feed().sample(Part(CLIENT, 0, HELLO))) == []
+    assert watched.sides[CLIENT].closed
+    assert watched.add(Feed({}).sample(Part(CLIENT, end, b"GET / HTTP/1.1\r\n"))) == []
     assert watched.malformed == 1
 
 

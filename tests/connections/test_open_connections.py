@@ -94,7 +94,7 @@ def test_when_all_is_reported_a_tombstone_is_left(connections: Connections) -> N
     connections.add(segment(1, SHORT.client))
     found = connections.add(segment(1, SHORT.server, sender=SERVER))
     assert found is not None
-    assert isinstance(found[1][0], SessionSeen)
+    assert isinstance(found[1][1], SessionSeen)
     assert (len(connections), connections.held) == (0, 0)
     assert connections.add(segment(1, SHORT.client)) is None
     assert connections.counters.after_done == 1

@@ -75,7 +75,7 @@ def test_fields_in_order() -> None:
     event = make(sni(b"a.example"), alpn(b"h2", b"http/1.1"))
     assert names(event) == [
         *KEPT,
-        *("ja4l_rtt_ms", "ja4l_client_ttl", "quality"),
+        *("ja4l_rtt_ms", "ja4l_client_ttl", "ja4_stable", "quality"),
         *LATENCY,
         *TAIL,
     ]
@@ -100,7 +100,7 @@ def test_all_fields_in_order() -> None:
     )
     assert names(event) == [
         *KEPT,
-        *("resumption", "ja4l_rtt_ms", "ja4l_client_ttl", "ja4_r", "ja4_o", "ja4_ro"),
+        *("resumption", "ja4l_rtt_ms", "ja4l_client_ttl", "ja4_stable", "ja4_r", "ja4_o", "ja4_ro"),
         *("quality", "ech", "pq"),
         *LATENCY,
         "starttls",
@@ -205,14 +205,15 @@ def test_unknown_start_or_start_at_the_first_byte_is_no_starttls() -> None:
 
 
 def test_without_a_handshake_its_fields_are_left_out() -> None:
-    assert names(make(syn_packet=Handshake())) == [*KEPT, "quality", *TAIL]
+    assert names(make(syn_packet=Handshake())) == [*KEPT, "ja4_stable", "quality", *TAIL]
 
 
 def test_without_ja4plus_latency_keeps_its_plain_fields() -> None:
     event = make(choices=PLAIN)
     assert names(event) == [
         *KEPT,
-        *("ja4l_rtt_ms", "ja4l_client_ttl", "quality", "rtt_client_us", "rtt_server_us"),
+        *("ja4l_rtt_ms", "ja4l_client_ttl", "ja4_stable"),
+        *("quality", "rtt_client_us", "rtt_server_us"),
         *TAIL,
     ]
     assert value(event, "ja4")

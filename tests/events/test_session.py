@@ -62,7 +62,9 @@ def make(
 
 def test_fields_in_order() -> None:
     event = make(client=client_hello((0, b"")))
-    assert names(event) == [*KEPT, *OFFER, *LATENCY, "cipher", "resumed", *ADDED, *TAIL]
+    assert names(event) == [
+        *(*KEPT, *OFFER, *LATENCY, "ja4_stable", "cipher", "resumed", *ADDED, *TAIL),
+    ]
     assert (event.name, event.severity, event.host) == ("tls_session", WARNING, "web-1")
     fields = dict(event.fields)
     prints = "|".join(str(fields[n]) for n in ("ja3", "ja3s", "ja4", "ja4s"))
@@ -81,7 +83,7 @@ def test_all_fields_in_order() -> None:
         *OFFER,
         "resumption",
         *LATENCY,
-        *("cipher", "alpn_selected", "hrr"),
+        *("ja4_stable", "cipher", "alpn_selected", "hrr"),
         *ADDED,
         *TAIL,
     ]
@@ -151,7 +153,9 @@ def test_resumed_is_what_really_happened(
 
 def test_without_ja4plus_the_contract_field_is_empty_and_added_ones_vanish() -> None:
     event = make(client=client_hello(), choices=PLAIN)
-    assert names(event) == [*KEPT, *OFFER, *LATENCY, "cipher", "resumed", *TAIL]
+    assert names(event) == [
+        *(*KEPT, *OFFER, *LATENCY, "ja4_stable", "cipher", "resumed", *TAIL),
+    ]
     assert value(event, "ja4s") == ""
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deckwire.fingerprints.ja4 import alpn_tag, ja4, ja4_o, ja4_r, ja4_ro
+from deckwire.fingerprints.ja4 import alpn_tag, ja4, ja4_o, ja4_r, ja4_ro, ja4_stable
 
 CIPHERS = "002f,0035,009c,009d,1301,1302,1303,c013,c014,c02b,c02c,c02f,c030,cca8,cca9"
 EXTENSIONS = "0005,000a,000b,000d,0012,0015,0017,001b,0023,002b,002d,0033,4469,ff01"
@@ -28,6 +28,19 @@ def test_the_example_in_wire_order(chrome):
         "_001b,0000,0033,0010,4469,0017,002d,000d,0005,0023,0012,002b,ff01,000b,000a,0015"
         f"_{ALGORITHMS}"
     )
+
+
+def test_the_stable_form_leaves_out_what_comes_and_goes(chrome):
+    usual = ja4_stable(chrome)
+    assert usual[:10] == "t13d1514h2"  # without padding and session_ticket
+    assert usual[11:23] == ja4(chrome)[11:23]
+    kept = EXTENSIONS.replace("0015,", "").replace("0023,", "")
+    digest = hashlib.sha256(f"{kept}_{ALGORITHMS}".encode()).hexdigest()[:12]
+    assert usual[24:] == digest
+    bare = [each for each in chrome.extensions if each[0] not in (21, 35, 41, 42)]
+    resumed = [*bare, (42, b""), (35, b"ticket"), (21, bytes(9)), (41, b"psk")]
+    for extensions in (bare, resumed):
+        assert ja4_stable(replace(chrome, extensions=tuple(extensions))) == usual
 
 
 def test_no_underscore_without_signature_algorithms(chrome):

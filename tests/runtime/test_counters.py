@@ -77,6 +77,7 @@ NO_COUNTERS = {
     "tables.flows.FlowTables.midstream_deleted": "a part of midstream_evicted",
     "tcp.reassembly.Stream._base": "a position in a stream",
     "tcp.out_of_order.OutOfOrderQueue.waiting": "how much is held now",
+    "tls.tds.TdsPackets": "a position in a packet",
     "tls.records.RecordReader": "positions in a stream and facts about it",
 }
 """Attributes that look like counters and are none: beginnings of names, with reasons."""

@@ -15,6 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 NAME = "decoy.example"
+SSL2 = bytes.fromhex("802e01030100150000001000002f00003500000a0100800700c00000ff") + bytes(
+    range(19)
+)
+"""A ClientHello of SSL 2.0 that offers TLS 1.0: seven cipher specs, two of them of SSL 2.0."""
 
 
 class Flight(NamedTuple):

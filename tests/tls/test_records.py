@@ -17,6 +17,8 @@ from deckwire.limits import (
     STREAM_BYTES,
 )
 from deckwire.tcp.reassembly import Stream
+from deckwire.tls.code_points import HandshakeType
+from deckwire.tls.messages import HELLO_RETRY_REQUEST
 from deckwire.tls.records import (
     BEGINNING_BYTES,
     HELLO_PREFIX_BYTES,
@@ -28,7 +30,15 @@ from deckwire.tls.records import (
     looks_like_hello,
     whole_messages,
 )
-from tests.support.flights import Flight, client_hello, handshake, message, record, server_hello
+from tests.support.flights import (
+    SSL2,
+    Flight,
+    client_hello,
+    handshake,
+    message,
+    record,
+    server_hello,
+)
 
 HELLO = client_hello((0, b""), (23, b""))
 TLS12 = handshake(ssl.TLSVersion.TLSv1_2)
@@ -79,7 +89,7 @@ EMPTY = record(b"")
 def test_empty_handshake_records_are_passed_over() -> None:
     cut = record(HEAD) + EMPTY * 3 + record(message(1, HELLO)[len(HEAD) :])
     for text, spanned in ((EMPTY + record(message(1, HELLO)), 1), (EMPTY + cut + EMPTY, 2)):
-        messages, reader = read(text + CCS)
+        messages, reader = read(text + record(b"", 23))
         assert messages == [HandshakeMessage(1, HELLO, spanned)]
         assert reader.state is State.CLOSED
 
@@ -105,10 +115,12 @@ def test_the_longest_hello_of_a_client_may_come_in_records_of_one_byte() -> None
         (ALERT + b"GET", False),
         (EMPTY + b"EHLO", False),
         (b"\x15\x03\x01\x00\x03", False),
-        (b"\x16\x03\x05", False),
+        (b"\x16\x03\xff\x00\x01\x01", True),
         (b"\x15\x02", False),
         (b"\x16\x03\x01\x02\x00\x0b", False),
-        (CCS, False),
+        (CCS + b"\x16\x03\x01\x02\x00\x01", True),
+        (SSL2, True),
+        (SSL2[:2] + b"\x02", False),
         (b"SSH-2.0", False),
     ],
 )
@@ -213,12 +225,52 @@ def test_a_message_is_returned_before_its_record_ends() -> None:
     assert (unfinished.type, len(unfinished.body)) == (11, 400)
 
 
-@pytest.mark.parametrize("end", [CCS, record(bytes(40), 23), record(b"", 23)])
-def test_change_cipher_spec_and_application_data_end_the_flight(end: bytes) -> None:
-    messages, reader = read(record(message(1, HELLO)) + end + record(message(1, HELLO)))
+ANSWERED = record(message(2, server_hello()))
+RETRIED = record(message(2, server_hello(random=HELLO_RETRY_REQUEST)))
+
+
+@pytest.mark.parametrize(
+    "flight",
+    [
+        ANSWERED + CCS,
+        record(message(1, HELLO)) + record(bytes(40), 23),
+        record(message(1, HELLO)) + CCS + record(b"\xb4" + bytes(39)),
+        record(message(1, HELLO)) + record(bytes(2), 20),
+    ],
+)
+def test_change_cipher_spec_and_application_data_end_the_flight(flight: bytes) -> None:
+    messages, reader = read(flight + record(message(1, HELLO)))
     assert len(messages) == 1
     assert reader.state is State.CLOSED
     assert reader.feed(record(message(1, HELLO))) == []
+
+
+@pytest.mark.parametrize(
+    "flight",
+    [CCS + ANSWERED, RETRIED + CCS + ANSWERED, record(b"", 20) + ANSWERED],
+)
+def test_change_cipher_spec_is_skipped_where_clear_text_may_follow(flight: bytes) -> None:
+    messages, _ = read(flight)
+    assert messages[-1].body == server_hello()
+
+
+@pytest.mark.parametrize("between", [ALERT, CCS, ALERT * 3, record(b"\1\0\1x", 24)])
+def test_other_records_may_come_between_the_pieces_of_a_message(between: bytes) -> None:
+    text = message(1, HELLO)
+    messages, _ = read(record(text[:9]) + between + record(text[9:]))
+    assert messages == [HandshakeMessage(1, HELLO, 2)]
+
+
+@given(st.lists(st.integers(1, len(SSL2))))
+def test_a_hello_of_ssl2_may_come_first(cuts: list[int]) -> None:
+    reader = RecordReader()
+    ends = sorted({*cuts, len(SSL2)})
+    found = [m for a, b in pairwise([0, *ends]) for m in reader.feed(SSL2[a:b])]
+    found += reader.feed(record(message(16, b"key")))
+    assert found == [
+        HandshakeMessage(HandshakeType.SSL2_CLIENT_HELLO, SSL2[2:], 1),
+        HandshakeMessage(16, b"key", 1),
+    ]
 
 
 def test_alerts_and_heartbeats_are_skipped() -> None:
@@ -243,8 +295,8 @@ def test_alerts_and_heartbeats_are_skipped() -> None:
             "handshake message too long",
         ),
         (
-            record(message(11, b"abc")[:-1]) + ALERT,
-            "record of another type inside a handshake message",
+            record(message(11, b"abc")[:-1]) + record(b"x", 23),
+            "encryption begins inside a handshake message",
         ),
     ],
 )
@@ -306,7 +358,6 @@ def test_hellos_of_openssl_look_like_hellos(hello: bytes) -> None:
         b"\x15",
         b"\x17\x03",
         b"\x16\x02",
-        b"\x16\x03\x05",
         b"\x16\x03\x01\x00\x00",
         b"\x16\x03\x01\x48\x01",
         b"\x16\x03\x01\x02\x00\x0b",

@@ -244,6 +244,7 @@ COUNTERS = (
     "hellos_suppressed",
     "tls_not_admitted",
     "tls_over_budget",
+    "tls_unread",
     "fragments_over_budget",
     "fragments_too_long",
     "midstream_over_budget",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import SegmentSample, SuppressedHello
@@ -18,24 +19,31 @@ from deckwire.connections.transitions import (
     CERTIFICATE,
     CLIENT,
     CLIENT_HELLO,
+    CLIENT_HELLOS,
+    HELLO_RETRY_REQUEST,
     MISPLACED_TYPES,
     SERVER,
     SERVER_HELLO,
+    SERVER_HELLOS,
+    SSL2_CLIENT_HELLO,
     Stage,
     Step,
 )
+from deckwire.limits import OFFERED_HELLOS
 from deckwire.tcp.anomaly import Anomaly, Technique
 from deckwire.tcp.handshake import Handshake
 from deckwire.tls import messages
 from deckwire.tls.errors import Malformed
-from deckwire.tls.hello_cache import HEAD_BYTES, HelloCache, session_id
-from deckwire.tls.messages import ClientHello, ServerHello
+from deckwire.tls.hello_cache import HelloCache, head, session_id
+from deckwire.tls.messages import SESSION_ID_BYTES, ClientHello, ServerHello
 from deckwire.tls.records import HandshakeMessage, State, whole_messages
 from deckwire.tls.resumption import is_resumed
 
 _TLS13 = 0x0304
 _SEQ_MASK = 0xFFFF_FFFF
 _CLOSED, _MALFORMED = State.CLOSED, State.MALFORMED
+_RANDOM = slice(2, 34)
+_TLS_TYPES = range(20, 25)
 _CUT = ("truncated", "gap")
 """Qualities of messages that lack their end."""
 _Seen = list[Observation]
@@ -43,10 +51,22 @@ _REPORTED_CUT = (CLIENT_HELLO, CERTIFICATE)
 """Messages that are reported although their end is missing."""
 
 
+class _Offer(NamedTuple):
+    """A ClientHello that may be answered."""
+
+    seen: HelloSeen
+    head: bytes
+    """Its first bytes, with its session id; empty if it has none."""
+    pipelined: bool
+    """Its run of records began behind other bytes of its segment."""
+
+
 class Connection:
     """One connection from its first TLS sample until all clear text has been reported.
 
-    The Directions give messages. The table of `transitions` says what each leads to.
+    The Directions give messages. The tables of `transitions` say what each leads to. Who is the
+    TLS client shows when a ClientHello is answered, whoever opened the connection. Until then each
+    end may offer several: bytes that look like one may be a line of another protocol to the peer.
     """
 
     # Defaults of the class: most connections set few of them.
@@ -56,8 +76,15 @@ class Connection:
     """Messages sent where none of their kind can be; no event is made of them."""
     malformed = 0
     """Messages whose bodies are malformed, and streams whose records are."""
-    _client_stage = Stage.HELLO_DUE
-    _server_stage = Stage.HELLO_DUE
+    _stage = Stage.HELLO_DUE
+    _tls_client: int | None = None
+    """The end whose ClientHello was answered."""
+    _offers: tuple[list[_Offer], list[_Offer]] | None = None
+    """The ClientHellos of each end that may still be answered."""
+    _plain = 0
+    """Ends, as bits, that sent other bytes than TLS since the other one began its last hello."""
+    _pipelined = False
+    """As in _Offer, of the sample that is being taken."""
     _client_chain_due = False
     """The server has asked for the client's certificate."""
     _hellos_held = 0
@@ -66,8 +93,8 @@ class Connection:
     """First bytes of the ClientHello, with its session id; `hello` may be an equal one."""
     _server_head = b""
     """First bytes of the ServerHello, with its session id."""
-    _session: tuple[int, ServerHello] | None = None
-    """Time and ServerHello of a session that waits for the ClientHello, which may still come."""
+    _session: tuple[int, ServerHello, ServerHello | None] | None = None
+    """A session that waits: its time, ServerHello, and the one after a HelloRetryRequest."""
     _later: tuple[CertificatesSeen, ...] = ()
     """Certificates that came after that session, and wait with it."""
     _signature = 0
@@ -76,6 +103,8 @@ class Connection:
     """An anomaly of segments that contradict each other was reported."""
     _copy: Direction | None = None
     """What was sent at the place of the ClientHello that the kernel suppressed."""
+    _recalled: ClientHello | None = None
+    """The ClientHello of which there was no sample, or an equal one."""
     _find_suppressed: Callable[[], SuppressedHello | None] | None = None
     """Reads what the kernel keeps of the ClientHello, if there was no sample of it."""
 
@@ -134,6 +163,11 @@ class Connection:
         """Whether everything that can be reported has been."""
         return self.sides[0].closed and self.sides[1].closed
 
+    @property
+    def _is_reversed(self) -> bool:
+        """Whether who opened the connection is the TLS server."""
+        return self.client < abi.CLIENT_UNKNOWN and self._tls_client == 1 - self.client
+
     def recall(
         self, hello: ClientHello | None, find_suppressed: Callable[[], SuppressedHello | None]
     ) -> None:
@@ -143,10 +177,8 @@ class Connection:
         hardly any connection needs: to compare session ids, and to find where the client's bytes
         after the hello begin. It may find nothing.
         """
-        self.hello = hello
+        self._recalled = hello
         self._find_suppressed = find_suppressed
-        if hello is not None:
-            self._client_stage = Stage.HELLO_TAKEN
 
     def add(self, sample: SegmentSample) -> list[Observation]:
         """Take a segment of either direction; what it shows."""
@@ -163,18 +195,23 @@ class Connection:
         if start_seq is not None and side.start_seq not in (None, start_seq):
             # The kernel has seen that what began before was no TLS.
             self._give_up(sender)
+        if self._offers is not None and self._tls_client is None:
+            self._note_plain(side, sample)
+        self._pipelined = start_seq not in (None, sample.seq)
         for message, quality in side.add(sample):
             self._take(sender, message, quality, seen)
         if side.overlapped is not None and not self._overlap_seen:
             self._report_overlap(sender, side.overlapped, seen)
         if not side.closed:
             state = side.state
-            if state is _CLOSED or (sample.ends and not side.behind_hole):
+            if sample.ends and not side.behind_hole:
                 side.close()
+            elif state is _CLOSED:
+                self._end_clear_text(side)
             elif state is _MALFORMED:
                 self._give_up(sender)
         self._close_client_side()
-        if self._session is not None and (self.hello is not None or not self._client_hello_due()):
+        if self._session is not None and self._session_is_complete():
             self._release(*self._session, seen)
         return seen
 
@@ -189,8 +226,12 @@ class Connection:
             unfinished = side.unfinished()
             if unfinished is not None and unfinished[0].type in _REPORTED_CUT:
                 self._take(sender, *unfinished, seen)
+        if self._tls_client is None:
+            self._decide_unanswered(seen)
         if self._session is not None:
             self._release(*self._session, seen)
+        if self._later:
+            seen += self._certificates()
         for side in self.sides:
             side.close()
         self._copy = None
@@ -219,88 +260,158 @@ class Connection:
     # --- messages ---
 
     def _take(self, sender: int, message: HandshakeMessage, quality: str, seen: _Seen) -> None:
-        """Do what the table says of a message."""
+        """Do what the tables say of a message."""
+        kind = message.type
+        if kind == SERVER_HELLO and message.body[_RANDOM] == messages.HELLO_RETRY_REQUEST:
+            kind = HELLO_RETRY_REQUEST
         if self.client == abi.CLIENT_UNKNOWN:
-            if message.type == CLIENT_HELLO:
+            if kind in CLIENT_HELLOS:
                 self.client = sender
-            elif message.type == SERVER_HELLO:
+            elif kind in SERVER_HELLOS:
                 self.client = 1 - sender
-        from_client = sender == self.client
-        row = CLIENT[self._client_stage] if from_client else SERVER[self._server_stage]
-        move = row.get(message.type)
-        if move is None:
-            self.misplaced += message.type in MISPLACED_TYPES
+        step: Step | None
+        following = self._stage
+        if self._is_from_client(sender, kind):
+            step = CLIENT.get(kind)
+        else:
+            step, following = SERVER[self._stage].get(kind, (None, following))
+        if step is None:
+            self.misplaced += kind in MISPLACED_TYPES
             return
-        step, following = move
-        if _STEPS[step](self, self.sides[sender], message.body, quality, seen):
-            if from_client:
-                self._client_stage = following
-            else:
-                self._server_stage = following
+        if _STEPS[step](self, sender, message, quality, seen):
+            self._stage = following
 
-    def _pass(self, _side: Direction, _body: bytes, _quality: str, _seen: _Seen) -> bool:
-        return True
+    def _is_from_client(self, sender: int, kind: int) -> bool:
+        """Whether a message of this kind is judged as the TLS client's."""
+        if self._tls_client is not None:
+            return sender == self._tls_client
+        if kind in CLIENT_HELLOS:
+            return True
+        if kind in SERVER_HELLOS:
+            # Who opened the connection sends one only in response to a hello of the other end.
+            return sender == self.client and not self._offered(1 - sender)
+        return sender == self.client
 
-    def _take_client_hello(self, side: Direction, body: bytes, quality: str, seen: _Seen) -> bool:
-        """Report the ClientHello; False if it is malformed."""
-        cut = quality in _CUT
+    def _take_client_hello(
+        self, sender: int, message: HandshakeMessage, quality: str, seen: _Seen
+    ) -> bool:
+        """Keep a ClientHello until one is answered; False if it is malformed."""
+        if self._tls_client is not None and (
+            self.hello is not None or self._find_suppressed is not None
+        ):
+            # It answers a HelloRetryRequest.
+            return True
+        side, cut = self.sides[sender], quality in _CUT
         try:
-            hello = (
-                messages.parse_client_hello(body, cut=True) if cut else self._hellos.client(body)
-            )
+            if message.type == SSL2_CLIENT_HELLO:
+                hello = messages.parse_ssl2_client_hello(message.body)
+            elif cut:
+                hello = messages.parse_client_hello(message.body, cut=True)
+            else:
+                hello = self._hellos.client(message.body)
         except Malformed:
             self.malformed += not cut
             side.restart()
             return False
         if quality == "contested":
             quality = self._contest(side, hello, seen)
-        self.hello = hello
         self._hellos_held += hello.memory
-        self._client_head = body[:HEAD_BYTES]
-        seen.append(HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature))
+        offer = _Offer(
+            HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature),
+            b"" if hello.ssl2 else head(message.body),
+            self._pipelined,
+        )
+        if self._tls_client is not None:
+            # Bytes of it came after the answer.
+            self._believe(offer, seen)
+            return True
+        offers = self._offered(sender)
+        is_first = not offers or offers[-1].seen.start_seq != offer.seen.start_seq
+        if is_first:
+            self._plain &= ~(2 >> sender)
+        if len(offers) >= OFFERED_HELLOS:
+            if not is_first:
+                self.misplaced += 1
+                return True
+            seen.append(self._unanswered(sender, offers.pop(0)))
+        if self._offers is None:
+            self._offers = [], []
+        self._offers[sender].append(offer)
         return True
 
-    def _take_server_hello(self, side: Direction, body: bytes, _quality: str, _seen: _Seen) -> bool:
+    def _take_server_hello(
+        self, sender: int, message: HandshakeMessage, _quality: str, seen: _Seen
+    ) -> bool:
         """Keep the session until the ClientHello is there; False if the message is malformed."""
-        try:
-            server = self._hellos.server(body)
-            if server.trailing:
-                # Random bytes pass easily for one: its lengths must agree to the byte.
-                raise Malformed("bytes after the extensions")
-        except Malformed:
-            self.malformed += 1
-            side.restart()
+        side = self.sides[sender]
+        server = self._server_hello(side, message)
+        if server is None:
             return False
-        self._hellos_held += server.memory
-        self._server_head = body[:HEAD_BYTES]
-        self._session = side.last_ns, server
-        version = server.selected_version or server.legacy_version
-        if server.is_hello_retry_request or version >= _TLS13:
-            # What follows is encrypted, or repeats what has been reported.
+        if self._tls_client is None:
+            self._decide(1 - sender, self._answered(1 - sender), seen)
+        self._server_head = head(message.body)
+        self._session = side.last_ns, server, None
+        if (server.selected_version or server.legacy_version) >= _TLS13 and (
+            not server.is_hello_retry_request
+        ):
+            # What follows is encrypted.
             side.close()
         return True
 
-    def _take_server_chain(self, side: Direction, body: bytes, quality: str, seen: _Seen) -> bool:
-        self._take_chain(side, body, quality, False, seen)
-        return True
-
-    def _take_client_chain(self, side: Direction, body: bytes, quality: str, seen: _Seen) -> bool:
-        self._take_chain(side, body, quality, True, seen)
+    def _take_hello_after_retry(
+        self, sender: int, message: HandshakeMessage, _quality: str, _seen: _Seen
+    ) -> bool:
+        """Add the ServerHello to the session that the HelloRetryRequest began."""
+        side = self.sides[sender]
+        server = self._server_hello(side, message)
+        if server is None or self._session is None:
+            return False
+        self._session = side.last_ns, self._session[1], server
         side.close()
         return True
 
+    def _server_hello(self, side: Direction, message: HandshakeMessage) -> ServerHello | None:
+        """Parse a ServerHello; None, and counted, if it is malformed."""
+        try:
+            server = self._hellos.server(message.body)
+            if server.trailing:
+                # Random bytes pass easily for one: its lengths must agree to the byte.
+                raise Malformed("bytes after the extensions")
+            own_id = session_id(message.body)
+            if len(own_id) > SESSION_ID_BYTES and not self._is_offered_id(own_id):
+                raise Malformed("session id too long")
+        except Malformed:
+            self.malformed += 1
+            side.restart()
+            return None
+        self._hellos_held += server.memory
+        return server
+
+    def _take_server_chain(
+        self, sender: int, message: HandshakeMessage, quality: str, seen: _Seen
+    ) -> bool:
+        self._take_chain(sender, message.body, quality, False, seen)
+        return True
+
+    def _take_client_chain(
+        self, sender: int, message: HandshakeMessage, quality: str, seen: _Seen
+    ) -> bool:
+        self._take_chain(sender, message.body, quality, True, seen)
+        self.sides[sender].close()
+        return True
+
     def _expect_client_chain(
-        self, _side: Direction, _body: bytes, _quality: str, _seen: _Seen
+        self, _sender: int, _message: HandshakeMessage, _quality: str, _seen: _Seen
     ) -> bool:
         self._client_chain_due = True
         return True
 
-    def _close(self, side: Direction, _body: bytes, _quality: str, _seen: _Seen) -> bool:
-        side.close()
+    def _close(self, sender: int, _message: HandshakeMessage, _quality: str, _seen: _Seen) -> bool:
+        self.sides[sender].close()
         return True
 
     def _take_chain(
-        self, side: Direction, body: bytes, quality: str, from_client: bool, seen: _Seen
+        self, sender: int, body: bytes, quality: str, from_client: bool, seen: _Seen
     ) -> None:
         """Report the certificates of a message, after the session that they belong to."""
         cut = quality in _CUT
@@ -311,18 +422,84 @@ class Connection:
             return
         if not message.certificates:
             return
-        certificates = CertificatesSeen(
-            side.last_ns,
-            message.certificates,
-            None if cut else message.chain_length,
-            from_client,
-            quality,
-            self.hello,
+        self._later += (
+            CertificatesSeen(
+                self.sides[sender].last_ns,
+                message.certificates,
+                None if cut else message.chain_length,
+                from_client,
+                quality,
+                None,
+            ),
         )
-        if self._session is not None:
-            self._later += (certificates,)
-        else:
-            seen.append(certificates)
+        if self._session is None and (self._tls_client is not None or self._offers is None):
+            seen += self._certificates()
+
+    def _is_offered_id(self, own_id: bytes) -> bool:
+        """Whether a ClientHello had this session id, which a server then may send back."""
+        offers = [*self._offered(0), *self._offered(1)]
+        heads = [self._client_head, *(offer.head for offer in offers)]
+        return any(own_id == session_id(each) for each in heads)
+
+    # --- which hello was answered ---
+
+    def _offered(self, end: int) -> list[_Offer]:
+        return [] if self._offers is None else self._offers[end]
+
+    def _note_plain(self, side: Direction, sample: SegmentSample) -> None:
+        """Note whether an end sends what is no TLS, before a ClientHello was answered."""
+        if side.start_seq is None and sample.payload and sample.payload[0] not in _TLS_TYPES:
+            self._plain |= 1 << sample.sender
+
+    def _answered(self, client: int) -> _Offer | None:
+        """The ClientHello of this end that a ServerHello answers.
+
+        Of those in one run of records a server answers the first. It was no hello to a peer that
+        said something else to it: then the last one counts, unless bytes before the run explain it.
+        """
+        offers = self._offered(client)
+        if not offers:
+            return None
+        last = offers[-1]
+        if self._plain & 2 >> client and not last.pipelined:
+            return last
+        return next(each for each in offers if each.seen.start_seq == last.seen.start_seq)
+
+    def _decide(self, tls_client: int, answered: _Offer | None, seen: _Seen) -> None:
+        """Fix who the TLS client is, and report its ClientHello and those that went nowhere."""
+        self._tls_client = tls_client
+        if answered is not None:
+            self._believe(answered, seen)
+        elif tls_client == self.client:
+            self.hello = self._recalled
+        if self._offers is None:
+            return
+        offers, others = self._offered(tls_client), self._offered(1 - tls_client)
+        at = offers.index(answered) if answered is not None else 0
+        seen += [self._unanswered(tls_client, offer) for offer in offers[:at]]
+        seen += [self._unanswered(1 - tls_client, offer) for offer in others]
+        self.misplaced += len(offers[at + 1 :])
+        self._offers = None
+
+    def _decide_unanswered(self, seen: _Seen) -> None:
+        """At the end: of ClientHellos without an answer, report the last one."""
+        client = self.client & 1
+        if not self._offered(client) and self._offered(1 - client):
+            client = 1 - client
+        offers = self._offered(client)
+        whole = [offer for offer in offers if not offer.seen.hello.cut] or offers
+        self._decide(client, whole[-1] if whole else None, seen)
+
+    def _believe(self, offer: _Offer, seen: _Seen) -> None:
+        self.hello = offer.seen.hello
+        self._client_head = offer.head
+        self._recalled = self._find_suppressed = None
+        seen.append(offer.seen._replace(reversed=self._is_reversed))
+
+    def _unanswered(self, end: int, offer: _Offer) -> AnomalySeen:
+        evidence = "a ClientHello that was not answered, and another one"
+        anomaly = Anomaly(Technique.UNANSWERED_HELLO, evidence)
+        return AnomalySeen(offer.seen.time_ns, anomaly, end, offer.seen.hello)
 
     # --- what is not believed ---
 
@@ -347,7 +524,7 @@ class Connection:
             (m.body for m in whole_messages(sample.payload) if m.type == CLIENT_HELLO), None
         )
         other = self._parsed(body) if sender == self.client else None
-        if other == self.hello:
+        if other in (self.hello, *(offer.seen.hello for offer in self._offered(sender))):
             other = None
         seen.append(
             AnomalySeen(
@@ -388,34 +565,46 @@ class Connection:
     def _give_up(self, sender: int) -> None:
         """Stop reading an end's bytes as TLS; its hello may still come (after STARTTLS)."""
         self.malformed += 1
-        side = self.sides[sender]
-        stage = self._client_stage if sender == self.client else self._server_stage
-        if stage is Stage.HELLO_DUE:
+        self._end_clear_text(self.sides[sender])
+
+    def _end_clear_text(self, side: Direction) -> None:
+        """Nothing more is to be read here, unless what was read was no TLS to the peer."""
+        if self._tls_client is None:
             side.restart()
         else:
             side.close()
 
     def _close_client_side(self) -> None:
         """After the server's clear text, only a certificate of the client is of interest."""
-        if self.hello is None or self._client_chain_due:
+        if self._tls_client is None or self.hello is None or self._client_chain_due:
             return
-        if self.sides[1 - self.client].closed:
-            self.sides[self.client].close()
+        if self.sides[1 - self._tls_client].closed:
+            self.sides[self._tls_client].close()
 
-    def _client_hello_due(self) -> bool:
-        """Whether the ClientHello may still come: some of its segments were seen, not all."""
-        if self.client == abi.CLIENT_UNKNOWN:
+    def _session_is_complete(self) -> bool:
+        """Whether neither the ClientHello nor a ServerHello after a retry may still come."""
+        if self._tls_client is None:
             return False
-        return self.sides[self.client].waiting
+        if self._stage is Stage.RETRY_TAKEN and not self.sides[1 - self._tls_client].closed:
+            return False
+        return self.hello is not None or not self.sides[self._tls_client].waiting
 
-    def _release(self, time_ns: int, server: ServerHello, seen: _Seen) -> None:
+    def _certificates(self) -> _Seen:
+        """The certificates that waited, with the ClientHello if that has come."""
+        later, self._later = self._later, ()
+        return [each._replace(client=self.hello, reversed=self._is_reversed) for each in later]
+
+    def _release(
+        self, time_ns: int, server: ServerHello, after_retry: ServerHello | None, seen: _Seen
+    ) -> None:
         """Report the session and its certificates, with the ClientHello if that has come."""
-        resumed = is_resumed(server, self._is_id_echoed)
-        seen.append(SessionSeen(time_ns, server, self.hello, resumed))
+        resumed = is_resumed(after_retry or server, self._is_id_echoed)
+        seen.append(
+            SessionSeen(time_ns, server, self.hello, resumed, after_retry, self._is_reversed)
+        )
         self._session = None
         if self._later:
-            seen += [late._replace(client=self.hello) for late in self._later]
-            self._later = ()
+            seen += self._certificates()
 
     def _is_id_echoed(self) -> bool | None:
         """Whether the server's session id is the client's; None if that is not known."""
@@ -428,14 +617,14 @@ class Connection:
         return None if suppressed is None else suppressed.has_session_id(echoed)
 
 
-_STEPS: dict[Step, Callable[[Connection, Direction, bytes, str, _Seen], bool]] = {
-    Step.PASS: Connection._pass,
+_STEPS: dict[Step, Callable[[Connection, int, HandshakeMessage, str, _Seen], bool]] = {
     Step.TAKE_CLIENT_HELLO: Connection._take_client_hello,
     Step.TAKE_SERVER_HELLO: Connection._take_server_hello,
     Step.TAKE_SERVER_CHAIN: Connection._take_server_chain,
     Step.TAKE_CLIENT_CHAIN: Connection._take_client_chain,
     Step.EXPECT_CLIENT_CHAIN: Connection._expect_client_chain,
     Step.CLOSE: Connection._close,
+    Step.TAKE_HELLO_AFTER_RETRY: Connection._take_hello_after_retry,
 }
-"""What does each step: with the side, the message's body and quality, and the list of what was
+"""What does each step: with the sender, the message and its quality, and the list of what was
 seen. False leaves the stage as it was."""

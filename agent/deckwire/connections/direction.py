@@ -16,6 +16,7 @@ from deckwire.tls.records import (
     looks_like_hello,
     whole_messages,
 )
+from deckwire.tls.tds import HEADER_BYTES, TdsPackets, tds_payload
 
 QualityMessage = tuple[HandshakeMessage, str]
 """A message, and how it came: complete, reassembled, overlap, contested, truncated or gap."""
@@ -63,6 +64,8 @@ class Direction:
     """Both streams may differ from here on."""
     _hello: tuple[int, int] | None = None
     """Of the first segment before the start that begins a hello: sequence number and length."""
+    _packets: TdsPackets | None = None
+    """TLS comes in packets of TDS."""
 
     @property
     def is_new(self) -> bool:
@@ -153,6 +156,8 @@ class Direction:
 
     def _begin(self, start_seq: int, sample: SegmentSample) -> list[QualityMessage]:
         self.start_seq = start_seq
+        if sample.seq != start_seq:
+            self._look_for_packets(start_seq, sample)
         if self._stream is None:
             if sample.seq == start_seq and sample.urgent_seq is None:
                 whole = whole_messages(sample.payload)
@@ -171,6 +176,14 @@ class Direction:
             self._pending = bool(stream.peek(1))
         self._stream, self._reader = stream, RecordReader()
         return self._feed(stream, self._reader, sample)
+
+    def _look_for_packets(self, start_seq: int, sample: SegmentSample) -> None:
+        """Note whether the bytes before the start are the header of a TDS packet."""
+        at = (start_seq - sample.seq) & 0xFFFF_FFFF
+        if HEADER_BYTES <= at < len(sample.payload):
+            left = tds_payload(sample.payload[at - HEADER_BYTES : at])
+            if left is not None:
+                self._packets = TdsPackets(left)
 
     def _wait(self, sample: SegmentSample) -> list[QualityMessage]:
         """Keep a segment while it is unknown where TLS begins."""
@@ -262,6 +275,8 @@ class Direction:
         if not data:
             self.held = stream.held + self._buffered + self._other_held
             return []
+        if self._packets is not None:
+            data = self._packets.unwrap(data)
         found: list[QualityMessage] = []
         for number, message in enumerate(reader.feed(data)):
             self._given = True

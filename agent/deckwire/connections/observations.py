@@ -23,12 +23,15 @@ class HelloSeen(NamedTuple):
     """Sequence number at which the client's TLS began."""
     signature: int
     """The kernel's hash of the hello and its sender; 0 if the kernel made none."""
+    reversed: bool = False
+    """The end that opened the connection is the TLS server."""
 
     def offset(self, handshake: Handshake) -> int | None:
-        """Bytes that the client sent before TLS began; None if its SYN was not seen."""
-        if handshake.syn is None or self.start_seq is None:
+        """Bytes that its sender sent before TLS began; None if its SYN was not seen."""
+        opening = handshake.synack if self.reversed else handshake.syn
+        if opening is None or self.start_seq is None:
             return None
-        return (self.start_seq - handshake.syn.seq - 1) & _SEQ_MASK
+        return (self.start_seq - opening.seq - 1) & _SEQ_MASK
 
 
 class SessionSeen(NamedTuple):
@@ -39,6 +42,10 @@ class SessionSeen(NamedTuple):
     client: ClientHello | None
     resumed: bool | None
     """Whether an older session goes on; None where it does not show."""
+    after_retry: ServerHello | None = None
+    """The ServerHello after `hello`, if that is a HelloRetryRequest."""
+    reversed: bool = False
+    """As in HelloSeen."""
 
 
 class CertificatesSeen(NamedTuple):
@@ -53,6 +60,8 @@ class CertificatesSeen(NamedTuple):
     quality: str
     """One of the words of HelloSeen."""
     client: ClientHello | None
+    reversed: bool = False
+    """As in HelloSeen."""
 
 
 class AnomalySeen(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from deckwire.events.choices import Choices
-from deckwire.events.context import Context, Fields, Parts
+from deckwire.events.context import REVERSED, Context, Fields, Parts
 from deckwire.events.event import Block, Event, Headline
 from deckwire.fingerprints import ja4plus
 from deckwire.x509.certificate import Certificate
@@ -70,11 +70,13 @@ def certificate_event(
     sni: str,
     choices: Choices,
     unseen: bool = False,
+    is_reversed: bool = False,
 ) -> Event:
     """Make the event for one Certificate message. The first of `chain` is the leaf.
 
     `leaf` has the leaf's fields. `chain_length` may exceed the certificates kept. It is None if
-    the message was cut; then only the certificates that came whole are known.
+    the message was cut; then only the certificates that came whole are known. `from_client` is by
+    the roles of TLS. `is_reversed` says that its client did not open the connection.
     """
     parts: Parts = [context.addresses(), leaf.before_sni]
     if sni:
@@ -91,6 +93,9 @@ def certificate_event(
         ("quality", "malformed" if chain[0].malformed else quality),
         context.tail(unseen=unseen),
     ]
+    if is_reversed:
+        parts.append(REVERSED)
+    parts.append(context.tail())
     return headline.event(parts)
 
 

@@ -24,7 +24,7 @@ class Client:
     """The finished fields of one ClientHello. Their text may be hostile."""
 
     ja3: str
-    """Empty if the hello was cut, because half a list has no fingerprint."""
+    """Empty if the hello was cut, because half a list has no fingerprint, and for SSL 2.0."""
     ja4: str
     prints: Fields
     """ja3, ja4 and sni alone."""
@@ -37,6 +37,8 @@ class Client:
     """Fields of the hello event: ja3 to resumption, with tls_version."""
     session: Block
     """The same for the session event: without tls_version, which is the server's there."""
+    stable: Block
+    """ja4_stable; empty if the hello has no JA4."""
     raw: Block
     """ja4_r, ja4_o and ja4_ro if the operator wants them."""
     marks: Block
@@ -48,14 +50,18 @@ class Client:
 def describe(hello: ClientHello, choices: Choices) -> Client:
     """Compute the fields; equal hellos give equal fields."""
     raw: tuple[tuple[str, str], ...] = ()
-    if choices.raw_fingerprints and not hello.cut:
+    printed = not (hello.cut or hello.ssl2)
+    if choices.raw_fingerprints and printed:
         raw = (
             ("ja4_r", ja4.ja4_r(hello)),
             ("ja4_o", ja4.ja4_o(hello)),
             ("ja4_ro", ja4.ja4_ro(hello)),
         )
-    hello_ja3 = "" if hello.cut else ja3.ja3(hello)
-    hello_ja4 = "" if hello.cut else (decnet.ja4(hello) if choices.decnet else ja4.ja4(hello))
+    hello_ja3 = hello_ja4 = ""
+    if printed:
+        hello_ja3 = ja3.ja3(hello)
+        hello_ja4 = decnet.ja4(hello) if choices.decnet else ja4.ja4(hello)
+    stable = [("ja4_stable", ja4.ja4_stable(hello))] if hello_ja4 else []
     # Empty if the hello was cut before the versions.
     version = "" if _version_is_missing(hello) else version_name(offered_version(hello))
     prints: Fields = [("ja3", hello_ja3), ("ja4", hello_ja4)]
@@ -72,6 +78,7 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
         sni=sni,
         hello=Block([*prints, ("tls_version", version), *offer]),
         session=Block(prints + offer),
+        stable=Block(stable),
         raw=Block(raw),
         marks=Block(_marks(hello)),
         malformed=_is_malformed(hello),

@@ -16,6 +16,8 @@ Parts = list[Part]
 
 UNSEEN: Field = ("handshake", "unseen")
 """Of an event of a connection whose handshake was not seen: anybody can forge its packets."""
+REVERSED: Field = ("tls_client", "server")
+"""Of an event of TLS whose client is the end that did not open the connection."""
 
 
 @dataclass(slots=True)

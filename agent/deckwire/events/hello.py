@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
-from deckwire.events.context import Context, Parts
+from deckwire.events.context import REVERSED, Context, Parts
 from deckwire.events.event import Event, Headline
 from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
 from deckwire.tcp.handshake import Handshake
@@ -35,15 +35,18 @@ def hello_event(
     handshake: Handshake,
     choices: Choices,
     unseen: bool = False,
+    is_reversed: bool = False,
 ) -> Event:
     """Make the event for one ClientHello.
 
     `offset` is the number of bytes that the client sent before it; None if that is unknown.
+    `is_reversed` says that the TLS client did not open the connection.
     """
     parts: Parts = [
         context.addresses(),
         client.hello,
         kept_fields(handshake),
+        client.stable,
         client.raw,
         ("quality", "malformed" if client.malformed else quality),
         client.marks,
@@ -53,5 +56,7 @@ def hello_event(
         parts.append(ja4l_fields(handshake))
     if offset:
         parts.append(("starttls", True))
+    if is_reversed:
+        parts.append(REVERSED)
     parts.append(context.tail(unseen=unseen))
     return headline.event(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
-from deckwire.events.context import Context, Parts
+from deckwire.events.context import REVERSED, Context, Parts
 from deckwire.events.event import INFORMATIONAL, WARNING, Event, Headline
 from deckwire.events.latency import ja4l_fields, kept_fields
 from deckwire.events.server import Server
@@ -49,22 +49,35 @@ def session_event(
     handshake: Handshake,
     choices: Choices,
     unseen: bool = False,
+    after_retry: Server | None = None,
+    is_reversed: bool = False,
 ) -> Event:
     """Make the event for the first ServerHello or HelloRetryRequest of a connection.
 
     `client` has the fields of the ClientHello, if that is known. `resumed` is None if unknown.
+    `after_retry` has those of the ServerHello after a HelloRetryRequest. `is_reversed` says that
+    the TLS client did not open the connection.
     """
     parts: Parts = [context.addresses(), server.prints]
     if client is not None:
         parts.append(client.session)
-    parts += [kept_fields(handshake), server.choice]
+    parts.append(kept_fields(handshake))
+    if client is not None:
+        parts.append(client.stable)
+    parts.append(server.choice)
     if resumed is not None:
         parts.append(("resumed", resumed))
     if server.hrr:
         parts.append(("hrr", True))
+    if after_retry is not None:
+        parts.append(("ja3s_after_retry", after_retry.ja3s))
     if choices.ja4plus:
+        if after_retry is not None:
+            parts.append(("ja4s_after_retry", after_retry.ja4s))
         parts += [("ja4s_r", server.ja4s_r), ja4l_fields(handshake)]
         if (synack := handshake.whole_synack) is not None:
             parts.append(ja4ts_field(synack))
+    if is_reversed:
+        parts.append(REVERSED)
     parts.append(context.tail(unseen=unseen))
     return headline.event(parts)

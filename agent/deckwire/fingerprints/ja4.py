@@ -29,6 +29,16 @@ EMPTY = "000000000000"
 
 _NOT_HASHED = frozenset({ExtensionType.SERVER_NAME, ExtensionType.ALPN})
 
+STABLE_LEAVES_OUT = frozenset(
+    {
+        ExtensionType.PADDING,
+        ExtensionType.SESSION_TICKET,
+        ExtensionType.PRE_SHARED_KEY,
+        ExtensionType.EARLY_DATA,
+    }
+)
+"""Extensions that come and go between the first and a resumed handshake of one client."""
+
 _VERSIONS = {
     TLS13: "13",
     TLS12: "12",
@@ -47,6 +57,14 @@ _ALPHANUMERIC = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 def ja4(hello: ClientHello) -> str:
     """Return JA4, hashes of the sorted lists: 36 characters."""
     return _hashed(hello, in_wire_order=False)
+
+
+def ja4_stable(hello: ClientHello) -> str:
+    """Return JA4 without the extensions of STABLE_LEAVES_OUT, neither counted nor hashed.
+
+    A first, a resumed and a 0-RTT handshake of one client then have the same value.
+    """
+    return _hashed(hello, in_wire_order=False, leave_out=STABLE_LEAVES_OUT)
 
 
 def ja4_r(hello: ClientHello) -> str:
@@ -112,16 +130,21 @@ def alpn_tag(protocol: bytes | None) -> str:
     return f"{first >> 4:x}{last & 0x0F:x}"
 
 
-def _hashed(hello: ClientHello, *, in_wire_order: bool) -> str:
-    a, ciphers, c = _parts(hello, in_wire_order=in_wire_order)
+def _hashed(
+    hello: ClientHello, *, in_wire_order: bool, leave_out: frozenset[int] = frozenset()
+) -> str:
+    a, ciphers, c = _parts(hello, in_wire_order=in_wire_order, leave_out=leave_out)
     # Signature algorithms are in an extension, so c is empty if the hello has no extensions.
     return f"{a}_{short_hash(ciphers)}_{short_hash(c)}"
 
 
-def _parts(hello: ClientHello, *, in_wire_order: bool) -> tuple[str, str, str]:
+def _parts(
+    hello: ClientHello, *, in_wire_order: bool, leave_out: frozenset[int] = frozenset()
+) -> tuple[str, str, str]:
     """Return the parts ja4_a, ja4_b and ja4_c, the last two before hashing."""
     ciphers = without_grease(hello.cipher_suites)
-    extensions = without_grease([kind for kind, _ in hello.extensions])
+    kinds = [kind for kind, _ in hello.extensions if kind not in leave_out]
+    extensions = without_grease(kinds)
     algorithms = without_grease(hello.signature_algorithms)
     a = "".join(
         (

@@ -241,6 +241,7 @@ class Reporter:
                 handshake=connection.handshake,
                 choices=self._choices,
                 unseen=connection.unseen,
+                is_reversed=seen.reversed,
             ),
             table=self._windows.hellos,
             signature=self._hello_signature(context, seen),
@@ -260,6 +261,8 @@ class Reporter:
     def _session(self, connection: Connection, context: Context, seen: SessionSeen) -> None:
         server = self._describe.server(seen.hello)
         client = self._describe.client(seen.client) if seen.client is not None else None
+        again = seen.after_retry
+        after_retry = self._describe.server(again) if again is not None else None
         headline = session_headline(
             context,
             self._clock.wall_ns(seen.time_ns),
@@ -282,6 +285,8 @@ class Reporter:
                 handshake=connection.handshake,
                 choices=self._choices,
                 unseen=connection.unseen,
+                after_retry=after_retry,
+                is_reversed=seen.reversed,
             ),
         )
 
@@ -314,6 +319,7 @@ class Reporter:
                 quality=seen.quality,
                 sni=wire_text(seen.client.server_name or b"") if seen.client is not None else "",
                 choices=self._choices,
+                is_reversed=seen.reversed,
                 unseen=connection.unseen,
             ),
         )

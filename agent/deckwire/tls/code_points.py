@@ -41,6 +41,9 @@ class HandshakeType:
     CLIENT_HELLO = 1
     SERVER_HELLO = 2
     CERTIFICATE = 11
+    CLIENT_KEY_EXCHANGE = 16
+    SSL2_CLIENT_HELLO = 0x100
+    """The hello of SSL 2.0: no number on the wire, which is 1 there too."""
 
 
 class ExtensionType:

@@ -32,8 +32,6 @@ _HEADER_BYTES = _HEADER.size
 _U16 = Struct(">H")
 _RANDOM_END = 34
 """Two bytes of version and the random value."""
-HEAD_BYTES = _RANDOM_END + 1 + SESSION_ID_BYTES
-"""The part of a hello that `session_id` reads."""
 
 _Range = tuple[int, int]
 """Start and end of bytes that do not count."""
@@ -140,6 +138,11 @@ def _layout(size: int, ignored: list[_Range]) -> Struct:
         parts.append(f"{start - at}s{end - start}x")
         at = end
     return Struct("".join(parts))
+
+
+def head(body: bytes) -> bytes:
+    """Return the part of a hello that `session_id` reads."""
+    return body[: _RANDOM_END + 1 + body[_RANDOM_END]] if len(body) > _RANDOM_END else body
 
 
 def session_id(body: bytes) -> bytes:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from construct import Container
-
 from deckwire.limits import CERTIFICATES
 from deckwire.tls import wire
 from deckwire.tls.code_points import DRAFT_MAJOR, ExtensionType
 from deckwire.tls.errors import Malformed
+from deckwire.tls.ssl2 import read_hello
 
 T = TypeVar("T")
 
@@ -40,7 +39,7 @@ class Hello:
     random: bytes
     """32 bytes."""
     session_id: bytes
-    """0 to SESSION_ID_BYTES; a client's may be longer, up to 255 bytes, and is malformed then."""
+    """0 to SESSION_ID_BYTES; one of up to 255 bytes is malformed, but servers may echo it."""
     extensions: tuple[tuple[int, bytes], ...]
     """(type, body) in wire order, with repetitions."""
     trailing: int
@@ -86,6 +85,9 @@ class ClientHello(Hello):
     """The hello offers a session ticket; an empty extension only asks for one (RFC 5077, 3.2)."""
     cut: bool
     """The end of the message is missing; the lists hold what came before the cut."""
+    ssl2: bool = False
+    """It came in the form of SSL 2.0: `cipher_suites` holds specs of 24 bits, and there is no
+    fingerprint of it."""
 
     def __post_init__(self) -> None:
         numbers = (
@@ -179,6 +181,30 @@ def parse_client_hello(body: bytes, *, cut: bool = False) -> ClientHello:
     )
 
 
+def parse_ssl2_client_hello(body: bytes) -> ClientHello:
+    """Parse a ClientHello of SSL 2.0 from its record's content; raises Malformed."""
+    version, specs = read_hello(body)
+    return ClientHello(
+        legacy_version=version,
+        random=b"",
+        session_id=b"",
+        cipher_suites=specs,
+        extensions=(),
+        trailing=0,
+        server_name=None,
+        alpn=(),
+        supported_versions=(),
+        supported_groups=(),
+        ec_point_formats=(),
+        signature_algorithms=(),
+        has_session_ticket=False,
+        malformed_extensions=(),
+        size=len(body),
+        cut=False,
+        ssl2=True,
+    )
+
+
 def parse_server_hello(body: bytes) -> ServerHello:
     """Parse a ServerHello or HelloRetryRequest from its message body; raises Malformed."""
     version = int.from_bytes(body[:2], "big")
@@ -191,7 +217,7 @@ def parse_server_hello(body: bytes) -> ServerHello:
     return ServerHello(
         legacy_version=fields.legacy_version,
         random=fields.random,
-        session_id=b"" if draft else _session_id(fields),
+        session_id=b"" if draft else fields.session_id,
         cipher_suite=fields.cipher_suite,
         extensions=extensions,
         trailing=trailing,
@@ -248,13 +274,6 @@ class _Bodies:
         except Malformed:
             self.malformed.append(extension)
             return absent
-
-
-def _session_id(fields: Container) -> bytes:
-    session_id: bytes = fields.session_id
-    if len(session_id) > SESSION_ID_BYTES:
-        raise Malformed("session id too long")
-    return session_id
 
 
 def _extensions(rest: bytes, *, cut: bool = False) -> tuple[tuple[tuple[int, bytes], ...], int]:

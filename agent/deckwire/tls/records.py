@@ -9,6 +9,8 @@ from typing import NamedTuple
 from deckwire.limits import HANDSHAKE_BYTES, HANDSHAKE_MESSAGES, RECORD_BYTES, RECORDS
 from deckwire.tls.code_points import ContentType, HandshakeType
 from deckwire.tls.errors import Malformed
+from deckwire.tls.messages import HELLO_RETRY_REQUEST
+from deckwire.tls.ssl2 import SSL2_HEADER_BYTES, begins_ssl2, ssl2_length
 
 RECORD_HEADER_BYTES = 5
 HANDSHAKE_HEADER_BYTES = 4
@@ -22,8 +24,15 @@ HELLO_PREFIX_BYTES = RECORD_HEADER_BYTES + 1
 BEGINNING_BYTES = 64
 """Bytes that begins_tls looks at, at most."""
 
-_BEFORE_HELLO = {int(ContentType.HANDSHAKE): 0, int(ContentType.ALERT): 2}
+_BEFORE_HELLO = {
+    int(ContentType.HANDSHAKE): (0,),
+    int(ContentType.ALERT): (2,),
+    int(ContentType.CHANGE_CIPHER_SPEC): (0, 1),
+}
 """Lengths of records that may come before the first hello, by their type."""
+_HELLOS = frozenset((HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO))
+_CHOOSING = frozenset((HandshakeType.SERVER_HELLO, HandshakeType.CLIENT_KEY_EXCHANGE))
+"""Messages after which a ChangeCipherSpec of their sender begins encryption."""
 _HANDSHAKE = int(ContentType.HANDSHAKE)
 """To compare with: a member of an IntEnum costs as much as the rest of the comparison."""
 
@@ -66,9 +75,7 @@ def looks_like_hello(
     """
     if prefix[:1] not in {b"", b"\x16"}:
         return False
-    if prefix[1:2] not in {b"", b"\x03"}:
-        return False
-    if len(prefix) > 2 and prefix[2] > 4:
+    if prefix[1:2] not in {b"", b"\x03"}:  # the minor version counts for nobody
         return False
     if len(prefix) >= RECORD_HEADER_BYTES:
         length = int.from_bytes(prefix[3:5], "big")
@@ -82,9 +89,12 @@ def looks_like_hello(
 def begins_tls(data: bytes) -> bool | None:
     """Whether a stream that begins with these bytes begins with TLS; None while both can be.
 
-    Alerts and empty handshake records may come before the hello. After more of them than
-    BEGINNING_BYTES hold, it is TLS.
+    Alerts, ChangeCipherSpec and empty handshake records may come before the hello. After more of
+    them than BEGINNING_BYTES hold, it is TLS. A hello of SSL 2.0 begins it too.
     """
+    ssl2 = begins_ssl2(data)
+    if ssl2 is not False:
+        return ssl2
     at = 0
     while at < BEGINNING_BYTES - HELLO_PREFIX_BYTES:
         prefix = data[at : at + HELLO_PREFIX_BYTES]
@@ -93,12 +103,10 @@ def begins_tls(data: bytes) -> bool | None:
             return hello
         if prefix[0] not in _BEFORE_HELLO or prefix[1:2] not in {b"", b"\x03"}:
             return False
-        if prefix[2:3] > b"\x04":
-            return False
         if len(prefix) < RECORD_HEADER_BYTES:
             return None
         length = int.from_bytes(prefix[3:5], "big")
-        if length != _BEFORE_HELLO[prefix[0]]:
+        if length not in _BEFORE_HELLO[prefix[0]]:
             return False
         at += RECORD_HEADER_BYTES + length
     return True
@@ -127,19 +135,23 @@ class RecordReader:
     """Reads one direction of a connection from its first TLS record on.
 
     A message is returned as soon as its last byte arrives, even if its record is not complete.
-    Alerts and heartbeats are skipped. SSL 2.0 uses another record format and is MALFORMED here.
+    Alerts and heartbeats are skipped, also between the pieces of a message, as servers do.
+    ChangeCipherSpec is skipped where clear text may follow: before the hello, inside it, and after
+    a HelloRetryRequest. A hello of SSL 2.0 may come first, in its own record format.
 
     Memory is bounded by HANDSHAKE_BYTES and one record. RECORDS and HANDSHAKE_MESSAGES bound the
     time that a peer can take with many small ones.
     """
 
     __slots__ = (
+        "_chosen",
         "_handshake",
         "_left",
         "_messages",
         "_partial",
         "_records",
         "_spanned",
+        "_spec_changed",
         "_type",
         "reason",
         "state",
@@ -157,6 +169,8 @@ class RecordReader:
         self._spanned = 0  # number of records that hold a part of that message
         self._records = 0
         self._messages = 0
+        self._chosen = False  # what follows a ChangeCipherSpec is encrypted
+        self._spec_changed = False  # one was skipped, and nothing has come after it
         self.state = State.NEED_MORE
         self.reason = ""
 
@@ -199,6 +213,8 @@ class RecordReader:
 
     def unfinished(self) -> UnfinishedMessage | None:
         """Return the message that has begun but not ended; None before its header is complete."""
+        if self._type == HandshakeType.SSL2_CLIENT_HELLO:
+            return None
         if len(self._handshake) < HANDSHAKE_HEADER_BYTES:
             return None
         kind, _ = _message_header(self._handshake, 0)
@@ -208,15 +224,15 @@ class RecordReader:
     def _open_record(self, data: bytes, at: int) -> None:
         # With struct, not construct: record headers are by far the most frequent structure.
         kind, major, minor, length = _RECORD_HEADER.unpack_from(data, at)
-        if major != 3:
-            raise Malformed(f"record version {major}.{minor}")
-        if length > RECORD_BYTES:
-            raise Malformed("record too long")
+        if not self._records and begins_ssl2(data[at : at + RECORD_HEADER_BYTES]):
+            self._open_ssl2(data[at : at + RECORD_HEADER_BYTES])
+            return
+        if major != 3 or length > RECORD_BYTES:
+            reason = "record too long" if major == 3 else f"record version {major}.{minor}"
+            raise Malformed(reason)
         self._records += 1
         if self._records > RECORDS:
             raise Malformed("too many records")
-        if self._handshake and kind != ContentType.HANDSHAKE:
-            raise Malformed("record of another type inside a handshake message")
         match kind:
             case ContentType.HANDSHAKE:
                 # An empty one is of no use, but TLS 1.2 allows it (RFC 5246, 6.2.1).
@@ -225,7 +241,11 @@ class RecordReader:
             case ContentType.ALERT:
                 if length != 2:
                     raise Malformed("alert of a wrong length")
+            case ContentType.CHANGE_CIPHER_SPEC if not self._chosen and length <= 1:
+                self._spec_changed = not self._handshake
             case ContentType.CHANGE_CIPHER_SPEC | ContentType.APPLICATION_DATA:
+                if self._handshake:
+                    raise Malformed("encryption begins inside a handshake message")
                 self.state = State.CLOSED
             case ContentType.HEARTBEAT:
                 pass
@@ -234,8 +254,27 @@ class RecordReader:
         self._type = kind
         self._left = length
 
+    def _open_ssl2(self, header: bytes) -> None:
+        self._records = self._spanned = 1
+        self._type = HandshakeType.SSL2_CLIENT_HELLO
+        self._handshake += header[SSL2_HEADER_BYTES:]
+        self._left = ssl2_length(header) - len(self._handshake)
+
     def _take_content(self, chunk: bytes, messages: list[HandshakeMessage]) -> None:
+        if self._type == HandshakeType.SSL2_CLIENT_HELLO:
+            self._handshake += chunk
+            if not self._left:
+                body = bytes(self._handshake)
+                self._handshake.clear()
+                messages.append(HandshakeMessage(self._type, body, 1))
+            return
         if self._type == ContentType.HANDSHAKE:
+            if self._spec_changed:
+                self._spec_changed = False
+                if chunk[0] not in _HELLOS:
+                    # A Finished, which is encrypted.
+                    self.state = State.CLOSED
+                    return
             if self._handshake:
                 self._handshake += chunk
                 del self._handshake[: self._take_messages(self._handshake, messages)]
@@ -259,6 +298,8 @@ class RecordReader:
                 self._handshake.clear()
                 raise Malformed("too many handshake messages")
             at = body + length
+            if kind in _CHOOSING and data[body + 2 : body + 34] != HELLO_RETRY_REQUEST:
+                self._chosen = True
             messages.append(HandshakeMessage(kind, bytes(data[body:at]), self._spanned))
             self._spanned = 1
         return at

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * Searches a segment for a hello that begins behind other bytes: the header of
+ * a proxy, a line before STARTTLS, the header of a TDS packet.
+ */
+#ifndef DECKWIRE_TLS_SEARCH_H
+#define DECKWIRE_TLS_SEARCH_H
+
+#include "limits.h"
+#include "abi.h"
+#include "net.h"
+#include "client_hello.h"
+#include "tls_records.h"
+
+#define EACH_BYTE 0x0101010101010101ULL
+
+/* Does one of eight bytes begin a handshake record? May be wrong about yes. */
+static __always_inline int may_hold_type(__u64 word)
+{
+	word ^= EACH_BYTE * TLS_HANDSHAKE;
+	return ((word - EACH_BYTE) & ~word & (EACH_BYTE << 7)) != 0;
+}
+
+/* Does a record of TLS begin with this byte? */
+static __always_inline int may_be_record(__u64 prefix)
+{
+	return prefix_byte(prefix, 0) >= TLS_CHANGE_CIPHER_SPEC &&
+	       prefix_byte(prefix, 0) <= TLS_HEARTBEAT;
+}
+
+/*
+ * Is this a hello in a record of another protocol version than SSL 3.0 and
+ * TLS? TLCP is 1.1.
+ */
+static __always_inline int is_unread_hello(__u64 prefix)
+{
+	return prefix_byte(prefix, 0) == TLS_HANDSHAKE &&
+	       prefix_byte(prefix, 1) != 3 &&
+	       prefix_record_len(prefix) <= TLS_MAX_RECORD &&
+	       (prefix_byte(prefix, 5) == TLS_CLIENT_HELLO ||
+		prefix_byte(prefix, 5) == TLS_SERVER_HELLO) &&
+	       !prefix_byte(prefix, 6);
+}
+
+/* Is the next thing that this end sends perhaps no record? */
+static __always_inline int expects_start(const struct flow_side *side,
+					 const struct flow_side *peer)
+{
+	if (side->tls_state == TLS_START || side->tls_state == TLS_WATCH)
+		return 1;
+	return side->tls_state == TLS_OPEN &&
+	       (side->flags & SIDE_TLS_FRESH ||
+		((side->offers & OFFER_HELLO) && !has_answered(peer)));
+}
+
+/*
+ * Is this segment worth a search? The byte where a record is expected decides.
+ * Then *from is its offset in the payload.
+ */
+static __always_inline int may_search(struct __sk_buff *skb,
+				      const struct flow *flow,
+				      const struct packet *p, __u8 sender,
+				      __u32 *from)
+{
+	const struct flow_side *side = &flow->totals.side[sender & 1];
+	const struct flow_side *peer = &flow->totals.side[!(sender & 1)];
+	__u64 prefix = 0, last;
+	__u32 at = 0;
+
+	if (!p->payload_len || p->flags & TCP_RST || !is_searchable(side, p) ||
+	    !expects_start(side, peer) ||
+	    continues_run(&flow->totals, p, sender))
+		return 0;
+	if (side->tls_state == TLS_OPEN)
+		at = side->tls_seq - p->seq;
+	if (at >= p->payload_len)
+		return 0;
+	last = p->payload_len - at;
+	if (last > sizeof(prefix))
+		last = sizeof(prefix);
+	last--;
+	asm volatile("" : "+r"(last));
+	if (last >= sizeof(prefix) ||
+	    bpf_skb_load_bytes(skb, p->l4_off + p->tcp_len + at, &prefix,
+			       last + 1))
+		return 0;
+	if (side->tls_state == TLS_OPEN
+		    ? may_be_record(prefix)
+		    : prefix_plausible(prefix, last + 1,
+				       side->tls_state == TLS_START))
+		return 0;
+	*from = at;
+	return 1;
+}
+
+/*
+ * Looks for a hello's record from *at on, in HELLO_BYTES at most. 1 if *at is
+ * its offset, else *at is behind what was searched. The cursor is in a map
+ * value, so that the states at the head of the loop stay equal.
+ */
+static __always_inline int find_record(struct __sk_buff *skb,
+				       struct hello_walk *chunk,
+				       const struct packet *p, __u32 *at)
+{
+	volatile __u32 *cursor = &chunk->at;
+	__u32 from = *at, here, left;
+	__u64 last, word;
+
+	if (from >= p->payload_len)
+		return 0;
+	last = p->payload_len - from;
+	if (last > HELLO_BYTES)
+		last = HELLO_BYTES;
+	last--;
+	asm volatile("" : "+r"(last));
+	if (last >= HELLO_BYTES ||
+	    bpf_skb_load_bytes(skb, p->l4_off + p->tcp_len + from, chunk->bytes,
+			       last + 1))
+		return 0;
+	*cursor = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TLS_SEARCH_STEPS; i++) {
+		here = *cursor;
+		if (here > last)
+			break;
+		word = hello_word(chunk, here);
+		left = last + 1 - here;
+		if (prefix_byte(word, 0) == TLS_HANDSHAKE &&
+		    prefix_plausible(word, left, 0)) {
+			*at = from + here;
+			return 1;
+		}
+		*cursor = here + (may_hold_type(word) ? 1 : 8);
+	}
+	*at = from + *cursor;
+	return 0;
+}
+
+#endif
