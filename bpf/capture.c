@@ -236,6 +236,9 @@ int reassembled(struct __sk_buff *skb)
 	w->hashed = 0;
 	w->reassembled = 1;
 	w->l3_off = 0;
+	w->repeats = 0;
+	w->checked = JUDGED_NOT;
+	w->rules = 0;
 	w->searched = 0;
 	w->found = NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
