@@ -72,6 +72,7 @@ def test_any_conversation_is_accounted_for(
 )
 @given(st.sampled_from(TALKS), st.sampled_from([0, 24]), st.lists(steps, max_size=40))
 @example(TALKS[0], 24, [(TALKS[0], True, "A", 1, 1, hello(1), 0, False)])
+@example(TALKS[0], 24, [(TALKS[0], False, "A", 1, 1, b"", 0, True)])
 def test_the_entry_accounts_as_decky_packet_does(
     kernel: Kernel,
     talk: Talk,

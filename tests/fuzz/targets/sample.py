@@ -29,7 +29,6 @@ _CAUSES = {
     "syn_missing",
     "flow_short",
     "end_short",
-    "fragment_short",
     "anomaly_short",
     "technique_unknown",
 }
