@@ -103,6 +103,20 @@ static __always_inline int known_bulk(struct __sk_buff *skb, struct counters *c,
 	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress);
 }
 
+/* Forgets what the steps found out about the last frame. */
+static __always_inline void work_begin(struct work *w)
+{
+	w->parsed = 0;
+	w->handshake_tried = 0;
+	w->hashed = 0;
+	w->l3_off = 0;
+	w->repeats = 0;
+	w->checked = JUDGED_NOT;
+	w->rules = 0;
+	w->searched = 0;
+	w->found = NOT_FOUND;
+}
+
 /*
  * The first step, at each hook. Foreign frames leave here, and so do segments
  * that are only accounted. The later steps are programs of their own, so that
@@ -188,16 +202,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		return TC_NEXT;
 	w->now = now;
 	w->ingress = ingress;
-	w->parsed = 0;
-	w->handshake_tried = 0;
-	w->hashed = 0;
 	w->reassembled = 0;
-	w->l3_off = 0;
-	w->repeats = 0;
-	w->checked = JUDGED_NOT;
-	w->rules = 0;
-	w->searched = 0;
-	w->found = NOT_FOUND;
+	work_begin(w);
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -232,13 +238,8 @@ int reassembled(struct __sk_buff *skb)
 	c->packets_reassembled++;
 	w->now = skb->tstamp;
 	w->ingress = skb->cb[0] & REASSEMBLED_INGRESS;
-	w->parsed = 0;
-	w->handshake_tried = 0;
-	w->hashed = 0;
 	w->reassembled = 1;
-	w->l3_off = 0;
-	w->searched = 0;
-	w->found = NOT_FOUND;
+	work_begin(w);
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }

@@ -64,7 +64,8 @@ static __always_inline int plainly_good(const struct flow_totals *totals,
 	const struct flow_end *peer = &totals->end[!(sender & 1)];
 	__u32 rules = totals->rules[sender & 1], wrong;
 
-	if (ingress && rules & RULES_LOCAL)
+	/* forged at ingress, or the first frame at egress: neither is plain */
+	if (!!(rules & RULES_LOCAL) == ingress)
 		return 0;
 	if (!(rules & RULES_JUDGED))
 		return 1;
