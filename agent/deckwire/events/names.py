@@ -9,6 +9,7 @@ EVENTS = (
     "tls_session",
     "tls_certificate",
     "tcp_flow_timing",
+    "tcp_anomaly",
     "dedup_summary",
     "capture_stats",
     "capture_loss",
