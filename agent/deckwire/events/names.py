@@ -14,6 +14,7 @@ CONNECTION_EVENTS = (
 
 EVENTS = (
     *CONNECTION_EVENTS,
+    "tcp_anomaly",
     "dedup_summary",
     "capture_stats",
     "capture_loss",
