@@ -132,7 +132,7 @@ def assert_tables_sound(kernel: Kernel) -> None:
             assert totals.min_iat_ns <= totals.max_iat_ns or totals.min_iat_ns == 2**64 - 1
             assert totals.side[0].packets + totals.side[1].packets > 0
             for side in totals.side:
-                assert side.tls_state <= 4
+                assert side.tls_state <= 5
                 assert side.tls_matched <= 5
                 assert side.tls_samples <= 4_096
                 assert side.tls_holes <= 4

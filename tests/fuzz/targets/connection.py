@@ -87,8 +87,11 @@ def _check_held(connection: Connection, seen: list[Observation], fed: int) -> No
     payload = sum(side.held for side in connection.sides)
     assert 0 <= payload <= fed
     hellos = sum(each.hello.memory for each in seen if isinstance(each, HelloSeen | SessionSeen))
+    again = [each.after_retry for each in seen if isinstance(each, SessionSeen)]
+    hellos += sum(hello.memory for hello in again if hello is not None)
     parsed = connection.held - payload
-    # A session that waits for its ClientHello is not among the observations yet.
+    # A ClientHello that waits for an answer, and a session that waits for its ClientHello, are not
+    # among the observations yet.
     assert parsed == hellos or (parsed > hellos and not _has_session(seen))
 
 

@@ -20,6 +20,7 @@ _CAUSES = {
     "head_short",
     "kind_unknown",
     "segment_short",
+    "fragment_short",
     "half_open_short",
     "syn_packet_malformed",
     "syn_missing",
