@@ -102,6 +102,22 @@ static __always_inline int known_bulk(struct __sk_buff *skb, struct counters *c,
 	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress);
 }
 
+/* What no later step has found out of this packet yet. */
+static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
+{
+	w->now = now;
+	w->ingress = ingress;
+	w->parsed = 0;
+	w->handshake_tried = 0;
+	w->hashed = 0;
+	w->l3_off = 0;
+	w->repeats = 0;
+	w->checked = JUDGED_NOT;
+	w->rules = 0;
+	w->searched = 0;
+	w->found = NOT_FOUND;
+}
+
 /*
  * The first step, at each hook. Foreign frames leave here, and so do segments
  * that are only accounted. The later steps are programs of their own, so that
@@ -185,18 +201,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w = works.lookup(&zero);
 	if (!w)
 		return TC_NEXT;
-	w->now = now;
-	w->ingress = ingress;
-	w->parsed = 0;
-	w->handshake_tried = 0;
-	w->hashed = 0;
+	work_begin(w, now, ingress);
 	w->reassembled = 0;
-	w->l3_off = 0;
-	w->repeats = 0;
-	w->checked = JUDGED_NOT;
-	w->rules = 0;
-	w->searched = 0;
-	w->found = NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -229,15 +235,8 @@ int reassembled(struct __sk_buff *skb)
 	if (!w)
 		return TC_NEXT;
 	c->packets_reassembled++;
-	w->now = skb->tstamp;
-	w->ingress = skb->cb[0] & REASSEMBLED_INGRESS;
-	w->parsed = 0;
-	w->handshake_tried = 0;
-	w->hashed = 0;
+	work_begin(w, skb->tstamp, skb->cb[0] & REASSEMBLED_INGRESS);
 	w->reassembled = 1;
-	w->l3_off = 0;
-	w->searched = 0;
-	w->found = NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -765,8 +764,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	int continues, closed;
 
 	closed = flow->totals.close != CLOSE_NONE && !resume(s, flow);
-	/* a packet that came in fragments was here before the end */
-	if (closed && !w->reassembled) {
+	/* a packet that is handled late was here before the end */
+	if (closed && !is_late(&flow->totals, p, w->now)) {
 		s->counters->frames_late++;
 		return;
 	}
@@ -972,19 +971,22 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	struct flow_totals *totals = &flow->totals;
 	__u32 sender = s->work->sender;
 	enum judgement verdict;
+	int late;
 
 	if (is_forged(totals, sender, s->work->ingress))
 		return REFUSED_FORGED;
-	if (totals->close != CLOSE_NONE || !is_judged(totals, sender))
+	late = is_late(totals, p, s->work->now);
+	if ((totals->close != CLOSE_NONE && !late) ||
+	    !is_judged(totals, sender))
 		return JUDGED_GOOD;
-	verdict = judge_segment(flow, sender, p);
+	verdict = judge_segment(flow, sender, p, late);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
 	verdict = judge_checksums(skb, totals, sender, p, walk);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
 	read_options(skb, walk, p);
-	verdict = judge_options(totals, sender, p, walk);
+	verdict = judge_options(totals, sender, p, late, walk);
 	if (verdict == JUDGED_GOOD)
 		note_stamp(totals, sender, p, walk);
 	return verdict;
