@@ -102,6 +102,23 @@ static __always_inline int known_bulk(struct __sk_buff *skb, struct counters *c,
 	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress);
 }
 
+/* The work still has what the last frame of this CPU left in it. */
+static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
+{
+	w->now = now;
+	w->ingress = ingress;
+	w->parsed = 0;
+	w->handshake_tried = 0;
+	w->hashed = 0;
+	w->reassembled = 0;
+	w->l3_off = 0;
+	w->repeats = 0;
+	w->checked = JUDGED_NOT;
+	w->rules = 0;
+	w->searched = 0;
+	w->found = NOT_FOUND;
+}
+
 /*
  * The first step, at each hook. Foreign frames leave here, and so do segments
  * that are only accounted. The later steps are programs of their own, so that
@@ -185,18 +202,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w = works.lookup(&zero);
 	if (!w)
 		return TC_NEXT;
-	w->now = now;
-	w->ingress = ingress;
-	w->parsed = 0;
-	w->handshake_tried = 0;
-	w->hashed = 0;
-	w->reassembled = 0;
-	w->l3_off = 0;
-	w->repeats = 0;
-	w->checked = JUDGED_NOT;
-	w->rules = 0;
-	w->searched = 0;
-	w->found = NOT_FOUND;
+	work_begin(w, now, ingress);
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -229,15 +235,8 @@ int reassembled(struct __sk_buff *skb)
 	if (!w)
 		return TC_NEXT;
 	c->packets_reassembled++;
-	w->now = skb->tstamp;
-	w->ingress = skb->cb[0] & REASSEMBLED_INGRESS;
-	w->parsed = 0;
-	w->handshake_tried = 0;
-	w->hashed = 0;
+	work_begin(w, skb->tstamp, skb->cb[0] & REASSEMBLED_INGRESS);
 	w->reassembled = 1;
-	w->l3_off = 0;
-	w->searched = 0;
-	w->found = NOT_FOUND;
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -440,6 +439,7 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 		c->refused_ack_old++;
 		break;
 	case REFUSED_RST:
+	case REFUSED_RST_LATE:
 		c->refused_rst++;
 		break;
 	case REFUSED_SYNACK:
@@ -460,7 +460,8 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 	default:
 		c->refused_ip_checksum++;
 	}
-	report_anomaly(skb, s, technique_of(rule));
+	if (rule != REFUSED_RST_LATE)
+		report_anomaly(skb, s, technique_of(rule));
 }
 
 /* A frame without valid TCP, or one that the Bloom filter let through. */
