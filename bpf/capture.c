@@ -440,6 +440,7 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 		c->refused_ack_old++;
 		break;
 	case REFUSED_RST:
+	case REFUSED_RST_LATE:
 		c->refused_rst++;
 		break;
 	case REFUSED_SYNACK:
@@ -460,7 +461,8 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 	default:
 		c->refused_ip_checksum++;
 	}
-	report_anomaly(skb, s, technique_of(rule));
+	if (rule != REFUSED_RST_LATE)
+		report_anomaly(skb, s, technique_of(rule));
 }
 
 /* A frame without valid TCP, or one that the Bloom filter let through. */

@@ -102,6 +102,15 @@ def test_a_packet_put_together_counts_after_the_end(kernel: Kernel, talk: Talk) 
     assert kernel.raised()["frames_late"] == 1
 
 
+@TALKS
+def test_each_packet_put_together_is_judged(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(*talk.opened())
+    reassembled(kernel, talk.c("PA", 1, 1, b"x"))
+    reassembled(kernel, talk.c("P", 2, None, b"x"))
+    assert kernel.raised()["refused_no_ack"] == 1
+    assert kernel.client_side().bytes == 1
+
+
 def test_a_fin_that_comes_after_its_ack_ends_the_connection(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(*talk.opened(), talk.s("FA", 1, 2))
