@@ -103,9 +103,11 @@ static __always_inline int known_bulk(struct __sk_buff *skb, struct counters *c,
 	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress);
 }
 
-/* Forgets what the steps found out about the last frame. */
-static __always_inline void work_begin(struct work *w)
+/* What no later step has found out of this packet yet. */
+static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 {
+	w->now = now;
+	w->ingress = ingress;
 	w->parsed = 0;
 	w->handshake_tried = 0;
 	w->hashed = 0;
@@ -200,10 +202,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w = works.lookup(&zero);
 	if (!w)
 		return TC_NEXT;
-	w->now = now;
-	w->ingress = ingress;
+	work_begin(w, now, ingress);
 	w->reassembled = 0;
-	work_begin(w);
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -236,10 +236,8 @@ int reassembled(struct __sk_buff *skb)
 	if (!w)
 		return TC_NEXT;
 	c->packets_reassembled++;
-	w->now = skb->tstamp;
-	w->ingress = skb->cb[0] & REASSEMBLED_INGRESS;
+	work_begin(w, skb->tstamp, skb->cb[0] & REASSEMBLED_INGRESS);
 	w->reassembled = 1;
-	work_begin(w);
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -442,6 +440,7 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 		c->refused_ack_old++;
 		break;
 	case REFUSED_RST:
+	case REFUSED_RST_LATE:
 		c->refused_rst++;
 		break;
 	case REFUSED_SYNACK:
@@ -462,7 +461,8 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 	default:
 		c->refused_ip_checksum++;
 	}
-	report_anomaly(skb, s, technique_of(rule));
+	if (rule != REFUSED_RST_LATE)
+		report_anomaly(skb, s, technique_of(rule));
 }
 
 /* A frame without valid TCP, or one that the Bloom filter let through. */
@@ -767,8 +767,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	int continues, closed;
 
 	closed = flow->totals.close != CLOSE_NONE && !resume(s, flow);
-	/* a packet that came in fragments was here before the end */
-	if (closed && !w->reassembled) {
+	/* a packet that is handled late was here before the end */
+	if (closed && !is_late(&flow->totals, p, w->now)) {
 		s->counters->frames_late++;
 		return;
 	}
@@ -974,19 +974,22 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	struct flow_totals *totals = &flow->totals;
 	__u32 sender = s->work->sender;
 	enum judgement verdict;
+	int late;
 
 	if (is_forged(totals, sender, s->work->ingress))
 		return REFUSED_FORGED;
-	if (totals->close != CLOSE_NONE || !is_judged(totals, sender))
+	late = is_late(totals, p, s->work->now);
+	if ((totals->close != CLOSE_NONE && !late) ||
+	    !is_judged(totals, sender))
 		return JUDGED_GOOD;
-	verdict = judge_segment(flow, sender, p);
+	verdict = judge_segment(flow, sender, p, late);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
 	verdict = judge_checksums(skb, totals, sender, p, walk);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
 	read_options(skb, walk, p);
-	verdict = judge_options(totals, sender, p, walk);
+	verdict = judge_options(totals, sender, p, late, walk);
 	if (verdict == JUDGED_GOOD)
 		note_stamp(totals, sender, p, walk);
 	return verdict;

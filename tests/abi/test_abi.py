@@ -314,6 +314,16 @@ def test_sizes(name: str, compiler: Compiler) -> None:
     assert compiler.values[f"sizeof(struct {name})"] == SIZES[name]
 
 
+def test_a_connection_fits_into_512_bytes_of_the_kernel(compiler: Compiler) -> None:
+    """`flows` allocates each entry, and a larger one would take 1,024.
+
+    Before the key, the kernel has 48 bytes (struct htab_elem in kernel/bpf/hashtab.c). From 6.1 on
+    8 more are in front (LLIST_NODE_SZ in kernel/bpf/memalloc.c).
+    """
+    key, value = (compiler.values[f"sizeof(struct {name})"] for name in ("flow_id", "flow"))
+    assert 8 + 48 + key + value <= 512
+
+
 @pytest.mark.parametrize(("struct", "member"), OFFSETS)
 def test_offsets_that_are_used_without_a_schema(
     struct: str, member: str, compiler: Compiler

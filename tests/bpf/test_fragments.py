@@ -102,6 +102,15 @@ def test_a_packet_put_together_counts_after_the_end(kernel: Kernel, talk: Talk) 
     assert kernel.raised()["frames_late"] == 1
 
 
+@TALKS
+def test_each_packet_put_together_is_judged(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(*talk.opened())
+    reassembled(kernel, talk.c("PA", 1, 1, b"x"))
+    reassembled(kernel, talk.c("P", 2, None, b"x"))
+    assert kernel.raised()["refused_no_ack"] == 1
+    assert kernel.client_side().bytes == 1
+
+
 def test_a_fin_that_comes_after_its_ack_ends_the_connection(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(*talk.opened(), talk.s("FA", 1, 2))
@@ -126,3 +135,14 @@ def test_a_second_fragment_header_is_malformed(kernel: Kernel) -> None:
     inner = frame[:20] + b"\x2c" + frame[21:54] + fragment(6, frame[54:])
     reassembled(kernel, inner)
     assert kernel.raised() == {"ignored_ip_malformed": 1, "packets_reassembled": 1}
+
+
+def test_a_packet_put_together_is_judged_anew(kernel: Kernel) -> None:
+    """Nothing is left of the verdict on the one before."""
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, bytes(100)), talk.s("A", 1, 101))
+    reassembled(kernel, talk.c("PA", 1, 1, bytes(100)))
+    assert kernel.raised()["segments_old"] == 1
+    reassembled(kernel, talk.c("PA", 101, 1, bytes(100)))
+    assert kernel.raised()["segments_old"] == 1
+    assert kernel.sent_by(client=True) == talk.client_iss + 201

@@ -141,9 +141,9 @@ class Direction:
 
     def salvage(self) -> list[QualityMessage]:
         """At the end: messages after bytes that never came, if a segment begins a hello."""
-        if self.closed:
+        if self.closed or self._given:
             return []
-        if self.other_hello is not None and not self._given:
+        if self.other_hello is not None:
             # Only the copy that is not believed is a hello.
             return [
                 (HandshakeMessage(HandshakeType.CLIENT_HELLO, self.other_hello, 1), "contested")
