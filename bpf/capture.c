@@ -941,7 +941,7 @@ static __always_inline __u8 opening_rules(struct __sk_buff *skb,
 /* A SYN-ACK to a decky in its open connection: nobody sent a SYN for it. */
 static __always_inline int is_idle_synack(const struct step *s)
 {
-	const struct work *w = s->work;
+	struct work *w = s->work;
 	struct flow *flow;
 
 	if (!(w->packet.flags & TCP_ACK))
