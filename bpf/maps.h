@@ -123,6 +123,7 @@ struct work {
 	__u8 checked;	      /* enum judgement, by decky_check */
 	__u8 rules;	      /* of a SYN or SYN-ACK, for struct half_open */
 	__u8 searched;	      /* by decky_search */
+	__u8 technique;	      /* enum technique, for decky_anomaly */
 	__u32 found; /* offset of a hello in the payload, or NOT_FOUND */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
@@ -137,6 +138,7 @@ enum jump {
 	JUMP_FRAGMENT,
 	JUMP_TAGS,
 	JUMP_SEARCH,
+	JUMP_ANOMALY,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);
