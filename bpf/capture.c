@@ -8,6 +8,7 @@
  *   decky_check             would the decky accept this segment?
  *   decky_anomaly           a frame that is not what it seems
  *   decky_syn, decky_synack a connection becomes half-open
+ *   decky_sequences         optional: how a source chooses its numbers
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
  *   decky_search            is there a hello behind other bytes?
@@ -103,9 +104,11 @@ static __always_inline int known_bulk(struct __sk_buff *skb, struct counters *c,
 	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress);
 }
 
-/* Forgets what the steps found out about the last frame. */
-static __always_inline void work_begin(struct work *w)
+/* What no later step has found out of this packet yet. */
+static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 {
+	w->now = now;
+	w->ingress = ingress;
 	w->parsed = 0;
 	w->handshake_tried = 0;
 	w->hashed = 0;
@@ -201,10 +204,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	w = works.lookup(&zero);
 	if (!w)
 		return TC_NEXT;
-	w->now = now;
-	w->ingress = ingress;
+	work_begin(w, now, ingress);
 	w->reassembled = 0;
-	work_begin(w);
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -237,10 +238,8 @@ int reassembled(struct __sk_buff *skb)
 	if (!w)
 		return TC_NEXT;
 	c->packets_reassembled++;
-	w->now = skb->tstamp;
-	w->ingress = skb->cb[0] & REASSEMBLED_INGRESS;
+	work_begin(w, skb->tstamp, skb->cb[0] & REASSEMBLED_INGRESS);
 	w->reassembled = 1;
-	work_begin(w);
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -449,6 +448,7 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 		c->refused_ack_old++;
 		break;
 	case REFUSED_RST:
+	case REFUSED_RST_LATE:
 		c->refused_rst++;
 		break;
 	case REFUSED_SYNACK:
@@ -469,6 +469,8 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 	default:
 		c->refused_ip_checksum++;
 	}
+	if (rule == REFUSED_RST_LATE)
+		return;
 	s->work->technique = technique_of(rule);
 	jumps.call(skb, JUMP_ANOMALY);
 }
@@ -774,8 +776,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	int continues, closed;
 
 	closed = flow->totals.close != CLOSE_NONE && !resume(s, flow);
-	/* a packet that came in fragments was here before the end */
-	if (closed && !w->reassembled) {
+	/* a packet that is handled late was here before the end */
+	if (closed && !is_late(&flow->totals, p, w->now)) {
 		s->counters->frames_late++;
 		return;
 	}
@@ -985,19 +987,22 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	struct flow_totals *totals = &flow->totals;
 	__u32 sender = s->work->sender;
 	enum judgement verdict;
+	int late;
 
 	if (is_forged(totals, sender, s->work->ingress))
 		return REFUSED_FORGED;
-	if (totals->close != CLOSE_NONE || !is_judged(totals, sender))
+	late = is_late(totals, p, s->work->now);
+	if ((totals->close != CLOSE_NONE && !late) ||
+	    !is_judged(totals, sender))
 		return JUDGED_GOOD;
-	verdict = judge_segment(flow, sender, p);
+	verdict = judge_segment(flow, sender, p, late);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
 	verdict = judge_checksums(skb, totals, sender, p, walk);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
 	read_options(skb, walk, p);
-	verdict = judge_options(totals, sender, p, walk);
+	verdict = judge_options(totals, sender, p, late, walk);
 	if (verdict == JUDGED_GOOD)
 		note_stamp(totals, sender, p, walk);
 	return verdict;
@@ -1029,6 +1034,8 @@ int decky_check(struct __sk_buff *skb)
 		s.work->rules = opening_rules(skb, &s, walk);
 		if (s.work->packet.flags & TCP_ACK)
 			jumps.call(skb, JUMP_SYNACK);
+		else if (s.settings->sequences)
+			jumps.call(skb, JUMP_SEQUENCES);
 		else
 			jumps.call(skb, JUMP_SYN);
 		return TC_NEXT;
@@ -1297,6 +1304,8 @@ int decky_syn(struct __sk_buff *skb)
 	sample->half_open.noted = 0;
 	sample->half_open.signature = syn_signature(
 		walk, p, &sample->half_open.syn, s.settings->seed);
+	if (s.settings->sequences)
+		show_sequences(sample, &w->shown);
 	if (p->payload_len && !swapped)
 		sample->half_open.syn_record = sample_syn_data(skb, &s);
 	if (syn_wanted(&s, &sample->half_open))
@@ -1307,6 +1316,41 @@ int decky_syn(struct __sk_buff *skb)
 		half_open.update(&w->key, &sample->half_open);
 	else
 		record_attempt(&s, half, &sample->half_open);
+	return TC_NEXT;
+}
+
+/* --- decky_sequences ------------------------------------------------------ */
+
+/* Takes in the numbers of a new SYN of a source, and what its last ones show.
+ */
+int decky_sequences(struct __sk_buff *skb)
+{
+	struct sequences *known;
+	struct half_open *half;
+	struct packet *p;
+	struct work *w;
+	struct step s;
+	__u64 owner;
+	__u32 slot;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	w = s.work;
+	p = &w->packet;
+	__builtin_memset(&w->shown, 0, sizeof(w->shown));
+	owner = source_hash(&w->key, w->sender, s.settings->seed);
+	slot = (owner >> 32) & (SEQUENCE_SLOTS - 1);
+	known = syn_sequences.lookup(&slot);
+	if (!known)
+		return TC_NEXT;
+	half = half_open.lookup(&w->key);
+	/* a retransmission says nothing new, and a SYN in fragments is late */
+	if (!(p->ip_flags & IP_FLAG_REASSEMBLED) &&
+	    !(half && !half->noted && repeats_syn(half, p, w->sender, w->now)))
+		sequences_add(known, owner, p);
+	if (known->owner == owner)
+		sequences_classify(known, &w->shown, p->ip_version);
+	jumps.call(skb, JUMP_SYN);
 	return TC_NEXT;
 }
 

@@ -73,6 +73,9 @@ static __always_inline int may_search(struct __sk_buff *skb,
 		return 0;
 	if (side->tls_state == TLS_OPEN)
 		at = side->tls_seq - p->seq;
+	/* the first bytes of a direction decide, and these are behind them */
+	if (side->tls_state == TLS_START && seq_diff(p->seq, side->tls_seq) > 0)
+		return 0;
 	if (at >= p->payload_len)
 		return 0;
 	last = p->payload_len - at;

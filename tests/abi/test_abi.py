@@ -50,6 +50,8 @@ CONSTANTS = {
     "SAMPLE_REASSEMBLED": abi.SAMPLE_REASSEMBLED,
     "REASSEMBLED_INGRESS": abi.REASSEMBLED_INGRESS,
     "SAMPLE_ANOMALY": abi.SAMPLE_ANOMALY,
+    "SEQUENCE_UNKNOWN": abi.SEQUENCE_CLASSES.index(""),
+    **{f"SEQUENCE_{name.upper()}": code for code, name in enumerate(abi.SEQUENCE_CLASSES) if name},
     "TECHNIQUE_NONE": KERNEL_TECHNIQUES.index(None),
     **{
         f"TECHNIQUE_{technique.name}": code

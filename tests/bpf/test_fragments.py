@@ -102,12 +102,32 @@ def test_a_packet_put_together_counts_after_the_end(kernel: Kernel, talk: Talk) 
     assert kernel.raised()["frames_late"] == 1
 
 
+@TALKS
+def test_each_packet_put_together_is_judged(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(*talk.opened())
+    reassembled(kernel, talk.c("PA", 1, 1, b"x"))
+    reassembled(kernel, talk.c("P", 2, None, b"x"))
+    assert kernel.raised()["refused_no_ack"] == 1
+    assert kernel.client_side().bytes == 1
+
+
 def test_a_fin_that_comes_after_its_ack_ends_the_connection(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(*talk.opened(), talk.s("FA", 1, 2))
     reassembled(kernel, talk.c("FA", 1, 1))
     reassembled(kernel, talk.c("A", 2, 2))
     assert kernel.submitted().endswith("end:fin")
+
+
+@TALKS
+def test_each_packet_put_together_is_judged_anew(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, bytes(100)), talk.s("A", 1, 101))
+    reassembled(kernel, talk.c("PA", 1, 1, bytes(50)))
+    assert kernel.raised()["segments_old"] == 1
+    kernel.samples()
+    reassembled(kernel, talk.c("PA", 101, 1, hello(1)))
+    assert kernel.submitted() == "segment:200"
+    assert kernel.raised()["segments_old"] == 1
 
 
 def test_a_second_fragment_header_is_malformed(kernel: Kernel) -> None:

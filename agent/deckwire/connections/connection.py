@@ -314,7 +314,7 @@ class Connection:
             side.restart()
             return False
         if quality == "contested":
-            quality = self._contest(side, hello, seen)
+            quality = self._contest(sender, hello, seen)
         offer = _Offer(
             HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature),
             b"" if hello.ssl2 else head(message.body),
@@ -508,17 +508,17 @@ class Connection:
 
     # --- what is not believed ---
 
-    def _contest(self, side: Direction, hello: ClientHello, seen: _Seen) -> str:
+    def _contest(self, sender: int, hello: ClientHello, seen: _Seen) -> str:
         """Report the other copy of a hello; the quality of the one that is believed."""
+        side = self.sides[sender]
         other = self._parsed(side.other_hello)
+        # A hello that comes later has copies of its own.
+        side.other_hello = None
         if other == hello:
             return "overlap"
         evidence = "the copies differ where no rule shows which one the receiver took"
-        seen.append(
-            AnomalySeen(
-                side.last_ns, Anomaly(Technique.CONTESTED_HELLO, evidence), self.client, other
-            )
-        )
+        anomaly = Anomaly(Technique.CONTESTED_HELLO, evidence)
+        seen.append(AnomalySeen(side.last_ns, anomaly, sender, other))
         return "contested"
 
     def _report_overlap(self, sender: int, sample: SegmentSample, seen: _Seen) -> None:
@@ -529,7 +529,8 @@ class Connection:
             (m.body for m in whole_messages(sample.payload) if m.type == CLIENT_HELLO), None
         )
         other = self._parsed(body) if sender == self.client else None
-        if other in (self.hello, *(offer.seen.hello for offer in self._offered(sender))):
+        offered = [offer.seen.hello for offer in self._offered(sender)]
+        if other in (self.hello, self._recalled, *offered):
             other = None
         seen.append(
             AnomalySeen(
@@ -554,7 +555,8 @@ class Connection:
             other = self._parsed(message.body)
             self._copy.close()
             self._overlap_seen = True
-            if other is not None and other != self.hello:
+            known = self.hello or self._recalled
+            if other is not None and known is not None and other != known:
                 evidence = "other bytes at the place of a hello that was emitted before"
                 anomaly = Anomaly(Technique.OVERLAPPING_SEGMENTS, evidence)
                 seen.append(AnomalySeen(sample.time_ns, anomaly, sample.sender, other))

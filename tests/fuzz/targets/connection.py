@@ -55,8 +55,9 @@ def check(data: bytes) -> None:
         side = how & _SERVER
         source = flight[1 - side if how & _SWAPPED else side]
         payload = feed.take(size & 0xFF) if how & _OWN else source[at : at + size]
-        # A stream and a reader may both hold a byte, and each segment may become a piece.
-        fed += 2 * len(payload) + PIECE_BYTES
+        # Both copies of a stream and a reader may hold a byte. In each copy, a segment may become a
+        # piece.
+        fed += 3 * len(payload) + 2 * PIECE_BYTES
         seen += connection.add(
             SegmentSample(
                 time_ns=now,

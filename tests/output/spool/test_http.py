@@ -22,7 +22,7 @@ LINES = [SpooledLine(number, b'{"n": %d}' % number) for number in range(3, 9)]
 
 
 class Server(ThreadingHTTPServer):
-    """Answers as its test says, and keeps the requests."""
+    """Answers as arranged, and keeps the requests."""
 
     daemon_threads = True
 
