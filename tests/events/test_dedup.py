@@ -337,6 +337,14 @@ def test_a_source_has_a_bound_of_keys_and_one_new_key_a_second_beyond_it() -> No
     assert dedup.counters.suppressed == 4 + 15
 
 
+def test_times_out_of_order_lift_no_bound() -> None:
+    """Connections end in any order, and a ClientHello without an answer is emitted at the end."""
+    dedup = Dedup(keys=2)
+    new_keys(dedup, 2)
+    times = (1.9, 0.1, 1.8, 0.2, 1.7, 0.3)
+    assert [emit(dedup, event(at, f"late {at}")) for at in times] == [1, 0, 0, 0, 0, 0]
+
+
 def test_repeats_of_keys_within_the_bound_are_suppressed_by_their_own_windows() -> None:
     dedup = Dedup(keys=2)
     for fingerprint in ("a", "b", "c", "d"):

@@ -307,7 +307,7 @@ class Dedup:
         if abs(event.time_ns - window.opened_ns) >= self._ttl_ns:
             self._close_up_to(key)
             return None
-        if abs(event.time_ns - window.newest_ns) >= _NEW_KEYS_NS:
+        if event.time_ns - window.newest_ns >= _NEW_KEYS_NS:
             return None
         return key, window
 
