@@ -252,6 +252,13 @@ struct step {
 	__u32 slot; /* enum scratch */
 };
 
+/* The key of the scratch values. Maps take no const keys, and read them only.
+ */
+static __always_inline __u32 *scratch_slot(const struct step *s)
+{
+	return (__u32 *)&s->slot;
+}
+
 /* 1 if all of it is there, which the verifier demands to be checked. */
 static __always_inline int step_begin(struct __sk_buff *skb, struct step *s)
 {
@@ -265,7 +272,7 @@ static __always_inline int step_begin(struct __sk_buff *skb, struct step *s)
 		return 0;
 	s->slot = is_reassembled(skb, s->settings->seed) ? SCRATCH_REASSEMBLED
 							 : SCRATCH_FRAME;
-	s->work = works.lookup(&s->slot);
+	s->work = works.lookup(scratch_slot(s));
 	return s->work != 0;
 }
 
@@ -356,7 +363,7 @@ int decky_anomaly(struct __sk_buff *skb)
 				      w->technique, flow != 0);
 	if (!anomaly_wanted(&s, signature, client))
 		return TC_NEXT;
-	sample = anomaly_scratch.lookup(&s.slot);
+	sample = anomaly_scratch.lookup(scratch_slot(&s));
 	if (!sample)
 		return TC_NEXT;
 	__builtin_memset(sample, 0, sizeof(*sample));
@@ -626,7 +633,7 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 		s->counters->ends_suppressed++;
 		return 1;
 	}
-	sample = end_scratch.lookup(&s->slot);
+	sample = end_scratch.lookup(scratch_slot(s));
 	if (!sample)
 		return 0;
 	sample_begin(&sample->head, SAMPLE_END, &s->work->packet, &s->work->key,
@@ -676,7 +683,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 
 	if (!may_hold_record(skb, p, side, payload_off, ahead, continues))
 		return;
-	walk = record_walks.lookup(&s->slot);
+	walk = record_walks.lookup(scratch_slot(s));
 	if (!walk)
 		return;
 	record_walk_begin(walk, skb, p, payload_off);
@@ -949,7 +956,7 @@ static __always_inline __u8 opening_rules(struct __sk_buff *skb,
 /* A SYN-ACK to a decky in its open connection: nobody sent a SYN for it. */
 static __always_inline int is_idle_synack(const struct step *s)
 {
-	const struct work *w = s->work;
+	struct work *w = s->work;
 	struct flow *flow;
 
 	if (!(w->packet.flags & TCP_ACK))
@@ -1376,7 +1383,7 @@ static __always_inline struct half_open *bring_to_front(const struct step *s,
 	struct attempt_key id;
 	struct work *w = s->work;
 
-	scratch = half_open_scratch.lookup(&s->slot);
+	scratch = half_open_scratch.lookup(scratch_slot(s));
 	if (!scratch)
 		return 0;
 	scratch->half_open = *other;
@@ -1522,7 +1529,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		s->counters->synack_unmatched++;
 		return 0;
 	}
-	scratch = half_open_scratch.lookup(&s->slot);
+	scratch = half_open_scratch.lookup(scratch_slot(s));
 	if (!scratch)
 		return 0;
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
@@ -1590,7 +1597,7 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 	struct counters *c = s->counters;
 	struct work *w = s->work;
 
-	fresh = flow_scratch.lookup(&s->slot);
+	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)
 		return 0;
 	midstream = midstream_flows.lookup(&w->key);
@@ -1675,7 +1682,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	source = sources.lookup(&slot);
 	if (!source)
 		return 0;
-	sample = half_open_scratch.lookup(&s->slot);
+	sample = half_open_scratch.lookup(scratch_slot(s));
 	if (!sample)
 		return 0;
 	sample_begin(&sample->head, SAMPLE_HANDSHAKE, &w->packet, &w->key,
@@ -1750,7 +1757,7 @@ static __always_inline void begin_midstream(const struct step *s,
 	/* nor one that does not acknowledge the SYN-ACK that it has sent */
 	if (half && refuses(half, p, w->sender, w->now) && !is_from_decky(p))
 		return;
-	fresh = flow_scratch.lookup(&s->slot);
+	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)
 		return;
 	if (half && precedes(half, p, w->sender))

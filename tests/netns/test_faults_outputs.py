@@ -59,7 +59,7 @@ def test_a_disk_that_was_full_gets_every_line_whole(lab: Lab, web: Node, tmp_pat
     disk = lab.directory / "disk"
     disk.mkdir()
     # The file system is mounted in a separate mount namespace for the agent.
-    mounting = f'mount -t tmpfs -o size=64k none {disk} && exec {shlex.join(PROGRAM)} "$@"'
+    mounting = f'mount -t tmpfs -o size=128k none {disk} && exec {shlex.join(PROGRAM)} "$@"'
     agent = SyslogAgent(
         lab,
         tmp_path,
