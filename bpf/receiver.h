@@ -321,8 +321,11 @@ static __always_inline void read_options(struct __sk_buff *skb,
 	walk->offers = 0;
 	/* it wraps if there are no options: see syn_packet_fill() */
 	asm volatile("" : "+r"(last));
-	if (last < MAX_TCP_OPTIONS &&
-	    !bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
+	if (last >= MAX_TCP_OPTIONS)
+		return;
+	/* Linux 5.10 loses the bound of a scalar that was on the stack */
+	asm volatile("%0 &= 0x3f" : "+r"(last));
+	if (!bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
 				(void *)walk->bytes, last + 1))
 		walk_options(walk, last + 1);
 }
