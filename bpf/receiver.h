@@ -170,7 +170,7 @@ static __always_inline enum judgement judge_segment(const struct flow *flow,
 	const struct flow_side *side = &totals->side[sender & 1];
 	const struct flow_end *own = &totals->end[sender & 1];
 	const struct flow_end *peer = &totals->end[!(sender & 1)];
-	__u32 end = p->seq + p->payload_len;
+	__u32 end = p->seq + p->payload_len, taken;
 
 	if (!(p->flags & (TCP_ACK | TCP_RST)))
 		return REFUSED_NO_ACK;
@@ -180,8 +180,11 @@ static __always_inline enum judgement judge_segment(const struct flow *flow,
 		return judge_rst(flow, sender, p);
 	if (p->flags & TCP_FIN)
 		end++;
-	/* what is late may come here after the receiver's answer to it */
-	if (seq_diff(end, late ? own->sent : peer->acked) < (end != p->seq))
+	/* what is late may come after its answer, and fills the hole it left */
+	taken = late ? own->sent : peer->acked;
+	if (late && side->flags & SIDE_HOLE)
+		taken = side->hole_start;
+	if (seq_diff(end, taken) < (end != p->seq))
 		return JUDGED_OLD;
 	if (seq_diff(p->ack, peer->sent) > 0)
 		return REFUSED_ACK_UNSENT;

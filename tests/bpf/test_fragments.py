@@ -114,7 +114,7 @@ def test_each_packet_put_together_is_judged(kernel: Kernel, talk: Talk) -> None:
 def test_a_fin_that_comes_after_its_ack_ends_the_connection(kernel: Kernel) -> None:
     talk = Talk()
     kernel.feed(*talk.opened(), talk.s("FA", 1, 2))
-    reassembled(kernel, talk.c("FA", 1, 1))
+    reassembled(kernel, talk.c("FA", 1, 1), ago_ns=1)
     reassembled(kernel, talk.c("A", 2, 2))
     assert kernel.submitted().endswith("end:fin")
 
