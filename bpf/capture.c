@@ -6,6 +6,7 @@
  *   tc_ingress, tc_egress   foreign frames leave, bulk data is accounted
  *   decky_packet            TCP of a known connection
  *   decky_check             would the decky accept this segment?
+ *   decky_anomaly           a frame that is not what it seems
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_sequences         optional: how a source chooses its numbers
  *   decky_handshake         its final ACK, or a mid-stream connection begins
@@ -116,6 +117,7 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->checked = JUDGED_NOT;
 	w->rules = 0;
 	w->searched = 0;
+	w->technique = TECHNIQUE_NONE;
 	w->found = NOT_FOUND;
 }
 
@@ -250,7 +252,8 @@ struct step {
 	__u32 slot; /* enum scratch */
 };
 
-/* The key of the scratch values. Maps take no const keys, and read them only. */
+/* The key of the scratch values. Maps take no const keys, and read them only.
+ */
 static __always_inline __u32 *scratch_slot(const struct step *s)
 {
 	return (__u32 *)&s->slot;
@@ -273,22 +276,9 @@ static __always_inline int step_begin(struct __sk_buff *skb, struct step *s)
 	return s->work != 0;
 }
 
-/* --- decky_packet --------------------------------------------------------- */
+/* --- decky_anomaly -------------------------------------------------------- */
 
-/* A VEPA switch reflects lateral frames that egress has already counted. */
-static __always_inline int is_vepa_echo(struct __sk_buff *skb,
-					const struct packet *p)
-{
-	__u32 ifindex = skb->ifindex;
-
-	if (!vepa_parents.lookup(&ifindex))
-		return 0;
-	if (p->ip_version == 4)
-		return is_decky4(p->saddr[3]) && is_decky4(p->daddr[3]);
-	return is_decky6(p->saddr) && is_decky6(p->daddr);
-}
-
-/* The key of a frame without ports, for report_anomaly(). */
+/* The key of a frame without ports. */
 static __always_inline void make_portless_key(struct __sk_buff *skb,
 					      const struct step *s)
 {
@@ -346,36 +336,36 @@ static __always_inline int anomaly_wanted(const struct step *s, __u64 signature,
 }
 
 /*
- * Reports that the frame in the work is not what it seems. It changes nothing
- * but its own tables, so any step may call it, before or after the frame is
- * accounted.
+ * Reports that the frame in the work is not what it seems, by w->technique. It
+ * changes nothing but its own tables and is the last step of its frame.
  */
-static __always_inline void report_anomaly(struct __sk_buff *skb,
-					   const struct step *s,
-					   enum technique technique)
+int decky_anomaly(struct __sk_buff *skb)
 {
 	struct anomaly_sample *sample;
-	struct work *w = s->work;
 	struct flow *flow = 0;
+	struct work *w;
+	struct step s;
 	__u64 signature;
-	__u32 zero = 0;
 	__u8 client;
 
-	s->counters->anomalies++;
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	w = s.work;
+	s.counters->anomalies++;
 	if (w->parsed)
 		flow = flows.lookup(&w->id);
 	else
-		make_portless_key(skb, s);
+		make_portless_key(skb, &s);
 	client = w->sender & 1;
 	if (flow && flow->totals.client != CLIENT_UNKNOWN)
 		client = flow->totals.client & 1;
-	signature = anomaly_signature(&w->key, client, s->settings->seed,
-				      technique, flow != 0);
-	if (!anomaly_wanted(s, signature, client))
-		return;
-	sample = anomaly_scratch.lookup(scratch_slot(s));
+	signature = anomaly_signature(&w->key, client, s.settings->seed,
+				      w->technique, flow != 0);
+	if (!anomaly_wanted(&s, signature, client))
+		return TC_NEXT;
+	sample = anomaly_scratch.lookup(scratch_slot(&s));
 	if (!sample)
-		return;
+		return TC_NEXT;
 	__builtin_memset(sample, 0, sizeof(*sample));
 	sample_begin(&sample->head, SAMPLE_ANOMALY, &w->packet, &w->key,
 		     w->sender, w->now);
@@ -383,15 +373,31 @@ static __always_inline void report_anomaly(struct __sk_buff *skb,
 	sample->signature = signature;
 	sample->ack = w->packet.ack;
 	sample->tcp_flags = w->packet.flags;
-	sample->technique = technique;
+	sample->technique = w->technique;
 	if (flow) {
 		sample->head.born_ns = flow->totals.born_ns;
 		sample->expected_seq = flow->totals.end[w->sender & 1].sent;
 		sample->expected_ack = flow->totals.end[!(w->sender & 1)].sent;
 		sample->known = 1;
 	}
-	sample_sent(s->counters,
+	sample_sent(s.counters,
 		    samples.perf_submit(skb, sample, sizeof(*sample)));
+	return TC_NEXT;
+}
+
+/* --- decky_packet --------------------------------------------------------- */
+
+/* A VEPA switch reflects lateral frames that egress has already counted. */
+static __always_inline int is_vepa_echo(struct __sk_buff *skb,
+					const struct packet *p)
+{
+	__u32 ifindex = skb->ifindex;
+
+	if (!vepa_parents.lookup(&ifindex))
+		return 0;
+	if (p->ip_version == 4)
+		return is_decky4(p->saddr[3]) && is_decky4(p->daddr[3]);
+	return is_decky6(p->saddr) && is_decky6(p->daddr);
 }
 
 /* What an analyst calls a refusal, by enum judgement. */
@@ -422,7 +428,10 @@ static __always_inline enum technique technique_of(enum judgement rule)
 	}
 }
 
-/* Counts and reports a segment that changes nothing: the decky drops it. */
+/*
+ * Counts and reports a segment that changes nothing: the decky drops it. It is
+ * the last step of its frame.
+ */
 static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 				    enum judgement rule)
 {
@@ -467,13 +476,14 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 	default:
 		c->refused_ip_checksum++;
 	}
-	if (rule != REFUSED_RST_LATE)
-		report_anomaly(skb, s, technique_of(rule));
+	if (rule == REFUSED_RST_LATE)
+		return;
+	s->work->technique = technique_of(rule);
+	jumps.call(skb, JUMP_ANOMALY);
 }
 
 /* A frame without valid TCP, or one that the Bloom filter let through. */
-static __always_inline void count_ignored(struct __sk_buff *skb,
-					  const struct step *s, int verdict)
+static __always_inline void count_ignored(const struct step *s, int verdict)
 {
 	const struct packet *p = &s->work->packet;
 	struct counters *c = s->counters;
@@ -482,7 +492,7 @@ static __always_inline void count_ignored(struct __sk_buff *skb,
 		c->foreign_no_decky++;
 	} else if (verdict == PARSE_TOO_MANY_HEADERS) {
 		c->ignored_ext_headers++;
-		report_anomaly(skb, s, TECHNIQUE_TOO_MANY_HEADERS);
+		s->work->technique = TECHNIQUE_TOO_MANY_HEADERS;
 	} else if (verdict == PARSE_MALFORMED) {
 		c->ignored_ip_malformed++;
 	} else if (verdict == PARSE_FRAGMENT_FIRST) {
@@ -546,7 +556,7 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 		return 0;
 	}
 	if (proto != PROTO_TCP || parse_tcp(skb, p) < 0) {
-		count_ignored(skb, s, proto);
+		count_ignored(s, proto);
 		return 0;
 	}
 	if (!s->work->now)
@@ -697,7 +707,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		side->tls_state = TLS_DONE;
 		flow->totals.flags |= FLOW_TLS_CUT;
 		s->counters->tls_over_budget++;
-		report_anomaly(skb, s, TECHNIQUE_EXCESS_HANDSHAKE);
+		w->technique = TECHNIQUE_EXCESS_HANDSHAKE;
 		return;
 	}
 	if (limit == TLS_CLIENT_BYTES &&
@@ -860,6 +870,8 @@ int decky_packet(struct __sk_buff *skb)
 		if (!parse_frame(skb, &s)) {
 			if (is_fragment(s.work->proto))
 				jumps.call(skb, JUMP_FRAGMENT);
+			else if (s.work->technique)
+				jumps.call(skb, JUMP_ANOMALY);
 			return TC_NEXT;
 		}
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
@@ -909,6 +921,8 @@ int decky_packet(struct __sk_buff *skb)
 	}
 	barrier();
 	flow_segment(skb, &s, flow);
+	if (s.work->technique)
+		jumps.call(skb, JUMP_ANOMALY);
 	return TC_NEXT;
 }
 

@@ -126,6 +126,7 @@ struct work {
 	__u8 rules;	      /* of a SYN or SYN-ACK, for struct half_open */
 	struct shown_classes shown; /* by decky_sequences */
 	__u8 searched;		    /* by decky_search */
+	__u8 technique;		    /* enum technique, for decky_anomaly */
 	__u32 found; /* offset of a hello in the payload, or NOT_FOUND */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
@@ -140,6 +141,7 @@ enum jump {
 	JUMP_FRAGMENT,
 	JUMP_TAGS,
 	JUMP_SEARCH,
+	JUMP_ANOMALY,
 	JUMP_SEQUENCES,
 	JUMPS,
 };

@@ -180,10 +180,10 @@ static __always_inline enum judgement judge_segment(const struct flow *flow,
 		return judge_rst(flow, sender, p);
 	if (p->flags & TCP_FIN)
 		end++;
-	/* what is late may come after its answer, and fills the hole it left */
-	taken = late ? own->sent : peer->acked;
-	if (late && side->flags & SIDE_HOLE)
-		taken = side->hole_start;
+	/* what is late comes here after the answer to it, and fills a hole */
+	taken = peer->acked;
+	if (late)
+		taken = side->flags & SIDE_HOLE ? side->hole_start : own->sent;
 	if (seq_diff(end, taken) < (end != p->seq))
 		return JUDGED_OLD;
 	if (seq_diff(p->ack, peer->sent) > 0)

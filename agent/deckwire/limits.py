@@ -230,6 +230,10 @@ CAPTURE_REORDER_NS = 1_000_000_000
 CAPTURE_AHEAD_NS = 10_000_000_000
 """How long after the latest frame a stamp is believed at once. A later one is believed if the next
 frame of a decky does not go back."""
+CAPTURE_COPY_NS = 1_000_000
+"""How far apart two frames of one packet are, which a capture of all interfaces holds twice."""
+CAPTURE_COPIES = 1_024
+"""Packets that are kept to find such frames."""
 CAPTURE_SILENCE_NS = 30 * 86_400_000_000_000
 """Longest silence of all deckies that is believed. Beyond this, the clock was set."""
 CAPTURE_RUNS = 65_536

@@ -20,8 +20,10 @@ from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.maps import UPDATE_EXIST
 from deckwire.tables.tables import Tables
 from tests.support.bpf_frames import (
+    APPLICATION_DATA,
     CLIENT,
     CLIENT6,
+    CLIENT_HELLO,
     DECKY,
     DECKY6,
     DECKY6_B,
@@ -189,6 +191,7 @@ def test_the_end_is_sampled_with_all_counts(kernel: Kernel) -> None:
 
 BULK = bytes(3_000)
 """More than TLS_SEARCH_BYTES."""
+MSS_BYTES = 1_448
 RUN = 22
 """Segments of it that are more than TLS_RUN_BYTES: no hello is searched for in what follows."""
 
@@ -524,6 +527,41 @@ def test_bulk_data_needs_no_jump(kernel: Kernel, talk: Talk) -> None:
     kernel.feed(*bulk(talk, end, 1), ack(talk, end + len(BULK)), talk.s("A", end + len(BULK), 1))
     assert kernel.raised()["frames_flow"] == RUN + 6
     assert kernel.server_side().bytes == (RUN + 1) * len(BULK)
+    assert not any(map(any, works.lookup_cpus(ZERO)))
+
+
+@EITHER_TALK
+def test_a_long_write_of_short_segments_needs_no_jump(kernel: Kernel, talk: Talk) -> None:
+    works = kernel.loaded.maps["works"]
+    end = 1 + RUN * len(BULK)
+    kernel.feed(*talk.opened(), *bulk(talk, 1, RUN), ack(talk, end))
+    works.update(ZERO, bytes(works.value_size))
+    for seq in range(end, end + 20 * MSS_BYTES, MSS_BYTES):
+        segment = talk.s("A", seq, 1, bytes(MSS_BYTES))
+        kernel.feed(segment, ack(talk, seq + MSS_BYTES))
+    assert not any(map(any, works.lookup_cpus(ZERO)))
+
+
+@EITHER_TALK
+def test_encrypted_data_needs_no_jump(kernel: Kernel, talk: Talk) -> None:
+    """However short it is: what comes after the handshake is not searched."""
+    works = kernel.loaded.maps["works"]
+    answer = SERVER_HELLO + APPLICATION_DATA
+    hello_end, answer_end = 1 + len(CLIENT_HELLO), 1 + len(answer)
+    kernel.feed(
+        *talk.opened(),
+        talk.c("PA", 1, 1, CLIENT_HELLO),
+        talk.s("PA", 1, hello_end, answer),
+        talk.c("PA", hello_end, answer_end, APPLICATION_DATA),
+    )
+    end = hello_end + len(APPLICATION_DATA)
+    works.update(ZERO, bytes(works.value_size))
+    kernel.feed(
+        talk.s("A", answer_end, end),
+        talk.s("PA", answer_end, end, b"short"),
+        talk.c("PA", end, answer_end, b"short"),
+        talk.c("A", end + 5, answer_end + 5, bytes(1_400)),
+    )
     assert not any(map(any, works.lookup_cpus(ZERO)))
 
 

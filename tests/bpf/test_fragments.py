@@ -93,9 +93,9 @@ def test_a_packet_put_together_is_taken_without_its_times(kernel: Kernel, talk: 
 
 @TALKS
 def test_a_packet_put_together_counts_after_the_end(kernel: Kernel, talk: Talk) -> None:
-    kernel.feed(*talk.opened(), *talk.closed(201))
+    kernel.feed(*talk.opened(), Wait(SECOND), *talk.closed(201))
     assert kernel.submitted().endswith("end:fin")
-    reassembled(kernel, talk.c("PA", 1, 1, hello(1)), ago_ns=1)
+    reassembled(kernel, talk.c("PA", 1, 1, hello(1)), ago_ns=SECOND // 2)
     assert kernel.submitted() == "segment:200"
     assert kernel.client_side().bytes == 200
     kernel.feed(talk.c("PA", 1, 1, hello(1)))
@@ -103,18 +103,39 @@ def test_a_packet_put_together_counts_after_the_end(kernel: Kernel, talk: Talk) 
 
 
 @TALKS
+def test_a_packet_that_came_whole_after_the_end_is_late(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(*talk.opened(), *talk.closed(201))
+    assert kernel.submitted().endswith("end:fin")
+    kernel.feed(Wait(SECOND))
+    reassembled(kernel, talk.c("PA", 1, 1, hello(1)))
+    assert kernel.submitted() == ""
+    assert kernel.raised()["frames_late"] == 1
+
+
+@TALKS
 def test_each_packet_put_together_is_judged(kernel: Kernel, talk: Talk) -> None:
-    kernel.feed(*talk.opened())
-    reassembled(kernel, talk.c("PA", 1, 1, b"x"))
-    reassembled(kernel, talk.c("P", 2, None, b"x"))
-    assert kernel.raised()["refused_no_ack"] == 1
-    assert kernel.client_side().bytes == 1
+    """Also the second one: nothing that was found out of the first one counts for it."""
+    syn, synack, ack = talk.opened()
+    reassembled(kernel, syn)
+    kernel.feed(synack)
+    reassembled(kernel, ack)
+    reassembled(kernel, talk.c("PA", 1, 1, b"EHLO you\r\n"))
+    kernel.feed(talk.s("A", 1, 11))
+    kernel.submitted()
+    reassembled(kernel, talk.c("PA", 11, 5_000, hello(1)))
+    reassembled(kernel, talk.c("P", 11, 0, hello(1)))
+    reassembled(kernel, talk.c("PA", 1, 1, hello(1)[:10]))
+    raised = kernel.raised()
+    assert raised["refused_ack_unsent"] == 1
+    assert raised["refused_no_ack"] == 1
+    assert raised["segments_old"] == 1
+    assert kernel.client_side().bytes == 20
 
 
 def test_a_fin_that_comes_after_its_ack_ends_the_connection(kernel: Kernel) -> None:
     talk = Talk()
-    kernel.feed(*talk.opened(), talk.s("FA", 1, 2))
-    reassembled(kernel, talk.c("FA", 1, 1), ago_ns=1)
+    kernel.feed(*talk.opened(), Wait(SECOND), talk.s("FA", 1, 2))
+    reassembled(kernel, talk.c("FA", 1, 1), ago_ns=SECOND // 2)
     reassembled(kernel, talk.c("A", 2, 2))
     assert kernel.submitted().endswith("end:fin")
 

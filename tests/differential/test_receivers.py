@@ -11,8 +11,8 @@ from tests.differential import receivers
 from tests.support.shared import SHARED
 
 SEEDS, COUNT = [1, 2], 300
-TCP_PERCENT = 65.0
-"""The share that is right, at least."""
+TCP_PERCENT = 98.5
+"""The share that is right, at least. docs/evasion.md names what no observer can know."""
 
 pytestmark = [
     pytest.mark.root,
@@ -27,7 +27,6 @@ def test_every_hello_that_a_tls_server_answers_is_reported(tmp_path: Path) -> No
     assert "answered and right" in done.stdout
 
 
-@pytest.mark.xfail(reason="the judge needs bytes_accepted_client of tcp_flow_timing", strict=False)
 def test_what_linux_accepts_is_what_is_reported(tmp_path: Path) -> None:
     done = receivers.run(receivers.tcp(tmp_path, SEEDS, COUNT, TCP_PERCENT))
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]

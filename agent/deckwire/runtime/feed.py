@@ -9,6 +9,7 @@ from typing import NamedTuple
 from deckwire.abi.samples import FragmentSample
 from deckwire.captures import (
     CaptureFile,
+    Copies,
     Frame,
     addresses,
     ethernet,
@@ -79,6 +80,7 @@ class Replay:
         self._pipeline = pipeline
         self._clock = clock
         self._containment = containment
+        self._copies = Copies()
         self._number = 0
         self._held: _Decky | None = None
         """A frame stamped far from those before it, which waits for the next one."""
@@ -119,6 +121,9 @@ class Replay:
         if not self._is_deckys(data):
             self._clock.pass_by(frame.time_ns)
             self._run(data, self._clock.now_ns())
+            return
+        if self._copies.is_copy(frame):
+            self.counts["frames_copied"] += 1
             return
         if len(frame.data) < frame.wire_len:
             self.counts["frames_incomplete"] += 1
