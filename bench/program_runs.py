@@ -67,6 +67,7 @@ _SETTINGS = {
     "flows_per_source": 65_536,
     "dedup": 1,
     "vepa": 0,
+    "sequences": 0,
     "own_host": 0,
     "checksums": 1,
 }

@@ -217,6 +217,15 @@ enum sample_kind {
 	      */
 #define SAMPLE_FLOW_PROVEN 0x10 /* mid-stream, but not forged blindly */
 
+/* How the values of a field follow each other in a source's last SYNs. */
+enum sequence_class {
+	SEQUENCE_UNKNOWN,
+	SEQUENCE_ZERO,
+	SEQUENCE_CONSTANT,
+	SEQUENCE_INCREMENTAL,
+	SEQUENCE_RANDOM,
+};
+
 struct sample_head {
 	__u64 time_ns;
 	__u64 born_ns;
@@ -233,7 +242,11 @@ struct sample_head {
 	__u8 flags;	 /* SAMPLE_* */
 	__u16 urgent;	 /* the urgent pointer */
 	__u16 tcp_flags; /* low twelve bits of the data-offset word */
-	__u32 pad;
+	/* of a SYN or a handshake: enum sequence_class, and of how many SYNs */
+	__u8 ipid_class;
+	__u8 ipid_samples;
+	__u8 isn_class;
+	__u8 isn_samples;
 };
 
 struct half_open_sample {
@@ -367,6 +380,7 @@ struct settings {
 	__u64 vepa;	 /* 1: vepa_parents has entries */
 	__u64 own_host;	 /* 1: own_macs has entries */
 	__u64 checksums; /* 0: none is checked */
+	__u64 sequences; /* 1: classes of IP ids and ISNs are kept */
 };
 
 /*

@@ -7,6 +7,7 @@
  *   decky_packet            TCP of a known connection
  *   decky_check             would the decky accept this segment?
  *   decky_syn, decky_synack a connection becomes half-open
+ *   decky_sequences         optional: how a source chooses its numbers
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
  *   decky_search            is there a hello behind other bytes?
@@ -439,6 +440,7 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 		c->refused_ack_old++;
 		break;
 	case REFUSED_RST:
+	case REFUSED_RST_LATE:
 		c->refused_rst++;
 		break;
 	case REFUSED_SYNACK:
@@ -459,7 +461,8 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 	default:
 		c->refused_ip_checksum++;
 	}
-	report_anomaly(skb, s, technique_of(rule));
+	if (rule != REFUSED_RST_LATE)
+		report_anomaly(skb, s, technique_of(rule));
 }
 
 /* A frame without valid TCP, or one that the Bloom filter let through. */
@@ -1018,6 +1021,8 @@ int decky_check(struct __sk_buff *skb)
 		s.work->rules = opening_rules(skb, &s, walk);
 		if (s.work->packet.flags & TCP_ACK)
 			jumps.call(skb, JUMP_SYNACK);
+		else if (s.settings->sequences)
+			jumps.call(skb, JUMP_SEQUENCES);
 		else
 			jumps.call(skb, JUMP_SYN);
 		return TC_NEXT;
@@ -1286,6 +1291,8 @@ int decky_syn(struct __sk_buff *skb)
 	sample->half_open.noted = 0;
 	sample->half_open.signature = syn_signature(
 		walk, p, &sample->half_open.syn, s.settings->seed);
+	if (s.settings->sequences)
+		show_sequences(sample, &w->shown);
 	if (p->payload_len && !swapped)
 		sample->half_open.syn_record = sample_syn_data(skb, &s);
 	if (syn_wanted(&s, &sample->half_open))
@@ -1296,6 +1303,41 @@ int decky_syn(struct __sk_buff *skb)
 		half_open.update(&w->key, &sample->half_open);
 	else
 		record_attempt(&s, half, &sample->half_open);
+	return TC_NEXT;
+}
+
+/* --- decky_sequences ------------------------------------------------------ */
+
+/* Takes in the numbers of a new SYN of a source, and what its last ones show.
+ */
+int decky_sequences(struct __sk_buff *skb)
+{
+	struct sequences *known;
+	struct half_open *half;
+	struct packet *p;
+	struct work *w;
+	struct step s;
+	__u64 owner;
+	__u32 slot;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	w = s.work;
+	p = &w->packet;
+	__builtin_memset(&w->shown, 0, sizeof(w->shown));
+	owner = source_hash(&w->key, w->sender, s.settings->seed);
+	slot = (owner >> 32) & (SEQUENCE_SLOTS - 1);
+	known = syn_sequences.lookup(&slot);
+	if (!known)
+		return TC_NEXT;
+	half = half_open.lookup(&w->key);
+	/* a retransmission says nothing new, and a SYN in fragments is late */
+	if (!(p->ip_flags & IP_FLAG_REASSEMBLED) &&
+	    !(half && !half->noted && repeats_syn(half, p, w->sender, w->now)))
+		sequences_add(known, owner, p);
+	if (known->owner == owner)
+		sequences_classify(known, &w->shown, p->ip_version);
+	jumps.call(skb, JUMP_SYN);
 	return TC_NEXT;
 }
 

@@ -120,8 +120,8 @@ static __always_inline __u32 header_id6(struct flow_id *id,
 	return sender;
 }
 
-/* The slot of a source. An IPv6 attacker owns at least a /64. */
-static __always_inline __u32 source_slot(const struct flow_key *key, __u8 end,
+/* The seeded hash of a source. An IPv6 attacker owns at least a /64. */
+static __always_inline __u64 source_hash(const struct flow_key *key, __u8 end,
 					 __u64 seed)
 {
 	const __be32 *addr = key->addr[end & 1];
@@ -130,7 +130,13 @@ static __always_inline __u32 source_slot(const struct flow_key *key, __u8 end,
 	hash = absorb(seed, (__u64)addr[0] << 32 | addr[1]);
 	if (!addr[0] && !addr[1])
 		hash = absorb(hash, addr[3]);
-	return (hash >> 32) & (SOURCE_SLOTS - 1);
+	return hash;
+}
+
+static __always_inline __u32 source_slot(const struct flow_key *key, __u8 end,
+					 __u64 seed)
+{
+	return (source_hash(key, end, seed) >> 32) & (SOURCE_SLOTS - 1);
 }
 
 #endif

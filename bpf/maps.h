@@ -10,6 +10,7 @@
 #include "tls_records.h"
 #include "client_hello.h"
 #include "receiver.h"
+#include "sequences.h"
 
 struct decky6 {
 	__be32 addr[4];
@@ -68,6 +69,7 @@ BPF_F_TABLE("array", __u32, struct seen, hello_seen, HELLO_SEEN_SLOTS,
 BPF_F_TABLE("array", __u32, struct seen, anomaly_seen, ANOMALY_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
+BPF_TABLE("array", __u32, struct sequences, syn_sequences, SEQUENCE_SLOTS);
 BPF_TABLE("array", __u32, struct token_bucket, syn_budget, 1);
 BPF_TABLE("array", __u32, struct token_bucket, midstream_budget, 1);
 BPF_TABLE("array", __u32, struct token_bucket, anomaly_budget, 1);
@@ -122,7 +124,8 @@ struct work {
 	__u8 repeats;	      /* the suppressed hello, to the byte */
 	__u8 checked;	      /* enum judgement, by decky_check */
 	__u8 rules;	      /* of a SYN or SYN-ACK, for struct half_open */
-	__u8 searched;	      /* by decky_search */
+	struct shown_classes shown; /* by decky_sequences */
+	__u8 searched;		    /* by decky_search */
 	__u32 found; /* offset of a hello in the payload, or NOT_FOUND */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
@@ -137,6 +140,7 @@ enum jump {
 	JUMP_FRAGMENT,
 	JUMP_TAGS,
 	JUMP_SEARCH,
+	JUMP_SEQUENCES,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

@@ -27,6 +27,7 @@ enum judgement {
 	REFUSED_ACK_UNSENT,
 	REFUSED_ACK_OLD,
 	REFUSED_RST,
+	REFUSED_RST_LATE, /* no anomaly: see judge_rst() */
 	REFUSED_SYNACK,
 	REFUSED_AFTER_FIN,
 	REFUSED_SIGNATURE,
@@ -75,7 +76,8 @@ static __always_inline int plainly_good(const struct flow_totals *totals,
 	const struct flow_end *peer = &totals->end[!(sender & 1)];
 	__u32 rules = totals->rules[sender & 1], wrong;
 
-	if (ingress && rules & RULES_LOCAL)
+	/* forged at ingress, or the first frame at egress: neither is plain */
+	if (!!(rules & RULES_LOCAL) == ingress)
 		return 0;
 	if (!(rules & RULES_JUDGED))
 		return 1;
@@ -108,14 +110,18 @@ static __always_inline __u32 expected_seq(const struct flow_totals *totals,
  * A RST must carry the next number that the receiver waits for (RFC 5961, 3.2).
  * Linux also takes the right edge of what it holds out of order, and the number
  * of a FIN that it has received.
+ *
+ * Who has closed resets data that were on their way with the number that they
+ * acknowledge (RFC 9293, 3.10.7.1). That is behind what it has sent since. The
+ * receiver drops such a RST too, but honest hosts send it.
  */
 static __always_inline enum judgement
-judge_rst(const struct flow_totals *totals, __u32 sender,
-	  const struct packet *p)
+judge_rst(const struct flow *flow, __u32 sender, const struct packet *p)
 {
+	const struct flow_totals *totals = &flow->totals;
 	const struct flow_side *side = &totals->side[sender & 1];
 	const struct flow_end *peer = &totals->end[!(sender & 1)];
-	__u32 next = expected_seq(totals, sender);
+	__u32 next = expected_seq(totals, sender), first;
 
 	if (p->seq == next)
 		return JUDGED_GOOD;
@@ -125,7 +131,9 @@ judge_rst(const struct flow_totals *totals, __u32 sender,
 	if (side->flags & SIDE_FIN && p->seq == next - 1 &&
 	    seq_diff(peer->acked, side->fin_seq) > 0)
 		return JUDGED_GOOD;
-	return REFUSED_RST;
+	first = (sender & 1) == totals->client ? flow->synack.ack
+					       : flow->synack.seq + 1;
+	return p->seq - first < next - first ? REFUSED_RST_LATE : REFUSED_RST;
 }
 
 /*
@@ -153,9 +161,10 @@ static __always_inline __s32 ack_tolerance(const struct flow *flow,
 }
 
 /* All rules but those of options and checksums. */
-static __always_inline enum judgement
-judge_segment(const struct flow *flow, __u32 sender, const struct packet *p,
-	      int late)
+static __always_inline enum judgement judge_segment(const struct flow *flow,
+						    __u32 sender,
+						    const struct packet *p,
+						    int late)
 {
 	const struct flow_totals *totals = &flow->totals;
 	const struct flow_side *side = &totals->side[sender & 1];
@@ -168,7 +177,7 @@ judge_segment(const struct flow *flow, __u32 sender, const struct packet *p,
 	if (seq_diff(p->seq, peer->edge) > 0)
 		return REFUSED_WINDOW;
 	if (p->flags & TCP_RST)
-		return judge_rst(totals, sender, p);
+		return judge_rst(flow, sender, p);
 	if (p->flags & TCP_FIN)
 		end++;
 	/* what is late comes here after the answer to it, and fills a hole */
@@ -334,7 +343,8 @@ judge_options(const struct flow_totals *totals, __u32 sender,
 	if (walk->offers & OFFER_SIGNED && !(peer->offers & OFFER_SIGNED))
 		return REFUSED_SIGNATURE;
 	if (!(walk->offers & side->offers & OFFER_STAMPED) ||
-	    p->flags & TCP_RST || late || !side->ts_recent || seq_diff(side->ts_recent, walk->stamp) <= 1)
+	    p->flags & TCP_RST || late || !side->ts_recent ||
+	    seq_diff(side->ts_recent, walk->stamp) <= 1)
 		return JUDGED_GOOD;
 	if (!p->payload_len && !(p->flags & TCP_FIN) &&
 	    seq_diff(p->ack, totals->end[sender & 1].acked) <= 0)

@@ -82,9 +82,9 @@ static __always_inline int may_search(struct __sk_buff *skb,
 	if (last > sizeof(prefix))
 		last = sizeof(prefix);
 	last--;
-	asm volatile("" : "+r"(last));
-	if (last >= sizeof(prefix) ||
-	    bpf_skb_load_bytes(skb, p->l4_off + p->tcp_len + at, &prefix,
+	/* Linux 5.10 loses the bound of a scalar that was on the stack */
+	asm volatile("%0 &= 7" : "+r"(last));
+	if (bpf_skb_load_bytes(skb, p->l4_off + p->tcp_len + at, &prefix,
 			       last + 1))
 		return 0;
 	if (side->tls_state == TLS_OPEN

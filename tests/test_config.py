@@ -47,6 +47,7 @@ dedup_keys = 128
 stats_interval = 2.5
 idle_timeout = 30
 raw_fingerprints = true
+sequences = true
 ja4plus = false
 p0f_db = "/etc/p0f.fp"
 state_dir = "/var/lib/deckwire"
@@ -110,6 +111,7 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         stats_interval=2.5,
         idle_timeout=30.0,
         raw_fingerprints=True,
+        sequences=True,
         ja4plus=False,
         p0f_db="/etc/p0f.fp",
         budgets=Budgets(10, 20, 30),

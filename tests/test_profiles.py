@@ -48,6 +48,7 @@ def test_each_row_is_overridden_by_the_file_and_by_an_option(tmp_path: Path, row
         "deckies": "/x/deckies.txt",
         "decnet_state": False,
         "wait_interface": False,
+        "sequences": False,
         "own_host": "report",
         "outbound_source": "decky",
         "lateral": "drop",

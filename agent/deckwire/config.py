@@ -109,6 +109,8 @@ class Settings:
     """0: only at the end."""
     idle_timeout: float = 120.0
     raw_fingerprints: bool = False
+    sequences: bool = False
+    """Classify the IP identifications and initial sequence numbers of each source."""
     ja4plus: bool = True
     p0f_db: str | None = None
     """p0f.fp file that is read instead of the built-in signatures."""
@@ -371,6 +373,7 @@ _CHECKS: dict[str, Check] = {
     "stats_interval": _seconds(0),
     "idle_timeout": _seconds(1),
     "raw_fingerprints": _flag,
+    "sequences": _flag,
     "ja4plus": _flag,
     "compat": _one_of(COMPATIBILITIES),
     "p0f_db": _path,

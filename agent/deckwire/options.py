@@ -225,6 +225,12 @@ OPTIONS = (
         default="leave them out",
     ),
     Option(
+        *("sequences", "sequences", Section.EVENTS),
+        "Classify each source by the IP ids and sequence numbers of its last eight SYNs.",
+        default="leave the classes out",
+        can_negate=True,
+    ),
+    Option(
         *("ja4plus", "ja4plus", Section.EVENTS),
         "Emit JA4S, JA4X, JA4T, JA4TS and JA4L, which have a licence of their own.",
         default="emit them",

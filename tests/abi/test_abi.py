@@ -50,6 +50,8 @@ CONSTANTS = {
     "SAMPLE_REASSEMBLED": abi.SAMPLE_REASSEMBLED,
     "REASSEMBLED_INGRESS": abi.REASSEMBLED_INGRESS,
     "SAMPLE_ANOMALY": abi.SAMPLE_ANOMALY,
+    "SEQUENCE_UNKNOWN": abi.SEQUENCE_CLASSES.index(""),
+    **{f"SEQUENCE_{name.upper()}": code for code, name in enumerate(abi.SEQUENCE_CLASSES) if name},
     "TECHNIQUE_NONE": KERNEL_TECHNIQUES.index(None),
     **{
         f"TECHNIQUE_{technique.name}": code
@@ -310,6 +312,16 @@ def test_the_jumps_are_in_the_order_of_their_slots() -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes(name: str, compiler: Compiler) -> None:
     assert compiler.values[f"sizeof(struct {name})"] == SIZES[name]
+
+
+def test_a_connection_fits_into_512_bytes_of_the_kernel(compiler: Compiler) -> None:
+    """`flows` allocates each entry, and a larger one would take 1,024.
+
+    Before the key, the kernel has 48 bytes (struct htab_elem in kernel/bpf/hashtab.c). From 6.1 on
+    8 more are in front (LLIST_NODE_SZ in kernel/bpf/memalloc.c).
+    """
+    key, value = (compiler.values[f"sizeof(struct {name})"] for name in ("flow_id", "flow"))
+    assert 8 + 48 + key + value <= 512
 
 
 @pytest.mark.parametrize(("struct", "member"), OFFSETS)

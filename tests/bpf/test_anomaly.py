@@ -16,6 +16,8 @@ from tests.support.bpf_harness import MS, SECOND, Kernel, Wait
 pytestmark = pytest.mark.root
 
 DSTOPTS = 60
+CLIENT_BYTES = 1_048_576
+"""Handshake bytes of a client: TLS_CLIENT_BYTES."""
 TOO_MANY = 20
 """More extension headers than any bound allows."""
 
@@ -62,13 +64,14 @@ def test_a_segment_of_a_connection_says_what_was_expected(
     talk = Talk(client_port=ports[0], server_port=ports[1])
     record = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc" + bytes(0x4000 - 4)
     kernel.feed(*talk.opened())
-    at = 1
-    for _ in range(5):
-        for start in range(0, len(record), 1_400):
-            part = record[start : start + 1_400]
-            kernel.feed(talk.c("A", at, 1, part))
-            at += len(part)
-    (sample,) = anomalies(kernel)
+    found = []
+    for at in range(1, CLIENT_BYTES + 2 * len(record), len(record)):
+        for start in range(0, len(record), 2_048):
+            part = record[start : start + 2_048]
+            end = at + start + len(part)
+            kernel.feed(talk.c("A", at + start, 1, part), talk.s("A", 1, end))
+        found += anomalies(kernel)
+    (sample,) = found
     assert sample.anomaly.technique is Technique.EXCESS_HANDSHAKE
     assert sample.sender == sample.client == kernel.flow().totals.client
     assert sample.born_ns == kernel.flow().totals.born_ns

@@ -157,6 +157,7 @@ def test_without_dedup_no_hello_is_suppressed_or_hashed(kernel: Kernel) -> None:
 ALIKE = {
     "random": wire(HELLO[9:11] + bytes(32) + HELLO[43:]),
     "session id": hello(session_id=bytes(32)),
+    "version of the record": record(22, HELLO[5:], 0x03FF),
     "keys": hello(*EXTENSIONS[:-1], key_share((29, b"c" * 32), (23, b"d" * 65))),
 }
 
@@ -220,7 +221,6 @@ UNUSUAL = {
     "two messages": record(22, HELLO[5:] * 2),
     "two records": record(22, HELLO[5:100]) + record(22, HELLO[100:]),
     "a ServerHello's type": record(22, b"\x02" + HELLO[6:]),
-    "an unknown version of the record": record(22, HELLO[5:], 0x0305),
     "session id of 33": hello(session_id=bytes(33)),
     "too long": hello(*EXTENSIONS, (0x1234, bytes(1_024))),
     "too many steps": hello(*[(n, b"") for n in range(100, 300)]),

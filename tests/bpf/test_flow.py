@@ -136,10 +136,10 @@ ENDINGS = [
         ],
         "segment:4 end:rst",
     ),
-    Ending("a reset one byte ahead", lambda t: [t.c("R", 2)], ""),
-    Ending("a reset one byte below", lambda t: [t.c("RA", 0, 1)], ""),
-    Ending("a blind reset", lambda t: [t.c("R", 0x4000_0000)], ""),
-    Ending("a blind reset with seq 0", lambda t: [t.c("R", -t.client_iss)], ""),
+    Ending("a reset one byte ahead", lambda t: [t.c("R", 2)], "anomaly:refused_rst"),
+    Ending("a reset one byte below", lambda t: [t.c("RA", 0, 1)], "anomaly:refused_rst"),
+    Ending("a blind reset", lambda t: [t.c("R", 0x4000_0000)], "anomaly:refused_window"),
+    Ending("a blind reset with seq 0", lambda t: [t.c("R", -t.client_iss)], "anomaly:refused_rst"),
     Ending("a blind reset of the server with seq 0", lambda t: [t.s("R", -t.server_iss)], ""),
     Ending(
         "late frames after a reset",
@@ -187,6 +187,12 @@ def test_the_end_is_sampled_with_all_counts(kernel: Kernel) -> None:
     assert (record.rtt_server_us, record.rtt_client_us) == (1_000, 1_000)
 
 
+BULK = bytes(3_000)
+"""More than TLS_SEARCH_BYTES."""
+RUN = 22
+"""Segments of it that are more than TLS_RUN_BYTES: no hello is searched for in what follows."""
+
+
 class Timing(NamedTuple):
     about: str
     steps: Callable[[Talk], Steps]
@@ -208,7 +214,11 @@ TIMINGS = [
     Timing("the client's data", lambda t: [t.c("PA", 1, 1, b"x"), t.s("A", 1, 2)], None),
     Timing(
         "bulk data after it is not timed",
-        lambda t: [data(t, 1), Wait(5 * MS), ack(t, 11), data(t, 11), ack(t, 21)],
+        lambda t: [
+            *(data(t, 1), Wait(5 * MS), ack(t, 11)),
+            *(*bulk(t, 11, RUN), ack(t, 11 + RUN * len(BULK))),
+            *(*bulk(t, 11 + RUN * len(BULK), 1), ack(t, 11 + (RUN + 1) * len(BULK))),
+        ],
         5_000,
     ),
     Timing(
@@ -242,6 +252,11 @@ TIMINGS = [
 def data(talk: Talk, seq: int) -> bytes:
     """Ten bytes from the server."""
     return talk.s("PA", seq, 1, b"220 ready\n")
+
+
+def bulk(talk: Talk, seq: int, segments: int) -> list[bytes]:
+    """Long segments from the server."""
+    return [talk.s("A", seq + n * len(BULK), 1, BULK) for n in range(segments)]
 
 
 def ack(talk: Talk, number: int) -> bytes:
@@ -500,14 +515,15 @@ def test_bulk_data_needs_no_jump(kernel: Kernel, talk: Talk) -> None:
     kernel.feed(*talk.opened())
     assert any(map(any, works.lookup_cpus(ZERO)))
     works.update(ZERO, bytes(works.value_size))
-    kernel.feed(talk.c("A", 1, 1), data(talk, 1), ack(talk, 11))
-    assert kernel.raised()["frames_flow"] == 4
-    assert kernel.server_side().bytes == 10
+    end = 1 + RUN * len(BULK)
+    kernel.feed(talk.c("A", 1, 1), *bulk(talk, 1, RUN), ack(talk, end))
+    assert kernel.raised()["frames_flow"] == RUN + 3
+    assert kernel.server_side().bytes == end - 1
     assert any(map(any, works.lookup_cpus(ZERO)))  # the first data may be TLS, and is timed
     works.update(ZERO, bytes(works.value_size))
-    kernel.feed(data(talk, 11), ack(talk, 21), talk.s("A", 21, 1))
-    assert kernel.raised()["frames_flow"] == 7
-    assert kernel.server_side().bytes == 20
+    kernel.feed(*bulk(talk, end, 1), ack(talk, end + len(BULK)), talk.s("A", end + len(BULK), 1))
+    assert kernel.raised()["frames_flow"] == RUN + 6
+    assert kernel.server_side().bytes == (RUN + 1) * len(BULK)
     assert not any(map(any, works.lookup_cpus(ZERO)))
 
 

@@ -140,8 +140,30 @@ def test_a_fin_that_comes_after_its_ack_ends_the_connection(kernel: Kernel) -> N
     assert kernel.submitted().endswith("end:fin")
 
 
+@TALKS
+def test_each_packet_put_together_is_judged_anew(kernel: Kernel, talk: Talk) -> None:
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, bytes(100)), talk.s("A", 1, 101))
+    reassembled(kernel, talk.c("PA", 1, 1, bytes(50)))
+    assert kernel.raised()["segments_old"] == 1
+    kernel.samples()
+    reassembled(kernel, talk.c("PA", 101, 1, hello(1)))
+    assert kernel.submitted() == "segment:200"
+    assert kernel.raised()["segments_old"] == 1
+
+
 def test_a_second_fragment_header_is_malformed(kernel: Kernel) -> None:
     frame = TALK6.c("S")
     inner = frame[:20] + b"\x2c" + frame[21:54] + fragment(6, frame[54:])
     reassembled(kernel, inner)
     assert kernel.raised() == {"ignored_ip_malformed": 1, "packets_reassembled": 1}
+
+
+def test_a_packet_put_together_is_judged_anew(kernel: Kernel) -> None:
+    """Nothing is left of the verdict on the one before."""
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, bytes(100)), talk.s("A", 1, 101))
+    reassembled(kernel, talk.c("PA", 1, 1, bytes(100)))
+    assert kernel.raised()["segments_old"] == 1
+    reassembled(kernel, talk.c("PA", 101, 1, bytes(100)))
+    assert kernel.raised()["segments_old"] == 1
+    assert kernel.sent_by(client=True) == talk.client_iss + 201

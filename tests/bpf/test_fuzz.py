@@ -195,7 +195,10 @@ class Fuzzer:
             )
         else:
             packet, following = segment, TCP
-            for kind in rng.choices(EXTENSIONS, k=rng.randrange(10)):
+            kinds = rng.choices(EXTENSIONS, k=rng.randrange(10))
+            if rng.random() < 0.05:  # more than Linux and the programs read
+                kinds = [60] * 18
+            for kind in kinds:
                 if kind == 44:
                     more = rng.random() < 0.2
                     packet = fragment(following, packet, rng.choice([0, 0, 0, 5]), more)

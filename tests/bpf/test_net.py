@@ -263,11 +263,14 @@ CASES = [
 def test_a_frame_is_parsed_or_counted_by_cause(kernel: Kernel, case: Case, hook: str) -> None:
     kernel.feed(case.frame, egress=hook == "egress")
     expected = FLOW if case.counter == "frames_syn" else {case.counter: 1}
+    if case.counter == "ignored_ext_headers":
+        expected = {**expected, "anomalies": 1}
     assert kernel.raised() == expected
     submitted = {
         "frames_syn": "syn",
         "ignored_fragment_first": f"fragment:{len(case.frame)}",
         "ignored_fragment_later": f"fragment:{len(case.frame)}",
+        "ignored_ext_headers": "anomaly:too_many_headers",
     }
     assert kernel.submitted() == submitted.get(case.counter, "")
 

@@ -128,7 +128,7 @@ CASES = [
     Case("partly new", lambda e: [*taken(e), e.r("PA", 51, 1, bytes(100))]),
     Case("one byte that is new", lambda e: [*taken(e), e.r("PA", 1, 1, bytes(101))]),
     Case("a keep-alive", lambda e: [*taken(e), e.r("A", 100, 1)], "old"),
-    Case("a keep-alive with a byte", lambda e: [*taken(e), e.r("A", 100, 1, b"\0")]),
+    Case("a keep-alive with a byte", lambda e: [*taken(e), e.r("A", 100, 1, b"\0")], "old"),
     Case("a FIN before the window", lambda e: [*taken(e), e.r("FA", 50, 1)], "old"),
     Case("a FIN in its place", lambda e: [*taken(e), e.r("FA", 101, 1)]),
     # --- acknowledgements ---
@@ -530,3 +530,26 @@ def test_a_new_syn_begins_only_an_attempt(kernel: Kernel, talk: Talk) -> None:
     kernel.feed(*talk.opened(), talk.c("S", 500), talk.c("PA", 1, 1, CLIENT_HELLO))
     assert len(segments(kernel.samples())) == 1
     assert kernel.raised()["handshakes"] == 1
+
+
+@EACH
+@pytest.mark.parametrize("behind", [0, 50, 100])
+def test_a_late_rst_is_refused_and_no_anomaly(kernel: Kernel, end: Ends, behind: int) -> None:
+    """A host that has closed resets data of the decky with the number that they acknowledge."""
+    kernel.feed(*end.opened(), *taken(end), end.r("FA", 101, 1), end.d("A", 1, 102))
+    kernel.submitted()
+    kernel.feed(end.d("PA", 1, 1 + behind, b"x"), end.r("R", 1 + behind))
+    assert raised(kernel) == ("" if behind == 100 else "rst")
+    assert "anomaly" not in kernel.submitted()
+    kernel.feed(end.r("R", 102))
+    assert kernel.flow().totals.close == abi.CLOSES.index("rst")
+
+
+@EACH
+@pytest.mark.parametrize("at", [-5, 0, 102])
+def test_a_rst_that_no_host_sends_is_an_anomaly(kernel: Kernel, end: Ends, at: int) -> None:
+    kernel.feed(*end.opened(), *taken(end))
+    kernel.submitted()
+    kernel.feed(end.r("R", at))
+    assert raised(kernel) == "rst"
+    assert kernel.submitted() == "anomaly:refused_rst"

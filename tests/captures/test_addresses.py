@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from deckwire.captures import addresses
+from deckwire.captures.addresses import MOST_TAGS
 from deckwire.deckies import Decky, parse_address
 from tests.support import bpf_frames as wire
 
-TAGS = [[], [(wire.VLAN, 5)], [(wire.QINQ, 6), (wire.VLAN, 7)]]
+TAGS = [[], [(wire.VLAN, 5)], [(wire.QINQ, 6), (wire.VLAN, 7)], [(wire.VLAN, 0)] * 5]
 
 
 def packed(address: str) -> bytes:
@@ -26,7 +27,12 @@ def test_both_families_with_and_without_tags(tags: list[tuple[int, int]], protoc
 
 def test_what_is_no_ip_packet_has_none() -> None:
     assert addresses(wire.ethernet(bytes(40), wire.ETH_ARP)) is None
-    assert addresses(wire.ethernet(wire.ipv4(b""), tags=[(wire.VLAN, 1)] * 3)) is None
+
+
+def test_more_tags_than_the_programs_walk_are_not_walked() -> None:
+    most = [(wire.VLAN, 0)] * MOST_TAGS
+    assert addresses(wire.ethernet(wire.ipv4(b""), tags=most)) is not None
+    assert addresses(wire.ethernet(wire.ipv4(b""), tags=[*most, (wire.VLAN, 0)])) is None
 
 
 @pytest.mark.parametrize("tags", TAGS)

@@ -11,9 +11,9 @@ from deckwire.connections.connection import Connection
 from deckwire.connections.observations import AnomalySeen, HelloSeen, Observation
 from deckwire.tcp.anomaly import Technique
 from deckwire.tls.hello_cache import HelloCache
-from deckwire.tls.messages import parse_client_hello
+from deckwire.tls.messages import ClientHello, parse_client_hello
 from tests.connections.test_connection import CLIENT, ISS, KEY, SYN_PACKET, Part, connection, run
-from tests.support.flights import client_hello, message, record, vector
+from tests.support.flights import client_hello, message, record, u16, vector
 
 
 def hello(name: bytes) -> bytes:
@@ -61,6 +61,35 @@ def test_the_same_with_the_other_bytes_first() -> None:
 def _other(part: Part) -> bytes:
     whole = A if B[part.offset :].startswith(part.data) and part.data not in A else B
     return whole[part.offset : part.offset + len(part.data)]
+
+
+def test_copies_in_packets_of_tds_are_contested() -> None:
+    """The headers of packets are no part of either copy."""
+
+    def packets(data: bytes) -> bytes:
+        pieces = data[:20], data[20:]
+        return b"".join(b"\x12\x01" + u16(8 + len(each)) + bytes(4) + each for each in pieces)
+
+    a, b = packets(A), packets(B)
+    name = a.index(b"aaaa")
+    adjacent = [
+        Part(CLIENT, name - 10, a[name - 10 : name]),
+        Part(CLIENT, name, a[name : name + 4]),
+        Part(CLIENT, name - 5, b[name - 5 :]),
+    ]
+    first, hole = Part(CLIENT, 0, a[:25]), Part(CLIENT, 25, a[25 : name - 10])
+    seen = run([first, *adjacent, hole], starts={CLIENT: 8})
+    assert hellos(seen) == [(b"aaaa.example", "contested")]
+    assert (Technique.CONTESTED_HELLO, b"bbbb.example") in anomalies(seen)
+
+
+def test_a_hello_that_comes_later_is_not_contested_by_the_copy_of_the_first() -> None:
+    later = hello(b"cccc.example")
+    watched = connection()
+    seen = run([*ADJACENT, LAST, FIRST], watched, finish=False)
+    text = Part(CLIENT, len(A), record(b"data", kind=23))
+    seen += run([text, Part(CLIENT, 2_000, later)], watched, starts={CLIENT: 2_000})
+    assert hellos(seen) == [(b"cccc.example", "complete")]
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
@@ -124,10 +153,11 @@ def test_an_urgent_byte_is_contested() -> None:
 
 # --- bytes at the place of a suppressed hello ---
 
+KNOWN = parse_client_hello(A[9:])
 
-def suppressed() -> Connection:
+
+def suppressed(known: ClientHello | None = KNOWN) -> Connection:
     watched = Connection(KEY, 1, CLIENT, SYN_PACKET, HelloCache())
-    known = parse_client_hello(A[9:])
     end = ISS[CLIENT] + 1 + len(A) & 0xFFFF_FFFF
     watched.recall(known, lambda: SuppressedHello(5, 0, end, 7))
     return watched
@@ -158,6 +188,10 @@ def test_they_are_named_once() -> None:
 
 def test_the_same_bytes_in_pieces_are_a_retransmission() -> None:
     assert anomalies(add(suppressed(), (0, A[:100]), (100, A[100:]))) == []
+
+
+def test_of_a_hello_that_was_evicted_nothing_is_known_to_differ() -> None:
+    assert anomalies(add(suppressed(None), (0, B[:100]), (100, B[100:]))) == []
 
 
 def test_bytes_after_it_are_the_clients_next() -> None:

@@ -48,7 +48,7 @@ def make_event() -> Make:
         where = context(CLIENT6, DECKY6) if syn_packet.ip_version == 6 else context()
         identity = identifier.identify(syn_packet, where.ends.server, where.ends.server_port)
         stack = describe(identity, syn_packet, choices)
-        return syn_event(headline(where, 5, stack, choices), where, syn_packet, stack)
+        return syn_event(headline(where, syn_packet, 5, stack, choices), where, syn_packet, stack)
 
     return make
 

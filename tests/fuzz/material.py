@@ -200,10 +200,19 @@ def segment_record(
 
 
 def ring_records() -> list[bytes]:
-    """Return the samples of one connection: SYN, handshake, both flights, end."""
+    """Return samples of one connection (SYN, handshake, both flights, end, anomaly), a fragment."""
     head = {"time_ns": 3_000_000, "born_ns": 1_000_000, "key": KEY, "client": 0}
     half_open = struct_bytes("half_open", signature=77, **syn_packets())
     flight = handshake(ssl.TLSVersion.TLSv1_2)
+    anomaly = struct_bytes(
+        "anomaly_sample",
+        head=_parsed("sample_head", kind=abi.SAMPLE_ANOMALY, seq=1_000, payload_len=9, **head),
+        signature=78,
+        tcp_flags=0x10,
+        technique=1,
+        known=1,
+    )
+    fragment = _parsed("sample_head", kind=abi.SAMPLE_FRAGMENT, time_ns=7_000_000)
     return [
         struct_bytes("sample_head", kind=abi.SAMPLE_SYN, **head) + half_open,
         struct_bytes("sample_head", kind=abi.SAMPLE_HANDSHAKE, **head) + half_open,
@@ -217,6 +226,8 @@ def ring_records() -> list[bytes]:
         struct_bytes("sample_head", kind=abi.SAMPLE_END, **head)
         + flow_values()[0][: abi.FLOW_TOTALS_BYTES]
         + bytes(8),
+        anomaly,
+        struct_bytes("fragment_sample", head=fragment, frame_len=60, l3_off=14) + bytes(60),
     ]
 
 

@@ -40,6 +40,7 @@ SETTINGS = {
     "flows_per_source": 65_536,
     "dedup": 1,
     "vepa": 0,
+    "sequences": 0,
     "own_host": 0,
     "checksums": 1,
 }
@@ -69,7 +70,7 @@ CLEARED = (
 ZEROED = (
     *("syn_seen", "service_seen", "service_sums", "hello_seen", "anomaly_seen"),
     *("sources", "syn_budget", "midstream_budget", "anomaly_budget", "anomaly_sources"),
-    *("fragment_sources", "fragment_budget"),
+    *("fragment_sources", "fragment_budget", "syn_sequences"),
 )
 
 

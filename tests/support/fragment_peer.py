@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import subprocess
@@ -12,19 +11,17 @@ from struct import pack
 
 from deckwire.ip.fragment import checksum
 from deckwire.kernel.namespaces import inside
-from deckwire.lab import namespaces
+from tests.support.tun import DEVICE, tun_device
 
 SERVER, CLIENT = "192.0.2.10", "198.51.100.9"
 SERVER6, CLIENT6 = "2001:db8:2::10", "2001:db8:9::9"
 TCP, FRAGMENT = 6, 44
-_TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
-_DEVICE = "dwtun0"
 _COMMANDS = (
-    f"link set {_DEVICE} up",
-    f"addr add {SERVER}/24 dev {_DEVICE}",
-    f"route add 198.51.100.0/24 dev {_DEVICE}",
-    f"addr add {SERVER6}/64 dev {_DEVICE} nodad",
-    f"route add 2001:db8:9::/64 dev {_DEVICE}",
+    f"link set {DEVICE} up",
+    f"addr add {SERVER}/24 dev {DEVICE}",
+    f"route add 198.51.100.0/24 dev {DEVICE}",
+    f"addr add {SERVER6}/64 dev {DEVICE} nodad",
+    f"route add 2001:db8:9::/64 dev {DEVICE}",
 )
 _ROOM = "67108864"
 
@@ -93,17 +90,9 @@ class FragmentPeer:
 @contextmanager
 def fragment_peer() -> Iterator[FragmentPeer]:
     """Run the receiver in a separate network namespace."""
-    stem = namespaces.new_stem()
-    name = f"{stem}-frag"
     with ExitStack() as undo:
-        undo.callback(namespaces.remove, stem)
-        subprocess.run(["ip", "netns", "add", name], check=True)
+        device, name = undo.enter_context(tun_device("frag", _COMMANDS))
         with inside(name):
-            device = os.open("/dev/net/tun", os.O_RDWR)
-            undo.callback(os.close, device)
-            fcntl.ioctl(device, _TUNSETIFF, pack("16sH", _DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
-            for command in _COMMANDS:
-                subprocess.run(["ip", *command.split()], check=True)
             raw4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, TCP)
             raw6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, TCP)
         for raw in (raw4, raw6):

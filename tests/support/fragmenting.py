@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 import time
@@ -11,7 +10,7 @@ from struct import pack
 from typing import Self
 
 from deckwire.lab import Lab, Node
-from tests.support.live_wire import ACK, FIN, SYN, parse_frame
+from tests.support.live_wire import ACK, FIN, SYN, link_socket, parse_frame
 
 ADDRESS, ADDRESS6 = "198.18.0.251", "2001:db8::fb"
 _SECONDS = 20.0
@@ -41,15 +40,7 @@ class FragmentingClient:
         self._port, self._size = port, size
         self._seq, self._ack, self._ident = 0x1000_0000, 0, port << 4
         self.fragments = 0
-        with lab.client.inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        self._socket.bind((lab.client.interface, 3))
-        self._mac = self._socket.getsockname()[4]
-        shown = ":".join(f"{byte:02x}" for byte in self._mac)
-        neighbour = ["neigh", "replace", self._here, "lladdr", shown, "dev", server.interface]
-        assert lab.run(server, ["ip", *neighbour]).returncode == 0
-        (link,) = json.loads(lab.run(server, ["ip", "-j", "link", "show", server.interface]).stdout)
-        self._peer_mac = bytes.fromhex(link["address"].replace(":", ""))
+        self._socket, self._mac, self._peer_mac = link_socket(lab, server, self._here)
 
     def __enter__(self) -> Self:
         return self

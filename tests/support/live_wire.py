@@ -176,6 +176,22 @@ def _flows(segments: Iterator[Segment]) -> dict[Flow, list[Segment]]:
     return flows
 
 
+def link_socket(lab: Lab, server: Node, address: str) -> tuple[socket.socket, bytes, bytes]:
+    """A packet socket at the client's interface, its link address, and that of the server.
+
+    No node has `address`. A neighbour entry on the server gives its link address.
+    """
+    with lab.client.inside():
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    made.bind((lab.client.interface, 3))
+    mac: bytes = made.getsockname()[4]
+    shown = ":".join(f"{byte:02x}" for byte in mac)
+    neighbour = ["neigh", "replace", address, "lladdr", shown, "dev", server.interface]
+    assert lab.run(server, ["ip", *neighbour]).returncode == 0
+    (link,) = json.loads(lab.run(server, ["ip", "-j", "link", "show", server.interface]).stdout)
+    return made, mac, bytes.fromhex(link["address"].replace(":", ""))
+
+
 class HandMade:
     """A TCP client over IPv4 whose segments the test makes one by one.
 
@@ -192,16 +208,8 @@ class HandMade:
         self.first_seq = self._seq = 0x1000_0000
         self._ack = 0
         self._sent = 0
-        with lab.client.inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        self._socket.bind((lab.client.interface, 3))
+        self._socket, self._mac, self._peer_mac = link_socket(lab, server, self.ADDRESS)
         self._socket.settimeout(10)
-        self._mac = self._socket.getsockname()[4]
-        shown = ":".join(f"{byte:02x}" for byte in self._mac)
-        neighbour = ["neigh", "replace", self.ADDRESS, "lladdr", shown, "dev", server.interface]
-        assert lab.run(server, ["ip", *neighbour]).returncode == 0
-        (link,) = json.loads(lab.run(server, ["ip", "-j", "link", "show", server.interface]).stdout)
-        self._peer_mac = bytes.fromhex(link["address"].replace(":", ""))
 
     def __enter__(self) -> Self:
         return self

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from struct import pack, unpack_from
 
 from deckwire.kernel.namespaces import inside
-from deckwire.lab import namespaces
+from tests.support.tun import DEVICE, tun_device
 
 SERVER, CLIENT, PORT = "192.0.2.10", "198.51.100.9", 443
-_TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
-_DEVICE = "dwtun0"
 _COMMANDS = (
-    f"link set {_DEVICE} up",
-    f"addr add {SERVER}/24 dev {_DEVICE}",
-    f"route add 198.51.100.0/24 dev {_DEVICE}",
+    f"link set {DEVICE} up",
+    f"addr add {SERVER}/24 dev {DEVICE}",
+    f"route add 198.51.100.0/24 dev {DEVICE}",
 )
 _SYN, _RST, _PSH, _ACK, _URG = 0x02, 0x04, 0x08, 0x10, 0x20
 _SECONDS = 10.0
@@ -97,18 +93,9 @@ class Connected:
 @contextmanager
 def linux_receiver() -> Iterator[Wire]:
     """Run a listener in a separate network namespace."""
-    stem = namespaces.new_stem()
-    name = f"{stem}-tcp"
-    with ExitStack() as undo:
-        undo.callback(namespaces.remove, stem)
-        subprocess.run(["ip", "netns", "add", name], check=True)
+    with tun_device("tcp", _COMMANDS) as (device, name):
         with inside(name):
-            device = os.open("/dev/net/tun", os.O_RDWR)
-            undo.callback(os.close, device)
-            fcntl.ioctl(device, _TUNSETIFF, pack("16sH", _DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
-            for command in _COMMANDS:
-                subprocess.run(["ip", *command.split()], check=True)
             listener = socket.create_server((SERVER, PORT))
-        undo.enter_context(listener)
-        listener.settimeout(_SECONDS)
-        yield Wire(device, listener)
+        with listener:
+            listener.settimeout(_SECONDS)
+            yield Wire(device, listener)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from deckwire.events.names import CONNECTION_EVENTS
 from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
@@ -26,14 +27,6 @@ pytestmark = [
 
 SECONDS = 120.0
 """Longest wait for any condition: an emulated CPU is about 25 times slower."""
-COMPARED = (
-    "tcp_syn_fingerprint",
-    "tcp_handshake",
-    "tls_client_hello",
-    "tls_session",
-    "tls_certificate",
-    "tcp_flow_timing",
-)
 TIMES = ("rtt_", "ja4l_", "duration_s", "mean_iat_", "min_iat_", "max_iat_")
 """Prefixes of the fields that depend on the moment when the clock was read."""
 
@@ -55,7 +48,7 @@ def facts(event: Facts) -> Facts:
 
 def in_order(events: list[Facts]) -> list[Facts]:
     return sorted(
-        (facts(event) for event in events if event["event"] in COMPARED),
+        (facts(event) for event in events if event["event"] in CONNECTION_EVENTS),
         key=lambda event: json.dumps(event, sort_keys=True),
     )
 
@@ -132,7 +125,7 @@ def test_a_replay_emits_the_events_of_the_live_run(tmp_path: Path) -> None:
     assert replayed.returncode == 0, replayed.stderr
     live = in_order(agent.events)
     assert live == in_order([json.loads(line) for line in replayed.stdout.splitlines()])
-    assert {event["event"] for event in live} == set(COMPARED)
+    assert {event["event"] for event in live} == set(CONNECTION_EVENTS)
     assert {event["sni"] for event in live if event["event"] == "tls_session"} == {
         "bank.example.com",
         "mail.example.com",

@@ -9,7 +9,7 @@ from deckwire.abi.hashes import session_id_hash
 from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, segment_evidence
 from deckwire.tcp.flow import FlowRecord, SideRecord, has_ports
 from deckwire.tcp.handshake import Handshake
-from deckwire.tcp.syn_packet import URG, SynPacket
+from deckwire.tcp.syn_packet import URG, Sequences, SynPacket
 
 _ENDS = (0, 1)
 _SEQ_MASK = 0xFFFF_FFFF
@@ -384,12 +384,20 @@ def _half_open(kind: int, data: bytes) -> SynSample | HandshakeSample:
         born_ns,
         key,
         flags,
+        ipid_class,
+        ipid_samples,
+        isn_class,
+        isn_samples,
         signature,
         client,
         syn_sampled,
     ) = abi.HALF_OPEN_SAMPLE.unpack_from(data)
     client &= 1
     syn, syn_retransmits = _syn_packet(data, abi.HALF_OPEN_SAMPLE_SYN)
+    if syn is not None and (ipid_samples or isn_samples):
+        syn.sequences = Sequences(
+            _sequence_class(ipid_class), ipid_samples, _sequence_class(isn_class), isn_samples
+        )
     if kind == abi.SAMPLE_SYN:
         if syn is None:
             raise MalformedSample("syn_missing")
@@ -410,6 +418,10 @@ def _half_open(kind: int, data: bytes) -> SynSample | HandshakeSample:
             synack_retransmits,
         ),
     )
+
+
+def _sequence_class(code: int) -> str:
+    return abi.SEQUENCE_CLASSES[code] if code < len(abi.SEQUENCE_CLASSES) else ""
 
 
 def _syn_packet(data: bytes, at: int) -> tuple[SynPacket | None, int]:

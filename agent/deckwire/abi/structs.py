@@ -25,6 +25,8 @@ SAMPLE_REASSEMBLED, SAMPLE_SYN_DATA = 0x20, 0x80
 REASSEMBLED_INGRESS = 0x1
 """In skb->cb[0] of a test run of the program `reassembled`."""
 
+SEQUENCE_CLASSES = ("", "zero", "constant", "incremental", "random")
+"""enum sequence_class; "" if nothing is known."""
 SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 """enum service_event: completed handshakes, ends of connections."""
 
@@ -152,7 +154,10 @@ _sample_head = Struct(
     "flags" / Int8ul,
     "urgent" / Int16ul,
     "tcp_flags" / Int16ul,
-    "pad" / Int32ul,
+    "ipid_class" / Int8ul,
+    "ipid_samples" / Int8ul,
+    "isn_class" / Int8ul,
+    "isn_samples" / Int8ul,
 )
 _seen = Struct(
     "signature" / Int64ul,
@@ -196,6 +201,7 @@ _settings = Struct(
     "vepa" / Int64ul,
     "own_host" / Int64ul,
     "checksums" / Int64ul,
+    "sequences" / Int64ul,
 )
 
 COUNTERS = (
@@ -360,6 +366,7 @@ SEGMENT = members(
 HALF_OPEN_SAMPLE = members(
     _half_open_sample,
     *("head.time_ns", "head.born_ns", "head.key", "head.flags"),
+    *("head.ipid_class", "head.ipid_samples", "head.isn_class", "head.isn_samples"),
     *("half_open.signature", "half_open.client", "half_open.syn_sampled"),
 )
 FRAGMENT = members(_fragment_sample, "head.time_ns", "frame_len", "l3_off", "ingress")

@@ -88,7 +88,7 @@ class Connection:
     _client_chain_due = False
     """The server has asked for the client's certificate."""
     _hellos_held = 0
-    """Bytes of memory of both hellos, shared with other connections or not."""
+    """Bytes of memory of the hellos that it holds, shared with other connections or not."""
     _client_head = b""
     """First bytes of the ClientHello, with its session id; `hello` may be an equal one."""
     _server_head = b""
@@ -314,8 +314,7 @@ class Connection:
             side.restart()
             return False
         if quality == "contested":
-            quality = self._contest(side, hello, seen)
-        self._hellos_held += hello.memory
+            quality = self._contest(sender, hello, seen)
         offer = _Offer(
             HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature),
             b"" if hello.ssl2 else head(message.body),
@@ -323,6 +322,7 @@ class Connection:
         )
         if self._tls_client is not None:
             # Bytes of it came after the answer.
+            self._hellos_held += hello.memory
             self._believe(offer, seen)
             return True
         offers = self._offered(sender)
@@ -337,6 +337,7 @@ class Connection:
         if self._offers is None:
             self._offers = [], []
         self._offers[sender].append(offer)
+        self._hellos_held += hello.memory
         return True
 
     def _take_server_hello(
@@ -478,7 +479,9 @@ class Connection:
         at = offers.index(answered) if answered is not None else 0
         seen += [self._unanswered(tls_client, offer) for offer in offers[:at]]
         seen += [self._unanswered(1 - tls_client, offer) for offer in others]
-        self.misplaced += len(offers[at + 1 :])
+        misplaced = offers[at + 1 :]
+        self.misplaced += len(misplaced)
+        self._hellos_held -= sum(offer.seen.hello.memory for offer in misplaced)
         self._offers = None
 
     def _decide_unanswered(self, seen: _Seen) -> None:
@@ -497,23 +500,25 @@ class Connection:
         seen.append(offer.seen._replace(reversed=self._is_reversed))
 
     def _unanswered(self, end: int, offer: _Offer) -> AnomalySeen:
+        """Drop an offer that led to nothing."""
+        self._hellos_held -= offer.seen.hello.memory
         evidence = "a ClientHello that was not answered, and another one"
         anomaly = Anomaly(Technique.UNANSWERED_HELLO, evidence)
         return AnomalySeen(offer.seen.time_ns, anomaly, end, offer.seen.hello)
 
     # --- what is not believed ---
 
-    def _contest(self, side: Direction, hello: ClientHello, seen: _Seen) -> str:
+    def _contest(self, sender: int, hello: ClientHello, seen: _Seen) -> str:
         """Report the other copy of a hello; the quality of the one that is believed."""
+        side = self.sides[sender]
         other = self._parsed(side.other_hello)
+        # A hello that comes later has copies of its own.
+        side.other_hello = None
         if other == hello:
             return "overlap"
         evidence = "the copies differ where no rule shows which one the receiver took"
-        seen.append(
-            AnomalySeen(
-                side.last_ns, Anomaly(Technique.CONTESTED_HELLO, evidence), self.client, other
-            )
-        )
+        anomaly = Anomaly(Technique.CONTESTED_HELLO, evidence)
+        seen.append(AnomalySeen(side.last_ns, anomaly, sender, other))
         return "contested"
 
     def _report_overlap(self, sender: int, sample: SegmentSample, seen: _Seen) -> None:
@@ -524,7 +529,8 @@ class Connection:
             (m.body for m in whole_messages(sample.payload) if m.type == CLIENT_HELLO), None
         )
         other = self._parsed(body) if sender == self.client else None
-        if other in (self.hello, *(offer.seen.hello for offer in self._offered(sender))):
+        offered = [offer.seen.hello for offer in self._offered(sender)]
+        if other in (self.hello, self._recalled, *offered):
             other = None
         seen.append(
             AnomalySeen(
@@ -549,7 +555,8 @@ class Connection:
             other = self._parsed(message.body)
             self._copy.close()
             self._overlap_seen = True
-            if other is not None and other != self.hello:
+            known = self.hello or self._recalled
+            if other is not None and known is not None and other != known:
                 evidence = "other bytes at the place of a hello that was emitted before"
                 anomaly = Anomaly(Technique.OVERLAPPING_SEGMENTS, evidence)
                 seen.append(AnomalySeen(sample.time_ns, anomaly, sample.sender, other))

@@ -58,6 +58,7 @@ class Direction:
     """The stream as it is if the receiver decides otherwise where no rule says how: there only
     while segments wait behind a hole, and after urgent or contradicting bytes."""
     _other_reader: RecordReader | None = None
+    _other_packets: TdsPackets | None = None
     _given = False
     """A message was read from the stream that is believed."""
     _doubted = False
@@ -119,7 +120,8 @@ class Direction:
     def close(self) -> None:
         """Want nothing more of this direction, and free what it holds."""
         self.closed = True
-        self._first = self.overlapped = self._other = self._other_reader = None
+        self._first = self.overlapped = None
+        self._other = self._other_reader = self._other_packets = None
         self.held = 0
         if self._stream is not None:
             self.dropped += self._stream.dropped
@@ -183,7 +185,7 @@ class Direction:
         if HEADER_BYTES <= at < len(sample.payload):
             left = tds_payload(sample.payload[at - HEADER_BYTES : at])
             if left is not None:
-                self._packets = TdsPackets(left)
+                self._packets, self._other_packets = TdsPackets(left), TdsPackets(left)
 
     def _wait(self, sample: SegmentSample) -> list[QualityMessage]:
         """Keep a segment while it is unknown where TLS begins."""
@@ -238,6 +240,7 @@ class Direction:
                 return
             self._other = stream.other()
             self._other_reader = deepcopy(self._reader)
+            self._other_packets = deepcopy(self._packets)
         if sample.urgent_seq is not None:
             self._doubted = True
         self._other.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
@@ -250,7 +253,7 @@ class Direction:
             return
         self._doubted = self._doubted or stream.overlap
         if not self._doubted and not stream.gap:
-            self._other = self._other_reader = None
+            self._other = self._other_reader = self._other_packets = None
 
     def _read_other(self) -> None:
         """Read the ClientHello of the other copy."""
@@ -259,7 +262,10 @@ class Direction:
             return
         if self._other_reader is None:
             self._other_reader = RecordReader()
-        for message in self._other_reader.feed(other.read()):
+        data = other.read()
+        if self._other_packets is not None:
+            data = self._other_packets.unwrap(data)
+        for message in self._other_reader.feed(data):
             if message.type == HandshakeType.CLIENT_HELLO:
                 self.other_hello = message.body
                 return

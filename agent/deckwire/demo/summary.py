@@ -11,18 +11,11 @@ from rich.text import Text
 
 from deckwire.demo.display import heading
 from deckwire.events.event import Event
+from deckwire.events.names import CONNECTION_EVENTS
 from deckwire.lab import Lab
 from deckwire.lab.agent import JsonEvent
 from deckwire.output.syslog import SyslogFormat
 
-EXPECTED = (
-    "tcp_syn_fingerprint",
-    "tcp_handshake",
-    "tls_client_hello",
-    "tls_session",
-    "tls_certificate",
-    "tcp_flow_timing",
-)
 LATERAL = "a lateral event"
 
 _MEANINGS = {
@@ -56,7 +49,7 @@ class Summary:
     def missing(self, events: Iterable[JsonEvent]) -> list[str]:
         """What the demo should have shown and did not."""
         seen = {event["event"] for event in events}
-        missing = [name for name in EXPECTED if name not in seen]
+        missing = [name for name in CONNECTION_EVENTS if name not in seen]
         return missing if self._lateral(events) else [*missing, LATERAL]
 
     def show(self, console: Console, events: Sequence[JsonEvent], status: int) -> None:

@@ -91,11 +91,10 @@ def certificate_event(
     parts += [
         ("side", "client" if from_client else "server"),
         ("quality", "malformed" if chain[0].malformed else quality),
-        context.tail(unseen=unseen),
     ]
     if is_reversed:
         parts.append(REVERSED)
-    parts.append(context.tail())
+    parts.append(context.tail(unseen=unseen))
     return headline.event(parts)
 
 

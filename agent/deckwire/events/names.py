@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-EVENTS = (
+CONNECTION_EVENTS = (
     "tcp_syn_fingerprint",
     "tcp_handshake",
     "tls_client_hello",
     "tls_session",
     "tls_certificate",
     "tcp_flow_timing",
+)
+"""What one connection with TLS 1.2 emits, in its order."""
+
+EVENTS = (
+    *CONNECTION_EVENTS,
+    "tcp_anomaly",
     "dedup_summary",
     "capture_stats",
     "capture_loss",

@@ -9,14 +9,22 @@ from deckwire.events.stack import Stack
 from deckwire.tcp.syn_packet import SynPacket
 
 
-def headline(context: Context, time_ns: int, stack: Stack, choices: Choices) -> Headline:
-    """Everything that deduplication needs of the event."""
+def headline(
+    context: Context, syn: SynPacket, time_ns: int, stack: Stack, choices: Choices
+) -> Headline:
+    """Everything that deduplication needs of the event.
+
+    A source whose numbers turn out to be of another class has another key.
+    """
+    key = stack.fingerprint
+    if (sequences := syn.sequences) is not None:
+        key = f"{key}|{sequences.ipid_class}|{sequences.isn_class}"
     return Headline(
         "tcp_syn_fingerprint",
         time_ns,
         context.host,
         context.source,
-        context.fingerprint(stack.fingerprint, choices),
+        context.fingerprint(key, choices),
         label=stack.tool or context.service,
     )
 
@@ -26,5 +34,12 @@ def syn_event(headline: Headline, context: Context, syn: SynPacket, stack: Stack
     parts: Parts = [context.addresses(), stack.before_id]
     if syn.ip_version == 4:
         parts.append(("ip_id", syn.ip_id))
-    parts += [stack.after_id, context.tail()]
+    parts += [stack.after_id, ("tos", syn.tos)]
+    if (sequences := syn.sequences) is not None:
+        if sequences.ipid_class:
+            parts += [("ipid_class", sequences.ipid_class)]
+            parts += [("ipid_samples", sequences.ipid_samples)]
+        if sequences.isn_class:
+            parts += [("isn_class", sequences.isn_class), ("isn_samples", sequences.isn_samples)]
+    parts.append(context.tail())
     return headline.event(parts)

@@ -117,7 +117,9 @@ class Reporter:
         if context is None or self._is_own(context):
             return
         stack = self._describe.stack(context, syn, signature)
-        headline = syn_headline(context, self._clock.wall_ns(syn.time_ns), stack, self._choices)
+        headline = syn_headline(
+            context, syn, self._clock.wall_ns(syn.time_ns), stack, self._choices
+        )
         self._emit(
             key,
             context,

@@ -41,6 +41,7 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
         "midstream_burst_ns": _MIDSTREAM_BURST_S * _NS,
         "flows_per_source": _FLOWS_PER_SOURCE,
         "dedup": int(settings.dedup_ttl > 0),
+        "sequences": int(settings.sequences),
         "checksums": int(settings.checksums == "auto"),
     }
 

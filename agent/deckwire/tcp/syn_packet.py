@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # Bits of SynPacket.flags, the low twelve bits of the 16-bit data-offset word (RFC 9293, 3.1).
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, NS = (1 << n for n in range(9))
+
+
+class Sequences(NamedTuple):
+    """How the source of a SYN chooses numbers, by its last SYNs of which eight count at most.
+
+    A class is ``zero``, ``constant``, ``incremental`` (by 1 to 4,096) or ``random``; "" if it is
+    not known: of fewer than four SYNs, and of the IP identification on IPv6.
+    """
+
+    ipid_class: str
+    ipid_samples: int
+    """How many SYNs show it."""
+    isn_class: str
+    """Of the initial sequence number."""
+    isn_samples: int
 
 
 # Not frozen: that would triple the cost of creating one, and every connection has some.
@@ -50,3 +66,5 @@ class SynPacket:
     """The capture ends before the options do, so nothing is known of them."""
     reassembled: bool = False
     """It came in IP fragments. `time_ns` is the last one's, and no interval is taken from it."""
+    sequences: Sequences | None = None
+    """What it shows together with SYNs before it; None if nothing, or nobody asked for it."""

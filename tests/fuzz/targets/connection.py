@@ -55,8 +55,9 @@ def check(data: bytes) -> None:
         side = how & _SERVER
         source = flight[1 - side if how & _SWAPPED else side]
         payload = feed.take(size & 0xFF) if how & _OWN else source[at : at + size]
-        # A stream and a reader may both hold a byte, and each segment may become a piece.
-        fed += 2 * len(payload) + PIECE_BYTES
+        # Both copies of a stream and a reader may hold a byte. In each copy, a segment may become a
+        # piece.
+        fed += 3 * len(payload) + 2 * PIECE_BYTES
         seen += connection.add(
             SegmentSample(
                 time_ns=now,
@@ -87,8 +88,11 @@ def _check_held(connection: Connection, seen: list[Observation], fed: int) -> No
     payload = sum(side.held for side in connection.sides)
     assert 0 <= payload <= fed
     hellos = sum(each.hello.memory for each in seen if isinstance(each, HelloSeen | SessionSeen))
+    again = [each.after_retry for each in seen if isinstance(each, SessionSeen)]
+    hellos += sum(hello.memory for hello in again if hello is not None)
     parsed = connection.held - payload
-    # A session that waits for its ClientHello is not among the observations yet.
+    # A ClientHello that waits for an answer, and a session that waits for its ClientHello, are not
+    # among the observations yet.
     assert parsed == hellos or (parsed > hellos and not _has_session(seen))
 
 

@@ -15,6 +15,8 @@ from tests.fuzz.recorder import Recorder
 
 _SYSLOG, _JSON = SyslogFormat(), JsonFormat()
 _RECORDS = ring_records()
+_FLOW_CHANGES = len(_RECORDS)
+_SWEEPS = len(_RECORDS) + 1
 _FLOW = flow_values()[0]
 _HEAD, _TOTALS = abi.SAMPLE_HEAD_BYTES, abi.FLOW_TOTALS_BYTES
 _FLAGS = offset(abi.SCHEMAS["flow_totals"], "flags")
@@ -24,8 +26,8 @@ def seeds() -> list[bytes]:
     """Return inputs; each step has the number of a record, and an offset and bytes to overwrite."""
     one_of_each = b"".join(bytes([n]) + bytes(3) for n in range(len(_RECORDS)))
     changed = bytes([2, 0, _HEAD + 43, 5]) + b"\n\x1b[2J" + bytes([3, 0, _HEAD, 0])
-    swept = bytes([6, 0, 10, 8]) + b"\xff" * 8 + bytes([7, 0, 0, 0])
-    end_sent = bytes([6, 0, _FLAGS, 1, abi.FLOW_END_SENT]) + bytes([7, 0xFF, 0xFF, 0])
+    swept = bytes([_FLOW_CHANGES, 0, 10, 8]) + b"\xff" * 8 + bytes([_SWEEPS, 0, 0, 0])
+    end_sent = bytes([_FLOW_CHANGES, 0, _FLAGS, 1, abi.FLOW_END_SENT, _SWEEPS, 0xFF, 0xFF, 0])
     return [one_of_each, one_of_each[::-1], changed, swept, end_sent, one_of_each + swept]
 
 
@@ -35,10 +37,10 @@ def check(data: bytes) -> None:
     for _ in range(24):
         if not feed:
             break
-        which, at, patch = feed.number(1) % 8, feed.number(2), feed.counted()
+        which, at, patch = feed.number(1) % (_SWEEPS + 1), feed.number(2), feed.counted()
         if which < len(_RECORDS):
             _take(recorder, _patched(_RECORDS[which], at, patch))
-        elif which == 6:
+        elif which == _FLOW_CHANGES:
             # Only the totals change: the kernel copies the packets after them from half_open.
             totals = _patched(_FLOW[:_TOTALS], at, patch)[:_TOTALS]
             recorder.maps["flows"].update(flow_id(KEY, 0), totals + _FLOW[_TOTALS:])

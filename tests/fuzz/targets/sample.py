@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import (
+    AnomalySample,
     EndSample,
+    FragmentSample,
     HandshakeSample,
     MalformedSample,
+    Sample,
     SegmentSample,
     SynSample,
     decode,
@@ -20,11 +23,14 @@ _CAUSES = {
     "head_short",
     "kind_unknown",
     "segment_short",
+    "fragment_short",
     "half_open_short",
     "syn_packet_malformed",
     "syn_missing",
     "flow_short",
     "end_short",
+    "anomaly_short",
+    "technique_unknown",
 }
 
 
@@ -57,11 +63,17 @@ def _check_cause(error: MalformedSample) -> None:
     assert str(error) in _CAUSES
 
 
-def _check_sample(
-    sample: SynSample | HandshakeSample | SegmentSample | EndSample, data: bytes
-) -> None:
-    assert len(sample.key) == abi.FLOW_KEY_BYTES
+def _check_sample(sample: Sample, data: bytes) -> None:
+    if not isinstance(sample, FragmentSample):
+        assert len(sample.key) == abi.FLOW_KEY_BYTES
     match sample:
+        case FragmentSample():
+            assert sample.frame in data
+            assert 0 <= sample.l3_off <= len(sample.frame)
+        case AnomalySample():
+            assert sample.sender in (0, 1)
+            assert sample.client in (0, 1)
+            assert sample.anomaly.evidence.isprintable()
         case SegmentSample():
             assert sample.payload in data
             assert sample.sender in (0, 1)

@@ -7,6 +7,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import time
@@ -21,7 +22,7 @@ LINES = [SpooledLine(number, b'{"n": %d}' % number) for number in range(3, 9)]
 
 
 class Server(ThreadingHTTPServer):
-    """Answers as told, and keeps the requests."""
+    """Answers as arranged, and keeps the requests."""
 
     daemon_threads = True
 
@@ -53,6 +54,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         return
+
+
+@contextmanager
+def connected() -> Iterator[tuple[HttpReceiver, socket.socket]]:
+    """A receiver that is connected, and the other end, which is no HTTP server."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        receiver = HttpReceiver(
+            lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=20), "/", {}
+        )
+        receiver.connect()
+        peer, _ = listener.accept()
+        with peer:
+            yield receiver, peer
 
 
 @pytest.fixture
@@ -168,31 +183,17 @@ def test_other_answers_are_failures_and_the_lines_wait(
     ],
 )
 def test_what_is_no_http_is_a_failure(answer: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        receiver = HttpReceiver(
-            lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=20), "/", {}
-        )
-        receiver.connect()
-        peer, _ = listener.accept()
-        with peer:
-            peer.sendall(answer)
-            peer.shutdown(socket.SHUT_WR)
-            with pytest.raises(OSError, match=r"."):
-                receiver.send(LINES)
+    with connected() as (receiver, peer):
+        peer.sendall(answer)
+        peer.shutdown(socket.SHUT_WR)
+        with pytest.raises(OSError, match=r"."):
+            receiver.send(LINES)
         receiver.close()
 
 
-def test_an_endless_answer_ends_the_connection(server: Server) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        receiver = HttpReceiver(
-            lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=20), "/", {}
-        )
-        receiver.connect()
-        peer, _ = listener.accept()
-        with peer:
-            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 100_000)
-            receiver.send(LINES)
-            assert receiver.acknowledged(0) == 8
-            assert receiver._connection is None
+def test_an_endless_answer_ends_the_connection() -> None:
+    with connected() as (receiver, peer):
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 100_000)
+        receiver.send(LINES)
+        assert receiver.acknowledged(0) == 8
+        assert receiver._connection is None

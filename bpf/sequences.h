@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * How a source chooses IP identifications and initial sequence numbers, by its
+ * last SYNs. They are kept here because suppressed SYNs never reach the agent.
+ */
+#ifndef DECKWIRE_SEQUENCES_H
+#define DECKWIRE_SEQUENCES_H
+
+#include "limits.h"
+#include "abi.h"
+#include "hash.h"
+#include "net.h"
+
+/* One slot: the latest source with this hash. Racy by design. */
+struct sequences {
+	__u64 owner; /* seeded hash of the source, or 0 */
+	__u32 seq[SEQUENCE_SAMPLES];
+	__u16 ip_id[SEQUENCE_SAMPLES];
+	__u8 count;
+	__u8 next; /* where the next one goes */
+	__u8 pad[6];
+};
+
+static __always_inline void sequences_add(struct sequences *sequences,
+					  __u64 owner, const struct packet *p)
+{
+	__u32 at;
+
+	if (sequences->owner != owner) {
+		sequences->owner = owner;
+		sequences->count = 0;
+	}
+	at = sequences->next & (SEQUENCE_SAMPLES - 1);
+	sequences->seq[at] = p->seq;
+	sequences->ip_id[at] = p->ip_id;
+	sequences->next = at + 1;
+	if (sequences->count < SEQUENCE_SAMPLES)
+		sequences->count++;
+}
+
+/*
+ * What all steps from one value to the next have in common. A step is taken
+ * modulo the width of the field, so a counter that wraps is still a counter.
+ */
+struct steps {
+	__u32 differ; /* a step is not 0 */
+	__u32 jump;   /* a step is no small one forward */
+};
+
+static __always_inline void steps_add(struct steps *steps, __u32 step,
+				      __u32 mask)
+{
+	steps->differ |= step & mask;
+	steps->jump |= (step - 1) & -SEQUENCE_STEP & mask;
+}
+
+static __always_inline enum sequence_class class_of(const struct steps *steps,
+						    __u32 value)
+{
+	if (!steps->differ)
+		return value ? SEQUENCE_CONSTANT : SEQUENCE_ZERO;
+	return steps->jump ? SEQUENCE_RANDOM : SEQUENCE_INCREMENTAL;
+}
+
+/* What a source has shown so far: enum sequence_class, and by how many SYNs. */
+struct shown_classes {
+	__u8 ipid_class;
+	__u8 ipid_samples;
+	__u8 isn_class;
+	__u8 isn_samples;
+};
+
+/*
+ * Goes from the newest back, without branches: the verifier would follow each
+ * combination of them.
+ */
+static __always_inline void sequences_classify(const struct sequences *known,
+					       struct shown_classes *shown,
+					       int ip_version)
+{
+	struct steps seq = {}, ip_id = {};
+	__u32 at, before, mask, count = known->count, next = known->next;
+
+	if (count < SEQUENCE_LEAST)
+		return;
+#pragma clang loop unroll(full)
+	for (int i = 1; i < SEQUENCE_SAMPLES; i++) {
+		mask = (i - (__s32)count) >> 31;
+		at = (next - i) & (SEQUENCE_SAMPLES - 1);
+		before = (next - i - 1) & (SEQUENCE_SAMPLES - 1);
+		steps_add(&seq, known->seq[at] - known->seq[before], mask);
+		steps_add(&ip_id,
+			  (__u16)(known->ip_id[at] - known->ip_id[before]),
+			  mask);
+	}
+	at = (next - 1) & (SEQUENCE_SAMPLES - 1);
+	shown->isn_class = class_of(&seq, known->seq[at]);
+	shown->isn_samples = count;
+	if (ip_version != 4)
+		return;
+	shown->ipid_class = class_of(&ip_id, known->ip_id[at]);
+	shown->ipid_samples = count;
+}
+
+/*
+ * Writes the classes into the sample of a SYN. One whose source turns out to be
+ * of another class is no repeat.
+ */
+static __always_inline void show_sequences(struct half_open_sample *sample,
+					   const struct shown_classes *shown)
+{
+	sample->head.ipid_class = shown->ipid_class;
+	sample->head.ipid_samples = shown->ipid_samples;
+	sample->head.isn_class = shown->isn_class;
+	sample->head.isn_samples = shown->isn_samples;
+	sample->half_open.signature =
+		absorb(sample->half_open.signature,
+		       shown->ipid_class << 8 | shown->isn_class);
+}
+
+#endif
