@@ -418,7 +418,7 @@ static __always_inline int checksum_right(struct __sk_buff *skb,
 {
 	__u32 len = p->tcp_len + p->payload_len, left, pseudo;
 	__u64 last;
-	__s64 sum;
+	__u32 sum;
 	int i;
 
 	if (skb->gso_size || skb->len < p->l4_off + len ||
@@ -451,11 +451,10 @@ static __always_inline int checksum_right(struct __sk_buff *skb,
 		    *(volatile __u16 *)(walk->bytes + 16) == (__u16)pseudo)
 			return 1;
 #endif
-		sum = bpf_csum_diff(0, 0, (void *)walk->bytes,
-				    (last & (CHECKSUM_PIECE - 4)) + 4,
-				    (__u32)sum);
-		if (sum < 0)
-			return 1;
+		/* 32 bits before Linux 6.13: their highest is no sign */
+		sum = (__u32)bpf_csum_diff(0, 0, (void *)walk->bytes,
+					   (last & (CHECKSUM_PIECE - 4)) + 4,
+					   sum);
 	}
 	return fold(sum) == 0xffff;
 }
@@ -466,7 +465,7 @@ static __always_inline int ip_checksum_right(struct __sk_buff *skb,
 					     const struct packet *p)
 {
 	__u64 len = sizeof(struct ipv4_header) + p->ip_options_len;
-	__s64 sum;
+	__u32 sum;
 
 	if (p->ip_version != 4 || skb->gso_size)
 		return 1;
@@ -475,8 +474,8 @@ static __always_inline int ip_checksum_right(struct __sk_buff *skb,
 	if (len < sizeof(struct ipv4_header) ||
 	    bpf_skb_load_bytes(skb, p->l3_off, (void *)walk->bytes, len))
 		return 1;
-	sum = bpf_csum_diff(0, 0, (void *)walk->bytes, len, 0);
-	return sum < 0 || fold(sum) == 0xffff;
+	sum = (__u32)bpf_csum_diff(0, 0, (void *)walk->bytes, len, 0);
+	return fold(sum) == 0xffff;
 }
 
 /*
