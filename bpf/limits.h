@@ -9,18 +9,6 @@
 /* Entries in the decky table of each address family. */
 #ifndef MAX_DECKIES
 #define MAX_DECKIES 65536
-/*
- * Sources whose last SYNs are kept, and how many of each: powers of two. Fewer
- * than the least show nothing. A counter that other connections move too
- * advances by no more than the step between two SYNs.
- */
-#ifndef SEQUENCE_SLOTS
-#define SEQUENCE_SLOTS 16384
-#endif
-#define SEQUENCE_SAMPLES 8
-#define SEQUENCE_LEAST 4
-#define SEQUENCE_STEP 4096
-
 #endif
 
 /* Bits in the Bloom filter of deckies. A power of two: 8 KB fit in a cache. */
@@ -199,5 +187,17 @@
  * in the SYN (RFC 7413), and segments before the ACK may be lost.
  */
 #define HANDSHAKE_SEQ_WINDOW (1 << 20)
+
+/*
+ * Sources whose last SYNs are kept, and how many of each: powers of two. Fewer
+ * than the least show nothing. A counter that other connections move too
+ * advances by no more than the step between two SYNs.
+ */
+#ifndef SEQUENCE_SLOTS
+#define SEQUENCE_SLOTS 16384
+#endif
+#define SEQUENCE_SAMPLES 8
+#define SEQUENCE_LEAST 4
+#define SEQUENCE_STEP 4096
 
 #endif

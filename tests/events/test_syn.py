@@ -58,7 +58,7 @@ def test_fields_in_order(make_event: Make) -> None:
     assert names(event) == [
         *KEPT,
         *("ja4t", "p0f_sig", "os", "os_class", "link"),
-        *("ip_version", "ip_id", "df", "dscp", "ecn"),
+        *("ip_version", "ip_id", "df", "dscp", "ecn", "tos"),
         *TAIL,
     ]
     assert (event.name, event.severity, event.host) == (
@@ -134,7 +134,7 @@ def test_ttl(make_event: Make, ttl: int, initial: int, hops: int) -> None:
 def test_ipv6_has_no_identification(make_event: Make) -> None:
     event = make_event(syn6(tos=0xB8))
     assert names(event)[len(KEPT) :] == [
-        *("ja4t", "p0f_sig", "os", "os_class", "link", "ip_version", "dscp", "ecn"),
+        *("ja4t", "p0f_sig", "os", "os_class", "link", "ip_version", "dscp", "ecn", "tos"),
         *TAIL,
     ]
     assert (value(event, "src_ip"), value(event, "dst_ip")) == (CLIENT6, DECKY6)
