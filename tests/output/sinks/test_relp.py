@@ -105,6 +105,26 @@ def test_no_committed_line_is_lost_when_the_receiver_is_killed(
     assert conserved(sink)
 
 
+def test_a_damaged_spool_does_not_stop_the_lines_after_it(
+    server: Rsyslog, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sink = relp(server, tmp_path)
+    assert sink.offer_all([line(number) for number in range(100)]) == 100
+    wait_until(lambda: len(server.raw()) >= 100, "the first lines have arrived")
+    wait_until(lambda: not sink.more_sums()["spooled"], "they are acknowledged")
+    (path,) = tmp_path.glob("*.sqlite")
+    # As a disk that loses its content does to an open database.
+    with sink._spool._lock:
+        sink._spool._close()
+        path.write_bytes(b"no database" * 1_000)
+    later = [line(number) for number in range(100, 150)]
+    assert sink.offer_all(later) == 50
+    wait_until(lambda: set(later) <= set(server.raw()), "the later lines have arrived")
+    sink.close(20)
+    assert "the spool was damaged; moved to" in capfd.readouterr().err
+    assert conserved(sink)
+
+
 def test_lines_of_an_earlier_run_are_delivered_first(server: Rsyslog, tmp_path: Path) -> None:
     server.stop()
     sent = [line(number) for number in range(200)]

@@ -130,6 +130,19 @@ def test_a_damaged_database_is_moved_aside(
     assert Path(name).read_bytes()[4096:] == bad[4096:]
 
 
+def test_numbers_go_on_in_the_database_after_a_damaged_one(spool: Spool, tmp_path: Path) -> None:
+    """A late acknowledgement of a line in the damaged one removes no other line."""
+    spool.append(LINES)
+    last = spool.after(0, 100)[-1].number
+    spool.close()
+    (tmp_path / "spool" / "one.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(OSError, match=r"one\.sqlite"):
+        texts(spool)
+    assert spool.append(LINES[:3]) == 3
+    assert spool.remove_through(last) == 0
+    assert [line.number for line in spool.after(last, 10)] == [last + 1, last + 2, last + 3]
+
+
 def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     spool = Spool(str(tmp_path / "file" / "one.sqlite"), ROOM, print)

@@ -105,4 +105,6 @@ class SpooledSink(Sink):
         self._recount("refused", lines)
 
     def _moved_aside(self, path: str) -> None:
+        # What was sent and not acknowledged is not in the new one.
+        self._courier.retry()
         report(f"output {self.name}: the spool was damaged; moved to {path}; a new one is begun")

@@ -68,6 +68,8 @@ class Spool:
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._lines = 0
+        self._last = 0
+        """The last number that was used."""
 
     @property
     def lines(self) -> int:
@@ -97,6 +99,7 @@ class Spool:
                         "INSERT INTO line (text) VALUES (?)", ((line,) for line in lines[:count])
                     )
                 self._lines += count
+                self._last += count
             return count
 
     def after(self, number: int, limit: int) -> list[SpooledLine]:
@@ -171,6 +174,7 @@ class Spool:
             for statement in _SCHEMA:
                 database.execute(statement).fetchall()
             (self._lines,) = database.execute("SELECT count(*) FROM line").fetchone()
+            self._last = _continued(database, self._last)
         except sqlite3.Error:
             database.close()
             raise
@@ -191,6 +195,19 @@ class Spool:
                 os.replace(self._path + ending, aside + ending)
         self._lines = 0
         self._moved_aside(aside)
+
+
+def _continued(database: sqlite3.Connection, last: int) -> int:
+    """The last number that was used, here or in a database that was moved aside.
+
+    An acknowledgement of an old line must not remove a new one.
+    """
+    row = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'line'").fetchone()
+    if row is not None:
+        return max(last, int(row[0]))
+    with database:
+        database.execute("INSERT INTO sqlite_sequence VALUES ('line', ?)", (last,))
+    return last
 
 
 def _bytes_used(database: sqlite3.Connection) -> int:
