@@ -130,5 +130,14 @@ def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
     assert path.read_bytes() == b"newer"
 
 
+def test_a_full_disk_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(str(path), b"old")
+    (tmp_path / "file.new").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(str(path), b"new")
+    assert path.read_bytes() == b"old"
+
+
 def test_growth_is_what_has_risen() -> None:
     assert growth({"a": 3, "b": 5, "c": 1}, {"a": 3, "b": 2}) == {"b": 3, "c": 1}

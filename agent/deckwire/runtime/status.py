@@ -54,10 +54,9 @@ def write_atomically(path: str, content: bytes) -> None:
     """Replace a file as a whole, so that no reader sees a part. Raises OSError."""
     new = f"{path}.new"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
-    try:
-        os.write(fd, content)
-    finally:
-        os.close(fd)
+    # A full disk may take a part of it: then nothing is replaced.
+    with open(fd, "wb") as file:
+        file.write(content)
     os.replace(new, path)
 
 
