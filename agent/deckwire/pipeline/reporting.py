@@ -295,7 +295,8 @@ class Reporter:
     def _certificates(
         self, connection: Connection, context: Context, seen: CertificatesSeen
     ) -> None:
-        if seen.from_client and self._is_own(context):
+        # The client of TLS may be the end that did not open the connection.
+        if seen.from_client != seen.reversed and self._is_own(context):
             return
         describe = self._describe.certificate
         leaf = describe(seen.chain[0])
