@@ -9,14 +9,14 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from deckwire.fingerprints.ja4 import ja4, ja4_stable
+from deckwire.lab.namespaces import wait_until
 from deckwire.tls.messages import ClientHello, parse_client_hello
 from tests.support.flights import identity
 from tests.support.shared import SHARED
@@ -33,13 +33,6 @@ class Relay(NamedTuple):
     port: int
     hellos: list[ClientHello]
     """Of the connections so far."""
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -111,7 +104,11 @@ def test_openssl(tmp_path: Path) -> None:
                 stderr=subprocess.DEVNULL,
             )
             # The server sends its ticket after the handshake.
-            eventually(lambda count=count: len(relay.hellos) > count and session.exists())
+            wait_until(
+                lambda count=count: len(relay.hellos) > count and session.exists(),
+                "the client has its session",
+                60,
+            )
             client.kill()
             client.wait()
     first, resumed, early = relay.hellos
