@@ -56,6 +56,7 @@ NO_COUNTERS = {
     "kernel.link_watch.LinkWatch._sequence": "a sequence number",
     "kernel.macvlans.Search": "of a single search before the capture",
     "output.rate.EventRate._tokens": "how much room there is now",
+    "output.spool.spool.Spool._last": "a number of a line",
     "output.spool.spool.Spool._lines": "how many wait now",
     "output.spool.courier.Courier._unanswered": "how many wait now",
     "output.spool.relp._Session._input": "what is not read yet",
