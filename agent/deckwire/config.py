@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from deckwire.bus.address import BUS_OF_DECNET
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
+from deckwire.kernel.user import User
 from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS
 from deckwire.options import (
     CHECKSUMS,
@@ -121,6 +122,8 @@ class Settings:
     """The status is written there; None: it is not written."""
     metrics: str | None = None
     """Path of the Prometheus file, or None."""
+    user: User | None = None
+    """Whom the agent becomes after its start; None: it stays who started it."""
 
 
 Values = Mapping[str, object]
@@ -317,6 +320,10 @@ def _flag(value: object, _base: str) -> bool:
     return value
 
 
+def _user(value: object, _base: str) -> User:
+    return User.named(_text(value))
+
+
 def _budgets(value: object, _base: str) -> Budgets:
     names = tuple(Budgets.__dataclass_fields__)
     if not isinstance(value, dict):
@@ -381,6 +388,7 @@ _CHECKS: dict[str, Check] = {
     "state_dir": _path,
     "runtime_dir": _path,
     "metrics": _prom,
+    "user": _user,
 }
 """The check of each key in deckwire.options; a test holds that no key lacks one."""
 _SETTINGS = {option.key: option.setting for option in OPTIONS}

@@ -15,8 +15,10 @@ from pyroute2 import IPRoute
 
 from deckwire.kernel import loading
 from deckwire.kernel.loader_process import Loader, LoadError
-from deckwire.kernel.loading import Loaded, LoadRequest, detach, load, reattach
+from deckwire.kernel.loading import Loaded, LoadRequest, attach_request, detach, load, reattach
 from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS
+from deckwire.loader.again import attach_again
+from deckwire.loader.errors import LoaderError
 from tests.kernel.conftest import PROGRAMS, Load
 from tests.support.kernel_namespaces import HAS_TCX, Namespace, ip
 
@@ -425,6 +427,32 @@ def test_a_loader_that_hangs_ends_the_detaching_in_time(
         with pytest.raises(LoadError, match=r"stay on dw0: .*did not answer within"):
             detach(loaded)
     assert loaders.started == 1
+
+
+@needs_tcx
+def test_attaching_in_this_process_leaves_no_descriptor_if_it_fails(
+    namespace: Namespace, start: Load
+) -> None:
+    """The agent tries again each second, and its own process does not end."""
+    loaded = start(programs=("tc_ingress", "tc_egress"))
+    body, (ingress, theirs, *more) = attach_request(loaded, ["dw0"], "auto")
+
+    def open_files() -> list[str]:
+        return sorted(os.listdir("/proc/self/fd"))
+
+    def attach(egress: int) -> int:
+        fds = [ingress, egress, *more]
+        _, received = namespace.run(lambda: attach_again(body, fds, None))
+        return len([os.close(fd) for fd in received])
+
+    with open("/dev/null", "rb") as no_program:
+        before = open_files()
+        with pytest.raises(LoaderError, match=r"^cannot attach to dw0: "):
+            attach(no_program.fileno())
+        assert open_files() == before
+    assert ours(namespace) == NOTHING
+    # The lock, and two links.
+    assert attach(theirs) == 3
 
 
 @METHODS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import subprocess
@@ -14,10 +13,9 @@ from pathlib import Path
 from deckwire.doctor.finding import Finding
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import LoadRequest, load
-from deckwire.kernel.programs import TCX_INGRESS
+from deckwire.kernel.names import INGRESS
 
 _BCC_SECONDS = 30.0
-_NO_INTERFACE = 0x7FFF_FFFF
 _ASK_BCC = "import bcc; print(bcc.__version__)"
 
 
@@ -42,14 +40,7 @@ def try_loading() -> Iterator[Finding]:
         yield Finding(
             "ok", "trial", f"the programs were compiled and loaded in {loaded.load_ms} ms"
         )
-        program = next(iter(loaded.programs.values()))
-        try:
-            # A kernel with TCX looks for this interface, which does not exist.
-            os.close(program.link(_NO_INTERFACE, TCX_INGRESS))
-        except OSError as error:
-            known = error.errno == errno.ENODEV
-        else:
-            known = True
+        known = loaded.programs[INGRESS].may_link()
     finally:
         loaded.close()
     if known:

@@ -25,6 +25,7 @@ class Command(IntEnum):
     MAP_GET_NEXT_KEY = 4
     PROG_TEST_RUN = 10
     OBJ_GET_INFO_BY_FD = 15
+    MAP_FREEZE = 22
     MAP_LOOKUP_BATCH = 24
     MAP_UPDATE_BATCH = 26
     MAP_DELETE_BATCH = 27

@@ -1,0 +1,77 @@
+"""Gives up what the agent needs for its start alone: its capabilities, and perhaps its user.
+
+What can be done without them depends on the kernel. So it is tried, before they are gone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from deckwire.kernel import capabilities
+from deckwire.kernel.capabilities import FILES, Capability
+from deckwire.kernel.loading import Loaded
+from deckwire.kernel.maps import Map
+from deckwire.kernel.names import COUNTERS_MAP, INGRESS, REASSEMBLED_PROGRAM
+from deckwire.kernel.namespace_thread import NamespaceThread
+from deckwire.kernel.user import User
+from deckwire.runtime.attaching import AttachingHere
+
+
+def give_up(loaded: Loaded, user: User | None) -> None:
+    """Become `user`, and lose all capabilities that the capture does not need.
+
+    Call it before any thread is started, and after all that needs them. Without a user, root stays
+    root and keeps what it needs for files.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    needs = _try(loaded)
+    if not needs.can_attach:
+        return
+    place = None if loaded.netns is None else NamespaceThread(loaded.netns)
+    loaded.attacher = AttachingHere(place)
+    kept = set(needs.kept)
+    # A change of user takes the right to do this.
+    capabilities.bound((*kept, *FILES) if user is None else kept)
+    if place is not None:
+        place.run(capabilities.bound)
+    if user is not None:
+        user.become()
+    elif not os.geteuid():
+        kept |= set(FILES) & capabilities.held()
+    if place is not None:
+        place.run(capabilities.give_up)
+    capabilities.give_up(kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """What the capture needs on this kernel."""
+
+    kept: frozenset[Capability]
+    """Capabilities for the maps and the test runs."""
+    can_attach: bool
+    """It can attach without capabilities, and has nothing attached that it cannot detach."""
+
+
+def _try(loaded: Loaded) -> _Needs:
+    """Try without capabilities what the capture does after its start."""
+    with capabilities.powerless():
+        works = _may_read(loaded.maps[COUNTERS_MAP])
+        works &= loaded.programs[REASSEMBLED_PROGRAM].may_test_run()
+        links = loaded.programs[INGRESS].may_link()
+    filters = any(attachment.method == "clsact" for attachment in loaded.attachments)
+    return _Needs(
+        kept=frozenset() if works else frozenset({Capability.CAP_BPF}),
+        can_attach=links and not filters,
+    )
+
+
+def _may_read(table: Map) -> bool:
+    try:
+        table.lookup(bytes(table.key_size))
+    except PermissionError:
+        return False
+    return True
