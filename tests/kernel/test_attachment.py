@@ -294,7 +294,7 @@ def test_an_interface_that_came_back_is_attached_again(
         reattach(loaded, "dw0")
     assert loaded.attachments == []
     namespace.add_veth()
-    attachment = reattach(loaded, "dw0", method)
+    attachment = reattach(loaded, "dw0")
     assert loaded.attachments == [attachment]
     assert attachment.ifindex == namespace.ifindex()
     namespace.send(4)
@@ -317,7 +317,7 @@ def test_an_absent_interface_can_be_attached_later(
     loaded = start(interfaces=("dw7",), **options)
     assert loaded.attachments == []
     namespace.ip("link", "set", "dw0", "name", "dw7")
-    reattach(loaded, "dw7", method)
+    reattach(loaded, "dw7")
     namespace.ip("link", "set", "dw7", "name", "dw0")
     assert ours(namespace) == BY_METHOD[method]
     namespace.send(4)
@@ -339,7 +339,7 @@ def test_reattaching_an_attached_interface_changes_nothing(
     method: str, namespace: Namespace, start: Load
 ) -> None:
     loaded = start(interfaces=("dw0",), netns=namespace.name, attach=method)
-    reattach(loaded, "dw0", method)
+    reattach(loaded, "dw0")
     assert ours(namespace) == BY_METHOD[method]
     namespace.send(4)
     assert ingress_hits(loaded) == 4
@@ -435,7 +435,7 @@ def test_attaching_in_this_process_leaves_no_descriptor_if_it_fails(
 ) -> None:
     """The agent tries again each second, and its own process does not end."""
     loaded = start(programs=("tc_ingress", "tc_egress"))
-    body, (ingress, theirs, *more) = attach_request(loaded, ["dw0"], "auto")
+    body, (ingress, theirs, *more) = attach_request(loaded, ["dw0"])
 
     def open_files() -> list[str]:
         return sorted(os.listdir("/proc/self/fd"))

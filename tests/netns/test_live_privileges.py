@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from deckwire.kernel.capabilities import FILES, Capability
+from deckwire.kernel.capabilities import FILES
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import http_server
 from tests.support import intruder
-from tests.support.hooks import HAS_TCX, tcx
+from tests.support.hooks import HAS_TCX, filters, tcx
 from tests.support.side_veth import (
     BACK,
     DECKY_ADDRESS,
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.root
 USER = "nobody"
 SECONDS = 120.0
 """Longest wait for any condition: an emulated CPU is about 25 times slower."""
-SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
 needs_tcx = pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
 
@@ -65,16 +64,17 @@ def tried(agent: AgentProcess) -> dict[str, str]:
     )
 
 
-def sets(status: dict[str, str]) -> set[int]:
-    return {int(status[name], 16) for name in SETS}
+def hooks(lab: Lab, interface: str) -> tuple[int, int]:
+    """The number of our TCX programs and of our filters on an interface."""
+    shown = "".join(filters(lab, interface).values())
+    programs = [one for hook in tcx(lab.host, interface).values() for one in hook]
+    return len(programs), shown.count("deckwire_")
 
 
-def mask(*capabilities: Capability) -> int:
-    return sum(1 << one for one in capabilities)
-
-
-@needs_tcx
-def test_the_agent_has_no_rights_and_goes_on_working(lab: Lab, web: Node, logs: Path) -> None:
+@pytest.mark.parametrize("attach", [pytest.param("auto", marks=needs_tcx), "clsact"])
+def test_the_agent_has_no_rights_and_goes_on_working(
+    lab: Lab, web: Node, logs: Path, attach: str
+) -> None:
     """It reads its rings and files, attaches again, and opens its files again, as USER."""
     add_side_veth(lab, web)
     log = logs / "events.log"
@@ -86,19 +86,20 @@ def test_the_agent_has_no_rights_and_goes_on_working(lab: Lab, web: Node, logs: 
             *(*EVERYTHING, "--user", USER, "--decky", f"{DECKY_ADDRESS}={web.name}"),
             *("--output", "stdout", "--output", f"file:{log}", "--runtime-dir", logs),
         ],
-        program=intruder.PROGRAM,
+        program=intruder.program(attach),
         seconds=SECONDS,
     )
     found = pwd.getpwnam(USER)
-    for status in intruder.statuses(agent.process.pid):
+    threads = intruder.statuses(agent.process.pid)
+    for status in threads:
         assert set(status["Uid"].split()) == {str(found.pw_uid)}
         assert set(status["Gid"].split()) == {str(found.pw_gid)}
         assert {int(group) for group in status["Groups"].split()} == {found.pw_gid}
-        assert sets(status) == {0}
-        assert (int(status["CapBnd"], 16), status["NoNewPrivs"]) == (0, "1")
+        assert (status["CapBnd"], status["NoNewPrivs"]) == (status["CapPrm"], "1")
+    expected = intruder.expected(filters=attach == "clsact")
+    assert intruder.rights(threads, agent.process.pid) == expected
     results = tried(agent)
-    allowed = {name: how for name, how in results.items() if how not in intruder.REFUSALS}
-    assert set(allowed) <= {"execute"}
+    assert intruder.done(results) <= {"execute"}
     visit(lab, agent, lab.host, DECKY_ADDRESS, SECONDS)
     assert (log.stat().st_uid, log.stat().st_gid) == (found.pw_uid, found.pw_gid)
     assert (logs / "status.json").stat().st_uid == found.pw_uid
@@ -107,6 +108,7 @@ def test_the_agent_has_no_rights_and_goes_on_working(lab: Lab, web: Node, logs: 
     wait_reported(agent, GONE)
     add_side_veth(lab, web, index=2_001)
     wait_reported(agent, BACK)
+    assert hooks(lab, SIDE) == ((2, 0) if attach == "auto" else (0, 2))
     visit(lab, agent, lab.host, DECKY_ADDRESS, SECONDS)
     # A log that is rotated, and a file of deckies that changes.
     log.rename(logs / "events.log.1")
@@ -119,19 +121,19 @@ def test_the_agent_has_no_rights_and_goes_on_working(lab: Lab, web: Node, logs: 
     assert agent.stop(seconds=SECONDS) == 0
     assert_nothing_lost(agent)
     assert len(agent.find("tcp_handshake")) == 3
-    assert tcx(lab.host, SIDE) == {"ingress": [], "egress": []}
+    assert hooks(lab, SIDE) == (0, 0)
     assert (logs / "events.log.1").stat().st_size
     assert log.stat().st_size
 
 
-@needs_tcx
 def test_root_keeps_what_it_needs_for_files(lab: Lab, web: Node, logs: Path) -> None:
     """Without a user: its log belongs to the owner of the directory, and can be rotated."""
     log = logs / "events.log"
     options = [*EVERYTHING, "--output", "stdout", "--output", f"file:{log}"]
-    agent = AgentProcess(lab, options=options, program=intruder.PROGRAM, seconds=SECONDS)
-    kept = {status["Name"]: sets(status) for status in intruder.statuses(agent.process.pid)}
-    assert set().union(*kept.values()) == {0, mask(*FILES)}
+    agent = AgentProcess(lab, options=options, program=intruder.program(), seconds=SECONDS)
+    threads = intruder.statuses(agent.process.pid)
+    expected = intruder.expected(filters=not HAS_TCX, kept=FILES)
+    assert intruder.rights(threads, agent.process.pid) == expected
     results = tried(agent)
     assert {results[name] for name in ("load a program", "make a map", "change jumps")} == {"EPERM"}
     assert {results[name] for name in ("open a raw socket", "mount", "enter a namespace")} == {

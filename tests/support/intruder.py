@@ -7,15 +7,21 @@ thread. It writes one line with the results to standard error.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from deckwire.kernel.capabilities import Capability
+
 INTRUDER = """
-import ctypes, errno, json, os, signal, socket, struct, sys
-from deckwire.kernel import syscalls
+import ctypes, errno, functools, json, os, signal, socket, struct, sys
+from deckwire.kernel import loading, syscalls
 from deckwire.runtime import privileges
+
+if attach := sys.argv.pop(1):
+    loading.LoadRequest = functools.partial(loading.LoadRequest, attach=attach)
 
 held = []
 give_up = privileges.give_up
@@ -103,8 +109,20 @@ main()
 """
 """A program for `deckwire` that is such an agent."""
 
-PROGRAM = (sys.executable, "-P", "-c", INTRUDER)
+
+def program(attach: str = "") -> tuple[str, ...]:
+    """The command for it. `attach` is how it attaches; "" leaves the choice to it."""
+    return (sys.executable, "-P", "-c", INTRUDER, attach)
+
+
 _MARK = "intruder: "
+
+RELEASE = tuple(int(part) for part in os.uname().release.split(".")[:2])
+FOR_MAPS = () if RELEASE >= (5, 19) else (Capability.CAP_BPF,)
+"""What the kernel wants of somebody who has the descriptor of a map."""
+FOR_FILTERS = (Capability.CAP_NET_ADMIN, *FOR_MAPS)
+"""What a helper needs."""
+SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
 REFUSALS = ("EPERM", "EACCES", "EROFS", "EAFNOSUPPORT")
 
@@ -134,3 +152,29 @@ def statuses(pid: int, proc: Path = Path("/proc")) -> list[dict[str, str]]:
         for child in (task / "children").read_text().split():
             found += statuses(int(child), proc)
     return found
+
+
+def rights(threads: Sequence[Mapping[str, str]], main: int) -> tuple[set[int], set[int]]:
+    """All sets of capabilities, but for the bounding set, of process `main` and of the others."""
+    ours: set[int] = set()
+    others: set[int] = set()
+    for status in threads:
+        found = ours if status["Tgid"] == str(main) else others
+        found.update(int(status[name], 16) for name in SETS)
+    return ours, others
+
+
+def mask(*capabilities: Capability) -> int:
+    """A set of capabilities as the kernel has it."""
+    return sum(1 << one for one in capabilities)
+
+
+def expected(*, filters: bool, kept: Sequence[Capability] = ()) -> tuple[set[int], set[int]]:
+    """What `rights` should be if the agent attaches by filters, or not, and keeps some."""
+    return {0, mask(*FOR_MAPS, *kept)}, {0, mask(*FOR_FILTERS)} if filters else set()
+
+
+def done(results: Mapping[str, str]) -> set[str]:
+    """The attempts of `attempts` that were not refused as they should be."""
+    allowed = {"load a socket filter", "make a map"} if FOR_MAPS else set()
+    return {name for name, how in results.items() if how not in REFUSALS} - allowed

@@ -9,8 +9,9 @@ import pytest
 
 from deckwire.kernel.capabilities import LOADING
 from tests.decnet.consumer import write_state
+from tests.support import intruder
 from tests.support.bus_server import BusServer
-from tests.support.intruder import statuses
+from tests.support.hooks import HAS_TCX
 from tests.systemd.conftest import PARENT, Service
 from tests.systemd.container import Container
 
@@ -22,8 +23,6 @@ HOME = Path("/opt/decnet")
 STATE = HOME / "decnet-state.json"
 LOG, TWIN = Path("/var/log/decnet/decnet.log"), Path("/var/log/decnet/decnet.json")
 SOCKET = Path("/run/decnet/bus.sock")
-CAPABILITIES = sum(1 << one for one in LOADING)
-SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
 DECNETS_UNIT = f"""
 [Unit]
@@ -103,10 +102,12 @@ def test_it_runs_as_decnets_user_without_capabilities(
 ) -> None:
     pid = ready(sniffer, bus)
     uid = decnet.run("id", "-u", "decnet").strip()
-    for process in statuses(int(pid), sniffer.path(Path("/proc"))):
-        assert set(process["Uid"].split()) == {uid}
-        assert {int(process[name], 16) for name in SETS} == {0}
-        assert (int(process["CapBnd"], 16), process["NoNewPrivs"]) == (CAPABILITIES, "1")
+    threads = intruder.statuses(int(pid), sniffer.path(Path("/proc")))
+    for status in threads:
+        assert set(status["Uid"].split()) == {uid}
+        assert int(status["CapBnd"], 16) == intruder.mask(*LOADING)
+        assert status["NoNewPrivs"] == "1"
+    assert intruder.rights(threads, int(pid)) == intruder.expected(filters=not HAS_TCX)
     # DECNET finds its processes by these words.
     command = decnet.run("cat", f"/proc/{pid}/cmdline")
     assert "decnet" in command

@@ -145,8 +145,9 @@ class Loaded:
     watch: LinkWatch
     """Reports interfaces of the namespace that come and go."""
     netns: str | None
+    attach: Method
     xdp: str
-    """As requested, for attaching again."""
+    """Both as requested, for attaching again."""
     headers: str
     """``shim`` or ``headers``: what it was compiled with."""
     load_ms: int
@@ -223,13 +224,14 @@ def _loaded(request: LoadRequest, reply: dict[str, Any], fds: list[int], load_ms
         reply["absent"],
         watch,
         request.netns,
+        request.attach,
         request.xdp,
         reply["headers"],
         load_ms,
     )
 
 
-def reattach(loaded: Loaded, interface: str, attach: Method = "auto") -> Attachment | None:
+def reattach(loaded: Loaded, interface: str) -> Attachment | None:
     """Attaches the loaded programs to an interface that is back, after closing its old attachment.
 
     Returns:
@@ -242,7 +244,7 @@ def reattach(loaded: Loaded, interface: str, attach: Method = "auto") -> Attachm
     for entry in old:
         entry.close()
         loaded.attachments.remove(entry)
-    body, fds = attach_request(loaded, [interface], attach)
+    body, fds = attach_request(loaded, [interface])
     reply, received = loaded.attacher.ask(body, fds)
     if not reply["attachments"]:
         return None
@@ -251,7 +253,7 @@ def reattach(loaded: Loaded, interface: str, attach: Method = "auto") -> Attachm
     return attachment
 
 
-def attach_request(loaded: Loaded, interfaces: list[str], attach: Method) -> Reply:
+def attach_request(loaded: Loaded, interfaces: list[str]) -> Reply:
     """The request to attach the loaded programs to interfaces, with its descriptors."""
     names = PROGRAMS if loaded.xdp == "off" else (*PROGRAMS, XDP_PROGRAM)
     programs = [loaded.programs[name] for name in names]
@@ -260,7 +262,7 @@ def attach_request(loaded: Loaded, interfaces: list[str], attach: Method) -> Rep
         "interfaces": interfaces,
         "watched": [entry.ifindex for entry in loaded.attachments],
         "netns": loaded.netns,
-        "attach": attach,
+        "attach": loaded.attach,
         "xdp": loaded.xdp,
         "programs": [program.name for program in programs],
         "vepa": VEPA_PARENTS_MAP in loaded.maps,

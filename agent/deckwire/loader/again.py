@@ -8,12 +8,11 @@ from deckwire.kernel.maps import Map
 from deckwire.kernel.names import XDP_PROGRAM
 from deckwire.kernel.programs import Program
 from deckwire.loader.attachment import Assist, Filters, attach
+from deckwire.loader.errors import Reply
 from deckwire.loader.targets import resolve
 
 
-def attach_again(
-    request: dict[str, Any], fds: list[int], filters: Filters | None
-) -> tuple[dict[str, Any], list[int]]:
+def attach_again(request: dict[str, Any], fds: list[int], filters: Filters | None) -> Reply:
     """Attaches in the calling thread's network namespace.
 
     Args:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import socket
 import sys
-from errno import ENFILE, ENODEV, ENOMEM
 from typing import Any
 
 from deckwire.kernel import capabilities, cpus, handover, namespaces, rtnetlink
@@ -19,7 +18,7 @@ from deckwire.kernel.names import JUMPS_MAP, VEPA_PARENTS_MAP, XDP_PROGRAM
 from deckwire.kernel.rings import ring_bytes
 from deckwire.loader.again import attach_again
 from deckwire.loader.attachment import TCX_TYPES, Assist, Filters, attach
-from deckwire.loader.errors import LoaderError
+from deckwire.loader.errors import LoaderError, Reply, answered
 from deckwire.loader.filters import add_filters, delete_filters
 from deckwire.loader.module import (
     compile_module,
@@ -33,9 +32,6 @@ from deckwire.loader.module import (
 from deckwire.loader.symbols import empty_symbols
 from deckwire.loader.targets import enter_namespace, resolve
 
-_PASSING = (ENOMEM, ENFILE, ENODEV)
-"""Errors that can pass by themselves: memory or files are short, an interface has just gone."""
-
 _FILTERS = Filters(add_filters, delete_filters)
 
 
@@ -48,17 +44,10 @@ def serve() -> None:
     if "compile" in sys.argv[2:]:
         prepare()
     request, fds = handover.receive(channel)
-    try:
-        reply, results = _serve(request, fds)
-    except LoaderError as error:
-        reply, results = {"error": str(error), "passing": error.passing}, []
-    except OSError as error:
-        line = f"cannot {request['do']}: {error.strerror or error}"
-        reply, results = {"error": line, "passing": error.errno in _PASSING}, []
-    handover.send(channel, reply, results)
+    handover.send(channel, *answered(request["do"], lambda: _serve(request, fds)))
 
 
-def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+def _serve(request: dict[str, Any], fds: list[int]) -> Reply:
     netns = request["netns"]
     if netns is not None:
         if request["do"] == "detach" and not os.path.exists(namespaces.path_of(netns)):
@@ -74,7 +63,7 @@ def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], lis
     return attach_again(request, fds, _FILTERS)
 
 
-def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+def _load(request: dict[str, Any]) -> Reply:
     resolution = resolve(request["interfaces"], wait=request["wait"])
     watch = rtnetlink.open_socket(rtnetlink.RTMGRP_LINK)
     raise_memlock()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from deckwire.kernel import capabilities
 from deckwire.kernel.capabilities import FILES, Capability
+from deckwire.kernel.helper_process import HelperProcess
 from deckwire.kernel.loading import Loaded
 from deckwire.kernel.maps import Map
 from deckwire.kernel.names import COUNTERS_MAP, INGRESS, REASSEMBLED_PROGRAM
@@ -25,14 +26,17 @@ def give_up(loaded: Loaded, user: User | None) -> None:
     root and keeps what it needs for files.
 
     Raises:
+        LoadError: the helper that attaches cannot be started.
         OSError: the kernel refuses.
     """
     needs = _try(loaded)
-    if not needs.can_attach:
-        return
-    place = None if loaded.netns is None else NamespaceThread(loaded.netns)
-    loaded.attacher = AttachingHere(place)
     kept = set(needs.kept)
+    place = None
+    if needs.can_attach:
+        place = None if loaded.netns is None else NamespaceThread(loaded.netns)
+        loaded.attacher = AttachingHere(place)
+    else:
+        loaded.attacher = HelperProcess(loaded, user, {*kept, Capability.CAP_NET_ADMIN})
     # A change of user takes the right to do this.
     capabilities.bound((*kept, *FILES) if user is None else kept)
     if place is not None:
@@ -53,7 +57,7 @@ class _Needs:
     kept: frozenset[Capability]
     """Capabilities for the maps and the test runs."""
     can_attach: bool
-    """It can attach without capabilities, and has nothing attached that it cannot detach."""
+    """It can attach and detach without capabilities."""
 
 
 def _try(loaded: Loaded) -> _Needs:
@@ -62,10 +66,9 @@ def _try(loaded: Loaded) -> _Needs:
         works = _may_read(loaded.maps[COUNTERS_MAP])
         works &= loaded.programs[REASSEMBLED_PROGRAM].may_test_run()
         links = loaded.programs[INGRESS].may_link()
-    filters = any(attachment.method == "clsact" for attachment in loaded.attachments)
     return _Needs(
         kept=frozenset() if works else frozenset({Capability.CAP_BPF}),
-        can_attach=links and not filters,
+        can_attach=links and loaded.attach != "clsact",
     )
 
 

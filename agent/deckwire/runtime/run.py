@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from deckwire.kernel import signals
-from deckwire.kernel.loader_process import start_loader
+from deckwire.kernel.loader_process import LoadError, start_loader
 from deckwire.runtime.failures import failing
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         with start_loader(compiles=True) as loader:
             # The loader prepares the compiler meanwhile, and loads nothing before `begin`.
             settings = read_settings()
-            from deckwire.kernel.loading import LoadRequest, begin, finish  # noqa: PLC0415
+            from deckwire.kernel.loading import LoadRequest, begin, detach, finish  # noqa: PLC0415
             from deckwire.output.sinks.fanout import Fanout  # noqa: PLC0415
             from deckwire.runtime.preparation import (  # noqa: PLC0415
                 acting,
@@ -73,11 +74,17 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
             if not requests.wait(loader.fileno(), loader.seconds_left()):
                 return 0
             loaded = finish(loader, request)
-        expect_echoes(loaded)
-        clock = KernelClock()
-        parts = assemble(settings, loaded, registry, clock, outputs, identify, bus=bus)
-        own_host = watch_own_host(settings, loaded, parts)
-        give_up(loaded, settings.user)
+        try:
+            expect_echoes(loaded)
+            clock = KernelClock()
+            parts = assemble(settings, loaded, registry, clock, outputs, identify, bus=bus)
+            own_host = watch_own_host(settings, loaded, parts)
+            give_up(loaded, settings.user)
+        except BaseException:
+            # Links end with this process, filters do not.
+            with suppress(LoadError, OSError):
+                detach(loaded)
+            raise
     outputs.start()
     if bus is not None:
         bus.start()
