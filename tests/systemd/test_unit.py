@@ -58,19 +58,19 @@ def test_the_service_runs_confined_and_leaves_nothing(
     assert "ready" in container.run("journalctl", "-q", "-t", "deckwire", "-n", "1", "-o", "cat")
 
 
-@pytest.fixture
-def intruded(service: Service) -> Iterator[Service]:
-    """The service with an agent that tries what an intruder could do."""
+@pytest.fixture(params=["auto", "clsact"])
+def intruded(service: Service, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The service with an agent that tries what an intruder could do. One has a helper."""
     program = service.path(Path("/run/deckwire-program"))
     before = program.read_text()
     head, _, _ = before.partition("from deckwire.entry")
-    program.write_text(f"{head}sys.argv.insert(1, '')\n{intruder.INTRUDER}")
+    program.write_text(f"{head}sys.argv.insert(1, '{request.param}')\n{intruder.INTRUDER}")
     yield service
     service.stop()
     program.write_text(before)
 
 
-def test_an_intruder_gets_no_further(intruded: Service) -> None:
+def test_an_intruder_gets_no_further(intruded: Service, container: Container) -> None:
     ready(intruded)
 
     def send(number: signal.Signals) -> None:
@@ -81,17 +81,23 @@ def test_an_intruder_gets_no_further(intruded: Service) -> None:
         intruded.said,
         lambda condition: intruded.wait_for(condition, "it has tried"),
     )
-    assert intruder.done(results) <= {"execute"}
+    assert intruder.done(results) == set()
+    come_back(intruded, container)
+
+
+def come_back(service: Service, container: Container) -> None:
+    """Delete the interface, make it again, and wait until it is attached again."""
+    container.run("ip", "link", "del", PARENT)
+    service.wait_said("parent0 is gone; it is attached again when it comes back")
+    container.run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "peer0")
+    service.wait_said("ready: parent0 attached again (")
 
 
 def test_an_interface_that_comes_back_is_attached_again(
     service: Service, container: Container
 ) -> None:
     pid = ready(service)
-    container.run("ip", "link", "del", PARENT)
-    service.wait_said("parent0 is gone; it is attached again when it comes back")
-    container.run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "peer0")
-    service.wait_said("ready: parent0 attached again (")
+    come_back(service, container)
     assert is_attached(container)
     assert service.show("MainPID") == pid
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from deckwire.doctor.finding import Finding
@@ -24,6 +25,7 @@ def examine_software() -> Iterator[Finding]:
     yield Finding("ok", "python", f"{sys.version.split()[0]} at {sys.executable}")
     yield from _packages()
     yield _bcc()
+    yield _filter()
     headers = Path(f"/lib/modules/{os.uname().release}/build")
     found = f"those in {headers} are not needed" if headers.exists() else "none are installed"
     yield Finding("ok", "headers", f"Deckwire brings the few kernel headers that it needs; {found}")
@@ -65,6 +67,17 @@ def _packages() -> Iterator[Finding]:
             yield Finding(
                 "missing", "package", name, f"{sys.executable} -m pip install '{requirement}'"
             )
+
+
+def _filter() -> Finding:
+    if find_spec("seccomp") is not None:
+        return Finding("ok", "seccomp", "the agent refuses itself what only an intruder would call")
+    return Finding(
+        "note",
+        "seccomp",
+        "its bindings are missing: the agent runs without a filter of system calls of its own",
+        "install python3-seccomp",
+    )
 
 
 def _bcc() -> Finding:

@@ -19,10 +19,12 @@ Buffer = ctypes.Array[ctypes.c_char]
 class Command(IntEnum):
     """enum bpf_cmd."""
 
+    MAP_CREATE = 0
     MAP_LOOKUP = 1
     MAP_UPDATE = 2
     MAP_DELETE = 3
     MAP_GET_NEXT_KEY = 4
+    PROG_LOAD = 5
     PROG_TEST_RUN = 10
     OBJ_GET_INFO_BY_FD = 15
     MAP_FREEZE = 22

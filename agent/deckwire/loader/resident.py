@@ -14,7 +14,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from deckwire.kernel import capabilities, handover
+from deckwire.kernel import capabilities, handover, syscall_filter
 from deckwire.kernel.capabilities import Capability
 from deckwire.kernel.user import User
 from deckwire.loader.again import attach_again
@@ -93,6 +93,7 @@ class Helper:
         if self._order["user"] is not None:
             User(**self._order["user"]).become()
         capabilities.give_up(kept)
+        syscall_filter.deny()
         return {}, []
 
     def serve(self, request: dict[str, Any]) -> Reply:

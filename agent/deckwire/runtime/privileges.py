@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from deckwire.kernel import capabilities
+from deckwire.kernel import capabilities, syscall_filter
 from deckwire.kernel.capabilities import FILES, Capability
 from deckwire.kernel.helper_process import HelperProcess
 from deckwire.kernel.loading import Loaded
@@ -20,7 +20,7 @@ from deckwire.runtime.attaching import AttachingHere
 
 
 def give_up(loaded: Loaded, user: User | None) -> None:
-    """Become `user`, and lose all capabilities that the capture does not need.
+    """Become `user`, and lose all capabilities and system calls that the capture does not need.
 
     Call it before any thread is started, and after all that needs them. Without a user, root stays
     root and keeps what it needs for files.
@@ -48,6 +48,7 @@ def give_up(loaded: Loaded, user: User | None) -> None:
     if place is not None:
         place.run(capabilities.give_up)
     capabilities.give_up(kept)
+    syscall_filter.deny()
 
 
 @dataclass(frozen=True, slots=True)
