@@ -238,6 +238,23 @@ def test_vepa_mode_is_found_in_every_namespace(
     assert dict(loaded.maps["vepa_parents"].items()) == {pack("=I", attachment.ifindex): b"\1"}
 
 
+def test_an_interface_that_is_back_is_searched_for_in_its_own_namespace_alone(
+    namespace: Namespace, start: Load
+) -> None:
+    """The agent may not enter others by then, which is no news."""
+    loaded = start(interfaces=("dw0",), netns=namespace.name)
+    for name in ("deck0", "deck1"):
+        namespace.ip("link", "add", name, "link", "dw0", "type", "macvlan", "mode", "vepa")
+    namespace.ip("link", "set", "deck1", "netns", namespace.peer)
+    attachment = reattach(loaded, "dw0")
+    assert attachment is not None
+    assert attachment.notes == ("dw0 carries a macvlan in VEPA mode",)
+    namespace.ip("link", "del", "deck0")
+    attachment = reattach(loaded, "dw0")
+    assert attachment is not None
+    assert (attachment.vepa, attachment.notes) == (False, ())
+
+
 def test_a_macvlan_of_another_parent_with_the_same_index_is_not_ours(
     namespace: Namespace, start: Load
 ) -> None:

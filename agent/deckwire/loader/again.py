@@ -27,7 +27,9 @@ def attach_again(request: dict[str, Any], fds: list[int], filters: Filters | Non
         LoaderError: with one line for the user.
     """
     watched = request["watched"]
-    targets = [one for one in resolve(request["interfaces"]).targets if one.ifindex not in watched]
+    # Nobody who attaches again may enter other namespaces by then.
+    resolution = resolve(request["interfaces"], elsewhere=False)
+    targets = [one for one in resolution.targets if one.ifindex not in watched]
     supply = iter(fds)
     programs = [Program(name, next(supply)) for name in request["programs"]]
     vepa_parents = Map(next(supply)) if request["vepa"] else None
