@@ -170,6 +170,12 @@ OPTIONS = (
         live_only=True,
     ),
     Option(
+        *("sensor", "sensor", Section.EVENTS),
+        "Name of this agent in every event: up to 64 characters.",
+        metavar="NAME",
+        default="the host's name",
+    ),
+    Option(
         *("outbound_source", "outbound_source", Section.EVENTS),
         "Which end of a connection that a decky opened is src_ip.",
         metavar="|".join(OUTBOUND_SOURCES),

@@ -135,7 +135,7 @@ def test_hostile_names_are_escaped(hostile: bytes, form_name: str) -> None:
             fields = read_json(line)["fields"]
         else:
             fields = dict(read_syslog(line).params)
-        assert [name for name, _ in event.fields] == list(fields)
+        assert [name for name, _ in (*event.fields, *event.stamp)] == list(fields)
         for name in SHOWN_IN.get(event.name, ()):
             value = fields[name]
             assert (value[0] if isinstance(value, list) else value) == wanted, name
