@@ -21,10 +21,11 @@ _STAMP = Event._fields.index("sensor")
 
 
 class Identity:
-    """Stamps the events of one agent. For one thread."""
+    """Stamps the events of one agent. For one thread. It is quick, because each event passes."""
 
     def __init__(self, sensor: str) -> None:
         self._sensor = sensor
+        self._begun = blake2b(f"{sensor} ".encode(), digest_size=ID_BYTES)
         self._recent: dict[str, int] = {}
         """How often an equal name, time and subject came, by the id of the first."""
         self._before: dict[str, int] = {}
@@ -36,20 +37,30 @@ class Identity:
         That is so in captures whose stamps are coarse: then the ids of equal events depend on what
         came between them, within the last RECENT_EVENTS.
         """
-        name, time_ns, subject = event.name, event.time_ns, event.subject
-        event_id = self._hash(f"{name} {time_ns} {subject}")
-        times = self._recent.pop(event_id, 0) or self._before.get(event_id, 0)
+        event_id = self._hash(f"{event.name} {event.time_ns} {event.subject}")
+        if event_id in self._recent or event_id in self._before:
+            event_id = self._again(event_id)
+        else:
+            self._keep(event_id, 1)
+        # As _replace does it, in a quarter of its time.
+        return tuple.__new__(Event, (*event[:_STAMP], self._sensor, event_id))
+
+    def _again(self, first: str) -> str:
+        """The id of an event that is equal to the one with the id `first`."""
+        times = self._recent.pop(first, 0) or self._before[first]
+        self._keep(first, times + 1)
+        return self._hash(f"{times} {first}")
+
+    def _keep(self, event_id: str, times: int) -> None:
+        self._recent[event_id] = times
         if len(self._recent) >= RECENT_EVENTS:
             self._before, self._recent = self._recent, {}
-        self._recent[event_id] = times + 1
-        if times:
-            event_id = self._hash(f"{times} {event_id}")
-        return Event._make((*event[:_STAMP], self._sensor, event_id))
 
     def _hash(self, text: str) -> str:
+        begun = self._begun.copy()
         # A subject may have text of a peer, with surrogates for bytes that are not UTF-8.
-        data = f"{self._sensor} {text}".encode("utf-8", "surrogatepass")
-        return blake2b(data, digest_size=ID_BYTES).hexdigest()
+        begun.update(text.encode("utf-8", "surrogatepass"))
+        return begun.hexdigest()
 
 
 def check_sensor(name: str) -> str:
