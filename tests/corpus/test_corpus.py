@@ -13,6 +13,7 @@ import pytest
 
 from deckwire.abi import structs as abi
 from deckwire.events.event import Event
+from tests.support.declared import check_declared
 from tests.support.decnet_lines import check_events
 from tests.support.replaying import SETTINGS, ReplayLab
 from tests.support.shared import CORPUS, captures, expected
@@ -100,6 +101,7 @@ def differences(name: str, lab: ReplayLab) -> tuple[list[str], dict[str, int]]:
     streams = [s for s in document["streams"] if s["transport"] == "tcp"]
     events = lab.capture(CORPUS / "pcap" / name, sorted({s["dst"] for s in streams}))
     check_events(events)
+    check_declared(events)
     check_ids(events)
     found = fields_by_stream(events)
     wrong: list[str] = []
