@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cache
 
 from jsonschema import Draft202012Validator
@@ -14,6 +14,7 @@ from deckwire.events.event import Event
 from deckwire.events.turned import NAMES
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.syslog import SyslogFormat
+from tests.support.ecs import check_ecs
 from tests.support.shared import CHECKOUT
 
 _json, _syslog = JsonFormat(), SyslogFormat()
@@ -28,7 +29,7 @@ def validator(event: str) -> Draft202012Validator:
     return Draft202012Validator(document)
 
 
-def check_declared(events: Iterable[Event]) -> None:
+def check_declared(events: Sequence[Event]) -> None:
     """Check the lines of events that were emitted."""
     for event in events:
         line = json.loads(_json.line(event))
@@ -40,6 +41,7 @@ def check_declared(events: Iterable[Event]) -> None:
         names = list(line["fields"])
         assert _PARAM.findall(_syslog.line(event).decode()) == names or "cut" in names
         check_order(event.name, names)
+    check_ecs(events)
 
 
 def check_order(event: str, names: list[str]) -> None:

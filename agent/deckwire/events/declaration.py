@@ -50,3 +50,8 @@ class DeclaredEvent:
     """Its event.type in Elastic Common Schema."""
     has_counters: bool = False
     """It also has a field for each counter, an integer."""
+
+    @property
+    def of_connection(self) -> bool:
+        """Whether it is about a connection, or about a packet."""
+        return any(one.name == "direction" for one in self.fields)

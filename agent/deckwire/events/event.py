@@ -26,7 +26,7 @@ Field = tuple[str, Value]
 class Block:
     """Fields that many events share, with their written form."""
 
-    __slots__ = ("fields", "text", "writer")
+    __slots__ = ("fields", "members", "text", "writer")
 
     def __init__(self, fields: Iterable[Field]) -> None:
         self.fields = tuple(fields)
@@ -34,6 +34,8 @@ class Block:
         """The format that wrote them last."""
         self.text = ""
         """The text that this format wrote."""
+        self.members: dict[str, str] | None = None
+        """The texts that the ECS format wrote, by their names there."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Block) and self.fields == other.fields
@@ -73,6 +75,8 @@ class Event(NamedTuple):
     subject: str = ""
     """What distinguishes it from others of its name and time: its conn_id, and more if one packet
     can complete several."""
+    turned: bool = False
+    """A decky opened the connection, and src_ip is its peer all the same."""
     sensor: str = ""
     """Name of the agent that emits it; "" until it is emitted, as `event_id`."""
     event_id: str = ""

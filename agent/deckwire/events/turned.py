@@ -20,4 +20,4 @@ NAMES = {name: f"decky_{name}" for name in _OURS} | {"retransmits_server": "retr
 def turned(event: Event) -> Event:
     """The same event, whose context has the peer as source, with the decky's fields renamed."""
     fields = tuple((NAMES.get(name, name), value) for name, value in event.fields)
-    return event._replace(parts=fields)
+    return event._replace(parts=fields, turned=True)

@@ -65,7 +65,7 @@ def _stamp(sensor: str) -> str:
 
 def _member(field: Field) -> str:
     name, value = field
-    return f'"{name}": {_value(value)}'
+    return f'"{name}": {value_text(value)}'
 
 
 _escape = Escape(_SPECIAL)
@@ -73,7 +73,8 @@ _escape = Escape(_SPECIAL)
 _escape_item = Escape(_SPECIAL, VALUE_BYTES - 2 * len(_CUT_LIST))
 
 
-def _value(value: Value) -> str:
+def value_text(value: Value) -> str:
+    """The value as JSON, in at most VALUE_BYTES bytes and with nothing that a terminal obeys."""
     if type(value) is str:
         return _text(value)
     if isinstance(value, tuple):
