@@ -1211,7 +1211,8 @@ static __always_inline __u8 opening_rules(struct __sk_buff *skb,
 		return rules;
 	walk = segment_walks.lookup(scratch_slot(s));
 	if (!walk || !ip_checksum_right(skb, walk, &w->packet) ||
-	    !checksum_right(skb, walk, &w->packet))
+	    !checksum_right(skb, walk, &w->packet) ||
+	    leaves_checksum(skb, &w->packet))
 		return rules;
 	return rules | RULES_SUMMED;
 }

@@ -501,7 +501,34 @@ static __always_inline int checksum_right(struct __sk_buff *skb,
 	return fold(sum) == 0xffff;
 }
 
-/* The same of an IPv4 header. */
+#define TCP_CHECKSUM_OFF 16
+
+/*
+ * Does the sender leave the checksum of this segment to a network card
+ * (CHECKSUM_PARTIAL)? The field then has the sum of the pseudo-header, and one
+ * in 65,536 of these is right by chance. A sender may choose such a sum too, so
+ * only the kernel knows, and it does not say. But it spares the field of such a
+ * segment when the segment is said to change, so that is tried. The field has
+ * its value again before anyone else can see it.
+ */
+static __always_inline int leaves_checksum(struct __sk_buff *skb,
+					   const struct packet *p)
+{
+	__u32 off = p->l4_off + TCP_CHECKSUM_OFF;
+	__u16 field = 0, changed = 0;
+
+	if (bpf_skb_load_bytes(skb, off, &field, sizeof(field)) ||
+	    field != (__u16)pseudo_sum(p, p->tcp_len + p->payload_len) ||
+	    bpf_l4_csum_replace(skb, off, 0, 1, sizeof(field)))
+		return 0;
+	if (bpf_skb_load_bytes(skb, off, &changed, sizeof(changed)) ||
+	    changed == field)
+		return 1;
+	bpf_skb_store_bytes(skb, off, &field, sizeof(field), 0);
+	return 0;
+}
+
+/* Is the checksum of this IPv4 header right? */
 static __always_inline int ip_checksum_right(struct __sk_buff *skb,
 					     volatile struct segment_walk *walk,
 					     const struct packet *p)

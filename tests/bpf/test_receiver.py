@@ -496,6 +496,19 @@ def test_checksums_count_only_of_who_opened_with_right_ones(kernel: Kernel, end:
     assert raised(kernel) == ""
 
 
+def test_a_right_checksum_that_looks_offloaded_counts(kernel: Kernel) -> None:
+    """A sender may choose its ISN so that the sum of the pseudo-header is right."""
+    rest = next(n for n in range(65_536) if is_both(Talk(client_iss=n).c("S")))
+    talk = Talk(client_iss=rest)
+    syn = summed(talk.c("S"))
+    kernel.feed(*right([syn, *talk.opened()[1:]]), broken(summed(talk.c("PA", 1, 1, b"\x16\x03"))))
+    assert raised(kernel) == "checksum"
+
+
+def is_both(frame: bytes) -> bool:
+    return summed(frame) == pseudo_summed(frame)
+
+
 def test_a_retransmitted_syn_with_a_right_checksum_is_enough(kernel: Kernel) -> None:
     """A first SYN with a wrong one, which the decky drops, must not free of the rule."""
     talk = Talk()
