@@ -64,7 +64,11 @@ Key = str
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What one window suppressed: at least one event. Times are those of the suppressed events."""
+    """What one window suppressed since its last summary: at least one event.
+
+    Each suppressed event is in one summary only, so sums over summaries count none twice. Times are
+    those of the suppressed events.
+    """
 
     event: str
     """Its name; ``~`` follows if anybody can have forged the events."""
@@ -99,6 +103,7 @@ class Summary:
                 *((("names", self.labels),) if self.labels else ()),
             ),
             source=self.source,
+            subject=f"{self.event} {self.source} {self.first_seen_ns} {self.key}",
         )
 
 
@@ -295,7 +300,8 @@ class Dedup:
     def _rest_of(self, event: Event | Headline) -> tuple[Key, _Window] | None:
         """The window that suppresses a new key; None if the event is to be emitted."""
         if (
-            not self._keys
+            not self._windows  # always so if deduplication is off
+            or not self._keys
             or event.fingerprint is None
             or self._counts[_slot(event.source, _name(event))] < self._keys
         ):
