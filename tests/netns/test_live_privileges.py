@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -149,9 +150,14 @@ def test_root_keeps_what_it_needs_for_files(lab: Lab, web: Node, logs: Path) -> 
     assert_nothing_lost(agent)
 
 
-def refused(lab: Lab, options: Sequence[str | os.PathLike[str]], *prefix: str) -> str:
+def refused(
+    lab: Lab,
+    options: Sequence[str | os.PathLike[str]],
+    *prefix: str,
+    program: Sequence[str] = PROGRAM,
+) -> str:
     """Start an agent that refuses its options: its line."""
-    argv = [*prefix, *PROGRAM, "run", "-i", PARENT, "--netns", lab.host.netns, *options]
+    argv = [*prefix, *program, "run", "-i", PARENT, "--netns", lab.host.netns, *options]
     done = lab.run(None, argv, seconds=SECONDS)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert tcx(lab.host) == {"ingress": [], "egress": []}
@@ -170,6 +176,14 @@ def test_a_file_that_the_user_cannot_open_is_one_line(lab: Lab, logs: Path) -> N
     deckies = lab.deckies_file()
     deckies.chmod(0o600)
     assert refused(lab, ["--deckies", deckies, "--user", USER]) == f"{deckies}: {advice}"
+    # An installation from which it could import nothing later.
+    closed = lab.directory / "closed"
+    closed.mkdir(mode=0o700)
+    python = closed / "python"
+    python.symlink_to(sys.executable)
+    modules = f"PYTHONPATH={os.pathsep.join(filter(None, sys.path))}"
+    program = [str(python), *PROGRAM[1:]]
+    assert refused(lab, decky, "env", modules, program=program) == f"{python}: {advice}"
 
 
 def test_a_user_that_nobody_can_become_is_one_line(lab: Lab) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -69,6 +70,10 @@ def acting(user: User | None) -> Iterator[None]:
     user.need_reachable()
     try:
         with user.acting():
+            # Some modules are imported later.
+            for path in (sys.executable, __file__):
+                with open(path, "rb"):
+                    pass
             yield
     except (OSError, UsageError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
