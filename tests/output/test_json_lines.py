@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from deckwire.events.event import SCHEMA, Block, Event
 from deckwire.limits import LINE_BYTES, VALUE_BYTES
 from deckwire.output.escape import Escape
-from deckwire.output.json_lines import JsonFormat
+from deckwire.output.json_lines import JsonFormat, value_text
+from deckwire.resilience.containment import Where
 
 TIME_NS = 1_795_489_286_453_503_999
 ANY_TEXT = st.text(st.characters(codec=None), max_size=300)
@@ -54,6 +55,12 @@ def test_an_event_without_fields() -> None:
 def test_a_number_that_json_does_not_have_is_text() -> None:
     fields = json.loads(JsonFormat().line(event(("a", float("nan")), ("b", float("inf")))))
     assert fields["fields"] == {"a": "nan", "b": "inf"}
+
+
+def test_a_member_of_an_enumeration_is_text() -> None:
+    """The cause of a loss may be one."""
+    assert value_text(Where.STATS) == f'"{Where.STATS.value}"'
+    assert value_text((Where.STATS,)) == f'["{Where.STATS.value}"]'
 
 
 def test_a_line_drops_whole_fields_from_its_end_and_says_so() -> None:

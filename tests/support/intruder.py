@@ -101,7 +101,10 @@ def attempt(function):
     return "done"
 
 def intrude(number, frame):
+    # The thread may be between a system call and the reading of its errno.
+    before = ctypes.get_errno()
     results = {name: attempt(function) for name, function in ATTEMPTS.items()}
+    ctypes.set_errno(before)
     os.write(2, f"intruder: {json.dumps(results)}\\n".encode())
 
 signal.signal(signal.SIGUSR1, intrude)

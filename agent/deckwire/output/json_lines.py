@@ -75,7 +75,8 @@ _escape_item = Escape(_SPECIAL, VALUE_BYTES - 2 * len(_CUT_LIST))
 
 def value_text(value: Value) -> str:
     """The value as JSON, in at most VALUE_BYTES bytes and with nothing that a terminal obeys."""
-    if type(value) is str:
+    # Members of an enumeration are text too.
+    if isinstance(value, str):
         return _text(value)
     if isinstance(value, tuple):
         return _list(value)
