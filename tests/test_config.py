@@ -18,6 +18,7 @@ from deckwire.config import (
     read_config,
 )
 from deckwire.deckies import Decky, Registry
+from deckwire.kernel.user import User
 from deckwire.limits import CONFIG_FILE_BYTES
 from deckwire.options import OPTIONS, Option
 from deckwire.output.outputs import OutputSettings
@@ -54,6 +55,7 @@ p0f_db = "/etc/p0f.fp"
 state_dir = "/var/lib/deckwire"
 runtime_dir = "run"
 metrics = "/var/lib/node/deckwire.prom"
+user = "nobody"
 
 [budgets]
 syn_records_per_second = 10
@@ -120,6 +122,7 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         state_dir="/var/lib/deckwire",
         runtime_dir=str(tmp_path / "run"),
         metrics="/var/lib/node/deckwire.prom",
+        user=User.named("nobody"),
     )
 
 

@@ -12,6 +12,7 @@ from deckwire.bus.address import BUS_OF_DECNET
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
 from deckwire.events.identity import check_sensor
+from deckwire.kernel.user import User
 from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS
 from deckwire.options import (
     CHECKSUMS,
@@ -124,6 +125,8 @@ class Settings:
     """The status is written there; None: it is not written."""
     metrics: str | None = None
     """Path of the Prometheus file, or None."""
+    user: User | None = None
+    """Whom the agent becomes after its start; None: it stays who started it."""
 
 
 Values = Mapping[str, object]
@@ -324,6 +327,10 @@ def _flag(value: object, _base: str) -> bool:
     return value
 
 
+def _user(value: object, _base: str) -> User:
+    return User.named(_text(value))
+
+
 def _budgets(value: object, _base: str) -> Budgets:
     names = tuple(Budgets.__dataclass_fields__)
     if not isinstance(value, dict):
@@ -389,6 +396,7 @@ _CHECKS: dict[str, Check] = {
     "state_dir": _path,
     "runtime_dir": _path,
     "metrics": _prom,
+    "user": _user,
 }
 """The check of each key in deckwire.options; a test holds that no key lacks one."""
 _SETTINGS = {option.key: option.setting for option in OPTIONS}

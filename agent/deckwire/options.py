@@ -280,4 +280,11 @@ OPTIONS = (
         default="write none",
         live_only=True,
     ),
+    Option(
+        *("user", "user", Section.OPERATION),
+        "User to become after the start, if root starts it: it opens all files as this user.",
+        metavar="NAME",
+        default="stay who started it",
+        live_only=True,
+    ),
 )

@@ -39,8 +39,15 @@ class Search:
     """Macvlans and ipvlans on some interfaces of the calling thread's network namespace."""
 
     # No dataclass: importing those takes 8 ms, and each start waits for it.
-    def __init__(self, parents: Container[int], visit: Visit | None = None) -> None:
-        """Searches at once. `parents` are ifindexes; `visit` is called in each namespace.
+    def __init__(
+        self, parents: Container[int], visit: Visit | None = None, *, elsewhere: bool = True
+    ) -> None:
+        """Searches at once.
+
+        Args:
+            parents: ifindexes.
+            visit: called in each namespace.
+            elsewhere: other namespaces are searched too.
 
         Raises:
             OSError: the namespace of the calling thread itself cannot be looked at.
@@ -64,7 +71,8 @@ class Search:
             self._device = status.st_dev
             self._seen.add(status.st_ino)
             self._collect(channel, None)
-            self._search(own.fileno())
+            if elsewhere:
+                self._search(own.fileno())
 
     @property
     def gaps(self) -> str | None:

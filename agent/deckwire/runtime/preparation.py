@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from deckwire.bus.address import BUS_OF_DECNET, decnet_socket
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesFile
 from deckwire.decnet_state import StateFile
+from deckwire.errors import UsageError, plain
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
+from deckwire.kernel.user import User
 from deckwire.output.formats import Headers
 from deckwire.output.outputs import make_outputs
 from deckwire.output.sinks.fanout import Output
@@ -50,6 +53,31 @@ def table_sizes(settings: Settings) -> dict[str, int]:
     """Sizes of kernel tables, by their names in bpf/limits.h, that are not the built-in ones."""
     # Nobody writes to this table then.
     return {} if settings.sequences else {"SEQUENCE_SLOTS": 1}
+
+
+@contextmanager
+def acting(user: User | None) -> Iterator[None]:
+    """In the block, files are opened and made with the rights of `user`, if there is one.
+
+    Raises:
+        UsageError: this process cannot become that user, or a file is closed to it.
+        ValueError, OSError: as the block.
+    """
+    if user is None:
+        yield
+        return
+    user.need_reachable()
+    try:
+        with user.acting():
+            yield
+    except (OSError, UsageError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, PermissionError) or cause.filename is None:
+            raise
+        raise UsageError(
+            f"{plain(os.fsdecode(cause.filename))}: {cause.strerror} for user {user.name}; "
+            f"let {user.name} open it, or set another user"
+        ) from error
 
 
 def open_outputs(settings: Settings) -> tuple[Output, ...]:
