@@ -128,7 +128,8 @@ def run(config: str | None, **options: Any) -> None:
 
     Deckwire attaches to the interface in addition to whatever is there, and detaches at the end.
     It needs root, or the capabilities in deploy/deckwire.service. One line on stderr says when it
-    is ready. SIGHUP makes it read the deckies file again and reopen the outputs.
+    is ready. SIGHUP makes it read its configuration and deckies again, and reopen the
+    outputs.
     """
     from deckwire.runtime.run import run_live  # noqa: PLC0415 - replay and --help need none of it
 
@@ -295,7 +296,7 @@ def _with_decnets_interface(settings: Settings) -> Settings:
 
     name = default_interface(settings.deckies_file, os.environ)
     try:
-        return replace(settings, interfaces=check_interfaces(name))
+        return replace(settings, interfaces=check_interfaces(name), found_interface=True)
     except ValueError as error:
         raise UsageError(f"the interface of {INTERFACE_VARIABLE} or the state: {error}") from error
 

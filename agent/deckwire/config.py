@@ -72,6 +72,8 @@ class Settings:
     profile: str | None = None
     """One of PROFILE_NAMES, whose rows are already among the other settings; or None."""
     interfaces: tuple[str, ...] = ()
+    found_interface: bool = False
+    """DECNET's state or environment named the interface, at the start."""
     xdp: str = "off"
     """How to note SYN packets before TC: one of XDP_MODES."""
     netns: str | None = None

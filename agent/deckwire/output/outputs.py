@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -79,6 +79,11 @@ class OutputSettings:
             return ()
         return (self.path, twin_path(self.path)) if self.has_twin else (self.path,)
 
+    @property
+    def receiver(self) -> OutputSettings:
+        """What of the settings makes the sink: outputs that agree in it can share one."""
+        return OutputSettings(self.to, own=tuple(sorted(self.own)))
+
     def or_else(self, other: OutputSettings) -> OutputSettings:
         """These settings, and those of `other` where they set nothing.
 
@@ -113,6 +118,9 @@ class OutputSettings:
             )
 
 
+_NO_SINKS: Mapping[OutputSettings, Sink] = {}
+
+
 def read_outputs(values: Iterable[object], folder: str) -> tuple[OutputSettings, ...]:
     """Read outputs, each as text or as a table; relative paths start at `folder`.
 
@@ -126,13 +134,18 @@ def read_outputs(values: Iterable[object], folder: str) -> tuple[OutputSettings,
 
 
 def make_outputs(
-    outputs: Sequence[OutputSettings], form: str, headers: Headers, state_dir: str | None = None
+    outputs: Sequence[OutputSettings],
+    form: str,
+    headers: Headers,
+    state_dir: str | None = None,
+    sinks: Mapping[OutputSettings, Sink] = _NO_SINKS,
 ) -> tuple[Output, ...]:
     """Open the outputs. `form` and `headers` apply where an output sets none of its own.
 
-    `state_dir` is the directory for spools.
+    `state_dir` is the directory for spools. `sinks` are open already, by `OutputSettings.receiver`.
 
-    Raises ValueError with one line for the user, or OSError for a file that cannot be opened.
+    Raises ValueError with one line for the user, or OSError for a file that cannot be opened. Then
+    nothing new stays open.
     """
     formats = Formats()
     made = []
@@ -147,15 +160,31 @@ def make_outputs(
         made.append((formats.get(SYSLOG if output.has_twin else name, own), output))
     # Nothing is opened before all of them are known to be right.
     openers = [output.opener() for output in outputs]
-    return tuple(
-        Output(
-            _opened(opener, output, state_dir),
-            form,
-            EventFilter(output.events, output.min_severity),
-            EventRate(output.max_events_per_second) if output.max_events_per_second else None,
-        )
-        for opener, (form, output) in zip(openers, made, strict=True)
-    )
+    opened: list[Output] = []
+    try:
+        for opener, (line_form, output) in zip(openers, made, strict=True):
+            opened.append(
+                Output(
+                    sinks.get(output.receiver) or _opened(opener, output, state_dir),
+                    line_form,
+                    EventFilter(output.events, output.min_severity),
+                    EventRate(output.max_events_per_second)
+                    if output.max_events_per_second
+                    else None,
+                    frozenset(output.files or (output.to,)),
+                )
+            )
+    except BaseException:
+        discard(opened, sinks.values())
+        raise
+    return tuple(opened)
+
+
+def discard(outputs: Iterable[Output], keep: Collection[Sink] = ()) -> None:
+    """Close what `make_outputs` opened and nobody has started, but not the sinks to `keep`."""
+    for output in outputs:
+        if output.sink not in keep:
+            output.sink.close(0)
 
 
 def _opened(opener: Opener, output: OutputSettings, state_dir: str | None) -> Sink:
