@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -15,6 +16,8 @@ from deckwire.output.formats import DECNET_JSON, SYSLOG, Formats, Headers
 from deckwire.output.rate import EventRate, check_rate
 from deckwire.output.sinks.acknowledged import PATH_SETTINGS
 from deckwire.output.sinks.fanout import Output
+from deckwire.output.sinks.opened_file import OpenedFile
+from deckwire.output.sinks.owner import Creation
 from deckwire.output.sinks.sink import Sink
 from deckwire.output.sinks.spec import (
     NO_TWIN,
@@ -178,6 +181,32 @@ def make_outputs(
         discard(opened, sinks.values())
         raise
     return tuple(opened)
+
+
+def output_faults(
+    outputs: Iterable[OutputSettings], form: str, headers: Headers, state_dir: str
+) -> Iterator[str]:
+    """One line for each output that `make_outputs` could not open now. No file is made."""
+    for output in outputs:
+        try:
+            _refuse_decnet_file(output, output.format or form)
+            if output.path is None:
+                _opened(output.opener(), output, state_dir).close(0)
+            for path in output.files:
+                _look_at(path)
+        except ValueError as error:
+            yield str(error)
+        except OSError as error:
+            where = f"{plain(os.fsdecode(error.filename))}: " if error.filename else ""
+            yield f"output {shown(output.to)}: {where}{error.strerror or error}"
+
+
+def _look_at(path: str) -> None:
+    """Raise OSError if a file output could not write there. It opens nothing."""
+    OpenedFile(path, Creation())
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "no such directory; make it", folder)
 
 
 def discard(outputs: Iterable[Output], keep: Collection[Sink] = ()) -> None:
