@@ -63,7 +63,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "replay", "demo", "doctor", "check-config", "status"]
+    "command", ["", "run", "replay", "demo", "doctor", "discover", "check-config", "status"]
 )
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_is_text_of_bounded_width(command: str, option: str) -> None:

@@ -196,6 +196,47 @@ def demo() -> None:
     sys.exit(run_demo())
 
 
+@cli.command(short_help="Find the deckies of this host.")
+@click.option("-i", "--interface", multiple=True, metavar="IFACE", help="Parent of the macvlans.")
+@click.option(
+    "--netns",
+    metavar="NAME",
+    help="Network namespace that has the interface.  [default: the current one]",
+)
+@click.option(
+    "-c",
+    "--config",
+    metavar="FILE",
+    help="TOML file of `deckwire run`: its interface and netns are used, unless they are given.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Deckies file to keep up to date.  [default: print the deckies and end]",
+)
+def discover(
+    interface: tuple[str, ...], netns: str | None, config: str | None, output: str | None
+) -> None:
+    """Find the macvlans of an interface in all network namespaces, with all their addresses.
+
+    \b
+      deckwire discover -i eth0
+      deckwire discover -i eth0 -o /run/deckwire-discover/deckies.json
+
+    A decky is named after its network namespace, or after the container that has it. With -o it
+    looks every 10 s and when namespaces change, until SIGTERM or SIGINT, and replaces the file as a
+    whole. `deckwire run --deckies FILE` reads it again when it changes.
+
+    It needs root, or CAP_SYS_ADMIN and CAP_SYS_PTRACE.
+    """
+    from deckwire.runtime.discovery import discover as find  # noqa: PLC0415 - run needs none of it
+
+    options = {"interface": interface, "netns": netns}
+    settings = _settings(config, {key: value for key, value in options.items() if value})
+    sys.exit(find(settings.interfaces, settings.netns, output))
+
+
 @cli.command("check-config", short_help="Check a configuration file.")
 @click.argument("file", default=_CONFIG, metavar="[FILE]")
 def check_config(file: str) -> None:
