@@ -28,7 +28,12 @@ _MIDSTREAM_BURST_S = 4
 def kernel_settings(settings: Settings) -> Mapping[str, int]:
     """The members of struct settings."""
     # The seed is random, so that nobody outside can aim at a slot of a direct-mapped map.
-    return {"seed": secrets.randbits(64), **live_kernel_settings(settings)}
+    return {
+        "seed": secrets.randbits(64),
+        # Its table is made for it.
+        "sequences": int(settings.sequences),
+        **live_kernel_settings(settings),
+    }
 
 
 def live_kernel_settings(settings: Settings) -> Mapping[str, int]:
@@ -46,9 +51,14 @@ def live_kernel_settings(settings: Settings) -> Mapping[str, int]:
         "midstream_burst_ns": _MIDSTREAM_BURST_S * _NS,
         "flows_per_source": _FLOWS_PER_SOURCE,
         "dedup": int(settings.dedup_ttl > 0),
-        "sequences": int(settings.sequences),
         "checksums": int(settings.checksums == "auto"),
     }
+
+
+def table_sizes(settings: Settings) -> dict[str, int]:
+    """Sizes of kernel tables, by their names in bpf/limits.h, that are not the built-in ones."""
+    # Nobody writes to this table then.
+    return {} if settings.sequences else {"SEQUENCE_SLOTS": 1}
 
 
 def open_outputs(

@@ -17,7 +17,7 @@ from deckwire.runtime.preparation import deckies_file, open_outputs
 from deckwire.tables.deckies import DeckiesChange, DeckyTables
 
 _OUTPUTS = frozenset({"outputs", "format", "sd_id", "app_name", "procid"})
-_KERNEL = frozenset({"budgets", "checksums", "sequences"})
+_KERNEL = frozenset({"budgets", "checksums"})
 _DEDUP = frozenset({"dedup_ttl", "dedup_keys"})
 _DECKIES = frozenset({"deckies", "deckies_file", "decnet_state"})
 LIVE = (
@@ -59,9 +59,7 @@ class Reload:
         self.whole = whole
         self._plan: Plan | None = None
         self._failure: Exception | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(make,), name="reload", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(make,), name="reload", daemon=True)
         self._thread.start()
 
     @property
