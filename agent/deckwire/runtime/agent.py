@@ -374,6 +374,7 @@ class Agent:
                 parts.pipeline.restart_dedup()
             parts.dedup.change(plan.settings.dedup_ttl, dedup_keys(plan.settings))
         if plan.outputs is not None:
+            self._flush()
             parts.outputs.replace(plan.outputs, _FLUSH_S)
             parts.emitter.wants = wanting(parts.outputs, self._bus)
         parts.pipeline.change_idle_time(round(plan.settings.idle_timeout * _NS))
