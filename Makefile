@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog rsyslog-relp logrotate iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help setup demo test test-oldest delivery-test man lint bench bench-flood clean fuzz differential \
+.PHONY: help setup demo schema test test-oldest delivery-test man lint bench bench-flood clean fuzz differential \
 	vm-test vm-matrix ci-vm vagrant-test
 
 ## setup: install the Debian packages and make .venv (most targets do this first)
@@ -48,6 +48,10 @@ delivery-test: setup
 ## man: write the man pages deckwire(1) and deckwire.toml(5) into build/man
 man: setup
 	$(BIN)/python -m deckwire.manual build/man
+
+## schema: write the tables of docs/events.md and docs/schema from the catalogue of events
+schema: setup
+	$(BIN)/python -m tests.schema.write
 
 # Private words of this project for things that have a standard name (docs/development.md).
 PRIVATE_WORDS := tell|tells|telling|told|teller|stray|strays|hides|hiding|sketch|beside

@@ -133,6 +133,7 @@ def assemble(
         host,
         containment,
         wanting(outputs, bus),
+        settings.sensor,
     )
     pipeline = Pipeline(
         registry=Registry(),
