@@ -20,6 +20,7 @@ from bench import (
     program_runs,
     registry,
     rtt,
+    sizing,
     startup,
     syns,
     xdp_modes,
@@ -68,6 +69,7 @@ def _parts(lab: Lab, *, quick: bool) -> dict[str, Part]:
         "xdp": lambda: xdp_modes.measure(
             lab, rounds, seconds, 20_000 if quick else 200_000, 100 if quick else 1_000
         ),
+        "sizes": lambda: sizing.measure(lab, seconds),
     }
 
 
@@ -82,7 +84,7 @@ def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
 
 
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    names = ("programs", "bulk", "handshakes", "syns", "rtt", "start", "registry", "xdp")
+    names = ("programs", "bulk", "handshakes", "syns", "rtt", "start", "registry", "xdp", "sizes")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results to FILE as JSON"
