@@ -78,8 +78,11 @@ struct half_open {
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
 	__u8 rules; /* RULES_SUMMED, RULES_LOCAL: bits 0-3 of end 0, 4-7 of 1 */
-	__u16 syn_record; /* length of the ClientHello's record in the SYN */
+	__u16 syn_record; /* end of the ClientHello's record in its data, or 0
+			   */
 };
+
+#define SYN_UNDECIDED 0xffff /* the data ends before a hello shows */
 
 #define HALF_OTHERS 0x1	  /* other_half_open may have more of the 4-tuple */
 #define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */

@@ -148,8 +148,13 @@ static __always_inline int side_close(struct flow_side *sender,
 			sender->flags |= SIDE_FIN_ACKED;
 	}
 	if (receiver->flags & SIDE_FIN && p->flags & TCP_ACK &&
-	    seq_diff(p->ack, receiver->fin_seq) > 0)
-		receiver->flags |= SIDE_FIN_ACKED;
+	    seq_diff(p->ack, receiver->fin_seq) > 0) {
+		/* nothing follows a FIN that was taken */
+		if (seq_diff(p->ack, receiver->fin_seq) > 1)
+			receiver->flags &= ~(SIDE_FIN | SIDE_FIN_ACKED);
+		else
+			receiver->flags |= SIDE_FIN_ACKED;
+	}
 	return sender->flags & SIDE_FIN_ACKED &&
 	       receiver->flags & SIDE_FIN_ACKED;
 }

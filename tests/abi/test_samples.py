@@ -207,6 +207,22 @@ def test_accepted_bytes_of_an_entry_are_counted_from_its_syns() -> None:
     assert flow_record(answered + bytes(56)).sides[0].accepted == 100
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "close"),
+    [
+        (abi.SIDE_FIN | abi.SIDE_FIN_ACKED, abi.SIDE_FIN, "fin"),
+        (abi.SIDE_FIN, abi.SIDE_FIN | abi.SIDE_FIN_ACKED, "fin"),
+        (abi.SIDE_FIN, abi.SIDE_FIN, ""),
+        (abi.SIDE_FIN | abi.SIDE_FIN_ACKED, 0, ""),
+    ],
+)
+def test_only_the_last_ack_of_a_fin_is_missing(first: int, second: int, close: str) -> None:
+    sides = [side(flags=first), side(flags=second)]
+    sample = decode(head(abi.SAMPLE_END) + build("flow_totals", side=sides) + ISN)
+    assert isinstance(sample, EndSample)
+    assert sample.record.close == close
+
+
 def test_what_a_midstream_end_accepted_is_unknown() -> None:
     totals = totals_of(500, 100, flags=abi.FLOW_MIDSTREAM)
     sample = decode(head(abi.SAMPLE_END) + totals + ISN)
@@ -286,7 +302,7 @@ def test_an_end() -> None:
         True,
         1,
     )
-    assert record.sides == ((2**40, 2**50, 7, None), (1, 2, 3, None))
+    assert record.sides == ((2**40, 2**50, 7, None, 0), (1, 2, 3, None, 0))
     assert (record.rtt_client_us, record.rtt_server_us, record.rtt_min_us) == (None, 3, 2)
 
 

@@ -596,7 +596,18 @@ CASES = [
     Case(
         "a pointer without data, when all is plain",
         lambda t: [*client(t, PLAIN, MSS), t.c("AU", 15, 1, urgent=3)],
-        [],
+        [b""],
+    ),
+    Case(
+        "a pointer in encrypted data: without bytes",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO, MSS),
+            t.c("A", 201, 1, APPLICATION_DATA),
+            t.c("AU", 201 + len(APPLICATION_DATA), 1, b"\x17\3\3\0\1x", urgent=3),
+            t.c("A", 207 + len(APPLICATION_DATA), 1, b"\x17\3\3\0\1x"),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO, b""],
     ),
     # --- what cannot use up the budget ---
     Case(

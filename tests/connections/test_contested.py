@@ -151,6 +151,31 @@ def test_an_urgent_byte_is_contested() -> None:
     assert (Technique.CONTESTED_HELLO, b"Xa.exampl") in anomalies(seen)
 
 
+def test_the_memory_of_both_copies_is_counted() -> None:
+    """Both records of a large hello wait for their ends in two readers."""
+    large = record(message(1, client_hello(suites=bytes(n // 251 for n in range(8_000)))))
+    watched = connection()
+    watched.add(segment(0, large[:4_000]))
+    one = watched.held
+    watched.add(segment(4_000, large[4_000:6_000], urgent=4_000))
+    assert one > 3_900
+    assert watched.held > 11_800
+    seen = watched.add(segment(6_000, large[6_000:] + b"XX")) + watched.finish()
+    assert hellos(seen) == [(None, "contested")]
+    assert watched.held == 0
+
+
+def test_a_hello_that_only_the_other_copy_gives_is_counted() -> None:
+    """Without its urgent byte the record is short of one, and waits."""
+    at = len(A) - 4
+    watched = connection()
+    watched.add(segment(0, A[:10]))
+    watched.add(segment(10, A[10:], urgent=at))
+    assert watched.held > 2 * len(A) - 20
+    assert hellos(watched.finish()) == [(b"aaaa.example", "contested")]
+    assert watched.held == 0
+
+
 # --- bytes at the place of a suppressed hello ---
 
 KNOWN = parse_client_hello(A[9:])

@@ -251,7 +251,6 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
     midstream = flags & abi.FLOW_MIDSTREAM != 0
     # The kernel starts with the greatest number, so a lower one was measured.
     measured = min_iat_ns <= max_iat_ns != abi.INTERVALS_UNKNOWN
-    midstream = flags & abi.FLOW_MIDSTREAM != 0
     accepted_0 = accepted_1 = None
     if not midstream:
         if side_flags_1 & abi.SIDE_ACKED:
@@ -263,13 +262,13 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         last_ns,
         min_iat_ns if measured else None,
         max_iat_ns if measured else None,
-        abi.CLOSES[close] if close < len(abi.CLOSES) else "",
+        _close(close, side_flags_0, side_flags_1),
         midstream,
         flags & abi.FLOW_END_SENT != 0,
         client if client in _ENDS else abi.CLIENT_UNKNOWN,
         (
-            SideRecord(packets_0, bytes_0, retransmits_0, accepted_0),
-            SideRecord(packets_1, bytes_1, retransmits_1, accepted_1),
+            SideRecord(packets_0, bytes_0, retransmits_0, accepted_0, acked_1),
+            SideRecord(packets_1, bytes_1, retransmits_1, accepted_1, acked_0),
         ),
         None if rtt_client_us == abi.RTT_UNKNOWN else rtt_client_us,
         None if rtt_server_us == abi.RTT_UNKNOWN else rtt_server_us,
@@ -277,6 +276,14 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         unseen=midstream and not established_ns,
         proven=not midstream or flags & abi.FLOW_PROVEN != 0,
     )
+
+
+def _close(close: int, flags_0: int, flags_1: int) -> str:
+    """How a connection ended; one that waits only for the last ACK of a FIN has ended too."""
+    both = flags_0 & flags_1 & abi.SIDE_FIN and (flags_0 | flags_1) & abi.SIDE_FIN_ACKED
+    if close == abi.CLOSE_NONE and both:
+        return "fin"
+    return abi.CLOSES[close] if close < len(abi.CLOSES) else ""
 
 
 def _accepted(advance: int, side_flags: int, sent: int) -> int:

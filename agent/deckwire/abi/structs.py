@@ -35,7 +35,7 @@ RTT_UNKNOWN = 0xFFFF_FFFF
 INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
 
 FLOW_MIDSTREAM, FLOW_END_SENT, FLOW_PROVEN = 0x4, 0x8, 0x40
-SIDE_FIN_ACKED, SIDE_ACKED = 0x4, 0x20
+SIDE_FIN, SIDE_FIN_ACKED, SIDE_ACKED = 0x2, 0x4, 0x20
 CLOSE_NONE = 0
 CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
 """enum flow_close, as events name it."""

@@ -46,8 +46,6 @@ class Direction:
     _reader: RecordReader | None = None
     _pending = False
     """Bytes of a message that is not complete have been read."""
-    _buffered = 0
-    """Bytes that the reader may keep for that message."""
     _anchor: int | None = None
     """Sequence number after the SYN, as long as TLS may begin there."""
     other_hello: bytes | None = None
@@ -116,16 +114,23 @@ class Direction:
         last_ns, other_hello = self.last_ns, self.other_hello
         self.__dict__.clear()
         self.last_ns, self.dropped, self.other_hello = last_ns, dropped, other_hello
+        self.held = self._other_held
 
     def close(self) -> None:
         """Want nothing more of this direction, and free what it holds."""
         self.closed = True
-        self._first = self.overlapped = None
+        self._first = self.overlapped = self.other_hello = None
         self._other = self._other_reader = self._other_packets = None
         self.held = 0
         if self._stream is not None:
             self.dropped += self._stream.dropped
             self._stream = None
+
+    def take_other_hello(self) -> bytes | None:
+        """The ClientHello of the other copy, once: a hello that comes later has its own copies."""
+        body, self.other_hello = self.other_hello, None
+        self.held -= 0 if body is None else len(body)
+        return body
 
     def unfinished(self) -> QualityMessage | None:
         """At the end: the message that has begun but not ended."""
@@ -197,7 +202,7 @@ class Direction:
         self._doubt(stream, sample)
         stream.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
         self._settle(stream, sample)
-        self.held = stream.held + self._other_held
+        self._count_held(stream)
         if self._hello is None and looks_like_hello(sample.payload):
             self._hello = sample.seq, len(sample.payload)
         if anchor is None:
@@ -272,14 +277,22 @@ class Direction:
 
     @property
     def _other_held(self) -> int:
-        return 0 if self._other is None else self._other.held
+        """Bytes of memory of the copy that is not believed, about."""
+        held = 0 if self.other_hello is None else len(self.other_hello)
+        if self._other is not None:
+            held += self._other.held
+        return held if self._other_reader is None else held + self._other_reader.held
+
+    def _count_held(self, stream: Stream) -> None:
+        reader = 0 if self._reader is None else self._reader.held
+        self.held = stream.held + reader + self._other_held
 
     def _read(self, stream: Stream, reader: RecordReader, joined: bool) -> list[QualityMessage]:
         """The messages of what is in order now; `joined` from several segments."""
         self._read_other()
         data = stream.read()
         if not data:
-            self.held = stream.held + self._buffered + self._other_held
+            self._count_held(stream)
             return []
         if self._packets is not None:
             data = self._packets.unwrap(data)
@@ -296,9 +309,7 @@ class Direction:
                 quality = "complete"
             found.append((message, quality))
         self._pending = reader.pending
-        kept = self._buffered if not found else 0
-        self._buffered = kept + len(data) if self._pending else 0
-        self.held = stream.held + self._buffered + self._other_held
+        self._count_held(stream)
         return found
 
     def _is_contested(self, message: HandshakeMessage) -> bool:

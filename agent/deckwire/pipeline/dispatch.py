@@ -21,6 +21,7 @@ from deckwire.clock import Clock
 from deckwire.connections.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connections.connection import Connection
 from deckwire.connections.open_connections import Connections
+from deckwire.connections.urgent_bytes import UrgentBytes
 from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
 from deckwire.events.flow import is_probe
@@ -59,6 +60,7 @@ class Pipeline:
         self.counts: Counter[str] = Counter()
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
+        self.urgent = UrgentBytes()
         self.fragmented = FragmentedConnections()
         """Connections that came in IP fragments."""
         self._tables = tables
@@ -179,6 +181,7 @@ class Pipeline:
         if sample.syn_data:
             self.connections.hold(sample)
             return
+        self.urgent.note(sample)
         found = self.connections.add(sample)
         if found is not None:
             self._report.observations(*found)
@@ -198,6 +201,9 @@ class Pipeline:
         """Take a connection's end; `close` says how it ended where the record does not."""
         if not self._clock.even(record.born_ns, record.last_ns):
             record = record.without_times()
+        urgent = self.urgent.ended(key, record.born_ns)
+        if urgent is not None:
+            record = record.without_urgent(urgent)
         client = record.client
         with self._containment.during(Where.END):
             ended = self.connections.end(key, record.born_ns)
