@@ -153,7 +153,7 @@ def test_an_urgent_byte_is_contested() -> None:
 
 def test_the_memory_of_both_copies_is_counted() -> None:
     """Both records of a large hello wait for their ends in two readers."""
-    large = record(message(1, client_hello(suites=bytes(n // 251 for n in range(8_000)))))
+    large = record(message(1, client_hello(suites=bytes(8_000))))
     watched = connection()
     watched.add(segment(0, large[:4_000]))
     one = watched.held
@@ -161,7 +161,7 @@ def test_the_memory_of_both_copies_is_counted() -> None:
     assert one > 3_900
     assert watched.held > 11_800
     seen = watched.add(segment(6_000, large[6_000:] + b"XX")) + watched.finish()
-    assert hellos(seen) == [(None, "contested")]
+    assert [quality for _, quality in hellos(seen)] == ["contested"]
     assert watched.held == 0
 
 

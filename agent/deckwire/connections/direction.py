@@ -148,11 +148,10 @@ class Direction:
         """At the end: messages after bytes that never came, if a segment begins a hello."""
         if self.closed or self._given:
             return []
-        if self.other_hello is not None:
+        other = self.take_other_hello()
+        if other is not None:
             # Only the copy that is not believed is a hello.
-            return [
-                (HandshakeMessage(HandshakeType.CLIENT_HELLO, self.other_hello, 1), "contested")
-            ]
+            return [(HandshakeMessage(HandshakeType.CLIENT_HELLO, other, 1), "contested")]
         if self._hello is None or self._stream is None:
             return []
         self.start_seq, size = self._hello
@@ -172,8 +171,12 @@ class Direction:
                     # The usual direction ends with its first segment. What puts segments and
                     # records together is made when another one comes, and comes to the same.
                     self._first = sample
-                    self.held = len(sample.payload)
-                    return [(message, "complete") for message in whole]
+                    self._given = True
+                    self.held = len(sample.payload) + self._other_held
+                    return [
+                        (each, "contested" if self._is_contested(each) else "complete")
+                        for each in whole
+                    ]
             stream = Stream(start_seq)
         else:
             stream = self._stream
