@@ -214,20 +214,23 @@ enum sample_kind {
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
+#define SAMPLE_SACK 0x40 /* no payload: seq is the ACK, start_seq options */
+* /
 #define SAMPLE_REASSEMBLED 0x20 /* of a packet put together from fragments */
 #define SAMPLE_SYN_DATA                                                        \
 	0x80 /* of a SYN: counts if a SYN-ACK acknowledges it                  \
 	      */
 #define SAMPLE_FLOW_PROVEN 0x10 /* mid-stream, but not forged blindly */
 
-/* How the values of a field follow each other in a source's last SYNs. */
-enum sequence_class {
-	SEQUENCE_UNKNOWN,
-	SEQUENCE_ZERO,
-	SEQUENCE_CONSTANT,
-	SEQUENCE_INCREMENTAL,
-	SEQUENCE_RANDOM,
-};
+	/* How the values of a field follow each other in a source's last SYNs.
+	 */
+	enum sequence_class {
+		SEQUENCE_UNKNOWN,
+		SEQUENCE_ZERO,
+		SEQUENCE_CONSTANT,
+		SEQUENCE_INCREMENTAL,
+		SEQUENCE_RANDOM,
+	};
 
 struct sample_head {
 	__u64 time_ns;

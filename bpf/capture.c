@@ -749,6 +749,40 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		flow->totals.flags |= FLOW_TLS_CUT;
 }
 
+/*
+ * Samples an ACK of a decky that holds handshake bytes out of order: it shows
+ * which copy of overlapping ones it has kept.
+ */
+static __always_inline void sample_sack(struct __sk_buff *skb,
+					const struct step *s, struct flow *flow,
+					struct flow_side *side,
+					const struct flow_side *peer)
+{
+	const struct packet *p = &s->work->packet;
+	const struct work *w = s->work;
+	struct sample_head head;
+	__u32 frame_len;
+	int error;
+
+	if (!(flow->totals.rules[!(w->sender & 1)] & RULES_JUDGED) ||
+	    !(flow->totals.flags & FLOW_ADMITTED) ||
+	    !(peer->flags & SIDE_HOLE) || !peer->tls_samples ||
+	    peer->tls_state == TLS_DONE || side->tls_samples >= TLS_SACKS)
+		return;
+	side->tls_samples++;
+	sample_begin(&head, SAMPLE_SEGMENT, p, &w->key, w->sender, w->now);
+	head.born_ns = flow->totals.born_ns;
+	head.client = flow->totals.client;
+	head.flags |= SAMPLE_SACK;
+	head.seq = p->ack;
+	head.start_seq = p->l4_off + sizeof(struct tcp_header);
+	head.payload_off = p->l4_off + p->tcp_len;
+	frame_len = head.payload_off;
+	/* a statement of its own: BCC's rewrite ends in a semicolon */
+	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
+	sample_sent(s->counters, error);
+}
+
 /* Does this segment need decky_hello first? */
 static __always_inline int wants_hash(const struct step *s,
 				      const struct flow *flow)
@@ -828,6 +862,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		side_account(side, own, p);
 		if (p->flags & TCP_ACK)
 			note_first_ack(side, own, p);
+		if (has_sack(side, p))
+			sample_sack(skb, s, flow, side, peer);
 		if ((p->flags & TCP_URG ||
 		     (p->payload_len && side->tls_state != TLS_DONE)) &&
 		    !repeats_suppressed_hello(flow, w))

@@ -246,6 +246,8 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 		return 0;
 	if (!plainly_good(&flow->totals, p, sender, ingress))
 		return 0;
+	if (has_sack(side, p))
+		return 0;
 	if (!(side->flags & SIDE_SEEN) ||
 	    (__s64)(now - flow->totals.last_ns) > (__s64)RTT_PAUSE_NS)
 		return 0;

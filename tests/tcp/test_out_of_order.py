@@ -92,3 +92,33 @@ def test_pieces_beyond_an_offset_can_be_dropped() -> None:
     assert queue.drop_beyond(7) == 3
     assert queue.take(1) == b"abc"
     assert len(queue) == 0
+
+
+@pytest.mark.parametrize(
+    ("held", "segment", "joined", "apart"),
+    [
+        ([(10, 20)], (30, 40), None, None),
+        ([(10, 20)], (20, 30), None, None),
+        ([(10, 20)], (12, 18), (12, 18), (12, 18)),
+        ([(10, 20)], (15, 25), (15, 20), (15, 20)),
+        ([(10, 20)], (5, 15), (10, 15), (10, 15)),
+        ([(10, 20)], (10, 25), None, None),
+        ([(10, 20), (30, 40)], (15, 50), (15, 20), (15, 20)),
+        ([(10, 20), (20, 40)], (15, 45), (15, 40), (15, 40)),
+        ([(10, 20), (15, 40)], (20, 50), None, (20, 40)),
+        ([(10, 20), (20, 40), (40, 60)], (50, 70), (50, 60), (50, 60)),
+    ],
+)
+def test_what_a_segment_has_twice(
+    held: list[tuple[int, int]],
+    segment: tuple[int, int],
+    joined: tuple[int, int] | None,
+    apart: tuple[int, int] | None,
+) -> None:
+    """The D-SACK of Linux: with joins a segment behind a piece is appended without one."""
+    for joins, duplicate in ((True, joined), (False, apart)):
+        queue = OutOfOrderQueue(joins=joins)
+        for start, end in held:
+            queue.insert(start, bytes(end - start))
+        queue.insert(segment[0], bytes(segment[1] - segment[0]))
+        assert queue.duplicate == duplicate

@@ -1,4 +1,4 @@
-"""Samples of the kernel side, decoded from ring records into one of five values."""
+"""Samples of the kernel side, decoded from ring records into values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from deckwire.abi.hashes import session_id_hash
 from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, segment_evidence
 from deckwire.tcp.flow import FlowRecord, SideRecord, has_ports
 from deckwire.tcp.handshake import Handshake
+from deckwire.tcp.options import sack_blocks
 from deckwire.tcp.syn_packet import URG, Sequences, SynPacket
 
 _ENDS = (0, 1)
@@ -79,6 +80,18 @@ class SegmentSample(NamedTuple):
     """It is not mid-stream, or both ends were seen to take part in it."""
 
 
+class SackSample(NamedTuple):
+    """An ACK of a decky that holds handshake bytes out of order (RFC 2018, RFC 2883)."""
+
+    time_ns: int
+    born_ns: int
+    key: bytes
+    sender: int
+    ack: int
+    blocks: tuple[tuple[int, int], ...]
+    """Sequence numbers: the first of each block, and the one after its last."""
+
+
 class EndSample(NamedTuple):
     """The end of a connection."""
 
@@ -116,7 +129,15 @@ class AnomalySample(NamedTuple):
     anomaly: Anomaly
 
 
-Sample = SynSample | HandshakeSample | SegmentSample | EndSample | FragmentSample | AnomalySample
+Sample = (
+    SynSample
+    | HandshakeSample
+    | SegmentSample
+    | SackSample
+    | EndSample
+    | FragmentSample
+    | AnomalySample
+)
 
 
 class SuppressedHello(NamedTuple):
@@ -299,7 +320,7 @@ def _accepted(advance: int, side_flags: int, sent: int) -> int:
     return max(sent - missing, 0)
 
 
-def _segment(data: bytes) -> SegmentSample:
+def _segment(data: bytes) -> SegmentSample | SackSample:
     (
         time_ns,
         born_ns,
@@ -320,6 +341,9 @@ def _segment(data: bytes) -> SegmentSample:
     end = start + copied
     if end > len(data):
         raise MalformedSample("segment_short")
+    if flags & abi.SAMPLE_SACK:
+        options = data[abi.SAMPLE_HEAD_BYTES + start_seq : start]
+        return SackSample(time_ns, born_ns, key, sender & 1, seq, sack_blocks(options))
     return SegmentSample(
         time_ns,
         born_ns,

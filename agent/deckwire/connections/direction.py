@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from deckwire.abi.samples import SegmentSample
+from deckwire.abi.samples import SackSample, SegmentSample
+from deckwire.tcp.options import duplicate_block
 from deckwire.tcp.reassembly import Stream
 from deckwire.tls.code_points import HandshakeType
 from deckwire.tls.records import (
@@ -59,6 +60,8 @@ class Direction:
     _other_packets: TdsPackets | None = None
     _given = False
     """A message was read from the stream that is believed."""
+    _unproven = 0
+    """Segments that came since the receiver said what it holds out of order."""
     _doubted = False
     """Both streams may differ from here on."""
     _hello: tuple[int, int] | None = None
@@ -251,7 +254,28 @@ class Direction:
             self._other_packets = deepcopy(self._packets)
         if sample.urgent_seq is not None:
             self._doubted = True
+        self._unproven += 1
         self._other.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+
+    def prove(self, sample: SackSample) -> None:
+        """Decide between both copies by what the receiver says of the last segment.
+
+        It names the bytes of that segment that it had before (RFC 2883). Where only one copy had
+        them, that is the true one.
+        """
+        stream, other = self._stream, self._other
+        unproven, self._unproven = self._unproven, 0
+        if stream is None or other is None or unproven != 1 or not stream.gap:
+            return
+        if stream.next_offset != other.next_offset:
+            return
+        block = duplicate_block(sample.ack, sample.blocks)
+        believed, contrary = stream.had(block), other.had(block)
+        if believed and not contrary:
+            other.hold_as(stream)
+        elif contrary and not believed:
+            stream.hold_as(other)
+        self._count_held(stream)
 
     def _settle(self, stream: Stream, sample: SegmentSample) -> None:
         """After a segment was added: drop the other copy if it is the same."""

@@ -12,6 +12,7 @@ from deckwire.abi.samples import (
     AnomalySample,
     EndSample,
     HandshakeSample,
+    SackSample,
     Sample,
     SegmentSample,
     SynSample,
@@ -102,6 +103,8 @@ class Pipeline:
                 self._segment(sample)
             case HandshakeSample():
                 self._handshake(sample)
+            case SackSample():
+                self.connections.prove(sample)
             case SynSample():
                 self._report.syn(sample.key, sample.client, sample.syn, sample.signature)
             case EndSample():

@@ -30,10 +30,15 @@ class OutOfOrderQueue:
     before it on.
     """
 
-    __slots__ = ("_ages", "_ends", "_inserted", "_pieces", "_starts", "joins", "waiting")
+    __slots__ = (
+        *("_ages", "_ends", "_inserted", "_pieces", "_starts"),
+        *("duplicate", "joins", "waiting"),
+    )
 
     waiting: int
     """Bytes kept."""
+    duplicate: tuple[int, int] | None
+    """Start and end of the bytes of the last segment that Linux says were there (RFC 2883)."""
 
     def __init__(self, *, joins: bool = True) -> None:
         self.joins = joins
@@ -43,6 +48,7 @@ class OutOfOrderQueue:
         self._inserted = 0
         self._pieces: list[bytearray] = []
         self.waiting = 0
+        self.duplicate = None
 
     def __len__(self) -> int:
         """Pieces kept."""
@@ -58,11 +64,13 @@ class OutOfOrderQueue:
         starts, ends, pieces = self._starts, self._ends, self._pieces
         end = start + len(data)
         index = bisect_right(starts, start)
+        self.duplicate = None
         if index:
             adjoining = self._adjoining(start, index) if self.joins else None
             if adjoining is not None:
                 return self._append(adjoining, data)
             if end <= ends[index - 1]:
+                self.duplicate = start, end
                 return False
         self._inserted = age = self._inserted + 1
         if index and start == starts[index - 1]:
@@ -70,6 +78,7 @@ class OutOfOrderQueue:
             age = self._ages[index]
             self._remove(index, index + 1)
         gives = max(start, ends[index - 1]) if index else start
+        self._note_duplicate(start, gives, end, index)
         starts.insert(index, start)
         ends.insert(index, end)
         self._ages.insert(index, age)
@@ -145,6 +154,22 @@ class OutOfOrderQueue:
         self.waiting += len(data)
         self._uncover(index + 1, end)
         return True
+
+    def _note_duplicate(self, start: int, gives: int, end: int, index: int) -> None:
+        """Note what a segment has in common with its neighbours (tcp_dsack_set, tcp_dsack_extend).
+
+        It is about to be inserted at `index`, and its first bytes before `gives` are there.
+        """
+        duplicate = (start, gives) if gives > start else None
+        for other in range(index, len(self._starts)):
+            low, high = self._starts[other], min(self._ends[other], end)
+            if low >= end:
+                break
+            if duplicate is None:
+                duplicate = low, high
+            elif low <= duplicate[1] and duplicate[0] <= high:
+                duplicate = min(duplicate[0], low), max(duplicate[1], high)
+        self.duplicate = duplicate
 
     def _uncover(self, index: int, end: int) -> None:
         """Give what lies before `end` to the piece before `index`, which ends there."""

@@ -78,6 +78,23 @@ class Stream:
         other._inline = True
         return other
 
+    def had(self, block: tuple[int, int] | None) -> bool:
+        """Whether these bytes of the segment that waits since last waited before.
+
+        `block` has the sequence numbers of the first one and of the one after the last; None
+        stands for no byte.
+        """
+        duplicate = self._queue.duplicate
+        if block is None or duplicate is None:
+            return block is duplicate
+        return (self._offset(block[0]), self._offset(block[1])) == duplicate
+
+    def hold_as(self, other: Stream) -> None:
+        """Hold the same bytes out of order as another copy of the stream does."""
+        joins = self._queue.joins
+        self._queue = deepcopy(other._queue)
+        self._queue.joins = joins
+
     def is_ahead(self, seq: int) -> bool:
         """Whether a segment that begins there would wait for bytes before it."""
         return self._begun and self._offset(seq) > self.next_offset
