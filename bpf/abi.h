@@ -78,8 +78,7 @@ struct half_open {
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
 	__u8 rules; /* RULES_SUMMED, RULES_LOCAL: bits 0-3 of end 0, 4-7 of 1 */
-	__u16 syn_record; /* end of the ClientHello's record in its data, or 0
-			   */
+	__u16 syn_record; /* where a ClientHello in its data ends, or 0 */
 };
 
 #define SYN_UNDECIDED 0xffff /* the data ends before a hello shows */
@@ -214,23 +213,21 @@ enum sample_kind {
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
-#define SAMPLE_SACK 0x40 /* no payload: seq is the ACK, start_seq options */
-* /
+#define SAMPLE_SACK 0x40	    /* the ACK is in seq, no payload follows */
 #define SAMPLE_REASSEMBLED 0x20 /* of a packet put together from fragments */
 #define SAMPLE_SYN_DATA                                                        \
 	0x80 /* of a SYN: counts if a SYN-ACK acknowledges it                  \
 	      */
 #define SAMPLE_FLOW_PROVEN 0x10 /* mid-stream, but not forged blindly */
 
-	/* How the values of a field follow each other in a source's last SYNs.
-	 */
-	enum sequence_class {
-		SEQUENCE_UNKNOWN,
-		SEQUENCE_ZERO,
-		SEQUENCE_CONSTANT,
-		SEQUENCE_INCREMENTAL,
-		SEQUENCE_RANDOM,
-	};
+/* How the values of a field follow each other in a source's last SYNs. */
+enum sequence_class {
+	SEQUENCE_UNKNOWN,
+	SEQUENCE_ZERO,
+	SEQUENCE_CONSTANT,
+	SEQUENCE_INCREMENTAL,
+	SEQUENCE_RANDOM,
+};
 
 struct sample_head {
 	__u64 time_ns;

@@ -82,13 +82,13 @@ def test_a_segment() -> None:
         seq=2**32 - 1,
         start_seq=7,
         payload_len=99,
-        payload_off=3,
+        payload_off=14 + 52,
         copied=4,
         sender=1,
         client=abi.CLIENT_UNKNOWN,
         flags=flags,
     )
-    assert decode(data + b"etcdataPADDING") == SegmentSample(
+    assert decode(data + bytes(66) + b"dataPADDING") == SegmentSample(
         time_ns=50,
         born_ns=40,
         key=KEY,
@@ -101,6 +101,7 @@ def test_a_segment() -> None:
         claimed=99,
         ends=False,
         proven=False,
+        headers=52,
     )
     proven = decode(
         head(abi.SAMPLE_SEGMENT, flags=abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)

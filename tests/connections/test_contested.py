@@ -176,6 +176,29 @@ def test_a_hello_that_only_the_other_copy_gives_is_counted() -> None:
     assert watched.held == 0
 
 
+@pytest.mark.parametrize(
+    ("headers", "fragmented", "name"),
+    [(40, False, b"aaaa.example"), (180, False, b"bbbb.example"), (40, True, b"bbbb.example")],
+    ids=["room in the buffer", "no room", "from fragments"],
+)
+def test_which_copy_is_believed_depends_on_the_buffers(
+    headers: int, fragmented: bool, name: bytes
+) -> None:
+    """Appended, the first two pieces cover the third; apart, its end counts."""
+    parts = [
+        Part(CLIENT, NAME - 10, A[NAME - 10 : NAME]),
+        Part(CLIENT, NAME, A[NAME : NAME + 30]),
+        Part(CLIENT, NAME - 5, B[NAME - 5 : NAME + 30]),
+    ]
+    watched = connection()
+    for part in [*parts[:1], parts[1]._replace(data=parts[1].data[:4]), parts[2], LAST, FIRST]:
+        sample = segment(part.offset, part.data)
+        watched.add(sample._replace(headers=headers, fragmented=fragmented))
+    seen = watched.finish()
+    ((found, quality),) = hellos(seen)
+    assert (found, quality) == (name, "contested")
+
+
 # --- what the receiver says of the last segment ---
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deckwire.tcp.out_of_order import PIECE_BYTES, OutOfOrderQueue
+from deckwire.tcp.out_of_order import PIECE_BYTES, OutOfOrderQueue, room_behind
 
 Pieces = list[tuple[int, bytes]]
 
@@ -122,3 +122,31 @@ def test_what_a_segment_has_twice(
             queue.insert(start, bytes(end - start))
         queue.insert(segment[0], bytes(segment[1] - segment[0]))
         assert queue.duplicate == duplicate
+
+
+@pytest.mark.parametrize(
+    ("packet", "room"),
+    [(40, 152), (192, 0), (193, 511), (704, 0), (705, 1_023), (7_872, 0), (7_873, 0), (9_000, 0)],
+)
+def test_the_room_behind_a_packet(packet: int, room: int) -> None:
+    assert room_behind(packet) == room
+
+
+@pytest.mark.parametrize(("room", "fits"), [(5, True), (4, False)])
+def test_a_segment_is_appended_if_it_fits(room: int, fits: bool) -> None:
+    """A third one over both shows it: inside one piece it is dropped."""
+    for joins in (True, False):
+        queue = OutOfOrderQueue(joins=joins)
+        queue.insert(10, b"aaaaa", room)
+        queue.insert(15, b"bbbbb", room)
+        queue.insert(12, b"cccccc", room)
+        appended = fits if joins else not fits
+        assert len(queue) == (1 if appended else 3)
+        assert queue.take(10) == (b"aaaaabbbbb" if appended else b"aaaaacccbb")
+
+
+def test_what_was_appended_takes_room() -> None:
+    queue = OutOfOrderQueue()
+    for start in (10, 12, 14, 16):
+        queue.insert(start, b"xx", room=4)
+    assert len(queue) == 2

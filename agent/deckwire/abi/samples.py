@@ -13,6 +13,7 @@ from deckwire.tcp.options import sack_blocks
 from deckwire.tcp.syn_packet import URG, Sequences, SynPacket
 
 _ENDS = (0, 1)
+_ETHERNET_BYTES = 14
 _SEQ_MASK = 0xFFFF_FFFF
 _SEQ_HALF = 0x8000_0000
 
@@ -78,6 +79,10 @@ class SegmentSample(NamedTuple):
     """It came with the SYN: it counts as far as a SYN-ACK acknowledges it (RFC 7413)."""
     proven: bool = True
     """It is not mid-stream, or both ends were seen to take part in it."""
+    headers: int = 40
+    """Bytes of its IP and TCP headers."""
+    fragmented: bool = False
+    """It came in IP fragments."""
 
 
 class SackSample(NamedTuple):
@@ -362,6 +367,8 @@ def _segment(data: bytes) -> SegmentSample | SackSample:
         syn_data=flags & abi.SAMPLE_SYN_DATA != 0,
         proven=flags & (abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
         != abi.SAMPLE_FLOW_MIDSTREAM,
+        headers=payload_off - _ETHERNET_BYTES,
+        fragmented=flags & abi.SAMPLE_REASSEMBLED != 0,
     )
 
 

@@ -6,6 +6,7 @@ from copy import deepcopy
 
 from deckwire.abi.samples import SackSample, SegmentSample
 from deckwire.tcp.options import duplicate_block
+from deckwire.tcp.out_of_order import room_behind
 from deckwire.tcp.reassembly import Stream
 from deckwire.tls.code_points import HandshakeType
 from deckwire.tls.records import (
@@ -21,6 +22,12 @@ from deckwire.tls.tds import HEADER_BYTES, TdsPackets, tds_payload
 
 QualityMessage = tuple[HandshakeMessage, str]
 """A message, and how it came: complete, reassembled, overlap, contested, truncated or gap."""
+
+
+def _segment(sample: SegmentSample) -> tuple[int, bytes, int, int | None, int]:
+    """What a Stream needs of a sample. A packet from fragments has no room behind it."""
+    room = 0 if sample.fragmented else room_behind(sample.headers + sample.claimed)
+    return sample.seq, sample.payload, sample.claimed, sample.urgent_seq, room
 
 
 class Direction:
@@ -206,7 +213,7 @@ class Direction:
             stream = self._stream = Stream(first_seq, begun=anchor is not None)
         joined = stream.held > 0
         self._doubt(stream, sample)
-        stream.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+        stream.add(*_segment(sample))
         self._settle(stream, sample)
         self._count_held(stream)
         if self._hello is None and looks_like_hello(sample.payload):
@@ -238,7 +245,7 @@ class Direction:
     ) -> list[QualityMessage]:
         gap = stream.gap
         self._doubt(stream, sample)
-        stream.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+        stream.add(*_segment(sample))
         self._settle(stream, sample)
         return self._read(stream, reader, gap and not stream.gap)
 
@@ -255,7 +262,7 @@ class Direction:
         if sample.urgent_seq is not None:
             self._doubted = True
         self._unproven += 1
-        self._other.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+        self._other.add(*_segment(sample))
 
     def prove(self, sample: SackSample) -> None:
         """Decide between both copies by what the receiver says of the last segment.
