@@ -183,7 +183,7 @@ def test_bytes_are_bounded_too(connections: Connections, monkeypatch: pytest.Mon
     assert connections.held == 585
     assert connections.over_bounds() is not None
     assert connections.over_bounds() is None
-    assert connections.held == 400
+    assert connections.held == 390
 
 
 def test_those_met_in_the_middle_make_room_for_each_other(
