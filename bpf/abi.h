@@ -94,6 +94,9 @@ struct half_open {
 #define RULES_LOCAL 0x4	 /* its frames pass the egress hook */
 #define RULES_RESET 0x8	 /* it sent the RST that ended the connection */
 
+/* in a connection only: a segment of it was refused that may have been taken */
+#define RULES_DOUBTED 0x10
+
 /* The options that both ends agreed on, in flow_side.offers. */
 #define OFFER_SCALE 0x0f  /* of the windows that it announces */
 #define OFFER_SIGNED 0x10 /* it signs its segments: MD5 or AO */

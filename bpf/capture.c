@@ -887,8 +887,9 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 			       p))
 			flow->totals.close = CLOSE_FIN;
 	}
+	/* of an end in doubt the agent's sweep learns, if it is one by then */
 	if (!closed && flow->totals.close != CLOSE_NONE &&
-	    send_end(skb, s, flow))
+	    !is_end_doubted(&flow->totals, w->sender) && send_end(skb, s, flow))
 		flow->totals.flags |= FLOW_END_SENT;
 }
 
@@ -1038,6 +1039,7 @@ int decky_check(struct __sk_buff *skb)
 	}
 	verdict = judge(skb, &s, flow, walk);
 	if (verdict > JUDGED_OLD) {
+		note_doubt(&flow->totals, s.work->sender, verdict);
 		refused(skb, &s, verdict);
 		return TC_NEXT;
 	}

@@ -602,6 +602,26 @@ judge_checksums(struct __sk_buff *skb, const struct flow_totals *totals,
 /* --- what comes after --- */
 
 /*
+ * Linux takes a segment with a too old ACK if it comes by its fast path, which
+ * nobody sees. Then a RST with the next number that we expect is not the one
+ * that the receiver expects.
+ */
+static __always_inline void note_doubt(struct flow_totals *totals, __u32 sender,
+				       enum judgement rule)
+{
+	if (rule == REFUSED_ACK_OLD)
+		totals->rules[sender & 1] |= RULES_DOUBTED;
+}
+
+/* Did a RST end the connection that its receiver perhaps did not take? */
+static __always_inline int is_end_doubted(const struct flow_totals *totals,
+					  __u32 sender)
+{
+	return totals->close == CLOSE_RST &&
+	       totals->rules[sender & 1] & RULES_DOUBTED;
+}
+
+/*
  * Does this segment of a decky show that it did not take the RST that seemed to
  * end the connection? It acknowledges bytes that came after it, or sends new
  * ones when none can be on their way any more.

@@ -592,6 +592,18 @@ def test_a_reset_of_the_decky_itself_is_no_doubt(kernel: Kernel) -> None:
     assert "flows_resumed" not in kernel.raised()
 
 
+@EACH
+def test_the_end_waits_for_the_sweep_if_the_reset_is_in_doubt(kernel: Kernel, end: Ends) -> None:
+    """Linux may have taken the segment with the old ACK, and then it does not take the RST."""
+    kernel.feed(*end.opened(), *answered(end), end.r("PA", 101, -5, b"x"), end.r("R", 101))
+    assert kernel.flow().totals.close == abi.CLOSES.index("rst")
+    assert not [word for word in kernel.submitted().split() if word.startswith("end:")]
+    kernel.feed(end.d("A", 101, 102))
+    assert kernel.raised()["flows_resumed"] == 1
+    kernel.feed(end.r("FA", 102, 101), end.d("FA", 101, 103), end.r("A", 103, 102))
+    assert kernel.submitted().endswith("end:fin")
+
+
 def test_a_decky_that_accepts_another_connection_did_not_resume_this_one(kernel: Kernel) -> None:
     """It waits for the final ACK of the new one, and answers a segment outside the window."""
     talk = Talk()
