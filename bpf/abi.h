@@ -78,8 +78,10 @@ struct half_open {
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
 	__u8 rules;	     /* RULES_*: bits 0 to 3 of end 0, 4 to 7 of 1 */
-	__u16 syn_record;    /* length of the ClientHello's record in the SYN */
+	__u16 syn_record;    /* where a ClientHello in its data ends, or 0 */
 };
+
+#define SYN_UNDECIDED 0xffff /* the data ends before a hello shows */
 
 #define HALF_OTHERS 0x1	  /* other_half_open may have more of the 4-tuple */
 #define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */
@@ -91,6 +93,9 @@ struct half_open {
 #define RULES_SUMMED 0x2 /* it opened with a right checksum */
 #define RULES_LOCAL 0x4	 /* its frames pass the egress hook */
 #define RULES_RESET 0x8	 /* it sent the RST that ended the connection */
+
+/* in a connection only: a segment of it was refused that may have been taken */
+#define RULES_DOUBTED 0x10
 
 /* The options that both ends agreed on, in flow_side.offers. */
 #define OFFER_SCALE 0x0f  /* of the windows that it announces */
@@ -212,6 +217,7 @@ enum sample_kind {
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
+#define SAMPLE_SACK 0x40	    /* the ACK is in seq, no payload follows */
 #define SAMPLE_REASSEMBLED 0x20 /* of a packet put together from fragments */
 #define SAMPLE_SYN_DATA                                                        \
 	0x80 /* of a SYN: counts if a SYN-ACK acknowledges it                  \
