@@ -246,19 +246,10 @@ class Reporter:
                 is_reversed=seen.reversed,
             ),
             table=self._windows.hellos,
-            signature=self._hello_signature(context, seen),
+            signature=seen.signature,
             may_open=lambda: self._emitted_hellos.remember(seen.signature, seen.hello),
+            is_reversed=seen.reversed,
         )
-
-    def _hello_signature(self, context: Context, seen: HelloSeen) -> int:
-        """The kernel's signature of a hello and its sender; 0 if it must suppress nothing.
-
-        If peers are the sources of a decky's hellos, equal ones have different dedup keys, and the
-        kernel, which knows the sender only, would suppress too many.
-        """
-        if self._attribution.outbound_peer and context.direction != "inbound":
-            return 0
-        return seen.signature
 
     def _session(self, connection: Connection, context: Context, seen: SessionSeen) -> None:
         server = self._describe.server(seen.hello)
@@ -290,6 +281,7 @@ class Reporter:
                 after_retry=after_retry,
                 is_reversed=seen.reversed,
             ),
+            is_reversed=seen.reversed,
         )
 
     def _certificates(
@@ -325,10 +317,12 @@ class Reporter:
                 is_reversed=seen.reversed,
                 unseen=connection.unseen,
             ),
+            is_reversed=seen.reversed,
         )
 
     def _anomaly(self, connection: Connection, context: Context, seen: AnomalySeen) -> None:
         client = None if seen.hello is None else self._describe.client(seen.hello)
+        from_client = None if seen.sender is None else seen.sender == connection.client
         headline = anomaly_headline(
             context,
             self._clock.wall_ns(seen.time_ns),
@@ -345,10 +339,12 @@ class Reporter:
                 headline,
                 context,
                 seen.anomaly,
-                from_client=None if seen.sender is None else seen.sender == connection.client,
+                from_client=from_client,
                 client=client,
                 unseen=connection.unseen,
             ),
+            # Its hello is its sender's, whoever the TLS client is.
+            is_reversed=from_client is False,
         )
 
     def _emit(
@@ -362,22 +358,21 @@ class Reporter:
         table: Suppression[Key] | None = None,
         signature: int = 0,
         may_open: Callable[[], bool] = lambda: True,
+        is_reversed: bool = False,
     ) -> None:
         """Have an event emitted, unless its connection's direction says otherwise.
 
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
-        suppress.
+        suppress. `is_reversed` says that the TLS client did not open the connection.
         """
-        make = self._marked(key, time_ns, make)
+        make = self._named(context, self._marked(key, time_ns, make), is_reversed=is_reversed)
         if context.direction == "lateral" and self._attribution.lateral != "emit":
             self._lateral(key, context, time_ns, make)
             return
-        if context.turned:
-            if context.ends.server in self.own_addresses:
-                # The peer would be the attacker, and it is this host.
-                self._counts["outbound_to_own_host"] += 1
-                return
-            plain, make = make, lambda: turned(plain())
+        if context.turned and context.ends.server in self.own_addresses:
+            # The peer would be the attacker, and it is this host.
+            self._counts["outbound_to_own_host"] += 1
+            return
         if table is None:
             self._emitter.emit_new(headline, make)
         else:
@@ -407,6 +402,14 @@ class Reporter:
             return event._replace(parts=(*event.parts, ("fragments", fragments)))
 
         return marked
+
+    def _named(
+        self, context: Context, make: Callable[[], Event], *, is_reversed: bool
+    ) -> Callable[[], Event]:
+        """The same with the decky's fingerprints under names of their own, if they need them."""
+        if not self._attribution.outbound_peer or not (context.turned or is_reversed):
+            return make
+        return lambda: turned(make(), outbound=context.turned, is_reversed=is_reversed)
 
     def _is_own(self, context: Context) -> bool:
         """Whether a SYN or a certificate of the client is of a decky, and so left out, counted."""
