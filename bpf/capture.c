@@ -1345,7 +1345,8 @@ int decky_sequences(struct __sk_buff *skb)
 	w = s.work;
 	p = &w->packet;
 	__builtin_memset(&w->shown, 0, sizeof(w->shown));
-	owner = source_hash(&w->key, w->sender, s.settings->seed);
+	/* all of the address: hosts of one /64 count on their own */
+	owner = absorb_address(s.settings->seed, p->saddr);
 	slot = (owner >> 32) & (SEQUENCE_SLOTS - 1);
 	known = syn_sequences.lookup(&slot);
 	if (!known)
