@@ -6,14 +6,18 @@ Every event of the captures also makes a line and a record that DECNET reads who
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from deckwire.abi import structs as abi
+from deckwire.captures import CaptureError, CaptureFile, ethernet
 from deckwire.events.event import Event
 from tests.support.decnet_lines import check_events
+from tests.support.fingerprint_frames import Sent, sent_in
 from tests.support.replaying import ReplayLab
+from tests.support.sequences import Four, sequence_fields, shown
 from tests.support.shared import CORPUS, captures, expected
 
 pytestmark = pytest.mark.root
@@ -81,6 +85,35 @@ def comparable(value: Any) -> Any:
     return value
 
 
+def syns_of(name: str) -> list[Sent]:
+    """The SYNs of a capture."""
+    found = []
+    with suppress(CaptureError), CaptureFile(CORPUS / "pcap" / name) as capture:
+        for frame in capture:
+            framed = ethernet(frame)
+            sent = None if framed is None else sent_in(framed, frame.time_ns)
+            if sent is not None and sent.is_syn:
+                found.append(sent)
+    return found
+
+
+def sequence_differences(name: str, events: list[Event]) -> tuple[list[str], int]:
+    """Return a line for each event of a SYN with other classes, and the number of right ones."""
+    expected_fields = sequence_fields(syns_of(name))
+    found: dict[Four, list[dict[str, object]]] = defaultdict(list)
+    for event in events:
+        if event.name == "tcp_syn_fingerprint":
+            fields = dict(event.fields)
+            four: Any = tuple(fields[n] for n in ("src_ip", "src_port", "dst_ip", "dst_port"))
+            found[four].append(shown(fields))
+    wrong = [
+        f"{four}: {got}, not {expected_fields[four]}"
+        for four, got in found.items()
+        if got != expected_fields[four]
+    ]
+    return wrong, sum(bool(fields) for got in found.values() for fields in got)
+
+
 def differences(name: str, lab: ReplayLab) -> tuple[list[str], dict[str, int]]:
     """Return a line for each unexpected field, and the number of expected ones by field."""
     document = expected(name)
@@ -102,7 +135,8 @@ def differences(name: str, lab: ReplayLab) -> tuple[list[str], dict[str, int]]:
                 right[field] += 1
             elif field not in MISSING.get((name, stream["stream"]), ()):
                 wrong.append(f"stream {stream['stream']}: {field}={value!r}, not {accepted[0]!r}")
-    return wrong, right
+    more, right["isn_class"] = sequence_differences(name, events)
+    return wrong + more, right
 
 
 @pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")
