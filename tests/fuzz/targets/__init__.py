@@ -32,6 +32,8 @@ NAMES = (
     "capture_file",
     "segments",
     "deckies",
+    "decnet_state",
+    "bus",
     "configuration",
     "signatures",
     "rtnetlink",
