@@ -7,6 +7,7 @@ import ssl
 import pytest
 
 from deckwire.bus.messages import Announcement
+from deckwire.captures import Frame
 from deckwire.config import Settings
 from deckwire.deckies import Decky, parse_address
 from tests.pipeline.test_pipeline import apart, kernel
@@ -177,20 +178,26 @@ def test_this_host_is_no_attacker_when_a_decky_connects_to_it(lab: ReplayLab) ->
     assert before.emitter.made == 0
 
 
+def one_after_another(*peers: str) -> list[Frame]:
+    """Connections of a decky to peers, with equal hellos, each two seconds after the last."""
+    return in_time(
+        *(
+            apart(
+                Conversation(DECKY, peer, 40_000 + at, start_ns=START_NS + 2 * at * SECOND),
+                TLS12.client,
+                TLS12.server,
+                again=False,
+            )
+            for at, peer in enumerate(peers)
+        )
+    )
+
+
 @pytest.mark.parametrize("first", [CLIENT, DECKY_B], ids=["outbound", "lateral"])
 def test_each_peer_has_its_hello_although_all_are_equal(lab: ReplayLab, first: str) -> None:
     """Equal hellos of one decky are of one sender, and their events are about several peers."""
     how = Settings(dedup_ttl=300.0, outbound_source="peer")
-    talks = [
-        apart(
-            Conversation(DECKY, peer, 40_000 + at, start_ns=START_NS + 2 * at * SECOND),
-            TLS12.client,
-            TLS12.server,
-            again=False,
-        )
-        for at, peer in enumerate((first, STRANGER, CLIENT))
-    ]
-    frames = in_time(*talks)
+    frames = one_after_another(first, STRANGER, CLIENT)
     with kernel(lab, how):
         events = lab.frames(frames, [DECKY, DECKY_B], how)
     sources = [hello["src_ip"] for hello in of(events, "tls_client_hello")]
@@ -200,17 +207,8 @@ def test_each_peer_has_its_hello_although_all_are_equal(lab: ReplayLab, first: s
 
 def test_the_kernel_suppresses_a_decky_s_repeated_hello_to_one_peer(lab: ReplayLab) -> None:
     how = Settings(dedup_ttl=300.0, outbound_source="peer")
-    talks = [
-        apart(
-            Conversation(DECKY, CLIENT, 40_000 + at, start_ns=START_NS + 2 * at * SECOND),
-            TLS12.client,
-            TLS12.server,
-            again=False,
-        )
-        for at in range(3)
-    ]
     with kernel(lab, how):
-        events = lab.frames(in_time(*talks), [DECKY], how)
+        events = lab.frames(one_after_another(CLIENT, CLIENT, CLIENT), [DECKY], how)
     assert one(events, "tls_client_hello")["src_ip"] == CLIENT
     assert lab.last is not None
     assert lab.last.stats.sums()["hellos_suppressed"] == 2
