@@ -34,6 +34,7 @@
 #include "half_open.h"
 #include "seq.h"
 #include "tls_records.h"
+#include "heads.h"
 #include "client_hello.h"
 #include "receiver.h"
 #include "tls_search.h"
@@ -686,10 +687,12 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	walk = record_walks.lookup(scratch_slot(s));
 	if (!walk)
 		return;
-	record_walk_begin(walk, skb, p, payload_off);
+	record_walk_begin(walk, skb, side, p, payload_off);
 	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead,
 		 w->found);
 	tls_keep(walk, side);
+	if (s->settings->heads)
+		head_scan(walk, flow, side, peer);
 	cut = walk->cut;
 	/* an urgent pointer alone is sampled too: it marks a later byte */
 	if (!cut && (p->payload_len || !(side->flags & SIDE_URGENT)))
@@ -728,6 +731,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	head.client = flow->totals.client;
 	head.start_seq = walk->start_seq;
 	head.flags |= walk->flags;
+	if (walk->flags & SAMPLE_HEAD)
+		head.start_seq = initial_seq(flow, w->sender) + 1;
 	if (flow->totals.flags & FLOW_MIDSTREAM)
 		head.flags |= SAMPLE_FLOW_MIDSTREAM;
 	if (flow->totals.flags & FLOW_PROVEN)

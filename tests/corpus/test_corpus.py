@@ -6,16 +6,14 @@ Every event of the captures also makes a line and a record that DECNET reads who
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from deckwire.abi import structs as abi
-from deckwire.captures import CaptureError, CaptureFile, ethernet
 from deckwire.events.event import Event
 from tests.support.decnet_lines import check_events
-from tests.support.fingerprint_frames import Sent, sent_in
+from tests.support.fingerprint_frames import syns_of
 from tests.support.replaying import ReplayLab
 from tests.support.sequences import Four, sequence_fields, shown
 from tests.support.shared import CORPUS, captures, expected
@@ -85,21 +83,9 @@ def comparable(value: Any) -> Any:
     return value
 
 
-def syns_of(name: str) -> list[Sent]:
-    """The SYNs of a capture."""
-    found = []
-    with suppress(CaptureError), CaptureFile(CORPUS / "pcap" / name) as capture:
-        for frame in capture:
-            framed = ethernet(frame)
-            sent = None if framed is None else sent_in(framed, frame.time_ns)
-            if sent is not None and sent.is_syn:
-                found.append(sent)
-    return found
-
-
 def sequence_differences(name: str, events: list[Event]) -> tuple[list[str], int]:
     """Return a line for each event of a SYN with other classes, and the number of right ones."""
-    expected_fields = sequence_fields(syns_of(name))
+    expected_fields = sequence_fields(syns_of(CORPUS / "pcap" / name))
     found: dict[Four, list[dict[str, object]]] = defaultdict(list)
     for event in events:
         if event.name == "tcp_syn_fingerprint":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deckwire.captures import CaptureError, CaptureFile, ethernet
 from deckwire.tcp.syn_packet import ACK, SYN, SynPacket
 
 _ETHERTYPES = {0x0800: 4, 0x86DD: 6}
@@ -53,6 +55,18 @@ def sent_packets(path: Path) -> list[Sent]:
         sent = sent_in(frame, time_ns)
         if sent is not None:
             found.append(sent)
+    return found
+
+
+def syns_of(path: Path) -> list[Sent]:
+    """Return the SYN packets in a capture of any format."""
+    found = []
+    with suppress(CaptureError), CaptureFile(path) as capture:
+        for frame in capture:
+            framed = ethernet(frame)
+            sent = None if framed is None else sent_in(framed, frame.time_ns)
+            if sent is not None and sent.is_syn:
+                found.append(sent)
     return found
 
 

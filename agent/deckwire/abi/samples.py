@@ -60,7 +60,7 @@ class SegmentSample(NamedTuple):
     seq: int
     """Sequence number of the payload's first byte."""
     start_seq: int | None
-    """Sequence number at which TLS begins, if this segment shows it."""
+    """Sequence number at which TLS begins, if this segment shows it; see `head`."""
     payload: bytes
     """Up to the last clear-text record."""
     claimed: int
@@ -77,6 +77,9 @@ class SegmentSample(NamedTuple):
     """It came with the SYN: it counts as far as a SYN-ACK acknowledges it (RFC 7413)."""
     proven: bool = True
     """It is not mid-stream, or both ends were seen to take part in it."""
+    head: bool = False
+    """It is one of the first of an end that speaks SSH, or whose peer does. Then `start_seq` is the
+    sequence number of the end's first byte."""
 
 
 class EndSample(NamedTuple):
@@ -321,7 +324,7 @@ def _segment(data: bytes) -> SegmentSample:
         client if client in _ENDS else abi.CLIENT_UNKNOWN,
         flags & abi.SAMPLE_FLOW_MIDSTREAM != 0,
         seq,
-        start_seq if flags & abi.SAMPLE_TLS_STARTS else None,
+        start_seq if flags & (abi.SAMPLE_TLS_STARTS | abi.SAMPLE_HEAD) else None,
         data[start:end],
         payload_len,
         flags & abi.SAMPLE_TLS_ENDS != 0,
@@ -331,6 +334,7 @@ def _segment(data: bytes) -> SegmentSample:
         syn_data=flags & abi.SAMPLE_SYN_DATA != 0,
         proven=flags & (abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
         != abi.SAMPLE_FLOW_MIDSTREAM,
+        head=flags & abi.SAMPLE_HEAD != 0,
     )
 
 

@@ -21,7 +21,7 @@ SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
 SAMPLE_FRAGMENT, SAMPLE_ANOMALY = 5, 6
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS = 0x1, 0x2, 0x4
 SAMPLE_HELLO_SUPPRESSED, SAMPLE_FLOW_PROVEN = 0x8, 0x10
-SAMPLE_REASSEMBLED, SAMPLE_SYN_DATA = 0x20, 0x80
+SAMPLE_REASSEMBLED, SAMPLE_HEAD, SAMPLE_SYN_DATA = 0x20, 0x40, 0x80
 REASSEMBLED_INGRESS = 0x1
 """In skb->cb[0] of a test run of the program `reassembled`."""
 
@@ -202,6 +202,7 @@ _settings = Struct(
     "own_host" / Int64ul,
     "checksums" / Int64ul,
     "sequences" / Int64ul,
+    "heads" / Int64ul,
 )
 
 COUNTERS = (

@@ -18,6 +18,7 @@ from deckwire.connections.observations import (
     Observation,
     SessionSeen,
 )
+from deckwire.connections.ssh_connection import SshConnection, SshSeen
 from deckwire.connections.suppressed_hello import EmittedHellos
 from deckwire.deckies import Registry
 from deckwire.events.anomaly import anomaly_event
@@ -37,6 +38,8 @@ from deckwire.events.hello import headline as hello_headline
 from deckwire.events.hello import hello_event
 from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
+from deckwire.events.ssh_banner import headline as ssh_headline
+from deckwire.events.ssh_banner import ssh_event
 from deckwire.events.syn import headline as syn_headline
 from deckwire.events.syn import syn_event
 from deckwire.events.turned import turned
@@ -212,6 +215,14 @@ class Reporter:
                 case AnomalySeen():
                     self._anomaly(connection, context, observation)
 
+    def ssh(self, connection: SshConnection, seen: list[SshSeen]) -> None:
+        """Report what the ends of an SSH connection have said."""
+        context = self._context(connection.key, connection.client) if seen else None
+        if context is None:
+            return
+        for one in seen:
+            self._banner(connection, context, one)
+
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
         hello = self._emitted_hellos.recall(signature)
@@ -318,6 +329,37 @@ class Reporter:
                 unseen=connection.unseen,
             ),
             is_reversed=seen.reversed,
+        )
+
+    def _banner(self, connection: SshConnection, context: Context, seen: SshSeen) -> None:
+        from_decky = (seen.sender == connection.client) == context.turned
+        # A client's banner is filed under src_ip, and in outbound connections a server's is too.
+        if self._attribution.outbound_peer and from_decky and (seen.is_client or context.turned):
+            self._counts["outbound_own_left_out"] += 1
+            return
+        headline = ssh_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            is_client=seen.is_client,
+            banner=seen.banner,
+            kexinit=seen.kexinit,
+            choices=self._choices,
+            proven=connection.proven,
+        )
+        self._emit(
+            connection.key,
+            context,
+            seen.time_ns,
+            headline,
+            lambda: ssh_event(
+                headline,
+                context,
+                is_client=seen.is_client,
+                is_reversed=seen.reversed,
+                banner=seen.banner,
+                kexinit=seen.kexinit,
+                unseen=connection.unseen,
+            ),
         )
 
     def _anomaly(self, connection: Connection, context: Context, seen: AnomalySeen) -> None:

@@ -42,6 +42,7 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
         "flows_per_source": _FLOWS_PER_SOURCE,
         "dedup": int(settings.dedup_ttl > 0),
         "sequences": int(settings.sequences),
+        "heads": int("ssh" in settings.heads),
         "checksums": int(settings.checksums == "auto"),
     }
 

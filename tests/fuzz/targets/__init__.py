@@ -23,6 +23,7 @@ NAMES = (
     "server_hello",
     "certificate_message",
     "fingerprints",
+    "ssh",
     "certificate",
     "syn_packet",
     "sample",
