@@ -407,7 +407,10 @@ class Reporter:
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
         suppress. `is_reversed` says that the TLS client did not open the connection.
         """
-        make = self._named(context, self._marked(key, time_ns, make), is_reversed=is_reversed)
+        if self._fragmented:
+            make = self._marked(key, time_ns, make)
+        if self._attribution.outbound_peer and (context.turned or is_reversed):
+            make = _with_own_names(context, make, is_reversed=is_reversed)
         if context.direction == "lateral" and self._attribution.lateral != "emit":
             self._lateral(key, context, time_ns, make)
             return
@@ -445,14 +448,6 @@ class Reporter:
 
         return marked
 
-    def _named(
-        self, context: Context, make: Callable[[], Event], *, is_reversed: bool
-    ) -> Callable[[], Event]:
-        """The same with the decky's fingerprints under names of their own, if they need them."""
-        if not self._attribution.outbound_peer or not (context.turned or is_reversed):
-            return make
-        return lambda: turned(make(), outbound=context.turned, is_reversed=is_reversed)
-
     def _is_own(self, context: Context) -> bool:
         """Whether a SYN or a certificate of the client is of a decky, and so left out, counted."""
         if context.turned:
@@ -476,3 +471,10 @@ class Reporter:
                 return None
             self._contexts.put(identity, context)
         return context
+
+
+def _with_own_names(
+    context: Context, make: Callable[[], Event], *, is_reversed: bool
+) -> Callable[[], Event]:
+    """The same with the decky's fingerprints under names of their own."""
+    return lambda: turned(make(), outbound=context.turned, is_reversed=is_reversed)
