@@ -16,6 +16,7 @@ _LISTS = (
     *("macs_to_server", "macs_to_client", "compressions_to_server", "compressions_to_client"),
     *("languages_to_server", "languages_to_client"),
 )
+_LENGTHS = tuple(f"{name}_length" for name in _LISTS)
 _FIXED_BYTES = 1 + _COOKIE_BYTES + 4 * len(_LISTS) + 1 + 4
 
 _SCHEMA = Compiled(
@@ -24,8 +25,8 @@ _SCHEMA = Compiled(
         "cookie" / Bytes(_COOKIE_BYTES),
         *(
             field
-            for name in _LISTS
-            for field in (f"{name}_length" / Int32ub, name / Bytes(this[f"{name}_length"]))
+            for name, length in zip(_LISTS, _LENGTHS, strict=True)
+            for field in (length / Int32ub, name / Bytes(this[length]))
         ),
         "first_packet_follows" / Int8ub,
         "reserved" / Int32ub,
@@ -73,8 +74,8 @@ def parse_kexinit(payload: bytes) -> KexInit:
     except (ConstructError, struct.error, ValueError) as error:
         raise MalformedKexInit("too short") from error
     # The compiled schema does not notice a list that is shorter than its length says.
-    if _FIXED_BYTES + sum(fields[f"{name}_length"] for name in _LISTS) != len(payload):
+    if _FIXED_BYTES + sum([fields[length] for length in _LENGTHS]) != len(payload):
         raise MalformedKexInit("its lengths do not add up")
     if fields.message != KEXINIT:
         raise MalformedKexInit("another message")
-    return KexInit(*(fields[name] for name in KexInit._fields))
+    return KexInit(*[fields[name] for name in KexInit._fields])
