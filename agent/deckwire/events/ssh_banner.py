@@ -63,8 +63,12 @@ def ssh_event(
 
 def _offer(kexinit: KexInit, *, is_client: bool) -> Fields:
     lists = hassh.algorithms(kexinit, of_client=is_client)
-    name = "hassh" if is_client else "hassh_server"
-    fields: Fields = [(name, hassh.hassh(lists)), (f"{name}_algorithms", wire_text(lists))]
+    digest, text = hassh.hassh(lists), wire_text(lists)
+    fields: Fields = (
+        [("hassh", digest), ("hassh_algorithms", text)]
+        if is_client
+        else [("hassh_server", digest), ("hassh_server_algorithms", text)]
+    )
     if kexinit.is_strict:
         fields.append(("strict_kex", True))
     if kexinit.has_extensions:

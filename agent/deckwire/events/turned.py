@@ -25,7 +25,7 @@ def _decky(*names: str) -> dict[str, str]:
 
 # `retransmits` counts those of src_ip, which is the server in an outbound connection.
 _OPENED = _decky(*_OPENER) | {"retransmits_server": "retransmits"}
-_NAMES = {
+RENAMED = {
     (True, False): _OPENED | _decky(*_TLS_CLIENT),
     (True, True): _OPENED | _decky(*_TLS_SERVER),
     (False, True): _decky(*_TLS_CLIENT),
@@ -34,13 +34,16 @@ _NAMES = {
 
 In the fourth case, the usual one, the decky is the server of both, and no name changes.
 """
+NAMES = _OPENED | _decky(*_TLS_CLIENT, *_TLS_SERVER)
+"""The new names of all cases."""
 
 
 def turned(event: Event, *, outbound: bool, is_reversed: bool) -> Event:
     """The same event with the decky's fields renamed.
 
-    `outbound` says that the decky opened the connection, `is_reversed` that the TLS client did not.
+    `outbound` says that the decky opened the connection, and the peer is its source all the same.
+    `is_reversed` says that the TLS client did not open it.
     """
-    names = _NAMES[outbound, is_reversed]
+    names = RENAMED[outbound, is_reversed]
     fields = tuple((names.get(name, name), value) for name, value in event.fields)
-    return event._replace(parts=fields)
+    return event._replace(parts=fields, turned=outbound)
