@@ -11,6 +11,7 @@ from deckwire.events.event import Event
 from deckwire.events.names import SSH_EVENTS
 from tests.support.conversation import CLIENT as PEER
 from tests.support.conversation import CLIENT6, DECKY, DECKY6, DECKY_B, Conversation, in_time
+from tests.support.declared import check_declared
 from tests.support.emitted import names, of, one
 from tests.support.replaying import ReplayLab
 from tests.support.ssh_wire import (
@@ -49,7 +50,10 @@ def talk(
 
 
 def ssh(events: list[Event]) -> list[Event]:
-    return [event for event in events if event.name in SSH_EVENTS]
+    """The events of SSH, whose fields are as declared."""
+    found = [event for event in events if event.name in SSH_EVENTS]
+    check_declared(found)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,7 @@ def test_the_tls_side_opens_nothing_for_it(lab: ReplayLab) -> None:
 
 
 def test_roles_may_be_reversed(lab: ReplayLab) -> None:
-    events = lab.frames(talk(is_reversed=True).frames, [DECKY])
+    events = ssh(lab.frames(talk(is_reversed=True).frames, [DECKY]))
     mine, theirs = one(events, "ssh_client_banner"), one(events, "ssh_server_banner")
     assert (mine["hassh"], theirs["hassh_server"]) == (client_hassh(), server_hassh())
     assert (mine["role_reversed"], theirs["role_reversed"]) == (True, True)
@@ -129,7 +133,7 @@ def test_a_banner_alone_is_an_event_without_a_hash(
     lab: ReplayLab, sent: bytes, version: str
 ) -> None:
     conversation = Conversation(server_port=22).open().send(sent).close()
-    banner = one(lab.frames(conversation.frames, [DECKY]), "ssh_client_banner")
+    banner = one(ssh(lab.frames(conversation.frames, [DECKY])), "ssh_client_banner")
     assert banner["ssh_version"] == version
     assert not {name for name in banner if name.startswith("hassh")}
 

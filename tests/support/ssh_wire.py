@@ -32,7 +32,7 @@ SERVER_LISTS = (
     b"",
     b"",
 )
-"""Name lists in the order of RFC 4253, 7.1. No two that HASSH tells apart are equal."""
+"""Name lists in the order of RFC 4253, 7.1. No two are equal that HASSH distinguishes."""
 CLIENT_BANNER, SERVER_BANNER = b"SSH-2.0-OpenSSH_9.2p1 Debian-2", b"SSH-2.0-dropbear_2022.83"
 
 

@@ -58,7 +58,7 @@ def ssh_event(
     if is_reversed:
         parts.append(ROLE_REVERSED)
     parts.append(context.tail(unseen=unseen))
-    return headline.event(parts)
+    return headline.event(parts, context.conn_id)
 
 
 def _offer(kexinit: KexInit, *, is_client: bool) -> Fields:
