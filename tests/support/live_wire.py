@@ -65,7 +65,7 @@ class Tap:
     """tcpdump on the parent for the time of a `with` block. `flows` has its segments after that."""
 
     def __init__(self, lab: Lab, interface: str = PARENT) -> None:
-        self._path = lab.directory / "tap.pcap"
+        self.path = lab.directory / "tap.pcap"
         self._messages = lab.directory / "tap.stderr"
         self._lab = lab
         self._interface = interface
@@ -76,7 +76,7 @@ class Tap:
             self._process = self._lab.popen(
                 self._lab.host,
                 [
-                    *("tcpdump", "-i", self._interface, "-w", self._path, "-U", "-n", "-p"),
+                    *("tcpdump", "-i", self._interface, "-w", self.path, "-U", "-n", "-p"),
                     *("--time-stamp-precision=nano", "-s", str(_SNAPSHOT), "-B", "65536"),
                     *("--immediate-mode", "-Z", "root", "tcp or udp port 9"),
                 ],
@@ -91,14 +91,14 @@ class Tap:
         client, decky = self._lab.client, self._lab.deckies[0]
         with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.sendto(_END, (decky.v4, 9))
-        wait_until(lambda: _END in self._path.read_bytes()[-4_096:], "tcpdump has read all")
+        wait_until(lambda: _END in self.path.read_bytes()[-4_096:], "tcpdump has read all")
         self._process.send_signal(signal.SIGINT)
         self._process.wait(20)
         messages = self._messages.read_text()
         dropped = re.search(r"(\d+) packets? dropped by kernel", messages)
         assert dropped is not None, messages
         assert dropped[1] == "0", messages
-        self.flows = _flows(read_segments(self._path))
+        self.flows = _flows(read_segments(self.path))
 
 
 def read_segments(path: Path) -> Iterator[Segment]:

@@ -415,6 +415,37 @@ _FLOW = (
     *_TAIL,
 )
 
+_SSH_OFFER = (
+    _maybe("strict_kex", BOOLEAN, "`true` if strict key exchange is offered"),
+    _maybe("ext_info", BOOLEAN, "`true` if EXT_INFO messages (RFC 8308) are taken"),
+    _maybe(
+        "role_reversed",
+        BOOLEAN,
+        "`true` if the SSH client is the end that did not open the connection",
+    ),
+    _UNSEEN,
+    *_TAIL,
+)
+_SSH_VERSION = _maybe(
+    "ssh_version",
+    TEXT,
+    "the banner as it was sent, without the line's end; 255 bytes at most",
+)
+_SSH_CLIENT = (
+    *_ADDRESSES,
+    _SSH_VERSION,
+    _maybe("hassh", TEXT, "HASSH, if the whole KEXINIT was seen ([fingerprints](fingerprints.md))"),
+    _maybe("hassh_algorithms", TEXT, "the lists that it is made of"),
+    *_SSH_OFFER,
+)
+_SSH_SERVER = (
+    *_ADDRESSES,
+    _SSH_VERSION,
+    _maybe("hassh_server", TEXT, "HASSHServer, if the whole KEXINIT was seen"),
+    _maybe("hassh_server_algorithms", TEXT, "the lists that it is made of"),
+    *_SSH_OFFER,
+)
+
 _ANOMALY = (
     replace(
         _ADDRESSES[0],
@@ -510,6 +541,8 @@ CATALOGUE = {
         DeclaredEvent("tls_session", _SESSION, _BOTH, _PROTOCOL),
         DeclaredEvent("tls_certificate", _CERTIFICATE, (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_flow_timing", _FLOW, (INFORMATIONAL,), (*_CONNECTION, "end")),
+        DeclaredEvent("ssh_client_banner", _SSH_CLIENT, _BOTH, _PROTOCOL),
+        DeclaredEvent("ssh_server_banner", _SSH_SERVER, (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_anomaly", _ANOMALY, _BOTH, _INFO),
         DeclaredEvent("dedup_summary", _SUMMARY, (INFORMATIONAL,), _INFO),
         DeclaredEvent("capture_stats", _STATS, (INFORMATIONAL,), _INFO, has_counters=True),

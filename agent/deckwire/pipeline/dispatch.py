@@ -21,6 +21,7 @@ from deckwire.bus.messages import Announcement
 from deckwire.clock import Clock
 from deckwire.connections.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connections.connection import Connection
+from deckwire.connections.heads import Heads
 from deckwire.connections.open_connections import Connections
 from deckwire.connections.urgent_bytes import UrgentBytes
 from deckwire.deckies import Registry
@@ -62,6 +63,8 @@ class Pipeline:
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
         self.urgent = UrgentBytes()
+        self.heads = Heads()
+        """Connections whose first bytes are being read as SSH."""
         self.fragmented = FragmentedConnections()
         """Connections that came in IP fragments."""
         self._tables = tables
@@ -177,6 +180,11 @@ class Pipeline:
                 ended = self.connections.end_any()
                 if ended is not None:
                     self._report.observations(*ended)
+        while len(self.heads):
+            with contained(Where.END):
+                head = self.heads.end_any()
+                if head is not None:
+                    self._report.ssh(*head)
         with contained(Where.DUE):
             self._judge_all()
         self._report.lateral.release_all()
@@ -203,12 +211,22 @@ class Pipeline:
         if sample.syn_data:
             self.connections.hold(sample)
             return
+        if sample.head:
+            self._head(sample)
+            return
         self.urgent.note(sample)
         found = self.connections.add(sample)
         if found is not None:
             self._report.observations(*found)
         while (evicted := self.connections.over_bounds()) is not None:
             self._report.observations(*evicted)
+
+    def _head(self, sample: SegmentSample) -> None:
+        found = self.heads.add(sample)
+        if found is not None:
+            self._report.ssh(*found)
+        while (evicted := self.heads.over_bounds()) is not None:
+            self._report.ssh(*evicted)
 
     def _latest(self, sample: EndSample) -> FlowRecord:
         """The figures of a connection that has ended.
@@ -233,6 +251,10 @@ class Pipeline:
                 if client == abi.CLIENT_UNKNOWN:
                     client = ended[0].client
                 self._report.observations(*ended)
+        with self._containment.during(Where.END):
+            head = self.heads.end(key, record.born_ns)
+            if head is not None:
+                self._report.ssh(*head)
         if is_probe(record):
             self.counts["flow_probes"] += 1
             return
