@@ -1370,6 +1370,13 @@ static __always_inline int is_from_decky(const struct packet *p)
 				  : is_decky6(p->saddr);
 }
 
+/* Does it go to a decky, whose own SYN-ACK shows what it takes? */
+static __always_inline int is_to_decky(const struct packet *p)
+{
+	return p->ip_version == 4 ? is_decky4(p->daddr[3])
+				  : is_decky6(p->daddr);
+}
+
 /*
  * Exchanges the attempt in half_open with another one of the 4-tuple. Returns
  * that one in its new place, or 0. The exchange is not atomic: half_open always
@@ -1755,7 +1762,7 @@ static __always_inline void begin_midstream(const struct step *s,
 	    midstream_flows.lookup(&w->key))
 		return;
 	/* nor one that does not acknowledge the SYN-ACK that it has sent */
-	if (half && refuses(half, p, w->sender, w->now) && !is_from_decky(p))
+	if (half && refuses(half, p, w->sender, w->now) && is_to_decky(p))
 		return;
 	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)

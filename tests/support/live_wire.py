@@ -49,6 +49,8 @@ class Segment(NamedTuple):
     """Length of the payload by the IP header."""
     start: bytes
     """The first bytes of the payload, as far as the capture has them."""
+    options: bytes = b""
+    """The TCP options."""
 
     def packets(self) -> int:
         """The number of packets on the wire for an MTU of 1,500 and TCP timestamps."""
@@ -139,6 +141,7 @@ def parse_frame(frame: bytes, time_ns: int = 0) -> Segment | None:
         word & 0xFFF,
         end - payload,
         frame[payload:end],
+        frame[tcp + 20 : payload],
     )
 
 
