@@ -396,7 +396,7 @@ def parallel(traffic: Traffic, decky: Node) -> None:
     """Many requests at once by curl, and sessions of openssl that are resumed."""
     lab = traffic.lab
     for address in (decky.v4, f"[{decky.v6}]"):
-        curl = "curl -gsk --http1.0 --parallel --parallel-immediate --parallel-max 10".split()
+        curl = ["curl", "-gsk", "--http1.0", "--parallel", "--parallel-immediate"]
         urls = ["-o", "/dev/null", f"https://{address}/"] * CURL_REQUESTS
         done = lab.run(lab.client, [*curl, *urls])
         assert done.returncode == 0, done.stderr
