@@ -82,6 +82,8 @@ class Case:
     """The peer leaves checksums to the hardware and sends super-packets."""
     source: int | None = None
     """Cases of one source have the same address. None: an address of its own."""
+    again: int = 0
+    """How often the same was played before: from another port each time."""
     known: bytes = b""
     """A hello that was emitted before, which is the decoy."""
     moment: float = 0.3
@@ -203,7 +205,7 @@ class Stage(contextlib.ExitStack):
 
     def _to_decky(self, case: Case) -> None:
         decky = self.decky(case)
-        case.port = 20_000 + case.number % 40_000
+        case.port = 20_000 + case.number % 40_000 - 1_000 * case.again
         self._reads[case.address, case.port] = case.read
         address = decky.v4 if case.family == 4 else decky.v6
         with self._peer(case, case.port, (address, PORT)) as peer:
@@ -322,7 +324,7 @@ def perform(case: Case, peer: Peer) -> None:
         peer.wait(lambda: len(peer.got) >= len(hello(case.name())))
         peer.accept()
     steps = by_kind[Kind.STEP]
-    if steps and play.left:
+    if steps and case.moment:
         play.push(int(play.left * case.moment))
         peer.wait(lambda: peer.acked >= len(peer.sent), _ANSWER_SECONDS)
     for technique in steps:

@@ -663,3 +663,4 @@ TECHNIQUES = (
 
 PLAIN = Technique("nothing", Kind.OPENING, plain)
 SEGMENTS = Technique("nothing", Kind.DELIVERY, segments)
+WHOLE = Technique("in one segment", Kind.DELIVERY, lambda p: p.push(p.left))

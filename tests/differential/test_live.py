@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from deckwire.lab import Lab
+from deckwire.lab.agent import AgentProcess
 from deckwire.loader.signatures import known_signatures
 from tests.differential import live
 from tests.differential.live_cases import Case, Direction, Stage
-from tests.differential.techniques import TECHNIQUES, Technique
+from tests.differential.techniques import TECHNIQUES, WHOLE, Copy, Technique
 from tests.support.shared import CHECKOUT
+from tests.support.watching import final_sums
 
 EVASION = Path("docs/evasion.md")
 SECTION = "\n## Techniques, tried live\n"
@@ -49,6 +51,32 @@ def cases() -> list[Case]:
 
 
 CASES = cases()
+FIRST, SOURCES = 1_000, {4: 900, 6: 901}
+"""Numbers of the cases with suppression on, and their two sources."""
+
+
+def suppressed_cases() -> list[Case]:
+    """Inbound cases of two sources, whose decoy is the hello that is known of that source."""
+    chosen = [each for each in TECHNIQUES if each.client is not False and each.reported is None]
+    made = []
+    for number, technique in enumerate(chosen, FIRST + 10):
+        family = technique.family or (4 if number % 2 else 6)
+        known = first_case(family).message()
+        made.append(
+            Case(
+                number, Direction.INBOUND, family, [technique], source=SOURCES[family], known=known
+            )
+        )
+    return made
+
+
+def first_case(family: int, times: int = 0) -> Case:
+    """The plain connection that makes its hello known. Later times differ in their port."""
+    number = FIRST + family
+    return Case(number, Direction.INBOUND, family, [WHOLE], source=SOURCES[family], again=times)
+
+
+SUPPRESSED = suppressed_cases()
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +100,48 @@ def test_what_a_decky_took_is_what_is_reported(case: Case, found: dict[int, live
     assert set(live.anomalies(events)) == expected
     if technique.reported is None:
         assert live.judge(case, events) == set()
+
+
+@pytest.fixture(scope="module")
+def suppressing() -> Iterator[AgentProcess]:
+    """An agent that ran with its default settings while these cases were played."""
+    with Lab() as lab, Stage(lab) as stage:
+        agent = AgentProcess(lab)
+        for times in range(3):
+            known = [first_case(family, times) for family in SOURCES]
+            stage.play(known)
+            for case in known:
+                agent.expect("tls_client_hello", sni=case.name())
+        stage.play(SUPPRESSED)
+        names = {case.name() for case in SUPPRESSED if is_taken(case)}
+        agent.wait(lambda: names <= names_of(agent, "tls_session"), "every session", 30)
+        assert agent.stop() == 0
+        assert final_sums(agent)["hellos_suppressed"] >= 4
+        yield agent
+
+
+def is_taken(case: Case) -> bool:
+    return case.techniques[0].took == Copy.TRUE
+
+
+def names_of(agent: AgentProcess, event: str) -> set[str]:
+    return {each["fields"]["sni"] for each in agent.find(event)}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("case", SUPPRESSED, ids=lambda case: f"{case.names}, known")
+def test_a_known_hello_as_a_decoy_conceals_nothing(case: Case, suppressing: AgentProcess) -> None:
+    """The kernel side suppresses the decoy. The hello that the decky took is a new one."""
+    assert live.copy_read(case) == case.techniques[0].took
+    hellos = suppressing.find("tls_client_hello", sni=case.name())
+    assert len(hellos) == is_taken(case)
+    assert len(suppressing.find("tls_session", sni=case.name())) == is_taken(case)
+    for event in hellos:
+        assert event["fields"]["src_port"] == case.port
+        assert event["fields"]["ja3"] == live.fingerprints(case.message(), b"")[0]
+
+
+@pytest.mark.root
+def test_a_known_hello_is_emitted_once(suppressing: AgentProcess) -> None:
+    for family in SOURCES:
+        assert len(suppressing.find("tls_client_hello", sni=first_case(family).name())) == 1
