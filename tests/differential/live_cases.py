@@ -358,8 +358,12 @@ def _end(case: Case, peer: Peer) -> None:
 
 
 def mixed(seed: int, count: int, techniques: Sequence[Technique]) -> Iterator[Case]:
-    """Random cases: a third is honest, a third has one technique, a third has several."""
+    """Random cases: a third is honest, a third has one technique, a third has several.
+
+    They have no technique of which docs/evasion.md says that it is reported in another way.
+    """
     rng = random.Random(seed)
+    techniques = [technique for technique in techniques if technique.reported is None]
     kinds = {kind: [each for each in techniques if each.kind == kind] for kind in Kind}
     for number in range(count):
         chosen: list[Technique] = []
@@ -379,6 +383,8 @@ def _allowed(rng: random.Random, number: int, chosen: list[Technique]) -> Case:
     family = rng.choice([4, 6])
     kept: list[Technique] = []
     for technique in chosen:
+        if direction == Direction.LATERAL and not technique.lateral:
+            continue
         needs = [each for each in (technique, *kept) if each.family]
         roles = {each.client for each in (technique, *kept)} - {None}
         if direction == Direction.OUTBOUND:

@@ -125,6 +125,8 @@ def parse_frame(frame: bytes, time_ns: int = 0) -> Segment | None:
         end = 54 + total
     else:
         return None
+    if len(frame) < tcp + 20:  # the end of a packet in fragments
+        return None
     width = 4 if family == socket.AF_INET else 16
     src = socket.inet_ntop(family, frame[addresses : addresses + width])
     dst = socket.inet_ntop(family, frame[addresses + width : addresses + 2 * width])
