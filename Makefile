@@ -36,7 +36,7 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-## test-oldest: run the tests without live traffic with the oldest allowed Python packages
+## test-oldest: test what uses Python packages with the oldest allowed versions
 # These are Debian 12's, unpacked into .oldest but not installed. ARGS are arguments for pytest.
 test-oldest: setup
 	$(BIN)/python tests/oldest.py $(ARGS)

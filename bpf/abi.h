@@ -77,15 +77,17 @@ struct half_open {
 	__u8 noted;	     /* by XDP: TC has not counted the SYN yet */
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
-	__u8 rules; /* RULES_SUMMED, RULES_LOCAL: bits 0-3 of end 0, 4-7 of 1 */
-	__u16 syn_record; /* length of the ClientHello's record in the SYN */
+	__u8 rules;	     /* RULES_*: bits 0 to 3 of end 0, 4 to 7 of 1 */
+	__u16 syn_record;    /* length of the ClientHello's record in the SYN */
 };
 
 #define HALF_OTHERS 0x1	  /* other_half_open may have more of the 4-tuple */
 #define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */
 
 /* Which rules hold for what an end sends. See receiver.h. */
-#define RULES_JUDGED 0x1 /* it sends to a decky, whose window is known */
+#define RULES_JUDGED                                                           \
+	0x1		 /* it sends to a decky; in flow, the window is known  \
+			  */
 #define RULES_SUMMED 0x2 /* it opened with a right checksum */
 #define RULES_LOCAL 0x4	 /* its frames pass the egress hook */
 #define RULES_RESET 0x8	 /* it sent the RST that ended the connection */
@@ -148,7 +150,6 @@ enum flow_close {
 #define FLOW_TLS_CUT 0x10  /* handshake bytes are missing in the samples */
 #define FLOW_HELLO_SUPPRESSED 0x20 /* its ClientHello was not sampled */
 #define FLOW_PROVEN 0x40 /* mid-stream, but both ends take part in it */
-#define FLOW_FRESH 0x80	 /* decky_check has not read what its ends agreed on */
 
 #define RTT_UNKNOWN 0xffffffff
 #define INTERVALS_UNKNOWN 0xffffffffffffffffULL /* in max_iat_ns */

@@ -70,11 +70,28 @@ static __always_inline int is_decky6(const __be32 *addr)
 	return deckies6.lookup(&key) != 0;
 }
 
+static __always_inline int is_to_decky(const struct packet *p)
+{
+	return p->ip_version == 4 ? is_decky4(p->daddr[3])
+				  : is_decky6(p->daddr);
+}
+
+static __always_inline int is_from_decky(const struct packet *p)
+{
+	return p->ip_version == 4 ? is_decky4(p->saddr[3])
+				  : is_decky6(p->saddr);
+}
+
+/* Does it go to a decky, whose own SYN-ACK shows what it takes? */
+static __always_inline int is_to_decky(const struct packet *p)
+{
+	return p->ip_version == 4 ? is_decky4(p->daddr[3])
+				  : is_decky6(p->daddr);
+}
+
 static __always_inline int is_ours(const struct packet *p)
 {
-	if (p->ip_version == 4)
-		return is_decky4(p->daddr[3]) || is_decky4(p->saddr[3]);
-	return is_decky6(p->daddr) || is_decky6(p->saddr);
+	return is_to_decky(p) || is_from_decky(p);
 }
 
 /* --- tc_ingress, tc_egress ----------------------------------------------- */
@@ -115,7 +132,7 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->l3_off = 0;
 	w->repeats = 0;
 	w->checked = JUDGED_NOT;
-	w->rules = 0;
+	w->unknown = 0;
 	w->searched = 0;
 	w->technique = TECHNIQUE_NONE;
 	w->found = NOT_FOUND;
@@ -850,8 +867,7 @@ static __always_inline int needs_check(const struct step *s,
 
 	if (flow->totals.flags & FLOW_MIDSTREAM)
 		return 0;
-	return flow->totals.flags & FLOW_FRESH ||
-	       is_judged(&flow->totals, w->sender) ||
+	return is_judged(&flow->totals, w->sender) ||
 	       is_forged(&flow->totals, w->sender, w->ingress);
 }
 
@@ -875,10 +891,15 @@ int decky_packet(struct __sk_buff *skb)
 			return TC_NEXT;
 		}
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
-			if (!is_ours(p))
+			s.work->to_decky = is_to_decky(p);
+			if (!s.work->to_decky && !is_from_decky(p))
 				s.counters->foreign_no_decky++;
+			else if (p->flags & TCP_ACK)
+				jumps.call(skb, JUMP_SYNACK);
+			else if (s.settings->sequences)
+				jumps.call(skb, JUMP_SEQUENCES);
 			else
-				jumps.call(skb, JUMP_CHECK);
+				jumps.call(skb, JUMP_SYN);
 			return TC_NEXT;
 		}
 	}
@@ -894,6 +915,7 @@ int decky_packet(struct __sk_buff *skb)
 			s.counters->foreign_no_decky++;
 			return TC_NEXT;
 		}
+		s.work->unknown = !flow;
 		jumps.call(skb, JUMP_HANDSHAKE);
 		return TC_NEXT;
 	}
@@ -928,63 +950,6 @@ int decky_packet(struct __sk_buff *skb)
 
 /* --- decky_check ---------------------------------------------------------- */
 
-static __always_inline int is_decky(const struct flow_key *key, __u32 end)
-{
-	const __be32 *addr = key->addr[end & 1];
-
-	if (!addr[0] && !addr[1] && addr[2] == __builtin_bswap32(0xffff))
-		return is_decky4(addr[3]);
-	return is_decky6(addr);
-}
-
-/* What is learned of an end by its SYN or SYN-ACK, for struct half_open. */
-static __always_inline __u8 opening_rules(struct __sk_buff *skb,
-					  const struct step *s,
-					  volatile struct segment_walk *walk)
-{
-	const struct work *w = s->work;
-
-	if (!w->ingress)
-		return RULES_LOCAL;
-	if (!s->settings->checksums || skb->gso_size ||
-	    !ip_checksum_right(skb, walk, &w->packet) ||
-	    !checksum_right(skb, walk, &w->packet))
-		return 0;
-	return RULES_SUMMED;
-}
-
-/* A SYN-ACK to a decky in its open connection: nobody sent a SYN for it. */
-static __always_inline int is_idle_synack(const struct step *s)
-{
-	struct work *w = s->work;
-	struct flow *flow;
-
-	if (!(w->packet.flags & TCP_ACK))
-		return 0;
-	flow = flows.lookup(&w->id);
-	if (!flow || flow->totals.close != CLOSE_NONE ||
-	    !is_judged(&flow->totals, w->sender) ||
-	    repeats_handshake(flow, &w->packet, w->sender))
-		return 0;
-	return !half_open.lookup(&w->key);
-}
-
-/* What the rules need to know of a new connection. */
-static __always_inline void note_rules(const struct step *s, struct flow *flow,
-				       volatile struct segment_walk *walk)
-{
-	const struct flow_key *key = &s->work->key;
-	__u8 client = flow->totals.client & 1;
-
-	note_offers(flow, walk);
-	if (flow->synack.ip_version && is_decky(key, !client))
-		flow->totals.rules[client] |= RULES_JUDGED;
-	if (flow->synack.ip_version && flow->syn.ip_version &&
-	    is_decky(key, client))
-		flow->totals.rules[!client] |= RULES_JUDGED;
-	flow->totals.flags &= ~FLOW_FRESH;
-}
-
 static __always_inline enum judgement judge(struct __sk_buff *skb,
 					    const struct step *s,
 					    struct flow *flow,
@@ -1015,12 +980,12 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	return verdict;
 }
 
-/* Would the decky accept this frame? What it drops ends here. */
+/* Would the decky accept this segment? What it drops ends here. */
 int decky_check(struct __sk_buff *skb)
 {
-	enum judgement verdict = REFUSED_SYNACK;
+	enum judgement verdict;
 	struct segment_walk *walk;
-	struct flow *flow = 0;
+	struct flow *flow;
 	struct step s;
 
 	if (!step_begin(skb, &s))
@@ -1028,26 +993,13 @@ int decky_check(struct __sk_buff *skb)
 	walk = segment_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
-	if ((s.work->packet.flags & (TCP_SYN | TCP_RST)) != TCP_SYN) {
-		flow = flows.lookup(&s.work->id);
-		if (!flow) {
-			s.counters->frames_unattached++;
-			return TC_NEXT;
-		}
-		if (flow->totals.flags & FLOW_FRESH)
-			note_rules(&s, flow, walk);
-		verdict = judge(skb, &s, flow, walk);
-	} else if (!is_idle_synack(&s)) {
-		s.work->rules = opening_rules(skb, &s, walk);
-		if (s.work->packet.flags & TCP_ACK)
-			jumps.call(skb, JUMP_SYNACK);
-		else if (s.settings->sequences)
-			jumps.call(skb, JUMP_SEQUENCES);
-		else
-			jumps.call(skb, JUMP_SYN);
+	flow = flows.lookup(&s.work->id);
+	if (!flow) {
+		s.counters->frames_unattached++;
 		return TC_NEXT;
 	}
-	if (verdict > JUDGED_OLD || !flow) {
+	verdict = judge(skb, &s, flow, walk);
+	if (verdict > JUDGED_OLD) {
 		refused(skb, &s, verdict);
 		return TC_NEXT;
 	}
@@ -1252,6 +1204,26 @@ static __always_inline void record_attempt(const struct step *s,
 	half_open.update(&w->key, fresh);
 }
 
+/* What is learned of an end by its SYN or SYN-ACK, for struct half_open. */
+static __always_inline __u8 opening_rules(struct __sk_buff *skb,
+					  const struct step *s)
+{
+	volatile struct segment_walk *walk;
+	const struct work *w = s->work;
+	__u8 rules = w->to_decky ? RULES_JUDGED : 0;
+
+	if (!w->ingress)
+		return rules | RULES_LOCAL;
+	if (!s->settings->checksums || skb->gso_size)
+		return rules;
+	walk = segment_walks.lookup(scratch_slot(s));
+	if (!walk || !ip_checksum_right(skb, walk, &w->packet) ||
+	    !checksum_right(skb, walk, &w->packet) ||
+	    leaves_checksum(skb, &w->packet))
+		return rules;
+	return rules | RULES_SUMMED;
+}
+
 /* A SYN: a retransmission, or the first packet of a connection. */
 int decky_syn(struct __sk_buff *skb)
 {
@@ -1262,6 +1234,7 @@ int decky_syn(struct __sk_buff *skb)
 	struct work *w;
 	struct step s;
 	int known, swapped;
+	__u8 rules;
 
 	if (!step_begin(skb, &s))
 		return TC_NEXT;
@@ -1272,10 +1245,11 @@ int decky_syn(struct __sk_buff *skb)
 		return TC_NEXT;
 	}
 	s.counters->frames_syn++;
+	rules = opening_rules(skb, &s);
 	half = half_open.lookup(&w->key);
 	known = half && repeats_syn(half, p, w->sender, w->now);
 	if (known)
-		note_opening_rules(half, w->sender, w->rules);
+		note_opening_rules(half, w->sender, rules);
 	if (known && !half->noted) {
 		if (half->syn.retransmits < 255)
 			half->syn.retransmits++;
@@ -1303,7 +1277,7 @@ int decky_syn(struct __sk_buff *skb)
 		syn_packet_fill(skb, &sample->half_open.syn, p, w->now);
 	if (swapped)
 		order_openings(&sample->half_open, p, w->now);
-	note_opening_rules(&sample->half_open, w->sender, w->rules);
+	note_opening_rules(&sample->half_open, w->sender, rules);
 	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
 		     sample->half_open.syn.time_ns);
 	sample->head.born_ns = sample->half_open.syn.time_ns;
@@ -1362,20 +1336,6 @@ int decky_sequences(struct __sk_buff *skb)
 }
 
 /* --- decky_synack --------------------------------------------------------- */
-
-/* Does the sender pose as a decky? What a decky sends is the truth. */
-static __always_inline int is_from_decky(const struct packet *p)
-{
-	return p->ip_version == 4 ? is_decky4(p->saddr[3])
-				  : is_decky6(p->saddr);
-}
-
-/* Does it go to a decky, whose own SYN-ACK shows what it takes? */
-static __always_inline int is_to_decky(const struct packet *p)
-{
-	return p->ip_version == 4 ? is_decky4(p->daddr[3])
-				  : is_decky6(p->daddr);
-}
 
 /*
  * Exchanges the attempt in half_open with another one of the 4-tuple. Returns
@@ -1494,7 +1454,12 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	struct half_open_sample *scratch;
 	struct half_open *half, *other;
 	struct work *w = s->work;
+	__u8 rules, answered;
 
+	rules = opening_rules(skb, s);
+	/* of the other end: it sends to a decky, even if its SYN was not seen
+	 */
+	answered = is_from_decky(p) ? RULES_JUDGED : 0;
 	half = half_open.lookup(&w->key);
 	/* on the way out: it leaves soon now, and the cold look-ups are done */
 	if (!w->ingress && !w->reassembled)
@@ -1511,7 +1476,8 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 				return 0;
 			}
 		}
-		note_opening_rules(half, w->sender, w->rules);
+		note_opening_rules(half, w->sender, rules);
+		note_opening_rules(half, !w->sender, answered);
 		other = crossed_other(s, half);
 		if (other) {
 			half_open_cross(other, half, p, w->now);
@@ -1541,13 +1507,26 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		return 0;
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
 	syn_packet_fill(skb, &scratch->half_open.synack, p, w->now);
-	note_opening_rules(&scratch->half_open, w->sender, w->rules);
+	note_opening_rules(&scratch->half_open, w->sender, rules);
+	note_opening_rules(&scratch->half_open, !w->sender, answered);
 	if (half_open.insert(&w->key, &scratch->half_open)) {
 		s->counters->half_open_failed++;
 		return 0;
 	}
 	s->counters->half_open_inserts++;
 	return 1;
+}
+
+/* A SYN-ACK to a decky in its open connection: nobody sent a SYN for it. */
+static __always_inline int is_idle_synack(const struct step *s,
+					  const struct flow *flow)
+{
+	struct work *w = s->work;
+
+	return flow && flow->totals.close == CLOSE_NONE &&
+	       is_judged(&flow->totals, w->sender) &&
+	       !repeats_handshake(flow, &w->packet, w->sender) &&
+	       !half_open.lookup(&w->key);
 }
 
 int decky_synack(struct __sk_buff *skb)
@@ -1563,8 +1542,12 @@ int decky_synack(struct __sk_buff *skb)
 		s.counters->ignored_own_host++;
 		return TC_NEXT;
 	}
-	s.counters->frames_synack++;
 	flow = flows.lookup(&s.work->id);
+	if (is_idle_synack(&s, flow)) {
+		refused(skb, &s, REFUSED_SYNACK);
+		return TC_NEXT;
+	}
+	s.counters->frames_synack++;
 	if (flow && repeats_handshake(flow, p, s.work->sender)) {
 		flow_repeat_handshake(flow, p, s.work->sender, s.work->now);
 		return TC_NEXT;
@@ -1577,17 +1560,51 @@ int decky_synack(struct __sk_buff *skb)
 
 /* --- decky_handshake ------------------------------------------------------ */
 
-/* Is this the final ACK of a half-open connection? */
-static __always_inline int completes(const struct step *s,
-				     const struct half_open *half)
+/* The mid-stream connection of this segment, or 0. */
+static __always_inline struct flow *midstream_of(const struct step *s)
 {
-	const struct packet *p = &s->work->packet;
-	struct flow *midstream;
-
-	if (!may_complete(half, p, s->work->sender))
+	/* decky_packet has looked: half of what a handshake costs is look-ups
+	 */
+	if (s->work->unknown)
 		return 0;
-	midstream = midstream_flows.lookup(&s->work->key);
-	return acks_synack(half, p, s->work->sender, midstream);
+	return midstream_flows.lookup(&s->work->key);
+}
+
+/* Did this mid-stream connection begin with data behind this SYN-ACK? */
+static __always_inline int goes_on(const struct flow *midstream,
+				   const struct half_open *half)
+{
+	return midstream && midstream->synack.ip_version &&
+	       midstream->synack.seq == half->synack.seq;
+}
+
+/* The connection that a half-open one becomes, in flow_scratch, or 0. */
+static __always_inline struct flow *flow_of(const struct step *s,
+					    const struct half_open *half,
+					    const struct flow *midstream,
+					    volatile struct segment_walk *walk)
+{
+	struct work *w = s->work;
+	struct flow *fresh;
+
+	fresh = flow_scratch.lookup(scratch_slot(s));
+	if (!fresh)
+		return 0;
+	if (goes_on(midstream, half)) {
+		__builtin_memcpy(fresh, midstream, sizeof(*midstream));
+		fresh->totals.flags &= ~FLOW_MIDSTREAM;
+		flow_add_syn(fresh, half);
+	} else {
+		flow_begin(fresh, half);
+	}
+	fresh->key = w->key;
+	fresh->totals.rules[0] = half->rules & 0xf;
+	fresh->totals.rules[1] = half->rules >> 4;
+	/* of a server to a decky, the decky's SYN shows the window */
+	if (!half->syn.ip_version)
+		fresh->totals.rules[!(half->client & 1)] &= ~RULES_JUDGED;
+	note_offers(fresh, walk);
+	return fresh;
 }
 
 /*
@@ -1596,39 +1613,24 @@ static __always_inline int completes(const struct step *s,
  */
 static __always_inline int enter_flow(struct __sk_buff *skb,
 				      const struct step *s,
-				      struct half_open *half, struct flow *old,
-				      struct source *source, __u32 slot,
-				      struct sample_head *head)
+				      const struct half_open *half,
+				      struct flow *old, struct flow *midstream,
+				      struct flow *fresh, struct source *source,
+				      __u32 slot)
 {
-	struct flow *fresh, *midstream, *older = old;
 	struct counters *c = s->counters;
+	struct flow *older = old;
 	struct work *w = s->work;
 
-	fresh = flow_scratch.lookup(scratch_slot(s));
-	if (!fresh)
-		return 0;
-	midstream = midstream_flows.lookup(&w->key);
-	if (midstream && midstream->synack.seq == half->synack.seq &&
-	    midstream->synack.ip_version) {
-		__builtin_memcpy(fresh, midstream, sizeof(*midstream));
-		fresh->totals.flags &= ~FLOW_MIDSTREAM;
-		flow_add_syn(fresh, half);
-	} else {
-		flow_begin(fresh, half);
-		/* both only if two CPUs race: see begin_midstream() */
-		if (!older)
-			older = midstream;
-	}
+	/* both only if two CPUs race: see begin_midstream() */
+	if (!older && !goes_on(midstream, half))
+		older = midstream;
 	if (older && !(older->totals.flags & FLOW_END_SENT)) {
 		older->totals.close = close_of_replaced(&older->totals);
 		send_end(skb, s, older);
 	}
 	if (old)
 		c->flow_reopened++;
-	fresh->key = w->key;
-	fresh->totals.flags |= FLOW_FRESH;
-	fresh->totals.rules[0] = half->rules & 0xf;
-	fresh->totals.rules[1] = half->rules >> 4;
 	fresh->totals.source_slot = slot;
 	if (!w->reassembled) {
 		fresh->totals.established_ns = w->now;
@@ -1636,8 +1638,6 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 			fresh->totals.rtt_client_us =
 				rtt_us(half->synack.time_ns, w->now);
 	}
-	head->born_ns = fresh->totals.born_ns;
-
 	if (flows.update(&w->id, fresh)) {
 		c->flow_insert_failed++;
 		return 0;
@@ -1675,7 +1675,8 @@ static __always_inline void note_lost_handshake(const struct step *s,
  * sampled all the same, once.
  */
 static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
-				   struct half_open *half, struct flow *old)
+				   struct half_open *half, struct flow *old,
+				   struct flow *midstream, struct flow *fresh)
 {
 	struct half_open_sample *sample;
 	struct counters *c = s->counters;
@@ -1701,9 +1702,11 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	if (!old && source->flows >= s->settings->flows_per_source)
 		c->flow_source_capped++;
 	else
-		entered = enter_flow(skb, s, half, old, source, slot,
-				     &sample->head);
-	if (!entered)
+		entered = enter_flow(skb, s, half, old, midstream, fresh,
+				     source, slot);
+	if (entered)
+		sample->head.born_ns = fresh->totals.born_ns;
+	else
 		half->flags |= HALF_REPORTED;
 
 	/* needed if no other has the SYN, or if data of the SYN waits for it */
@@ -1728,13 +1731,15 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
  * several attempts, the one whose SYN-ACK is acknowledged counts.
  */
 static __always_inline struct half_open *completed(const struct step *s,
-						   struct half_open *half)
+						   struct half_open *half,
+						   const struct flow *midstream)
 {
 	struct work *w = s->work;
 	struct half_open *other;
 	struct attempt_key id;
 
-	if (completes(s, half))
+	if (may_complete(half, &w->packet, w->sender) &&
+	    acks_synack(half, &w->packet, w->sender, midstream))
 		return half;
 	if (!(half->flags & HALF_OTHERS))
 		return 0;
@@ -1746,6 +1751,28 @@ static __always_inline struct half_open *completed(const struct step *s,
 	    !may_complete(other, &w->packet, w->sender))
 		return 0;
 	return bring_to_front(s, half, other);
+}
+
+/* Would a decky take this final ACK? Its acknowledgement number is right. */
+static __always_inline enum judgement
+judge_final_ack(struct __sk_buff *skb, const struct step *s, struct flow *fresh,
+		volatile struct segment_walk *walk)
+{
+	const struct packet *p = &s->work->packet;
+	struct flow_totals *totals = &fresh->totals;
+	__u32 sender = s->work->sender;
+	enum judgement verdict;
+
+	if (!is_judged(totals, sender))
+		return JUDGED_GOOD;
+	if (seq_diff(p->seq, totals->end[!(sender & 1)].edge) > 0)
+		return REFUSED_WINDOW;
+	read_options(skb, walk, p);
+	verdict = judge_options(totals, sender, p, 0, walk);
+	if (verdict == JUDGED_GOOD)
+		note_stamp(totals, sender, p, walk);
+	/* an old timestamp is never right before the connection is open */
+	return verdict == JUDGED_OLD ? REFUSED_TIMESTAMP : verdict;
 }
 
 /* Payload of no connection begins a mid-stream one. */
@@ -1791,18 +1818,34 @@ static __always_inline void begin_midstream(const struct step *s,
  */
 int decky_handshake(struct __sk_buff *skb)
 {
-	struct half_open *half, *complete;
-	struct flow *flow;
+	struct half_open *half, *complete = 0;
+	struct flow *flow, *midstream = 0, *fresh;
+	volatile struct segment_walk *walk;
+	enum judgement verdict;
 	struct step s;
 	int promoted = 0;
 
 	if (!step_begin(skb, &s))
 		return TC_NEXT;
+	walk = segment_walks.lookup(&s.slot);
+	if (!walk)
+		return TC_NEXT;
 	flow = flows.lookup(&s.work->id);
 	half = half_open.lookup(&s.work->key);
-	complete = half ? completed(&s, half) : 0;
+	if (half) {
+		midstream = midstream_of(&s);
+		complete = completed(&s, half, midstream);
+	}
 	if (complete) {
-		promoted = promote(skb, &s, complete, flow);
+		fresh = flow_of(&s, complete, midstream, walk);
+		if (!fresh)
+			return TC_NEXT;
+		verdict = judge_final_ack(skb, &s, fresh, walk);
+		if (verdict != JUDGED_GOOD) {
+			refused(skb, &s, verdict);
+			return TC_NEXT;
+		}
+		promoted = promote(skb, &s, complete, flow, midstream, fresh);
 		if (!promoted && flow) {
 			s.counters->frames_unattached++;
 			return TC_NEXT;
@@ -1818,10 +1861,11 @@ int decky_handshake(struct __sk_buff *skb)
 		begin_midstream(&s, half, complete != 0);
 	}
 	s.work->handshake_tried = 1;
-	if (promoted)
-		jumps.call(skb, JUMP_CHECK);
-	else
-		jumps.call(skb, JUMP_PACKET);
+	/* of an ACK alone nothing is left to judge */
+	if (promoted && !s.work->packet.payload_len &&
+	    !(s.work->packet.flags & TCP_FIN))
+		s.work->checked = JUDGED_GOOD;
+	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 

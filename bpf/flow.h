@@ -237,7 +237,7 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	struct flow_end *own = &flow->totals.end[sender & 1];
 
 	if (flow->totals.close | flow->totals.fin | flow->totals.timed |
-	    (flow->totals.flags & (FLOW_PENDING | FLOW_FRESH)))
+	    flow->totals.flags & FLOW_PENDING)
 		return 0;
 	if (!plainly_good(&flow->totals, p, sender, ingress))
 		return 0;

@@ -106,6 +106,7 @@ static __always_inline void half_open_cross(struct half_open *first,
 {
 	first->synack = second->syn;
 	first->synack.ack = first->syn.seq + 1;
+	first->rules |= second->rules;
 	note_packet(p, now, &first->last_ns, &first->min_iat_ns,
 		    &first->max_iat_ns);
 }

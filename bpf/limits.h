@@ -24,7 +24,7 @@
  * SYN-ACKs. An LRU.
  */
 #ifndef MAX_OTHER_HALF_OPEN
-#define MAX_OTHER_HALF_OPEN 8192
+#define MAX_OTHER_HALF_OPEN 4096
 #endif
 
 /* Connections with a complete handshake. Inserts beyond it fail, counted. */
@@ -39,7 +39,7 @@
 
 /* Slots of the direct-mapped tables. Powers of two. */
 #ifndef SYN_SEEN_SLOTS
-#define SYN_SEEN_SLOTS 65536
+#define SYN_SEEN_SLOTS 16384
 #endif
 #ifndef SERVICE_SEEN_SLOTS
 #define SERVICE_SEEN_SLOTS 16384
@@ -189,9 +189,10 @@
 #define HANDSHAKE_SEQ_WINDOW (1 << 20)
 
 /*
- * Sources whose last SYNs are kept, and how many of each: powers of two. Fewer
- * than the least show nothing. A counter that other connections move too
- * advances by no more than the step between two SYNs.
+ * Sources whose last SYNs are kept, and how many of each: powers of two.
+ * Without the option the agent asks for one. Fewer SYNs than the least show
+ * nothing. A counter that other connections move too advances by no more than
+ * the step between two SYNs.
  */
 #ifndef SEQUENCE_SLOTS
 #define SEQUENCE_SLOTS 16384

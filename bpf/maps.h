@@ -123,7 +123,8 @@ struct work {
 	__u8 reassembled;     /* the agent made the packet from fragments */
 	__u8 repeats;	      /* the suppressed hello, to the byte */
 	__u8 checked;	      /* enum judgement, by decky_check */
-	__u8 rules;	      /* of a SYN or SYN-ACK, for struct half_open */
+	__u8 unknown;	      /* decky_packet has found no connection of it */
+	__u8 to_decky;	      /* of a SYN or SYN-ACK: its receiver is a decky */
 	struct shown_classes shown; /* by decky_sequences */
 	__u8 searched;		    /* by decky_search */
 	__u8 technique;		    /* enum technique, for decky_anomaly */

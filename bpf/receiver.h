@@ -225,8 +225,7 @@ struct segment_walk {
 static __always_inline __u32 walk_word(volatile struct segment_walk *walk,
 				       __u32 at)
 {
-	return (__u32)walk->bytes[at] << 24 | walk->bytes[at + 1] << 16 |
-	       walk->bytes[at + 2] << 8 | walk->bytes[at + 3];
+	return be32(*(volatile __be32 *)(walk->bytes + at));
 }
 
 /*
@@ -275,13 +274,55 @@ static __always_inline void walk_options(volatile struct segment_walk *walk,
 	}
 }
 
+/*
+ * Options that most segments have are compared as a whole, because a walk over
+ * them costs a branch an option. In segments: NOP, NOP, timestamps (RFC 7323,
+ * appendix A). In a SYN of Linux: MSS, SACK, timestamps, NOP, scale.
+ */
+#define ALIGNED_STAMP_LEN 12
+#define ALIGNED_STAMP 0x0101080a
+#define ALIGNED_OPENING_LEN 20
+#define ALIGNED_MSS 0x0204
+#define ALIGNED_SACK_STAMP 0x0402080a
+#define ALIGNED_SCALE 0x010303
+
+static __always_inline int walk_aligned_segment(volatile struct segment_walk *w,
+						__u32 len)
+{
+	if (len != ALIGNED_STAMP_LEN || walk_word(w, 0) != ALIGNED_STAMP)
+		return 0;
+	w->offers = OFFER_STAMPED;
+	w->stamp = walk_word(w, 4);
+	w->echo = walk_word(w, 8);
+	return 1;
+}
+
+static __always_inline int walk_aligned_opening(volatile struct segment_walk *w,
+						__u32 len)
+{
+	__u32 scale = walk_word(w, 16);
+
+	if (len != ALIGNED_OPENING_LEN || scale >> 8 != ALIGNED_SCALE ||
+	    walk_word(w, 0) >> 16 != ALIGNED_MSS ||
+	    walk_word(w, 4) != ALIGNED_SACK_STAMP)
+		return 0;
+	scale &= 0xff;
+	w->offers = OFFER_SACK | OFFER_STAMPED |
+		    (scale > MAX_SCALE ? MAX_SCALE : scale);
+	w->scaled = 1;
+	w->stamp = walk_word(w, 8);
+	w->echo = walk_word(w, 12);
+	return 1;
+}
+
 /* Reads the options of a recorded SYN or SYN-ACK. */
 static __always_inline void walk_opening(volatile struct segment_walk *walk,
 					 const struct syn_packet *opening)
 {
 	__builtin_memcpy((void *)walk->bytes, opening->options,
 			 MAX_TCP_OPTIONS);
-	walk_options(walk, opening->options_len);
+	if (!walk_aligned_opening(walk, opening->options_len))
+		walk_options(walk, opening->options_len);
 }
 
 /*
@@ -335,7 +376,8 @@ static __always_inline void read_options(struct __sk_buff *skb,
 	/* Linux 5.10 loses the bound of a scalar that was on the stack */
 	asm volatile("%0 &= 0x3f" : "+r"(last));
 	if (!bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
-				(void *)walk->bytes, last + 1))
+				(void *)walk->bytes, last + 1) &&
+	    !walk_aligned_segment(walk, last + 1))
 		walk_options(walk, last + 1);
 }
 
@@ -468,16 +510,53 @@ static __always_inline int checksum_right(struct __sk_buff *skb,
 	return fold(sum) == 0xffff;
 }
 
-/* The same of an IPv4 header. */
+#define TCP_CHECKSUM_OFF 16
+
+/*
+ * Does the sender leave the checksum of this segment to a network card
+ * (CHECKSUM_PARTIAL)? The field then has the sum of the pseudo-header, and one
+ * in 65,536 of these is right by chance. A sender may choose such a sum too, so
+ * only the kernel knows, and it does not say. But it spares the field of such a
+ * segment when the segment is said to change, so that is tried. The field has
+ * its value again before anyone else can see it.
+ */
+static __always_inline int leaves_checksum(struct __sk_buff *skb,
+					   const struct packet *p)
+{
+	__u32 off = p->l4_off + TCP_CHECKSUM_OFF;
+	__u16 field = 0, changed = 0;
+
+	if (bpf_skb_load_bytes(skb, off, &field, sizeof(field)) ||
+	    field != (__u16)pseudo_sum(p, p->tcp_len + p->payload_len) ||
+	    bpf_l4_csum_replace(skb, off, 0, 1, sizeof(field)))
+		return 0;
+	if (bpf_skb_load_bytes(skb, off, &changed, sizeof(changed)) ||
+	    changed == field)
+		return 1;
+	bpf_skb_store_bytes(skb, off, &field, sizeof(field), 0);
+	return 0;
+}
+
+/* Is the checksum of this IPv4 header right? */
 static __always_inline int ip_checksum_right(struct __sk_buff *skb,
 					     volatile struct segment_walk *walk,
 					     const struct packet *p)
 {
 	__u64 len = sizeof(struct ipv4_header) + p->ip_options_len;
+	struct cursor c = frame_cursor(skb);
+	__u64 off = p->l3_off;
+	const __u32 *word;
 	__u32 sum;
 
 	if (p->ip_version != 4 || skb->gso_size)
 		return 1;
+	if (len == sizeof(struct ipv4_header) && off <= MAX_LINEAR_OFFSET) {
+		c.pos += off;
+		word = c.pos;
+		if ((void *)(word + 5) <= c.end)
+			return fold((__u64)word[0] + word[1] + word[2] +
+				    word[3] + word[4]) == 0xffff;
+	}
 	/* Linux 5.10 loses a bound that clang checks with one subtraction */
 	asm volatile("%0 &= 0x3c" : "+r"(len));
 	if (len < sizeof(struct ipv4_header) ||

@@ -15,6 +15,7 @@ from tests.support.bpf_frames import (
     DECKY,
     DECKY6,
     DECKY_B,
+    LINUX_OPTIONS,
     MSS,
     TALK6,
     Talk,
@@ -262,6 +263,59 @@ def test_timestamps(kernel: Kernel, case: Case, end: Ends) -> None:
     assert kernel.raised().get("frames_refused", 0) == bool(case.rule)
 
 
+FINAL_ACKS: list[tuple[str, dict[str, int | bytes], str]] = [
+    ("the same timestamp", {"options": stamp(STAMP)}, ""),
+    ("one less", {"options": stamp(STAMP - 1)}, ""),
+    ("two less", {"options": stamp(STAMP - 2)}, "timestamp"),
+    ("no timestamp", {}, ""),
+    ("MD5", {"options": MD5}, "signature"),
+    ("at the edge of the window", {"seq": 1 + WINDOW, "options": stamp(STAMP)}, ""),
+    ("beyond it", {"seq": 2 + WINDOW, "options": stamp(STAMP)}, "window"),
+]
+
+
+@pytest.mark.parametrize("end", [ends(talk) for talk in (Talk(), TALK6)], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize(("about", "fields", "rule"), FINAL_ACKS, ids=[c[0] for c in FINAL_ACKS])
+def test_a_decky_drops_a_final_ack_by_the_same_rules(
+    kernel: Kernel, end: Ends, about: str, fields: dict[str, int | bytes], rule: str
+) -> None:
+    *opening, right = end.opened(stamps=True)
+    final = end.r("A", **{"seq": 1, "ack": 1, **fields})
+    kernel.feed(*opening, final)
+    assert raised(kernel) == rule
+    assert kernel.raised().get("handshakes", 0) == (not rule)
+    kernel.feed(right)
+    assert kernel.raised()["handshakes"] == 1
+
+
+@pytest.mark.parametrize("options", [LINUX_OPTIONS, b"\x01\x01\x01\x01" + LINUX_OPTIONS])
+def test_options_count_the_same_wherever_they_are(kernel: Kernel, options: bytes) -> None:
+    """Those of Linux are read at once, others one by one."""
+    talk = Talk()
+    kernel.feed(
+        talk.c("S", options=options),
+        talk.s("SA", 0, 1, options=options),
+        talk.c("A", 1, 1),
+        # Beyond a window that has no scale.
+        *(talk.s("A", 1, 1, window=60_000), talk.c("A", 70_000, 1, b"x")),
+        # With SACK, a RST at the right edge of what waits is accepted.
+        talk.c("R", 70_001),
+    )
+    assert raised(kernel) == ""
+    flow = kernel.flow()
+    assert flow.totals.close == abi.CLOSES.index("rst")
+    # OFFER_SACK and OFFER_STAMPED of bpf/abi.h, and the scale.
+    assert {side.offers for side in flow.totals.side} == {0x20 | 0x40 | 7}
+
+
+def test_a_timestamp_counts_the_same_wherever_it_is(kernel: Kernel) -> None:
+    for number, odd in enumerate((b"", b"\x01\x01\x01\x01")):
+        end = ends(Talk(client_port=41_000 + number))
+        old = end.r("PA", 1, 1, b"x", odd + stamp(STAMP - 2))
+        kernel.feed(*end.opened(stamps=True), old)
+    assert kernel.raised()["refused_timestamp"] == 2
+
+
 @EACH
 def test_a_decky_that_signs_asks_for_signatures(kernel: Kernel, end: Ends) -> None:
     kernel.feed(*end.opened(signed=True), end.r("PA", 1, 1, b"x", MD5), end.r("PA", 2, 1, b"x"))
@@ -440,6 +494,19 @@ def test_checksums_count_only_of_who_opened_with_right_ones(kernel: Kernel, end:
     opening = [broken(syn), synack] if end.is_server else [syn, broken(synack)]
     kernel.feed(*opening, ack, broken(summed(end.r("PA", 1, 1, CLIENT_HELLO))))
     assert raised(kernel) == ""
+
+
+def test_a_right_checksum_that_looks_offloaded_counts(kernel: Kernel) -> None:
+    """A sender may choose its ISN so that the sum of the pseudo-header is right."""
+    rest = next(n for n in range(65_536) if is_both(Talk(client_iss=n).c("S")))
+    talk = Talk(client_iss=rest)
+    syn = summed(talk.c("S"))
+    kernel.feed(*right([syn, *talk.opened()[1:]]), broken(summed(talk.c("PA", 1, 1, b"\x16\x03"))))
+    assert raised(kernel) == "checksum"
+
+
+def is_both(frame: bytes) -> bool:
+    return summed(frame) == pseudo_summed(frame)
 
 
 def test_a_retransmitted_syn_with_a_right_checksum_is_enough(kernel: Kernel) -> None:

@@ -11,7 +11,8 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.network import CLIENT_INTERFACE
 from deckwire.lab.servers import http_server
 from tests.support.bpf_frames import Talk
-from tests.support.watching import EVERYTHING
+from tests.support.live_wire import ACK, FIN, HandMade
+from tests.support.watching import EVERYTHING, assert_nothing_lost
 
 pytestmark = pytest.mark.root
 
@@ -69,3 +70,21 @@ def test_between_two_deckies_nothing_shows_who_sent_a_frame(lab: Lab) -> None:
     assert flow["fields"]["direction"] == "lateral"
     assert not agent.find("tcp_anomaly", technique="forged_source")
     assert agent.stop() == 0
+
+
+def test_checksums_left_to_the_network_card_are_spared(lab: Lab) -> None:
+    """Also where the SYN's happens to be right, as one in 65,536 is."""
+    decky = lab.deckies[0]
+    http_server(lab, decky)
+    agent = AgentProcess(lab, options=EVERYTHING)
+    request = b"GET / HTTP/1.0\r\n\r\n"
+    with HandMade(lab, decky, PORT, offloads=True) as client:
+        client.open()
+        client.send(request)
+        client.receive(lambda segment: bool(segment.payload_len))
+        client.send(offset=len(request), flags=ACK | FIN)
+    flow = agent.expect("tcp_flow_timing", src_ip=HandMade.ADDRESS)
+    assert flow["fields"]["bytes_client"] == len(request)
+    assert agent.stop() == 0
+    sums = assert_nothing_lost(agent)
+    assert not sums.get("frames_refused")

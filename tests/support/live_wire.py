@@ -30,6 +30,11 @@ _SNAPSHOT = 160
 
 _END = b"the last frame of the test"
 
+_SOL_PACKET, _PACKET_VNET_HDR = 263, 15
+_VNET_HDR = Struct("=BBHHHH")
+"""struct virtio_net_hdr of linux/virtio_net.h."""
+_NEEDS_CSUM = 1
+
 Flow = tuple[str, int, str, int]
 """Client's address and port, server's address and port."""
 
@@ -207,7 +212,12 @@ class HandMade:
     ADDRESS = "198.18.0.250"
     PORT = 40_000
 
-    def __init__(self, lab: Lab, server: Node, port: int) -> None:
+    def __init__(self, lab: Lab, server: Node, port: int, *, offloads: bool = False) -> None:
+        """`offloads`: leave checksums to the network card, as the kernel does.
+
+        The SYN's checksum is then right by chance all the same.
+        """
+        self._offloads = offloads
         self._peer = server.v4
         self._peer_port = port
         self.first_seq = self._seq = 0x1000_0000
@@ -215,6 +225,12 @@ class HandMade:
         self._sent = 0
         self._socket, self._mac, self._peer_mac = link_socket(lab, server, self.ADDRESS)
         self._socket.settimeout(10)
+        self._out = self._socket
+        if offloads:
+            with lab.client.inside():
+                self._out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            self._out.bind((lab.client.interface, 3))
+            self._out.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
 
     def __enter__(self) -> Self:
         return self
@@ -222,11 +238,17 @@ class HandMade:
     def __exit__(self, *exception: object) -> None:
         with contextlib.suppress(OSError):
             self.send(offset=self._sent, flags=RST)
+        self._out.close()
         self._socket.close()
 
     def open(self) -> None:
         """Make the three-way handshake."""
-        self.send(flags=SYN, options=b"\x02\x04\x05\xb4")
+        options = b"\x02\x04\x05\xb4"
+        if self._offloads:
+            # The ISN that makes the sum of the pseudo-header the checksum of the whole.
+            self._seq = 0
+            self.first_seq = self._seq = _checksum(self._summed(self._tcp(b"", 0, SYN, options)))
+        self.send(flags=SYN, options=options)
         self.accept(self.receive(lambda segment: bool(segment.flags & SYN)))
 
     def accept(self, synack: Segment, wrong: int = 0) -> None:
@@ -240,18 +262,34 @@ class HandMade:
     ) -> None:
         """Send one segment with `payload` at `offset` of the stream."""
         self._sent = max(self._sent, offset + len(payload))
+        tcp = self._tcp(payload, offset, flags, options)
+        ends, header = self._ends, b""
+        if self._offloads:
+            header = _VNET_HDR.pack(_NEEDS_CSUM, 0, 0, 0, 34, 16)
+        else:
+            tcp = tcp[:16] + pack("!H", _checksum(self._summed(tcp))) + tcp[18:]
+        ip = pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, socket.IPPROTO_TCP, 0) + ends
+        ip = ip[:10] + pack("!H", _checksum(ip)) + ip[12:]
+        self._out.send(header + self._peer_mac + self._mac + b"\x08\x00" + ip + tcp)
+
+    @property
+    def _ends(self) -> bytes:
+        return socket.inet_aton(self.ADDRESS) + socket.inet_aton(self._peer)
+
+    def _summed(self, tcp: bytes) -> bytes:
+        """What the checksum of a segment is taken of."""
+        return self._ends + pack("!HH", socket.IPPROTO_TCP, len(tcp)) + tcp
+
+    def _tcp(self, payload: bytes, offset: int, flags: int, options: bytes) -> bytes:
+        """A segment with checksum 0, or with that of the pseudo-header only."""
         words = 5 + len(options) // 4
         seq = self._seq + offset & 0xFFFF_FFFF
         ack = self._ack if flags & ACK else 0
+        length = words * 4 + len(payload)
+        partial = 0xFFFF ^ _checksum(self._ends + pack("!HH", socket.IPPROTO_TCP, length))
         head = pack("!HHIIHHHH", self.PORT, self._peer_port, seq, ack, words << 12 | flags,
-                    64_240, 0, 0)  # fmt: skip
-        tcp = head + options + payload
-        ends = socket.inet_aton(self.ADDRESS) + socket.inet_aton(self._peer)
-        summed = _checksum(ends + pack("!HH", socket.IPPROTO_TCP, len(tcp)) + tcp)
-        tcp = tcp[:16] + pack("!H", summed) + tcp[18:]
-        ip = pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, socket.IPPROTO_TCP, 0) + ends
-        ip = ip[:10] + pack("!H", _checksum(ip)) + ip[12:]
-        self._socket.send(self._peer_mac + self._mac + b"\x08\x00" + ip + tcp)
+                    64_240, partial if self._offloads else 0, 0)  # fmt: skip
+        return head + options + payload
 
     def receive(self, wanted: Callable[[Segment], bool]) -> Segment:
         """Wait for the next segment of the server for which `wanted` holds."""

@@ -32,10 +32,11 @@ EVERYTHING = ("--dedup-ttl", "0")
 PROGRAM = (sys.executable, "-P", "-m", "deckwire")
 
 _WITH_REQUEST = """
-import functools, json, sys
+import json, sys
 from deckwire.kernel import loading
 fields = json.loads(sys.argv.pop(1))
-loading.LoadRequest = functools.partial(loading.LoadRequest, **fields)
+made = loading.LoadRequest
+loading.LoadRequest = lambda **others: made(**{**others, **fields})
 from deckwire.cli import main
 main()
 """

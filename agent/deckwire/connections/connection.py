@@ -459,8 +459,8 @@ class Connection:
         said something else to it: then the last one counts, unless bytes before the run explain it.
         """
         offers = self._offered(client)
-        if not offers:
-            return None
+        if len(offers) < 2:
+            return offers[0] if offers else None
         last = offers[-1]
         if self._plain & 2 >> client and not last.pipelined:
             return last
@@ -473,16 +473,18 @@ class Connection:
             self._believe(answered, seen)
         elif tls_client == self.client:
             self.hello = self._recalled
-        if self._offers is None:
+        offered, self._offers = self._offers, None
+        if offered is None:
             return
-        offers, others = self._offered(tls_client), self._offered(1 - tls_client)
+        offers, others = offered[tls_client], offered[1 - tls_client]
+        if len(offers) == 1 and not others:
+            return
         at = offers.index(answered) if answered is not None else 0
         seen += [self._unanswered(tls_client, offer) for offer in offers[:at]]
         seen += [self._unanswered(1 - tls_client, offer) for offer in others]
         misplaced = offers[at + 1 :]
         self.misplaced += len(misplaced)
         self._hellos_held -= sum(offer.seen.hello.memory for offer in misplaced)
-        self._offers = None
 
     def _decide_unanswered(self, seen: _Seen) -> None:
         """At the end: of ClientHellos without an answer, report the last one."""

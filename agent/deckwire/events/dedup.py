@@ -295,7 +295,8 @@ class Dedup:
     def _rest_of(self, event: Event | Headline) -> tuple[Key, _Window] | None:
         """The window that suppresses a new key; None if the event is to be emitted."""
         if (
-            not self._keys
+            not self._windows  # always so if deduplication is off
+            or not self._keys
             or event.fingerprint is None
             or self._counts[_slot(event.source, _name(event))] < self._keys
         ):

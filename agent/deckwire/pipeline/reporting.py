@@ -368,7 +368,8 @@ class Reporter:
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
         suppress.
         """
-        make = self._marked(key, time_ns, make)
+        if self._fragmented:
+            make = self._marked(key, time_ns, make)
         if context.direction == "lateral" and self._attribution.lateral != "emit":
             self._lateral(key, context, time_ns, make)
             return

@@ -46,6 +46,12 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
     }
 
 
+def table_sizes(settings: Settings) -> dict[str, int]:
+    """Sizes of kernel tables, by their names in bpf/limits.h, that are not the built-in ones."""
+    # Nobody writes to this table then.
+    return {} if settings.sequences else {"SEQUENCE_SLOTS": 1}
+
+
 def open_outputs(settings: Settings) -> tuple[Output, ...]:
     """Make the outputs without starting them.
 

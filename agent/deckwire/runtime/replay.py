@@ -30,6 +30,7 @@ from deckwire.runtime.preparation import (
     identifier,
     kernel_settings,
     open_outputs,
+    table_sizes,
 )
 
 _FLUSH_S = 2.0
@@ -92,7 +93,10 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
         outputs = PatientFanout(open_outputs(settings))
         loaded = load(
             LoadRequest(
-                replay_clock=True, settings=kernel_settings(settings), ring_bytes=RING_BYTES
+                replay_clock=True,
+                settings=kernel_settings(settings),
+                table_sizes=table_sizes(settings),
+                ring_bytes=RING_BYTES,
             )
         )
         parts = assemble(settings, loaded, registry, clock, outputs, identify)
