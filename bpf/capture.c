@@ -82,13 +82,6 @@ static __always_inline int is_from_decky(const struct packet *p)
 				  : is_decky6(p->saddr);
 }
 
-/* Does it go to a decky, whose own SYN-ACK shows what it takes? */
-static __always_inline int is_to_decky(const struct packet *p)
-{
-	return p->ip_version == 4 ? is_decky4(p->daddr[3])
-				  : is_decky6(p->daddr);
-}
-
 static __always_inline int is_ours(const struct packet *p)
 {
 	return is_to_decky(p) || is_from_decky(p);
