@@ -50,7 +50,31 @@ def cases() -> list[Case]:
     return made
 
 
+COMBINED = (
+    ("a SYN instead of a SYN-ACK (split handshake)", "a decoy with a wrong TCP checksum"),
+    ("a SYN instead of a SYN-ACK (split handshake)", "a FIN with a wrong checksum"),
+    ("a SYN instead of a SYN-ACK (split handshake)", "an RST with a wrong checksum"),
+    ("a decoy with a wrong ACK of the SYN-ACK", "an RST one byte ahead"),
+)
+"""Techniques that together were once reported in another way than the decky took them."""
+
+
+def combined_cases(first: int) -> list[Case]:
+    """In every direction that they have, also of a peer that offloads."""
+    by_name = {technique.name: technique for technique in TECHNIQUES}
+    made: list[Case] = []
+    for names in COMBINED:
+        chosen = [by_name[name] for name in names]
+        roles = {technique.client for technique in chosen} - {None}
+        near = Direction.OUTBOUND if roles == {False} else Direction.INBOUND
+        for direction in (near, Direction.LATERAL):
+            for family in (4, 6):
+                made.append(Case(first + len(made), direction, family, chosen))
+    return made
+
+
 CASES = cases()
+CASES_COMBINED = combined_cases(len(CASES))
 FIRST, SOURCES = 1_000, {4: 900, 6: 901}
 """Numbers of the cases with suppression on, and their two sources."""
 
@@ -82,7 +106,7 @@ SUPPRESSED = suppressed_cases()
 @pytest.fixture(scope="module")
 def found() -> Iterator[dict[int, live.Found]]:
     with Lab() as lab, Stage(lab) as stage:
-        yield live.capture(stage, lab, CASES)[0]
+        yield live.capture(stage, lab, [*CASES, *CASES_COMBINED])[0]
 
 
 @pytest.mark.root
@@ -100,6 +124,13 @@ def test_what_a_decky_took_is_what_is_reported(case: Case, found: dict[int, live
     assert set(live.anomalies(events)) == expected
     if technique.reported is None:
         assert live.judge(case, events) == set()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("case", CASES_COMBINED, ids=lambda case: f"{case.names}, {case.direction}")
+def test_what_a_decky_took_of_several(case: Case, found: dict[int, live.Found]) -> None:
+    assert live.copy_read(case) == Copy.TRUE, case.read
+    assert live.judge(case, found[case.number]) == set()
 
 
 @pytest.fixture(scope="module")
