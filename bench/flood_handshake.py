@@ -10,7 +10,7 @@ import threading
 import time
 
 from bench import visits
-from bench.figures import Line, Spread, ratio
+from bench.figures import Goal, Line, Spread, ratio
 from bench.packets import Burst, source_address
 from deckwire.lab import Lab
 from tests.support.bpf_frames import LINUX_OPTIONS, Talk
@@ -18,6 +18,9 @@ from tests.support.bpf_frames import LINUX_OPTIONS, Talk
 SECTION = "floods of completed handshakes"
 GHOST, GHOST6 = "198.18.9.9", "2001:db8::9:9"
 """Deckies whose addresses no node has."""
+
+RESIDENT = Goal("≤", 80)
+"""Megabytes. Each source has windows of its own, for three events."""
 
 _FRAMES = 3
 _TICK_SECONDS = 0.01
@@ -44,7 +47,7 @@ def measure(lab: Lab, sources: int, rate: int, seconds: int, sessions: int) -> l
 
     ghosts = ["--decky", f"{GHOST}=ghost", "--decky", f"{GHOST6}=ghost"]
     try:
-        lines = visits.beside(lab, SECTION, what, sessions, seconds / 4, flood, ghosts)
+        lines = visits.beside(lab, SECTION, what, sessions, seconds / 4, flood, ghosts, RESIDENT)
     finally:
         for burst in bursts:
             burst.close()
