@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog rsyslog-relp logrotate iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help setup demo test test-oldest delivery-test lint bench bench-flood clean fuzz differential \
+.PHONY: help setup demo schema test test-oldest delivery-test lint bench bench-flood clean fuzz differential \
 	vm-test vm-matrix ci-vm vagrant-test
 
 ## setup: install the Debian packages and make .venv (most targets do this first)
@@ -47,6 +47,10 @@ delivery-test: setup
 
 # Private words of this project for things that have a standard name (docs/development.md).
 PRIVATE_WORDS := tell|tells|telling|told|teller|stray|strays|hides|hiding|sketch|beside
+## schema: write the tables of docs/events.md and docs/schema from the catalogue of events
+schema: setup
+	$(BIN)/python -m tests.schema.write
+
 ## lint: check style, types, imports and words
 lint: setup
 	$(BIN)/ruff check agent tests bench

@@ -40,6 +40,7 @@ format = "json"
 output = ["stdout", "file:out/log", "unix:/run/log.sock", "udp:[::1]:514", "tcp:logs.example:601"]
 sd_id = "relay@55555"
 app_name = "deckwire"
+sensor = "sensor-7"
 procid = "7"
 compat = "decnet"
 dedup_ttl = 0
@@ -104,6 +105,7 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         ),
         sd_id="relay@55555",
         app_name="deckwire",
+        sensor="sensor-7",
         procid="7",
         compat="decnet",
         dedup_ttl=0.0,

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from deckwire.bus.address import BUS_OF_DECNET
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
+from deckwire.events.identity import check_sensor
 from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS
 from deckwire.options import (
     CHECKSUMS,
@@ -96,6 +97,8 @@ class Settings:
     """One of OUTBOUND_SOURCES."""
     lateral: str = "emit"
     """One of LATERAL."""
+    sensor: str | None = None
+    """The agent's name in every event; None: the host's name."""
     sd_id: str = SD_ID
     app_name: str = APP_NAME
     procid: str = PROCID
@@ -280,6 +283,10 @@ def _procid(value: object, _base: str) -> str:
     return check_procid(_text(value))
 
 
+def _sensor(value: object, _base: str) -> str:
+    return check_sensor(_text(value))
+
+
 def _one_of(allowed: tuple[str, ...]) -> Check:
     def check(value: object, _base: str) -> str:
         if value not in allowed:
@@ -368,6 +375,7 @@ _CHECKS: dict[str, Check] = {
     "app_name": _app_name,
     "sd_id": _sd_id,
     "procid": _procid,
+    "sensor": _sensor,
     "dedup_ttl": _seconds(0),
     "dedup_keys": _count(DEDUP_ENTRIES),
     "stats_interval": _seconds(0),

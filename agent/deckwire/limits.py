@@ -159,6 +159,12 @@ LINE_BYTES = 8_000
 """Longest line; a longer one loses whole fields from its end, and a field `cut` says so."""
 VALUE_BYTES = 2_048
 """Longest value of one field after escaping; a value that was cut ends in ``...``."""
+STATS_BYTES = 7_000
+"""Longest text of the counters in one capture_stats event; more of them make another event."""
+RECENT_EVENTS = 512
+"""Events whose ids are kept at least, so that an equal one gets another id."""
+ECS_SHAPES = 128
+"""Sets of names that events have in the ECS format, whose nesting is cached."""
 HEADERS = 4_096
 """Headers of syslog lines that are cached, by severity, decky and event."""
 ESCAPE_CACHE = 4_096

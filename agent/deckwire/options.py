@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FORMATS = ("syslog", "json", "decnet-json")
+FORMATS = ("syslog", "json", "ecs", "decnet-json")
 PROFILE_NAMES = ("decnet",)
 """Of the tables in deckwire.profiles."""
 XDP_MODES = ("off", "generic", "native")
@@ -145,8 +145,8 @@ OPTIONS = (
     ),
     Option(
         *("format", "format", Section.WRITE),
-        "Form of a line: syslog is RFC 5424, json is one JSON object, decnet-json is what DECNET's"
-        " ingester reads.",
+        "Form of a line: syslog is RFC 5424, json is one JSON object, ecs is one in Elastic Common"
+        " Schema, decnet-json is what DECNET's ingester reads.",
         metavar="|".join(FORMATS),
         default="syslog",
     ),
@@ -168,6 +168,12 @@ OPTIONS = (
         metavar="decnet|PATH",
         default="no bus",
         live_only=True,
+    ),
+    Option(
+        *("sensor", "sensor", Section.EVENTS),
+        "Name of this agent in every event: up to 64 characters.",
+        metavar="NAME",
+        default="the host's name",
     ),
     Option(
         *("outbound_source", "outbound_source", Section.EVENTS),

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire.config import Settings, merge
-from deckwire.events.event import Event, Field
+from deckwire.events.event import STAMP, Event, Field
 from deckwire.events.names import DECNET_EVENTS, EVENTS
 from deckwire.output.outputs import read_outputs
 from deckwire.output.sinks.fanout import Fanout
@@ -115,7 +115,9 @@ def test_every_line_of_captures_is_read_whole(lab: ReplayLab, files: Files) -> N
         assert record["attacker_ip"] == event.source
         fields = record["fields"]
         assert isinstance(fields, dict)
-        assert [name for name, _ in event.fields][: len(fields)] == list(fields) or "cut" in fields
+        names = [name for name, _ in (*event.fields, *event.stamp)]
+        assert names == list(fields) or "cut" in fields
+        assert list(fields)[-3:] == list(STAMP)
     assert any(":" in str(record["attacker_ip"]) for record in records)
 
 

@@ -13,11 +13,11 @@ _OURS = (
     *("ja4l_rtt_ms", "ja4l_client_ttl", "ja4l_c", "tool", "tool_evidence", "retransmits"),
 )
 """Fields about the client, which is the decky here."""
-_NAMES = {name: f"decky_{name}" for name in _OURS} | {"retransmits_server": "retransmits"}
+NAMES = {name: f"decky_{name}" for name in _OURS} | {"retransmits_server": "retransmits"}
 """New names. `retransmits` counts those of src_ip, which is the server here."""
 
 
 def turned(event: Event) -> Event:
     """The same event, whose context has the peer as source, with the decky's fields renamed."""
-    fields = tuple((_NAMES.get(name, name), value) for name, value in event.fields)
-    return event._replace(parts=fields)
+    fields = tuple((NAMES.get(name, name), value) for name, value in event.fields)
+    return event._replace(parts=fields, turned=True)

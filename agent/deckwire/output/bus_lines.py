@@ -22,5 +22,5 @@ def bus_line(event: Event) -> bytes | None:
     topic = traffic_topic(event.host)
     if topic is None:
         return None
-    payload = {name: _escape(text(value)) for name, value in event.fields}
+    payload = {name: _escape(text(value)) for name, value in (*event.fields, *event.stamp)}
     return topic.encode() + b" " + envelope(topic, event.name, event.time_ns / _NS, payload)

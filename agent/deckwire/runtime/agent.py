@@ -13,7 +13,7 @@ from deckwire.clock import KernelClock
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesError, DeckiesFile
 from deckwire.errors import plain
-from deckwire.events.capture import stats_event
+from deckwire.events.capture import stats_events
 from deckwire.kernel.link_watch import LinkOverrunError
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import Loaded, detach, reattach
@@ -245,7 +245,8 @@ class Agent:
         with self._contained(Where.STATS):
             now_ns = self._clock.wall_ns(self._clock.now_ns())
             sums = self._parts.stats.sums()
-            self._parts.emitter.emit(stats_event(self._parts.host, now_ns, sums))
+            for event in stats_events(self._parts.host, now_ns, sums):
+                self._parts.emitter.emit(event)
 
     def _emit_losses(self, *, at_the_end: bool = False) -> None:
         with self._contained(Where.STATS):

@@ -128,6 +128,7 @@ def assemble(
         host,
         containment,
         _wanting(outputs, bus),
+        settings.sensor,
     )
     pipeline = Pipeline(
         registry=Registry(),
