@@ -207,8 +207,10 @@ def _headed_by_syn(p: Play) -> None:
 def _second_syn(p: Play) -> None:
     p.syn()
     if p.peer.wait(lambda: p.peer.connected):
+        stamp = p.peer.stamp()
         p.syn(isn=p.peer.isn + p.rng.choice([FAR, FAR * 7, FAR * 99]))
-        p.peer.accept()
+        # The decky answers. Linux 6.15 wants the timestamp of its SYN-ACK, not that of the answer.
+        p.peer.emit(flags="A", options=stamp)
 
 
 def _first_syn_reset(p: Play) -> None:

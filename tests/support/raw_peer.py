@@ -163,7 +163,9 @@ class Peer:
         self.connected = self.reset = self.finished = False
         self.opening: Segment | None = None
         """The other end's SYN or SYN-ACK, the first one."""
-        self._clock, self._their_clock, self._ident = isn >> 8 | 1, 0, isn & 0x7FFF
+        self.echo = 0
+        """The last timestamp that came, for the next segment."""
+        self._clock, self._ident = isn >> 8 | 1, isn & 0x7FFF
         self._wire = wire
         self._changed = threading.Condition()
         self._family = socket.AF_INET6 if ":" in self.here else socket.AF_INET
@@ -190,7 +192,7 @@ class Peer:
             return
         stamp = _timestamp(segment.options)
         if stamp is not None:
-            self._their_clock = stamp
+            self.echo = stamp
         if segment.flags & FLAGS["S"]:
             if self.opening is None:
                 self.opening = segment
@@ -225,7 +227,7 @@ class Peer:
         if not self.stamps:
             return b""
         self._clock += not age
-        return b"\x01\x01\x08\x0a" + pack("!II", self._clock - age & 0xFFFF_FFFF, self._their_clock)
+        return b"\x01\x01\x08\x0a" + pack("!II", self._clock - age & 0xFFFF_FFFF, self.echo)
 
     def emit(
         self,
