@@ -49,7 +49,7 @@ def measure(lab: Lab, sessions: int, seconds: float) -> list[Line]:
         flood = partial(_flood, burst, rate)
         name = f"{rate:,} {what} a second"
         try:
-            lines += visits.beside(lab, SECTION, name, sessions, seconds, flood, options)
+            lines += visits.around(lab, SECTION, name, sessions, seconds, flood, options)
         finally:
             burst.close()
     return lines

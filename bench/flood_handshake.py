@@ -47,7 +47,7 @@ def measure(lab: Lab, sources: int, rate: int, seconds: int, sessions: int) -> l
 
     ghosts = ["--decky", f"{GHOST}=ghost", "--decky", f"{GHOST6}=ghost"]
     try:
-        lines = visits.beside(lab, SECTION, what, sessions, seconds / 4, flood, ghosts, RESIDENT)
+        lines = visits.around(lab, SECTION, what, sessions, seconds / 4, flood, ghosts, RESIDENT)
     finally:
         for burst in bursts:
             burst.close()

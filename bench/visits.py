@@ -88,7 +88,7 @@ def _session(lab: Lab, decky: Node, visitor: Visitor, context: ssl.SSLContext) -
                 pass
 
 
-def beside(
+def around(
     lab: Lab,
     section: str,
     what: str,
