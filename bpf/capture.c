@@ -1840,7 +1840,7 @@ static __always_inline void begin_midstream(const struct step *s,
 	    midstream_flows.lookup(&w->key))
 		return;
 	/* nor one that does not acknowledge the SYN-ACK that it has sent */
-	if (half && refuses(half, p, w->sender, w->now) && !is_from_decky(p))
+	if (half && refuses(half, p, w->sender, w->now) && is_to_decky(p))
 		return;
 	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)
