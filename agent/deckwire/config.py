@@ -18,6 +18,7 @@ from deckwire.options import (
     CHECKSUMS,
     COMPATIBILITIES,
     FORMATS,
+    HEADS,
     LATERAL,
     OPTIONS,
     OUTBOUND_SOURCES,
@@ -74,6 +75,8 @@ class Settings:
     profile: str | None = None
     """One of PROFILE_NAMES, whose rows are already among the other settings; or None."""
     interfaces: tuple[str, ...] = ()
+    found_interface: bool = False
+    """DECNET's state or environment named the interface, at the start."""
     xdp: str = "off"
     """How to note SYN packets before TC: one of XDP_MODES."""
     netns: str | None = None
@@ -115,6 +118,8 @@ class Settings:
     raw_fingerprints: bool = False
     sequences: bool = False
     """Classify the IP identifications and initial sequence numbers of each source."""
+    heads: tuple[str, ...] = HEADS
+    """Protocols whose first bytes are read: of HEADS."""
     ja4plus: bool = True
     p0f_db: str | None = None
     """p0f.fp file that is read instead of the built-in signatures."""
@@ -149,6 +154,17 @@ def read_config(path: str | os.PathLike[str]) -> Values:
     Relative paths in it start at the file's own directory. ConfigError if it cannot be read, or if
     anything in it is wrong.
     """
+    values, faults = read_all(path)
+    if faults:
+        raise ConfigError(faults[0])
+    return values
+
+
+def read_all(path: str | os.PathLike[str]) -> tuple[Values, list[str]]:
+    """The values that are right, as `read_config` gives them, and one line for each fault.
+
+    ConfigError if the file cannot be read as a whole.
+    """
     name = os.fspath(path)
     where = plain(name)
     try:
@@ -169,7 +185,19 @@ def read_config(path: str | os.PathLike[str]) -> Values:
         # tomllib's text has line and column, that of int() with 5,000 digits has not.
         raise ConfigError(f"{where}: not TOML: {plain(str(error))}") from error
     base = os.path.dirname(name)
-    return _checked(table, base, lambda key: f"{where}: {key}")
+    return _sorted_out(table, base, lambda key: f"{where}: {key}")
+
+
+def lacking(settings: Settings) -> list[str]:
+    """One line for each thing without which there is nothing to watch."""
+    lines = []
+    if not settings.interfaces and not settings.decnet_state:
+        lines.append("no interface: nothing to watch; name a MACVLAN or its parent with -i")
+    if not len(settings.deckies) and settings.deckies_file is None:
+        lines.append(
+            "no decky: nothing to watch; name deckies with --decky ADDR[=NAME] or --deckies FILE"
+        )
+    return lines
 
 
 def merge(file_values: Values, option_values: Values) -> Settings:
@@ -363,6 +391,14 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def _heads(value: object, _base: str) -> tuple[str, ...]:
+    heads = _texts(value)
+    for head in heads:
+        if head not in HEADS:
+            raise ValueError(f"{shown(head)} is unknown; use {', '.join(HEADS)}, or an empty list")
+    return heads
+
+
 _CHECKS: dict[str, Check] = {
     "profile": _one_of(PROFILE_NAMES),
     "interface": check_interfaces,
@@ -389,6 +425,7 @@ _CHECKS: dict[str, Check] = {
     "idle_timeout": _seconds(1),
     "raw_fingerprints": _flag,
     "sequences": _flag,
+    "heads": _heads,
     "ja4plus": _flag,
     "compat": _one_of(COMPATIBILITIES),
     "p0f_db": _path,
@@ -404,13 +441,42 @@ _SETTINGS = {option.key: option.setting for option in OPTIONS}
 
 def _checked(raw: Values, base: str, name_of: Callable[[str], str]) -> dict[str, object]:
     """The raw values checked, by the names of Settings; `name_of` is what messages call a key."""
+    values, faults = _sorted_out(raw, base, name_of)
+    if faults:
+        raise ConfigError(faults[0])
+    return values
+
+
+def _sorted_out(
+    raw: Values, base: str, name_of: Callable[[str], str]
+) -> tuple[dict[str, object], list[str]]:
+    """The values that are right, as `_checked` gives them, and one line for each fault."""
     values: dict[str, object] = {}
+    faults = []
     for key, value in raw.items():
         if key not in _SETTINGS:
             where = name_of(plain(key[:KEY_LENGTH]))
-            raise ConfigError(f"{where}: unknown key; use {', '.join(_SETTINGS)}")
-        try:
-            values[_SETTINGS[key]] = _CHECKS[key](value, base)
-        except ValueError as error:
-            raise ConfigError(f"{name_of(key)}: {error}") from error
-    return values
+            faults.append(f"{where}: unknown key; use {', '.join(_SETTINGS)}")
+            continue
+        check = _CHECKS[key]
+        found: list[str] = []
+        for part in (*_parts(key, value), value):
+            if part is value and found:
+                break  # its parts have said it
+            try:
+                values[_SETTINGS[key]] = check(part, base)
+            except ValueError as error:
+                found.append(f"{name_of(key)}: {error}")
+        if found:
+            values.pop(_SETTINGS[key], None)
+        faults += found
+    return values, faults
+
+
+def _parts(key: str, value: object) -> list[object]:
+    """The entries of a list or of the budgets, each by itself: each one's fault is to be found."""
+    if key == "budgets" and isinstance(value, dict):
+        return [{name: number} for name, number in value.items()]
+    if not isinstance(value, list) or len(value) < 2:
+        return []
+    return [[entry] for entry in value]

@@ -48,6 +48,7 @@ NO_COUNTERS = {
     "clock.CaptureClock._earliest_ns": "a time",
     "connections.connection.Connection._hellos_held": "how much is held now",
     "connections.direction.Direction.held": "how much is held now",
+    "connections.heads.Heads._held": "how much is held now",
     "connections.open_connections.Connections._held": "how much is held now",
     "connections.open_connections.Connections._midstream_held": "how much is held now",
     "events.dedup.Dedup._held": "how much is held now",
@@ -56,6 +57,7 @@ NO_COUNTERS = {
     "ip.reassembly.Reassembler.held": "how much is held now",
     "ip.reassembly._Datagram": "of one datagram",
     "kernel.link_watch.LinkWatch._sequence": "a sequence number",
+    "kernel.macvlan_addresses.MacvlanAddresses": "of a single search of another command",
     "kernel.macvlans.Search": "of a single search before the capture",
     "output.rate.EventRate._tokens": "how much room there is now",
     "output.spool.spool.Spool._last": "a number of a line",
@@ -80,6 +82,7 @@ NO_COUNTERS = {
     "tables.flows.FlowTables.midstream_deleted": "a part of midstream_evicted",
     "tcp.reassembly.Stream._base": "a position in a stream",
     "tcp.out_of_order.OutOfOrderQueue.waiting": "how much is held now",
+    "ssh.reader.Reader": "a position in a stream",
     "tls.tds.TdsPackets": "a position in a packet",
     "tls.records.RecordReader": "positions in a stream and facts about it",
 }

@@ -210,7 +210,7 @@ def test_a_missing_interface_is_waited_for(service: Service, container: Containe
     assert service.show("MainPID") == pid
     said = [line.split()[1] for line in service.said()]
     # One line says that the unit may not look into the namespaces of containers.
-    assert [word for word in said if word != "not"] == ["waiting:", "ready:"]
+    assert [word for word in said if word != "not"] == ["waiting:", "configuration", "ready:"]
 
 
 def test_waiting_for_an_interface_ends_cleanly(service: Service, container: Container) -> None:

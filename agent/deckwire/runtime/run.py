@@ -18,7 +18,8 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
     """Capture until a signal; return the exit status.
 
     Args:
-        read_settings: called while the loader starts, because a start waits for that.
+        read_settings: called while the loader starts, because a start waits for that; and again
+            in another thread at each reload.
 
     Raises:
         UsageError: the settings cannot work on this host; nothing stays attached.
@@ -80,6 +81,8 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
             expect_echoes(loaded)
             clock = KernelClock()
             parts = assemble(settings, loaded, registry, clock, outputs, identify, bus=bus)
+            # A reload replaces it: then nothing is to keep this one in memory.
+            del registry
             own_host = watch_own_host(settings, loaded, parts)
             give_up(loaded, settings.user)
         except BaseException:
@@ -90,4 +93,4 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
     outputs.start()
     if bus is not None:
         bus.start()
-    return Agent(settings, loaded, parts, clock, file, requests, bus, own_host).run()
+    return Agent(settings, loaded, parts, clock, file, requests, bus, own_host, read_settings).run()
