@@ -22,6 +22,7 @@ from bench import (
     registry,
     reload,
     rtt,
+    sizing,
     startup,
     syns,
     xdp_modes,
@@ -72,6 +73,7 @@ def _parts(lab: Lab, *, quick: bool) -> dict[str, Part]:
         "xdp": lambda: xdp_modes.measure(
             lab, rounds, seconds, 20_000 if quick else 200_000, 100 if quick else 1_000
         ),
+        "sizes": lambda: sizing.measure(lab, seconds),
     }
 
 
@@ -88,7 +90,7 @@ def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = (
         *("programs", "bulk", "handshakes", "syns", "rtt", "start", "lines", "registry"),
-        *("reload", "xdp"),
+        *("reload", "xdp", "sizes"),
     )
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(

@@ -78,8 +78,10 @@ struct half_open {
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
 	__u8 rules;	     /* RULES_*: bits 0 to 3 of end 0, 4 to 7 of 1 */
-	__u16 syn_record;    /* length of the ClientHello's record in the SYN */
+	__u16 syn_record;    /* where a ClientHello in its data ends, or 0 */
 };
+
+#define SYN_UNDECIDED 0xffff /* the data ends before a hello shows */
 
 #define HALF_OTHERS 0x1	  /* other_half_open may have more of the 4-tuple */
 #define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */
@@ -91,6 +93,9 @@ struct half_open {
 #define RULES_SUMMED 0x2 /* it opened with a right checksum */
 #define RULES_LOCAL 0x4	 /* its frames pass the egress hook */
 #define RULES_RESET 0x8	 /* it sent the RST that ended the connection */
+
+/* in a connection only: a segment of it was refused that may have been taken */
+#define RULES_DOUBTED 0x10
 
 /* The options that both ends agreed on, in flow_side.offers. */
 #define OFFER_SCALE 0x0f  /* of the windows that it announces */
@@ -209,6 +214,7 @@ enum sample_kind {
 	SAMPLE_END,	  /* end_sample */
 	SAMPLE_FRAGMENT,  /* fragment_sample, then the frame */
 	SAMPLE_ANOMALY,	  /* anomaly_sample */
+	SAMPLE_SACK,	  /* sample_head; ACK in seq, options from start_seq */
 };
 
 #define SAMPLE_TLS_STARTS 0x1	    /* a TLS record begins at start_seq */

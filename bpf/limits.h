@@ -118,6 +118,9 @@
 #define TLS_SEARCH_STEPS 192
 #define TLS_SEARCHES 4
 
+/* ACKs with SACK blocks sampled of one decky in one connection. */
+#define TLS_SACKS 1024
+
 /* Clear-text record headers read in one segment. */
 #define TLS_HEADERS 8
 

@@ -476,6 +476,8 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 {
 	__s32 pos = seq_diff(side->tls_seq, p->seq);
 
+	if (side->tls_state == TLS_DONE)
+		return;
 	if (p->flags & TCP_URG) {
 		if (side->tls_state != TLS_WATCH)
 			side->flags |= SIDE_URGENT;

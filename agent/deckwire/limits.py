@@ -48,6 +48,11 @@ SYN_DATA_BYTES = 2 * 1_048_576
 """Bytes that they take."""
 SWEPT_HANDSHAKES = 4_096
 """Handshakes whose samples were lost, and which one sweep reports."""
+URGENT_CONNECTIONS = 1_024
+"""Connections with urgent bytes. The one silent for longest is evicted; then its urgent bytes count
+as accepted ones."""
+URGENT_MARKS = 16
+"""Urgent bytes of one direction that are remembered. More count as accepted ones."""
 CONTEXTS = 2_048
 """Contexts of connections kept between the events of one connection."""
 STACKS = 1_024

@@ -54,6 +54,8 @@ class Segment(NamedTuple):
     """Length of the payload by the IP header."""
     start: bytes
     """The first bytes of the payload, as far as the capture has them."""
+    options: bytes = b""
+    """The TCP options."""
 
     def packets(self) -> int:
         """The number of packets on the wire for an MTU of 1,500 and TCP timestamps."""
@@ -128,6 +130,8 @@ def parse_frame(frame: bytes, time_ns: int = 0) -> Segment | None:
         end = 54 + total
     else:
         return None
+    if len(frame) < tcp + 20:  # the end of a packet in fragments
+        return None
     width = 4 if family == socket.AF_INET else 16
     src = socket.inet_ntop(family, frame[addresses : addresses + width])
     dst = socket.inet_ntop(family, frame[addresses + width : addresses + 2 * width])
@@ -144,6 +148,7 @@ def parse_frame(frame: bytes, time_ns: int = 0) -> Segment | None:
         word & 0xFFF,
         end - payload,
         frame[payload:end],
+        frame[tcp + 20 : payload],
     )
 
 

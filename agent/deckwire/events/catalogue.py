@@ -386,8 +386,8 @@ _FLOW = (
         "bytes_accepted_client",
         INTEGER,
         "payload bytes that the other end's TCP has acknowledged, and that the decky accepted:"
-        " without retransmissions and without what was refused. An urgent byte counts. Left out"
-        " of mid-stream connections",
+        " without retransmissions and without what was refused. Urgent bytes do not count,"
+        " because no socket reads them. Left out of mid-stream connections",
     ),
     _maybe("bytes_accepted_server", INTEGER, "the same of the server"),
     _field("packets_client", INTEGER, "of the client", ecs="source.packets"),
@@ -395,7 +395,7 @@ _FLOW = (
     _field(
         "close",
         TEXT,
-        "how it ended",
+        "how it ended; `fin` too if only the last ACK of a FIN was missing",
         values=("fin", "rst", "idle", "evicted", "removed", "shutdown"),
     ),
     _RTT_CLIENT,

@@ -12,6 +12,7 @@ from deckwire.abi.samples import (
     AnomalySample,
     EndSample,
     HandshakeSample,
+    SackSample,
     Sample,
     SegmentSample,
     SynSample,
@@ -22,6 +23,7 @@ from deckwire.connections.connect_scans import Attempt, ConnectScans, Verdict, t
 from deckwire.connections.connection import Connection
 from deckwire.connections.heads import Heads
 from deckwire.connections.open_connections import Connections
+from deckwire.connections.urgent_bytes import UrgentBytes
 from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
 from deckwire.events.flow import is_probe
@@ -60,6 +62,7 @@ class Pipeline:
         self.counts: Counter[str] = Counter()
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
+        self.urgent = UrgentBytes()
         self.heads = Heads()
         """Connections whose first bytes are being read as SSH."""
         self.fragmented = FragmentedConnections()
@@ -103,6 +106,8 @@ class Pipeline:
                 self._segment(sample)
             case HandshakeSample():
                 self._handshake(sample)
+            case SackSample():
+                self.connections.prove(sample)
             case SynSample():
                 self._report.syn(sample.key, sample.client, sample.syn, sample.signature)
             case EndSample():
@@ -209,6 +214,7 @@ class Pipeline:
         if sample.head:
             self._head(sample)
             return
+        self.urgent.note(sample)
         found = self.connections.add(sample)
         if found is not None:
             self._report.observations(*found)
@@ -235,6 +241,9 @@ class Pipeline:
         """Take a connection's end; `close` says how it ended where the record does not."""
         if not self._clock.even(record.born_ns, record.last_ns):
             record = record.without_times()
+        urgent = self.urgent.ended(key, record.born_ns)
+        if urgent is not None:
+            record = record.without_urgent(urgent)
         client = record.client
         with self._containment.during(Where.END):
             ended = self.connections.end(key, record.born_ns)
