@@ -22,6 +22,7 @@ READ = frozenset(
         "tls_session",
         "tls_certificate",
         "tcp_flow_timing",
+        "ssh_client_banner",
     }
 )
 """The events that go to DECNET's files."""
