@@ -3,11 +3,12 @@
 PYTHON  := /usr/bin/python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool rsyslog rsyslog-relp logrotate iperf3 clang-format systemd
+APT     := python3-bpfcc python3-venv python3-seccomp iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool \
+	rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help setup demo test test-oldest delivery-test lint bench bench-flood clean fuzz differential \
-	vm-test vm-matrix ci-vm vagrant-test
+.PHONY: help setup demo schema test test-oldest delivery-test man deb deb-test lint bench \
+	bench-flood clean fuzz differential vm-test vm-matrix ci-vm vagrant-test
 
 ## setup: install the Debian packages and make .venv (most targets do this first)
 setup: $(VENV)/.installed
@@ -34,6 +35,7 @@ demo: setup
 
 ## test: run the whole test suite
 test: setup
+	tests/unpack.sh
 	$(BIN)/python -m pytest
 
 ## test-oldest: test what uses Python packages with the oldest allowed versions
@@ -44,6 +46,24 @@ test-oldest: setup
 ## delivery-test: 100,000 lines by RELP and by HTTPS, while sender and receiver are killed
 delivery-test: setup
 	DECKWIRE_DELIVERY_LINES=100000 $(BIN)/python -m pytest -q tests/output/test_delivery.py
+
+## man: write the man pages deckwire(1) and deckwire.toml(5) into build/man
+man: setup
+	$(BIN)/python -m deckwire.manual build/man
+
+## deb: build the Debian package into dist/, from Debian's archive alone
+deb:
+	deploy/make-deb.sh dist
+
+## deb-test: install, use, upgrade and remove the package on Debian 12 and 13, and try the wheel
+deb-test: setup deb
+	tests/deb/deb-test.sh dist/deckwire_*.deb
+
+# Private words of this project for things that have a standard name (docs/development.md).
+PRIVATE_WORDS := tell|tells|telling|told|teller|stray|strays|hides|hiding|sketch|beside
+## schema: write the tables of docs/events.md and docs/schema from the catalogue of events
+schema: setup
+	$(BIN)/python -m tests.schema.write
 
 # Private words of this project for things that have a standard name (docs/development.md).
 PRIVATE_WORDS := tell|tells|telling|told|teller|stray|strays|hides|hiding|sketch|beside
@@ -64,7 +84,8 @@ fuzz: setup
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
 
 ## differential: compare with tshark, and with real receivers and TLS servers (CASES=5000 SEED=1)
-# The hellos are generated, or come from real TLS libraries. The last part needs ../shared.
+# The hellos are generated, or come from real TLS libraries. A live capture is compared with what
+# the TCP of a decky accepted. The last part needs ../shared.
 CASES ?= 5000
 SEED ?= 1
 differential: setup
@@ -72,6 +93,7 @@ differential: setup
 		libmbedtls-dev libwolfssl-dev gcc
 	$(BIN)/python -m pip install -q --disable-pip-version-check rtls==2026.9.21
 	$(BIN)/python -m tests.differential.run --cases $(CASES)
+	$(BIN)/python -m tests.differential.live --seed $(SEED)
 	$(BIN)/python -m tests.differential.receivers --seed $(SEED)
 
 ## bench: measure what Deckwire costs (PARTS="programs rtt" for some, JSON=FILE keeps the results)
@@ -107,6 +129,6 @@ ci-vm: setup
 vagrant-test: setup
 	vagrant/vagrant-test.sh
 
-## clean: remove .venv, .oldest and the build files
+## clean: remove .venv, unpacked packages and the build files
 clean:
-	rm -rf $(VENV) .oldest build dist agent/*.egg-info
+	rm -rf $(VENV) .oldest .unpacked build dist agent/*.egg-info

@@ -116,11 +116,16 @@ class Agent:
         return self._agent.last_words()
 
     def last_sums(self) -> dict[str, int]:
-        """The sums of its last capture_stats event; empty if it emitted none."""
+        """The sums of its last capture_stats; empty if it emitted none.
+
+        They are in several events if one line has no room for all.
+        """
         sums: dict[str, int] = {}
         for name, fields in self.events():
             if name == "capture_stats":
-                sums = {name: int(text) for name, text in fields.items() if text.isdigit()}
+                if fields.get("part", "1") == "1":
+                    sums = {}
+                sums |= {name: int(text) for name, text in fields.items() if text.isdigit()}
         return sums
 
     def stop(self) -> dict[str, int]:

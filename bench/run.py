@@ -14,12 +14,15 @@ from pathlib import Path
 from bench import (
     bulk,
     handshakes,
+    lines,
     live_runs,
     machine,
     observers,
     program_runs,
     registry,
+    reload,
     rtt,
+    sizing,
     startup,
     syns,
     xdp_modes,
@@ -41,15 +44,15 @@ def main() -> int:
         print(f"- {warning}", flush=True)
     if missing:
         print(f"- not compared, because not installed: {', '.join(missing)}", flush=True)
-    lines: list[Line] = []
+    results: list[Line] = []
     with Lab() as lab:
         parts = _parts(lab, quick=arguments.quick)
         for name in arguments.only or parts:
             found = parts[name]()
-            lines += found
+            results += found
             print(f"\n## {name}\n\n{markdown(found)}", flush=True)
     if arguments.json is not None:
-        write_json(arguments.json, about, lines)
+        write_json(arguments.json, about, results)
     return 0
 
 
@@ -64,25 +67,31 @@ def _parts(lab: Lab, *, quick: bool) -> dict[str, Part]:
         "syns": lambda: syns.measure(lab, 1 if quick else 7, 20_000 if quick else 200_000),
         "rtt": lambda: rtt.measure(lab, rounds, 100 if quick else 2_000),
         "start": lambda: startup.measure(lab, 1 if quick else 9),
+        "lines": lambda: lines.measure(2 if quick else 50),
         "registry": lambda: registry.measure(1 if quick else 9),
+        "reload": lambda: reload.measure(lab, 10),
         "xdp": lambda: xdp_modes.measure(
             lab, rounds, seconds, 20_000 if quick else 200_000, 100 if quick else 1_000
         ),
+        "sizes": lambda: sizing.measure(lab, seconds),
     }
 
 
 def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
-    lines = []
+    found = []
     for offloads in (True, False):
-        lines += bulk.measure(lab, rounds, seconds, gigabytes, offloads=offloads)
+        found += bulk.measure(lab, rounds, seconds, gigabytes, offloads=offloads)
     # The last round left offloads off, so the lab sends MTU-size frames here.
-    lines += live_runs.measure(lab, rounds, seconds, gigabytes / 2)
+    found += live_runs.measure(lab, rounds, seconds, gigabytes / 2)
     lab.set_offloads(True)
-    return lines
+    return found
 
 
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    names = ("programs", "bulk", "handshakes", "syns", "rtt", "start", "registry", "xdp")
+    names = (
+        *("programs", "bulk", "handshakes", "syns", "rtt", "start", "lines", "registry"),
+        *("reload", "xdp", "sizes"),
+    )
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results to FILE as JSON"

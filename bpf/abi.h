@@ -104,6 +104,9 @@ struct half_open {
 #define OFFER_STAMPED 0x40 /* timestamps; ts_recent is valid */
 #define OFFER_HELLO 0x80   /* no option: a ClientHello began at this end */
 
+/* In tls_holes: the end has a head, and tls_orphans counts what is left. */
+#define HEAD_OPENED 0x80
+
 /* The packets of one end. One cache line. */
 struct flow_side {
 	__u64 packets;
@@ -211,18 +214,19 @@ enum sample_kind {
 	SAMPLE_END,	  /* end_sample */
 	SAMPLE_FRAGMENT,  /* fragment_sample, then the frame */
 	SAMPLE_ANOMALY,	  /* anomaly_sample */
+	SAMPLE_SACK,	  /* sample_head; ACK in seq, options from start_seq */
 };
 
 #define SAMPLE_TLS_STARTS 0x1	    /* a TLS record begins at start_seq */
 #define SAMPLE_FLOW_MIDSTREAM 0x2   /* of a mid-stream connection */
 #define SAMPLE_TLS_ENDS 0x4	    /* the direction is encrypted after it */
 #define SAMPLE_HELLO_SUPPRESSED 0x8 /* its ClientHello was not sampled */
-#define SAMPLE_SACK 0x40	    /* the ACK is in seq, no payload follows */
 #define SAMPLE_REASSEMBLED 0x20 /* of a packet put together from fragments */
 #define SAMPLE_SYN_DATA                                                        \
 	0x80 /* of a SYN: counts if a SYN-ACK acknowledges it                  \
 	      */
 #define SAMPLE_FLOW_PROVEN 0x10 /* mid-stream, but not forged blindly */
+#define SAMPLE_HEAD 0x40 /* of SSH; start_seq is of the end's first byte */
 
 /* How the values of a field follow each other in a source's last SYNs. */
 enum sequence_class {
@@ -388,6 +392,7 @@ struct settings {
 	__u64 own_host;	 /* 1: own_macs has entries */
 	__u64 checksums; /* 0: none is checked */
 	__u64 sequences; /* 1: classes of IP ids and ISNs are kept */
+	__u64 heads;	 /* 1: the first bytes of SSH are sampled */
 };
 
 /*

@@ -34,6 +34,7 @@
 #include "half_open.h"
 #include "seq.h"
 #include "tls_records.h"
+#include "heads.h"
 #include "client_hello.h"
 #include "receiver.h"
 #include "tls_search.h"
@@ -698,10 +699,12 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	walk = record_walks.lookup(scratch_slot(s));
 	if (!walk)
 		return;
-	record_walk_begin(walk, skb, p, payload_off);
+	record_walk_begin(walk, skb, side, p, payload_off);
 	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead,
 		 w->found);
 	tls_keep(walk, side);
+	if (s->settings->heads)
+		head_scan(walk, flow, side, peer);
 	cut = walk->cut;
 	/* an urgent pointer is sampled without bytes too: it marks one */
 	if (!cut && !(p->flags & TCP_URG))
@@ -742,6 +745,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	head.client = flow->totals.client;
 	head.start_seq = walk->start_seq;
 	head.flags |= walk->flags;
+	if (walk->flags & SAMPLE_HEAD)
+		head.start_seq = initial_seq(flow, w->sender) + 1;
 	if (flow->totals.flags & FLOW_MIDSTREAM)
 		head.flags |= SAMPLE_FLOW_MIDSTREAM;
 	if (flow->totals.flags & FLOW_PROVEN)
@@ -780,10 +785,9 @@ static __always_inline void sample_sack(struct __sk_buff *skb,
 	    peer->tls_state == TLS_DONE || side->tls_samples >= TLS_SACKS)
 		return;
 	side->tls_samples++;
-	sample_begin(&head, SAMPLE_SEGMENT, p, &w->key, w->sender, w->now);
+	sample_begin(&head, SAMPLE_SACK, p, &w->key, w->sender, w->now);
 	head.born_ns = flow->totals.born_ns;
 	head.client = flow->totals.client;
-	head.flags |= SAMPLE_SACK;
 	head.seq = p->ack;
 	head.start_seq = p->l4_off + sizeof(struct tcp_header);
 	head.payload_off = p->l4_off + p->tcp_len;
@@ -1365,7 +1369,8 @@ int decky_sequences(struct __sk_buff *skb)
 	w = s.work;
 	p = &w->packet;
 	__builtin_memset(&w->shown, 0, sizeof(w->shown));
-	owner = source_hash(&w->key, w->sender, s.settings->seed);
+	/* all of the address: hosts of one /64 count on their own */
+	owner = absorb_address(s.settings->seed, p->saddr);
 	slot = (owner >> 32) & (SEQUENCE_SLOTS - 1);
 	known = syn_sequences.lookup(&slot);
 	if (!known)
@@ -1835,7 +1840,7 @@ static __always_inline void begin_midstream(const struct step *s,
 	    midstream_flows.lookup(&w->key))
 		return;
 	/* nor one that does not acknowledge the SYN-ACK that it has sent */
-	if (half && refuses(half, p, w->sender, w->now) && !is_from_decky(p))
+	if (half && refuses(half, p, w->sender, w->now) && is_to_decky(p))
 		return;
 	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)

@@ -138,6 +138,14 @@
 /* Segments sampled after an urgent pointer, where no TLS has begun so far. */
 #define TLS_URGENT_ORPHANS 64
 
+/*
+ * The first bytes of SSH sampled in one direction, in units. A segment uses up
+ * whole ones. Of what follows a KEXINIT, its last unit and two more are left.
+ */
+#define HEAD_UNIT 32
+#define HEAD_SSH_UNITS 96
+#define HEAD_REST_UNITS 4
+
 /* After a silence this long, the next segment may start an RTT measurement. */
 #define RTT_PAUSE_NS 1000000000ULL
 

@@ -225,6 +225,14 @@ static __always_inline void take_ack_alone(struct flow_totals *totals,
 #define OPTION_MD5 19
 #define OPTION_AO 29
 
+/* A TCP that was built without them skips these options as any other. */
+#ifndef KNOWS_MD5
+#define KNOWS_MD5 1
+#endif
+#ifndef KNOWS_AO
+#define KNOWS_AO 1
+#endif
+
 /* What decky_check reads of a segment. */
 struct segment_walk {
 	__u8 bytes[CHECKSUM_PIECE];
@@ -279,7 +287,8 @@ static __always_inline void walk_options(volatile struct segment_walk *walk,
 				walk->echo = walk_word(walk, at + 6);
 			} else if (kind == OPTION_SACK_PERMITTED) {
 				walk->offers |= OFFER_SACK;
-			} else if (kind == OPTION_MD5 || kind == OPTION_AO) {
+			} else if ((KNOWS_MD5 && kind == OPTION_MD5) ||
+				   (KNOWS_AO && kind == OPTION_AO)) {
 				walk->offers |= OFFER_SIGNED;
 			}
 		}

@@ -17,19 +17,13 @@ fi
 systemctl disable -q --now nginx opensmtpd
 
 echo "the agent"
-wheels=$checkout/build/wheels
-/usr/bin/python3 -m venv --system-site-packages /opt/deckwire
-source=("$checkout")
-[[ ! -d $wheels ]] || source=(--no-index --find-links "$wheels" deckwire)
-# Dependencies stay if they are installed. The agent itself is always installed again.
-/opt/deckwire/bin/pip install -q "${source[@]}"
-/opt/deckwire/bin/pip install -q --force-reinstall --no-deps "${source[@]}"
+deb=$(compgen -G "$checkout/dist/deckwire_*.deb" || true)
+[[ $deb ]] || deb=$("$checkout/deploy/make-deb.sh" /var/tmp/deckwire)
+# The package of an unchanged version is installed again too. The settings here are not the
+# package's.
+DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --reinstall --allow-downgrades \
+	--no-install-recommends -o Dpkg::Options::=--force-confold "$deb"
 install -D -m 644 "$here/fleet/deckwire.toml" "$here/fleet/deckies.txt" -t /etc/deckwire
-install -m 644 "$checkout/deploy/deckwire.service" /etc/systemd/system/
-install -D -m 644 "$checkout/deploy/deckwire.sysusers" /etc/sysusers.d/deckwire.conf
-systemd-sysusers
-install -m 644 "$checkout/deploy/deckwire-sysctl.conf" /etc/sysctl.d/60-deckwire.conf
-sysctl -q -p /etc/sysctl.d/60-deckwire.conf
 # The log receiver is on this host.
 install -D -m 644 /dev/stdin /etc/systemd/system/deckwire.service.d/local.conf <<-CONF
 	[Unit]

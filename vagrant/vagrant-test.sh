@@ -81,13 +81,7 @@ if [[ $(cat "$VAGRANT_HOME/${box##*/}.made-from" 2>/dev/null) != "$(cat "$box.ma
 	timed "vagrant box add" vagrant box add --no-color --no-tty --force --name "$DECKWIRE_BOX" "$box"
 	cp "$box.made-from" "$VAGRANT_HOME/"
 fi
-# The virtual machine cannot reach the package index.
-checkout=${here%/*}
-rm -rf "$checkout/build/wheels"
-timed "wheels" "$checkout/.venv/bin/python" -m pip wheel -q --disable-pip-version-check \
-	-w "$checkout/build/wheels" "$checkout"
-result=0
+# The virtual machine cannot download what building the package needs.
+timed "package" "${here%/*}/deploy/make-deb.sh" "${here%/*}/dist"
 timed "all in the machine" unshare --net --mount --pid --fork --mount-proc --kill-child \
-	"$0" --inside || result=$?
-rm -rf "$checkout/build/wheels"
-exit "$result"
+	"$0" --inside

@@ -136,6 +136,18 @@ certificates up to CERTIFICATE_CACHED_BYTES, stacks of SYN and of SYN-ACK packet
 DESCRIBED_BYTES = 2 * 1_048_576
 """Bytes that the objects of each kind take with their fields."""
 
+# --- SSH ------------------------------------------------------------------------------------
+HEADS = 4_096
+"""Connections with SSH under way. The one silent for longest is evicted and counted."""
+HEADS_BYTES = 8 * 1_048_576
+"""Bytes of memory for all of them."""
+SSH_BANNER_BYTES = 255
+"""Bytes of a banner that are kept: RFC 4253, 4.2 allows no more, with its line's end."""
+SSH_HEAD_BYTES = 4_096
+"""Bytes of one direction that are read. The kernel samples fewer."""
+SSH_PACKET_BYTES = 35_000
+"""Longest packet that is not malformed (RFC 4253, 6.1)."""
+
 # --- X.509 ----------------------------------------------------------------------------------
 CERTIFICATE_CACHE = 2_048
 """Parsed certificates kept by SHA-256."""
@@ -164,6 +176,12 @@ LINE_BYTES = 8_000
 """Longest line; a longer one loses whole fields from its end, and a field `cut` says so."""
 VALUE_BYTES = 2_048
 """Longest value of one field after escaping; a value that was cut ends in ``...``."""
+STATS_BYTES = 7_000
+"""Longest text of the counters in one capture_stats event; more of them make another event."""
+RECENT_EVENTS = 512
+"""Events whose ids are kept at least, so that an equal one gets another id."""
+ECS_SHAPES = 128
+"""Sets of names that events have in the ECS format, whose nesting is cached."""
 HEADERS = 4_096
 """Headers of syslog lines that are cached, by severity, decky and event."""
 ESCAPE_CACHE = 4_096
@@ -273,3 +291,5 @@ NETLINK_DUMPS = 4
 """Times that a list is read because messages were lost or it changed meanwhile."""
 NETWORK_NAMESPACES = 4_096
 """Network namespaces searched for macvlans of a parent."""
+CGROUP_BYTES = 65_536
+"""Bytes read of a process's list of control groups."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FORMATS = ("syslog", "json", "decnet-json")
+FORMATS = ("syslog", "json", "ecs", "decnet-json")
 PROFILE_NAMES = ("decnet",)
 """Of the tables in deckwire.profiles."""
 XDP_MODES = ("off", "generic", "native")
@@ -18,6 +18,7 @@ COMPATIBILITIES = ("decnet",)
 OWN_HOST = ("report", "ignore")
 OUTBOUND_SOURCES = ("decky", "peer")
 LATERAL = ("emit", "hold", "drop")
+HEADS = ("ssh",)
 
 
 class Section(StrEnum):
@@ -145,8 +146,8 @@ OPTIONS = (
     ),
     Option(
         *("format", "format", Section.WRITE),
-        "Form of a line: syslog is RFC 5424, json is one JSON object, decnet-json is what DECNET's"
-        " ingester reads.",
+        "Form of a line: syslog is RFC 5424, json is one JSON object, ecs is one in Elastic Common"
+        " Schema, decnet-json is what DECNET's ingester reads.",
         metavar="|".join(FORMATS),
         default="syslog",
     ),
@@ -168,6 +169,12 @@ OPTIONS = (
         metavar="decnet|PATH",
         default="no bus",
         live_only=True,
+    ),
+    Option(
+        *("sensor", "sensor", Section.EVENTS),
+        "Name of this agent in every event: up to 64 characters.",
+        metavar="NAME",
+        default="the host's name",
     ),
     Option(
         *("outbound_source", "outbound_source", Section.EVENTS),
@@ -231,6 +238,14 @@ OPTIONS = (
         can_negate=True,
     ),
     Option(
+        *("heads", "heads", Section.EVENTS),
+        "List of the protocols whose first bytes are read, in addition to TLS; an empty list reads"
+        " none.",
+        metavar="LIST",
+        default=", ".join(HEADS),
+        file_only=True,
+    ),
+    Option(
         *("ja4plus", "ja4plus", Section.EVENTS),
         "Emit JA4S, JA4X, JA4T, JA4TS and JA4L, which have a licence of their own.",
         default="emit them",
@@ -274,4 +289,44 @@ OPTIONS = (
         default="write none",
         live_only=True,
     ),
+    Option(
+        *("user", "user", Section.OPERATION),
+        "User to become after the start, if root starts it: it opens all files as this user.",
+        metavar="NAME",
+        default="stay who started it",
+        live_only=True,
+    ),
 )
+
+BUDGETS = {
+    "syn_records_per_second": "SYN samples a second that the kernel side submits.  [default: 1000]",
+    "syn_burst": "SYN samples that it submits at once after a quiet time.  [default: 2000]",
+    "midstream_records_per_second": "Samples a second, of all sources together, of connections"
+    " whose handshake was not seen.  [default: 500]",
+    "handshakes_per_second_per_source": "Connections a second of one source whose TLS handshakes"
+    " are read.  [default: 5000]",
+}
+"""What each key of the table `budgets` means."""
+
+OUTPUT_SETTINGS = {
+    "to": "The output itself, as after --output. A table needs it.",
+    "format": f"Form of its lines: {', '.join(FORMATS)}.",
+    "events": "Events that it takes: a list of names, which may have * and ?, or decnet.",
+    "min_severity": "Least severity that it takes: emerg to debug, or 0 to 7.",
+    "max_events_per_second": "Bound on its events. Half of it is for events of severity 4 and more"
+    " severe alone.",
+    "app_name": "APP-NAME of its syslog lines.",
+    "sd_id": "SD-ID of its syslog lines.",
+    "procid": "PROCID of its syslog lines.",
+    "owner": "USER or USER:GROUP of files that it makes; file: only.",
+    "mode": "Mode of files that it makes, such as 0640; file: only.",
+    "twin": "decnet-json writes a record into a second file after each line; file: only.",
+    "tls": "on runs relp: over TLS.",
+    "ca": "File of certificates that may sign the receiver's, instead of the system's; TLS only.",
+    "certificate": "File of the client's certificate; TLS only.",
+    "key": "File of its private key, if that is another file; TLS only.",
+    "name": "Name in the receiver's certificate, if it is not HOST; TLS only.",
+    "token_file": "File with a token that each HTTP request carries.",
+    "spool_bytes": "Largest spool of a relp: or http: output.  [default: 268435456]",
+}
+"""What each setting of one output means, by its key in a table of the file."""

@@ -6,14 +6,18 @@ Every event of the captures also makes a line and a record that DECNET reads who
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from deckwire.abi import structs as abi
 from deckwire.events.event import Event
+from tests.support.declared import check_declared
 from tests.support.decnet_lines import check_events
-from tests.support.replaying import ReplayLab
+from tests.support.fingerprint_frames import syns_of
+from tests.support.replaying import SETTINGS, ReplayLab
+from tests.support.sequences import Four, sequence_fields, shown
 from tests.support.shared import CORPUS, captures, expected
 
 pytestmark = pytest.mark.root
@@ -57,6 +61,10 @@ MISSING = {
 """Known differences: the fields that a stream of a capture lacks, by capture and stream number."""
 
 
+_IDS: dict[str, tuple[str, int, str]] = {}
+"""What an id of any capture is about."""
+
+
 def fields_by_stream(events: list[Event]) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Return the first value of each field by 4-tuple, and ja4x of all certificates."""
     streams: dict[tuple[Any, ...], dict[str, Any]] = defaultdict(dict)
@@ -81,12 +89,39 @@ def comparable(value: Any) -> Any:
     return value
 
 
+def sequence_differences(name: str, events: list[Event]) -> tuple[list[str], int]:
+    """Return a line for each event of a SYN with other classes, and the number of right ones."""
+    expected_fields = sequence_fields(syns_of(CORPUS / "pcap" / name))
+    found: dict[Four, list[dict[str, object]]] = defaultdict(list)
+    for event in events:
+        if event.name == "tcp_syn_fingerprint":
+            fields = dict(event.fields)
+            four: Any = tuple(fields[n] for n in ("src_ip", "src_port", "dst_ip", "dst_port"))
+            found[four].append(shown(fields))
+    wrong = [
+        f"{four}: {got}, not {expected_fields[four]}"
+        for four, got in found.items()
+        if got != expected_fields[four]
+    ]
+    return wrong, sum(bool(fields) for got in found.values() for fields in got)
+
+
+def check_ids(events: list[Event]) -> None:
+    """Events have ids of their own. Only an event that two captures have may have one id twice."""
+    assert len({event.event_id for event in events}) == len(events)
+    for event in events:
+        about = event.name, event.time_ns, event.subject
+        assert _IDS.setdefault(event.event_id, about) == about
+
+
 def differences(name: str, lab: ReplayLab) -> tuple[list[str], dict[str, int]]:
     """Return a line for each unexpected field, and the number of expected ones by field."""
     document = expected(name)
     streams = [s for s in document["streams"] if s["transport"] == "tcp"]
     events = lab.capture(CORPUS / "pcap" / name, sorted({s["dst"] for s in streams}))
     check_events(events)
+    check_declared(events)
+    check_ids(events)
     found = fields_by_stream(events)
     wrong: list[str] = []
     right: dict[str, int] = defaultdict(int)
@@ -102,7 +137,8 @@ def differences(name: str, lab: ReplayLab) -> tuple[list[str], dict[str, int]]:
                 right[field] += 1
             elif field not in MISSING.get((name, stream["stream"]), ()):
                 wrong.append(f"stream {stream['stream']}: {field}={value!r}, not {accepted[0]!r}")
-    return wrong, right
+    more, right["isn_class"] = sequence_differences(name, events)
+    return wrong + more, right
 
 
 @pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")
@@ -123,6 +159,24 @@ def test_a_capture_with_a_tunnel_loses_no_sample(name: str, lab: ReplayLab) -> N
     sums = lab.last.stats.sums()
     assert sums["samples_lost"] == 0
     assert sums["samples_received"] == sums["samples_submitted"]
+
+
+@pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")
+def test_a_capture_that_is_replayed_again_gives_the_same_ids(lab: ReplayLab) -> None:
+    """And so does one whose repeats are suppressed: it gives fewer, its summaries apart."""
+    suppressing = replace(SETTINGS, dedup_ttl=300.0)
+    for name in captures()[::9]:
+        deckies = sorted({s["dst"] for s in expected(name)["streams"] if s["transport"] == "tcp"})
+        first, again, fewer = (
+            [
+                event.event_id
+                for event in lab.capture(CORPUS / "pcap" / name, deckies, settings)
+                if event.name != "dedup_summary"
+            ]
+            for settings in (SETTINGS, SETTINGS, suppressing)
+        )
+        assert first == again
+        assert set(fewer) <= set(first)
 
 
 @pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire.events.event import Block, Event, Field, Part
+from deckwire.output.ecs import EcsFormat
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import Format
 from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
 
-FORMATS: list[Format] = [SyslogFormat(), SyslogFormat(sd_id=RELAY_SD_ID), JsonFormat()]
+FORMATS: list[Format] = [SyslogFormat(), SyslogFormat(sd_id=RELAY_SD_ID), JsonFormat(), EcsFormat()]
 TEXT = st.one_of(
     st.text(st.characters(codec=None), max_size=20),
     st.sampled_from(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from deckwire.events.event import Event
+from deckwire.events.event import SCHEMA, Event
 from deckwire.output.bus_lines import bus_line
 
 NS = 1_790_000_000_250_000_000
@@ -26,6 +26,14 @@ def test_all_values_are_strings_and_none_obeys_a_terminal() -> None:
         "df": "true",
         "alpn": "h2,\\x1b[m\\x0a",
     }
+
+
+def test_the_stamp_is_in_the_payload() -> None:
+    event = Event("tls_session", NS, "web-01", (("a", 1),), sensor="s", event_id="0f" * 16)
+    line = bus_line(event)
+    assert line is not None
+    payload = json.loads(line.partition(b" ")[2])["payload"]
+    assert payload == {"a": "1", "sensor": "s", "event_id": "0f" * 16, "schema": str(SCHEMA)}
 
 
 def test_a_name_with_a_dot_has_no_topic() -> None:

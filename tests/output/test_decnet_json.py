@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.events.event import Block, Event, Field
+from deckwire.events.event import STAMP, Block, Event, Field
 from deckwire.limits import LINE_BYTES, VALUE_BYTES
 from deckwire.output.decnet_json import DecnetJsonFormat, record
 from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
@@ -93,6 +93,14 @@ def test_any_event_makes_a_line_and_a_record_that_agree(
     assert len(twin) <= 4 * len(line)
     assert twin == DecnetJsonFormat(SYSLOG).line(made)
     check_pair(line.decode(), twin.decode())
+
+
+def test_the_stamp_is_read_back_from_a_cut_line_too() -> None:
+    for parts in ([("n", 1)], [(f"f{number}", "v" * VALUE_BYTES) for number in range(9)]):
+        line = SYSLOG.line(event(parts)._replace(sensor="s]", event_id="0f" * 16))
+        fields = check_pair(line.decode(), record(line).decode())["fields"]
+        assert list(fields)[-3:] == list(STAMP)
+        assert fields["event_id"] == "0f" * 16
 
 
 def test_any_headers_are_read_back() -> None:

@@ -55,7 +55,7 @@ def test_fates_are_counted_and_sum_to_what_was_made(emitter: Emitter, output: Ou
     assert fates == [Fate.DROPPED, Fate.EMITTED, Fate.SUPPRESSED, Fate.FILTERED]
     assert set(emitter.counts.values()) == {1}
     assert emitter.made == 4
-    assert output.taken == [at(1)]
+    assert [event.time_ns for event in output.taken] == [at(1).time_ns]
 
 
 def test_a_dropped_event_opens_no_window(emitter: Emitter, output: Output) -> None:
@@ -158,3 +158,20 @@ def test_what_makes_room_is_summed_up(output: Output) -> None:
     assert emitter.crowded() is None
     summaries = [dict(event.fields)["key"] for event in output.taken[16:]]
     assert summaries == ["0", "1"]
+
+
+def test_every_event_has_the_sensor_and_an_id_of_its_own(output: Output) -> None:
+    emitter = Emitter(Dedup(300), output.offer, "host", Uncontained(), sensor="sensor-7")
+    for second in (0, 10):
+        emitter.emit(at(second))
+        emitter.emit(at(second)._replace(source="192.0.2.77", subject="1:other"))
+    emitter.close_windows(2_000 * S)
+    assert [event.name for event in output.taken] == [HELLO.name] * 2 + ["dedup_summary"] * 2
+    assert {event.sensor for event in output.taken} == {"sensor-7"}
+    assert len({event.event_id for event in output.taken}) == 4
+
+
+def test_the_host_is_the_sensor_if_it_has_no_name(emitter: Emitter, output: Output) -> None:
+    emitter.emit(at(0))
+    assert output.taken[0].stamp[0] == ("sensor", "sensor")
+    assert at(0).stamp == ()

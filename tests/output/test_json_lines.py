@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.events.event import Event
+from deckwire.events.event import SCHEMA, Block, Event
 from deckwire.limits import LINE_BYTES, VALUE_BYTES
 from deckwire.output.escape import Escape
 from deckwire.output.json_lines import JsonFormat
@@ -63,6 +63,21 @@ def test_a_line_drops_whole_fields_from_its_end_and_says_so() -> None:
         *((f"f{number}", "v" * 2000) for number in range(3)),
         ("cut", True),
     ]
+
+
+def test_the_stamp_is_last_and_survives_a_cut() -> None:
+    stamped = {"sensor": 'a"\u00fcb', "event_id": "0f" * 16}
+    last = {"sensor": 'a"\u00fcb', "event_id": "0f" * 16, "schema": SCHEMA}
+    for fields in ([], [("z", 1)], [Block(())], [Block((("y", 1),)), ("z", 1)]):
+        given_ = event(*fields, **stamped)
+        found = json.loads(JsonFormat().line(given_))["fields"]
+        assert list(found.items()) == [*given_.fields, *last.items()]
+    line = JsonFormat().line(event(*((f"f{n}", "\u00fc" * 1000) for n in range(6)), **stamped))
+    assert len(line) <= LINE_BYTES
+    found = json.loads(line)["fields"]
+    assert list(found) == ["f0", "f1", "f2", "cut", *last]
+    assert found["cut"] is True
+    assert last.items() <= found.items()
 
 
 def test_a_list_is_cut_between_items_and_says_so() -> None:

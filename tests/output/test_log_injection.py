@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from deckwire.events.choices import Choices
 from deckwire.events.event import Event
+from deckwire.output.ecs import EcsFormat
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import Fanout, Format, to_all
 from deckwire.output.sinks.sink import Sink
@@ -23,6 +25,7 @@ from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
 from tests.fuzz.lines import check_harmless, read_json, read_syslog
 from tests.fuzz.material import segment_record
 from tests.fuzz.recorder import Recorder
+from tests.support.ecs import check_ecs, flat
 from tests.support.flights import client_hello, message, record, server_hello, u16, vector
 
 CONTROLS = [chr(code).encode() for code in (*range(0x20), *range(0x7F, 0xA0))]
@@ -135,13 +138,23 @@ def test_hostile_names_are_escaped(hostile: bytes, form_name: str) -> None:
             fields = read_json(line)["fields"]
         else:
             fields = dict(read_syslog(line).params)
-        assert [name for name, _ in event.fields] == list(fields)
+        assert [name for name, _ in (*event.fields, *event.stamp)] == list(fields)
         for name in SHOWN_IN.get(event.name, ()):
             value = fields[name]
             assert (value[0] if isinstance(value, list) else value) == wanted, name
         for name in ("sans", "issuer", "subject", "ja4"):
             if form_name == "json" and name in fields:
                 assert "".join(fields[name]).isprintable()
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda part: part.hex())
+def test_hostile_names_are_escaped_in_ecs(hostile: bytes) -> None:
+    found = events(hostile)
+    check_ecs(list(found.values()))
+    wanted = "a" + escaped(hostile) + "z"
+    hello = dict(flat(json.loads(EcsFormat().line(found["tls_client_hello"]))))
+    assert hello["tls.client.server_name"] == hello["destination.domain"] == wanted
+    assert hello["deckwire.alpn"] == [wanted]
 
 
 class Receiver(NamedTuple):

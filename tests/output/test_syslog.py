@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.events.event import WARNING, Event
+from deckwire.events.event import SCHEMA, WARNING, Event
 from deckwire.limits import LINE_BYTES, VALUE_BYTES
 from deckwire.output.escape import Escape
 from deckwire.output.syslog import SyslogFormat
@@ -122,6 +122,33 @@ def test_many_short_plain_fields_are_cut_too() -> None:
     assert LINE_BYTES - 40 < len(line) <= LINE_BYTES
     params = parse(line)[1]
     assert params == [*fields[: len(params) - 1], ("cut", "true")]
+
+
+def test_the_stamp_is_last_and_survives_a_cut() -> None:
+    stamped = {"sensor": 'a]"b', "event_id": "0f" * 16}
+    last = [("sensor", 'a]"b'), ("event_id", "0f" * 16), ("schema", str(SCHEMA))]
+    assert parse(SyslogFormat().line(event(("z", 1), **stamped)))[1] == [("z", "1"), *last]
+    assert parse(SyslogFormat().line(event(**stamped)))[1] == last
+    fields = [(f"f{number}", "v" * 2000) for number in range(6)]
+    for form in (SyslogFormat(), SyslogFormat(sd_id="relay@55555")):
+        line = form.line(event(*fields, **stamped))
+        assert LINE_BYTES - 2010 < len(line) <= LINE_BYTES
+        *kept, cut, sensor, event_id, schema = parse(line)[1]
+        assert kept == fields[:3]
+        assert cut == ("cut", "true")
+        assert (event_id, schema) == tuple(last[1:])
+        assert sensor[1].startswith("a")
+
+
+@pytest.mark.parametrize("size", range(1_800, 1_900, 7))
+def test_a_stamped_line_has_room_up_to_the_limit(size: int) -> None:
+    fields = [("a", "v" * 2000), ("b", "v" * 2000), ("c", "v" * 2000), ("d", "v" * size)]
+    line = SyslogFormat().line(event(*fields, sensor="s" * 64, event_id="0f" * 16))
+    params = parse(line)[1]
+    assert len(line) <= LINE_BYTES
+    assert (params[3][0] == "cut") is (params[3] != fields[3])
+    if params[3][0] == "cut":
+        assert len(line) + len(' d=""') + size - len(' cut="true"') > LINE_BYTES
 
 
 @pytest.mark.parametrize(

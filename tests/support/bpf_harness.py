@@ -40,6 +40,7 @@ SETTINGS = {
     "dedup": 1,
     "vepa": 0,
     "sequences": 0,
+    "heads": 0,
     "own_host": 0,
     "checksums": 1,
 }
@@ -216,7 +217,7 @@ class Kernel:
             # An urgent pointer alone is sampled too.
             assert head.copied or sample.urgent_seq is not None
             assert any(frame[:end] == copied for frame in frames)
-            if sample.start_seq is not None:
+            if sample.start_seq is not None and not sample.head:
                 # The first byte of a header may have come with an earlier segment.
                 offset = (sample.start_seq - sample.seq + 5) % 2**32
                 assert offset < head.copied + 5

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deckwire.abi import structs as abi
+from deckwire.events.event import STAMP
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess, JsonEvent
 from deckwire.lab.namespaces import wait_until
@@ -157,8 +158,16 @@ def counted(agent: AgentProcess, **fields: object) -> Counter[str]:
 
 
 def final_sums(agent: AgentProcess) -> dict[str, int]:
-    """The fields of the last capture_stats event of an agent that has ended."""
-    return dict(agent.find("capture_stats")[-1]["fields"])
+    """The counters in the last capture_stats of an agent that has ended.
+
+    They are in several events if one line has no room for all.
+    """
+    sums: dict[str, Any] = {}
+    for event in agent.find("capture_stats"):
+        if event["fields"].get("part", 1) == 1:
+            sums = {}
+        sums |= event["fields"]
+    return {name: count for name, count in sums.items() if name not in STAMP}
 
 
 def assert_conserved(sums: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""A real systemd in namespaces of its own, on an overlay of this machine's root."""
+"""A real systemd in namespaces of its own, on an overlay of a root that stays as it is."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ class Container:
     """A context manager: systemd runs inside ``with``, and nothing of it is left afterwards.
 
     `setup` is a shell script. It runs before systemd starts, with the new root as its working
-    directory. Mounts made there are the container's own. If this process is killed, the kernel ends
-    the container. An empty directory and control groups may then be left.
+    directory. Mounts made there are the container's own. `base` is the root below the overlay: this
+    machine's, or the directory of another system with systemd. If this process is killed, the
+    kernel ends the container. An empty directory and control groups may then be left.
     """
 
-    def __init__(self, setup: str) -> None:
+    def __init__(self, setup: str, base: Path = Path("/")) -> None:
         self._setup = setup
+        self._base = base
         self._closing = contextlib.ExitStack()
         self.pid = 0
         """Of its process 1, in this machine's namespace."""
@@ -54,8 +56,9 @@ class Container:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as closing:
             directory = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="dwsystemd")))
-            (directory / "setup").write_text(self._setup)
-            (directory / "root").mkdir()
+            root, setup = directory / "root", directory / "setup"
+            root.mkdir()
+            setup.write_text(self._setup)
             group = self._make_group(closing)
             # It joins the group first, so that its cgroup namespace begins there.
             join = f'echo $$ >{shlex.quote(str(group / "cgroup.procs"))}; exec "$@"'
@@ -64,7 +67,7 @@ class Container:
                 [
                     *("setpriv", "--pdeathsig", "KILL", "bash", "-c", join, "-"),
                     *("unshare", *NAMESPACES, "--fork", "--kill-child=KILL"),
-                    *("bash", HERE / "init.sh", directory / "root", directory / "setup"),
+                    *("bash", HERE / "init.sh", self._base, root, setup),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -92,21 +95,23 @@ class Container:
     ) -> None:
         self._closing.close()
 
-    def run(self, *argv: str | os.PathLike[str], check: bool = True) -> str:
-        """Runs a command in the container as root: its output."""
-        done = self.status(*argv)
+    def run(self, *argv: str | os.PathLike[str], check: bool = True, seconds: float = 60) -> str:
+        """Runs a command in the container as root, so long at most: its output."""
+        done = self.status(*argv, seconds=seconds)
         if check and done.returncode:
             raise AssertionError(f"{argv}: {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def status(self, *argv: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
-        """Runs a command in the container as root: its output and status."""
+    def status(
+        self, *argv: str | os.PathLike[str], seconds: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the container as root, so long at most: its output and status."""
         return subprocess.run(
             ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv],
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=seconds,
         )
 
     def inside(self) -> contextlib.AbstractContextManager[None]:

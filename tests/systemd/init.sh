@@ -1,15 +1,16 @@
 #!/bin/bash
-# init.sh ROOT SETUP: becomes the container's systemd, process 1 of new namespaces.
+# init.sh BASE ROOT SETUP: becomes the container's systemd, process 1 of new namespaces.
 #
-# ROOT is an empty directory. The container's root is an overlay on the machine's, so that the
-# machine keeps its files. SETUP is a script that runs in the new root before systemd starts.
+# ROOT is an empty directory. The container's root is an overlay on BASE, which keeps its files: "/",
+# or a directory with another system. SETUP is a script that runs in the new root before systemd
+# starts.
 set -euo pipefail
-root=$1 setup=$2
+base=$1 root=$2 setup=$3
 
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$root"
 mkdir "$root"/{upper,work,new}
-mount -t overlay overlay -o "lowerdir=/,upperdir=$root/upper,workdir=$root/work" "$root/new"
+mount -t overlay overlay -o "lowerdir=$base,upperdir=$root/upper,workdir=$root/work" "$root/new"
 cd "$root/new"
 
 mount -t proc proc proc

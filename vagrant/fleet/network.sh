@@ -14,6 +14,8 @@ down() {
 
 # address NAMESPACE INTERFACE NUMBER
 address() {
+	# smtpd cannot bind to a link-local address that is still being checked.
+	ip netns exec "$1" sysctl -qw "net.ipv6.conf.$2.accept_dad=0"
 	ip -n "$1" link set lo up
 	ip -n "$1" link set "$2" up
 	ip -n "$1" address add "192.0.2.$3/24" dev "$2"

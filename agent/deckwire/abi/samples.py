@@ -62,7 +62,7 @@ class SegmentSample(NamedTuple):
     seq: int
     """Sequence number of the payload's first byte."""
     start_seq: int | None
-    """Sequence number at which TLS begins, if this segment shows it."""
+    """Sequence number at which TLS begins, if this segment shows it; see `head`."""
     payload: bytes
     """Up to the last clear-text record."""
     claimed: int
@@ -83,6 +83,9 @@ class SegmentSample(NamedTuple):
     """Bytes of its IP and TCP headers."""
     fragmented: bool = False
     """It came in IP fragments."""
+    head: bool = False
+    """It is one of the first of an end that speaks SSH, or whose peer does. Then `start_seq` is the
+    sequence number of the end's first byte."""
 
 
 class SackSample(NamedTuple):
@@ -180,6 +183,8 @@ def decode(data: bytes) -> Sample:
         return _fragment(data)
     if kind == abi.SAMPLE_ANOMALY:
         return _anomaly(data)
+    if kind == abi.SAMPLE_SACK:
+        return _sack(data)
     raise MalformedSample("kind_unknown")
 
 
@@ -325,7 +330,7 @@ def _accepted(advance: int, side_flags: int, sent: int) -> int:
     return max(sent - missing, 0)
 
 
-def _segment(data: bytes) -> SegmentSample | SackSample:
+def _segment(data: bytes) -> SegmentSample:
     (
         time_ns,
         born_ns,
@@ -346,9 +351,6 @@ def _segment(data: bytes) -> SegmentSample | SackSample:
     end = start + copied
     if end > len(data):
         raise MalformedSample("segment_short")
-    if flags & abi.SAMPLE_SACK:
-        options = data[abi.SAMPLE_HEAD_BYTES + start_seq : start]
-        return SackSample(time_ns, born_ns, key, sender & 1, seq, sack_blocks(options))
     return SegmentSample(
         time_ns,
         born_ns,
@@ -357,7 +359,7 @@ def _segment(data: bytes) -> SegmentSample | SackSample:
         client if client in _ENDS else abi.CLIENT_UNKNOWN,
         flags & abi.SAMPLE_FLOW_MIDSTREAM != 0,
         seq,
-        start_seq if flags & abi.SAMPLE_TLS_STARTS else None,
+        start_seq if flags & (abi.SAMPLE_TLS_STARTS | abi.SAMPLE_HEAD) else None,
         data[start:end],
         payload_len,
         flags & abi.SAMPLE_TLS_ENDS != 0,
@@ -369,7 +371,17 @@ def _segment(data: bytes) -> SegmentSample | SackSample:
         != abi.SAMPLE_FLOW_MIDSTREAM,
         headers=payload_off - _ETHERNET_BYTES,
         fragmented=flags & abi.SAMPLE_REASSEMBLED != 0,
+        head=flags & abi.SAMPLE_HEAD != 0,
     )
+
+
+def _sack(data: bytes) -> SackSample:
+    time_ns, born_ns, key, ack, at, payload_off, sender = abi.SACK.unpack_from(data)
+    end = abi.SAMPLE_HEAD_BYTES + payload_off
+    if end > len(data):
+        raise MalformedSample("sack_short")
+    options = data[abi.SAMPLE_HEAD_BYTES + at : end]
+    return SackSample(time_ns, born_ns, key, sender & 1, ack, sack_blocks(options))
 
 
 def _anomaly(data: bytes) -> AnomalySample:

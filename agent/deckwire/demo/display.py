@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from deckwire.events.event import STAMP
 from deckwire.lab.agent import JsonEvent
 
 Fields = dict[str, Any]
@@ -32,7 +33,7 @@ def heading(console: Console, title: str, detail: str = "") -> None:
 def show_event(console: Console, event: JsonEvent) -> None:
     """Prints one event, the most important details first."""
     label, style, describe = _KINDS.get(event["event"], (event["event"], _DIM, _anything))
-    fields = event["fields"]
+    fields = {name: value for name, value in event["fields"].items() if name not in STAMP}
     # Text from the network is put into Text objects, which have no markup.
     parts = [Text(text, style=part) for text, part in describe(fields)]
     if "src_ip" in fields:
@@ -127,9 +128,10 @@ def _suppressed(fields: Fields) -> Parts:
 
 
 def _statistics(fields: Fields) -> Parts:
-    for name in _STATISTICS:
+    found = [name for name in _STATISTICS if name in fields]
+    for name in found:
         yield f"{name} {fields[name]}", _PLAIN
-    yield f"and {len(fields) - len(_STATISTICS)} more counters", _DIM
+    yield f"and {len(fields) - len(found)} more counters", _DIM
 
 
 def _anything(fields: Fields) -> Parts:

@@ -9,7 +9,7 @@ from datetime import datetime
 from rich.console import Console
 from rich.text import Text
 
-from deckwire.demo.display import heading
+from deckwire.demo.display import Fields, heading
 from deckwire.events.event import Event
 from deckwire.events.names import CONNECTION_EVENTS
 from deckwire.lab import Lab
@@ -112,7 +112,10 @@ class Summary:
         if not stats:
             console.print(Text("  The agent emitted no statistics.", style="bold red"))
             return
-        last = stats[-1]
+        last: Fields = {}
+        for fields in stats:
+            # Several events have the counters of one instant, if a line has no room for all.
+            last = fields if fields.get("part", 1) == 1 else last | fields
         losses = {name: last[name] for name in _LOSSES if last[name]}
         if losses:
             listed = ", ".join(f"{name} {count}" for name, count in losses.items())

@@ -58,4 +58,5 @@ def anomaly_event(
         parts.append(context.tail(unseen=unseen))
     else:
         parts += [UNSEEN, ("direction", context.direction)]
-    return headline.event(parts)
+    # One packet can show several anomalies.
+    return headline.event(parts, f"{context.conn_id} {anomaly.technique} {anomaly.evidence}")

@@ -95,7 +95,8 @@ def certificate_event(
     if is_reversed:
         parts.append(REVERSED)
     parts.append(context.tail(unseen=unseen))
-    return headline.event(parts)
+    # One packet can have several messages.
+    return headline.event(parts, f"{context.conn_id} {from_client} {chain[0].sha256}")
 
 
 def _ja4x(certificate: Certificate) -> str:

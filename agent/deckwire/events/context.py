@@ -36,14 +36,19 @@ class Context:
     """A decky opened the connection, and the peer is its source all the same."""
     _addresses: Block | None = None
     _tail: Block | None = None
+    _conn_id: str = ""
+
+    # All three are made on demand, because only events that are emitted need them.
 
     @property
     def conn_id(self) -> str:
         """Community ID v1 of the 4-tuple."""
-        ends = self.ends
-        return community_id(ends.client, ends.server, ends.client_port, ends.server_port)
-
-    # Both blocks are made on demand, because only events that are emitted need them.
+        if not self._conn_id:
+            ends = self.ends
+            self._conn_id = community_id(
+                ends.client, ends.server, ends.client_port, ends.server_port
+            )
+        return self._conn_id
 
     def addresses(self) -> Block:
         """The four fields at the beginning of every event of a connection."""

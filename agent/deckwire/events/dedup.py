@@ -64,7 +64,11 @@ Key = str
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What one window suppressed: at least one event. Times are those of the suppressed events."""
+    """What one window suppressed since its last summary: at least one event.
+
+    Each suppressed event is in one summary only, so sums over summaries count none twice. Times are
+    those of the suppressed events.
+    """
 
     event: str
     """Its name; ``~`` follows if anybody can have forged the events."""
@@ -99,6 +103,7 @@ class Summary:
                 *((("names", self.labels),) if self.labels else ()),
             ),
             source=self.source,
+            subject=f"{self.event} {self.source} {self.first_seen_ns} {self.key}",
         )
 
 
@@ -155,6 +160,11 @@ class Dedup:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    def change(self, ttl_s: float, keys: int) -> None:
+        """Other bounds for the windows that open from now on. None may be open."""
+        self._ttl_ns = round(ttl_s * _NS)
+        self._keys = keys
 
     @property
     def held(self) -> int:

@@ -10,6 +10,12 @@ from deckwire.tcp.flow import FlowSums
 WARNING = 4
 INFORMATIONAL = 6
 
+SCHEMA = 1
+"""Version of docs/events.md. It grows when an event or a field is added or changes."""
+
+STAMP = ("sensor", "event_id", "schema")
+"""The fields at the end of every event, in their order."""
+
 Value = str | int | float | bool | tuple[str, ...]
 """Numbers, booleans and lists keep their type for JSON. Text is not escaped."""
 Field = tuple[str, Value]
@@ -20,7 +26,7 @@ Field = tuple[str, Value]
 class Block:
     """Fields that many events share, with their written form."""
 
-    __slots__ = ("fields", "text", "writer")
+    __slots__ = ("fields", "members", "text", "writer")
 
     def __init__(self, fields: Iterable[Field]) -> None:
         self.fields = tuple(fields)
@@ -28,6 +34,8 @@ class Block:
         """The format that wrote them last."""
         self.text = ""
         """The text that this format wrote."""
+        self.members: dict[str, str] | None = None
+        """The texts that the ECS format wrote, by their names there."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Block) and self.fields == other.fields
@@ -64,15 +72,31 @@ class Event(NamedTuple):
     """Figures that a summary adds up if it is suppressed."""
     proven: bool = True
     """Nobody can have forged it blindly. Others have suppression windows of their own."""
+    subject: str = ""
+    """What distinguishes it from others of its name and time: its conn_id, and more if one packet
+    can complete several."""
+    turned: bool = False
+    """A decky opened the connection, and src_ip is its peer all the same."""
+    sensor: str = ""
+    """Name of the agent that emits it; "" until it is emitted, as `event_id`."""
+    event_id: str = ""
+    """32 hexadecimal digits: see `deckwire.events.identity`."""
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """All fields, one by one."""
+        """Its own fields, one by one."""
         return tuple(
             field
             for part in self.parts
             for field in (part.fields if isinstance(part, Block) else (part,))
         )
+
+    @property
+    def stamp(self) -> tuple[Field, ...]:
+        """The fields at the end of every event that is emitted."""
+        if not self.event_id:
+            return ()
+        return (("sensor", self.sensor), ("event_id", self.event_id), ("schema", SCHEMA))
 
 
 class Headline(NamedTuple):
@@ -91,10 +115,20 @@ class Headline(NamedTuple):
     sums: FlowSums | None = None
     proven: bool = True
 
-    def event(self, parts: Iterable[Part]) -> Event:
-        """Make the event of this headline and its fields."""
+    def event(self, parts: Iterable[Part], subject: str) -> Event:
+        """Make the event of this headline, its fields and its subject."""
         name, time_ns, host, source, fingerprint, severity, label, sums, proven = self
         # By position, because names cost half as much again.
         return Event(
-            name, time_ns, host, tuple(parts), severity, source, fingerprint, label, sums, proven
+            name,
+            time_ns,
+            host,
+            tuple(parts),
+            severity,
+            source,
+            fingerprint,
+            label,
+            sums,
+            proven,
+            subject,
         )

@@ -81,7 +81,7 @@ def flow_event(
     if tool is not None:
         parts += [("tool", tool.name), ("tool_evidence", tool.evidence)]
     parts.append(context.tail(unseen=record.unseen))
-    return headline.event(parts)
+    return headline.event(parts, context.conn_id)
 
 
 def _times(record: FlowRecord) -> Fields:

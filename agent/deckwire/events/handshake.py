@@ -51,4 +51,4 @@ def handshake_event(
     if server_stack is not None:
         parts.append(server_stack.system)
     parts.append(context.tail())
-    return headline.event(parts)
+    return headline.event(parts, context.conn_id)

@@ -59,4 +59,4 @@ def hello_event(
     if is_reversed:
         parts.append(REVERSED)
     parts.append(context.tail(unseen=unseen))
-    return headline.event(parts)
+    return headline.event(parts, context.conn_id)

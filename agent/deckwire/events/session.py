@@ -80,4 +80,4 @@ def session_event(
     if is_reversed:
         parts.append(REVERSED)
     parts.append(context.tail(unseen=unseen))
-    return headline.event(parts)
+    return headline.event(parts, context.conn_id)

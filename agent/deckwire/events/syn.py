@@ -42,4 +42,4 @@ def syn_event(headline: Headline, context: Context, syn: SynPacket, stack: Stack
         if sequences.isn_class:
             parts += [("isn_class", sequences.isn_class), ("isn_samples", sequences.isn_samples)]
     parts.append(context.tail())
-    return headline.event(parts)
+    return headline.event(parts, context.conn_id)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from deckwire.events.dedup import Dedup, Key, Summary
 from deckwire.events.event import Event, Headline
+from deckwire.events.identity import Identity
 from deckwire.resilience.containment import Containment, Where
 from deckwire.tcp.flow import FlowSums
 
@@ -34,16 +35,20 @@ class Emitter:
         host: str,
         containment: Containment,
         wants: Callable[[Event | Headline], bool] | None = None,
+        sensor: str | None = None,
     ) -> None:
         """`offer` hands an event to the outputs; it returns whether one of them took it.
 
         `host` is the HOSTNAME of dedup summaries. `wants` is asked before whether there is an
-        output for such an event; None if there always is.
+        output for such an event; None if there always is. `sensor` names this agent in all
+        events; None: `host` does.
         """
         self._dedup = dedup
         self._offer = offer
-        self._wants = wants
+        self.wants = wants
+        """What `wants` says; it may be replaced."""
         self._host = host
+        self._stamped = Identity(sensor or host).stamped
         self._containment = containment
         self._emitted = self._filtered = self._dropped = 0
         self.opened: tuple[Key, int] | None = None
@@ -68,7 +73,7 @@ class Emitter:
         """Emit an event, unless an equal one was emitted within its dedup window."""
         if not self._dedup.admit(event):
             return Fate.SUPPRESSED
-        if self._wants is not None and not self._wants(event):
+        if self.wants is not None and not self.wants(event):
             return self._not_wanted(event)
         return self._admitted(event)
 
@@ -76,7 +81,7 @@ class Emitter:
         """Emit the event that `make` makes. It is not made if nobody would get it."""
         if not self._dedup.admit(headline):
             return Fate.SUPPRESSED
-        if self._wants is not None and not self._wants(headline):
+        if self.wants is not None and not self.wants(headline):
             return self._not_wanted(headline)
         return self._admitted(make())
 
@@ -123,7 +128,7 @@ class Emitter:
         return Fate.FILTERED
 
     def _admitted(self, event: Event) -> Fate:
-        if not self._offer(event):
+        if not self._offer(self._stamped(event)):
             self._dropped += 1
             return Fate.DROPPED
         self.opened = self._dedup.emitted(event)

@@ -14,7 +14,7 @@ SYSLOG = "syslog"
 """Also the format of a log that has a twin."""
 DECNET_JSON = "decnet-json"
 """Also what an output writes into the twin of its log."""
-_JSON = "json"
+_JSON, _ECS = "json", "ecs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Formats:
 
         ValueError for headers that no syslog line can have.
         """
-        # JSON has no such headers, so all outputs share it.
-        key = name, Headers() if name == _JSON else headers
+        # These have no such headers, so all outputs share them.
+        key = name, Headers() if name in (_JSON, _ECS) else headers
         if key not in self._made:
             self._made[key] = _MAKERS[name](self._syslog_of(headers))
         return self._made[key]
@@ -50,8 +50,15 @@ class Formats:
         return self._syslog[headers]
 
 
+def _ecs() -> Format:
+    from deckwire.output.ecs import EcsFormat  # noqa: PLC0415 - who does not want it need not load it
+
+    return EcsFormat()
+
+
 _MAKERS: dict[str, Callable[[SyslogFormat], Format]] = {
     SYSLOG: lambda syslog: syslog,
     _JSON: lambda _: JsonFormat(),
+    _ECS: lambda _: _ecs(),
     DECNET_JSON: DecnetJsonFormat,
 }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import isfinite
 
-from deckwire.events.event import Block, Event, Field, Value
+from deckwire.events.event import SCHEMA, Block, Event, Field, Value
 from deckwire.events.timestamp import timestamp
 from deckwire.limits import LINE_BYTES, VALUE_BYTES
 from deckwire.output.escape import Escape, fitting, text
 
 _TAIL = "}}"
+_AFTER_ID = f'", "schema": {SCHEMA}'
 _CUT = ', "cut": true'
 _CUT_LIST = ', "..."'
 _SPECIAL = {'"': '\\"', "\\": "\\\\"}
@@ -25,7 +27,7 @@ class JsonFormat:
     def line(self, event: Event) -> bytes:
         """The event in at most LINE_BYTES bytes of UTF-8, without control characters or newline.
 
-        A longer event loses whole fields from its end, and `cut` is then the last field.
+        A longer event loses whole fields from its end, and `cut` says so. The stamp stays.
         """
         head = (
             f'{{"ts": "{timestamp(event.time_ns)}", "host": {_text(event.host)},'
@@ -37,14 +39,17 @@ class JsonFormat:
             else _member(part)
             for part in event.parts
         ]
+        if event.event_id:
+            members.append(f"{_stamp(event.sensor)}{event.event_id}{_AFTER_ID}")
         line = f"{head}{', '.join(filter(None, members))}{_TAIL}".encode()
         if len(line) <= LINE_BYTES:
             return line
         one_by_one = (
             f"{', ' if at else ''}{_member(field)}" for at, field in enumerate(event.fields)
         )
-        room = LINE_BYTES - len(head.encode()) - len(_TAIL)
-        return f"{head}{fitting(one_by_one, room, _CUT)}{_TAIL}".encode()
+        tail = f", {members[-1]}{_TAIL}" if event.event_id else _TAIL
+        room = LINE_BYTES - len(head.encode()) - len(tail.encode())
+        return f"{head}{fitting(one_by_one, room, _CUT)}{tail}".encode()
 
     def _written(self, block: Block) -> str:
         block.text = ", ".join(map(_member, block.fields))
@@ -52,9 +57,15 @@ class JsonFormat:
         return block.text
 
 
+@lru_cache(maxsize=1)
+def _stamp(sensor: str) -> str:
+    """What precedes the event's id."""
+    return f'{_member(("sensor", sensor))}, "event_id": "'
+
+
 def _member(field: Field) -> str:
     name, value = field
-    return f'"{name}": {_value(value)}'
+    return f'"{name}": {value_text(value)}'
 
 
 _escape = Escape(_SPECIAL)
@@ -62,7 +73,8 @@ _escape = Escape(_SPECIAL)
 _escape_item = Escape(_SPECIAL, VALUE_BYTES - 2 * len(_CUT_LIST))
 
 
-def _value(value: Value) -> str:
+def value_text(value: Value) -> str:
+    """The value as JSON, in at most VALUE_BYTES bytes and with nothing that a terminal obeys."""
     if type(value) is str:
         return _text(value)
     if isinstance(value, tuple):

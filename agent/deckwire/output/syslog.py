@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 from deckwire.errors import shown
-from deckwire.events.event import Block, Event, Field
+from deckwire.events.event import SCHEMA, Block, Event, Field
 from deckwire.events.timestamp import timestamp
 from deckwire.limits import HEADERS, LINE_BYTES, VALUE_BYTES
 from deckwire.output.escape import Escape, fitting, text
@@ -18,6 +18,8 @@ PROCID = "-"
 
 _LOCAL0 = 16
 _CUT = ' cut="true"'
+_TAIL = f'" schema="{SCHEMA}"]'
+"""What follows the event's id."""
 _SPECIAL = {'"': '\\"', "\\": "\\\\", "]": "\\]"}
 # The collector of DECNET's relay ends structured data at any bracket, escaped or not.
 _RELAY_SPECIAL = _SPECIAL | {"]": "\\\\x5d"}
@@ -53,11 +55,12 @@ class SyslogFormat:
         self._escape = Escape(_RELAY_SPECIAL if sd_id == RELAY_SD_ID else _SPECIAL)
         # Most lines are of the same few deckies and events.
         self._header = lru_cache(maxsize=HEADERS)(self._headers)
+        self._stamp = lru_cache(maxsize=1)(self._stamp_of)
 
     def line(self, event: Event) -> bytes:
         """The event in at most LINE_BYTES bytes of UTF-8, without control characters or newline.
 
-        A longer event loses whole fields from its end, and `cut` is then the last field.
+        A longer event loses whole fields from its end, and `cut` says so. The stamp stays.
         """
         before, after = self._header(event.severity, event.host, event.name)
         head = f"{before}{timestamp(event.time_ns)}{after}"
@@ -69,11 +72,12 @@ class SyslogFormat:
             else self._param(part)
             for part in event.parts
         ]
-        line = f"{head}{''.join(params)}]".encode()
+        tail = f"{self._stamp(event.sensor)}{event.event_id}{_TAIL}" if event.event_id else "]"
+        line = f"{head}{''.join(params)}{tail}".encode()
         if len(line) <= LINE_BYTES:
             return line
-        room = LINE_BYTES - len(head) - 1
-        return f"{head}{fitting(map(self._param, event.fields), room, _CUT)}]".encode()
+        room = LINE_BYTES - len(head) - len(tail.encode())
+        return f"{head}{fitting(map(self._param, event.fields), room, _CUT)}{tail}".encode()
 
     def _written(self, block: Block) -> str:
         params = "".join(
@@ -98,6 +102,10 @@ class SyslogFormat:
         if type(value) in _NUMBERS:
             return f' {name}="{value}"'
         return f' {name}="{self._escape(text(value))}"'
+
+    def _stamp_of(self, sensor: str) -> str:
+        """What precedes the event's id."""
+        return f'{self._param(("sensor", sensor))} event_id="'
 
     def _headers(self, severity: int, host: str, name: str) -> tuple[str, str]:
         """What precedes a line's time, and what follows it up to the first field."""

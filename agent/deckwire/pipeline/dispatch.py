@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 
 from deckwire.abi import structs as abi
@@ -21,6 +21,7 @@ from deckwire.bus.messages import Announcement
 from deckwire.clock import Clock
 from deckwire.connections.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connections.connection import Connection
+from deckwire.connections.heads import Heads
 from deckwire.connections.open_connections import Connections
 from deckwire.connections.urgent_bytes import UrgentBytes
 from deckwire.deckies import Registry
@@ -34,7 +35,7 @@ from deckwire.pipeline.reporting import Reporter
 from deckwire.pipeline.sweeping import Sweeper
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.containment import Containment, Where
-from deckwire.tables.deckies import DeckiesRefused
+from deckwire.tables.deckies import DeckiesChange, DeckiesRefused
 from deckwire.tables.tables import Tables
 from deckwire.tcp.flow import FlowRecord
 from deckwire.tcp.handshake import Handshake
@@ -62,6 +63,8 @@ class Pipeline:
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
         self.urgent = UrgentBytes()
+        self.heads = Heads()
+        """Connections whose first bytes are being read as SSH."""
         self.fragmented = FragmentedConnections()
         """Connections that came in IP fragments."""
         self._tables = tables
@@ -131,22 +134,41 @@ class Pipeline:
         """Emit nothing that would name this host, with these addresses, as the attacker."""
         self._report.own_addresses = own
 
-    def replace_registry(self, registry: Registry) -> None:
+    def replace_registry(
+        self,
+        registry: Registry,
+        change: DeckiesChange | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """Watch other deckies. Connections of those that left end with ``removed``.
+
+        `change` is what the kernel's tables need for it, if it was prepared already. `between` is
+        called between parts of the work. It must take no sample.
 
         Raises:
             DeckiesRefused: the kernel refused; the registry before stays in force.
         """
+        deckies = self._tables.deckies
         try:
-            self._tables.deckies.replace(registry.addresses)
+            change = change or deckies.prepare(registry.addresses)
+            deckies.apply(change, between)
         except DeckiesRefused:
             self.counts["reloads_failed"] += 1
             raise
         try:
-            self._end_removed(registry)
+            if change.removes:
+                self._end_removed(registry)
         finally:
             # The kernel has changed, so this holds even if ending connections failed.
             self._report.registry = registry
+
+    def change_idle_time(self, idle_ns: int) -> None:
+        """End connections that idle for this long, from the next sweep on."""
+        self._sweeper.idle_ns = idle_ns
+
+    def restart_dedup(self) -> None:
+        """Close every window, and have the kernel sample everything again."""
+        self._windows.restart()
 
     def finish(self) -> None:
         """End every connection and close every window; an error in one spares the others."""
@@ -158,6 +180,11 @@ class Pipeline:
                 ended = self.connections.end_any()
                 if ended is not None:
                     self._report.observations(*ended)
+        while len(self.heads):
+            with contained(Where.END):
+                head = self.heads.end_any()
+                if head is not None:
+                    self._report.ssh(*head)
         with contained(Where.DUE):
             self._judge_all()
         self._report.lateral.release_all()
@@ -184,12 +211,22 @@ class Pipeline:
         if sample.syn_data:
             self.connections.hold(sample)
             return
+        if sample.head:
+            self._head(sample)
+            return
         self.urgent.note(sample)
         found = self.connections.add(sample)
         if found is not None:
             self._report.observations(*found)
         while (evicted := self.connections.over_bounds()) is not None:
             self._report.observations(*evicted)
+
+    def _head(self, sample: SegmentSample) -> None:
+        found = self.heads.add(sample)
+        if found is not None:
+            self._report.ssh(*found)
+        while (evicted := self.heads.over_bounds()) is not None:
+            self._report.ssh(*evicted)
 
     def _latest(self, sample: EndSample) -> FlowRecord:
         """The figures of a connection that has ended.
@@ -214,6 +251,10 @@ class Pipeline:
                 if client == abi.CLIENT_UNKNOWN:
                     client = ended[0].client
                 self._report.observations(*ended)
+        with self._containment.during(Where.END):
+            head = self.heads.end(key, record.born_ns)
+            if head is not None:
+                self._report.ssh(*head)
         if is_probe(record):
             self.counts["flow_probes"] += 1
             return
@@ -227,12 +268,11 @@ class Pipeline:
 
     def _end_removed(self, registry: Registry) -> None:
         """End the connections that have no end in the new registry, under their old names."""
-        gone = self.registry.addresses - registry.addresses
-        if not gone:
-            return
+        before = self.registry
 
         def left(key: bytes) -> bool:
-            others = {*abi.ADDRESSES.unpack(key)} - gone
+            ends_there = {*abi.ADDRESSES.unpack(key)}
+            others = {end for end in ends_there if end not in before or end in registry}
             return len(others) < 2 and not any(end in registry for end in others)
 
         self._judge_all()

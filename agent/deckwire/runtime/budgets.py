@@ -24,16 +24,16 @@ class BudgetWatch:
         self._host = host
         self._seen = dict.fromkeys(BUDGETS, 0)
         """Each counter at the last call."""
-        self._before = dict.fromkeys(BUDGETS, 0)
-        """Each counter before it started to grow."""
+        self._reported = dict.fromkeys(BUDGETS, 0)
+        """Each counter at the last event that it was exhausted."""
         self._exhausted: set[str] = set()
 
     def changes(self, counters: Mapping[str, int], now_ns: int) -> list[Event]:
         """The events due at `now_ns`; call it about once a second.
 
         `state` is ``exhausted`` if the budget suppressed something since the last call and did not
-        before. It is ``normal`` if it suppressed nothing since then. `suppressed` counts from the
-        moment it was exhausted.
+        before. It is ``normal`` if it suppressed nothing since then. `suppressed` counts since the
+        last event of the budget, so that sums count nothing twice.
         """
         events: list[Event] = []
         for counter, budget in BUDGETS.items():
@@ -42,11 +42,11 @@ class BudgetWatch:
             self._seen[counter] = count
             if grown and counter not in self._exhausted:
                 self._exhausted.add(counter)
-                self._before[counter] = count - grown
+                self._reported[counter] = count
                 events.append(self._event(budget, "exhausted", grown, now_ns))
             elif not grown and counter in self._exhausted:
                 self._exhausted.discard(counter)
-                suppressed = count - self._before[counter]
+                suppressed = count - self._reported[counter]
                 events.append(self._event(budget, "normal", suppressed, now_ns))
         return events
 
@@ -57,4 +57,5 @@ class BudgetWatch:
             host=self._host,
             parts=(("budget", budget), ("state", state), ("suppressed", suppressed)),
             severity=WARNING,
+            subject=f"{budget} {state}",
         )

@@ -40,6 +40,7 @@ class LossReport:
                 host=self._host,
                 parts=(("cause", cause), ("count", lost - self._emitted[cause])),
                 severity=WARNING,
+                subject=cause,
             )
             for cause, lost in sums.items()
             if lost > self._emitted[cause] and (at_the_end or not self._is_recent(cause, now_ns))

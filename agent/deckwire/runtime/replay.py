@@ -15,7 +15,7 @@ from deckwire.captures import CaptureError, CaptureFile
 from deckwire.clock import CaptureClock
 from deckwire.config import Settings
 from deckwire.errors import UsageError, plain
-from deckwire.events.capture import stats_event
+from deckwire.events.capture import stats_events
 from deckwire.events.event import Event
 from deckwire.kernel.loading import LoadRequest, load
 from deckwire.limits import SINK_QUEUE
@@ -136,7 +136,8 @@ def _replay_all(
     # Wait, because the counters of lines must not depend on the speed of the reader.
     outputs.wait(0)
     with contained(Where.STATS):
-        parts.emitter.emit(stats_event(parts.host, clock.now_ns(), sums_of(replay, parts)))
+        for event in stats_events(parts.host, clock.now_ns(), sums_of(replay, parts)):
+            parts.emitter.emit(event)
     return status
 
 

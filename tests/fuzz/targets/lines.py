@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from deckwire.events.event import Event, Value
 from deckwire.output.decnet_json import record
+from deckwire.output.ecs import EcsFormat
 from deckwire.output.escape import text
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
@@ -14,6 +17,7 @@ from tests.support.decnet_lines import check_pair
 _SYSLOG = SyslogFormat()
 _RELAY = SyslogFormat(sd_id=RELAY_SD_ID)
 _JSON = JsonFormat()
+_ECS = EcsFormat()
 
 
 def seeds() -> list[bytes]:
@@ -39,8 +43,10 @@ def check(data: bytes) -> None:
         fields.append((f"f{len(fields)}", _value(feed)))
     event = Event("tls_client_hello", time_ns, host, tuple(fields))
     syslog, relay, document = (form.line(event) for form in (_SYSLOG, _RELAY, _JSON))
-    for line in (syslog, relay, document):
+    ecs = _ECS.line(event)
+    for line in (syslog, relay, document, ecs):
         check_harmless(line)
+    assert json.loads(ecs)["@timestamp"] == read_json(document)["ts"]
     if fields:
         check_pair(relay.decode(), record(relay).decode())
     read, of_relay, parsed = read_syslog(syslog), read_syslog(relay), read_json(document)

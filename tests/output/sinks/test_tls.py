@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import os
+import shutil
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from threading import Thread
 
@@ -39,6 +41,7 @@ class Authority:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
+        self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
@@ -56,7 +59,8 @@ class Authority:
         Path(self.path).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def certify(self, name: str, *, days: int = 1) -> Files:
-        key = ec.generate_private_key(ec.SECP256R1())
+        """Certificates of one name have the same key."""
+        key = self._keys.setdefault(name, ec.generate_private_key(ec.SECP256R1()))
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
@@ -98,7 +102,7 @@ class Server:
     def __init__(self, listener: socket.socket, files: Files, client_ca: str = "") -> None:
         self._listener = listener
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(files.certificate, files.key)
+        self.show(files)
         if client_ca:
             self._context.verify_mode = ssl.CERT_REQUIRED
             self._context.load_verify_locations(client_ca)
@@ -106,6 +110,10 @@ class Server:
         self.failures: list[str] = []
         self.versions: list[str | None] = []
         Thread(target=self._serve, daemon=True).start()
+
+    def show(self, files: Files) -> None:
+        """Use this certificate for the connections from now on."""
+        self._context.load_cert_chain(files.certificate, files.key)
 
     def _serve(self) -> None:
         while True:
@@ -217,6 +225,44 @@ def test_lines_wait_for_a_receiver_that_restarts(
     wait_until(lambda: server.received == [counted(LINES[10:])], "the others have arrived")
     sink.close(20)
     assert sink.counters().dropped == {}
+
+
+def test_files_that_change_are_read_again(
+    listener: socket.socket, authority: Authority, tmp_path: Path
+) -> None:
+    """The receiver is right from the start. Our own files are wrong, then gone, then right."""
+    server = Server(listener, authority.certify(NAME), client_ca=authority.path)
+    ours = authority.certify("sensor.example.test")
+    stranger = Authority(tmp_path, "stranger").certify("stranger.example.test")
+    files = Files(str(tmp_path / "our.crt"), str(tmp_path / "our.key"))
+
+    def show(files_now: Files) -> None:
+        for now, path in zip(astuple(files_now), astuple(files), strict=True):
+            shutil.copy(now, f"{path}.new")
+            os.replace(f"{path}.new", path)
+
+    ca = tmp_path / "trusted.pem"
+    shutil.copy(tmp_path / "stranger.pem", ca)
+    show(stranger)
+    sink = sink_to(listener, TlsSettings(str(ca), files.certificate, files.key, NAME))
+    sink.offer_all(LINES)
+
+    def fails(reason: str) -> bool:
+        return reason in sink.counters().last_error
+
+    wait_until(lambda: fails("its certificate is refused"), "it believes nobody")
+    ca.unlink()
+    wait_until(lambda: fails(f"{ca}: No such file or directory"), "its file is gone")
+    ca.write_text("nothing")
+    wait_until(lambda: fails(f"{ca}: holds no PEM"), "its file is wrong")
+    shutil.copy(authority.path, ca)
+    wait_until(lambda: server.failures, "the receiver does not believe it")
+    show(ours)
+    # What the receiver did not read, when it refused, is in doubt.
+    wait_until(lambda: any(server.received) or not sink.counters().queued, "it is believed")
+    sink.offer_all([b"last"])
+    wait_until(lambda: any(b"4 last" in data for data in server.received), "lines arrive")
+    sink.close(20)
 
 
 @pytest.mark.parametrize("what", ["ca", "certificate", "key"])

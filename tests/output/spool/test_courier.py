@@ -58,7 +58,10 @@ class Case:
         self.receiver = Receiver()
         self.spool = Spool(str(folder / "one.sqlite"), 10_000_000, print)
         self.refused: list[int] = []
-        self.courier = Courier("test", self.spool, self.receiver, self.refused.append)
+        self.spool_failures: list[OSError | None] = []
+        self.courier = Courier(
+            "test", self.spool, self.receiver, self.refused.append, self.spool_failures.append
+        )
 
     def append(self, lines: list[bytes]) -> None:
         assert self.spool.append(lines) == len(lines)
@@ -168,3 +171,21 @@ def test_the_end_does_not_wait_for_a_receiver_that_is_away(case: Case) -> None:
     case.courier.start()
     case.courier.end(never())
     assert case.spool.lines == 100
+
+
+def test_a_failure_of_the_spool_is_not_one_of_the_receiver(
+    case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is passed on, and so is the end of the trouble. The lines are delivered then."""
+    case.append(LINES[:1])
+    case.spool.close()
+    path, kept = tmp_path / "one.sqlite", tmp_path / "kept"
+    path.rename(kept)
+    path.mkdir()
+    case.courier.start()
+    wait_until(lambda: case.spool_failures, "the spool has failed")
+    path.rmdir()
+    kept.rename(path)
+    wait_until(lambda: case.spool_failures[-1] is None, "it works again")
+    assert case.receiver.got == LINES[:1]
+    assert "start the receiver" not in capfd.readouterr().err

@@ -121,8 +121,7 @@ def test_a_damaged_database_is_moved_aside(
     content = path.read_bytes()
     bad = b"no database" * 100 if damage == "text" else content[:4096] + os.urandom(len(content))
     path.write_bytes(bad)
-    with pytest.raises(OSError, match=r"one\.sqlite"):
-        texts(spool)
+    assert texts(spool) == []
     assert spool.append(LINES) == 100
     assert texts(spool) == LINES
     (name,) = aside
@@ -136,8 +135,7 @@ def test_numbers_go_on_in_the_database_after_a_damaged_one(spool: Spool, tmp_pat
     last = spool.after(0, 100)[-1].number
     spool.close()
     (tmp_path / "spool" / "one.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(OSError, match=r"one\.sqlite"):
-        texts(spool)
+    assert texts(spool) == []
     assert spool.append(LINES[:3]) == 3
     assert spool.remove_through(last) == 0
     assert [line.number for line in spool.after(last, 10)] == [last + 1, last + 2, last + 3]

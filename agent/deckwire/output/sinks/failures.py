@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -10,40 +11,44 @@ _QUIET_S = 60.0
 
 
 class Failures:
-    """Reports each failure of one output once, and the end of the trouble. For one thread."""
+    """Reports each failure of one output once, and the end of the trouble. For any thread."""
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         """`name` is the output's, `clock` gives seconds."""
         self._name = name
         self._clock = clock
-        self._reported: set[tuple[str, str]] = set()
+        self._reported: set[tuple[bool, str]] = set()
         self._failed_at = 0.0
         self._down = False
+        self._lock = threading.Lock()
 
     def failed(self, kind: str, error: OSError, advice: str) -> str | None:
         """The line to report; None if this failure was reported already.
 
         `kind` is ``connect_error``, ``write_error`` or ``reopen_error``.
         """
-        now = self._clock()
-        if now - self._failed_at > _QUIET_S:
-            self._reported.clear()
-        self._failed_at = now
+        goes_on = kind == "reopen_error"
         what = problem(self._name, error)
-        if (kind, what) in self._reported:
-            return None
-        self._reported.add((kind, what))
-        if kind == "reopen_error":
+        with self._lock:
+            now = self._clock()
+            if now - self._failed_at > _QUIET_S:
+                self._reported.clear()
+            self._failed_at = now
+            if (goes_on, what) in self._reported:
+                return None
+            self._reported.add((goes_on, what))
+            self._down = self._down or not goes_on
+        if goes_on:
             # The output goes on with what it has open.
             return f"output {what}; {advice}; not opened again"
-        self._down = True
         return f"output {what}; {advice}; its lines wait"
 
     def worked(self) -> str | None:
         """The line to report when lines were written; None if no failure was reported before."""
-        if not self._down:
+        with self._lock:
+            was_down, self._down = self._down, False
+        if not was_down:
             return None
-        self._down = False
         return f"output {self._name}: works again"
 
 

@@ -230,7 +230,7 @@ class Sink(ABC):
         with self._change:
             reopening, self._reopening = self._reopening, False
             lines = list(islice(self._lines, _BATCH))
-        doing = "reopen_error"
+        doing = "reopen_error" if self._has_opened() else "connect_error"
         try:
             if reopening:
                 self._reopen()
@@ -384,6 +384,10 @@ class Sink(ABC):
     def _unconfirmed_lines(self) -> int:
         """Lines counted as written that are in doubt if nothing more is heard of the receiver."""
         return 0
+
+    def _has_opened(self) -> bool:
+        """Whether a failed reopening leaves something open from before."""
+        return True
 
     def _reopen(self) -> None:
         """Open again. Raises OSError: a ``reopen_error``, and what is open stays open."""

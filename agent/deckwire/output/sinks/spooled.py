@@ -55,7 +55,7 @@ class SpooledSink(Sink):
     ) -> None:
         super().__init__(name, capacity)
         self._spool = Spool(folder.path_for(name), folder.max_bytes, self._moved_aside)
-        self._courier = Courier(name, self._spool, receiver, self._refused)
+        self._courier = Courier(name, self._spool, receiver, self._refused, self._spool_failed)
         self._carried = False
         """The courier runs."""
         # Lines of an earlier run are carried even if no new one comes.
@@ -91,6 +91,9 @@ class SpooledSink(Sink):
     def _advice(self, error: OSError) -> str:
         return _ADVICE.get(error.errno or 0, self.remedy)
 
+    def _has_opened(self) -> bool:
+        return self._carried
+
     def _reopen(self) -> None:
         if self._carried:
             self._courier.retry()
@@ -103,6 +106,15 @@ class SpooledSink(Sink):
 
     def _refused(self, lines: int) -> None:
         self._recount("refused", lines)
+
+    def _spool_failed(self, error: OSError | None) -> None:
+        """The courier met a failure of the spool, which the sink may have met before it."""
+        if error is None:
+            line = self._failures.worked()
+        else:
+            line = self._failures.failed("write_error", error, self._advice(error))
+        if line is not None:
+            report(line)
 
     def _moved_aside(self, path: str) -> None:
         # What was sent and not acknowledged is not in the new one.

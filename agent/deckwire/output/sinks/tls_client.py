@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from contextlib import suppress
@@ -22,26 +23,24 @@ class TlsSettings:
     """The name in the receiver's certificate; "" for the host of the output."""
 
 
+_Stamp = tuple[int, int, int, int] | None
+"""Device, inode, size and time of change of a file; None if it cannot be asked for."""
+
+
 class TlsClient:
-    """Makes TLS connections: TLS 1.2 or newer, and the receiver's certificate is verified."""
+    """Makes TLS connections: TLS 1.2 or newer, and the receiver's certificate is verified.
+
+    Files that have changed are read again for the next connection: certificates are renewed while
+    the agent runs. If the new ones are wrong, there is no connection until they are corrected.
+    """
 
     def __init__(self, settings: TlsSettings, host: str) -> None:
         """Read the files. Raises OSError that names the file."""
+        self._settings = settings
         self._name = settings.name or host
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.ca:
-            _load_certificates(self.context, settings.ca)
-        else:
-            self.context.load_default_certs()
-        if settings.certificate:
-            # load_cert_chain() does not say which of its two files is wrong.
-            _load_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.certificate)
-            key = settings.key or settings.certificate
-            try:
-                self.context.load_cert_chain(settings.certificate, key, password=_no_password)
-            except (OSError, ValueError) as error:
-                raise _about(key, error) from None
+        self._paths = [path for path in (settings.ca, settings.certificate, settings.key) if path]
+        self._stamps = self._stamps_now()
+        self.context = _context(settings)
 
     def wrap(self, connected: socket.socket) -> TlsSocket:
         """Shake hands over a connected socket; raises OSError, with the socket closed."""
@@ -50,6 +49,7 @@ class TlsClient:
     def handshake(self, connected: socket.socket) -> ssl.SSLSocket:
         """The same, for those who use TLS's own socket."""
         try:
+            self._read_changed_files()
             return self.context.wrap_socket(connected, server_hostname=self._name)
         except ssl.SSLCertVerificationError as error:
             connected.close()
@@ -62,6 +62,20 @@ class TlsClient:
         except OSError:
             connected.close()
             raise
+
+    def _read_changed_files(self) -> None:
+        stamps = self._stamps_now()
+        if stamps == self._stamps:
+            return
+        try:
+            self.context = _context(self._settings)
+        except OSError as error:
+            raise ConnectionAbortedError(f"{error.filename}: {error.strerror}") from None
+        # What changes after the look is read again the next time.
+        self._stamps = stamps
+
+    def _stamps_now(self) -> list[_Stamp]:
+        return [_stamp(path) for path in self._paths]
 
 
 class TlsSocket:
@@ -124,6 +138,33 @@ class TlsSocket:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+
+def _stamp(path: str) -> _Stamp:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _context(settings: TlsSettings) -> ssl.SSLContext:
+    """What the files say. Raises OSError that names the file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.ca:
+        _load_certificates(context, settings.ca)
+    else:
+        context.load_default_certs()
+    if settings.certificate:
+        # load_cert_chain() does not say which of its two files is wrong.
+        _load_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.certificate)
+        key = settings.key or settings.certificate
+        try:
+            context.load_cert_chain(settings.certificate, key, password=_no_password)
+        except (OSError, ValueError) as error:
+            raise _about(key, error) from None
+    return context
 
 
 def _load_certificates(context: ssl.SSLContext, path: str) -> None:

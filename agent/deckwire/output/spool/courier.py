@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from deckwire.output.sinks.failures import Failures, problem
 from deckwire.output.spool.receiver import BusyError, Receiver, RefusedError
-from deckwire.output.spool.spool import Spool
+from deckwire.output.spool.spool import Spool, SpoolError
 from deckwire.resilience.report import report
 
 _ANSWER_S = 0.2
@@ -47,12 +47,17 @@ class Courier:
         spool: Spool,
         receiver: Receiver,
         refused: Callable[[int], None],
+        spool_failed: Callable[[OSError | None], None],
     ) -> None:
-        """`refused` gets the number of lines each time some were refused."""
+        """`refused` gets the number of lines each time some were refused.
+
+        `spool_failed` gets each failure of the spool, and None when it works.
+        """
         self._name = name
         self._spool = spool
         self._receiver = receiver
         self._refused = refused
+        self._spool_failed = spool_failed
         self._failures = Failures(name)
         self._change = threading.Condition()
         self._news = False
@@ -158,6 +163,7 @@ class Courier:
         if not lines:
             return
         self.failure = ""
+        self._spool_failed(None)
         line = self._failures.worked()
         if line is not None:
             report(line)
@@ -185,6 +191,9 @@ class Courier:
         self._hang_up()
         self._sums = replace(self._sums, failed=self._sums.failed + 1)
         self.failure = problem(self._name, error)
+        if isinstance(error, SpoolError):
+            self._spool_failed(error)
+            return
         line = self._failures.failed("connect_error", error, _ADVICE)
         if line is not None:
             report(line)

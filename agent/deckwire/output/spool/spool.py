@@ -45,6 +45,10 @@ _ERRNO = {
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
+class SpoolError(OSError):
+    """The database or its disk failed."""
+
+
 class SpooledLine(NamedTuple):
     """A line and its number. Numbers grow; none is used twice."""
 
@@ -55,7 +59,7 @@ class SpooledLine(NamedTuple):
 class Spool:
     """Keeps lines on disk. Two threads may use it: one appends, the other reads and removes.
 
-    Every method but `close` opens the database if it is not open, and raises OSError if that, or
+    Every method but `close` opens the database if it is not open, and raises SpoolError if that, or
     the database, fails. The next call tries again. A damaged database is renamed, and a new one
     is begun.
     """
@@ -153,16 +157,28 @@ class Spool:
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """The open database, with SQLite's errors as OSError."""
+        """The open database, with SQLite's and the system's errors as SpoolError."""
         try:
-            yield self._database or self._open()
+            yield self._database or self._open_or_begin()
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            code = _code(error)
             self._close()
             if code in _DAMAGED:
                 self._move_aside()
             number = _ERRNO.get(code, errno.EIO)
-            raise OSError(number, f"{self._path}: {error}") from error
+            raise SpoolError(number, f"{self._path}: {error}") from error
+        except OSError as error:
+            raise SpoolError(error.errno, error.strerror, error.filename) from error
+
+    def _open_or_begin(self) -> sqlite3.Connection:
+        """Open the database; if it is damaged, rename it and begin a new one."""
+        try:
+            return self._open()
+        except sqlite3.Error as error:
+            if _code(error) not in _DAMAGED:
+                raise
+        self._move_aside()
+        return self._open()
 
     def _open(self) -> sqlite3.Connection:
         folder = os.path.dirname(self._path) or "."
@@ -195,6 +211,11 @@ class Spool:
                 os.replace(self._path + ending, aside + ending)
         self._lines = 0
         self._moved_aside(aside)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
 def _continued(database: sqlite3.Connection, last: int) -> int:

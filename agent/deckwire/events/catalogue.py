@@ -1,0 +1,553 @@
+"""The one table of all events and their fields.
+
+docs/events.md and docs/schema are written from it, and the ECS format reads the names there. The
+events themselves are made without it, because that is quicker: tests compare them with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deckwire.events.declaration import Declared, DeclaredEvent, Type
+from deckwire.events.event import INFORMATIONAL, WARNING
+from deckwire.tcp.anomaly import Technique
+
+TEXT, INTEGER, NUMBER = Type.TEXT, Type.INTEGER, Type.NUMBER
+BOOLEAN, LIST, INTEGER_OR_EMPTY = Type.BOOLEAN, Type.LIST, Type.INTEGER_OR_EMPTY
+
+_US, _MS = "µs", "ms"
+_SEQUENCE_CLASSES = ("zero", "constant", "incremental", "random")
+
+
+def _field(
+    name: str,
+    type_: Type,
+    meaning: str,
+    *,
+    ecs: str = "",
+    unit: str = "",
+    optional: bool = False,
+    values: tuple[str, ...] = (),
+    since: int = 1,
+) -> Declared:
+    return Declared(name, type_, meaning, ecs or f"deckwire.{name}", unit, optional, values, since)
+
+
+def _maybe(
+    name: str,
+    type_: Type,
+    meaning: str,
+    *,
+    ecs: str = "",
+    unit: str = "",
+    values: tuple[str, ...] = (),
+) -> Declared:
+    return _field(name, type_, meaning, ecs=ecs, unit=unit, values=values, optional=True)
+
+
+def _optional(*fields: Declared) -> tuple[Declared, ...]:
+    return tuple(replace(one, optional=True) for one in fields)
+
+
+# --- fields of several events ---
+
+_ADDRESSES = (
+    _field("src_ip", TEXT, "address of the client", ecs="source.ip"),
+    _field("src_port", INTEGER, "its port", ecs="source.port"),
+    _field("dst_ip", TEXT, "address of the server", ecs="destination.ip"),
+    _field("dst_port", INTEGER, "its port", ecs="destination.port"),
+)
+_UNSEEN = _maybe(
+    "handshake",
+    TEXT,
+    "`unseen`: the handshake of the connection was not seen",
+    values=("unseen",),
+)
+_DIRECTION = _field(
+    "direction",
+    TEXT,
+    "who opened the connection",
+    ecs="network.direction",
+    values=("inbound", "outbound", "lateral"),
+)
+_CONN_ID = _field("conn_id", TEXT, "Community ID v1 of the connection", ecs="network.community_id")
+_FRAGMENTS = _maybe("fragments", INTEGER, "IP fragments in which the connection came so far")
+_TAIL = (_DIRECTION, _CONN_ID, _FRAGMENTS)
+_TLS_TAIL = (
+    _maybe(
+        "tls_client",
+        TEXT,
+        "`server` if the end that did not open the connection is the client of TLS, as in active"
+        " FTPS",
+        values=("server",),
+    ),
+    _UNSEEN,
+    *_TAIL,
+)
+
+_RTT_SERVER = _maybe(
+    "rtt_server_us",
+    INTEGER,
+    "from SYN to SYN-ACK. Left out if the SYN-ACK has the earlier stamp, or if a capture's clock"
+    " jumped between them",
+    unit=_US,
+)
+_RTT_CLIENT = _maybe(
+    "rtt_client_us", INTEGER, "from SYN-ACK to ACK, left out for the same reasons", unit=_US
+)
+_JA4L_C = _maybe("ja4l_c", TEXT, "JA4L of the client")
+_JA4L_S = _maybe("ja4l_s", TEXT, "JA4L of the server")
+_JA4TS = _maybe("ja4ts", TEXT, "JA4TS of the SYN-ACK, short form")
+_KEPT_LATENCY = (
+    _maybe("ja4l_rtt_ms", NUMBER, "SYN to SYN-ACK, if rtt_server_us is known", unit=_MS),
+    _maybe("ja4l_client_ttl", INTEGER, "TTL of the SYN, if the SYN-ACK was seen"),
+)
+_TOOL = (
+    _maybe("tool", TEXT, "the scanner that sent it, if it is known"),
+    _maybe("tool_evidence", TEXT, "the traits that show it"),
+)
+_QUALITY = _field(
+    "quality",
+    TEXT,
+    "how the message was read: see [below](#quality)",
+    values=(*("complete", "reassembled", "overlap", "contested", "truncated", "gap", "malformed"),),
+)
+
+_JA3 = _field(
+    "ja3",
+    TEXT,
+    "JA3; empty if the hello was cut, because half a list has no fingerprint, and for SSL 2.0",
+    ecs="tls.client.ja3",
+)
+_JA4 = _field("ja4", TEXT, "JA4; empty in the same cases", ecs="tls.client.ja4")
+_JA4_STABLE = _maybe(
+    "ja4_stable",
+    TEXT,
+    "JA4 without the extensions 0x0015, 0x0023, 0x0029 and 0x002a"
+    " ([fingerprints](fingerprints.md))",
+)
+_SNI = _field(
+    "sni",
+    TEXT,
+    "server name that the client asked for; empty if none",
+    ecs="tls.client.server_name",
+)
+_OFFER = (
+    _SNI,
+    _field("alpn", LIST, "protocols offered"),
+    _field(
+        "raw_ciphers", TEXT, "cipher suites, decimal, wire order, without GREASE, joined with `-`"
+    ),
+    _field("raw_extensions", TEXT, "extensions, in the same form"),
+    _maybe(
+        "resumption",
+        LIST,
+        "which of `session_ticket`, `psk`, `early_data_0rtt`, `session_id` is offered",
+    ),
+)
+
+EVERYWHERE = (
+    _maybe("cut", BOOLEAN, "the line was too long: fields before it were left out"),
+    _field("sensor", TEXT, "name of the agent", ecs="observer.name"),
+    _field("event_id", TEXT, "128 bits in hexadecimal", ecs="event.id"),
+    _field("schema", INTEGER, "version of docs/events.md"),
+)
+"""The last fields of every event."""
+
+# --- the events ---
+
+_SYN = (
+    *_ADDRESSES,
+    _field("ttl", INTEGER, "TTL or hop limit as it arrived"),
+    _field("initial_ttl", INTEGER, "the next of 32, 64, 128, 255"),
+    _field("hop_distance", INTEGER, "initial_ttl less ttl, 0 to 64"),
+    _field("window", INTEGER, "raw window"),
+    _field("mss", INTEGER, "`0` without MSS"),
+    _field("wscale", INTEGER_OR_EMPTY, "empty without window scale"),
+    _field(
+        "options_sig",
+        TEXT,
+        "one letter for each option: M mss, W window scale, T timestamps, S SACK, N nop, E end,"
+        " A alternate checksum, U user timeout, ? other",
+    ),
+    _field("has_sack", BOOLEAN, "SACK is permitted"),
+    _field("has_timestamps", BOOLEAN, "it has timestamps"),
+    _field(
+        "os_guess",
+        TEXT,
+        "system by simple rules",
+        values=(
+            *("linux", "windows", "macos_ios", "freebsd", "openbsd", "embedded", "nmap"),
+            "unknown",
+        ),
+    ),
+    _maybe("ja4t", TEXT, "JA4T"),
+    _field("p0f_sig", TEXT, "raw signature in p0f's syntax"),
+    _maybe("os", TEXT, "the label that matched: [systems.md](systems.md#the-match)"),
+    _maybe("os_class", TEXT, "the class of that label"),
+    _maybe("link", TEXT, "kind of link, from the MTU that the MSS implies"),
+    *_TOOL,
+    _field("ip_version", INTEGER, "4 or 6"),
+    _maybe("ip_id", INTEGER, "IPv4 only"),
+    _maybe("df", BOOLEAN, "IPv4 only"),
+    _field("dscp", INTEGER, "the upper six bits of tos"),
+    _field("ecn", INTEGER, "the lower two bits of tos"),
+    _field("tos", INTEGER, "type of service or traffic class"),
+    _maybe(
+        "ipid_class",
+        TEXT,
+        "with `--sequences`: how the source chose IP identifications (IPv4) in its last SYNs, eight"
+        " at most: `zero`, `constant`, `incremental` (steps of 1 to 4,096) or `random`. Left out"
+        " for fewer than four SYNs, and for a SYN beyond its budget, which its handshake reports",
+        values=_SEQUENCE_CLASSES,
+    ),
+    _maybe("ipid_samples", INTEGER, "how many SYNs show it"),
+    _maybe(
+        "isn_class",
+        TEXT,
+        "the same of initial sequence numbers",
+        values=_SEQUENCE_CLASSES,
+    ),
+    _maybe("isn_samples", INTEGER, "how many SYNs show it"),
+    *_TAIL,
+)
+
+_HANDSHAKE = (
+    *_ADDRESSES,
+    _JA4TS,
+    _RTT_SERVER,
+    _RTT_CLIENT,
+    _JA4L_S,
+    _JA4L_C,
+    _maybe("client_ttl", INTEGER, "TTL of the SYN"),
+    _maybe("server_ttl", INTEGER, "TTL of the SYN-ACK"),
+    _maybe(
+        "syn_retransmits",
+        INTEGER,
+        "if the SYN was seen. Round-trip times start at the first SYN and the first SYN-ACK. If a"
+        " count is not 0, the times include the wait for the retransmission",
+    ),
+    _maybe("synack_retransmits", INTEGER, "if the SYN-ACK was seen"),
+    _maybe(
+        "server_p0f_sig",
+        TEXT,
+        "of the SYN-ACK: the decky's own system, or the peer of an outbound connection",
+    ),
+    _maybe("server_os", TEXT, "the label that matched it"),
+    _maybe("server_os_class", TEXT, "the class of that label"),
+    *_TAIL,
+)
+
+_HELLO = (
+    *_ADDRESSES,
+    _JA3,
+    _JA4,
+    _field(
+        "tls_version",
+        TEXT,
+        "the highest offered; empty if the hello was cut before it",
+        ecs="tls.version",
+    ),
+    *_OFFER,
+    *_KEPT_LATENCY,
+    _JA4_STABLE,
+    _maybe("ja4_r", TEXT, "JA4 without hashes, with `--raw-fingerprints`"),
+    _maybe("ja4_o", TEXT, "JA4 in wire order, with `--raw-fingerprints`"),
+    _maybe("ja4_ro", TEXT, "both, with `--raw-fingerprints`"),
+    _QUALITY,
+    _maybe("ech", BOOLEAN, "`true` if Encrypted ClientHello is offered, GREASE included"),
+    _maybe("pq", TEXT, "first post-quantum group offered"),
+    _RTT_CLIENT,
+    _RTT_SERVER,
+    _JA4L_C,
+    _JA4L_S,
+    _maybe("starttls", BOOLEAN, "`true` if bytes came before TLS on this connection"),
+    *_TLS_TAIL,
+)
+
+_SESSION = (
+    *_ADDRESSES,
+    _field("ja3s", TEXT, "JA3S", ecs="tls.server.ja3s"),
+    _field("ja4s", TEXT, "JA4S", ecs="tls.server.ja4s"),
+    _field("tls_version", TEXT, "the version chosen", ecs="tls.version"),
+    *_optional(replace(_JA3, meaning="of the ClientHello, if it is known"), _JA4, *_OFFER),
+    *_KEPT_LATENCY,
+    _JA4_STABLE,
+    _field("cipher", TEXT, "IANA name", ecs="tls.cipher"),
+    _maybe(
+        "alpn_selected",
+        TEXT,
+        "if it is in clear text, so never in TLS 1.3",
+        ecs="tls.next_protocol",
+    ),
+    _maybe(
+        "resumed",
+        BOOLEAN,
+        "whether an older session is resumed, if that can be seen",
+        ecs="tls.resumed",
+    ),
+    _maybe(
+        "hrr",
+        BOOLEAN,
+        "`true`: ja3s, ja4s and cipher are those of the HelloRetryRequest. The later ServerHello"
+        " gives no second event",
+    ),
+    _maybe(
+        "ja3s_after_retry",
+        TEXT,
+        "of the ServerHello after the HelloRetryRequest, if it was seen. The event waits for it",
+    ),
+    _maybe("ja4s_after_retry", TEXT, "the same"),
+    _maybe("ja4s_r", TEXT, "JA4S without its hash"),
+    _JA4L_C,
+    _JA4L_S,
+    _JA4TS,
+    *_TLS_TAIL,
+)
+
+_CERTIFICATE = (
+    *_ADDRESSES,
+    _field("subject_cn", TEXT, "first common name", ecs="tls.server.x509.subject.common_name"),
+    _field("issuer", TEXT, "with the escapes of RFC 4514", ecs="tls.server.issuer"),
+    _maybe(
+        "self_signed",
+        BOOLEAN,
+        "`true`: issuer and subject are the same name, and the certificate's own key made the"
+        " signature. `false`: one of the two does not hold. Left out if the names are the same but"
+        " the signature cannot be checked (SM2, unknown curves, very large keys), or if the names"
+        " cannot be read",
+    ),
+    _field("not_before", TEXT, "ASN.1 text, unchanged", ecs="tls.server.not_before"),
+    _field("not_after", TEXT, "ASN.1 text, unchanged", ecs="tls.server.not_after"),
+    _maybe("sans", LIST, "all names that print", ecs="tls.server.x509.alternative_names"),
+    replace(_SNI, meaning="of the ClientHello", optional=True),
+    _maybe("subject", TEXT, "with the escapes of RFC 4514", ecs="tls.server.subject"),
+    _maybe("ja4x", TEXT, "JA4X of the leaf. Left out if its names or extensions could not be read"),
+    _maybe(
+        "ja4x_chain",
+        LIST,
+        "JA4X of all certificates. Left out if one could not be read, or if the chain was cut",
+    ),
+    _field("cert_sha256", TEXT, "of the leaf in DER", ecs="tls.server.hash.sha256"),
+    _maybe("serial", TEXT, "hexadecimal", ecs="tls.server.x509.serial_number"),
+    _maybe("key", TEXT, "kind and size, such as `rsa2048` or `ec-p256`"),
+    _maybe("signature_algorithm", TEXT, "its name", ecs="tls.server.x509.signature_algorithm"),
+    _maybe("chain_length", INTEGER, "certificates in the message; not if the chain was cut"),
+    _field("side", TEXT, "the end of TLS that sent it", values=("server", "client")),
+    replace(
+        _QUALITY,
+        meaning="as in tls_client_hello; `malformed` also if the certificate violates RFC 5280",
+    ),
+    *_TLS_TAIL,
+)
+
+_FLOW = (
+    *_ADDRESSES,
+    _field("packets", INTEGER, "of both directions", ecs="network.packets"),
+    _field("bytes", INTEGER, "TCP payload of both directions", ecs="network.bytes"),
+    _maybe(
+        "duration_s",
+        NUMBER,
+        "`0.0` for a single packet. Left out if a capture's clock jumped during the connection",
+        ecs="event.duration",
+        unit="s",
+    ),
+    _maybe(
+        "mean_iat_ms",
+        NUMBER,
+        "inter-arrival time of consecutive packets in either direction, left out with duration_s."
+        " A super-packet counts as its packets in the mean, and once in min and max",
+        unit=_MS,
+    ),
+    _maybe(
+        "min_iat_ms",
+        NUMBER,
+        "the least. Also left out if a packet is stamped more than 1 ms before the previous one",
+        unit=_MS,
+    ),
+    _maybe("max_iat_ms", NUMBER, "the greatest, left out with min_iat_ms", unit=_MS),
+    _maybe(
+        "retransmits",
+        INTEGER,
+        "by the client, from sequence numbers, SYN included; left out if no packet of the client"
+        " was seen",
+    ),
+    _maybe("retransmits_server", INTEGER, "by the server, if a packet of it was seen"),
+    _maybe(
+        "bytes_client", INTEGER, "payload, if a packet of the client was seen", ecs="source.bytes"
+    ),
+    _maybe(
+        "bytes_server",
+        INTEGER,
+        "payload, if a packet of the server was seen",
+        ecs="destination.bytes",
+    ),
+    _maybe(
+        "bytes_accepted_client",
+        INTEGER,
+        "payload bytes that the other end's TCP has acknowledged, and that the decky accepted:"
+        " without retransmissions and without what was refused. Urgent bytes do not count,"
+        " because no socket reads them. Left out of mid-stream connections",
+    ),
+    _maybe("bytes_accepted_server", INTEGER, "the same of the server"),
+    _field("packets_client", INTEGER, "of the client", ecs="source.packets"),
+    _field("packets_server", INTEGER, "of the server", ecs="destination.packets"),
+    _field(
+        "close",
+        TEXT,
+        "how it ended; `fin` too if only the last ACK of a FIN was missing",
+        values=("fin", "rst", "idle", "evicted", "removed", "shutdown"),
+    ),
+    _RTT_CLIENT,
+    _RTT_SERVER,
+    _maybe(
+        "rtt_min_us",
+        INTEGER,
+        "the least time from the server's data to the client's ACK",
+        unit=_US,
+    ),
+    replace(
+        _TOOL[0],
+        meaning="`nmap`, if the connection is part of a [connect scan](systems.md#connect-scans)",
+    ),
+    _TOOL[1],
+    _UNSEEN,
+    *_TAIL,
+)
+
+_SSH_OFFER = (
+    _maybe("strict_kex", BOOLEAN, "`true` if strict key exchange is offered"),
+    _maybe("ext_info", BOOLEAN, "`true` if EXT_INFO messages (RFC 8308) are taken"),
+    _maybe(
+        "role_reversed",
+        BOOLEAN,
+        "`true` if the SSH client is the end that did not open the connection",
+    ),
+    _UNSEEN,
+    *_TAIL,
+)
+_SSH_VERSION = _maybe(
+    "ssh_version",
+    TEXT,
+    "the banner as it was sent, without the line's end; 255 bytes at most",
+)
+_SSH_CLIENT = (
+    *_ADDRESSES,
+    _SSH_VERSION,
+    _maybe("hassh", TEXT, "HASSH, if the whole KEXINIT was seen ([fingerprints](fingerprints.md))"),
+    _maybe("hassh_algorithms", TEXT, "the lists that it is made of"),
+    *_SSH_OFFER,
+)
+_SSH_SERVER = (
+    *_ADDRESSES,
+    _SSH_VERSION,
+    _maybe("hassh_server", TEXT, "HASSHServer, if the whole KEXINIT was seen"),
+    _maybe("hassh_server_algorithms", TEXT, "the lists that it is made of"),
+    *_SSH_OFFER,
+)
+
+_ANOMALY = (
+    replace(
+        _ADDRESSES[0],
+        meaning="of the connection; without ports, the sender of a packet whose ports were not"
+        " read",
+    ),
+    *_optional(_ADDRESSES[1]),
+    replace(_ADDRESSES[2], meaning="the same of the receiver"),
+    *_optional(_ADDRESSES[3]),
+    _field(
+        "technique",
+        TEXT,
+        "see [below](#technique)",
+        values=tuple(one.value for one in Technique),
+    ),
+    _field(
+        "evidence",
+        TEXT,
+        "what shows it: flags, seq, ack and bytes of the segment, and the seq and ack that its"
+        " receiver expects",
+    ),
+    _field("believed", TEXT, "what Deckwire believed instead"),
+    _maybe("sender", TEXT, "who sent it, by its addresses", values=("client", "server")),
+    _maybe("ja3", TEXT, "of a ClientHello that was not believed"),
+    _maybe("ja4", TEXT, "of the same"),
+    _maybe("sni", TEXT, "of the same"),
+    replace(
+        _UNSEEN,
+        meaning="`unseen`: of no connection, or of one whose handshake was not seen. Anybody can"
+        " forge such a packet",
+    ),
+    _DIRECTION,
+    *_optional(_CONN_ID),
+    _FRAGMENTS,
+)
+
+_SUMMARY = (
+    _field("event", TEXT, "of the window"),
+    _field("src_ip", TEXT, "of the window", ecs="source.ip"),
+    _field("key", TEXT, "of the window; `*`: of keys beyond the bound, see below"),
+    _field(
+        "count",
+        INTEGER,
+        "suppressed events since the last summary of this key, so that a sum over summaries counts"
+        " none twice",
+    ),
+    _maybe("deckies", INTEGER, "on how many deckies"),
+    _field("first_seen", TEXT, "time of the first suppressed event", ecs="event.start"),
+    _field("last_seen", TEXT, "time of the last one", ecs="event.end"),
+    _maybe("packets", INTEGER, "sum over suppressed tcp_flow_timing"),
+    _maybe("bytes", INTEGER, "the same"),
+    _maybe("longest_s", NUMBER, "the longest duration of these", unit="s"),
+    _maybe("largest_bytes", INTEGER, "the bytes of the largest connection"),
+    replace(_UNSEEN, meaning="`unseen`: of events that anybody can have forged"),
+    _maybe("names", LIST, "with key `*`: the first 32 new SNIs, tools, services or subjects"),
+)
+
+_STATS = (
+    _maybe("part", INTEGER, "if the counters are in several events: which one it is, from 1"),
+    _maybe("parts", INTEGER, "and how many there are"),
+)
+
+_LOSS = (
+    _field("cause", TEXT, 'what was lost: a counter with the mark "loss" below'),
+    _field("count", INTEGER, "since the last event of this cause"),
+)
+
+_BUDGET = (
+    _field(
+        "budget",
+        TEXT,
+        "its name",
+        values=("syn_records", "handshakes", "fragments", "midstream", "anomalies"),
+    ),
+    _field(
+        "state",
+        TEXT,
+        "it starts to suppress (`exhausted`), or has stopped (`normal`)",
+        values=("exhausted", "normal"),
+    ),
+    _field("suppressed", INTEGER, "since the last event of this budget"),
+)
+
+_CONNECTION, _PROTOCOL, _INFO = ("connection",), ("connection", "protocol"), ("info",)
+_BOTH = (WARNING, INFORMATIONAL)
+
+CATALOGUE = {
+    event.name: event
+    for event in (
+        DeclaredEvent("tcp_syn_fingerprint", _SYN, (INFORMATIONAL,), _CONNECTION),
+        DeclaredEvent("tcp_handshake", _HANDSHAKE, (INFORMATIONAL,), (*_CONNECTION, "start")),
+        DeclaredEvent("tls_client_hello", _HELLO, (INFORMATIONAL,), _PROTOCOL),
+        DeclaredEvent("tls_session", _SESSION, _BOTH, _PROTOCOL),
+        DeclaredEvent("tls_certificate", _CERTIFICATE, (INFORMATIONAL,), _PROTOCOL),
+        DeclaredEvent("tcp_flow_timing", _FLOW, (INFORMATIONAL,), (*_CONNECTION, "end")),
+        DeclaredEvent("ssh_client_banner", _SSH_CLIENT, _BOTH, _PROTOCOL),
+        DeclaredEvent("ssh_server_banner", _SSH_SERVER, (INFORMATIONAL,), _PROTOCOL),
+        DeclaredEvent("tcp_anomaly", _ANOMALY, _BOTH, _INFO),
+        DeclaredEvent("dedup_summary", _SUMMARY, (INFORMATIONAL,), _INFO),
+        DeclaredEvent("capture_stats", _STATS, (INFORMATIONAL,), _INFO, has_counters=True),
+        DeclaredEvent("capture_loss", _LOSS, (WARNING,), _INFO),
+        DeclaredEvent("capture_budget", _BUDGET, (WARNING,), _INFO),
+    )
+}
+"""By name, in the order of docs/events.md."""
