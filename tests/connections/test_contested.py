@@ -116,6 +116,13 @@ def test_a_second_whole_hello_is_named() -> None:
     assert anomalies(seen) == [(Technique.OVERLAPPING_SEGMENTS, b"bbbb.example")]
 
 
+def test_of_two_hellos_in_a_row_that_nobody_answers_the_first_counts() -> None:
+    """A server answers the first one of a run of records."""
+    seen = run([Part(CLIENT, 0, A), Part(CLIENT, len(A), B)])
+    assert hellos(seen) == [(b"aaaa.example", "complete")]
+    assert anomalies(seen) == []
+
+
 def test_a_retransmission_is_no_anomaly() -> None:
     seen = run([Part(CLIENT, 0, A), Part(CLIENT, 0, A)])
     assert anomalies(seen) == []

@@ -458,7 +458,9 @@ class Connection:
         Of those in one run of records a server answers the first. It was no hello to a peer that
         said something else to it: then the last one counts, unless bytes before the run explain it.
         """
-        offers = self._offered(client)
+        return self._most_likely(client, self._offered(client))
+
+    def _most_likely(self, client: int, offers: list[_Offer]) -> _Offer | None:
         if len(offers) < 2:
             return offers[0] if offers else None
         last = offers[-1]
@@ -487,13 +489,13 @@ class Connection:
         self._hellos_held -= sum(offer.seen.hello.memory for offer in misplaced)
 
     def _decide_unanswered(self, seen: _Seen) -> None:
-        """At the end: of ClientHellos without an answer, report the last one."""
+        """At the end: of ClientHellos without an answer, report the one that was due for it."""
         client = self.client & 1
         if not self._offered(client) and self._offered(1 - client):
             client = 1 - client
         offers = self._offered(client)
         whole = [offer for offer in offers if not offer.seen.hello.cut] or offers
-        self._decide(client, whole[-1] if whole else None, seen)
+        self._decide(client, self._most_likely(client, whole), seen)
 
     def _believe(self, offer: _Offer, seen: _Seen) -> None:
         self.hello = offer.seen.hello
