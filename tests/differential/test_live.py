@@ -156,7 +156,7 @@ def is_taken(case: Case) -> bool:
 
 
 def names_of(agent: AgentProcess, event: str) -> set[str]:
-    return {each["fields"]["sni"] for each in agent.find(event)}
+    return {each["fields"].get("sni", "") for each in agent.find(event)}
 
 
 @pytest.mark.root
