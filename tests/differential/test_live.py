@@ -81,7 +81,12 @@ FIRST, SOURCES = 1_000, {4: 900, 6: 901}
 
 def suppressed_cases() -> list[Case]:
     """Inbound cases of two sources, whose decoy is the hello that is known of that source."""
-    chosen = [each for each in TECHNIQUES if each.client is not False and each.reported is None]
+    chosen = [
+        each
+        for each in TECHNIQUES
+        # With Fast Open, the decky may answer before the handshake is complete.
+        if each.client is not False and each.reported is None and not each.fast_open
+    ]
     made = []
     for number, technique in enumerate(chosen, FIRST + 10):
         family = technique.family or (4 if number % 2 else 6)
@@ -156,7 +161,7 @@ def is_taken(case: Case) -> bool:
 
 
 def names_of(agent: AgentProcess, event: str) -> set[str]:
-    return {each["fields"]["sni"] for each in agent.find(event)}
+    return {each["fields"].get("sni", "") for each in agent.find(event)}
 
 
 @pytest.mark.root
