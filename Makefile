@@ -3,12 +3,12 @@
 PYTHON  := /usr/bin/python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-APT     := python3-bpfcc python3-venv iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool \
-	rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate iperf3 clang-format systemd
+APT     := python3-bpfcc python3-venv python3-seccomp iproute2 openssl curl nmap masscan zmap hping3 \
+	tcpdump ethtool rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help setup demo schema test test-oldest delivery-test deb deb-test lint bench bench-flood \
-	clean fuzz differential vm-test vm-matrix ci-vm vagrant-test
+.PHONY: help setup demo schema test test-oldest delivery-test man deb deb-test lint bench \
+	bench-flood clean fuzz differential vm-test vm-matrix ci-vm vagrant-test
 
 ## setup: install the Debian packages and make .venv (most targets do this first)
 setup: $(VENV)/.installed
@@ -47,6 +47,10 @@ test-oldest: setup
 delivery-test: setup
 	DECKWIRE_DELIVERY_LINES=100000 $(BIN)/python -m pytest -q tests/output/test_delivery.py
 
+## man: write the man pages deckwire(1) and deckwire.toml(5) into build/man
+man: setup
+	$(BIN)/python -m deckwire.manual build/man
+
 ## deb: build the Debian package into dist/, from Debian's archive alone
 deb:
 	deploy/make-deb.sh dist
@@ -55,12 +59,12 @@ deb:
 deb-test: setup deb
 	tests/deb/deb-test.sh dist/deckwire_*.deb
 
-# Private words of this project for things that have a standard name (docs/development.md).
-PRIVATE_WORDS := tell|tells|telling|told|teller|stray|strays|hides|hiding|sketch|beside
 ## schema: write the tables of docs/events.md and docs/schema from the catalogue of events
 schema: setup
 	$(BIN)/python -m tests.schema.write
 
+# Private words of this project for things that have a standard name (docs/development.md).
+PRIVATE_WORDS := tell|tells|telling|told|teller|stray|strays|hides|hiding|sketch|beside
 ## lint: check style, types, imports and words
 lint: setup
 	$(BIN)/ruff check agent tests bench

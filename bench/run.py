@@ -20,6 +20,7 @@ from bench import (
     observers,
     program_runs,
     registry,
+    reload,
     rtt,
     sizing,
     startup,
@@ -68,6 +69,7 @@ def _parts(lab: Lab, *, quick: bool) -> dict[str, Part]:
         "start": lambda: startup.measure(lab, 1 if quick else 9),
         "lines": lambda: lines.measure(2 if quick else 50),
         "registry": lambda: registry.measure(1 if quick else 9),
+        "reload": lambda: reload.measure(lab, 10),
         "xdp": lambda: xdp_modes.measure(
             lab, rounds, seconds, 20_000 if quick else 200_000, 100 if quick else 1_000
         ),
@@ -87,8 +89,8 @@ def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
 
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = (
-        *("programs", "bulk", "handshakes", "syns", "rtt", "start", "lines", "registry", "xdp"),
-        "sizes",
+        *("programs", "bulk", "handshakes", "syns", "rtt", "start", "lines", "registry"),
+        *("reload", "xdp", "sizes"),
     )
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(

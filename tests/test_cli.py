@@ -9,10 +9,12 @@ import shlex
 import ssl
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from deckwire import __version__
 from deckwire.options import OPTIONS, Section
 from deckwire.output.sinks.spec import parse_output
 from tests.support.conversation import DECKY, Conversation, pcap
@@ -60,7 +62,9 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- help ---
 
 
-@pytest.mark.parametrize("command", ["", "run", "replay", "demo", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "replay", "demo", "doctor", "discover", "check-config", "status"]
+)
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_is_text_of_bounded_width(command: str, option: str) -> None:
     done = deckwire(*command.split(), option)
@@ -94,7 +98,11 @@ def test_no_command_shows_the_help() -> None:
 
 
 def test_the_version_is_printed() -> None:
-    assert deckwire("--version").stdout.startswith("deckwire, version ")
+    done = deckwire("--version")
+    kernel = re.escape(os.uname().release)
+    bcc = r"BCC \d+\.\d+\.\d+" if find_spec("bcc") else "no BCC: install python3-bpfcc"
+    assert re.fullmatch(rf"deckwire {re.escape(__version__)}, Linux {kernel}, {bcc}\n", done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- mistakes ---

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 _Function = Callable[..., Any]
 _OTHER = "Other options"
+_VERSION_BYTES = 1_000
+"""Read of the file with BCC's version."""
+_CONFIG = "/etc/deckwire/deckwire.toml"
+"""The configuration file of the unit."""
 _COLUMN = 30
 """Characters of an option's names in the help."""
 _STATUSES = """\
@@ -89,6 +95,23 @@ def _as_click(option: Option) -> Callable[[_Function], _Function]:
     )
 
 
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"deckwire {__version__}, Linux {os.uname().release}, {_bcc()}")
+        context.exit()
+
+
+def _bcc() -> str:
+    """BCC with its version, which is read from its file: importing BCC takes 70 MB."""
+    found = find_spec("bcc")
+    for folder in (found and found.submodule_search_locations) or ():
+        with suppress(OSError), open(os.path.join(folder, "version.py"), encoding="utf-8") as file:
+            version = re.search(r"[\"']([\w.+~-]+)[\"']", file.read(_VERSION_BYTES))
+            if version is not None:
+                return f"BCC {version[1]}"
+    return "BCC of an unknown version" if found else "no BCC: install python3-bpfcc"
+
+
 # What click does without a command differs by its version, so the help is shown here.
 @click.group(
     invoke_without_command=True,
@@ -96,7 +119,14 @@ def _as_click(option: Option) -> Callable[[_Function], _Function]:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_STATUSES,
 )
-@click.version_option(__version__, prog_name="deckwire")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the versions of Deckwire, Linux and BCC, and exit.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Watch the decoys of a MACVLAN network from inside the kernel.
@@ -128,7 +158,8 @@ def run(config: str | None, **options: Any) -> None:
 
     Deckwire attaches to the interface in addition to whatever is there, and detaches at the end.
     It needs root, or the capabilities in deploy/deckwire.service. One line on stderr says when it
-    is ready. SIGHUP makes it read the deckies file again and reopen the outputs.
+    is ready. SIGHUP makes it read its configuration and deckies again, and reopen the
+    outputs.
     """
     from deckwire.runtime.run import run_live  # noqa: PLC0415 - replay and --help need none of it
 
@@ -150,7 +181,7 @@ def replay(files: tuple[str, ...], config: str | None, **options: Any) -> None:
 
     # The outputs in a configuration file are those of `run`.
     settings = _settings(config, {**options, "output": ("stdout",)})
-    _need_deckies(settings)
+    _need(settings, "no decky")
     sys.exit(replay_files(settings, files))
 
 
@@ -163,6 +194,65 @@ def demo() -> None:
     from deckwire.demo import demo as run_demo  # noqa: PLC0415 - needs pyroute2
 
     sys.exit(run_demo())
+
+
+@cli.command(short_help="Find the deckies of this host.")
+@click.option("-i", "--interface", multiple=True, metavar="IFACE", help="Parent of the macvlans.")
+@click.option(
+    "--netns",
+    metavar="NAME",
+    help="Network namespace that has the interface.  [default: the current one]",
+)
+@click.option(
+    "-c",
+    "--config",
+    metavar="FILE",
+    help="TOML file of `deckwire run`: its interface and netns are used, unless they are given.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Deckies file to keep up to date.  [default: print the deckies and end]",
+)
+def discover(
+    interface: tuple[str, ...], netns: str | None, config: str | None, output: str | None
+) -> None:
+    """Find the macvlans of an interface in all network namespaces, with all their addresses.
+
+    \b
+      deckwire discover -i eth0
+      deckwire discover -i eth0 -o /run/deckwire-discover/deckies.json
+
+    A decky is named after its network namespace, or after the container that has it. With -o it
+    looks every 10 s and when namespaces change, until SIGTERM or SIGINT, and replaces the file as a
+    whole. `deckwire run --deckies FILE` reads it again when it changes.
+
+    It needs root, or CAP_SYS_ADMIN and CAP_SYS_PTRACE.
+    """
+    from deckwire.runtime.discovery import discover as find  # noqa: PLC0415 - run needs none of it
+
+    options = {"interface": interface, "netns": netns}
+    settings = _settings(config, {key: value for key, value in options.items() if value})
+    sys.exit(find(settings.interfaces, settings.netns, output))
+
+
+@cli.command("check-config", short_help="Check a configuration file.")
+@click.argument("file", default=_CONFIG, metavar="[FILE]")
+def check_config(file: str) -> None:
+    """Check a configuration file and the files that it names, without starting anything.
+
+    FILE is /etc/deckwire/deckwire.toml if none is given. The exit status is 0 if no fault was
+    found. Else it is 2, and stderr has one line for each fault:
+
+    \b
+      deckwire check-config && systemctl reload deckwire
+
+    It does not look at interfaces: see `deckwire doctor`.
+    """
+    from deckwire.runtime.check import check_config as check  # noqa: PLC0415 - see run_live
+
+    sys.exit(check(file))
 
 
 @cli.command(short_help="Ask a running agent.")
@@ -283,9 +373,7 @@ def _live_settings(config: str | None, options: dict[str, Any]) -> Settings:
     settings = _settings(config, options)
     if not settings.interfaces and settings.decnet_state:
         settings = _with_decnets_interface(settings)
-    if not settings.interfaces:
-        raise UsageError("no interface: nothing to watch; name a MACVLAN or its parent with -i")
-    _need_deckies(settings)
+    _need(settings, "no ")
     return settings
 
 
@@ -295,7 +383,7 @@ def _with_decnets_interface(settings: Settings) -> Settings:
 
     name = default_interface(settings.deckies_file, os.environ)
     try:
-        return replace(settings, interfaces=check_interfaces(name))
+        return replace(settings, interfaces=check_interfaces(name), found_interface=True)
     except ValueError as error:
         raise UsageError(f"the interface of {INTERFACE_VARIABLE} or the state: {error}") from error
 
@@ -308,8 +396,10 @@ def _settings(config: str | None, options: dict[str, Any]) -> Settings:
     return merge(values, given)
 
 
-def _need_deckies(settings: Settings) -> None:
-    if not len(settings.deckies) and settings.deckies_file is None:
-        raise UsageError(
-            "no decky: nothing to watch; name deckies with --decky ADDR[=NAME] or --deckies FILE"
-        )
+def _need(settings: Settings, what: str) -> None:
+    """End with the first line about something that is lacking and begins with `what`."""
+    from deckwire.config import lacking  # noqa: PLC0415 - see run_live
+
+    for line in lacking(settings):
+        if line.startswith(what):
+            raise UsageError(line)

@@ -12,6 +12,7 @@ from deckwire.bus.address import BUS_OF_DECNET
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
 from deckwire.events.identity import check_sensor
+from deckwire.kernel.user import User
 from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS
 from deckwire.options import (
     CHECKSUMS,
@@ -73,6 +74,8 @@ class Settings:
     profile: str | None = None
     """One of PROFILE_NAMES, whose rows are already among the other settings; or None."""
     interfaces: tuple[str, ...] = ()
+    found_interface: bool = False
+    """DECNET's state or environment named the interface, at the start."""
     xdp: str = "off"
     """How to note SYN packets before TC: one of XDP_MODES."""
     netns: str | None = None
@@ -124,6 +127,8 @@ class Settings:
     """The status is written there; None: it is not written."""
     metrics: str | None = None
     """Path of the Prometheus file, or None."""
+    user: User | None = None
+    """Whom the agent becomes after its start; None: it stays who started it."""
 
 
 Values = Mapping[str, object]
@@ -146,6 +151,17 @@ def read_config(path: str | os.PathLike[str]) -> Values:
     Relative paths in it start at the file's own directory. ConfigError if it cannot be read, or if
     anything in it is wrong.
     """
+    values, faults = read_all(path)
+    if faults:
+        raise ConfigError(faults[0])
+    return values
+
+
+def read_all(path: str | os.PathLike[str]) -> tuple[Values, list[str]]:
+    """The values that are right, as `read_config` gives them, and one line for each fault.
+
+    ConfigError if the file cannot be read as a whole.
+    """
     name = os.fspath(path)
     where = plain(name)
     try:
@@ -166,7 +182,19 @@ def read_config(path: str | os.PathLike[str]) -> Values:
         # tomllib's text has line and column, that of int() with 5,000 digits has not.
         raise ConfigError(f"{where}: not TOML: {plain(str(error))}") from error
     base = os.path.dirname(name)
-    return _checked(table, base, lambda key: f"{where}: {key}")
+    return _sorted_out(table, base, lambda key: f"{where}: {key}")
+
+
+def lacking(settings: Settings) -> list[str]:
+    """One line for each thing without which there is nothing to watch."""
+    lines = []
+    if not settings.interfaces and not settings.decnet_state:
+        lines.append("no interface: nothing to watch; name a MACVLAN or its parent with -i")
+    if not len(settings.deckies) and settings.deckies_file is None:
+        lines.append(
+            "no decky: nothing to watch; name deckies with --decky ADDR[=NAME] or --deckies FILE"
+        )
+    return lines
 
 
 def merge(file_values: Values, option_values: Values) -> Settings:
@@ -324,6 +352,10 @@ def _flag(value: object, _base: str) -> bool:
     return value
 
 
+def _user(value: object, _base: str) -> User:
+    return User.named(_text(value))
+
+
 def _budgets(value: object, _base: str) -> Budgets:
     names = tuple(Budgets.__dataclass_fields__)
     if not isinstance(value, dict):
@@ -389,6 +421,7 @@ _CHECKS: dict[str, Check] = {
     "state_dir": _path,
     "runtime_dir": _path,
     "metrics": _prom,
+    "user": _user,
 }
 """The check of each key in deckwire.options; a test holds that no key lacks one."""
 _SETTINGS = {option.key: option.setting for option in OPTIONS}
@@ -396,13 +429,42 @@ _SETTINGS = {option.key: option.setting for option in OPTIONS}
 
 def _checked(raw: Values, base: str, name_of: Callable[[str], str]) -> dict[str, object]:
     """The raw values checked, by the names of Settings; `name_of` is what messages call a key."""
+    values, faults = _sorted_out(raw, base, name_of)
+    if faults:
+        raise ConfigError(faults[0])
+    return values
+
+
+def _sorted_out(
+    raw: Values, base: str, name_of: Callable[[str], str]
+) -> tuple[dict[str, object], list[str]]:
+    """The values that are right, as `_checked` gives them, and one line for each fault."""
     values: dict[str, object] = {}
+    faults = []
     for key, value in raw.items():
         if key not in _SETTINGS:
             where = name_of(plain(key[:KEY_LENGTH]))
-            raise ConfigError(f"{where}: unknown key; use {', '.join(_SETTINGS)}")
-        try:
-            values[_SETTINGS[key]] = _CHECKS[key](value, base)
-        except ValueError as error:
-            raise ConfigError(f"{name_of(key)}: {error}") from error
-    return values
+            faults.append(f"{where}: unknown key; use {', '.join(_SETTINGS)}")
+            continue
+        check = _CHECKS[key]
+        found: list[str] = []
+        for part in (*_parts(key, value), value):
+            if part is value and found:
+                break  # its parts have said it
+            try:
+                values[_SETTINGS[key]] = check(part, base)
+            except ValueError as error:
+                found.append(f"{name_of(key)}: {error}")
+        if found:
+            values.pop(_SETTINGS[key], None)
+        faults += found
+    return values, faults
+
+
+def _parts(key: str, value: object) -> list[object]:
+    """The entries of a list or of the budgets, each by itself: each one's fault is to be found."""
+    if key == "budgets" and isinstance(value, dict):
+        return [{name: number} for name, number in value.items()]
+    if not isinstance(value, list) or len(value) < 2:
+        return []
+    return [[entry] for entry in value]

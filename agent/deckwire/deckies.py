@@ -7,10 +7,12 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, KeysView
+from array import array
+from collections.abc import Iterable, Iterator, Set
+from copy import copy
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple, Self, TypeGuard, TypeVar
 
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import DECKIES, DECKIES_FILE_BYTES
@@ -22,6 +24,9 @@ NAME = re.compile(r"[!-~]+")
 """PRINTUSASCII of RFC 5424: printable ASCII without space."""
 OS_LENGTH = 255
 """Longest name of an operating system, in characters."""
+_SLOTS = 16
+"""Of an empty registry: a power of two, doubled when half of them are used."""
+_T = TypeVar("_T")
 ADDRESS_LENGTH = 45
 """Longest text of an address (an IPv6 one that ends as IPv4); messages cut longer keys."""
 
@@ -73,53 +78,185 @@ class Registry:
     """The deckies by address. It never changes, and is iterated in the order given.
 
     ValueError if an address has two names, or if there are too many deckies.
+
+    Addresses and names are in few blocks of memory, without objects of their own. A reload needs a
+    second registry for a moment. Objects would leave the memory of a full one in pieces.
     """
 
-    __slots__ = ("_by_address",)
+    __slots__ = ("_table",)
 
     def __init__(self, deckies: Iterable[Decky] = ()) -> None:
-        by_address: dict[bytes, Decky] = {}
+        self._table = RegistryBuilder()
         for decky in deckies:
-            add_decky(by_address, decky)
-        self._by_address = by_address
+            self._table.add(decky)
+
+    @classmethod
+    def built(cls, building: RegistryBuilder) -> Registry:
+        """The deckies of a builder, which is not used any more."""
+        made = cls.__new__(cls)
+        made._table = building
+        return made
 
     def name_of(self, packed: bytes) -> str | None:
         """The name of the decky with this 16-byte address, None for any other host."""
-        decky = self._by_address.get(packed)
-        return None if decky is None else decky.name
+        number = self._table.find(packed)
+        return None if number < 0 else self._table.name(number)
 
     def get(self, packed: bytes) -> Decky | None:
         """The decky with this 16-byte address, None for any other host."""
-        return self._by_address.get(packed)
+        number = self._table.find(packed)
+        return None if number < 0 else self._table.decky(number)
 
     @property
-    def addresses(self) -> KeysView[bytes]:
+    def addresses(self) -> Addresses:
         """The address of each decky in 16 bytes: a set that takes no memory of its own."""
-        return self._by_address.keys()
+        return Addresses(self._table)
 
     def merged(self, other: Registry) -> Registry:
         """The deckies of both; ValueError if they contradict each other."""
+        if not len(self):
+            return other
         return Registry((*self, *other))
 
     def __len__(self) -> int:
-        return len(self._by_address)
+        return len(self._table)
 
     def __iter__(self) -> Iterator[Decky]:
-        return iter(self._by_address.values())
+        return map(self._table.decky, range(len(self._table)))
 
     def __contains__(self, packed: object) -> bool:
-        return packed in self._by_address
+        return self._table.find(packed) >= 0
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Registry):
             return NotImplemented
-        return self._by_address == other._by_address
+        if self._table.same(other._table):
+            return True
+        return len(self) == len(other) and all(other.get(one.packed) == one for one in self)
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._by_address.values()))
+        return hash(frozenset((one.packed, one.name) for one in self))
 
     def __repr__(self) -> str:
         return f"Registry({list(self)!r})"
+
+
+class RegistryBuilder:
+    """Takes deckies one by one for a registry: a hash table over blocks of memory."""
+
+    def __init__(self) -> None:
+        self._addresses = bytearray()
+        """16 bytes of each decky, in the order in which they came."""
+        self._names = bytearray()
+        self._ends = array("I", (0,))
+        """Where each name ends, after a 0."""
+        self._others: dict[int, Decky] = {}
+        """Deckies that have more than a name, by number."""
+        self._slots = array("I", bytes(4 * _SLOTS))
+        """The number of a decky plus one at the hash of its address, or in the next free slot."""
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def add(self, decky: Decky) -> None:
+        """Add a decky; ValueError if it contradicts those there or is one too many."""
+        packed = decky.packed
+        number = self.find(packed)
+        if number >= 0:
+            decky = _joined(self.decky(number), decky)
+        elif len(self) >= DECKIES:
+            raise ValueError(f"more than {DECKIES} deckies; split them between several agents")
+        else:
+            number = len(self)
+            self._addresses += packed
+            self._names += decky.name.encode("ascii")
+            self._ends.append(len(self._names))
+            if 2 * len(self) > len(self._slots):
+                self._slots = array("I", bytes(2 * 4 * len(self._slots)))
+                for one in range(number):
+                    self._enter(one, self.address(one))
+            self._enter(number, packed)
+        if decky.os is not None or decky.services:
+            self._others[number] = decky
+
+    def find(self, packed: object) -> int:
+        """The number of the decky with this address; -1 if there is none."""
+        slots, addresses = self._slots, self._addresses
+        last = len(slots) - 1
+        # Python seeds its hashes, so nobody can aim at a slot.
+        slot = hash(packed) & last
+        while number := slots[slot]:
+            if addresses[16 * number - 16 : 16 * number] == packed:
+                return number - 1
+            slot = slot + 1 & last
+        return -1
+
+    def address(self, number: int) -> bytes:
+        """The address of a decky in 16 bytes."""
+        return bytes(self._addresses[16 * number : 16 * number + 16])
+
+    def name(self, number: int) -> str:
+        """The name of a decky."""
+        return self._names[self._ends[number] : self._ends[number + 1]].decode("ascii")
+
+    def decky(self, number: int) -> Decky:
+        """A decky."""
+        other = self._others.get(number)
+        if other is not None:
+            return other
+        packed = self.address(number)
+        if packed.startswith(MAPPED_PREFIX):
+            return Decky(self.name(number), IPv4Address(packed[len(MAPPED_PREFIX) :]))
+        return Decky(self.name(number), IPv6Address(packed))
+
+    def same(self, other: RegistryBuilder) -> bool:
+        """Whether both have the same deckies in the same order."""
+        return (
+            self._addresses == other._addresses
+            and self._names == other._names
+            and self._ends == other._ends
+            and self._others == other._others
+        )
+
+    def _enter(self, number: int, packed: bytes) -> None:
+        last = len(self._slots) - 1
+        slot = hash(packed) & last
+        while self._slots[slot]:
+            slot = slot + 1 & last
+        self._slots[slot] = number + 1
+
+
+class Addresses(Set[bytes]):
+    """The addresses of a registry."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self, table: RegistryBuilder) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self._table.address, range(len(self._table)))
+
+    def __contains__(self, packed: object) -> bool:
+        return self._table.find(packed) >= 0
+
+    @classmethod
+    def _from_iterable(cls, found: Iterable[_T]) -> set[_T]:
+        return set(found)
+
+
+def _joined(known: Decky, decky: Decky) -> Decky:
+    """Both entries of one decky; ValueError if they contradict each other."""
+    if known.name != decky.name:
+        raise ValueError(
+            f"{decky.address} is named both {known.name} and {decky.name}; give it one name"
+        )
+    if None not in (known.os, decky.os) and known.os != decky.os:
+        raise ValueError(f"{decky.address} is given two operating systems; give it one")
+    return replace(known, os=known.os or decky.os, services=known.services or decky.services)
 
 
 class DeckiesFile:
@@ -133,6 +270,12 @@ class DeckiesFile:
         """Facts about the file that the last `read` found; None if there was none."""
         self.notes: tuple[str, ...] = ()
         """Lines for the operator about the file that the last `read` found."""
+
+    def with_fixed(self, fixed: Registry) -> Self:
+        """The same file, with the same memory of the last `read`, and other fixed deckies."""
+        other = copy(self)
+        other._fixed = fixed
+        return other
 
     def changed(self) -> bool:
         """Whether the file differs from the one that the last `read` found, good or bad.
@@ -195,16 +338,16 @@ def parse_deckies(content: bytes, path: str) -> Registry:
         line = content.count(b"\n", 0, error.start) + 1
         raise DeckiesError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
     entries = _json_entries(text, path) if text.lstrip().startswith("{") else _line_entries(text)
-    by_address: dict[bytes, Decky] = {}
+    building = RegistryBuilder()
     try:
         for entry in entries:
             try:
-                add_decky(by_address, entry.decky())
+                building.add(entry.decky())
             except ValueError as error:
                 raise EntryError(entry.place, str(error)) from error
     except EntryError as error:
         raise DeckiesError(f"{path}:{error.place}: {error.what}") from error
-    return Registry(by_address.values())
+    return Registry.built(building)
 
 
 def parse_option(value: str) -> Decky:
@@ -247,25 +390,6 @@ def _address_fault(address: IPv4Address | IPv6Address) -> str:
     return ""
 
 
-def add_decky(by_address: dict[bytes, Decky], decky: Decky) -> None:
-    """Add a decky; ValueError if it contradicts those there or is one too many."""
-    known = by_address.get(decky.packed)
-    if known is None:
-        if len(by_address) >= DECKIES:
-            raise ValueError(f"more than {DECKIES} deckies; split them between several agents")
-        by_address[decky.packed] = decky
-        return
-    if known.name != decky.name:
-        raise ValueError(
-            f"{decky.address} is named both {known.name} and {decky.name}; give it one name"
-        )
-    if None not in (known.os, decky.os) and known.os != decky.os:
-        raise ValueError(f"{decky.address} is given two operating systems; give it one")
-    by_address[decky.packed] = replace(
-        known, os=known.os or decky.os, services=known.services or decky.services
-    )
-
-
 # --- the forms of the file ---
 
 
@@ -293,7 +417,7 @@ class EntryError(Exception):
 
 
 def _line_entries(text: str) -> Iterator[Entry]:
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(_lines(text), 1):
         # A comment begins at a # at the start or after a space: a name may hold one.
         words = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].split(maxsplit=2)
         if not words:
@@ -302,6 +426,15 @@ def _line_entries(text: str) -> Iterator[Entry]:
             raise EntryError(str(number), f"{shown(words[0])} stands alone; write ADDR NAME [OS]")
         address, name, *system = words
         yield Entry(str(number), address, name, system[0].strip() if system else None)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines one by one, because a list of them takes more memory than all deckies."""
+    at = 0
+    while (end := text.find("\n", at)) >= 0:
+        yield text[at:end]
+        at = end + 1
+    yield text[at:]
 
 
 def _json_entries(text: str, path: str) -> Iterator[Entry]:

@@ -12,10 +12,9 @@ from typing import NamedTuple
 from deckwire.deckies import (
     DeckiesError,
     DeckiesFile,
-    Decky,
     EntryError,
     Registry,
-    add_decky,
+    RegistryBuilder,
     json_document,
     state_deckies,
     state_entries,
@@ -119,17 +118,17 @@ def parse_state(content: bytes, path: str) -> State:
             f"{path}: config.ipvlan is true: all deckies of an ipvlan share one MAC address and"
             " bypass the hook; deploy DECNET with MACVLAN"
         )
-    by_address: dict[bytes, Decky] = {}
+    building = RegistryBuilder()
     faults = []
     for place, value in values:
-        for fault in _taken(by_address, place, value):
+        for fault in _taken(building, place, value):
             faults.append(f"{path}:{fault}; this decky is left out")
     if len(faults) > DECKIES_FAULTS:
         more = len(faults) - DECKIES_FAULTS
         faults[DECKIES_FAULTS:] = [f"{path}: {more} more deckies are left out"]
     interface = settings.get("interface")
     return State(
-        Registry(by_address.values()),
+        Registry.built(building),
         tuple(faults),
         interface if isinstance(interface, str) and interface else None,
     )
@@ -150,7 +149,7 @@ def default_interface(path: str | None, environment: Mapping[str, str]) -> str:
     return INTERFACE
 
 
-def _taken(by_address: dict[bytes, Decky], place: str, value: object) -> Iterator[str]:
+def _taken(building: RegistryBuilder, place: str, value: object) -> Iterator[str]:
     """Take the addresses of one decky; give what is wrong with the others."""
     try:
         entries = state_entries(place, value)
@@ -159,6 +158,6 @@ def _taken(by_address: dict[bytes, Decky], place: str, value: object) -> Iterato
         return
     for entry in entries:
         try:
-            add_decky(by_address, entry.decky())
+            building.add(entry.decky())
         except ValueError as error:
             yield f"{entry.place}: {error}"

@@ -274,3 +274,5 @@ NETLINK_DUMPS = 4
 """Times that a list is read because messages were lost or it changed meanwhile."""
 NETWORK_NAMESPACES = 4_096
 """Network namespaces searched for macvlans of a parent."""
+CGROUP_BYTES = 65_536
+"""Bytes read of a process's list of control groups."""

@@ -280,4 +280,44 @@ OPTIONS = (
         default="write none",
         live_only=True,
     ),
+    Option(
+        *("user", "user", Section.OPERATION),
+        "User to become after the start, if root starts it: it opens all files as this user.",
+        metavar="NAME",
+        default="stay who started it",
+        live_only=True,
+    ),
 )
+
+BUDGETS = {
+    "syn_records_per_second": "SYN samples a second that the kernel side submits.  [default: 1000]",
+    "syn_burst": "SYN samples that it submits at once after a quiet time.  [default: 2000]",
+    "midstream_records_per_second": "Samples a second, of all sources together, of connections"
+    " whose handshake was not seen.  [default: 500]",
+    "handshakes_per_second_per_source": "Connections a second of one source whose TLS handshakes"
+    " are read.  [default: 5000]",
+}
+"""What each key of the table `budgets` means."""
+
+OUTPUT_SETTINGS = {
+    "to": "The output itself, as after --output. A table needs it.",
+    "format": f"Form of its lines: {', '.join(FORMATS)}.",
+    "events": "Events that it takes: a list of names, which may have * and ?, or decnet.",
+    "min_severity": "Least severity that it takes: emerg to debug, or 0 to 7.",
+    "max_events_per_second": "Bound on its events. Half of it is for events of severity 4 and more"
+    " severe alone.",
+    "app_name": "APP-NAME of its syslog lines.",
+    "sd_id": "SD-ID of its syslog lines.",
+    "procid": "PROCID of its syslog lines.",
+    "owner": "USER or USER:GROUP of files that it makes; file: only.",
+    "mode": "Mode of files that it makes, such as 0640; file: only.",
+    "twin": "decnet-json writes a record into a second file after each line; file: only.",
+    "tls": "on runs relp: over TLS.",
+    "ca": "File of certificates that may sign the receiver's, instead of the system's; TLS only.",
+    "certificate": "File of the client's certificate; TLS only.",
+    "key": "File of its private key, if that is another file; TLS only.",
+    "name": "Name in the receiver's certificate, if it is not HOST; TLS only.",
+    "token_file": "File with a token that each HTTP request carries.",
+    "spool_bytes": "Largest spool of a relp: or http: output.  [default: 268435456]",
+}
+"""What each setting of one output means, by its key in a table of the file."""

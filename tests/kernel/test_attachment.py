@@ -15,8 +15,10 @@ from pyroute2 import IPRoute
 
 from deckwire.kernel import loading
 from deckwire.kernel.loader_process import Loader, LoadError
-from deckwire.kernel.loading import Loaded, LoadRequest, detach, load, reattach
+from deckwire.kernel.loading import Loaded, LoadRequest, attach_request, detach, load, reattach
 from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS
+from deckwire.loader.again import attach_again
+from deckwire.loader.errors import LoaderError
 from tests.kernel.conftest import PROGRAMS, Load
 from tests.support.kernel_namespaces import HAS_TCX, Namespace, ip
 
@@ -236,6 +238,23 @@ def test_vepa_mode_is_found_in_every_namespace(
     assert dict(loaded.maps["vepa_parents"].items()) == {pack("=I", attachment.ifindex): b"\1"}
 
 
+def test_an_interface_that_is_back_is_searched_for_in_its_own_namespace_alone(
+    namespace: Namespace, start: Load
+) -> None:
+    """The agent may not enter others by then, which is no news."""
+    loaded = start(interfaces=("dw0",), netns=namespace.name)
+    for name in ("deck0", "deck1"):
+        namespace.ip("link", "add", name, "link", "dw0", "type", "macvlan", "mode", "vepa")
+    namespace.ip("link", "set", "deck1", "netns", namespace.peer)
+    attachment = reattach(loaded, "dw0")
+    assert attachment is not None
+    assert attachment.notes == ("dw0 carries a macvlan in VEPA mode",)
+    namespace.ip("link", "del", "deck0")
+    attachment = reattach(loaded, "dw0")
+    assert attachment is not None
+    assert (attachment.vepa, attachment.notes) == (False, ())
+
+
 def test_a_macvlan_of_another_parent_with_the_same_index_is_not_ours(
     namespace: Namespace, start: Load
 ) -> None:
@@ -292,7 +311,7 @@ def test_an_interface_that_came_back_is_attached_again(
         reattach(loaded, "dw0")
     assert loaded.attachments == []
     namespace.add_veth()
-    attachment = reattach(loaded, "dw0", method)
+    attachment = reattach(loaded, "dw0")
     assert loaded.attachments == [attachment]
     assert attachment.ifindex == namespace.ifindex()
     namespace.send(4)
@@ -315,7 +334,7 @@ def test_an_absent_interface_can_be_attached_later(
     loaded = start(interfaces=("dw7",), **options)
     assert loaded.attachments == []
     namespace.ip("link", "set", "dw0", "name", "dw7")
-    reattach(loaded, "dw7", method)
+    reattach(loaded, "dw7")
     namespace.ip("link", "set", "dw7", "name", "dw0")
     assert ours(namespace) == BY_METHOD[method]
     namespace.send(4)
@@ -337,7 +356,7 @@ def test_reattaching_an_attached_interface_changes_nothing(
     method: str, namespace: Namespace, start: Load
 ) -> None:
     loaded = start(interfaces=("dw0",), netns=namespace.name, attach=method)
-    reattach(loaded, "dw0", method)
+    reattach(loaded, "dw0")
     assert ours(namespace) == BY_METHOD[method]
     namespace.send(4)
     assert ingress_hits(loaded) == 4
@@ -425,6 +444,32 @@ def test_a_loader_that_hangs_ends_the_detaching_in_time(
         with pytest.raises(LoadError, match=r"stay on dw0: .*did not answer within"):
             detach(loaded)
     assert loaders.started == 1
+
+
+@needs_tcx
+def test_attaching_in_this_process_leaves_no_descriptor_if_it_fails(
+    namespace: Namespace, start: Load
+) -> None:
+    """The agent tries again each second, and its own process does not end."""
+    loaded = start(programs=("tc_ingress", "tc_egress"))
+    body, (ingress, theirs, *more) = attach_request(loaded, ["dw0"])
+
+    def open_files() -> list[str]:
+        return sorted(os.listdir("/proc/self/fd"))
+
+    def attach(egress: int) -> int:
+        fds = [ingress, egress, *more]
+        _, received = namespace.run(lambda: attach_again(body, fds, None))
+        return len([os.close(fd) for fd in received])
+
+    with open("/dev/null", "rb") as no_program:
+        before = open_files()
+        with pytest.raises(LoaderError, match=r"^cannot attach to dw0: "):
+            attach(no_program.fileno())
+        assert open_files() == before
+    assert ours(namespace) == NOTHING
+    # The lock, and two links.
+    assert attach(theirs) == 3
 
 
 @METHODS

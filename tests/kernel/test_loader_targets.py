@@ -27,7 +27,7 @@ def resolve_among(
     """resolve() in a namespace with these interfaces; a search finds `on_it`."""
     monkeypatch.setattr(rtnetlink, "list_interfaces", lambda _: present)
     search = SimpleNamespace(found=on_it, searched=3, gaps="not all were searched")
-    monkeypatch.setattr(targets, "Search", lambda _: search)
+    monkeypatch.setattr(targets, "Search", lambda _, elsewhere: search)
     return resolve([name])
 
 

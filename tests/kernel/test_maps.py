@@ -254,3 +254,13 @@ def test_a_mapped_array_has_the_same_bounds(mapped: Map, by_calls: Map) -> None:
             table.lookup(b"")
         with pytest.raises(ValueError, match="12 bytes"):
             table.update(U32.pack(0), b"")
+
+
+def test_a_frozen_map_can_be_read_and_not_changed(loaded: Loaded) -> None:
+    hits = loaded.maps["hits"]
+    value = hits.lookup(U32.pack(0))
+    assert value is not None
+    hits.freeze()
+    with pytest.raises(PermissionError):
+        hits.update(U32.pack(0), value)
+    assert hits.lookup(U32.pack(0)) == value

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 from errno import EINVAL
 from struct import Struct
 
 import pytest
 
+from deckwire.kernel.capabilities import powerless
 from deckwire.kernel.loading import Loaded
 from deckwire.kernel.programs import FRAME_BYTES
 
+RELEASE = tuple(int(part) for part in os.uname().release.split(".")[:2])
+HAS_TCX = RELEASE >= (6, 6)
 U32, U64 = Struct("=I"), Struct("=Q")
 
 pytestmark = pytest.mark.root
@@ -43,3 +47,15 @@ def test_a_frame_too_long_or_short_for_a_test_run_is_an_error(loaded: Loaded, le
     with pytest.raises(OSError, match=f"{length} bytes") as caught:
         loaded.programs["context"].test_run(bytes(length))
     assert caught.value.errno == EINVAL
+
+
+def test_what_is_allowed_is_found_by_trying(loaded: Loaded) -> None:
+    program = loaded.programs["tc_ingress"]
+    before = loaded.maps["hits"].lookup(U32.pack(0))
+    assert program.may_test_run()
+    assert program.may_link() == HAS_TCX
+    with powerless():
+        # Linux 5.10 lets nobody use a program by its descriptor.
+        assert program.may_test_run() == (RELEASE >= (5, 19))
+        assert program.may_link() == HAS_TCX
+    assert loaded.maps["hits"].lookup(U32.pack(0)) == before

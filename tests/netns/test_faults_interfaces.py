@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 
 import pytest
@@ -14,39 +13,23 @@ from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import http_server, openssl_server
 from tests.support.hooks import tcx
-from tests.support.watching import (
-    EVERYTHING,
-    TLS13,
-    assert_nothing_lost,
-    client_context,
-    fetch_plain,
+from tests.support.side_veth import (
+    BACK,
+    DECKY_ADDRESS,
+    GONE,
+    HOST_ADDRESS,
+    SIDE,
+    SIDE_PEER,
+    add_side_veth,
+    ip,
+    reported,
+    visit,
+    wait_reported,
+    wait_up,
 )
+from tests.support.watching import EVERYTHING, TLS13, assert_nothing_lost, client_context
 
 pytestmark = pytest.mark.root
-
-SIDE, SIDE_PEER = "side0", "side1"
-HOST_ADDRESS, DECKY_ADDRESS = "198.19.0.1", "198.19.0.2"
-
-
-def ip(lab: Lab, node: Node, *words: str) -> str:
-    done = lab.run(node, ["ip", *words])
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def add_side_veth(lab: Lab, decky: Node, *, index: int = 2_000) -> None:
-    """Add a veth from the host to a decky that the test may change freely."""
-    ip(lab, lab.host, "link", "add", SIDE, "index", str(index), "type", "veth",
-       "peer", "name", SIDE_PEER, "netns", decky.netns)  # fmt: skip
-    ip(lab, lab.host, "address", "add", f"{HOST_ADDRESS}/24", "dev", SIDE)
-    ip(lab, decky, "address", "add", f"{DECKY_ADDRESS}/24", "dev", SIDE_PEER)
-    for node, interface in ((decky, SIDE_PEER), (lab.host, SIDE)):
-        ip(lab, node, "link", "set", interface, "up")
-    wait_up(lab, lab.host, SIDE)
-
-
-def wait_up(lab: Lab, node: Node, interface: str) -> None:
-    wait_until(lambda: "state UP" in ip(lab, node, "link", "show", interface), f"{interface} is up")
 
 
 @pytest.fixture
@@ -59,24 +42,6 @@ def web(lab: Lab) -> Node:
 def watch_side(lab: Lab, web: Node) -> AgentProcess:
     add_side_veth(lab, web)
     return AgentProcess(lab, SIDE, [*EVERYTHING, "--decky", f"{DECKY_ADDRESS}={web.name}"])
-
-
-def visit(lab: Lab, agent: AgentProcess, node: Node, address: str) -> None:
-    """Make a connection and wait for its events."""
-    _, port, _, _ = fetch_plain(node, address)
-    agent.expect("tcp_flow_timing", src_port=port, dst_ip=address, close="fin")
-
-
-def reported(agent: AgentProcess, pattern: str) -> int:
-    return sum(bool(re.fullmatch(f"deckwire: {pattern}", line)) for line in agent.messages)
-
-
-def wait_reported(agent: AgentProcess, pattern: str, times: int = 1) -> None:
-    agent.wait(lambda: reported(agent, pattern) >= times, f"the agent reports {pattern!r}", 30)
-
-
-GONE = f"{SIDE} is gone; it is attached again when it comes back"
-BACK = rf"ready: {SIDE} attached again \(\S+\)"
 
 
 def test_an_interface_that_changes_stays_watched(lab: Lab, web: Node) -> None:

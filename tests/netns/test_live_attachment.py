@@ -17,7 +17,15 @@ from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import HOST_INTERFACE, PARENT
 from deckwire.lab.servers import http_server
 from tests.support.hooks import HAS_TCX, filters, is_loaded, tcx
-from tests.support.watching import EVERYTHING, agent_with, assert_nothing_lost, counted, fetch_plain
+from tests.support.watching import (
+    EVERYTHING,
+    PROGRAM,
+    agent_with,
+    assert_nothing_lost,
+    counted,
+    fetch_plain,
+    with_request,
+)
 
 pytestmark = pytest.mark.root
 
@@ -144,9 +152,22 @@ def test_a_second_start_names_the_first_agent_and_changes_nothing(lab: Lab, web:
     assert counted(first)["tcp_handshake"] == 1
 
 
-def run_agent(lab: Lab, options: Sequence[str], node: Node | None = None) -> tuple[int, list[str]]:
+@ATTACH
+def test_a_start_that_fails_after_attaching_leaves_nothing(lab: Lab, attach: str) -> None:
+    program = with_request({"attach": attach, "table_sizes": {"MAX_DECKIES": 1}})
+    options = ["-i", PARENT, "--netns", lab.host.netns]
+    status, lines = run_agent(lab, options, program=program)
+    assert (status, len(lines)) == (2, 1)
+    assert "deckies" in lines[0]
+    assert tcx(lab.host) == {"ingress": [], "egress": []}
+    assert not any("deckwire_" in text for text in filters(lab).values())
+
+
+def run_agent(
+    lab: Lab, options: Sequence[str], node: Node | None = None, program: Sequence[str] = PROGRAM
+) -> tuple[int, list[str]]:
     """Run an agent that is expected to refuse. Returns its status and messages."""
-    argv = [sys.executable, "-P", "-m", "deckwire", "run", *options]
+    argv = [*program, "run", *options]
     done = lab.run(node, [*argv, "--deckies", lab.deckies_file()], seconds=60)
     assert done.stdout == ""
     return done.returncode, done.stderr.splitlines()

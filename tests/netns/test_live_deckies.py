@@ -176,7 +176,7 @@ def test_deckies_that_the_kernel_refuses_change_nothing(lab: Lab, tmp_path: Path
     agent.expect("tcp_flow_timing", dst_ip=web.v4)
     assert hosts(agent) == [web.name]
     agent.process.send_signal(signal.SIGHUP)
-    wait_reported(agent, refusal, 2)
+    wait_reported(agent, refusal.replace("8 deckies before stay", "configuration before stays"))
     registry.write(f"{mail.v4} {mail.name}", f"{mail.v6} {mail.name}", *spare(100, 7))
     wait_reported(agent, "deckies read again: 9")
     fetch_plain(lab.client, web.v4)

@@ -15,8 +15,8 @@ from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import PARENT
-from tests.netns.test_faults_interfaces import SIDE, add_side_veth
 from tests.runtime.test_metrics import PROMTOOL, metrics
+from tests.support.side_veth import SIDE, add_side_veth
 
 pytestmark = pytest.mark.root
 

@@ -241,3 +241,28 @@ def test_what_an_output_sets_itself_stays(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leave the format out, or set twin=off"):
         one("file:/a.log,format=json").or_else(other)
     assert not one("file:/a.log,format=json,twin=off").or_else(other).has_twin
+
+
+def test_a_sink_that_is_open_is_used_again_and_a_failure_leaves_nothing_open(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "log"
+    settings = one(f"file:{path}")
+    (output,) = make_outputs([settings], "syslog", Headers())
+    other = one(f"file:{path},format=json,events=tls_*")
+    sinks = {settings.receiver: output.sink}
+    (again,) = make_outputs([other], "syslog", Headers(), sinks=sinks)
+    assert again.sink is output.sink
+    changed = one(f"file:{path},mode=0600")
+    assert changed.receiver != settings.receiver
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(FileNotFoundError):
+        make_outputs(
+            [other, changed, one(f"file:{tmp_path}/no/such")], "syslog", Headers(), sinks=sinks
+        )
+    assert os.listdir("/proc/self/fd") == before
+    fanout = Fanout([again])
+    fanout.start()
+    assert fanout.offer(HELLO)
+    fanout.close(20)
+    assert len(path.read_text().splitlines()) == 1

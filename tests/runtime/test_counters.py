@@ -56,6 +56,7 @@ NO_COUNTERS = {
     "ip.reassembly.Reassembler.held": "how much is held now",
     "ip.reassembly._Datagram": "of one datagram",
     "kernel.link_watch.LinkWatch._sequence": "a sequence number",
+    "kernel.macvlan_addresses.MacvlanAddresses": "of a single search of another command",
     "kernel.macvlans.Search": "of a single search before the capture",
     "output.rate.EventRate._tokens": "how much room there is now",
     "output.spool.spool.Spool._last": "a number of a line",

@@ -9,7 +9,9 @@ import pytest
 
 from deckwire.kernel.capabilities import LOADING
 from tests.decnet.consumer import write_state
+from tests.support import intruder
 from tests.support.bus_server import BusServer
+from tests.support.hooks import HAS_TCX
 from tests.systemd.conftest import PARENT, Service
 from tests.systemd.container import Container
 
@@ -21,7 +23,6 @@ HOME = Path("/opt/decnet")
 STATE = HOME / "decnet-state.json"
 LOG, TWIN = Path("/var/log/decnet/decnet.log"), Path("/var/log/decnet/decnet.json")
 SOCKET = Path("/run/decnet/bus.sock")
-CAPABILITIES = sum(1 << one for one in LOADING)
 
 DECNETS_UNIT = f"""
 [Unit]
@@ -96,14 +97,17 @@ def test_systemd_analyze_has_no_objection(decnet: Container) -> None:
     assert (done.returncode, ours) == (0, [])
 
 
-def test_it_runs_as_decnets_user_with_three_capabilities(
+def test_it_runs_as_decnets_user_without_capabilities(
     sniffer: Service, decnet: Container, bus: BusServer
 ) -> None:
     pid = ready(sniffer, bus)
-    text = decnet.run("cat", f"/proc/{pid}/status")
-    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
-    assert set(status["Uid"].split()) == {decnet.run("id", "-u", "decnet").strip()}
-    assert {int(status[name], 16) for name in ("CapEff", "CapBnd")} == {CAPABILITIES}
+    uid = decnet.run("id", "-u", "decnet").strip()
+    threads = intruder.statuses(int(pid), sniffer.path(Path("/proc")))
+    for status in threads:
+        assert set(status["Uid"].split()) == {uid}
+        assert int(status["CapBnd"], 16) == intruder.mask(*LOADING)
+        assert status["NoNewPrivs"] == "1"
+    assert intruder.rights(threads, int(pid)) == intruder.expected(filters=not HAS_TCX)
     # DECNET finds its processes by these words.
     command = decnet.run("cat", f"/proc/{pid}/cmdline")
     assert "decnet" in command

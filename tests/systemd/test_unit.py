@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from deckwire.kernel.capabilities import LOADING
+from tests.support import intruder
 from tests.support.hooks import HAS_TCX, tcx
 from tests.systemd.conftest import CONFIG, LOG, PARENT, Service
 from tests.systemd.container import Container
@@ -12,7 +17,6 @@ from tests.systemd.container import Container
 pytestmark = pytest.mark.root
 
 NOBODY = 65_534
-CAPABILITIES = sum(1 << one for one in LOADING)
 
 
 def is_attached(container: Container) -> bool:
@@ -37,19 +41,65 @@ def test_the_service_runs_confined_and_leaves_nothing(
 ) -> None:
     pid = ready(service)
     assert is_attached(container)
-    text = container.run("cat", f"/proc/{pid}/status")
-    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
     uid = container.run("id", "-u", "deckwire").strip()
-    assert set(status["Uid"].split()) == {uid}
     assert uid != "0"
-    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-    assert {int(status[name], 16) for name in ("CapEff", "CapBnd")} == {CAPABILITIES}
+    threads = intruder.statuses(int(pid), service.path(Path("/proc")))
+    for status in threads:
+        assert set(status["Uid"].split()) == {uid}
+        # Nobody without CAP_SETPCAP can change it. It grants nothing.
+        assert int(status["CapBnd"], 16) == intruder.mask(*LOADING)
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert intruder.rights(threads, int(pid)) == intruder.expected(filters=not HAS_TCX)
     service.stop()
     assert service.show("Result") == "success"
     assert service.show("ExecMainStatus") == "0"
     assert not is_attached(container)
     assert container.run("journalctl", "-q", "-u", "deckwire", "-p", "warning") == ""
     assert "ready" in container.run("journalctl", "-q", "-t", "deckwire", "-n", "1", "-o", "cat")
+
+
+@pytest.fixture(params=["auto", "clsact"])
+def intruded(service: Service, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The service with an agent that tries what an intruder could do. One has a helper."""
+    program = service.path(Path("/run/deckwire-program"))
+    before = program.read_text()
+    head, _, _ = before.partition("from deckwire.entry")
+    program.write_text(f"{head}sys.argv.insert(1, '{request.param}')\n{intruder.INTRUDER}")
+    yield service
+    service.stop()
+    program.write_text(before)
+
+
+def test_an_intruder_gets_no_further(intruded: Service, container: Container) -> None:
+    ready(intruded)
+
+    def send(number: signal.Signals) -> None:
+        intruded.systemctl("kill", f"--signal={number.name}", "--kill-whom=main")
+
+    results = intruder.attempts(
+        send,
+        intruded.said,
+        lambda condition: intruded.wait_for(condition, "it has tried"),
+    )
+    assert intruder.done(results) == set()
+    come_back(intruded, container)
+
+
+def come_back(service: Service, container: Container) -> None:
+    """Delete the interface, make it again, and wait until it is attached again."""
+    container.run("ip", "link", "del", PARENT)
+    service.wait_said("parent0 is gone; it is attached again when it comes back")
+    container.run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "peer0")
+    service.wait_said("ready: parent0 attached again (")
+
+
+def test_an_interface_that_comes_back_is_attached_again(
+    service: Service, container: Container
+) -> None:
+    pid = ready(service)
+    come_back(service, container)
+    assert is_attached(container)
+    assert service.show("MainPID") == pid
 
 
 def test_a_reload_rereads_the_deckies_and_reopens_the_file(
@@ -160,7 +210,7 @@ def test_a_missing_interface_is_waited_for(service: Service, container: Containe
     assert service.show("MainPID") == pid
     said = [line.split()[1] for line in service.said()]
     # One line says that the unit may not look into the namespaces of containers.
-    assert [word for word in said if word != "not"] == ["waiting:", "ready:"]
+    assert [word for word in said if word != "not"] == ["waiting:", "configuration", "ready:"]
 
 
 def test_waiting_for_an_interface_ends_cleanly(service: Service, container: Container) -> None:

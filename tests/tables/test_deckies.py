@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from errno import E2BIG
 from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
 
 import pytest
 
@@ -15,9 +16,11 @@ from deckwire.deckies import Decky, Registry, parse_address
 from deckwire.kernel import maps
 from deckwire.kernel.maps import Map
 from deckwire.kernel.syscalls import Buffer, Command, call_bpf
+from deckwire.tables import deckies
 from deckwire.tables.bloom_filter import filter_of
 from deckwire.tables.deckies import DeckiesRefused, DeckyTables
 from deckwire.tables.tables import Tables
+from deckwire.tcp.addresses import MAPPED_PREFIX
 from tests.support.conversation import DECKY, DECKY6, START_NS, Conversation, in_time
 from tests.support.emitted import of
 from tests.support.replaying import ReplayLab
@@ -253,3 +256,28 @@ def test_a_registry_that_is_refused_leaves_the_one_before_in_force(small: Replay
     assert flows == {40_000: "shutdown", 43_000: "shutdown"}
     assert small.last is not None
     assert small.last.stats.sums()["reloads_failed"] == 1
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("old", "new"), FULL)
+def test_a_change_is_written_in_slices(
+    small: ReplayLab,
+    tables: DeckyTables,
+    old: list[bytes],
+    new: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The caller gets the thread after each slice, and deckies that stay are always there."""
+    monkeypatch.setattr(deckies, "_SLICE", 10)
+    tables.replace(old)
+    change = tables.prepare(new)
+    states = [state(small)]
+    tables.apply(change, lambda: states.append(state(small)))
+    assert state(small) == watched(new)
+    stay = set(old) & set(new)
+    for before, after in pairwise(states):
+        entries = [one | {bytes(12) + key for key in four} for four, one, _ in (before, after)]
+        assert 0 < len(entries[0] ^ entries[1]) <= 10
+    for four, six, _ in states:
+        assert {packed[12:] for packed in stay if packed.startswith(MAPPED_PREFIX)} <= four
+        assert {packed for packed in stay if not packed.startswith(MAPPED_PREFIX)} <= six

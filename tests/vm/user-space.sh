@@ -13,7 +13,7 @@ suite=${1:?usage: user-space.sh SUITE}
 checkout=${here%/*/*}
 root=$CACHE/roots/$suite
 packages=(
-	python3-bpfcc python3-venv iproute2 ethtool kmod procps tcpdump openssl curl nmap rsyslog
+	python3-bpfcc python3-venv python3-seccomp iproute2 ethtool kmod procps tcpdump openssl curl nmap rsyslog
 	iperf3 ca-certificates
 )
 mkdir -p "$CACHE/roots"

@@ -25,7 +25,7 @@ def examine_addresses(parent: int, registry: Registry) -> Iterator[Finding]:
     known: set[bytes] = set()
     missing: dict[bytes, str] = {}
 
-    def visit(channel: socket.socket, found: list[Interface]) -> None:
+    def visit(_path: str, channel: socket.socket, found: list[Interface]) -> None:
         by_interface: dict[int, list[bytes]] = {one.ifindex: [] for one in found}
         for ifindex, address in rtnetlink.list_addresses(channel):
             if ifindex in by_interface:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from deckwire.doctor.finding import Finding
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import LoadRequest, load
-from deckwire.kernel.programs import TCX_INGRESS
+from deckwire.kernel.names import INGRESS
 
 _BCC_SECONDS = 30.0
-_NO_INTERFACE = 0x7FFF_FFFF
 _ASK_BCC = "import bcc; print(bcc.__version__)"
 
 
@@ -26,6 +25,7 @@ def examine_software() -> Iterator[Finding]:
     yield Finding("ok", "python", f"{sys.version.split()[0]} at {sys.executable}")
     yield from _packages()
     yield _bcc()
+    yield _filter()
     headers = Path(f"/lib/modules/{os.uname().release}/build")
     found = f"those in {headers} are not needed" if headers.exists() else "none are installed"
     yield Finding("ok", "headers", f"Deckwire brings the few kernel headers that it needs; {found}")
@@ -42,14 +42,7 @@ def try_loading() -> Iterator[Finding]:
         yield Finding(
             "ok", "trial", f"the programs were compiled and loaded in {loaded.load_ms} ms"
         )
-        program = next(iter(loaded.programs.values()))
-        try:
-            # A kernel with TCX looks for this interface, which does not exist.
-            os.close(program.link(_NO_INTERFACE, TCX_INGRESS))
-        except OSError as error:
-            known = error.errno == errno.ENODEV
-        else:
-            known = True
+        known = loaded.programs[INGRESS].may_link()
     finally:
         loaded.close()
     if known:
@@ -74,6 +67,17 @@ def _packages() -> Iterator[Finding]:
             yield Finding(
                 "missing", "package", name, f"{sys.executable} -m pip install '{requirement}'"
             )
+
+
+def _filter() -> Finding:
+    if find_spec("seccomp") is not None:
+        return Finding("ok", "seccomp", "the agent refuses itself what only an intruder would call")
+    return Finding(
+        "note",
+        "seccomp",
+        "its bindings are missing: the agent runs without a filter of system calls of its own",
+        "install python3-seccomp",
+    )
 
 
 def _bcc() -> Finding:

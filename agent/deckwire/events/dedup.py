@@ -161,6 +161,11 @@ class Dedup:
     def __len__(self) -> int:
         return len(self._windows)
 
+    def change(self, ttl_s: float, keys: int) -> None:
+        """Other bounds for the windows that open from now on. None may be open."""
+        self._ttl_ns = round(ttl_s * _NS)
+        self._keys = keys
+
     @property
     def held(self) -> int:
         """Bytes of memory that all windows take, without the names of deckies."""

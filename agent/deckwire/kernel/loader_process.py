@@ -58,20 +58,9 @@ def start_loader(seconds: float | None = None, *, compiles: bool = False) -> Ite
     started = time.monotonic_ns()
     try:
         with ours:
-            with theirs, _blocked_signals():
-                process = subprocess.Popen(
-                    # -P: import nothing from the working directory. -S: the path is known, and
-                    # the start-up code of other packages takes time.
-                    [
-                        *(sys.executable, "-P", "-S", "-c", _PROGRAM, str(theirs.fileno())),
-                        *(["compile"] if compiles else []),
-                    ],
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                    stdin=subprocess.DEVNULL,
-                    stdout=messages,
-                    stderr=messages,
-                    pass_fds=[theirs.fileno()],
-                )
+            with theirs:
+                words = ["compile"] if compiles else []
+                process = spawn(_PROGRAM, theirs, messages, *words)
             try:
                 yield Loader(process, ours, messages, started, seconds)
             finally:
@@ -79,6 +68,32 @@ def start_loader(seconds: float | None = None, *, compiles: bool = False) -> Ite
                 process.wait()
     finally:
         os.close(messages)
+
+
+def spawn(
+    program: str, channel: socket.socket, printed: int, *words: str
+) -> subprocess.Popen[bytes]:
+    """Starts a process of Deckwire's own that serves requests.
+
+    Args:
+        program: its Python program. Its first argument is the channel's descriptor.
+        printed: the file for what it prints, or subprocess.DEVNULL.
+        words: its further arguments.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    with _blocked_signals():
+        return subprocess.Popen(
+            # -P: import nothing from the working directory. -S: the path is known, and the
+            # start-up code of other packages takes time.
+            [sys.executable, "-P", "-S", "-c", program, str(channel.fileno()), *words],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=printed,
+            pass_fds=[channel.fileno()],
+        )
 
 
 @contextmanager

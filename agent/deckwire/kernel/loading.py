@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from errno import ENOMEM
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from deckwire.kernel.link_watch import LinkWatch
 from deckwire.kernel.loader_process import Loader, LoadError, start_loader
@@ -34,6 +34,32 @@ DETACH_ATTEMPTS = 2
 
 Method = Literal["auto", "tcx", "clsact"]
 """How to attach: by TCX if the kernel has it, else by clsact filters; or by one of the two only."""
+
+
+Reply = tuple[dict[str, Any], list[int]]
+"""The body of a message, and its descriptors. The caller owns those of a reply."""
+
+
+class Attacher(Protocol):
+    """Serves requests to attach and detach."""
+
+    def ask(self, body: dict[str, Any], fds: list[int], seconds: float | None = None) -> Reply:
+        """Serve one request within `seconds`. Raises LoadError."""
+
+    def close(self) -> None:
+        """End what serves them."""
+
+
+class NewLoaders:
+    """Has a new loader serve each request. It has the privileges of this process."""
+
+    def ask(self, body: dict[str, Any], fds: list[int], seconds: float | None = None) -> Reply:
+        """Serve one request within `seconds`. Raises LoadError."""
+        with start_loader(seconds) as loader:
+            return loader.ask(body, fds)
+
+    def close(self) -> None:
+        """Nothing is left to end."""
 
 
 def bpf_directory() -> Path:
@@ -119,17 +145,21 @@ class Loaded:
     watch: LinkWatch
     """Reports interfaces of the namespace that come and go."""
     netns: str | None
+    attach: Method
     xdp: str
-    """As requested, for attaching again."""
+    """Both as requested, for attaching again."""
     headers: str
     """``shim`` or ``headers``: what it was compiled with."""
     load_ms: int
     """Milliseconds from the loader's start to its reply."""
+    attacher: Attacher = field(default_factory=NewLoaders)
+    """It attaches and detaches from now on."""
 
     def close(self) -> None:
         """Frees everything, and so detaches links. clsact filters stay until detach()."""
         for attachment in self.attachments:
             attachment.close()
+        self.attacher.close()
         self.rings.close()
         self.watch.close()
         for program in self.programs.values():
@@ -194,13 +224,14 @@ def _loaded(request: LoadRequest, reply: dict[str, Any], fds: list[int], load_ms
         reply["absent"],
         watch,
         request.netns,
+        request.attach,
         request.xdp,
         reply["headers"],
         load_ms,
     )
 
 
-def reattach(loaded: Loaded, interface: str, attach: Method = "auto") -> Attachment | None:
+def reattach(loaded: Loaded, interface: str) -> Attachment | None:
     """Attaches the loaded programs to an interface that is back, after closing its old attachment.
 
     Returns:
@@ -213,14 +244,25 @@ def reattach(loaded: Loaded, interface: str, attach: Method = "auto") -> Attachm
     for entry in old:
         entry.close()
         loaded.attachments.remove(entry)
+    body, fds = attach_request(loaded, [interface])
+    reply, received = loaded.attacher.ask(body, fds)
+    if not reply["attachments"]:
+        return None
+    attachment = _attachment(reply["attachments"][0], iter(received))
+    loaded.attachments.append(attachment)
+    return attachment
+
+
+def attach_request(loaded: Loaded, interfaces: list[str]) -> Reply:
+    """The request to attach the loaded programs to interfaces, with its descriptors."""
     names = PROGRAMS if loaded.xdp == "off" else (*PROGRAMS, XDP_PROGRAM)
     programs = [loaded.programs[name] for name in names]
     body = {
         "do": "attach",
-        "interfaces": [interface],
+        "interfaces": interfaces,
         "watched": [entry.ifindex for entry in loaded.attachments],
         "netns": loaded.netns,
-        "attach": attach,
+        "attach": loaded.attach,
         "xdp": loaded.xdp,
         "programs": [program.name for program in programs],
         "vepa": VEPA_PARENTS_MAP in loaded.maps,
@@ -228,13 +270,7 @@ def reattach(loaded: Loaded, interface: str, attach: Method = "auto") -> Attachm
     fds = [program.fd for program in programs]
     if VEPA_PARENTS_MAP in loaded.maps:
         fds.append(loaded.maps[VEPA_PARENTS_MAP].fd)
-    with start_loader() as loader:
-        reply, received = loader.ask(body, fds)
-    if not reply["attachments"]:
-        return None
-    attachment = _attachment(reply["attachments"][0], iter(received))
-    loaded.attachments.append(attachment)
-    return attachment
+    return body, fds
 
 
 def detach(loaded: Loaded) -> None:
@@ -246,14 +282,15 @@ def detach(loaded: Loaded) -> None:
     filtered = [entry for entry in loaded.attachments if entry.method == "clsact"]
     try:
         if filtered:
-            _delete_filters(loaded.netns, filtered)
+            _delete_filters(loaded, filtered)
     finally:
         for entry in loaded.attachments:
             entry.close()
         loaded.attachments.clear()
 
 
-def _delete_filters(netns: str | None, attachments: list[Attachment]) -> None:
+def _delete_filters(loaded: Loaded, attachments: list[Attachment]) -> None:
+    netns = loaded.netns
     body = {"do": "detach", "netns": netns, "ifindexes": [entry.ifindex for entry in attachments]}
     deadline = time.monotonic() + DETACH_SECONDS
     for _ in range(DETACH_ATTEMPTS):
@@ -263,8 +300,7 @@ def _delete_filters(netns: str | None, attachments: list[Attachment]) -> None:
         if seconds <= 0:
             break
         try:
-            with start_loader(seconds) as loader:
-                loader.ask(body, [])
+            loaded.attacher.ask(body, [], seconds)
         except (LoadError, OSError) as error:
             failure = error
         else:

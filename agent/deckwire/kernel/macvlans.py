@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 
 from deckwire.kernel import namespaces, rtnetlink
 from deckwire.kernel.rtnetlink import Interface
@@ -31,16 +31,27 @@ _OWN_DEVICES = "/proc/thread-self/net/dev"
 the inode of another process takes no privilege, unlike reading its namespace."""
 
 
-Visit = Callable[[socket.socket, list[Interface]], None]
-"""Takes a socket in a namespace, and what was found there, which is at least one interface."""
+Visit = Callable[[str, socket.socket, list[Interface]], None]
+"""Takes the file of a namespace, "" for the calling thread's own; a socket in it; and what was
+found there, which is at least one interface. The thread is in the namespace."""
 
 
 class Search:
     """Macvlans and ipvlans on some interfaces of the calling thread's network namespace."""
 
     # No dataclass: importing those takes 8 ms, and each start waits for it.
-    def __init__(self, parents: Container[int], visit: Visit | None = None) -> None:
+    def __init__(
+        self,
+        parents: Container[int],
+        visit: Visit | None = None,
+        directories: Sequence[str] | None = None,
+        *,
+        elsewhere: bool = True,
+    ) -> None:
         """Searches at once. `parents` are ifindexes; `visit` is called in each namespace.
+
+        `directories` have files of namespaces. They come before processes; None is
+        NAMESPACE_DIRECTORIES. Without `elsewhere` only the thread's own namespace is searched.
 
         Raises:
             OSError: the namespace of the calling thread itself cannot be looked at.
@@ -51,6 +62,7 @@ class Search:
         """Network namespaces that were looked at."""
         self._parents = parents
         self._visit = visit
+        self._directories = NAMESPACE_DIRECTORIES if directories is None else directories
         self._seen: set[int] = set()
         """Namespaces by inode, bounded, including those that could not be entered."""
         self._known: set[int] = set()
@@ -63,12 +75,24 @@ class Search:
             status = os.fstat(own.fileno())
             self._device = status.st_dev
             self._seen.add(status.st_ino)
-            self._collect(channel, None)
-            self._search(own.fileno())
+            self._collect("", channel, None)
+            if elsewhere:
+                self._search(own.fileno())
 
     @property
     def gaps(self) -> str | None:
         """One line about what was not looked at, and its effect; None if everything was."""
+        missed = self.missed
+        if not missed:
+            return None
+        return (
+            f"not all network namespaces were searched for macvlans ({missed}): "
+            "VEPA mode or an ipvlan there goes unnoticed"
+        )
+
+    @property
+    def missed(self) -> str:
+        """What was not looked at; "" if everything was."""
         gaps = []
         if self._closed:
             first = next(iter(self._closed.values()))
@@ -77,12 +101,7 @@ class Search:
             gaps.append("/proc does not show processes of others")
         if self._too_many:
             gaps.append(f"there are more than {NETWORK_NAMESPACES}")
-        if not gaps:
-            return None
-        return (
-            f"not all network namespaces were searched for macvlans ({'; '.join(gaps)}): "
-            "VEPA mode or an ipvlan there goes unnoticed"
-        )
+        return "; ".join(gaps)
 
     def _search(self, own: int) -> None:
         refusal = None
@@ -104,7 +123,7 @@ class Search:
         self._processes_invisible = not os.path.exists("/proc/1")
 
     def _paths(self) -> Iterator[str]:
-        for directory in NAMESPACE_DIRECTORIES:
+        for directory in self._directories:
             try:
                 names = os.listdir(directory)
             except FileNotFoundError:
@@ -118,7 +137,7 @@ class Search:
     def _try(self, path: str, own: int, refusal: OSError | None) -> None:
         key: int | str = path
         try:
-            if path.startswith("/proc/"):
+            if path.endswith("/ns/net"):  # a process's
                 key = os.stat(path.removesuffix("ns/net") + "net/dev").st_ino
             namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
@@ -139,16 +158,17 @@ class Search:
                 raise refusal
             namespaces.enter(namespace)
             with rtnetlink.open_socket() as channel:
-                self._collect(channel, own)
+                self._collect(path, channel, own)
         except OSError as error:
             self._skip(key, path, error)
         finally:
             os.close(namespace)
 
-    def _collect(self, channel: socket.socket, own: int | None) -> None:
+    def _collect(self, path: str, channel: socket.socket, own: int | None) -> None:
         """Looks at one namespace.
 
         Args:
+            path: its file; "" for the parents' own.
             channel: a socket in it.
             own: descriptor of the parents' namespace; None if it is the same one.
         """
@@ -163,7 +183,7 @@ class Search:
             ]
             self.found += found
             if self._visit is not None and found:
-                self._visit(channel, found)
+                self._visit(path, channel, found)
         self.searched += 1
         self._known.add(os.stat(_OWN_DEVICES).st_ino)
 

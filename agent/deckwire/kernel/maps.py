@@ -45,6 +45,7 @@ _ELEMENT = Struct("IxxxxQQQ")
 _BATCH_ATTR = Struct("QQQQIIQQ")
 """in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags."""
 _BATCH_COUNT = Struct("32xI")
+_FREEZE = Struct("I")
 
 
 class Batch(NamedTuple):
@@ -260,6 +261,14 @@ class Map:
         while batch is not None:
             yield batch
             batch = next(batches, None)
+
+    def freeze(self) -> None:
+        """Refuses all further changes by system calls, for every process (BPF_MAP_FREEZE).
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        bpf(Command.MAP_FREEZE, _pack(_FREEZE, self.fd), f"freezing of map {self.name}")
 
     def close(self) -> None:
         """Closes the file descriptor. The kernel frees the map with its last user."""

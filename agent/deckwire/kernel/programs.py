@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from errno import EINVAL
+from errno import EINVAL, ENODEV, EPERM
 from struct import Struct
 from typing import NamedTuple
 
@@ -31,6 +31,9 @@ _RESULT = Struct("4xi28xI")
 """retval and duration."""
 _LINK = Struct("IIIIQQ")
 """prog_fd, target_ifindex, attach_type, flags, relative_fd, expected_revision."""
+
+_NO_INTERFACE = 0x7FFF_FFFF
+"""The largest ifindex, which no interface gets by itself."""
 
 _SKB = Struct("40xI4xIII92xQ4xI8xI4x")
 """The settable members of struct __sk_buff (<linux/bpf.h>): ifindex (offset 40), cb[0..2] (48),
@@ -96,6 +99,23 @@ class Program:
         if result < 0:
             raise failure(-result, f"test run of {self.name} over {len(frame)} bytes")
         return TestRun._make(_RESULT.unpack_from(attr))
+
+    def may_test_run(self) -> bool:
+        """Whether the kernel lets the calling thread make test runs. It tries, and runs nothing."""
+        try:
+            self.test_run(b"")
+        except OSError as error:
+            return error.errno != EPERM
+        return True
+
+    def may_link(self) -> bool:
+        """Whether the calling thread may attach by TCX. It tries, with no interface."""
+        try:
+            os.close(self.link(_NO_INTERFACE, TCX_INGRESS))
+        except OSError as error:
+            # The kernel looks for the interface after all that it could refuse.
+            return error.errno == ENODEV
+        return True
 
     def link(self, ifindex: int, attach_type: int) -> int:
         """Attaches to an interface by TCX, before all other programs: the link's descriptor.

@@ -11,16 +11,15 @@ import contextlib
 import os
 import socket
 import sys
-from errno import ENFILE, ENODEV, ENOMEM
 from typing import Any
 
 from deckwire.kernel import capabilities, cpus, handover, namespaces, rtnetlink
-from deckwire.kernel.maps import Map
 from deckwire.kernel.names import JUMPS_MAP, VEPA_PARENTS_MAP, XDP_PROGRAM
-from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import ring_bytes
-from deckwire.loader.attachment import TCX_TYPES, Assist, attach, delete_filters
-from deckwire.loader.errors import LoaderError
+from deckwire.loader.again import attach_again
+from deckwire.loader.attachment import TCX_TYPES, Assist, Filters, attach
+from deckwire.loader.errors import LoaderError, Reply, answered
+from deckwire.loader.filters import add_filters, delete_filters
 from deckwire.loader.module import (
     compile_module,
     load_programs,
@@ -33,8 +32,7 @@ from deckwire.loader.module import (
 from deckwire.loader.symbols import empty_symbols
 from deckwire.loader.targets import enter_namespace, resolve
 
-_PASSING = (ENOMEM, ENFILE, ENODEV)
-"""Errors that can pass by themselves: memory or files are short, an interface has just gone."""
+_FILTERS = Filters(add_filters, delete_filters)
 
 
 def serve() -> None:
@@ -46,17 +44,10 @@ def serve() -> None:
     if "compile" in sys.argv[2:]:
         prepare()
     request, fds = handover.receive(channel)
-    try:
-        reply, results = _serve(request, fds)
-    except LoaderError as error:
-        reply, results = {"error": str(error), "passing": error.passing}, []
-    except OSError as error:
-        line = f"cannot {request['do']}: {error.strerror or error}"
-        reply, results = {"error": line, "passing": error.errno in _PASSING}, []
-    handover.send(channel, reply, results)
+    handover.send(channel, *answered(request["do"], lambda: _serve(request, fds)))
 
 
-def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+def _serve(request: dict[str, Any], fds: list[int]) -> Reply:
     netns = request["netns"]
     if netns is not None:
         if request["do"] == "detach" and not os.path.exists(namespaces.path_of(netns)):
@@ -69,20 +60,10 @@ def _serve(request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], lis
     _check_capabilities(request["do"])
     if request["do"] == "load":
         return _load(request)
-    watched = request["watched"]
-    targets = [one for one in resolve(request["interfaces"]).targets if one.ifindex not in watched]
-    supply = iter(fds)
-    programs = [Program(name, next(supply)) for name in request["programs"]]
-    vepa_parents = Map(next(supply)) if request["vepa"] else None
-    xdp = next((program for program in programs if program.name == XDP_PROGRAM), None)
-    hooks = [program for program in programs if program is not xdp]
-    attachments, results = attach(
-        targets, hooks, vepa_parents, request["attach"], Assist(xdp, request["xdp"])
-    )
-    return {"attachments": attachments}, results
+    return attach_again(request, fds, _FILTERS)
 
 
-def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+def _load(request: dict[str, Any]) -> Reply:
     resolution = resolve(request["interfaces"], wait=request["wait"])
     watch = rtnetlink.open_socket(rtnetlink.RTMGRP_LINK)
     raise_memlock()
@@ -101,6 +82,9 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     maps = maps_of(module)
     for slot, name in enumerate(request["jumps"]):
         maps[JUMPS_MAP].update(slot.to_bytes(4, "little"), loaded[name].fd.to_bytes(4, "little"))
+    if JUMPS_MAP in maps:
+        # Whoever gets hold of its descriptor can redirect or stop nothing.
+        maps[JUMPS_MAP].freeze()
     if request["settings"]:
         write_settings(module, request["settings"])
     online = cpus.online()
@@ -113,7 +97,12 @@ def _load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         programs[XDP_PROGRAM] = loaded[XDP_PROGRAM]
         assist = Assist(programs[XDP_PROGRAM], request["xdp"])
     attachments, attachment_fds = attach(
-        resolution.targets, attached, maps.get(VEPA_PARENTS_MAP), request["attach"], assist
+        resolution.targets,
+        attached,
+        maps.get(VEPA_PARENTS_MAP),
+        request["attach"],
+        assist,
+        _FILTERS,
     )
     reply = {
         "programs": list(programs),

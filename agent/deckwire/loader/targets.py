@@ -107,13 +107,14 @@ def namespace_refusal(netns: str, error: OSError, *, passing: bool = False) -> L
     )
 
 
-def resolve(names: Sequence[str], *, wait: bool = False) -> Resolution:
+def resolve(names: Sequence[str], *, wait: bool = False, elsewhere: bool = True) -> Resolution:
     """Chooses the interfaces that get the programs, and searches for macvlans on them.
 
     Args:
         names: interfaces of the calling thread's network namespace. For a macvlan its parent is
             chosen, if it is in this namespace too.
         wait: a name that no interface has is no error.
+        elsewhere: other network namespaces are searched for macvlans too.
 
     Raises:
         LoaderError: an interface cannot be watched.
@@ -141,7 +142,7 @@ def resolve(names: Sequence[str], *, wait: bool = False) -> Resolution:
             target.notes.append(describe_partial_view(named))
     if not targets:
         return Resolution([], absent, 0, None)
-    search = _survey(targets)
+    search = _survey(targets, elsewhere=elsewhere)
     return Resolution(list(targets.values()), absent, search.searched, search.gaps)
 
 
@@ -183,9 +184,9 @@ def _carrier(present: Sequence[Interface], named: Interface) -> Interface:
     return named
 
 
-def _survey(targets: dict[int, Target]) -> Search:
+def _survey(targets: dict[int, Target], *, elsewhere: bool) -> Search:
     """Looks at the interfaces on the targets, in every namespace: macvlans, VEPA mode, ipvlans."""
-    search = Search(targets)
+    search = Search(targets, elsewhere=elsewhere)
     for interface in search.found:
         target = targets[interface.parent or 0]
         if interface.kind in IPVLANS:

@@ -45,7 +45,8 @@ class Emitter:
         """
         self._dedup = dedup
         self._offer = offer
-        self._wants = wants
+        self.wants = wants
+        """What `wants` says; it may be replaced."""
         self._host = host
         self._stamped = Identity(sensor or host).stamped
         self._containment = containment
@@ -72,7 +73,7 @@ class Emitter:
         """Emit an event, unless an equal one was emitted within its dedup window."""
         if not self._dedup.admit(event):
             return Fate.SUPPRESSED
-        if self._wants is not None and not self._wants(event):
+        if self.wants is not None and not self.wants(event):
             return self._not_wanted(event)
         return self._admitted(event)
 
@@ -80,7 +81,7 @@ class Emitter:
         """Emit the event that `make` makes. It is not made if nobody would get it."""
         if not self._dedup.admit(headline):
             return Fate.SUPPRESSED
-        if self._wants is not None and not self._wants(headline):
+        if self.wants is not None and not self.wants(headline):
             return self._not_wanted(headline)
         return self._admitted(make())
 

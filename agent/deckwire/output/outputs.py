@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -15,6 +16,8 @@ from deckwire.output.formats import DECNET_JSON, SYSLOG, Formats, Headers
 from deckwire.output.rate import EventRate, check_rate
 from deckwire.output.sinks.acknowledged import PATH_SETTINGS
 from deckwire.output.sinks.fanout import Output
+from deckwire.output.sinks.opened_file import OpenedFile
+from deckwire.output.sinks.owner import Creation
 from deckwire.output.sinks.sink import Sink
 from deckwire.output.sinks.spec import (
     NO_TWIN,
@@ -79,6 +82,11 @@ class OutputSettings:
             return ()
         return (self.path, twin_path(self.path)) if self.has_twin else (self.path,)
 
+    @property
+    def receiver(self) -> OutputSettings:
+        """What of the settings makes the sink: outputs that agree in it can share one."""
+        return OutputSettings(self.to, own=tuple(sorted(self.own)))
+
     def or_else(self, other: OutputSettings) -> OutputSettings:
         """These settings, and those of `other` where they set nothing.
 
@@ -113,6 +121,9 @@ class OutputSettings:
             )
 
 
+_NO_SINKS: Mapping[OutputSettings, Sink] = {}
+
+
 def read_outputs(values: Iterable[object], folder: str) -> tuple[OutputSettings, ...]:
     """Read outputs, each as text or as a table; relative paths start at `folder`.
 
@@ -126,13 +137,18 @@ def read_outputs(values: Iterable[object], folder: str) -> tuple[OutputSettings,
 
 
 def make_outputs(
-    outputs: Sequence[OutputSettings], form: str, headers: Headers, state_dir: str | None = None
+    outputs: Sequence[OutputSettings],
+    form: str,
+    headers: Headers,
+    state_dir: str | None = None,
+    sinks: Mapping[OutputSettings, Sink] = _NO_SINKS,
 ) -> tuple[Output, ...]:
     """Open the outputs. `form` and `headers` apply where an output sets none of its own.
 
-    `state_dir` is the directory for spools.
+    `state_dir` is the directory for spools. `sinks` are open already, by `OutputSettings.receiver`.
 
-    Raises ValueError with one line for the user, or OSError for a file that cannot be opened.
+    Raises ValueError with one line for the user, or OSError for a file that cannot be opened. Then
+    nothing new stays open.
     """
     formats = Formats()
     made = []
@@ -147,15 +163,57 @@ def make_outputs(
         made.append((formats.get(SYSLOG if output.has_twin else name, own), output))
     # Nothing is opened before all of them are known to be right.
     openers = [output.opener() for output in outputs]
-    return tuple(
-        Output(
-            _opened(opener, output, state_dir),
-            form,
-            EventFilter(output.events, output.min_severity),
-            EventRate(output.max_events_per_second) if output.max_events_per_second else None,
-        )
-        for opener, (form, output) in zip(openers, made, strict=True)
-    )
+    opened: list[Output] = []
+    try:
+        for opener, (line_form, output) in zip(openers, made, strict=True):
+            opened.append(
+                Output(
+                    sinks.get(output.receiver) or _opened(opener, output, state_dir),
+                    line_form,
+                    EventFilter(output.events, output.min_severity),
+                    EventRate(output.max_events_per_second)
+                    if output.max_events_per_second
+                    else None,
+                    frozenset(output.files or (output.to,)),
+                )
+            )
+    except BaseException:
+        discard(opened, sinks.values())
+        raise
+    return tuple(opened)
+
+
+def output_faults(
+    outputs: Iterable[OutputSettings], form: str, headers: Headers, state_dir: str
+) -> Iterator[str]:
+    """One line for each output that `make_outputs` could not open now. No file is made."""
+    for output in outputs:
+        try:
+            _refuse_decnet_file(output, output.format or form)
+            if output.path is None:
+                _opened(output.opener(), output, state_dir).close(0)
+            for path in output.files:
+                _look_at(path)
+        except ValueError as error:
+            yield str(error)
+        except OSError as error:
+            where = f"{plain(os.fsdecode(error.filename))}: " if error.filename else ""
+            yield f"output {shown(output.to)}: {where}{error.strerror or error}"
+
+
+def _look_at(path: str) -> None:
+    """Raise OSError if a file output could not write there. It opens nothing."""
+    OpenedFile(path, Creation())
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "no such directory; make it", folder)
+
+
+def discard(outputs: Iterable[Output], keep: Collection[Sink] = ()) -> None:
+    """Close what `make_outputs` opened and nobody has started, but not the sinks to `keep`."""
+    for output in outputs:
+        if output.sink not in keep:
+            output.sink.close(0)
 
 
 def _opened(opener: Opener, output: OutputSettings, state_dir: str | None) -> Sink:

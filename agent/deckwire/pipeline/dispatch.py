@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 
 from deckwire.abi import structs as abi
@@ -32,7 +32,7 @@ from deckwire.pipeline.reporting import Reporter
 from deckwire.pipeline.sweeping import Sweeper
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.containment import Containment, Where
-from deckwire.tables.deckies import DeckiesRefused
+from deckwire.tables.deckies import DeckiesChange, DeckiesRefused
 from deckwire.tables.tables import Tables
 from deckwire.tcp.flow import FlowRecord
 from deckwire.tcp.handshake import Handshake
@@ -126,22 +126,41 @@ class Pipeline:
         """Emit nothing that would name this host, with these addresses, as the attacker."""
         self._report.own_addresses = own
 
-    def replace_registry(self, registry: Registry) -> None:
+    def replace_registry(
+        self,
+        registry: Registry,
+        change: DeckiesChange | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """Watch other deckies. Connections of those that left end with ``removed``.
+
+        `change` is what the kernel's tables need for it, if it was prepared already. `between` is
+        called between parts of the work. It must take no sample.
 
         Raises:
             DeckiesRefused: the kernel refused; the registry before stays in force.
         """
+        deckies = self._tables.deckies
         try:
-            self._tables.deckies.replace(registry.addresses)
+            change = change or deckies.prepare(registry.addresses)
+            deckies.apply(change, between)
         except DeckiesRefused:
             self.counts["reloads_failed"] += 1
             raise
         try:
-            self._end_removed(registry)
+            if change.removes:
+                self._end_removed(registry)
         finally:
             # The kernel has changed, so this holds even if ending connections failed.
             self._report.registry = registry
+
+    def change_idle_time(self, idle_ns: int) -> None:
+        """End connections that idle for this long, from the next sweep on."""
+        self._sweeper.idle_ns = idle_ns
+
+    def restart_dedup(self) -> None:
+        """Close every window, and have the kernel sample everything again."""
+        self._windows.restart()
 
     def finish(self) -> None:
         """End every connection and close every window; an error in one spares the others."""
@@ -218,12 +237,11 @@ class Pipeline:
 
     def _end_removed(self, registry: Registry) -> None:
         """End the connections that have no end in the new registry, under their old names."""
-        gone = self.registry.addresses - registry.addresses
-        if not gone:
-            return
+        before = self.registry
 
         def left(key: bytes) -> bool:
-            others = {*abi.ADDRESSES.unpack(key)} - gone
+            ends_there = {*abi.ADDRESSES.unpack(key)}
+            others = {end for end in ends_there if end not in before or end in registry}
             return len(others) < 2 and not any(end in registry for end in others)
 
         self._judge_all()

@@ -79,7 +79,7 @@ class Reporter:
     ) -> None:
         self._registry = registry
         self._seed = tables.seed
-        self._suppressing = tables.suppressing
+        self._tables = tables
         self._emitter = emitter
         self._windows = windows
         self._clock = clock
@@ -191,7 +191,7 @@ class Reporter:
                 has_ports=has_ports(sample.key),
             ),
             table=self._windows.anomalies,
-            signature=sample.signature if self._suppressing else 0,
+            signature=sample.signature if self._tables.suppressing else 0,
         )
 
     def observations(self, connection: Connection, seen: list[Observation]) -> None:
@@ -417,7 +417,7 @@ class Reporter:
 
     def _service(self, key: bytes, client: int, event: int) -> int:
         """The kernel's signature of a client and a service; 0 if it suppresses nothing."""
-        return service_signature(key, client, self._seed, event) if self._suppressing else 0
+        return service_signature(key, client, self._seed, event) if self._tables.suppressing else 0
 
     def _context(self, key: bytes, client: int) -> Context | None:
         """The context of a connection's events; None, and counted, if it has no decky."""

@@ -50,7 +50,8 @@ class Sweeper:
         self._handshake = handshake
         self._made_good_ns = 0
         """Handshakes completed until then are reported, if their samples were lost."""
-        self._idle_ns = idle_ns
+        self.idle_ns = idle_ns
+        """Nanoseconds without a packet after which a connection ends."""
         self._counts = counts
         self._containment = containment
 
@@ -119,7 +120,7 @@ class Sweeper:
 
     def _over(self, states: list[_State], now_ns: int) -> list[int]:
         """Numbers of the entries to end or to delete."""
-        settled, lingered, idle = now_ns - _SETTLE_NS, now_ns - _LINGER_NS, now_ns - self._idle_ns
+        settled, lingered, idle = now_ns - _SETTLE_NS, now_ns - _LINGER_NS, now_ns - self.idle_ns
         open_, sent = abi.CLOSE_NONE, abi.FLOW_END_SENT
         # One expression, because each sweep looks at thousands of entries that only linger.
         return [

@@ -92,6 +92,13 @@ class Windows:
         self._collect(None)
         self._emitter.close_windows(self._clock.wall_ns(self._clock.now_ns()), all_of_them=True)
 
+    def restart(self) -> None:
+        """Close every window and emit its summary; the kernel suppresses nothing any more."""
+        for table in self._tables():
+            with self._containment.during(Where.DUE):
+                self._add(table.release(None))
+        self._emitter.close_windows(self._clock.wall_ns(self._clock.now_ns()), all_of_them=True)
+
     def _tables(self) -> tuple[Suppression[Key], ...]:
         return self.syns, self.services, self.hellos, self.anomalies
 

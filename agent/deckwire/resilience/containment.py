@@ -30,7 +30,7 @@ class Where(StrEnum):
     INTERFACES = "failures_interfaces"
     """Following interfaces that go and come back."""
     RELOAD = "failures_reload"
-    """Reading the deckies file again, or reopening the outputs."""
+    """Reading the settings or the deckies again, or reopening the outputs."""
     STATS = "failures_stats"
     """Reading the clock, or emitting capture_stats, capture_loss and capture_budget."""
     SHUTDOWN = "failures_shutdown"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 
 from deckwire.abi import structs as abi
@@ -11,22 +13,25 @@ from deckwire.abi.samples import FragmentSample, Sample
 from deckwire.bus.messages import Announcement, StopRequest
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
-from deckwire.deckies import DeckiesError, DeckiesFile
-from deckwire.errors import plain
+from deckwire.deckies import DeckiesFile
+from deckwire.errors import UsageError, plain
 from deckwire.events.capture import stats_events
 from deckwire.kernel.link_watch import LinkOverrunError
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import Loaded, detach, reattach
 from deckwire.kernel.signals import Requests
 from deckwire.output.emitter import Fate
+from deckwire.output.outputs import discard
 from deckwire.resilience.containment import Where
 from deckwire.resilience.report import report
-from deckwire.runtime.assembly import Parts, expect_echoes
+from deckwire.runtime.assembly import Parts, dedup_keys, expect_echoes, wanting
 from deckwire.runtime.budgets import BudgetWatch
 from deckwire.runtime.bus import BusService
 from deckwire.runtime.health import MISSING, Health
 from deckwire.runtime.losses import LossReport
 from deckwire.runtime.own_host import OwnHostWatch
+from deckwire.runtime.preparation import live_kernel_settings
+from deckwire.runtime.reload import Plan, Reload, plan_deckies, plan_settings
 from deckwire.tables.deckies import DeckiesRefused
 
 _ROUND_S = 1.0
@@ -41,6 +46,7 @@ _FLUSH_S = 5.0
 """Seconds that outputs have at most to write their lines at the end."""
 _LEAVE_S = 1.0
 """The same for the bus."""
+_NS = 1_000_000_000
 _REST_S = 0.1
 """Seconds to wait after the rings could not be read, so that a lasting fault takes no CPU."""
 
@@ -58,7 +64,9 @@ class Agent:
         requests: Requests,
         bus: BusService | None = None,
         own_host: OwnHostWatch | None = None,
+        read_settings: Callable[[], Settings] | None = None,
     ) -> None:
+        """`read_settings` reads them again for a reload, in another thread."""
         self._settings = settings
         self._loaded = loaded
         self._parts = parts
@@ -68,6 +76,12 @@ class Agent:
         self._requests = requests
         self._bus = bus
         self._own_host = own_host
+        self._read_settings = read_settings
+        self._reload: Reload | None = None
+        """The reload that is under way."""
+        self._reload_wanted = False
+        """SIGHUP came, and its reload has not begun."""
+        self._next_stats = 0.0
         self._own_host_due = False
         """An interface or the deckies changed since the host's own addresses were read."""
         self._ordering = parts.ordering
@@ -103,8 +117,7 @@ class Agent:
         return status
 
     def _loop(self) -> None:
-        interval = self._settings.stats_interval
-        next_stats = time.monotonic() + interval if interval else float("inf")
+        self._schedule_stats()
         next_sweep = next_round = time.monotonic() + _ROUND_S
         while not self._requests.stopping:
             self._pass()
@@ -120,12 +133,15 @@ class Agent:
                 self._serve_bus(now)
                 self._emit_due()
                 self._housekeeping()
-            if now >= next_stats:
-                next_stats = now + interval
+            if now >= self._next_stats:
+                self._schedule_stats()
                 self._emit_stats()
-            if self._requests.reloading:
-                self._requests.reloading = False
-                self._reload()
+            with self._contained(Where.RELOAD):
+                self._serve_reloads()
+
+    def _schedule_stats(self) -> None:
+        interval = self._settings.stats_interval
+        self._next_stats = time.monotonic() + interval if interval else float("inf")
 
     # --- samples ---
 
@@ -214,8 +230,7 @@ class Agent:
         with self._contained(Where.INTERFACES):
             self._look_at_own_host()
         with self._contained(Where.RELOAD):
-            if self._deckies_file is not None and self._deckies_file.changed():
-                self._reload_deckies()
+            self._look_at_deckies()
         self._emit_losses()
 
     def _serve_bus(self, now: float) -> None:
@@ -262,43 +277,126 @@ class Agent:
         for event in self._budgets.changes(kernel, now_ns):
             self._parts.emitter.emit(event)
 
-    def _reload(self) -> None:
-        with self._contained(Where.RELOAD):
+    # --- reloads ---
+
+    def _serve_reloads(self) -> None:
+        if self._requests.reloading:
+            self._requests.reloading = False
+            self._reload_wanted = True
             self._health.reloading()
+            # At once, because a file that was rotated does not depend on any settings.
             self._parts.outputs.reopen()
-        self._reload_deckies()
-        with self._contained(Where.STATS):
-            self._health.started()
+        if self._reload is not None and self._reload.is_ready:
+            reload, self._reload = self._reload, None
+            try:
+                self._finish_reload(reload)
+            finally:
+                if reload.whole and not self._reload_wanted:
+                    self._health.started()
+        # A new output may have to wait for one that the reload before removed.
+        if self._reload_wanted and self._reload is None and self._parts.outputs.settled:
+            self._reload_wanted = False
+            self._reload = Reload(self._planning(), whole=True)
 
-    def _reload_deckies(self) -> None:
-        with self._contained(Where.RELOAD):
-            self._read_deckies()
+    def _planning(self) -> Callable[[], Plan]:
+        before, tables = self._settings, self._parts.tables.deckies
+        read = self._read_settings or (lambda: before)
+        outputs = self._parts.outputs.outputs
+        known = self._parts.pipeline.registry
+        return partial(plan_settings, read, before, self._deckies_file, known, outputs, tables)
 
-    def _read_deckies(self) -> None:
-        if self._deckies_file is None:
-            return
+    def _look_at_deckies(self) -> None:
+        """Begin a reload of the deckies file if it changed."""
+        if (
+            self._reload is None
+            and not self._reload_wanted
+            and self._deckies_file is not None
+            and self._deckies_file.changed()
+        ):
+            known, tables = self._parts.pipeline.registry, self._parts.tables.deckies
+            self._reload = Reload(
+                partial(plan_deckies, self._deckies_file, known, tables), whole=False
+            )
+
+    def _finish_reload(self, reload: Reload) -> None:
+        deckies = len(self._parts.pipeline.registry)
+        stay = "the configuration before stays"
+        if not reload.whole:
+            stay = f"the {deckies} deckies before stay"
         try:
-            registry = self._deckies_file.read()
-        except DeckiesError as error:
-            report(f"{error}; the {len(self._parts.pipeline.registry)} deckies before stay")
-            return
-        for note in self._deckies_file.notes:
-            report(note)
-        before = len(self._parts.pipeline.registry)
-        try:
-            self._parts.pipeline.replace_registry(registry)
+            plan = self._planned(reload)
+            self._apply(plan)
         except DeckiesRefused as error:
-            stay = f"the {before} deckies before stay"
             if error.missing:
-                stay = f"{error.missing} of the {before} deckies before are not watched any more"
-            path = plain(self._deckies_file.path)
-            report(f"{path}: {error.strerror}; {stay}: send SIGHUP to try again")
-            return
+                stay = f"{error.missing} of the {deckies} deckies before are not watched any more"
+            where = ""
+            if self._deckies_file is not None:
+                where = f"{plain(self._deckies_file.path)}: "
+            report(f"{where}{error.strerror}; {stay}: send SIGHUP to try again")
+        except UsageError as error:
+            report(f"{error}; {stay}")
         except OSError as error:
-            report(f"deckies: {error.strerror or error}")
-            return
+            report(f"reload: {error.strerror or error}; {stay}: send SIGHUP to try again")
+        else:
+            self._report_reload(plan)
+
+    def _planned(self, reload: Reload) -> Plan:
+        try:
+            return reload.plan()
+        except DeckiesRefused:
+            self._parts.pipeline.counts["reloads_failed"] += 1
+            raise
+
+    def _apply(self, plan: Plan) -> None:
+        """Put a plan into force, or nothing of it.
+
+        Raises:
+            DeckiesRefused: the kernel refused the deckies.
+            OSError: it refused the settings.
+        """
+        parts = self._parts
+        try:
+            if plan.settings is not None:
+                parts.tables.change_settings(live_kernel_settings(plan.settings))
+            # Samples wait in the ordering while the kernel's tables are written.
+            parts.pipeline.replace_registry(plan.registry, plan.deckies, self._drain_contained)
+        except OSError:
+            if plan.settings is not None:
+                discard(plan.outputs or (), [output.sink for output in parts.outputs.outputs])
+                with self._contained(Where.RELOAD):
+                    parts.tables.change_settings(live_kernel_settings(self._settings))
+            raise
+        self._deckies_file = plan.file
         self._own_host_due = True
-        report(f"deckies read again: {len(registry)}")
+        if plan.settings is None:
+            return
+        if plan.changes_dedup():
+            with self._contained(Where.RELOAD):
+                parts.pipeline.restart_dedup()
+            parts.dedup.change(plan.settings.dedup_ttl, dedup_keys(plan.settings))
+        if plan.outputs is not None:
+            self._flush()
+            parts.outputs.replace(plan.outputs, _FLUSH_S)
+            parts.emitter.wants = wanting(parts.outputs, self._bus)
+        parts.pipeline.change_idle_time(round(plan.settings.idle_timeout * _NS))
+        self._health.write_metrics_to(plan.settings.metrics)
+        interval, self._settings = self._settings.stats_interval, plan.settings
+        if plan.settings.stats_interval != interval:
+            self._schedule_stats()
+
+    def _report_reload(self, plan: Plan) -> None:
+        for note in plan.file.notes if plan.file is not None else ():
+            report(note)
+        if plan.changed:
+            report(f"configuration read again; changed: {', '.join(plan.changed)}")
+        elif plan.file is None:
+            report("configuration read again; nothing changed")
+        if plan.file is not None:
+            report(f"deckies read again: {len(plan.registry)}")
+
+    def _drain_contained(self) -> None:
+        with self._contained(Where.RINGS):
+            self._drain()
 
     def _watch_interfaces(self) -> None:
         overrun = False

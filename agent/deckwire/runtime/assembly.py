@@ -49,6 +49,7 @@ class Parts:
     stats: Stats
     containment: Containment
     host: str
+    dedup: Dedup
 
 
 def expect_echoes(loaded: Loaded) -> None:
@@ -90,13 +91,19 @@ def _offering(outputs: Fanout, bus: BusService | None) -> Callable[[Event], bool
     return offer
 
 
-def _wanting(outputs: Fanout, bus: BusService | None) -> Callable[[Event | Headline], bool] | None:
+def wanting(outputs: Fanout, bus: BusService | None) -> Callable[[Event | Headline], bool] | None:
     """What the emitter asks before an event is made; None if there is always a taker."""
     if not outputs.filters:
         return None
     if bus is None:
         return outputs.wants
     return lambda event: event.name in PUBLISHED or outputs.wants(event)
+
+
+def dedup_keys(settings: Settings) -> int:
+    """How many keys of a source and event may have windows; 0 for no bound."""
+    # The old sniffer had no bound on keys.
+    return 0 if settings.compat == "decnet" else settings.dedup_keys
 
 
 def assemble(
@@ -119,15 +126,13 @@ def assemble(
     host = socket.gethostname()
     containment = containment or Containment(report)
     tables = Tables(loaded.maps)
-    decnet = settings.compat == "decnet"
-    # The old sniffer had no bound on keys.
-    dedup = Dedup(settings.dedup_ttl, keys=0 if decnet else settings.dedup_keys)
+    dedup = Dedup(settings.dedup_ttl, keys=dedup_keys(settings))
     emitter = Emitter(
         dedup,
         _offering(outputs, bus),
         host,
         containment,
-        _wanting(outputs, bus),
+        wanting(outputs, bus),
         settings.sensor,
     )
     pipeline = Pipeline(
@@ -139,7 +144,7 @@ def assemble(
         choices=Choices(
             raw_fingerprints=settings.raw_fingerprints,
             ja4plus=settings.ja4plus,
-            decnet=decnet,
+            decnet=settings.compat == "decnet",
         ),
         idle_ns=round(settings.idle_timeout * _NS),
         containment=containment,
@@ -165,5 +170,6 @@ def assemble(
         bus=bus,
     )
     return Parts(
-        *(tables, intake, fragments, ordering, pipeline, emitter, outputs, stats, containment, host)
+        *(tables, intake, fragments, ordering, pipeline, emitter, outputs, stats, containment),
+        *(host, dedup),
     )

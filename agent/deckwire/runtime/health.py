@@ -69,11 +69,21 @@ class Health:
         """Write with the next round."""
         self._next = 0.0
 
+    def write_metrics_to(self, path: str | None) -> None:
+        """Write them there with the next round, and no longer where they were before."""
+        if path != self._metrics:
+            self._remove_metrics()
+            self._metrics = path
+            self.changed()
+
     def stopping(self) -> None:
         """The end begins. A status would say that the agent runs, so the files go."""
         self._manager.stopping()
         if self._runtime_dir is not None:
             remove_status(self._runtime_dir)
+        self._remove_metrics()
+
+    def _remove_metrics(self) -> None:
         if self._metrics is not None:
             with suppress(OSError):
                 os.unlink(self._metrics)

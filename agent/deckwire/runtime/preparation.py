@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from deckwire.bus.address import BUS_OF_DECNET, decnet_socket
 from deckwire.config import Settings
 from deckwire.deckies import DeckiesFile
 from deckwire.decnet_state import StateFile
+from deckwire.errors import UsageError, plain
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
+from deckwire.kernel.user import User
 from deckwire.output.formats import Headers
-from deckwire.output.outputs import make_outputs
+from deckwire.output.outputs import OutputSettings, make_outputs
 from deckwire.output.sinks.fanout import Output
+from deckwire.output.sinks.sink import Sink
 from deckwire.runtime.bus import BusService
 
 _NS = 1_000_000_000
@@ -25,14 +29,23 @@ _MIDSTREAM_BURST_S = 4
 
 
 def kernel_settings(settings: Settings) -> Mapping[str, int]:
-    """The members of struct settings. A rate becomes the time that one sample costs."""
+    """The members of struct settings."""
+    # The seed is random, so that nobody outside can aim at a slot of a direct-mapped map.
+    return {
+        "seed": secrets.randbits(64),
+        # Its table is made for it.
+        "sequences": int(settings.sequences),
+        **live_kernel_settings(settings),
+    }
+
+
+def live_kernel_settings(settings: Settings) -> Mapping[str, int]:
+    """Those that may change at any time. A rate becomes the time that one sample costs."""
     budgets = settings.budgets
     syn_cost = _NS // budgets.syn_records_per_second
     midstream_cost = _NS // budgets.midstream_records_per_second
     handshake_cost = _NS // budgets.handshakes_per_second_per_source
     return {
-        # The seed is random, so that nobody outside can aim at a slot of a direct-mapped map.
-        "seed": secrets.randbits(64),
         "syn_cost_ns": syn_cost,
         "syn_burst_ns": syn_cost * budgets.syn_burst,
         "handshake_cost_ns": handshake_cost,
@@ -41,7 +54,6 @@ def kernel_settings(settings: Settings) -> Mapping[str, int]:
         "midstream_burst_ns": _MIDSTREAM_BURST_S * _NS,
         "flows_per_source": _FLOWS_PER_SOURCE,
         "dedup": int(settings.dedup_ttl > 0),
-        "sequences": int(settings.sequences),
         "checksums": int(settings.checksums == "auto"),
     }
 
@@ -52,13 +64,40 @@ def table_sizes(settings: Settings) -> dict[str, int]:
     return {} if settings.sequences else {"SEQUENCE_SLOTS": 1}
 
 
-def open_outputs(settings: Settings) -> tuple[Output, ...]:
-    """Make the outputs without starting them.
+@contextmanager
+def acting(user: User | None) -> Iterator[None]:
+    """In the block, files are opened and made with the rights of `user`, if there is one.
+
+    Raises:
+        UsageError: this process cannot become that user, or a file is closed to it.
+        ValueError, OSError: as the block.
+    """
+    if user is None:
+        yield
+        return
+    user.need_reachable()
+    try:
+        with user.acting():
+            yield
+    except (OSError, UsageError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, PermissionError) or cause.filename is None:
+            raise
+        raise UsageError(
+            f"{plain(os.fsdecode(cause.filename))}: {cause.strerror} for user {user.name}; "
+            f"let {user.name} open it, or set another user"
+        ) from error
+
+
+def open_outputs(
+    settings: Settings, sinks: Mapping[OutputSettings, Sink] | None = None
+) -> tuple[Output, ...]:
+    """Make the outputs without starting them. `sinks` are open already, by their receiver.
 
     ValueError for settings that do not go together, OSError for a file that cannot be opened.
     """
     headers = Headers(settings.app_name, settings.sd_id, settings.procid)
-    return make_outputs(settings.outputs, settings.format, headers, settings.state_dir)
+    return make_outputs(settings.outputs, settings.format, headers, settings.state_dir, sinks or {})
 
 
 def deckies_file(settings: Settings) -> DeckiesFile | None:

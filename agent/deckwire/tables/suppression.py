@@ -128,8 +128,8 @@ class Suppression(Generic[W]):
         for slot in self._ended(now_ns):
             yield from self._take(slot)
 
-    def release(self, until_ns: int) -> Iterator[Suppressed[W]]:
-        """Stop suppression for windows that end by then, so that they can be evicted."""
+    def release(self, until_ns: int | None) -> Iterator[Suppressed[W]]:
+        """Stop suppression for windows that end by then, or all if None: they can be evicted."""
         for slot in self._ended(until_ns):
             yield from self.withdraw(self._signatures[slot])
 

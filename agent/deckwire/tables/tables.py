@@ -21,7 +21,8 @@ class Tables:
     """The views of the maps of one loaded kernel side. It owns no map. For one thread."""
 
     def __init__(self, maps: Mapping[str, Map]) -> None:
-        settings = abi.SETTINGS.parse(maps["settings"].lookup(_ZERO))
+        self._settings = maps["settings"]
+        settings = abi.SETTINGS.parse(self._settings.lookup(_ZERO))
         self.seed: int = settings.seed
         """Seed of the kernel's hashes."""
         self.suppressing = bool(settings.dedup)
@@ -39,6 +40,14 @@ class Tables:
         self.anomalies: Suppression[Any] = Suppression(maps["anomaly_seen"])
         """By the kernel's signature of an anomaly."""
         self._counters = maps["counters"]
+
+    def change_settings(self, members: Mapping[str, int]) -> None:
+        """Change these members of struct settings. Raises OSError, and nothing changes."""
+        settings = abi.SETTINGS.parse(self._settings.lookup(_ZERO))
+        for name, value in members.items():
+            settings[name] = value
+        self._settings.update(_ZERO, abi.SETTINGS.build(settings))
+        self.suppressing = bool(settings.dedup)
 
     def counters(self) -> dict[str, int]:
         """struct counters by name, summed over the CPUs."""

@@ -302,3 +302,80 @@ def test_a_format_that_fails_costs_no_other_format_its_line(tmp_path: Path, hold
     for name, numbers in (("a", (0, 2)), ("b", (0, 1, 2))):
         lines = (tmp_path / name).read_bytes().splitlines()
         assert lines == [good.line(event(number)) for number in numbers]
+
+
+# --- other outputs while it runs ---
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def test_a_sink_that_stays_keeps_its_lines_and_its_counts(tmp_path: Path, short_path: Path) -> None:
+    path = short_path / "late"
+    sink, file = UnixSink(str(path)), FileSink(str(tmp_path / "file"))
+    none = EventFilter(("tls_*",))
+    fanout = Fanout([Output(sink, JsonFormat()), Output(file, JsonFormat(), none)])
+    fanout.start()
+    assert fanout.offer(event(1))
+    fanout.replace([Output(sink, SyslogFormat()), Output(file, SyslogFormat())], 20)
+    assert fanout.settled
+    assert fanout.offer(event(2))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+        receiver.settimeout(20)
+        first, second = receiver.recv(9_000), receiver.recv(9_000)
+    assert first.startswith(b"{")
+    assert second.startswith(b"<")
+    wait_until(lambda: fanout.sums()["file_written"] == 1, "the file has its line")
+    assert fanout.sums()["file_filtered"] == 1
+    fanout.close(20)
+
+
+def test_a_sink_that_is_removed_writes_its_lines_and_its_counts_stay(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    form = SyslogFormat()
+    fanout = Fanout(to_all(form, [FileSink(str(old))]))
+    fanout.start()
+    for number in range(5_000):
+        assert fanout.offer(event(number))
+    fanout.replace(to_all(form, [FileSink(str(new))]), 20)
+    assert fanout.offer(event(5_000))
+    wait_until(lambda: fanout.settled, "the old output has ended")
+    assert len(lines_of(old)) == 5_000
+    fanout.close(20)
+    assert len(lines_of(new)) == 1
+    sums = fanout.sums()
+    assert (sums["file_offered"], sums["file_written"], sums["file_queued"]) == (5_001, 5_001, 0)
+    assert fanout.losses() == {}
+
+
+def test_a_removed_sink_without_receiver_ends_and_its_lines_are_counted(tmp_path: Path) -> None:
+    fanout = Fanout(to_all(SyslogFormat(), [UnixSink(str(tmp_path / "absent"))]))
+    fanout.start()
+    fanout.offer(event(0))
+    fanout.replace([], 0.1)
+    wait_until(lambda: fanout.settled, "the old output has ended")
+    assert fanout.losses() == {"unix_unsent": 1}
+    fanout.close(20)
+    assert fanout.losses() == {"unix_unsent": 1}
+    assert fanout.sums()["unix_offered"] == 1
+
+
+@pytest.mark.parametrize("how", ["goes on", "ends at once"])
+def test_a_new_sink_of_the_same_place_writes_after_the_old_one(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "file"
+    place = frozenset({str(path)})
+    form = SyslogFormat()
+    fanout = Fanout([Output(FileSink(str(path)), form, places=place)])
+    for number in range(4_000):
+        assert fanout.offer(event(number))
+    fanout.start()
+    fanout.replace([Output(FileSink(str(path)), form, places=place)], 20)
+    for number in range(4_000, 8_000):
+        assert fanout.offer(event(number))
+    if how == "goes on":
+        wait_until(lambda: fanout.settled, "the old output has ended")
+    fanout.close(20)
+    assert lines_of(path) == [form.line(event(number)).decode() for number in range(8_000)]
+    assert fanout.losses() == {}

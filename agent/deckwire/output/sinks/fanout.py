@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -30,9 +31,14 @@ class Output:
         form: Format,
         filter_: EventFilter | None = None,
         rate: EventRate | None = None,
+        places: frozenset[str] = frozenset(),
     ) -> None:
-        """Without a filter it takes all events, without a rate as many as come."""
+        """Without a filter it takes all events, without a rate as many as come.
+
+        `places` are the files and receivers that no other output may write to at the same time.
+        """
         self.sink = sink
+        self.places = places
         self.form = form
         self.rate = rate
         self.over_rate = 0
@@ -44,6 +50,36 @@ class Output:
     def takes(self, event: Event | Headline) -> bool:
         """Whether the filter passes an event."""
         return self.filter is None or self.filter.passes(event)
+
+    def go_on_from(self, other: Output) -> None:
+        """Take over the counts of an output of the same sink."""
+        self.filtered = other.filtered
+        self.over_rate = other.over_rate
+
+    def sums(self) -> Counter[str]:
+        """Its counters but the losses, such as ``tcp_written``."""
+        sums: Counter[str] = Counter()
+        counters, kind = self.sink.counters(), self.sink.scheme
+        sums[f"{kind}_offered"] += counters.offered
+        sums[f"{kind}_written"] += counters.written
+        sums[f"{kind}_queued"] += counters.queued
+        for failure, calls in sorted(counters.errors.items()):
+            sums[f"{kind}_failed_{failure.removesuffix('_error')}"] += calls
+        for name, lines in self.sink.more_sums().items():
+            sums[f"{kind}_{name}"] += lines
+        if self.filter is not None or self.filtered:
+            sums[f"{kind}_filtered"] += self.filtered
+        return sums
+
+    def losses(self) -> Counter[str]:
+        """Its losses by cause, such as ``tcp_queue_full``."""
+        lost: Counter[str] = Counter()
+        kind = self.sink.scheme
+        for cause, lines in self.sink.counters().dropped.items():
+            lost[f"{kind}_{cause}"] += lines
+        if self.over_rate:
+            lost[f"{kind}_over_rate"] += self.over_rate
+        return lost
 
 
 def to_all(form: Format, sinks: Iterable[Sink]) -> tuple[Output, ...]:
@@ -122,6 +158,19 @@ class Fanout:
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         """Outputs with the same format object share the formatted line."""
+        self._use(outputs)
+        self._room = 0
+        """Events that can still be held: at least one sink is sure to take them."""
+        self._leaving: tuple[Output, ...] = ()
+        """Outputs that were removed and still have lines."""
+        self._left: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+        """Sums and losses of those that have ended."""
+        self._change = threading.Lock()
+        """Guards what the thread that ends outputs changes."""
+        self._closing = False
+        self._ending: threading.Thread | None = None
+
+    def _use(self, outputs: Sequence[Output]) -> None:
         self._outputs = tuple(outputs)
         self._sinks = tuple(output.sink for output in outputs)
         self._groups = tuple(
@@ -131,8 +180,6 @@ class Fanout:
         self._take_all = tuple(
             output.sink for output in outputs if output.filter is None and output.rate is None
         )
-        self._room = 0
-        """Events that can still be held: at least one sink is sure to take them."""
 
     def start(self) -> None:
         """Start the sinks' threads."""
@@ -206,33 +253,83 @@ class Fanout:
         for sink in self._sinks:
             sink.reopen()
 
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The outputs in use."""
+        return self._outputs
+
+    @property
+    def settled(self) -> bool:
+        """Whether all outputs that `replace` removed have ended."""
+        return self._ending is None or not self._ending.is_alive()
+
+    def replace(self, outputs: Sequence[Output], seconds: float) -> None:
+        """Use other outputs from now on. Call it only if `settled`.
+
+        A sink that stays keeps its queue, and its counts go on. One that is removed writes its
+        lines within `seconds`, in a thread. A new sink starts at once, or after a removed one that
+        writes to the same place.
+        """
+        self.flush()
+        before = {output.sink: output for output in self._outputs}
+        for output in outputs:
+            if output.sink in before:
+                output.go_on_from(before[output.sink])
+        staying = {output.sink for output in outputs}
+        leaving = tuple(output for output in self._outputs if output.sink not in staying)
+        new = [output for output in outputs if output.sink not in before]
+        self._leaving = leaving
+        self._use(outputs)
+        taken = frozenset[str]().union(*(output.places for output in leaving))
+        waiting = [output for output in new if output.places & taken]
+        for output in new:
+            if output not in waiting:
+                output.sink.start()
+        if leaving:
+            self._ending = threading.Thread(
+                target=self._end, args=(waiting, seconds), name="outputs that end", daemon=True
+            )
+            self._ending.start()
+
+    def _end(self, waiting: Sequence[Output], seconds: float) -> None:
+        """End the outputs that were removed, then start those that wait for it."""
+        _close([output.sink for output in self._leaving], time.monotonic() + seconds)
+        with self._change:
+            sums, losses = self._left
+            for output in self._leaving:
+                sums.update(output.sums())
+                losses.update(output.losses())
+                # Lines that stay in its spool count again when that is opened again.
+                sums.pop(f"{output.sink.scheme}_spooled", None)
+            self._leaving = ()
+            if not self._closing:
+                for output in waiting:
+                    output.sink.start()
+
     def close(self, timeout: float) -> None:
         """Flush all sinks at the same time, within `timeout` seconds altogether."""
         self.flush()
         deadline = time.monotonic() + timeout
         for sink in self._sinks:
             sink.finish()
-        for sink in self._sinks:
-            sink.close(max(0.0, deadline - time.monotonic()))
+        if self._ending is not None:
+            # A sink that waits for it is to write its lines too.
+            self._ending.join(timeout)
+        with self._change:
+            self._closing = True
+        _close(self._sinks, deadline)
 
     def sums(self) -> dict[str, int]:
         """All counters of the sinks by kind of output, such as ``tcp_written``.
 
-        Sinks of one kind are added up. offered = written + queued + the sum of all `losses` but
-        ``over_rate``. What a filter or a rate kept back was not offered.
+        Sinks of one kind are added up, also those that were removed. offered = written + queued +
+        the sum of all `losses` but ``over_rate``. What a filter or a rate kept back was not
+        offered.
         """
-        sums: Counter[str] = Counter()
-        for output in self._outputs:
-            counters, kind = output.sink.counters(), output.sink.scheme
-            sums[f"{kind}_offered"] += counters.offered
-            sums[f"{kind}_written"] += counters.written
-            sums[f"{kind}_queued"] += counters.queued
-            for failure, calls in sorted(counters.errors.items()):
-                sums[f"{kind}_failed_{failure.removesuffix('_error')}"] += calls
-            for name, lines in output.sink.more_sums().items():
-                sums[f"{kind}_{name}"] += lines
-            if output.filter is not None or output.filtered:
-                sums[f"{kind}_filtered"] += output.filtered
+        with self._change:
+            sums = Counter(self._left[0])
+            for output in (*self._outputs, *self._leaving):
+                sums.update(output.sums())
         return dict(sums) | dict(sorted(self.losses().items()))
 
     def losses(self) -> dict[str, int]:
@@ -240,13 +337,10 @@ class Fanout:
 
         A line that one output lost and another one took counts here, though its event was emitted.
         """
-        lost: Counter[str] = Counter()
-        for output in self._outputs:
-            kind = output.sink.scheme
-            for cause, lines in output.sink.counters().dropped.items():
-                lost[f"{kind}_{cause}"] += lines
-            if output.over_rate:
-                lost[f"{kind}_over_rate"] += output.over_rate
+        with self._change:
+            lost = Counter(self._left[1])
+            for output in (*self._outputs, *self._leaving):
+                lost.update(output.losses())
         return dict(lost)
 
     def failures(self) -> dict[str, str]:
@@ -256,3 +350,11 @@ class Fanout:
     def counters(self) -> list[tuple[str, SinkCounters]]:
         """Each sink's name and counters."""
         return [(sink.name, sink.counters()) for sink in self._sinks]
+
+
+def _close(sinks: Sequence[Sink], deadline: float) -> None:
+    """Flush sinks at the same time, until `deadline` of the monotonic clock."""
+    for sink in sinks:
+        sink.finish()
+    for sink in sinks:
+        sink.close(max(0.0, deadline - time.monotonic()))
