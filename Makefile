@@ -82,7 +82,8 @@ fuzz: setup
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(addprefix --target ,$(TARGET))
 
 ## differential: compare with tshark, and with real receivers and TLS servers (CASES=5000 SEED=1)
-# The hellos are generated, or come from real TLS libraries. The last part needs ../shared.
+# The hellos are generated, or come from real TLS libraries. A live capture is compared with what
+# the TCP of a decky accepted. The last part needs ../shared.
 CASES ?= 5000
 SEED ?= 1
 differential: setup
@@ -90,6 +91,7 @@ differential: setup
 		libmbedtls-dev libwolfssl-dev gcc
 	$(BIN)/python -m pip install -q --disable-pip-version-check rtls==2026.9.21
 	$(BIN)/python -m tests.differential.run --cases $(CASES)
+	$(BIN)/python -m tests.differential.live --seed $(SEED)
 	$(BIN)/python -m tests.differential.receivers --seed $(SEED)
 
 ## bench: measure what Deckwire costs (PARTS="programs rtt" for some, JSON=FILE keeps the results)

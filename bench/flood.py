@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench import (
     crowd,
+    flood_forged,
     flood_handshake,
     flood_hello,
     flood_memory,
@@ -26,7 +27,7 @@ from deckwire.lab import Lab
 
 SOURCES = 250
 """Addresses of the client. Each one is a separate source."""
-HANDSHAKE_SOURCES = 600, 4_000
+HANDSHAKE_SOURCES = 48, 4_000
 """Sources of a flood of completed handshakes. None comes near its share of the table."""
 
 
@@ -48,7 +49,8 @@ def main() -> int:
             "hello": lambda: flood_hello.measure(lab, sessions),
             "memory": lambda: flood_memory.measure(lab, 5 if quick else 75),
             "crowd": lambda: crowd.measure(lab, sessions, 2_000 if quick else 100_000, 5_000),
-            "handshake": lambda: _handshakes(lab, quick),
+            "forged": lambda: flood_forged.measure(lab, sessions, 5 if quick else 20),
+            "handshake": lambda: _handshakes(lab, sessions, quick),
             "soak": lambda: soak.measure(lab, arguments.minutes),
         }
         for name in arguments.only or parts:
@@ -60,10 +62,10 @@ def main() -> int:
     return 0
 
 
-def _handshakes(lab: Lab, quick: bool) -> list[Line]:
+def _handshakes(lab: Lab, sessions: int, quick: bool) -> list[Line]:
     lines: list[Line] = []
     for sources in HANDSHAKE_SOURCES:
-        lines += flood_handshake.measure(lab, sources, 9_000, 3 if quick else 60, 20)
+        lines += flood_handshake.measure(lab, sources, 9_000, 3 if quick else 60, sessions)
     return lines
 
 
@@ -75,7 +77,7 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=("syn", "hello", "memory", "crowd", "handshake", "soak"),
+        choices=("syn", "hello", "memory", "crowd", "forged", "handshake", "soak"),
         help="run only this part; may be repeated",
     )
     parser.add_argument(

@@ -25,9 +25,11 @@ SECTION = "memory after floods, default settings"
 RATE = 3_000
 """Packets a second."""
 
+GHOSTS = "198.18.9.9", "2001:db8::9:9"
+"""Deckies whose addresses no node has, of IPv4 and IPv6."""
+
 _TICK_SECONDS = 0.1
 _DRAIN_SECONDS = 5.0
-_GHOST4, _GHOST6 = "198.18.9.9", "2001:db8::9:9"
 _PORT = 443
 _SYN, _PSH_ACK = 0x02, 0x18
 _ETH_IPV4, _ETH_IPV6, _TCP = 0x0800, 0x86DD, 6
@@ -48,9 +50,9 @@ def measure(lab: Lab, seconds: float) -> list[Line]:
     # Replies to the spoofed sources go to the client, which drops them.
     lab.run(target, ["ip", "-4", "route", "replace", "default", "via", lab.client.v4])
     lab.run(target, ["ip", "-6", "route", "replace", "default", "via", lab.client.v6])
-    answering, silent = (target.v4, target.v6), (_GHOST4, _GHOST6)
+    answering = target.v4, target.v6
     return [
-        _line(lab, what, make, answering if answered else silent, seconds)
+        _line(lab, what, make, answering if answered else GHOSTS, seconds)
         for what, (make, answered) in _KINDS.items()
     ]
 
@@ -58,10 +60,10 @@ def measure(lab: Lab, seconds: float) -> list[Line]:
 def _line(
     lab: Lab, what: str, make: Callable[[], Segment], servers: tuple[str, str], seconds: float
 ) -> Line:
-    agent = Agent(lab, ["--decky", f"{_GHOST4}=ghost", "--decky", f"{_GHOST6}=ghost"])
+    agent = Agent(lab, [word for each in GHOSTS for word in ("--decky", f"{each}=ghost")])
     before = agent.resident_bytes() / 1e6
     sent = 0
-    frames = _frames(lab, make, *servers)
+    frames = frames_of(lab, make, *servers)
     started = due = time.monotonic()
     while due < started + seconds:
         burst = Burst(lab, list(itertools.islice(frames, round(RATE * _TICK_SECONDS))))
@@ -92,7 +94,7 @@ def _line(
     )
 
 
-def _frames(lab: Lab, make: Callable[[], Segment], v4: str, v6: str) -> Iterator[bytes]:
+def frames_of(lab: Lab, make: Callable[[], Segment], v4: str, v6: str) -> Iterator[bytes]:
     """Endless frames to these two addresses, with correct checksums, the same at each run."""
     link = link_address(lab, lab.deckies[0]) + link_address(lab, lab.client)
     server4, server6 = inet_pton(AF_INET, v4), inet_pton(AF_INET6, v6)
@@ -147,7 +149,8 @@ def _varied_syns() -> Callable[[], Segment]:
     return make
 
 
-def _equal_hellos() -> Callable[[], Segment]:
+def spoofed_hellos() -> Callable[[], Segment]:
+    """The maker of mid-stream segments with a ClientHello."""
     hello = client_hello(_HELLO_BYTES)
     return lambda: (_PSH_ACK, b"", hello)
 
@@ -181,7 +184,7 @@ _LETTERS = bytes(ord("a") + byte % 26 for byte in range(256))
 _KINDS: dict[str, tuple[Callable[[], Segment], bool]] = {
     "spoofed SYNs": (_equal_syns(), True),
     "spoofed SYNs, each with different options,": (_varied_syns(), True),
-    "spoofed mid-stream ClientHellos": (_equal_hellos(), False),
+    "spoofed mid-stream ClientHellos": (spoofed_hellos(), False),
     "spoofed mid-stream ClientHellos, each different,": (_varied_hellos(), False),
 }
 """The maker of the segments, and whether a decky replies."""

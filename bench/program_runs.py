@@ -68,6 +68,7 @@ _SETTINGS = {
     "dedup": 1,
     "vepa": 0,
     "sequences": 0,
+    "heads": 1,
     "own_host": 0,
     "checksums": 1,
 }
@@ -80,6 +81,7 @@ _OPTIONS = b"\x01\x01" + TIMESTAMP
 """The options of every Linux segment: two NOPs, timestamps."""
 _DATA = bytes(range(256)) * 6
 _MSS4, _MSS6 = 1_448, 1_428
+_MIDSTREAM_BEFORE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +166,6 @@ def _paths() -> Iterator[Path]:
             hook="tc_egress",
             note=again,
         )
-    midstream = Talk(client_port=40_001)
-    data = _DATA[:_MSS4]
-    yield Path(
-        "bulk segment of a mid-stream connection",
-        "frames_midstream",
-        midstream.c("A", 1, 1, data, _OPTIONS),
-        # Both directions, until the connection cannot be TLS any more.
-        [f for n in range(40) for f in _exchange(midstream, 1 + n * _MSS4, data)],
-    )
     yield Path(
         "ACK of no connection",
         "frames_unattached",
@@ -180,7 +173,8 @@ def _paths() -> Iterator[Path]:
     )
     syn = Talk(client_port=40_003).c("S", options=LINUX_OPTIONS)
     yield Path("retransmitted SYN", "syn_retransmits", syn, [syn])
-    yield Path("XDP assist, not a SYN", "", Talk().c("A", 1, 1, data, _OPTIONS), hook=_XDP)
+    bulk = Talk().c("A", 1, 1, _DATA[:_MSS4], _OPTIONS)
+    yield Path("XDP assist, not a SYN", "", bulk, hook=_XDP)
     yield Path("XDP assist, SYN already known", "", syn, hook=_XDP)
 
 
@@ -281,6 +275,7 @@ def _line(
 
 
 def _varied(side: _Side, noop: Program, rounds: int) -> Iterator[Line]:
+    yield _midstream(side, noop, 2_000 * rounds)
     frames = [_spoofed_syn(n) for n in range(2_000 * rounds)]
     with _settings(side.loaded, syn_cost_ns=1_000_000_000_000):
         yield _once_each(side, noop, "new SYN, over the budget", "syn_over_budget", frames)
@@ -321,6 +316,19 @@ def _varied(side: _Side, noop: Program, rounds: int) -> Iterator[Line]:
         "hellos_suppressed",
         [talk.c("PA", 1, 1, hello, _OPTIONS) for talk in alike],
     )
+
+
+def _midstream(side: _Side, noop: Program, runs: int) -> Line:
+    """Each segment goes on where the one before ended: others would be searched for a hello."""
+    talk, data = Talk(client_port=40_001), _DATA[:_MSS4]
+    # Both directions, until the connection cannot be TLS any more.
+    for n in range(_MIDSTREAM_BEFORE):
+        for frame in _exchange(talk, 1 + n * _MSS4, data):
+            side.loaded.programs["tc_ingress"].test_run(frame)
+    acked = 1 + _MIDSTREAM_BEFORE * _MSS4
+    frames = [talk.c("A", acked + n * _MSS4, acked, data, _OPTIONS) for n in range(runs)]
+    what = "bulk segment of a mid-stream connection"
+    return _once_each(side, noop, what, "frames_midstream", frames)
 
 
 def _spoofed_syn(number: int) -> bytes:

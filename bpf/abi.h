@@ -78,8 +78,10 @@ struct half_open {
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
 	__u8 rules;	     /* RULES_*: bits 0 to 3 of end 0, 4 to 7 of 1 */
-	__u16 syn_record;    /* length of the ClientHello's record in the SYN */
+	__u16 syn_record;    /* where a ClientHello in its data ends, or 0 */
 };
+
+#define SYN_UNDECIDED 0xffff /* the data ends before a hello shows */
 
 #define HALF_OTHERS 0x1	  /* other_half_open may have more of the 4-tuple */
 #define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */
@@ -92,12 +94,18 @@ struct half_open {
 #define RULES_LOCAL 0x4	 /* its frames pass the egress hook */
 #define RULES_RESET 0x8	 /* it sent the RST that ended the connection */
 
+/* in a connection only: a segment of it was refused that may have been taken */
+#define RULES_DOUBTED 0x10
+
 /* The options that both ends agreed on, in flow_side.offers. */
 #define OFFER_SCALE 0x0f  /* of the windows that it announces */
 #define OFFER_SIGNED 0x10 /* it signs its segments: MD5 or AO */
 #define OFFER_SACK 0x20
 #define OFFER_STAMPED 0x40 /* timestamps; ts_recent is valid */
 #define OFFER_HELLO 0x80   /* no option: a ClientHello began at this end */
+
+/* In tls_holes: the end has a head, and tls_orphans counts what is left. */
+#define HEAD_OPENED 0x80
 
 /* The packets of one end. One cache line. */
 struct flow_side {
@@ -206,6 +214,7 @@ enum sample_kind {
 	SAMPLE_END,	  /* end_sample */
 	SAMPLE_FRAGMENT,  /* fragment_sample, then the frame */
 	SAMPLE_ANOMALY,	  /* anomaly_sample */
+	SAMPLE_SACK,	  /* sample_head; ACK in seq, options from start_seq */
 };
 
 #define SAMPLE_TLS_STARTS 0x1	    /* a TLS record begins at start_seq */
@@ -217,6 +226,7 @@ enum sample_kind {
 	0x80 /* of a SYN: counts if a SYN-ACK acknowledges it                  \
 	      */
 #define SAMPLE_FLOW_PROVEN 0x10 /* mid-stream, but not forged blindly */
+#define SAMPLE_HEAD 0x40 /* of SSH; start_seq is of the end's first byte */
 
 /* How the values of a field follow each other in a source's last SYNs. */
 enum sequence_class {
@@ -382,6 +392,7 @@ struct settings {
 	__u64 own_host;	 /* 1: own_macs has entries */
 	__u64 checksums; /* 0: none is checked */
 	__u64 sequences; /* 1: classes of IP ids and ISNs are kept */
+	__u64 heads;	 /* 1: the first bytes of SSH are sampled */
 };
 
 /*

@@ -34,6 +34,7 @@
 #include "half_open.h"
 #include "seq.h"
 #include "tls_records.h"
+#include "heads.h"
 #include "client_hello.h"
 #include "receiver.h"
 #include "tls_search.h"
@@ -207,7 +208,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		now = frame_time(skb);
 	/* the echo of a VEPA switch needs decky_packet */
 	if (tcp && fill_tcp(&p, tcp) == 0 &&
-	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_ACK &&
+	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST | TCP_URG)) ==
+		    TCP_ACK &&
 	    !(ingress && in_vepa()) &&
 	    known_bulk(skb, c, &p, &id, sender, now, ingress))
 		return TC_NEXT;
@@ -459,6 +461,7 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 		c->refused_no_ack++;
 		break;
 	case REFUSED_ACK_UNSENT:
+	case REFUSED_ACK_EARLY:
 		c->refused_ack_unsent++;
 		break;
 	case REFUSED_ACK_OLD:
@@ -486,7 +489,7 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 	default:
 		c->refused_ip_checksum++;
 	}
-	if (rule == REFUSED_RST_LATE)
+	if (rule == REFUSED_RST_LATE || rule == REFUSED_ACK_EARLY)
 		return;
 	s->work->technique = technique_of(rule);
 	jumps.call(skb, JUMP_ANOMALY);
@@ -696,13 +699,15 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	walk = record_walks.lookup(scratch_slot(s));
 	if (!walk)
 		return;
-	record_walk_begin(walk, skb, p, payload_off);
+	record_walk_begin(walk, skb, side, p, payload_off);
 	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead,
 		 w->found);
 	tls_keep(walk, side);
+	if (s->settings->heads)
+		head_scan(walk, flow, side, peer);
 	cut = walk->cut;
-	/* an urgent pointer alone is sampled too: it marks a later byte */
-	if (!cut && (p->payload_len || !(side->flags & SIDE_URGENT)))
+	/* an urgent pointer is sampled without bytes too: it marks one */
+	if (!cut && !(p->flags & TCP_URG))
 		return;
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
@@ -714,6 +719,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	fresh = fresh_bytes(cut, ahead);
 	if (side->tls_bytes + fresh > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
+		if (side->tls_state == TLS_DONE)
+			return;
 		side->tls_state = TLS_DONE;
 		flow->totals.flags |= FLOW_TLS_CUT;
 		s->counters->tls_over_budget++;
@@ -738,6 +745,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	head.client = flow->totals.client;
 	head.start_seq = walk->start_seq;
 	head.flags |= walk->flags;
+	if (walk->flags & SAMPLE_HEAD)
+		head.start_seq = initial_seq(flow, w->sender) + 1;
 	if (flow->totals.flags & FLOW_MIDSTREAM)
 		head.flags |= SAMPLE_FLOW_MIDSTREAM;
 	if (flow->totals.flags & FLOW_PROVEN)
@@ -753,6 +762,39 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
 	if (!sample_sent(s->counters, error))
 		flow->totals.flags |= FLOW_TLS_CUT;
+}
+
+/*
+ * Samples an ACK of a decky that holds handshake bytes out of order: it shows
+ * which copy of overlapping ones it has kept.
+ */
+static __always_inline void sample_sack(struct __sk_buff *skb,
+					const struct step *s, struct flow *flow,
+					struct flow_side *side,
+					const struct flow_side *peer)
+{
+	const struct packet *p = &s->work->packet;
+	const struct work *w = s->work;
+	struct sample_head head;
+	__u32 frame_len;
+	int error;
+
+	if (!(flow->totals.rules[!(w->sender & 1)] & RULES_JUDGED) ||
+	    !(flow->totals.flags & FLOW_ADMITTED) ||
+	    !(peer->flags & SIDE_HOLE) || !peer->tls_samples ||
+	    peer->tls_state == TLS_DONE || side->tls_samples >= TLS_SACKS)
+		return;
+	side->tls_samples++;
+	sample_begin(&head, SAMPLE_SACK, p, &w->key, w->sender, w->now);
+	head.born_ns = flow->totals.born_ns;
+	head.client = flow->totals.client;
+	head.seq = p->ack;
+	head.start_seq = p->l4_off + sizeof(struct tcp_header);
+	head.payload_off = p->l4_off + p->tcp_len;
+	frame_len = head.payload_off;
+	/* a statement of its own: BCC's rewrite ends in a semicolon */
+	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
+	sample_sent(s->counters, error);
 }
 
 /* Does this segment need decky_hello first? */
@@ -834,8 +876,10 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		side_account(side, own, p);
 		if (p->flags & TCP_ACK)
 			note_first_ack(side, own, p);
-		if ((p->payload_len || p->flags & TCP_URG) &&
-		    side->tls_state != TLS_DONE &&
+		if (has_sack(side, p))
+			sample_sack(skb, s, flow, side, peer);
+		if ((p->flags & TCP_URG ||
+		     (p->payload_len && side->tls_state != TLS_DONE)) &&
 		    !repeats_suppressed_hello(flow, w))
 			sample_tls(skb, s, p, flow, side, peer, ahead,
 				   continues);
@@ -847,8 +891,9 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 			       p))
 			flow->totals.close = CLOSE_FIN;
 	}
+	/* of an end in doubt the agent's sweep learns, if it is one by then */
 	if (!closed && flow->totals.close != CLOSE_NONE &&
-	    send_end(skb, s, flow))
+	    !is_end_doubted(&flow->totals, w->sender) && send_end(skb, s, flow))
 		flow->totals.flags |= FLOW_END_SENT;
 }
 
@@ -889,6 +934,8 @@ int decky_packet(struct __sk_buff *skb)
 				s.counters->foreign_no_decky++;
 			else if (p->flags & TCP_ACK)
 				jumps.call(skb, JUMP_SYNACK);
+			else if (may_search_syn(skb, p, &s.work->found))
+				jumps.call(skb, JUMP_SEARCH);
 			else if (s.settings->sequences)
 				jumps.call(skb, JUMP_SEQUENCES);
 			else
@@ -951,7 +998,7 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	const struct packet *p = &s->work->packet;
 	struct flow_totals *totals = &flow->totals;
 	__u32 sender = s->work->sender;
-	enum judgement verdict;
+	enum judgement verdict, data;
 	int late;
 
 	if (is_forged(totals, sender, s->work->ingress))
@@ -960,17 +1007,20 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	if ((totals->close != CLOSE_NONE && !late) ||
 	    !is_judged(totals, sender))
 		return JUDGED_GOOD;
-	verdict = judge_segment(flow, sender, p, late);
-	if (verdict != JUDGED_GOOD)
-		return verdict;
+	data = judge_segment(flow, sender, p, late);
+	if (data != JUDGED_GOOD && data != REFUSED_AFTER_FIN)
+		return data;
 	verdict = judge_checksums(skb, totals, sender, p, walk);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
 	read_options(skb, walk, p);
 	verdict = judge_options(totals, sender, p, late, walk);
-	if (verdict == JUDGED_GOOD)
-		note_stamp(totals, sender, p, walk);
-	return verdict;
+	if (verdict != JUDGED_GOOD)
+		return verdict;
+	note_stamp(totals, sender, p, walk);
+	if (data == REFUSED_AFTER_FIN)
+		take_ack_alone(totals, sender, p);
+	return data;
 }
 
 /* Would the decky accept this segment? What it drops ends here. */
@@ -993,6 +1043,7 @@ int decky_check(struct __sk_buff *skb)
 	}
 	verdict = judge(skb, &s, flow, walk);
 	if (verdict > JUDGED_OLD) {
+		note_doubt(&flow->totals, s.work->sender, verdict);
 		refused(skb, &s, verdict);
 		return TC_NEXT;
 	}
@@ -1078,28 +1129,34 @@ static __always_inline int syn_wanted(const struct step *s,
 }
 
 /*
- * Samples data of a SYN that begins a ClientHello: its server may take it (RFC
- * 7413). Spoofed SYNs have data too, so each sample takes from the budget of
- * SYNs as well. Returns the length of the TLS record, or 0.
+ * Samples data of a SYN with a ClientHello: its server may take it (RFC 7413).
+ * Spoofed SYNs have data too, so each sample takes from the budget of SYNs as
+ * well. Returns where the hello's record ends in the data, SYN_UNDECIDED if the
+ * data ends before that shows, or 0.
  */
 static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 					     const struct step *s)
 {
 	const struct packet *p = &s->work->packet;
 	__u32 payload_off = p->l4_off + p->tcp_len, cut = p->payload_len;
+	__u16 record = SYN_UNDECIDED;
 	struct token_bucket *budget;
 	struct work *w = s->work;
 	struct sample_head head;
 	struct source *source;
 	__u64 prefix = 0;
-	__u32 zero = 0, slot, frame_len;
+	__u32 zero = 0, slot, frame_len, at = w->found;
 	int error;
 
-	if (cut < TLS_PREFIX_LEN ||
-	    bpf_skb_load_bytes(skb, payload_off, &prefix, TLS_PREFIX_LEN) ||
-	    !prefix_plausible(prefix, TLS_PREFIX_LEN, 0) ||
-	    !prefix_is(prefix, TLS_CLIENT_HELLO))
+	if (at >= cut || !load_prefix(skb, p, at, &prefix))
 		return 0;
+	if (cut - at >= TLS_PREFIX_LEN) {
+		if (!is_ssl2(prefix) && !prefix_is(prefix, TLS_CLIENT_HELLO))
+			return 0;
+		record = at + record_size(prefix);
+	} else if (at) {
+		return 0;
+	}
 	slot = source_slot(&w->key, w->sender, s->settings->seed);
 	source = sources.lookup(&slot);
 	if (!source)
@@ -1123,16 +1180,16 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	head.born_ns = w->now;
 	head.client = w->sender;
 	head.seq = p->seq + 1;
-	head.start_seq = head.seq;
-	head.flags = SAMPLE_TLS_STARTS | SAMPLE_SYN_DATA;
+	head.start_seq = head.seq + at;
+	head.flags = SAMPLE_SYN_DATA;
+	if (record != SYN_UNDECIDED)
+		head.flags |= SAMPLE_TLS_STARTS;
 	head.payload_off = payload_off;
 	head.copied = cut;
 	frame_len = payload_off + cut;
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
-	if (!sample_sent(s->counters, error))
-		return 0;
-	return TLS_HEADER_LEN + prefix_record_len(prefix);
+	return sample_sent(s->counters, error) ? record : 0;
 }
 
 /* Is this SYN a retransmission of one that another attempt began with? */
@@ -1312,7 +1369,8 @@ int decky_sequences(struct __sk_buff *skb)
 	w = s.work;
 	p = &w->packet;
 	__builtin_memset(&w->shown, 0, sizeof(w->shown));
-	owner = source_hash(&w->key, w->sender, s.settings->seed);
+	/* all of the address: hosts of one /64 count on their own */
+	owner = absorb_address(s.settings->seed, p->saddr);
 	slot = (owner >> 32) & (SEQUENCE_SLOTS - 1);
 	known = syn_sequences.lookup(&slot);
 	if (!known)
@@ -1782,7 +1840,7 @@ static __always_inline void begin_midstream(const struct step *s,
 	    midstream_flows.lookup(&w->key))
 		return;
 	/* nor one that does not acknowledge the SYN-ACK that it has sent */
-	if (half && refuses(half, p, w->sender, w->now) && !is_from_decky(p))
+	if (half && refuses(half, p, w->sender, w->now) && is_to_decky(p))
 		return;
 	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)
@@ -2007,7 +2065,7 @@ int decky_fragment(struct __sk_buff *skb)
 
 /* --- decky_search --------------------------------------------------------- */
 
-/* Finds the hello that begins behind other bytes of this segment, if any. */
+/* Finds the hello that begins behind other bytes of this segment or SYN. */
 int decky_search(struct __sk_buff *skb)
 {
 	struct hello_walk *chunk;
@@ -2035,7 +2093,12 @@ int decky_search(struct __sk_buff *skb)
 		jumps.call(skb, JUMP_SEARCH);
 	}
 	w->found = found ? at : NOT_FOUND;
-	jumps.call(skb, JUMP_PACKET);
+	if (!(w->packet.flags & TCP_SYN))
+		jumps.call(skb, JUMP_PACKET);
+	else if (s.settings->sequences)
+		jumps.call(skb, JUMP_SEQUENCES);
+	else
+		jumps.call(skb, JUMP_SYN);
 	return TC_NEXT;
 }
 

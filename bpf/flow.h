@@ -38,11 +38,16 @@ static __always_inline void side_begin_with_data(struct flow_side *side,
 		side->tls_state = TLS_WATCH;
 		return;
 	}
+	side->tls_samples = 1;
+	side->tls_bytes = half->synack.ack - half->syn.seq - 1;
+	if (half->syn_record == SYN_UNDECIDED) {
+		/* the agent has the first bytes, and needs the next ones */
+		side->tls_seq = half->syn.seq + 1;
+		return;
+	}
 	side->tls_state = TLS_OPEN;
 	side->offers |= OFFER_HELLO;
 	side->tls_seq = half->syn.seq + 1 + half->syn_record;
-	side->tls_samples = 1;
-	side->tls_bytes = half->synack.ack - half->syn.seq - 1;
 	peer->tls_state = TLS_OPEN;
 	peer->flags |= SIDE_TLS_FRESH;
 }
@@ -241,20 +246,18 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 		return 0;
 	if (!plainly_good(&flow->totals, p, sender, ingress))
 		return 0;
+	if (has_sack(side, p))
+		return 0;
 	if (!(side->flags & SIDE_SEEN) ||
 	    (__s64)(now - flow->totals.last_ns) > (__s64)RTT_PAUSE_NS)
 		return 0;
-	if (side->tls_state != TLS_DONE) {
-		if (p->flags & TCP_URG)
-			return 0;
-		if (p->payload_len &&
-		    (side->tls_state != TLS_WATCH || side->tls_orphans ||
-		     seq_diff(p->seq, own->sent) > 0 ||
-		     (!continues_run(&flow->totals, p, sender) &&
-		      (is_searchable(side, p) ||
-		       may_begin_record(skb, p->l4_off + p->tcp_len)))))
-			return 0;
-	}
+	if (side->tls_state != TLS_DONE && p->payload_len &&
+	    (side->tls_state != TLS_WATCH || side->tls_orphans ||
+	     seq_diff(p->seq, own->sent) > 0 ||
+	     (!continues_run(&flow->totals, p, sender) &&
+	      (is_searchable(side, p) ||
+	       may_begin_record(skb, p->l4_off + p->tcp_len)))))
+		return 0;
 	if (p->payload_len)
 		note_run(&flow->totals, p, sender);
 	c->frames_flow++;

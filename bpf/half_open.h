@@ -124,13 +124,26 @@ static __always_inline int answers_syn(const struct half_open *half,
 	       (!half->syn.ip_version || acked <= half->syn.payload_len);
 }
 
+/*
+ * Is this segment in the window of a server that waits for the final ACK
+ * (tcp_in_window() of Linux)? It may begin with bytes of the SYN.
+ */
+static __always_inline int in_first_window(const struct half_open *half,
+					   const struct packet *p)
+{
+	__s32 ahead = p->seq - half->synack.ack;
+	__s32 len = p->payload_len + (p->flags & TCP_FIN ? 1 : 0);
+
+	return ahead <= HANDSHAKE_SEQ_WINDOW && (ahead >= 0 || ahead + len > 0);
+}
+
 /* Could this segment be the final ACK? acks_synack() decides. */
 static __always_inline int may_complete(const struct half_open *half,
 					const struct packet *p, __u8 sender)
 {
 	return half->synack.ip_version && half->client == sender &&
 	       (p->flags & (TCP_ACK | TCP_RST)) == TCP_ACK &&
-	       (__u32)(p->seq - half->synack.ack) <= HANDSHAKE_SEQ_WINDOW;
+	       in_first_window(half, p);
 }
 
 /*

@@ -118,6 +118,9 @@
 #define TLS_SEARCH_STEPS 192
 #define TLS_SEARCHES 4
 
+/* ACKs with SACK blocks sampled of one decky in one connection. */
+#define TLS_SACKS 1024
+
 /* Clear-text record headers read in one segment. */
 #define TLS_HEADERS 8
 
@@ -134,6 +137,14 @@
 
 /* Segments sampled after an urgent pointer, where no TLS has begun so far. */
 #define TLS_URGENT_ORPHANS 64
+
+/*
+ * The first bytes of SSH sampled in one direction, in units. A segment uses up
+ * whole ones. Of what follows a KEXINIT, its last unit and two more are left.
+ */
+#define HEAD_UNIT 32
+#define HEAD_SSH_UNITS 96
+#define HEAD_REST_UNITS 4
 
 /* After a silence this long, the next segment may start an RTT measurement. */
 #define RTT_PAUSE_NS 1000000000ULL

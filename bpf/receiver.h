@@ -25,6 +25,7 @@ enum judgement {
 	REFUSED_WINDOW,
 	REFUSED_NO_ACK,
 	REFUSED_ACK_UNSENT,
+	REFUSED_ACK_EARLY, /* no anomaly: see judge_segment() */
 	REFUSED_ACK_OLD,
 	REFUSED_RST,
 	REFUSED_RST_LATE, /* no anomaly: see judge_rst() */
@@ -186,8 +187,11 @@ static __always_inline enum judgement judge_segment(const struct flow *flow,
 		taken = side->flags & SIDE_HOLE ? side->hole_start : own->sent;
 	if (seq_diff(end, taken) < (end != p->seq))
 		return JUDGED_OLD;
+	/* a lone ACK conceals nothing, and a capture may have it too early */
 	if (seq_diff(p->ack, peer->sent) > 0)
-		return REFUSED_ACK_UNSENT;
+		return end == p->seq && seq_diff(p->ack, own->edge) <= 0
+			       ? REFUSED_ACK_EARLY
+			       : REFUSED_ACK_UNSENT;
 	if (seq_diff(p->ack, own->acked) < 0 &&
 	    seq_diff(p->ack, own->acked) + ack_tolerance(flow, sender) < 0)
 		return REFUSED_ACK_OLD;
@@ -196,12 +200,38 @@ static __always_inline enum judgement judge_segment(const struct flow *flow,
 	return JUDGED_GOOD;
 }
 
+/*
+ * Takes in the ACK of a segment whose data come after the FIN of its sender.
+ * The receiver drops nothing but the data.
+ */
+static __always_inline void take_ack_alone(struct flow_totals *totals,
+					   __u32 sender, const struct packet *p)
+{
+	struct flow_side *side = &totals->side[sender & 1];
+	struct flow_side *peer = &totals->side[!(sender & 1)];
+
+	note_ack(side, &totals->end[sender & 1], p);
+	if (!(peer->flags & SIDE_FIN) || seq_diff(p->ack, peer->fin_seq) <= 0)
+		return;
+	peer->flags |= SIDE_FIN_ACKED;
+	if (side->flags & SIDE_FIN_ACKED)
+		totals->close = CLOSE_FIN;
+}
+
 /* --- options --- */
 
 #define OPTION_SCALE 3
 #define OPTION_SACK_PERMITTED 4
 #define OPTION_MD5 19
 #define OPTION_AO 29
+
+/* A TCP that was built without them skips these options as any other. */
+#ifndef KNOWS_MD5
+#define KNOWS_MD5 1
+#endif
+#ifndef KNOWS_AO
+#define KNOWS_AO 1
+#endif
 
 /* What decky_check reads of a segment. */
 struct segment_walk {
@@ -257,7 +287,8 @@ static __always_inline void walk_options(volatile struct segment_walk *walk,
 				walk->echo = walk_word(walk, at + 6);
 			} else if (kind == OPTION_SACK_PERMITTED) {
 				walk->offers |= OFFER_SACK;
-			} else if (kind == OPTION_MD5 || kind == OPTION_AO) {
+			} else if ((KNOWS_MD5 && kind == OPTION_MD5) ||
+				   (KNOWS_AO && kind == OPTION_AO)) {
 				walk->offers |= OFFER_SIGNED;
 			}
 		}
@@ -580,6 +611,26 @@ judge_checksums(struct __sk_buff *skb, const struct flow_totals *totals,
 /* --- what comes after --- */
 
 /*
+ * Linux takes a segment with a too old ACK if it comes by its fast path, which
+ * nobody sees. Then a RST with the next number that we expect is not the one
+ * that the receiver expects.
+ */
+static __always_inline void note_doubt(struct flow_totals *totals, __u32 sender,
+				       enum judgement rule)
+{
+	if (rule == REFUSED_ACK_OLD)
+		totals->rules[sender & 1] |= RULES_DOUBTED;
+}
+
+/* Did a RST end the connection that its receiver perhaps did not take? */
+static __always_inline int is_end_doubted(const struct flow_totals *totals,
+					  __u32 sender)
+{
+	return totals->close == CLOSE_RST &&
+	       totals->rules[sender & 1] & RULES_DOUBTED;
+}
+
+/*
  * Does this segment of a decky show that it did not take the RST that seemed to
  * end the connection? It acknowledges bytes that came after it, or sends new
  * ones when none can be on their way any more.
@@ -593,8 +644,9 @@ static __always_inline int resumes(const struct flow_totals *totals,
 
 	__u32 rules = totals->rules[!(sender & 1)];
 
+	/* a decky that sends a SYN-ACK has left the connection before */
 	if (totals->close != CLOSE_RST || !(rules & RULES_RESET) ||
-	    !(rules & RULES_JUDGED) ||
+	    !(rules & RULES_JUDGED) || totals->flags & FLOW_PENDING ||
 	    (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
 		return 0;
 	if (seq_diff(p->ack, peer->sent) > 0)

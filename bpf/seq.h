@@ -78,6 +78,17 @@ static __always_inline void side_account(struct flow_side *side,
 	side->retransmits++;
 }
 
+/*
+ * Does this ACK have more options than timestamps? Then it says which bytes its
+ * sender holds out of order (RFC 2018), and what came twice (RFC 2883).
+ */
+static __always_inline int has_sack(const struct flow_side *side,
+				    const struct packet *p)
+{
+	return !p->payload_len &&
+	       p->tcp_len > (side->offers & OFFER_STAMPED ? 32 : 20);
+}
+
 /* Bytes that the receiver has accepted already, or a keep-alive probe. */
 static __always_inline void account_old(struct flow_side *side,
 					const struct packet *p)
@@ -148,8 +159,13 @@ static __always_inline int side_close(struct flow_side *sender,
 			sender->flags |= SIDE_FIN_ACKED;
 	}
 	if (receiver->flags & SIDE_FIN && p->flags & TCP_ACK &&
-	    seq_diff(p->ack, receiver->fin_seq) > 0)
-		receiver->flags |= SIDE_FIN_ACKED;
+	    seq_diff(p->ack, receiver->fin_seq) > 0) {
+		/* nothing follows a FIN that was taken */
+		if (seq_diff(p->ack, receiver->fin_seq) > 1)
+			receiver->flags &= ~(SIDE_FIN | SIDE_FIN_ACKED);
+		else
+			receiver->flags |= SIDE_FIN_ACKED;
+	}
 	return sender->flags & SIDE_FIN_ACKED &&
 	       receiver->flags & SIDE_FIN_ACKED;
 }

@@ -237,16 +237,25 @@ static __always_inline int may_hold_record(struct __sk_buff *skb,
 	       (is_searchable(side, p) || may_begin_record(skb, payload_off));
 }
 
+/* Has this end spoken SSH, or the other one? See heads.h. */
+static __always_inline int has_head(const struct flow_side *side)
+{
+	return side->tls_holes & HEAD_OPENED;
+}
+
 /* The state of walk_records() and its result. */
 struct record_walk {
+	__u64 first;	 /* the first bytes, if they begin no record */
 	__u32 pos;	 /* of the next header, in the payload */
 	__u32 avail;	 /* payload bytes in the frame */
 	__u32 cut;	 /* payload bytes worth a sample */
 	__u32 start_seq; /* where TLS begins, if flags say so */
 	__u32 restarted;
-	__u32 flags;   /* SAMPLE_TLS_* */
-	__u32 changed; /* where the last records are ChangeCipherSpec */
-	__u32 keep;    /* what follows a record is none: the agent decides */
+	__u32 flags;	/* SAMPLE_TLS_* */
+	__u32 changed;	/* where the last records are ChangeCipherSpec */
+	__u32 keep;	/* what follows a record is none: the agent decides */
+	__u32 at_start; /* no byte of this end was seen before */
+	__u32 pad;
 };
 
 #define NOT_CHANGED 0xffffffff
@@ -255,6 +264,7 @@ struct record_walk {
 /* Begins a walk. The frame must be longer than payload_off. */
 static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 					      struct __sk_buff *skb,
+					      const struct flow_side *side,
 					      const struct packet *p,
 					      __u32 payload_off)
 {
@@ -269,6 +279,8 @@ static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 	walk->restarted = 0;
 	walk->changed = NOT_CHANGED;
 	walk->keep = 0;
+	walk->first = 0;
+	walk->at_start = side->tls_state == TLS_START;
 }
 
 /*
@@ -313,6 +325,8 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			side->tls_matched = 0;
 			side->tls_header = 0;
 			walk->cut = 0;
+			if (!matched)
+				walk->first = header;
 			if (!matched || walk->restarted)
 				return;
 			/* earlier bytes misled us: one may begin here */
@@ -462,11 +476,13 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 {
 	__s32 pos = seq_diff(side->tls_seq, p->seq);
 
+	if (side->tls_state == TLS_DONE)
+		return;
 	if (p->flags & TCP_URG) {
-		if (side->tls_state == TLS_WATCH)
-			side->tls_orphans = TLS_URGENT_ORPHANS;
-		else
+		if (side->tls_state != TLS_WATCH)
 			side->flags |= SIDE_URGENT;
+		else if (!has_head(side))
+			side->tls_orphans = TLS_URGENT_ORPHANS;
 	}
 	if (side->flags & SIDE_URGENT) {
 		urgent_scan(walk, side);
@@ -524,7 +540,8 @@ static __always_inline void tls_keep(volatile struct record_walk *walk,
 {
 	if (walk->keep)
 		walk->cut = walk->avail;
-	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans) {
+	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans &&
+	    !has_head(side)) {
 		side->tls_orphans--;
 		walk->cut = undecided_cut(side, walk->avail);
 	}

@@ -54,6 +54,43 @@ static __always_inline int expects_start(const struct flow_side *side,
 }
 
 /*
+ * The bytes at an offset in the payload, up to eight, as a little-endian word.
+ * Returns their number.
+ */
+static __always_inline __u32 load_prefix(struct __sk_buff *skb,
+					 const struct packet *p, __u32 at,
+					 __u64 *prefix)
+{
+	__u64 last;
+
+	if (at >= p->payload_len)
+		return 0;
+	last = p->payload_len - at;
+	if (last > sizeof(*prefix))
+		last = sizeof(*prefix);
+	last--;
+	/* Linux 5.10 loses the bound of a scalar that was on the stack */
+	asm volatile("%0 &= 7" : "+r"(last));
+	if (bpf_skb_load_bytes(skb, p->l4_off + p->tcp_len + at, prefix,
+			       last + 1))
+		return 0;
+	return last + 1;
+}
+
+/* Is the data of this SYN worth a search? If not, a hello may begin it. */
+static __always_inline int may_search_syn(struct __sk_buff *skb,
+					  const struct packet *p, __u32 *from)
+{
+	__u64 prefix = 0;
+	__u32 got = load_prefix(skb, p, 0, &prefix);
+
+	if (!got)
+		return 0;
+	*from = 0;
+	return !prefix_plausible(prefix, got, 0);
+}
+
+/*
  * Is this segment worth a search? The byte where a record is expected decides.
  * Then *from is its offset in the payload.
  */
@@ -64,8 +101,8 @@ static __always_inline int may_search(struct __sk_buff *skb,
 {
 	const struct flow_side *side = &flow->totals.side[sender & 1];
 	const struct flow_side *peer = &flow->totals.side[!(sender & 1)];
-	__u64 prefix = 0, last;
-	__u32 at = 0;
+	__u64 prefix = 0;
+	__u32 at = 0, got;
 
 	if (!p->payload_len || p->flags & TCP_RST || !is_searchable(side, p) ||
 	    !expects_start(side, peer) ||
@@ -76,20 +113,12 @@ static __always_inline int may_search(struct __sk_buff *skb,
 	/* the first bytes of a direction decide, and these are behind them */
 	if (side->tls_state == TLS_START && seq_diff(p->seq, side->tls_seq) > 0)
 		return 0;
-	if (at >= p->payload_len)
-		return 0;
-	last = p->payload_len - at;
-	if (last > sizeof(prefix))
-		last = sizeof(prefix);
-	last--;
-	/* Linux 5.10 loses the bound of a scalar that was on the stack */
-	asm volatile("%0 &= 7" : "+r"(last));
-	if (bpf_skb_load_bytes(skb, p->l4_off + p->tcp_len + at, &prefix,
-			       last + 1))
+	got = load_prefix(skb, p, at, &prefix);
+	if (!got)
 		return 0;
 	if (side->tls_state == TLS_OPEN
 		    ? may_be_record(prefix)
-		    : prefix_plausible(prefix, last + 1,
+		    : prefix_plausible(prefix, got,
 				       side->tls_state == TLS_START))
 		return 0;
 	*from = at;

@@ -50,6 +50,7 @@ stats_interval = 2.5
 idle_timeout = 30
 raw_fingerprints = true
 sequences = true
+heads = []
 ja4plus = false
 p0f_db = "/etc/p0f.fp"
 state_dir = "/var/lib/deckwire"
@@ -116,6 +117,7 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         idle_timeout=30.0,
         raw_fingerprints=True,
         sequences=True,
+        heads=(),
         ja4plus=False,
         p0f_db="/etc/p0f.fp",
         budgets=Budgets(10, 20, 30),
@@ -144,6 +146,8 @@ def test_the_help_shows_the_default(option: Option) -> None:
         default = f"{default:g}"
     if option.repeats and option.key == "output":
         default = default[0].to
+    if isinstance(default, tuple):
+        default = ", ".join(default)
     if not default:
         # There is none: the help says what happens instead, or which variable systemd sets.
         assert " " in option.default or option.default.startswith("$")

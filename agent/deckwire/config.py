@@ -18,6 +18,7 @@ from deckwire.options import (
     CHECKSUMS,
     COMPATIBILITIES,
     FORMATS,
+    HEADS,
     LATERAL,
     OPTIONS,
     OUTBOUND_SOURCES,
@@ -117,6 +118,8 @@ class Settings:
     raw_fingerprints: bool = False
     sequences: bool = False
     """Classify the IP identifications and initial sequence numbers of each source."""
+    heads: tuple[str, ...] = HEADS
+    """Protocols whose first bytes are read: of HEADS."""
     ja4plus: bool = True
     p0f_db: str | None = None
     """p0f.fp file that is read instead of the built-in signatures."""
@@ -388,6 +391,14 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def _heads(value: object, _base: str) -> tuple[str, ...]:
+    heads = _texts(value)
+    for head in heads:
+        if head not in HEADS:
+            raise ValueError(f"{shown(head)} is unknown; use {', '.join(HEADS)}, or an empty list")
+    return heads
+
+
 _CHECKS: dict[str, Check] = {
     "profile": _one_of(PROFILE_NAMES),
     "interface": check_interfaces,
@@ -414,6 +425,7 @@ _CHECKS: dict[str, Check] = {
     "idle_timeout": _seconds(1),
     "raw_fingerprints": _flag,
     "sequences": _flag,
+    "heads": _heads,
     "ja4plus": _flag,
     "compat": _one_of(COMPATIBILITIES),
     "p0f_db": _path,

@@ -48,6 +48,11 @@ SYN_DATA_BYTES = 2 * 1_048_576
 """Bytes that they take."""
 SWEPT_HANDSHAKES = 4_096
 """Handshakes whose samples were lost, and which one sweep reports."""
+URGENT_CONNECTIONS = 1_024
+"""Connections with urgent bytes. The one silent for longest is evicted; then its urgent bytes count
+as accepted ones."""
+URGENT_MARKS = 16
+"""Urgent bytes of one direction that are remembered. More count as accepted ones."""
 CONTEXTS = 2_048
 """Contexts of connections kept between the events of one connection."""
 STACKS = 1_024
@@ -130,6 +135,18 @@ DESCRIBED_CACHE = 512
 certificates up to CERTIFICATE_CACHED_BYTES, stacks of SYN and of SYN-ACK packets."""
 DESCRIBED_BYTES = 2 * 1_048_576
 """Bytes that the objects of each kind take with their fields."""
+
+# --- SSH ------------------------------------------------------------------------------------
+HEADS = 4_096
+"""Connections with SSH under way. The one silent for longest is evicted and counted."""
+HEADS_BYTES = 8 * 1_048_576
+"""Bytes of memory for all of them."""
+SSH_BANNER_BYTES = 255
+"""Bytes of a banner that are kept: RFC 4253, 4.2 allows no more, with its line's end."""
+SSH_HEAD_BYTES = 4_096
+"""Bytes of one direction that are read. The kernel samples fewer."""
+SSH_PACKET_BYTES = 35_000
+"""Longest packet that is not malformed (RFC 4253, 6.1)."""
 
 # --- X.509 ----------------------------------------------------------------------------------
 CERTIFICATE_CACHE = 2_048

@@ -18,6 +18,7 @@ COMPATIBILITIES = ("decnet",)
 OWN_HOST = ("report", "ignore")
 OUTBOUND_SOURCES = ("decky", "peer")
 LATERAL = ("emit", "hold", "drop")
+HEADS = ("ssh",)
 
 
 class Section(StrEnum):
@@ -235,6 +236,14 @@ OPTIONS = (
         "Classify each source by the IP ids and sequence numbers of its last eight SYNs.",
         default="leave the classes out",
         can_negate=True,
+    ),
+    Option(
+        *("heads", "heads", Section.EVENTS),
+        "List of the protocols whose first bytes are read, in addition to TLS; an empty list reads"
+        " none.",
+        metavar="LIST",
+        default=", ".join(HEADS),
+        file_only=True,
     ),
     Option(
         *("ja4plus", "ja4plus", Section.EVENTS),

@@ -16,6 +16,7 @@ from deckwire.abi.samples import (
     EndSample,
     HandshakeSample,
     MalformedSample,
+    SackSample,
     SegmentSample,
     SynSample,
     decode,
@@ -81,13 +82,13 @@ def test_a_segment() -> None:
         seq=2**32 - 1,
         start_seq=7,
         payload_len=99,
-        payload_off=3,
+        payload_off=14 + 52,
         copied=4,
         sender=1,
         client=abi.CLIENT_UNKNOWN,
         flags=flags,
     )
-    assert decode(data + b"etcdataPADDING") == SegmentSample(
+    assert decode(data + bytes(66) + b"dataPADDING") == SegmentSample(
         time_ns=50,
         born_ns=40,
         key=KEY,
@@ -100,6 +101,7 @@ def test_a_segment() -> None:
         claimed=99,
         ends=False,
         proven=False,
+        headers=52,
     )
     proven = decode(
         head(abi.SAMPLE_SEGMENT, flags=abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
@@ -207,6 +209,22 @@ def test_accepted_bytes_of_an_entry_are_counted_from_its_syns() -> None:
     assert flow_record(answered + bytes(56)).sides[0].accepted == 100
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "close"),
+    [
+        (abi.SIDE_FIN | abi.SIDE_FIN_ACKED, abi.SIDE_FIN, "fin"),
+        (abi.SIDE_FIN, abi.SIDE_FIN | abi.SIDE_FIN_ACKED, "fin"),
+        (abi.SIDE_FIN, abi.SIDE_FIN, ""),
+        (abi.SIDE_FIN | abi.SIDE_FIN_ACKED, 0, ""),
+    ],
+)
+def test_only_the_last_ack_of_a_fin_is_missing(first: int, second: int, close: str) -> None:
+    sides = [side(flags=first), side(flags=second)]
+    sample = decode(head(abi.SAMPLE_END) + build("flow_totals", side=sides) + ISN)
+    assert isinstance(sample, EndSample)
+    assert sample.record.close == close
+
+
 def test_what_a_midstream_end_accepted_is_unknown() -> None:
     totals = totals_of(500, 100, flags=abi.FLOW_MIDSTREAM)
     sample = decode(head(abi.SAMPLE_END) + totals + ISN)
@@ -286,7 +304,7 @@ def test_an_end() -> None:
         True,
         1,
     )
-    assert record.sides == ((2**40, 2**50, 7, None), (1, 2, 3, None))
+    assert record.sides == ((2**40, 2**50, 7, None, 0), (1, 2, 3, None, 0))
     assert (record.rtt_client_us, record.rtt_server_us, record.rtt_min_us) == (None, 3, 2)
 
 
@@ -340,8 +358,20 @@ def test_short_values_of_maps() -> None:
         flow_record(bytes(abi.FLOW_BYTES - 1))
 
 
-@given(kind=st.integers(0, 5), rest=st.binary(max_size=700))
+@given(kind=st.integers(0, 8), rest=st.binary(max_size=700))
 def test_no_bytes_raise_anything_else(kind: int, rest: bytes) -> None:
     data = head(kind, payload_off=len(rest) % 7, copied=len(rest) % 90) + rest
     with suppress(MalformedSample):
         decode(data)
+
+
+def test_an_ack_with_sack_blocks() -> None:
+    options = b"\x01\x01\x05\x0a" + (20).to_bytes(4, "big") + (30).to_bytes(4, "big")
+    frame = bytes(54) + options
+    members = {"seq": 7, "start_seq": 54, "payload_off": len(frame), "sender": 1}
+    data = head(abi.SAMPLE_SACK, **members) + frame
+    assert decode(data) == SackSample(50, 40, KEY, 1, 7, ((20, 30),))
+    with pytest.raises(MalformedSample):
+        decode(data[:-1])
+    beyond = head(abi.SAMPLE_SACK, **{**members, "start_seq": 2**31})
+    assert decode(beyond + frame) == SackSample(50, 40, KEY, 1, 7, ())

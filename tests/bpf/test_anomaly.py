@@ -136,3 +136,23 @@ def test_nothing_else_changes(kernel: Kernel) -> None:
     before = kernel.flow()
     kernel.feed(headers())
     assert kernel.flow() == before
+
+
+@pytest.mark.parametrize(
+    ("frame", "is_anomaly"),
+    [
+        (Talk().c("A", 1, 500), False),
+        (Talk().c("A", 1, 1 + 64_240), False),
+        (Talk().c("A", 1, 2 + 64_240), True),
+        (Talk().c("PA", 1, 500, b"x"), True),
+        (Talk().c("FA", 1, 500), True),
+    ],
+    ids=["an ACK", "of all the window", "beyond the window", "with data", "with a FIN"],
+)
+def test_an_ack_before_its_segment_is_no_anomaly(
+    kernel: Kernel, frame: bytes, is_anomaly: bool
+) -> None:
+    """A capture may have them in this order. It is not believed, until the segment comes."""
+    kernel.feed(*Talk().opened(), frame)
+    assert kernel.raised()["refused_ack_unsent"] == 1
+    assert bool(anomalies(kernel)) == is_anomaly

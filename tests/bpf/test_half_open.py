@@ -23,7 +23,8 @@ from tests.support.bpf_frames import (
     TALK6,
     Talk,
 )
-from tests.support.bpf_harness import MS, SECOND, START_NS, Kernel, Wait, ports
+from tests.support.bpf_harness import MS, SECOND, START_NS, Kernel, Wait, ports, segments
+from tests.support.flights import SSL2
 
 pytestmark = pytest.mark.root
 
@@ -708,9 +709,24 @@ def test_an_attempt_is_forgotten_when_no_packet_of_it_can_come(kernel: Kernel) -
     assert kernel.raised()["synack_unmatched"] == 1
 
 
+@both_ways
+@pytest.mark.parametrize(
+    ("flags", "data", "completes"),
+    [("PA", b"xyz", True), ("FA", b"x", True), ("PA", b"x", False), ("FA", b"", False)],
+)
+def test_the_final_ack_may_begin_with_the_syn(
+    kernel: Kernel, talk: Talk, flags: str, data: bytes, completes: bool
+) -> None:
+    """Linux takes a segment of which any number is in the window of the SYN-ACK."""
+    kernel.feed(talk.c("S"), talk.s("SA", 0, 1), talk.c(flags, 0, 1, data))
+    assert kernel.raised().get("handshakes", 0) == completes
+
+
 # --- data in the SYN (RFC 7413) ---
 
 RECORD = len(CLIENT_HELLO)
+UNDECIDED = 16_384
+"""Bytes that may still belong to a hello: TLS_UNDECIDED_BYTES."""
 
 
 @both_ways
@@ -765,7 +781,81 @@ def test_a_hello_that_was_not_taken_with_the_syn_is_sampled_again(
     assert (again.syn_data, again.payload) == (False, SERVER_HELLO)
 
 
-@pytest.mark.parametrize("data", [b"GET / HTTP/1.0\r\n", CLIENT_HELLO[:5], SERVER_HELLO])
+@both_ways
+@pytest.mark.parametrize(
+    "before",
+    [b"\x16\x03\x01\0\0", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\n", bytes(3_000)],
+    ids=["an empty record", "a line", "3,000 bytes"],
+)
+def test_a_hello_behind_other_bytes_of_the_syn_is_sampled(
+    kernel: Kernel, talk: Talk, before: bytes
+) -> None:
+    size = len(before) + RECORD
+    kernel.feed(
+        talk.c("S", 0, None, before + CLIENT_HELLO),
+        talk.s("SA", 0, 1 + size),
+        talk.c("A", 1 + size, 1),
+        talk.s("PA", 1, 1 + size, SERVER_HELLO),
+        talk.c("PA", 1 + size, 1 + len(SERVER_HELLO), CLIENT_HELLO),
+    )
+    data, _, handshake, answer, later = kernel.samples()
+    assert isinstance(data, SegmentSample)
+    assert (data.syn_data, data.payload) == (True, before + CLIENT_HELLO)
+    assert data.start_seq == talk.client_iss + 1 + len(before)
+    assert isinstance(handshake, HandshakeSample)
+    assert isinstance(answer, SegmentSample)
+    assert (answer.payload, answer.start_seq) == (SERVER_HELLO, talk.server_iss + 1)
+    assert isinstance(later, SegmentSample)
+    assert later.start_seq is None
+
+
+@both_ways
+def test_a_hello_of_ssl_2_in_the_syn_is_sampled(kernel: Kernel, talk: Talk) -> None:
+    size = len(SSL2)
+    kernel.feed(
+        talk.c("S", 0, None, SSL2),
+        talk.s("SA", 0, 1 + size),
+        talk.c("A", 1 + size, 1),
+        talk.s("PA", 1, 1 + size, SERVER_HELLO),
+    )
+    data, _, _, answer = kernel.samples()
+    assert isinstance(data, SegmentSample)
+    assert (data.payload, data.start_seq) == (SSL2, talk.client_iss + 1)
+    assert isinstance(answer, SegmentSample)
+    assert answer.start_seq == talk.server_iss + 1
+
+
+@both_ways
+@pytest.mark.parametrize("size", range(1, 6))
+def test_a_syn_with_the_first_bytes_of_a_hello_decides_nothing(
+    kernel: Kernel, talk: Talk, size: int
+) -> None:
+    """The agent gets them, and those after them."""
+    kernel.feed(
+        talk.c("S", 0, None, CLIENT_HELLO[:size]),
+        talk.s("SA", 0, 1 + size),
+        talk.c("PA", 1 + size, 1, CLIENT_HELLO[size:]),
+        talk.s("PA", 1, 1 + RECORD, SERVER_HELLO),
+    )
+    data, _, _, rest, answer = kernel.samples()
+    assert isinstance(data, SegmentSample)
+    assert (data.syn_data, data.payload, data.start_seq) == (True, CLIENT_HELLO[:size], None)
+    assert isinstance(rest, SegmentSample)
+    assert (rest.payload, rest.start_seq) == (CLIENT_HELLO[size:], None)
+    assert isinstance(answer, SegmentSample)
+    assert answer.start_seq == talk.server_iss + 1
+
+
+def test_data_behind_such_a_syn_has_the_budget_of_undecided_bytes(kernel: Kernel) -> None:
+    talk, size = Talk(), 1_000
+    kernel.feed(talk.c("S", 0, None, b"\x16"), talk.s("SA", 0, 2))
+    for at in range(2, 40_000, size):
+        kernel.feed(talk.c("PA", at, 1, bytes(size)), talk.s("A", 1, at + size))
+    sampled = sum(len(each.payload) for each in segments(kernel.samples()))
+    assert sampled == UNDECIDED
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.0\r\n", b"x" + CLIENT_HELLO[:5], SERVER_HELLO])
 def test_other_data_of_a_syn_is_not_sampled(kernel: Kernel, data: bytes) -> None:
     talk = Talk()
     kernel.feed(talk.c("S", 0, None, data), talk.s("SA", 0, 1 + len(data)))

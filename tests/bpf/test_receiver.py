@@ -592,6 +592,53 @@ def test_a_reset_of_the_decky_itself_is_no_doubt(kernel: Kernel) -> None:
     assert "flows_resumed" not in kernel.raised()
 
 
+@EACH
+def test_the_end_waits_for_the_sweep_if_the_reset_is_in_doubt(kernel: Kernel, end: Ends) -> None:
+    """Linux may have taken the segment with the old ACK, and then it does not take the RST."""
+    kernel.feed(*end.opened(), *answered(end), end.r("PA", 101, -5, b"x"), end.r("R", 101))
+    assert kernel.flow().totals.close == abi.CLOSES.index("rst")
+    assert not [word for word in kernel.submitted().split() if word.startswith("end:")]
+    kernel.feed(end.d("A", 101, 102))
+    assert kernel.raised()["flows_resumed"] == 1
+    kernel.feed(end.r("FA", 102, 101), end.d("FA", 101, 103), end.r("A", 103, 102))
+    assert kernel.submitted().endswith("end:fin")
+
+
+def test_a_decky_that_accepts_another_connection_did_not_resume_this_one(kernel: Kernel) -> None:
+    """It waits for the final ACK of the new one, and answers a segment outside the window."""
+    talk = Talk()
+    later = replace(talk, client_iss=talk.client_iss + 70_000, server_iss=77)
+    kernel.feed(*talk.opened(), talk.c("R", 1), later.c("S"), later.s("SA", 0, 1))
+    kernel.feed(later.c("FA", 0, 1), later.s("A", 1, 1))
+    assert "flows_resumed" not in kernel.raised()
+    assert kernel.flow().totals.close == abi.CLOSES.index("rst")
+
+
+@EACH
+def test_a_fin_before_bytes_that_were_acknowledged_was_not_taken(kernel: Kernel, end: Ends) -> None:
+    """The decky has more than we believed: nothing follows a FIN that was taken."""
+    kernel.feed(*end.opened(), end.r("FA", 1, 1), end.d("A", 1, 101))
+    kernel.feed(end.r("PA", 101, 1, CLIENT_HELLO))
+    assert raised(kernel) == ""
+    assert [sample.payload for sample in segments(kernel.samples())] == [CLIENT_HELLO]
+    kernel.feed(end.d("FA", 1, 301), end.r("A", 301, 2))
+    assert kernel.flow().totals.close == abi.CLOSE_NONE
+
+
+@EACH
+def test_the_ack_of_data_after_a_fin_counts(kernel: Kernel, end: Ends) -> None:
+    kernel.feed(*end.opened(), end.r("FA", 1, 1), end.d("FA", 1, 2), end.r("PA", 2, 2, b"x"))
+    assert raised(kernel) == "after_fin"
+    assert kernel.flow().totals.close == abi.CLOSES.index("fin")
+
+
+@EACH
+def test_but_not_with_a_signature(kernel: Kernel, end: Ends) -> None:
+    kernel.feed(*end.opened(), end.r("FA", 1, 1), end.d("FA", 1, 2), end.r("PA", 2, 2, b"x", MD5))
+    assert raised(kernel) == "signature"
+    assert kernel.flow().totals.close == abi.CLOSE_NONE
+
+
 @pytest.mark.parametrize("talk", [Talk(), replace(TALK6, client_port=443, server_port=40_000)])
 def test_a_new_syn_begins_only_an_attempt(kernel: Kernel, talk: Talk) -> None:
     kernel.feed(*talk.opened(), talk.c("S", 500), talk.c("PA", 1, 1, CLIENT_HELLO))

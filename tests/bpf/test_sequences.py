@@ -11,31 +11,12 @@ from deckwire.abi.samples import HandshakeSample, SynSample
 from deckwire.tcp.syn_packet import Sequences
 from tests.support.bpf_frames import DECKY, DECKY6, Talk, ethernet, ipv4, ipv6, tcp
 from tests.support.bpf_harness import Kernel
+from tests.support.sequences import IP_ID, SEQ, sequence_class
 
 pytestmark = pytest.mark.root
 
 SERIES = 10_000
 SEED = 20_261_128
-WIDTH = {"ip_id": 1 << 16, "seq": 1 << 32}
-
-
-def reference(values: list[int], modulus: int) -> str:
-    """The classes in the words of the contract, one value after another."""
-    last = values if len(values) <= 8 else values[len(values) - 8 :]
-    if len(last) < 4:
-        return ""
-    zeros = equal = rising = True
-    previous = None
-    for value in last:
-        zeros = zeros and value == 0
-        if previous is not None:
-            equal = equal and value == previous
-            step = value - previous
-            if step < 0:
-                step += modulus
-            rising = rising and 1 <= step <= 4_096
-        previous = value
-    return "zero" if zeros else "constant" if equal else "incremental" if rising else "random"
 
 
 def series(rng: random.Random, modulus: int, count: int) -> list[int]:
@@ -77,15 +58,15 @@ def test_classes_are_those_of_the_reference(kernel: Kernel) -> None:
     half_open = kernel.loaded.maps["half_open"]
     for number in range(SERIES):
         count = rng.choice([1, 3, 4, 5, 8, 9, 12])
-        ip_ids, seqs = (series(rng, WIDTH[name], count) for name in ("ip_id", "seq"))
+        ip_ids, seqs = (series(rng, modulus, count) for modulus in (IP_ID, SEQ))
         version = rng.choice([4, 4, 6])
         source = f"10.9.{number >> 8}.{number & 255}" if version == 4 else f"2001:db8:{number:x}::9"
         for at, (ip_id, seq) in enumerate(zip(ip_ids, seqs, strict=True)):
             kernel.feed(syn(source, at, ip_id, seq))
         samples = shown(kernel)
         assert len(samples) == count
-        ipid_class = reference(ip_ids, WIDTH["ip_id"]) if version == 4 else ""
-        isn_class = reference(seqs, WIDTH["seq"])
+        ipid_class = sequence_class(ip_ids, IP_ID) if version == 4 else ""
+        isn_class = sequence_class(seqs, SEQ)
         known = min(count, 8)
         expected = (
             Sequences(ipid_class, known if ipid_class else 0, isn_class, known)
@@ -135,6 +116,15 @@ def test_a_retransmission_is_no_sample(kernel: Kernel) -> None:
         frame = syn("192.0.2.9", number, 7, 50 + number)
         kernel.feed(frame, frame, frame)
     assert shown(kernel)[-1] == Sequences("constant", 4, "incremental", 4)
+
+
+@pytest.mark.parametrize("hosts", [("192.0.2.9", "192.0.2.10"), ("2001:db8::9", "2001:db8::a")])
+def test_hosts_of_one_network_do_not_mix(kernel: Kernel, hosts: tuple[str, str]) -> None:
+    kernel.settings(sequences=1, dedup=0)
+    for number in range(4):
+        for at, host in enumerate(hosts):
+            kernel.feed(syn(host, number, 7, (50 << 20 * at) + number))
+    assert [one.isn_class for one in shown(kernel)[6:] if one] == ["incremental"] * 2
 
 
 def test_sources_of_one_slot_do_not_mix(kernel: Kernel) -> None:

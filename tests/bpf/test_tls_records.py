@@ -9,11 +9,13 @@ from typing import NamedTuple
 import pytest
 
 from deckwire.abi import structs as abi
+from deckwire.abi.samples import SackSample
 from tests.support.bpf_frames import (
     ALERT,
     APPLICATION_DATA,
     CHANGE_CIPHER_SPEC,
     CLIENT_HELLO,
+    LINUX_OPTIONS,
     SERVER_HELLO,
     TALK6,
     Talk,
@@ -596,7 +598,18 @@ CASES = [
     Case(
         "a pointer without data, when all is plain",
         lambda t: [*client(t, PLAIN, MSS), t.c("AU", 15, 1, urgent=3)],
-        [],
+        [b""],
+    ),
+    Case(
+        "a pointer in encrypted data: without bytes",
+        lambda t: [
+            *client(t, CLIENT_HELLO, MSS),
+            *server(t, SERVER_HELLO, MSS),
+            t.c("A", 201, 1, APPLICATION_DATA),
+            t.c("AU", 201 + len(APPLICATION_DATA), 1, b"\x17\3\3\0\1x", urgent=3),
+            t.c("A", 207 + len(APPLICATION_DATA), 1, b"\x17\3\3\0\1x"),
+        ],
+        [CLIENT_HELLO, SERVER_HELLO, b""],
     ),
     # --- what cannot use up the budget ---
     Case(
@@ -881,3 +894,40 @@ def test_flags_say_who_was_admitted(kernel: Kernel) -> None:
     flags = kernel.flow().totals.flags
     assert flags
     assert not flags & (abi.FLOW_MIDSTREAM | abi.FLOW_END_SENT)
+
+
+# --- what a decky says that it holds out of order ---
+
+STAMPED = b"\x01\x01" + b"\x08\x0a" + bytes(8)
+TWO_BLOCKS = b"\x01\x01\x05\x12" + bytes(range(16))
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("stamped", [True, False])
+def test_an_ack_with_sack_blocks_is_sampled_behind_a_hole(
+    kernel: Kernel, talk: Talk, stamped: bool
+) -> None:
+    stamps = STAMPED if stamped else b""
+    opening = LINUX_OPTIONS if stamped else b""
+    syn, synack = talk.c("S", options=opening), talk.s("SA", 0, 1, options=opening)
+    kernel.feed(syn, synack, talk.c("A", 1, 1, options=stamps))
+    kernel.feed(talk.s("A", 1, 1, options=stamps + TWO_BLOCKS))
+    kernel.submitted()
+    kernel.feed(talk.c("A", 101, 1, CLIENT_HELLO[100:], stamps), talk.s("A", 1, 1, options=stamps))
+    assert kernel.submitted() == "segment:100"
+    kernel.feed(talk.s("A", 1, 1, options=stamps + TWO_BLOCKS))
+    (sample,) = kernel.samples()
+    assert isinstance(sample, SackSample)
+    assert sample.ack == talk.client_iss + 1
+    assert sample.blocks == ((0x00010203, 0x04050607), (0x08090A0B, 0x0C0D0E0F))
+    kernel.feed(talk.c("A", 1, 1, CLIENT_HELLO[:100], stamps))
+    kernel.submitted()
+    kernel.feed(talk.s("A", 1, 201, options=stamps + TWO_BLOCKS))
+    assert kernel.submitted() == ""
+
+
+def test_such_acks_are_bounded(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("A", 101, 1, CLIENT_HELLO[100:]))
+    kernel.feed(*[talk.s("A", 1, 1, options=TWO_BLOCKS)] * 1_030)
+    assert sum(isinstance(each, SackSample) for each in kernel.samples()) == 1_024

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from deckwire.abi.samples import SegmentSample, SuppressedHello
+from deckwire.abi.samples import SackSample, SegmentSample, SuppressedHello
 from deckwire.connections.connection import Connection
 from deckwire.connections.observations import AnomalySeen, HelloSeen, Observation
 from deckwire.tcp.anomaly import Technique
@@ -149,6 +149,119 @@ def test_an_urgent_byte_is_contested() -> None:
     assert name == b"a.example"
     assert quality == "contested"
     assert (Technique.CONTESTED_HELLO, b"Xa.exampl") in anomalies(seen)
+
+
+def test_the_memory_of_both_copies_is_counted() -> None:
+    """Both records of a large hello wait for their ends in two readers."""
+    large = record(message(1, client_hello(suites=bytes(8_000))))
+    watched = connection()
+    watched.add(segment(0, large[:4_000]))
+    one = watched.held
+    watched.add(segment(4_000, large[4_000:6_000], urgent=4_000))
+    assert one > 3_900
+    assert watched.held > 11_800
+    seen = watched.add(segment(6_000, large[6_000:] + b"XX")) + watched.finish()
+    assert [quality for _, quality in hellos(seen)] == ["contested"]
+    assert watched.held == 0
+
+
+def test_a_hello_that_only_the_other_copy_gives_is_counted() -> None:
+    """Without its urgent byte the record is short of one, and waits."""
+    at = len(A) - 4
+    watched = connection()
+    watched.add(segment(0, A[:10]))
+    watched.add(segment(10, A[10:], urgent=at))
+    assert watched.held > 2 * len(A) - 20
+    assert hellos(watched.finish()) == [(b"aaaa.example", "contested")]
+    assert watched.held == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "fragmented", "name"),
+    [(40, False, b"aaaa.example"), (180, False, b"bbbb.example"), (40, True, b"bbbb.example")],
+    ids=["room in the buffer", "no room", "from fragments"],
+)
+def test_which_copy_is_believed_depends_on_the_buffers(
+    headers: int, fragmented: bool, name: bytes
+) -> None:
+    """Appended, the first two pieces cover the third; apart, its end counts."""
+    parts = [
+        Part(CLIENT, NAME - 10, A[NAME - 10 : NAME]),
+        Part(CLIENT, NAME, A[NAME : NAME + 30]),
+        Part(CLIENT, NAME - 5, B[NAME - 5 : NAME + 30]),
+    ]
+    watched = connection()
+    for part in [*parts[:1], parts[1]._replace(data=parts[1].data[:4]), parts[2], LAST, FIRST]:
+        sample = segment(part.offset, part.data)
+        watched.add(sample._replace(headers=headers, fragmented=fragmented))
+    seen = watched.finish()
+    ((found, quality),) = hellos(seen)
+    assert (found, quality) == (name, "contested")
+
+
+# --- what the receiver says of the last segment ---
+
+
+def sack(*blocks: tuple[int, int]) -> SackSample:
+    base = ISS[CLIENT] + 1
+    wrapped = tuple((base + a & 0xFFFF_FFFF, base + b & 0xFFFF_FFFF) for a, b in blocks)
+    return SackSample(1_000, 1, KEY, 1 - CLIENT, base & 0xFFFF_FFFF, wrapped)
+
+
+def held(watched: Connection, *parts: Part) -> None:
+    """Segments behind a hole, of which the receiver has said something, but of the last one."""
+    for number, part in enumerate(parts):
+        watched.add(segment(part.offset, part.data))
+        if number < len(parts) - 1:
+            watched.sides[CLIENT].prove(sack((part.offset, part.offset + len(part.data))))
+
+
+LAST_ONE = Part(CLIENT, NAME + 4, A[NAME + 4 : NAME + 30])
+"""Behind a piece that ends there, and inside another one: appended to the first, or not."""
+
+
+COVERED = [
+    Part(CLIENT, NAME - 10, A[NAME - 10 : NAME + 4]),
+    Part(CLIENT, NAME, hello(b"aaaabbbbbbbb")[NAME : NAME + 8]),
+    LAST_ONE,
+]
+"""A piece, one over its end with other bytes, and one that the first may be joined with."""
+
+
+@pytest.mark.parametrize(
+    ("blocks", "name"),
+    [
+        ([(NAME - 10, NAME + 30)], b"aaaa.example"),
+        ([(NAME + 4, NAME + 8), (NAME - 10, NAME + 30)], b"aaaabbbbmple"),
+    ],
+    ids=["joined", "kept apart"],
+)
+def test_a_receiver_that_says_what_came_twice_decides(
+    blocks: list[tuple[int, int]], name: bytes
+) -> None:
+    watched = connection()
+    held(watched, *COVERED)
+    watched.sides[CLIENT].prove(sack(*blocks))
+    seen = run([LAST, Part(CLIENT, 0, A[: NAME - 10])], watched)
+    assert hellos(seen) == [(name, "overlap")]
+    assert Technique.CONTESTED_HELLO not in [technique for technique, _ in anomalies(seen)]
+
+
+def test_what_fits_no_copy_decides_nothing() -> None:
+    watched = connection()
+    held(watched, *COVERED)
+    watched.sides[CLIENT].prove(sack((NAME + 5, NAME + 8), (NAME - 10, NAME + 30)))
+    seen = run([LAST, Part(CLIENT, 0, A[: NAME - 10])], watched)
+    assert [quality for _, quality in hellos(seen)] == ["contested"]
+
+
+def test_of_two_segments_at_once_nothing_is_decided() -> None:
+    watched = connection()
+    for part in COVERED:
+        watched.add(segment(part.offset, part.data))
+    watched.sides[CLIENT].prove(sack((NAME + 4, NAME + 8), (NAME - 10, NAME + 30)))
+    seen = run([LAST, Part(CLIENT, 0, A[: NAME - 10])], watched)
+    assert [quality for _, quality in hellos(seen)] == ["contested"]
 
 
 # --- bytes at the place of a suppressed hello ---

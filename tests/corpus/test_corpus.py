@@ -15,7 +15,9 @@ from deckwire.abi import structs as abi
 from deckwire.events.event import Event
 from tests.support.declared import check_declared
 from tests.support.decnet_lines import check_events
+from tests.support.fingerprint_frames import syns_of
 from tests.support.replaying import SETTINGS, ReplayLab
+from tests.support.sequences import Four, sequence_fields, shown
 from tests.support.shared import CORPUS, captures, expected
 
 pytestmark = pytest.mark.root
@@ -87,6 +89,23 @@ def comparable(value: Any) -> Any:
     return value
 
 
+def sequence_differences(name: str, events: list[Event]) -> tuple[list[str], int]:
+    """Return a line for each event of a SYN with other classes, and the number of right ones."""
+    expected_fields = sequence_fields(syns_of(CORPUS / "pcap" / name))
+    found: dict[Four, list[dict[str, object]]] = defaultdict(list)
+    for event in events:
+        if event.name == "tcp_syn_fingerprint":
+            fields = dict(event.fields)
+            four: Any = tuple(fields[n] for n in ("src_ip", "src_port", "dst_ip", "dst_port"))
+            found[four].append(shown(fields))
+    wrong = [
+        f"{four}: {got}, not {expected_fields[four]}"
+        for four, got in found.items()
+        if got != expected_fields[four]
+    ]
+    return wrong, sum(bool(fields) for got in found.values() for fields in got)
+
+
 def check_ids(events: list[Event]) -> None:
     """Events have ids of their own. Only an event that two captures have may have one id twice."""
     assert len({event.event_id for event in events}) == len(events)
@@ -118,7 +137,8 @@ def differences(name: str, lab: ReplayLab) -> tuple[list[str], dict[str, int]]:
                 right[field] += 1
             elif field not in MISSING.get((name, stream["stream"]), ()):
                 wrong.append(f"stream {stream['stream']}: {field}={value!r}, not {accepted[0]!r}")
-    return wrong, right
+    more, right["isn_class"] = sequence_differences(name, events)
+    return wrong + more, right
 
 
 @pytest.mark.skipif(not captures(), reason="the capture corpus is not installed")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deckwire.lab import Node
+from tests.support.decnet_lines import check_pair, read_whole
 
 Event = dict[str, Any]
 
@@ -32,6 +33,19 @@ _FINGERPRINTS = ("ja3", "ja4", "resumption", "ja4l_rtt_ms")
 def attacker(event: Event) -> str:
     """The attacker of an event, as DECNET looks it up."""
     return next((event["fields"][name] for name in _ATTACKER if name in event["fields"]), "Unknown")
+
+
+def events(log: Path, twin: Path) -> list[Event]:
+    """The events of DECNET's two files, each line read whole and equal to its record."""
+    lines, records = read_whole(log.read_bytes()), read_whole(twin.read_bytes())
+    found = []
+    for pair in zip(lines, records, strict=True):
+        record = check_pair(*pair)
+        event = {"event": record["event_type"], "host": record["decky"], "fields": record["fields"]}
+        assert record["attacker_ip"] == attacker(event)
+        assert event["event"] in READ
+        found.append(event)
+    return found
 
 
 def attackers(events: Iterable[Event]) -> set[str]:

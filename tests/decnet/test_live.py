@@ -76,7 +76,9 @@ def test_exactly_the_attackers_and_nobody_else(
         serve(lab, decky, 22, greet)
     tls_server(lab, lab.client, certificate, 4443)
     first, second, third, scanner, c2 = lab.client.ipv4
-    agent = agent_of(lab, bus, state, *SETTINGS, "--lateral", lateral)
+    log = lab.directory / "decnet.log"
+    outputs = ("--output", "stdout", "--output", f"file:{log},format=syslog")
+    agent = agent_of(lab, bus, state, "--profile", "decnet", *outputs, "--lateral", lateral)
 
     # A visitor of each decky, and one that comes again.
     for source, decky in ((first, web), (second, mail), (third, files), (first, web)):
@@ -107,10 +109,11 @@ def test_exactly_the_attackers_and_nobody_else(
     sums = assert_nothing_lost(agent)
     wanted = {first, second, third, scanner, c2, lab.client.ipv6[1]}
     by_deckies = {"emit": {web.v4, files.v4}, "hold": {files.v4}, "drop": set()}[lateral]
-    assert consumer.attackers(agent.events) == wanted | by_deckies
-    assert consumer.traversals(agent.events) == {scanner: {web.name, mail.name}}
-    # DECNET learns nothing of the decky's own stack from its outbound connection.
-    assert consumer.fingerprints(agent.events, c2) == set()
+    for events in (agent.events, consumer.events(log, log.with_suffix(".json"))):
+        assert consumer.attackers(events) == wanted | by_deckies
+        assert consumer.traversals(events) == {scanner: {web.name, mail.name}}
+        # DECNET learns nothing of the decky's own stack from its outbound connection.
+        assert consumer.fingerprints(events, c2) == set()
     session = agent.expect("tls_session", src_ip=c2)
     assert (session["host"], session["fields"]["dst_ip"]) == (web.name, web.v4)
     assert session["fields"]["ja3s"]

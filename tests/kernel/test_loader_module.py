@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from struct import pack
 from types import SimpleNamespace
 
 import pytest
 
 from deckwire.loader.errors import LoaderError
 from deckwire.loader.module import load_programs
+from deckwire.loader.signatures import known_signatures
 from deckwire.loader.symbols import SYMBOLS
 
 KINDS = {"tc_ingress": "SCHED_CLS", "xdp_ingress": "XDP"}
@@ -38,6 +42,22 @@ def test_each_program_is_loaded_as_its_kind() -> None:
 def test_the_refused_program_is_named(name: str) -> None:
     with pytest.raises(LoaderError, match=f"^the kernel refused the program {name} "):
         load_programs(module_that_refuses(name), KINDS)
+
+
+@pytest.mark.root
+def test_signatures_that_this_kernel_knows() -> None:
+    """A key for MD5 can be set where it is known, and only there."""
+    known = known_signatures()
+    assert known.keys() == {"KNOWS_MD5", "KNOWS_AO"}
+    address = pack("=HH4s", socket.AF_INET, 0, socket.inet_aton("192.0.2.1")).ljust(128, b"\0")
+    key = address + pack("=BBHi80s", 0, 0, 3, 0, b"key")
+    with socket.socket() as made:
+        try:
+            made.setsockopt(socket.IPPROTO_TCP, 14, key)
+            can_set = True
+        except OSError as error:
+            can_set = error.errno != errno.ENOPROTOOPT
+    assert known["KNOWS_MD5"] is can_set
 
 
 @pytest.mark.root

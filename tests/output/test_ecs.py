@@ -15,7 +15,7 @@ from deckwire.events.catalogue import CATALOGUE
 from deckwire.events.declaration import Declared, Type
 from deckwire.events.event import SCHEMA, Event
 from deckwire.events.identity import Identity
-from deckwire.events.turned import NAMES, turned
+from deckwire.events.turned import NAMES, RENAMED, turned
 from deckwire.limits import LINE_BYTES
 from deckwire.output.ecs import EcsFormat
 from tests.support.ecs import USED_BY_OTHERS, check_ecs, ecs_fields, flat
@@ -41,6 +41,11 @@ def line(made: Event) -> dict[str, Any]:
     check_ecs([made])
     found: dict[str, Any] = json.loads(EcsFormat().line(made))
     return found
+
+
+def outbound(made: Event) -> Event:
+    """The event of a connection that a decky opened, with the peer as source."""
+    return turned(made, outbound=True, is_reversed=False)
 
 
 def test_the_whole_line() -> None:
@@ -183,14 +188,14 @@ def test_figures_of_a_connection() -> None:
 
 def test_the_peer_as_the_source_is_the_server() -> None:
     """As in DECNET's profile: a decky opened the connection and is dst_ip."""
-    found = dict(flat(line(turned(event("tcp_flow_timing", *FLOW)))))
+    found = dict(flat(line(outbound(event("tcp_flow_timing", *FLOW)))))
     for end, address in (("source", "192.0.2.9"), ("server", "192.0.2.9")):
         assert found[f"{end}.ip"] == address
         assert (found[f"{end}.bytes"], found[f"{end}.packets"]) == (600, 4)
     for end in ("destination", "client"):
         assert (found[f"{end}.bytes"], found[f"{end}.packets"]) == (100, 6)
     assert (found["deckwire.retransmits"], found["deckwire.decky_retransmits"]) == (4, 3)
-    hello = dict(flat(line(turned(event("tls_client_hello", ("ja3", "0a" * 16), ("sni", "c2"))))))
+    hello = dict(flat(line(outbound(event("tls_client_hello", ("ja3", "0a" * 16), ("sni", "c2"))))))
     assert hello["tls.client.ja3"] == "0a" * 16
     assert hello["related.hash"] == ["0a" * 16]
     assert hello["source.domain"] == hello["server.domain"] == "c2"
@@ -275,7 +280,8 @@ def events(draw: st.DrawFn) -> Event:
             parts.append((one.name, draw(VALUES[one.type])))
     made = Event(declared.name, TIME_NS, draw(TEXT), tuple(parts), source="192.0.2.1")
     if set(NAMES) & {name for name, _ in parts} and draw(st.booleans()):
-        made = turned(made)
+        how = draw(st.sampled_from(sorted(RENAMED)))
+        made = turned(made, outbound=how[0], is_reversed=how[1])
     return Identity("s").stamped(made)
 
 

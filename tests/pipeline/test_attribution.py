@@ -7,6 +7,7 @@ import ssl
 import pytest
 
 from deckwire.bus.messages import Announcement
+from deckwire.captures import Frame
 from deckwire.config import Settings
 from deckwire.deckies import Decky, parse_address
 from tests.pipeline.test_pipeline import apart, kernel
@@ -23,30 +24,37 @@ from tests.support.conversation import (
     in_time,
 )
 from tests.support.emitted import names, of, one
-from tests.support.flights import handshake
+from tests.support.flights import Flight, client_hello, handshake, message, record
 from tests.support.replaying import ReplayLab
 
 pytestmark = pytest.mark.root
 
 TLS12 = handshake(ssl.TLSVersion.TLSv1_2)
+MUTUAL = handshake(ssl.TLSVersion.TLSv1_2, mutual=True)
+RETRIED = handshake(ssl.TLSVersion.TLSv1_3, retry=True)
 PEER = Settings(dedup_ttl=0.0, raw_fingerprints=True, outbound_source="peer")
 AS_OPENED = Settings(dedup_ttl=0.0, raw_fingerprints=True)
-OWN_NAMES = {
-    "tls_client_hello": {
-        *("ja3", "ja4", "ja4_r", "ja4_o", "ja4_ro", "raw_ciphers", "raw_extensions"),
-        *("ja4l_rtt_ms", "ja4l_client_ttl", "ja4l_c"),
-    },
-    "tls_session": {
-        *("ja3", "ja4", "raw_ciphers", "raw_extensions"),
-        *("ja4l_rtt_ms", "ja4l_client_ttl", "ja4l_c"),
-    },
+OPENER = {"ja4l_rtt_ms", "ja4l_client_ttl", "ja4l_c"}
+"""Fields of TLS events about the stack that opened the connection."""
+TLS_CLIENT = {
+    *("ja3", "ja4", "ja4_stable", "ja4_r", "ja4_o", "ja4_ro", "raw_ciphers", "raw_extensions")
 }
-"""Fields about the decky's own stack, which is the client's in an outbound connection."""
+TLS_SERVER = {"ja3s", "ja4s", "ja4s_r", "ja3s_after_retry", "ja4s_after_retry"}
+ADDRESSES = {"src_ip", "src_port", "dst_ip", "dst_port"}
 
 
-def talk(client: str, server: str) -> Conversation:
-    """A TLS 1.2 connection with all its flights."""
-    conversation = Conversation(client, server).open().send(TLS12.client).answer(TLS12.server)
+def talk(
+    client: str, server: str, flight: Flight = TLS12, *, is_reversed: bool = False
+) -> Conversation:
+    """A TLS connection with all its flights; who opens it is the TLS server if `is_reversed`."""
+    conversation = Conversation(client, server).open()
+    sends = [conversation.send, conversation.answer]
+    first, second = reversed(sends) if is_reversed else sends
+    # The ClientHello has a segment of its own: the rest of the client's answers the server.
+    end = 5 + int.from_bytes(flight.client[3:5], "big")
+    first(flight.client[:end])
+    second(flight.server)
+    first(flight.client[end:])
     return conversation.close()
 
 
@@ -67,17 +75,75 @@ def test_the_peer_of_an_outbound_connection_is_the_source(
         assert (fields["direction"], event.source, event.host) == ("outbound", peer, "d-0")
 
 
-def test_fields_of_the_decky_itself_have_other_names(lab: ReplayLab) -> None:
-    frames = talk(DECKY, CLIENT).frames
-    before, events = (lab.frames(frames, [DECKY], how) for how in (AS_OPENED, PEER))
-    for name, own in OWN_NAMES.items():
-        plain, renamed = one(before, name), one(events, name)
-        for field in own:
-            assert renamed[f"decky_{field}"] == plain[field]
-            assert field not in renamed
-        rest = set(plain) - own - {"src_ip", "src_port", "dst_ip", "dst_port"}
-        assert {field: renamed[field] for field in rest} == {field: plain[field] for field in rest}
-    # These describe the peer.
+@pytest.mark.parametrize("is_reversed", [False, True], ids=["usual roles", "reversed roles"])
+@pytest.mark.parametrize("direction", ["inbound", "outbound", "lateral"])
+@pytest.mark.parametrize("flight", [MUTUAL, RETRIED], ids=["TLS 1.2", "TLS 1.3"])
+def test_fingerprints_of_the_decky_itself_have_other_names(
+    lab: ReplayLab, direction: str, is_reversed: bool, flight: Flight
+) -> None:
+    """DECNET files the plain names under src_ip."""
+    client, server = {
+        "inbound": (CLIENT, DECKY),
+        "outbound": (DECKY, CLIENT),
+        "lateral": (DECKY, DECKY_B),
+    }[direction]
+    frames = talk(client, server, flight, is_reversed=is_reversed).frames
+    before, events = (lab.frames(frames, [DECKY, DECKY_B], how) for how in (AS_OPENED, PEER))
+    own: set[str] = set(OPENER) if direction == "outbound" else set()
+    if is_reversed != (direction == "outbound"):
+        own |= TLS_CLIENT
+    elif direction == "outbound":
+        own |= TLS_SERVER
+    for name in ("tls_client_hello", "tls_session"):
+        plain, named = one(before, name), one(events, name)
+        assert plain.get("tls_client") == ("server" if is_reversed else None)
+        here = own & set(plain)
+        for field in here:
+            assert named[f"decky_{field}"] == plain[field]
+            assert field not in named
+        assert bool(here) == bool(own)
+        if direction == "outbound":
+            assert (named["src_ip"], named["dst_ip"]) == (plain["dst_ip"], plain["src_ip"])
+        rest = set(plain) - here - (ADDRESSES if direction == "outbound" else set())
+        assert {field: named[field] for field in rest} == {field: plain[field] for field in rest}
+        assert len(named) == len(plain)
+    if flight is RETRIED and own >= TLS_SERVER:
+        assert set(one(before, "tls_session")) >= TLS_SERVER
+
+
+@pytest.mark.parametrize("is_reversed", [False, True], ids=["usual roles", "reversed roles"])
+def test_of_outbound_connections_only_the_peers_certificate_is_emitted(
+    lab: ReplayLab, is_reversed: bool
+) -> None:
+    frames = talk(DECKY, CLIENT, MUTUAL, is_reversed=is_reversed).frames
+    assert len(of(lab.frames(frames, [DECKY], AS_OPENED), "tls_certificate")) == 2
+    certificate = one(lab.frames(frames, [DECKY], PEER), "tls_certificate")
+    assert certificate["side"] == ("client" if is_reversed else "server")
+    assert certificate["src_ip"] == CLIENT
+    assert lab.last is not None
+    # The other one is the SYN.
+    assert lab.last.pipeline.counts["outbound_own_left_out"] == 2
+
+
+@pytest.mark.parametrize("sender", [0, 1], ids=["decky", "peer"])
+def test_a_hello_that_was_not_answered_is_its_senders(lab: ReplayLab, sender: int) -> None:
+    """The decky opens the connection; both ends send a hello, and one is answered."""
+    end = 5 + int.from_bytes(TLS12.client[3:5], "big")
+    conversation = Conversation(DECKY, CLIENT).open()
+    sends = conversation.send, conversation.answer
+    sends[sender](record(message(1, client_hello())))
+    sends[1 - sender](TLS12.client[:end])
+    sends[sender](TLS12.server)
+    sends[1 - sender](TLS12.client[end:])
+    events = lab.frames(conversation.close().frames, [DECKY], PEER)
+    anomaly = one(events, "tcp_anomaly")
+    assert anomaly["technique"] == "unanswered_hello"
+    assert anomaly["sender"] == ("client", "server")[sender]
+    assert ("decky_ja3" in anomaly, "ja3" in anomaly) == (not sender, bool(sender))
+
+
+def test_events_of_an_outbound_connection_about_the_peer(lab: ReplayLab) -> None:
+    events = lab.frames(talk(DECKY, CLIENT).frames, [DECKY], PEER)
     assert {"ja3s", "ja4s", "ja4ts"} <= one(events, "tls_session").keys()
     assert one(events, "tls_certificate")["side"] == "server"
     flow = one(events, "tcp_flow_timing")
@@ -112,25 +178,42 @@ def test_this_host_is_no_attacker_when_a_decky_connects_to_it(lab: ReplayLab) ->
     assert before.emitter.made == 0
 
 
+def one_after_another(*peers: str) -> list[Frame]:
+    """Connections of a decky to peers, with equal hellos, each two seconds after the last."""
+    return in_time(
+        *(
+            apart(
+                Conversation(DECKY, peer, 40_000 + at, start_ns=START_NS + 2 * at * SECOND),
+                TLS12.client,
+                TLS12.server,
+                again=False,
+            )
+            for at, peer in enumerate(peers)
+        )
+    )
+
+
 @pytest.mark.parametrize("first", [CLIENT, DECKY_B], ids=["outbound", "lateral"])
 def test_each_peer_has_its_hello_although_all_are_equal(lab: ReplayLab, first: str) -> None:
-    """The kernel knows the sender of a hello and not the peer that its event is about."""
+    """Equal hellos of one decky are of one sender, and their events are about several peers."""
     how = Settings(dedup_ttl=300.0, outbound_source="peer")
-    talks = [
-        apart(
-            Conversation(DECKY, peer, 40_000 + at, start_ns=START_NS + 2 * at * SECOND),
-            TLS12.client,
-            TLS12.server,
-            again=False,
-        )
-        for at, peer in enumerate((first, STRANGER, CLIENT))
-    ]
-    frames = in_time(*talks)
+    frames = one_after_another(first, STRANGER, CLIENT)
     with kernel(lab, how):
         events = lab.frames(frames, [DECKY, DECKY_B], how)
     sources = [hello["src_ip"] for hello in of(events, "tls_client_hello")]
     assert sources == [first if first == CLIENT else DECKY, STRANGER, CLIENT][: len(sources)]
     assert set(sources) >= {STRANGER, CLIENT}
+
+
+def test_the_kernel_suppresses_a_decky_s_repeated_hello_to_one_peer(lab: ReplayLab) -> None:
+    how = Settings(dedup_ttl=300.0, outbound_source="peer")
+    with kernel(lab, how):
+        events = lab.frames(one_after_another(CLIENT, CLIENT, CLIENT), [DECKY], how)
+    assert one(events, "tls_client_hello")["src_ip"] == CLIENT
+    assert lab.last is not None
+    assert lab.last.stats.sums()["hellos_suppressed"] == 2
+    (summary,) = [s for s in of(events, "dedup_summary") if s["event"] == "tls_client_hello"]
+    assert (summary["src_ip"], summary["count"]) == (CLIENT, 2)
 
 
 # --- lateral ---

@@ -48,6 +48,7 @@ NO_COUNTERS = {
     "clock.CaptureClock._earliest_ns": "a time",
     "connections.connection.Connection._hellos_held": "how much is held now",
     "connections.direction.Direction.held": "how much is held now",
+    "connections.heads.Heads._held": "how much is held now",
     "connections.open_connections.Connections._held": "how much is held now",
     "connections.open_connections.Connections._midstream_held": "how much is held now",
     "events.dedup.Dedup._held": "how much is held now",
@@ -81,6 +82,7 @@ NO_COUNTERS = {
     "tables.flows.FlowTables.midstream_deleted": "a part of midstream_evicted",
     "tcp.reassembly.Stream._base": "a position in a stream",
     "tcp.out_of_order.OutOfOrderQueue.waiting": "how much is held now",
+    "ssh.reader.Reader": "a position in a stream",
     "tls.tds.TdsPackets": "a position in a packet",
     "tls.records.RecordReader": "positions in a stream and facts about it",
 }

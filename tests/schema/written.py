@@ -11,7 +11,7 @@ from typing import Any
 from deckwire.events.catalogue import CATALOGUE, EVERYWHERE
 from deckwire.events.declaration import Declared, DeclaredEvent, Type
 from deckwire.events.event import SCHEMA
-from deckwire.events.turned import NAMES
+from deckwire.events.turned import NAMES, RENAMED
 from tests.support.shared import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "events.md"
@@ -48,9 +48,9 @@ def texts() -> Iterator[tuple[Path, str]]:
 def schema(event: DeclaredEvent) -> dict[str, Any]:
     """The JSON Schema of the event's line in the format `json`."""
     always = [one.name for one in event.fields if not one.optional]
-    # A line that was cut may lack any of its own fields. An event of a connection that a decky
-    # opened may have other names.
-    sets = [always, [NAMES.get(name, name) for name in always], ["cut"]]
+    # A line that was cut may lack any of its own fields. Fields about a decky may have other names.
+    renamed = [[names.get(name, name) for name in always] for names in RENAMED.values()]
+    sets = [always, *renamed, ["cut"]]
     fields: dict[str, Any] = {
         "type": "object",
         "properties": dict(_properties(event)),

@@ -14,10 +14,9 @@ from deckwire.abi.samples import (
     AnomalySample,
     EndSample,
     FragmentSample,
-    HandshakeSample,
+    SackSample,
     Sample,
     SegmentSample,
-    SynSample,
     decode,
 )
 from deckwire.deckies import Decky, parse_address
@@ -41,6 +40,7 @@ SETTINGS = {
     "dedup": 1,
     "vepa": 0,
     "sequences": 0,
+    "heads": 0,
     "own_host": 0,
     "checksums": 1,
 }
@@ -217,7 +217,7 @@ class Kernel:
             # An urgent pointer alone is sampled too.
             assert head.copied or sample.urgent_seq is not None
             assert any(frame[:end] == copied for frame in frames)
-            if sample.start_seq is not None:
+            if sample.start_seq is not None and not sample.head:
                 # The first byte of a header may have come with an earlier segment.
                 offset = (sample.start_seq - sample.seq + 5) % 2**32
                 assert offset < head.copied + 5
@@ -243,18 +243,19 @@ def assert_conserved(counters: Mapping[str, int], frames: int, received: int | N
 def word(sample: Sample) -> str:
     """The name of one sample."""
     match sample:
-        case SynSample():
-            return "syn"
-        case HandshakeSample():
-            return "handshake"
         case SegmentSample(payload=payload):
-            return f"segment:{len(payload)}"
+            detail = f":{len(payload)}"
+        case SackSample(blocks=blocks):
+            detail = f":{len(blocks)}"
         case EndSample(record=record):
-            return f"end:{record.close}"
+            detail = f":{record.close}"
         case FragmentSample(frame=frame):
-            return f"fragment:{len(frame)}"
+            detail = f":{len(frame)}"
         case AnomalySample(anomaly=anomaly):
-            return f"anomaly:{anomaly.technique}"
+            detail = f":{anomaly.technique}"
+        case _:
+            detail = ""
+    return type(sample).__name__.removesuffix("Sample").lower() + detail
 
 
 def segments(samples: Iterable[Sample]) -> list[SegmentSample]:

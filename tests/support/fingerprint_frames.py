@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deckwire.captures import CaptureError, CaptureFile, ethernet
 from deckwire.tcp.syn_packet import ACK, SYN, SynPacket
 
 _ETHERTYPES = {0x0800: 4, 0x86DD: 6}
 _VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")
 _TCP = 6
+_OPTIONS_HEADERS = (0, 60)
+"""Hop-by-hop and destination options of IPv6 (RFC 8200, 4)."""
 MAPPED = bytes(10) + b"\xff\xff"
 """Prefix of an IPv4-mapped address (RFC 4291, 2.5.5.2)."""
 
@@ -54,6 +58,18 @@ def sent_packets(path: Path) -> list[Sent]:
     return found
 
 
+def syns_of(path: Path) -> list[Sent]:
+    """Return the SYN packets in a capture of any format."""
+    found = []
+    with suppress(CaptureError), CaptureFile(path) as capture:
+        for frame in capture:
+            framed = ethernet(frame)
+            sent = None if framed is None else sent_in(framed, frame.time_ns)
+            if sent is not None and sent.is_syn:
+                found.append(sent)
+    return found
+
+
 def sent_in(frame: bytes, time_ns: int = 0) -> Sent | None:
     """Return the SYN or SYN-ACK packet in an Ethernet frame with or without VLAN tags, or None."""
     while frame[12:14] in _VLAN_TAGS:
@@ -68,6 +84,8 @@ def sent_in(frame: bytes, time_ns: int = 0) -> Sent | None:
     elif version == 6 and len(packet) >= 40:
         first, length, protocol, ttl = struct.unpack_from("!IHBB", packet)
         tos, flow_label, header = first >> 20 & 0xFF, first & 0xFFFFF, 40
+        while protocol in _OPTIONS_HEADERS and len(packet) >= header + 8:
+            protocol, header = packet[header], header + 8 + 8 * packet[header + 1]
         source, destination = packet[8:24], packet[24:40]
         total, ip_id, fragment, options_len = 40 + length, 0, 0, 0
     else:

@@ -54,6 +54,8 @@ class Segment(NamedTuple):
     """Length of the payload by the IP header."""
     start: bytes
     """The first bytes of the payload, as far as the capture has them."""
+    options: bytes = b""
+    """The TCP options."""
 
     def packets(self) -> int:
         """The number of packets on the wire for an MTU of 1,500 and TCP timestamps."""
@@ -65,7 +67,7 @@ class Tap:
     """tcpdump on the parent for the time of a `with` block. `flows` has its segments after that."""
 
     def __init__(self, lab: Lab, interface: str = PARENT) -> None:
-        self._path = lab.directory / "tap.pcap"
+        self.path = lab.directory / "tap.pcap"
         self._messages = lab.directory / "tap.stderr"
         self._lab = lab
         self._interface = interface
@@ -76,7 +78,7 @@ class Tap:
             self._process = self._lab.popen(
                 self._lab.host,
                 [
-                    *("tcpdump", "-i", self._interface, "-w", self._path, "-U", "-n", "-p"),
+                    *("tcpdump", "-i", self._interface, "-w", self.path, "-U", "-n", "-p"),
                     *("--time-stamp-precision=nano", "-s", str(_SNAPSHOT), "-B", "65536"),
                     *("--immediate-mode", "-Z", "root", "tcp or udp port 9"),
                 ],
@@ -91,14 +93,14 @@ class Tap:
         client, decky = self._lab.client, self._lab.deckies[0]
         with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.sendto(_END, (decky.v4, 9))
-        wait_until(lambda: _END in self._path.read_bytes()[-4_096:], "tcpdump has read all")
+        wait_until(lambda: _END in self.path.read_bytes()[-4_096:], "tcpdump has read all")
         self._process.send_signal(signal.SIGINT)
         self._process.wait(20)
         messages = self._messages.read_text()
         dropped = re.search(r"(\d+) packets? dropped by kernel", messages)
         assert dropped is not None, messages
         assert dropped[1] == "0", messages
-        self.flows = _flows(read_segments(self._path))
+        self.flows = _flows(read_segments(self.path))
 
 
 def read_segments(path: Path) -> Iterator[Segment]:
@@ -128,6 +130,8 @@ def parse_frame(frame: bytes, time_ns: int = 0) -> Segment | None:
         end = 54 + total
     else:
         return None
+    if len(frame) < tcp + 20:  # the end of a packet in fragments
+        return None
     width = 4 if family == socket.AF_INET else 16
     src = socket.inet_ntop(family, frame[addresses : addresses + width])
     dst = socket.inet_ntop(family, frame[addresses + width : addresses + 2 * width])
@@ -144,6 +148,7 @@ def parse_frame(frame: bytes, time_ns: int = 0) -> Segment | None:
         word & 0xFFF,
         end - payload,
         frame[payload:end],
+        frame[tcp + 20 : payload],
     )
 
 

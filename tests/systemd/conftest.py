@@ -137,19 +137,25 @@ def container() -> Iterator[Container]:
 
 
 @pytest.fixture
-def service(container: Container) -> Iterator[Service]:
-    """The service, configured but not started. PARENT exists."""
+def parent(container: Container) -> Iterator[str]:
+    """The name of an Ethernet device in the container."""
     container.run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "peer0")
     for name in (PARENT, "peer0"):
         container.run("ip", "link", "set", name, "up")
+    yield PARENT
+    container.run("ip", "link", "del", PARENT, check=False)
+
+
+@pytest.fixture
+def service(container: Container, parent: str) -> Iterator[Service]:
+    """The service, configured but not started."""
     made = Service(container)
     made.configure(
-        f'interface = "{PARENT}"\ndecky = "{DECKY}=web"\noutput = "file:{LOG}"\n'
+        f'interface = "{parent}"\ndecky = "{DECKY}=web"\noutput = "file:{LOG}"\n'
         "stats_interval = 0.5\n"
     )
     yield made
     made.stop()
     # Unchecked, because a unit that did not fail is not loaded any more.
     container.status("systemctl", "reset-failed", "deckwire.service")
-    container.run("ip", "link", "del", PARENT, check=False)
     container.run("rm", "-f", LOG)

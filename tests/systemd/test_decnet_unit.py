@@ -68,18 +68,14 @@ def bus(decnet: Container) -> Iterator[BusServer]:
 
 
 @pytest.fixture
-def sniffer(decnet: Container) -> Iterator[Service]:
-    """The unit, configured but not started. PARENT exists."""
-    decnet.run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "peer0")
-    for name in (PARENT, "peer0"):
-        decnet.run("ip", "link", "set", name, "up")
+def sniffer(decnet: Container, parent: str) -> Iterator[Service]:
+    """The unit, configured but not started."""
     made = Service(decnet, UNIT, CONFIG)
     made.configure("stats_interval = 1\n")
-    write_state(made.path(STATE), [WEB], interface=PARENT)
+    write_state(made.path(STATE), [WEB], interface=parent)
     yield made
     made.stop()
     decnet.status("systemctl", "reset-failed", UNIT)
-    decnet.run("ip", "link", "del", PARENT, check=False)
     decnet.run("rm", "-f", LOG, TWIN, STATE)
 
 

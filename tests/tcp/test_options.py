@@ -1,8 +1,18 @@
+from struct import pack
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deckwire.tcp.options import alike, options_sig, read, walk
+from deckwire.tcp.options import (
+    SACK,
+    alike,
+    duplicate_block,
+    options_sig,
+    read,
+    sack_blocks,
+    walk,
+)
 
 LINUX = bytes.fromhex("020405b4 0402 080a 01020304 00000000 01 030307")
 MACOS = bytes.fromhex("020405b4 01 030306 01 01 080a 0a0b0c0d 00000000 0402 00 00")
@@ -147,3 +157,47 @@ def test_options_of_one_stack_are_alike_whatever_the_time() -> None:
     assert alike(unset) == unset
     echoing = LINUX.replace(bytes.fromhex("01020304 00000000"), bytes.fromhex("01020304 00000009"))
     assert len({alike(LINUX), alike(unset), alike(echoing)}) == 3
+
+
+def sack(*blocks: tuple[int, int]) -> bytes:
+    raw = b"".join(pack(">II", *block) for block in blocks)
+    return b"\x01\x01" + bytes((SACK, 2 + len(raw))) + raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "blocks"),
+    [
+        (b"", ()),
+        (sack((1, 2)), ((1, 2),)),
+        (b"\x01\x01\x08\x0a" + bytes(8) + sack((1, 2), (3, 4)), ((1, 2), (3, 4))),
+        (sack((1, 2))[:-1], ()),
+        (b"\x05\x09" + bytes(7) + sack((1, 2)), ((1, 2),)),
+        (b"\0" + sack((1, 2)), ()),
+        (b"\x05", ()),
+        (b"\x05\x00" + bytes(8), ()),
+    ],
+)
+def test_sack_blocks(raw: bytes, blocks: tuple[tuple[int, int], ...]) -> None:
+    assert sack_blocks(raw) == blocks
+
+
+@pytest.mark.parametrize(
+    ("blocks", "duplicate"),
+    [
+        ((), None),
+        (((110, 120),), None),
+        (((90, 100),), (90, 100)),
+        (((90, 101),), None),
+        (((110, 120), (110, 130)), (110, 120)),
+        (((110, 120), (112, 130)), None),
+        (((110, 120), (130, 140)), None),
+    ],
+)
+def test_which_block_came_twice(
+    blocks: tuple[tuple[int, int], ...], duplicate: tuple[int, int] | None
+) -> None:
+    def wrapped(start: int, end: int) -> tuple[int, int]:
+        return (start - 105) & 0xFFFF_FFFF, (end - 105) & 0xFFFF_FFFF
+
+    found = duplicate_block((100 - 105) & 0xFFFF_FFFF, tuple(wrapped(*each) for each in blocks))
+    assert found == (duplicate and wrapped(*duplicate))

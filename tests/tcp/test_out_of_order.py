@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deckwire.tcp.out_of_order import PIECE_BYTES, OutOfOrderQueue
+from deckwire.tcp.out_of_order import PIECE_BYTES, OutOfOrderQueue, room_behind
 
 Pieces = list[tuple[int, bytes]]
 
@@ -92,3 +92,61 @@ def test_pieces_beyond_an_offset_can_be_dropped() -> None:
     assert queue.drop_beyond(7) == 3
     assert queue.take(1) == b"abc"
     assert len(queue) == 0
+
+
+@pytest.mark.parametrize(
+    ("held", "segment", "joined", "apart"),
+    [
+        ([(10, 20)], (30, 40), None, None),
+        ([(10, 20)], (20, 30), None, None),
+        ([(10, 20)], (12, 18), (12, 18), (12, 18)),
+        ([(10, 20)], (15, 25), (15, 20), (15, 20)),
+        ([(10, 20)], (5, 15), (10, 15), (10, 15)),
+        ([(10, 20)], (10, 25), None, None),
+        ([(10, 20), (30, 40)], (15, 50), (15, 20), (15, 20)),
+        ([(10, 20), (20, 40)], (15, 45), (15, 40), (15, 40)),
+        ([(10, 20), (15, 40)], (20, 50), None, (20, 40)),
+        ([(10, 20), (20, 40), (40, 60)], (50, 70), (50, 60), (50, 60)),
+    ],
+)
+def test_what_a_segment_has_twice(
+    held: list[tuple[int, int]],
+    segment: tuple[int, int],
+    joined: tuple[int, int] | None,
+    apart: tuple[int, int] | None,
+) -> None:
+    """The D-SACK of Linux: with joins a segment behind a piece is appended without one."""
+    for joins, duplicate in ((True, joined), (False, apart)):
+        queue = OutOfOrderQueue(joins=joins)
+        for start, end in held:
+            queue.insert(start, bytes(end - start))
+        queue.insert(segment[0], bytes(segment[1] - segment[0]))
+        assert queue.duplicate == duplicate
+
+
+@pytest.mark.parametrize(
+    ("packet", "room"),
+    [(40, 152), (192, 0), (193, 511), (704, 0), (705, 1_023), (7_872, 0), (7_873, 0), (9_000, 0)],
+)
+def test_the_room_behind_a_packet(packet: int, room: int) -> None:
+    assert room_behind(packet) == room
+
+
+@pytest.mark.parametrize(("room", "fits"), [(5, True), (4, False)])
+def test_a_segment_is_appended_if_it_fits(room: int, fits: bool) -> None:
+    """A third one over both shows it: inside one piece it is dropped."""
+    for joins in (True, False):
+        queue = OutOfOrderQueue(joins=joins)
+        queue.insert(10, b"aaaaa", room)
+        queue.insert(15, b"bbbbb", room)
+        queue.insert(12, b"cccccc", room)
+        appended = fits if joins else not fits
+        assert len(queue) == (1 if appended else 3)
+        assert queue.take(10) == (b"aaaaabbbbb" if appended else b"aaaaacccbb")
+
+
+def test_what_was_appended_takes_room() -> None:
+    queue = OutOfOrderQueue()
+    for start in (10, 12, 14, 16):
+        queue.insert(start, b"xx", room=4)
+    assert len(queue) == 2

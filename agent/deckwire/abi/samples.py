@@ -1,4 +1,4 @@
-"""Samples of the kernel side, decoded from ring records into one of five values."""
+"""Samples of the kernel side, decoded from ring records into values."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from deckwire.abi.hashes import session_id_hash
 from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, segment_evidence
 from deckwire.tcp.flow import FlowRecord, SideRecord, has_ports
 from deckwire.tcp.handshake import Handshake
+from deckwire.tcp.options import sack_blocks
 from deckwire.tcp.syn_packet import URG, Sequences, SynPacket
 
 _ENDS = (0, 1)
+_ETHERNET_BYTES = 14
 _SEQ_MASK = 0xFFFF_FFFF
 _SEQ_HALF = 0x8000_0000
 
@@ -60,7 +62,7 @@ class SegmentSample(NamedTuple):
     seq: int
     """Sequence number of the payload's first byte."""
     start_seq: int | None
-    """Sequence number at which TLS begins, if this segment shows it."""
+    """Sequence number at which TLS begins, if this segment shows it; see `head`."""
     payload: bytes
     """Up to the last clear-text record."""
     claimed: int
@@ -77,6 +79,25 @@ class SegmentSample(NamedTuple):
     """It came with the SYN: it counts as far as a SYN-ACK acknowledges it (RFC 7413)."""
     proven: bool = True
     """It is not mid-stream, or both ends were seen to take part in it."""
+    headers: int = 40
+    """Bytes of its IP and TCP headers."""
+    fragmented: bool = False
+    """It came in IP fragments."""
+    head: bool = False
+    """It is one of the first of an end that speaks SSH, or whose peer does. Then `start_seq` is the
+    sequence number of the end's first byte."""
+
+
+class SackSample(NamedTuple):
+    """An ACK of a decky that holds handshake bytes out of order (RFC 2018, RFC 2883)."""
+
+    time_ns: int
+    born_ns: int
+    key: bytes
+    sender: int
+    ack: int
+    blocks: tuple[tuple[int, int], ...]
+    """Sequence numbers: the first of each block, and the one after its last."""
 
 
 class EndSample(NamedTuple):
@@ -116,7 +137,15 @@ class AnomalySample(NamedTuple):
     anomaly: Anomaly
 
 
-Sample = SynSample | HandshakeSample | SegmentSample | EndSample | FragmentSample | AnomalySample
+Sample = (
+    SynSample
+    | HandshakeSample
+    | SegmentSample
+    | SackSample
+    | EndSample
+    | FragmentSample
+    | AnomalySample
+)
 
 
 class SuppressedHello(NamedTuple):
@@ -154,6 +183,8 @@ def decode(data: bytes) -> Sample:
         return _fragment(data)
     if kind == abi.SAMPLE_ANOMALY:
         return _anomaly(data)
+    if kind == abi.SAMPLE_SACK:
+        return _sack(data)
     raise MalformedSample("kind_unknown")
 
 
@@ -251,7 +282,6 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
     midstream = flags & abi.FLOW_MIDSTREAM != 0
     # The kernel starts with the greatest number, so a lower one was measured.
     measured = min_iat_ns <= max_iat_ns != abi.INTERVALS_UNKNOWN
-    midstream = flags & abi.FLOW_MIDSTREAM != 0
     accepted_0 = accepted_1 = None
     if not midstream:
         if side_flags_1 & abi.SIDE_ACKED:
@@ -263,13 +293,13 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         last_ns,
         min_iat_ns if measured else None,
         max_iat_ns if measured else None,
-        abi.CLOSES[close] if close < len(abi.CLOSES) else "",
+        _close(close, side_flags_0, side_flags_1),
         midstream,
         flags & abi.FLOW_END_SENT != 0,
         client if client in _ENDS else abi.CLIENT_UNKNOWN,
         (
-            SideRecord(packets_0, bytes_0, retransmits_0, accepted_0),
-            SideRecord(packets_1, bytes_1, retransmits_1, accepted_1),
+            SideRecord(packets_0, bytes_0, retransmits_0, accepted_0, acked_1),
+            SideRecord(packets_1, bytes_1, retransmits_1, accepted_1, acked_0),
         ),
         None if rtt_client_us == abi.RTT_UNKNOWN else rtt_client_us,
         None if rtt_server_us == abi.RTT_UNKNOWN else rtt_server_us,
@@ -277,6 +307,14 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         unseen=midstream and not established_ns,
         proven=not midstream or flags & abi.FLOW_PROVEN != 0,
     )
+
+
+def _close(close: int, flags_0: int, flags_1: int) -> str:
+    """How a connection ended; one that waits only for the last ACK of a FIN has ended too."""
+    both = flags_0 & flags_1 & abi.SIDE_FIN and (flags_0 | flags_1) & abi.SIDE_FIN_ACKED
+    if close == abi.CLOSE_NONE and both:
+        return "fin"
+    return abi.CLOSES[close] if close < len(abi.CLOSES) else ""
 
 
 def _accepted(advance: int, side_flags: int, sent: int) -> int:
@@ -321,7 +359,7 @@ def _segment(data: bytes) -> SegmentSample:
         client if client in _ENDS else abi.CLIENT_UNKNOWN,
         flags & abi.SAMPLE_FLOW_MIDSTREAM != 0,
         seq,
-        start_seq if flags & abi.SAMPLE_TLS_STARTS else None,
+        start_seq if flags & (abi.SAMPLE_TLS_STARTS | abi.SAMPLE_HEAD) else None,
         data[start:end],
         payload_len,
         flags & abi.SAMPLE_TLS_ENDS != 0,
@@ -331,7 +369,19 @@ def _segment(data: bytes) -> SegmentSample:
         syn_data=flags & abi.SAMPLE_SYN_DATA != 0,
         proven=flags & (abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
         != abi.SAMPLE_FLOW_MIDSTREAM,
+        headers=payload_off - _ETHERNET_BYTES,
+        fragmented=flags & abi.SAMPLE_REASSEMBLED != 0,
+        head=flags & abi.SAMPLE_HEAD != 0,
     )
+
+
+def _sack(data: bytes) -> SackSample:
+    time_ns, born_ns, key, ack, at, payload_off, sender = abi.SACK.unpack_from(data)
+    end = abi.SAMPLE_HEAD_BYTES + payload_off
+    if end > len(data):
+        raise MalformedSample("sack_short")
+    options = data[abi.SAMPLE_HEAD_BYTES + at : end]
+    return SackSample(time_ns, born_ns, key, sender & 1, ack, sack_blocks(options))
 
 
 def _anomaly(data: bytes) -> AnomalySample:

@@ -18,10 +18,10 @@ IP_FLAG_DF, IP_FLAG_RESERVED, SYN_OPTIONS_CUT, IP_FLAG_REASSEMBLED = 0x1, 0x2, 0
 SYN_KNOWN, HANDSHAKE_LOST = 0x10, 0x20
 
 SAMPLE_SYN, SAMPLE_HANDSHAKE, SAMPLE_SEGMENT, SAMPLE_END = 1, 2, 3, 4
-SAMPLE_FRAGMENT, SAMPLE_ANOMALY = 5, 6
+SAMPLE_FRAGMENT, SAMPLE_ANOMALY, SAMPLE_SACK = 5, 6, 7
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS = 0x1, 0x2, 0x4
 SAMPLE_HELLO_SUPPRESSED, SAMPLE_FLOW_PROVEN = 0x8, 0x10
-SAMPLE_REASSEMBLED, SAMPLE_SYN_DATA = 0x20, 0x80
+SAMPLE_REASSEMBLED, SAMPLE_HEAD, SAMPLE_SYN_DATA = 0x20, 0x40, 0x80
 REASSEMBLED_INGRESS = 0x1
 """In skb->cb[0] of a test run of the program `reassembled`."""
 
@@ -35,7 +35,7 @@ RTT_UNKNOWN = 0xFFFF_FFFF
 INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
 
 FLOW_MIDSTREAM, FLOW_END_SENT, FLOW_PROVEN = 0x4, 0x8, 0x40
-SIDE_FIN_ACKED, SIDE_ACKED = 0x4, 0x20
+SIDE_FIN, SIDE_FIN_ACKED, SIDE_ACKED = 0x2, 0x4, 0x20
 CLOSE_NONE = 0
 CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
 """enum flow_close, as events name it."""
@@ -202,6 +202,7 @@ _settings = Struct(
     "own_host" / Int64ul,
     "checksums" / Int64ul,
     "sequences" / Int64ul,
+    "heads" / Int64ul,
 )
 
 COUNTERS = (
@@ -337,9 +338,10 @@ SAMPLES = {
     SAMPLE_END: "end_sample",
     SAMPLE_FRAGMENT: "fragment_sample",
     SAMPLE_ANOMALY: "anomaly_sample",
+    SAMPLE_SACK: "sample_head",
 }
-"""The struct at the start of each kind of sample. In samples of segments and fragments, the frame
-follows it."""
+"""The struct at the start of each kind of sample. In samples of segments, fragments and
+SACKs, the frame follows it."""
 
 SEEN = Flat("Seen", _seen)
 FLOW_SUMS = Flat("FlowSums", _flow_sums)
@@ -362,6 +364,9 @@ SEGMENT = members(
     _sample_head,
     *("time_ns", "born_ns", "hello", "key", "seq", "start_seq", "payload_len", "payload_off"),
     *("copied", "sender", "client", "flags", "urgent", "tcp_flags"),
+)
+SACK = members(
+    _sample_head, "time_ns", "born_ns", "key", "seq", "start_seq", "payload_off", "sender"
 )
 HALF_OPEN_SAMPLE = members(
     _half_open_sample,

@@ -513,9 +513,7 @@ class Connection:
     def _contest(self, sender: int, hello: ClientHello, seen: _Seen) -> str:
         """Report the other copy of a hello; the quality of the one that is believed."""
         side = self.sides[sender]
-        other = self._parsed(side.other_hello)
-        # A hello that comes later has copies of its own.
-        side.other_hello = None
+        other = self._parsed(side.take_other_hello())
         if other == hello:
             return "overlap"
         evidence = "the copies differ where no rule shows which one the receiver took"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from deckwire.abi.samples import SegmentSample
+from deckwire.abi.samples import SackSample, SegmentSample
+from deckwire.tcp.options import duplicate_block
+from deckwire.tcp.out_of_order import room_behind
 from deckwire.tcp.reassembly import Stream
 from deckwire.tls.code_points import HandshakeType
 from deckwire.tls.records import (
@@ -20,6 +22,12 @@ from deckwire.tls.tds import HEADER_BYTES, TdsPackets, tds_payload
 
 QualityMessage = tuple[HandshakeMessage, str]
 """A message, and how it came: complete, reassembled, overlap, contested, truncated or gap."""
+
+
+def _segment(sample: SegmentSample) -> tuple[int, bytes, int, int | None, int]:
+    """What a Stream needs of a sample. A packet from fragments has no room behind it."""
+    room = 0 if sample.fragmented else room_behind(sample.headers + sample.claimed)
+    return sample.seq, sample.payload, sample.claimed, sample.urgent_seq, room
 
 
 class Direction:
@@ -46,8 +54,6 @@ class Direction:
     _reader: RecordReader | None = None
     _pending = False
     """Bytes of a message that is not complete have been read."""
-    _buffered = 0
-    """Bytes that the reader may keep for that message."""
     _anchor: int | None = None
     """Sequence number after the SYN, as long as TLS may begin there."""
     other_hello: bytes | None = None
@@ -61,6 +67,8 @@ class Direction:
     _other_packets: TdsPackets | None = None
     _given = False
     """A message was read from the stream that is believed."""
+    _unproven = 0
+    """Segments that came since the receiver said what it holds out of order."""
     _doubted = False
     """Both streams may differ from here on."""
     _hello: tuple[int, int] | None = None
@@ -116,16 +124,23 @@ class Direction:
         last_ns, other_hello = self.last_ns, self.other_hello
         self.__dict__.clear()
         self.last_ns, self.dropped, self.other_hello = last_ns, dropped, other_hello
+        self.held = self._other_held
 
     def close(self) -> None:
         """Want nothing more of this direction, and free what it holds."""
         self.closed = True
-        self._first = self.overlapped = None
+        self._first = self.overlapped = self.other_hello = None
         self._other = self._other_reader = self._other_packets = None
         self.held = 0
         if self._stream is not None:
             self.dropped += self._stream.dropped
             self._stream = None
+
+    def take_other_hello(self) -> bytes | None:
+        """The ClientHello of the other copy, once: a hello that comes later has its own copies."""
+        body, self.other_hello = self.other_hello, None
+        self.held -= 0 if body is None else len(body)
+        return body
 
     def unfinished(self) -> QualityMessage | None:
         """At the end: the message that has begun but not ended."""
@@ -143,11 +158,10 @@ class Direction:
         """At the end: messages after bytes that never came, if a segment begins a hello."""
         if self.closed or self._given:
             return []
-        if self.other_hello is not None:
+        other = self.take_other_hello()
+        if other is not None:
             # Only the copy that is not believed is a hello.
-            return [
-                (HandshakeMessage(HandshakeType.CLIENT_HELLO, self.other_hello, 1), "contested")
-            ]
+            return [(HandshakeMessage(HandshakeType.CLIENT_HELLO, other, 1), "contested")]
         if self._hello is None or self._stream is None:
             return []
         self.start_seq, size = self._hello
@@ -167,8 +181,12 @@ class Direction:
                     # The usual direction ends with its first segment. What puts segments and
                     # records together is made when another one comes, and comes to the same.
                     self._first = sample
-                    self.held = len(sample.payload)
-                    return [(message, "complete") for message in whole]
+                    self._given = True
+                    self.held = len(sample.payload) + self._other_held
+                    return [
+                        (each, "contested" if self._is_contested(each) else "complete")
+                        for each in whole
+                    ]
             stream = Stream(start_seq)
         else:
             stream = self._stream
@@ -195,9 +213,9 @@ class Direction:
             stream = self._stream = Stream(first_seq, begun=anchor is not None)
         joined = stream.held > 0
         self._doubt(stream, sample)
-        stream.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+        stream.add(*_segment(sample))
         self._settle(stream, sample)
-        self.held = stream.held + self._other_held
+        self._count_held(stream)
         if self._hello is None and looks_like_hello(sample.payload):
             self._hello = sample.seq, len(sample.payload)
         if anchor is None:
@@ -227,7 +245,7 @@ class Direction:
     ) -> list[QualityMessage]:
         gap = stream.gap
         self._doubt(stream, sample)
-        stream.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+        stream.add(*_segment(sample))
         self._settle(stream, sample)
         return self._read(stream, reader, gap and not stream.gap)
 
@@ -243,7 +261,28 @@ class Direction:
             self._other_packets = deepcopy(self._packets)
         if sample.urgent_seq is not None:
             self._doubted = True
-        self._other.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+        self._unproven += 1
+        self._other.add(*_segment(sample))
+
+    def prove(self, sample: SackSample) -> None:
+        """Decide between both copies by what the receiver says of the last segment.
+
+        It names the bytes of that segment that it had before (RFC 2883). Where only one copy had
+        them, that is the true one.
+        """
+        stream, other = self._stream, self._other
+        unproven, self._unproven = self._unproven, 0
+        if stream is None or other is None or unproven != 1 or not stream.gap:
+            return
+        if stream.next_offset != other.next_offset:
+            return
+        block = duplicate_block(sample.ack, sample.blocks)
+        believed, contrary = stream.had(block), other.had(block)
+        if believed and not contrary:
+            other.hold_as(stream)
+        elif contrary and not believed:
+            stream.hold_as(other)
+        self._count_held(stream)
 
     def _settle(self, stream: Stream, sample: SegmentSample) -> None:
         """After a segment was added: drop the other copy if it is the same."""
@@ -272,14 +311,22 @@ class Direction:
 
     @property
     def _other_held(self) -> int:
-        return 0 if self._other is None else self._other.held
+        """Bytes of memory of the copy that is not believed, about."""
+        held = 0 if self.other_hello is None else len(self.other_hello)
+        if self._other is not None:
+            held += self._other.held
+        return held if self._other_reader is None else held + self._other_reader.held
+
+    def _count_held(self, stream: Stream) -> None:
+        reader = 0 if self._reader is None else self._reader.held
+        self.held = stream.held + reader + self._other_held
 
     def _read(self, stream: Stream, reader: RecordReader, joined: bool) -> list[QualityMessage]:
         """The messages of what is in order now; `joined` from several segments."""
         self._read_other()
         data = stream.read()
         if not data:
-            self.held = stream.held + self._buffered + self._other_held
+            self._count_held(stream)
             return []
         if self._packets is not None:
             data = self._packets.unwrap(data)
@@ -296,9 +343,7 @@ class Direction:
                 quality = "complete"
             found.append((message, quality))
         self._pending = reader.pending
-        kept = self._buffered if not found else 0
-        self._buffered = kept + len(data) if self._pending else 0
-        self.held = stream.held + self._buffered + self._other_held
+        self._count_held(stream)
         return found
 
     def _is_contested(self, message: HandshakeMessage) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from deckwire.abi.samples import SegmentSample
+from deckwire.abi.samples import SackSample, SegmentSample
 from deckwire.connections.connection import Connection
 from deckwire.connections.observations import Observation
 from deckwire.limits import (
@@ -149,6 +149,16 @@ class Connections:
         self._count(connection)
         self._done.put(identity, True)
         return connection, seen
+
+    def prove(self, sample: SackSample) -> None:
+        """Take what the receiver of an open connection says that it holds out of order."""
+        identity = sample.key, sample.born_ns
+        connection = self._open.get(identity)
+        if connection is None:
+            return
+        held = connection.held
+        connection.sides[1 - sample.sender].prove(sample)
+        self._recount(identity, connection.held - held)
 
     def over_bounds(self) -> tuple[Connection, list[Observation]] | None:
         """Evict the connection silent for longest if there are too many; call until None."""

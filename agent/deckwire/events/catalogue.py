@@ -386,8 +386,8 @@ _FLOW = (
         "bytes_accepted_client",
         INTEGER,
         "payload bytes that the other end's TCP has acknowledged, and that the decky accepted:"
-        " without retransmissions and without what was refused. An urgent byte counts. Left out"
-        " of mid-stream connections",
+        " without retransmissions and without what was refused. Urgent bytes do not count,"
+        " because no socket reads them. Left out of mid-stream connections",
     ),
     _maybe("bytes_accepted_server", INTEGER, "the same of the server"),
     _field("packets_client", INTEGER, "of the client", ecs="source.packets"),
@@ -395,7 +395,7 @@ _FLOW = (
     _field(
         "close",
         TEXT,
-        "how it ended",
+        "how it ended; `fin` too if only the last ACK of a FIN was missing",
         values=("fin", "rst", "idle", "evicted", "removed", "shutdown"),
     ),
     _RTT_CLIENT,
@@ -413,6 +413,37 @@ _FLOW = (
     _TOOL[1],
     _UNSEEN,
     *_TAIL,
+)
+
+_SSH_OFFER = (
+    _maybe("strict_kex", BOOLEAN, "`true` if strict key exchange is offered"),
+    _maybe("ext_info", BOOLEAN, "`true` if EXT_INFO messages (RFC 8308) are taken"),
+    _maybe(
+        "role_reversed",
+        BOOLEAN,
+        "`true` if the SSH client is the end that did not open the connection",
+    ),
+    _UNSEEN,
+    *_TAIL,
+)
+_SSH_VERSION = _maybe(
+    "ssh_version",
+    TEXT,
+    "the banner as it was sent, without the line's end; 255 bytes at most",
+)
+_SSH_CLIENT = (
+    *_ADDRESSES,
+    _SSH_VERSION,
+    _maybe("hassh", TEXT, "HASSH, if the whole KEXINIT was seen ([fingerprints](fingerprints.md))"),
+    _maybe("hassh_algorithms", TEXT, "the lists that it is made of"),
+    *_SSH_OFFER,
+)
+_SSH_SERVER = (
+    *_ADDRESSES,
+    _SSH_VERSION,
+    _maybe("hassh_server", TEXT, "HASSHServer, if the whole KEXINIT was seen"),
+    _maybe("hassh_server_algorithms", TEXT, "the lists that it is made of"),
+    *_SSH_OFFER,
 )
 
 _ANOMALY = (
@@ -510,6 +541,8 @@ CATALOGUE = {
         DeclaredEvent("tls_session", _SESSION, _BOTH, _PROTOCOL),
         DeclaredEvent("tls_certificate", _CERTIFICATE, (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_flow_timing", _FLOW, (INFORMATIONAL,), (*_CONNECTION, "end")),
+        DeclaredEvent("ssh_client_banner", _SSH_CLIENT, _BOTH, _PROTOCOL),
+        DeclaredEvent("ssh_server_banner", _SSH_SERVER, (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_anomaly", _ANOMALY, _BOTH, _INFO),
         DeclaredEvent("dedup_summary", _SUMMARY, (INFORMATIONAL,), _INFO),
         DeclaredEvent("capture_stats", _STATS, (INFORMATIONAL,), _INFO, has_counters=True),

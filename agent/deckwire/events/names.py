@@ -11,9 +11,11 @@ CONNECTION_EVENTS = (
     "tcp_flow_timing",
 )
 """What one connection with TLS 1.2 emits, in its order."""
+SSH_EVENTS = ("ssh_client_banner", "ssh_server_banner")
 
 EVENTS = (
     *CONNECTION_EVENTS,
+    *SSH_EVENTS,
     "tcp_anomaly",
     "dedup_summary",
     "capture_stats",
@@ -28,5 +30,6 @@ DECNET_EVENTS = (
     "tls_session",
     "tls_certificate",
     "tcp_flow_timing",
+    "ssh_client_banner",
 )
-"""Events that DECNET's old sniffer emitted. DECNET counts every other one as an act of a peer."""
+"""Events that DECNET's own sniffers emit. DECNET counts every other one as an act of a peer."""

@@ -19,6 +19,7 @@ from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import open_ring
 from deckwire.loader.errors import LoaderError
 from deckwire.loader.printed import Printed
+from deckwire.loader.signatures import known_signatures
 
 CFLAGS = (
     "-Wno-macro-redefined",
@@ -82,6 +83,9 @@ def compile_module(request: Mapping[str, Any], *, lines: bool = False) -> Any:
         flags.append("-DDECKWIRE_XDP")
     if request["replay_clock"]:
         flags.append("-DDECKWIRE_REPLAY_CLOCK")
+    else:
+        # Whose traffic a capture has is not known: the newest kernel is meant.
+        flags += [f"-D{name}={int(known)}" for name, known in known_signatures().items()]
     with Printed() as printed:
         try:
             return BPF(src_file=source, cflags=flags)

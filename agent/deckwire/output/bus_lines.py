@@ -6,7 +6,9 @@ from deckwire.bus.messages import envelope, traffic_topic
 from deckwire.events.event import Event
 from deckwire.output.escape import Escape, text
 
-PUBLISHED = frozenset({"tcp_syn_fingerprint", "tls_session", "tcp_flow_timing"})
+PUBLISHED = frozenset(
+    {"tcp_syn_fingerprint", "tls_session", "tcp_flow_timing", "ssh_client_banner"}
+)
 """The events that DECNET's own sniffer publishes, as far as Deckwire has them."""
 
 _NS = 1_000_000_000

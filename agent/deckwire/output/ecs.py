@@ -30,6 +30,7 @@ ECS_VERSION = "8.11.0"
 _OF_A_DECKY = "decky_"
 """Begins the name of a field about a decky that opened the connection."""
 _TLS_EVENTS = ("tls_client_hello", "tls_session", "tls_certificate")
+_SSH_EVENTS = ("ssh_client_banner", "ssh_server_banner")
 _HASHES = (
     *("tls.client.ja3", "tls.client.ja4", "tls.server.ja3s", "tls.server.ja4s"),
     *("tls.server.hash.sha256", "tls.client.hash.sha256", "deckwire.ja3", "deckwire.ja4"),
@@ -173,6 +174,8 @@ def _complete(members: Members, event: Event) -> Members:
         if (name := members.get("tls.client.server_name")) is not None:
             # It is the name of the server of TLS.
             members[f"{client if 'deckwire.tls_client' in members else server}.domain"] = name
+    elif event.name in _SSH_EVENTS:
+        members["network.protocol"] = '"ssh"'
     for role, end in (("client", client), ("server", server)):
         for name in _OF_AN_END:
             if (text := members.get(f"{end}.{name}")) is not None:

@@ -12,6 +12,7 @@ from deckwire.abi.samples import (
     AnomalySample,
     EndSample,
     HandshakeSample,
+    SackSample,
     Sample,
     SegmentSample,
     SynSample,
@@ -20,7 +21,9 @@ from deckwire.bus.messages import Announcement
 from deckwire.clock import Clock
 from deckwire.connections.connect_scans import Attempt, ConnectScans, Verdict, touch
 from deckwire.connections.connection import Connection
+from deckwire.connections.heads import Heads
 from deckwire.connections.open_connections import Connections
+from deckwire.connections.urgent_bytes import UrgentBytes
 from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
 from deckwire.events.flow import is_probe
@@ -59,6 +62,9 @@ class Pipeline:
         self.counts: Counter[str] = Counter()
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
+        self.urgent = UrgentBytes()
+        self.heads = Heads()
+        """Connections whose first bytes are being read as SSH."""
         self.fragmented = FragmentedConnections()
         """Connections that came in IP fragments."""
         self._tables = tables
@@ -100,6 +106,8 @@ class Pipeline:
                 self._segment(sample)
             case HandshakeSample():
                 self._handshake(sample)
+            case SackSample():
+                self.connections.prove(sample)
             case SynSample():
                 self._report.syn(sample.key, sample.client, sample.syn, sample.signature)
             case EndSample():
@@ -172,6 +180,11 @@ class Pipeline:
                 ended = self.connections.end_any()
                 if ended is not None:
                     self._report.observations(*ended)
+        while len(self.heads):
+            with contained(Where.END):
+                head = self.heads.end_any()
+                if head is not None:
+                    self._report.ssh(*head)
         with contained(Where.DUE):
             self._judge_all()
         self._report.lateral.release_all()
@@ -198,11 +211,22 @@ class Pipeline:
         if sample.syn_data:
             self.connections.hold(sample)
             return
+        if sample.head:
+            self._head(sample)
+            return
+        self.urgent.note(sample)
         found = self.connections.add(sample)
         if found is not None:
             self._report.observations(*found)
         while (evicted := self.connections.over_bounds()) is not None:
             self._report.observations(*evicted)
+
+    def _head(self, sample: SegmentSample) -> None:
+        found = self.heads.add(sample)
+        if found is not None:
+            self._report.ssh(*found)
+        while (evicted := self.heads.over_bounds()) is not None:
+            self._report.ssh(*evicted)
 
     def _latest(self, sample: EndSample) -> FlowRecord:
         """The figures of a connection that has ended.
@@ -217,6 +241,9 @@ class Pipeline:
         """Take a connection's end; `close` says how it ended where the record does not."""
         if not self._clock.even(record.born_ns, record.last_ns):
             record = record.without_times()
+        urgent = self.urgent.ended(key, record.born_ns)
+        if urgent is not None:
+            record = record.without_urgent(urgent)
         client = record.client
         with self._containment.during(Where.END):
             ended = self.connections.end(key, record.born_ns)
@@ -224,6 +251,10 @@ class Pipeline:
                 if client == abi.CLIENT_UNKNOWN:
                     client = ended[0].client
                 self._report.observations(*ended)
+        with self._containment.during(Where.END):
+            head = self.heads.end(key, record.born_ns)
+            if head is not None:
+                self._report.ssh(*head)
         if is_probe(record):
             self.counts["flow_probes"] += 1
             return

@@ -18,6 +18,7 @@ from deckwire.connections.observations import (
     Observation,
     SessionSeen,
 )
+from deckwire.connections.ssh_connection import SshConnection, SshSeen
 from deckwire.connections.suppressed_hello import EmittedHellos
 from deckwire.deckies import Registry
 from deckwire.events.anomaly import anomaly_event
@@ -37,6 +38,8 @@ from deckwire.events.hello import headline as hello_headline
 from deckwire.events.hello import hello_event
 from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
+from deckwire.events.ssh_banner import headline as ssh_headline
+from deckwire.events.ssh_banner import ssh_event
 from deckwire.events.syn import headline as syn_headline
 from deckwire.events.syn import syn_event
 from deckwire.events.turned import turned
@@ -212,6 +215,14 @@ class Reporter:
                 case AnomalySeen():
                     self._anomaly(connection, context, observation)
 
+    def ssh(self, connection: SshConnection, seen: list[SshSeen]) -> None:
+        """Report what the ends of an SSH connection have said."""
+        context = self._context(connection.key, connection.client) if seen else None
+        if context is None:
+            return
+        for one in seen:
+            self._banner(connection, context, one)
+
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
         hello = self._emitted_hellos.recall(signature)
@@ -246,19 +257,10 @@ class Reporter:
                 is_reversed=seen.reversed,
             ),
             table=self._windows.hellos,
-            signature=self._hello_signature(context, seen),
+            signature=seen.signature,
             may_open=lambda: self._emitted_hellos.remember(seen.signature, seen.hello),
+            is_reversed=seen.reversed,
         )
-
-    def _hello_signature(self, context: Context, seen: HelloSeen) -> int:
-        """The kernel's signature of a hello and its sender; 0 if it must suppress nothing.
-
-        If peers are the sources of a decky's hellos, equal ones have different dedup keys, and the
-        kernel, which knows the sender only, would suppress too many.
-        """
-        if self._attribution.outbound_peer and context.direction != "inbound":
-            return 0
-        return seen.signature
 
     def _session(self, connection: Connection, context: Context, seen: SessionSeen) -> None:
         server = self._describe.server(seen.hello)
@@ -290,6 +292,7 @@ class Reporter:
                 after_retry=after_retry,
                 is_reversed=seen.reversed,
             ),
+            is_reversed=seen.reversed,
         )
 
     def _certificates(
@@ -325,10 +328,43 @@ class Reporter:
                 is_reversed=seen.reversed,
                 unseen=connection.unseen,
             ),
+            is_reversed=seen.reversed,
+        )
+
+    def _banner(self, connection: SshConnection, context: Context, seen: SshSeen) -> None:
+        from_decky = (seen.sender == connection.client) == context.turned
+        # A client's banner is filed under src_ip, and in outbound connections a server's is too.
+        if self._attribution.outbound_peer and from_decky and (seen.is_client or context.turned):
+            self._counts["outbound_own_left_out"] += 1
+            return
+        headline = ssh_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            is_client=seen.is_client,
+            banner=seen.banner,
+            kexinit=seen.kexinit,
+            choices=self._choices,
+            proven=connection.proven,
+        )
+        self._emit(
+            connection.key,
+            context,
+            seen.time_ns,
+            headline,
+            lambda: ssh_event(
+                headline,
+                context,
+                is_client=seen.is_client,
+                is_reversed=seen.reversed,
+                banner=seen.banner,
+                kexinit=seen.kexinit,
+                unseen=connection.unseen,
+            ),
         )
 
     def _anomaly(self, connection: Connection, context: Context, seen: AnomalySeen) -> None:
         client = None if seen.hello is None else self._describe.client(seen.hello)
+        from_client = None if seen.sender is None else seen.sender == connection.client
         headline = anomaly_headline(
             context,
             self._clock.wall_ns(seen.time_ns),
@@ -345,10 +381,12 @@ class Reporter:
                 headline,
                 context,
                 seen.anomaly,
-                from_client=None if seen.sender is None else seen.sender == connection.client,
+                from_client=from_client,
                 client=client,
                 unseen=connection.unseen,
             ),
+            # Its hello is its sender's, whoever the TLS client is.
+            is_reversed=from_client is False,
         )
 
     def _emit(
@@ -362,23 +400,24 @@ class Reporter:
         table: Suppression[Key] | None = None,
         signature: int = 0,
         may_open: Callable[[], bool] = lambda: True,
+        is_reversed: bool = False,
     ) -> None:
         """Have an event emitted, unless its connection's direction says otherwise.
 
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
-        suppress.
+        suppress. `is_reversed` says that the TLS client did not open the connection.
         """
         if self._fragmented:
             make = self._marked(key, time_ns, make)
+        if self._attribution.outbound_peer and (context.turned or is_reversed):
+            make = _with_own_names(context, make, is_reversed=is_reversed)
         if context.direction == "lateral" and self._attribution.lateral != "emit":
             self._lateral(key, context, time_ns, make)
             return
-        if context.turned:
-            if context.ends.server in self.own_addresses:
-                # The peer would be the attacker, and it is this host.
-                self._counts["outbound_to_own_host"] += 1
-                return
-            plain, make = make, lambda: turned(plain())
+        if context.turned and context.ends.server in self.own_addresses:
+            # The peer would be the attacker, and it is this host.
+            self._counts["outbound_to_own_host"] += 1
+            return
         if table is None:
             self._emitter.emit_new(headline, make)
         else:
@@ -432,3 +471,10 @@ class Reporter:
                 return None
             self._contexts.put(identity, context)
         return context
+
+
+def _with_own_names(
+    context: Context, make: Callable[[], Event], *, is_reversed: bool
+) -> Callable[[], Event]:
+    """The same with the decky's fingerprints under names of their own."""
+    return lambda: turned(make(), outbound=context.turned, is_reversed=is_reversed)

@@ -54,6 +54,7 @@ def live_kernel_settings(settings: Settings) -> Mapping[str, int]:
         "midstream_burst_ns": _MIDSTREAM_BURST_S * _NS,
         "flows_per_source": _FLOWS_PER_SOURCE,
         "dedup": int(settings.dedup_ttl > 0),
+        "heads": int("ssh" in settings.heads),
         "checksums": int(settings.checksums == "auto"),
     }
 

@@ -17,7 +17,7 @@ from deckwire.runtime.preparation import deckies_file, open_outputs
 from deckwire.tables.deckies import DeckiesChange, DeckyTables
 
 _OUTPUTS = frozenset({"outputs", "format", "sd_id", "app_name", "procid"})
-_KERNEL = frozenset({"budgets", "checksums"})
+_KERNEL = frozenset({"budgets", "checksums", "heads"})
 _DEDUP = frozenset({"dedup_ttl", "dedup_keys"})
 _DECKIES = frozenset({"deckies", "deckies_file", "decnet_state"})
 LIVE = (

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+_SEQ_MASK = 0xFFFF_FFFF
+_SEQ_HALF = 0x8000_0000
 
 
 class Ends(NamedTuple):
@@ -23,6 +27,15 @@ class SideRecord(NamedTuple):
     retransmits: int
     accepted: int | None = None
     """Payload bytes that the other end's TCP has acknowledged; None if that is not known."""
+    acked_seq: int = 0
+    """The sequence number that it acknowledged last; of use if `accepted` is known."""
+
+    def without_urgent(self, marks: Iterable[int]) -> SideRecord:
+        """The same without the urgent bytes at these sequence numbers: no socket reads them."""
+        if self.accepted is None:
+            return self
+        taken = sum((self.acked_seq - mark - 1) & _SEQ_MASK < _SEQ_HALF for mark in marks)
+        return self._replace(accepted=max(self.accepted - taken, 0))
 
 
 class FlowRecord(NamedTuple):
@@ -57,6 +70,13 @@ class FlowRecord(NamedTuple):
     """Its handshake was not seen."""
     proven: bool = True
     """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
+
+    def without_urgent(self, marks: tuple[Iterable[int], Iterable[int]]) -> FlowRecord:
+        """The same without the urgent bytes of each end, in `accepted`."""
+        first, second = self.sides
+        return self._replace(
+            sides=(first.without_urgent(marks[0]), second.without_urgent(marks[1]))
+        )
 
     def without_times(self) -> FlowRecord:
         """The same, of a connection during which the clock jumped: no interval of it is known."""

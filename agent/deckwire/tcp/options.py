@@ -17,6 +17,9 @@ USER_TIMEOUT = 28
 _TIMESTAMPS_BYTES = 10
 _TIMESTAMPS_HEADER = bytes((TIMESTAMPS, _TIMESTAMPS_BYTES))
 _TIMES = Struct(">II")
+_BLOCK = Struct(">II")
+_SEQ_MASK = 0xFFFF_FFFF
+_SEQ_HALF = 0x8000_0000
 _MASKED_TIMES = {
     (own, echoed): _TIMESTAMPS_HEADER + _TIMES.pack(own, echoed)
     for own in (False, True)
@@ -149,6 +152,36 @@ def walk(raw: bytes) -> TcpOptions:
         padding_zeros=padding_zeros,
         malformed=malformed,
     )
+
+
+def sack_blocks(raw: bytes) -> tuple[tuple[int, int], ...]:
+    """The blocks of the first whole SACK option of a TCP header (RFC 2018, 3); none without one."""
+    at = 0
+    while at < len(raw) and raw[at] != EOL:
+        if raw[at] == NOP:
+            at += 1
+            continue
+        length = raw[at + 1] if at + 1 < len(raw) else 0
+        if length < 2 or at + length > len(raw):
+            break
+        if raw[at] == SACK and length in _SACK_LENGTHS:
+            return tuple(_BLOCK.iter_unpack(raw[at + 2 : at + length]))
+        at += length
+    return ()
+
+
+def duplicate_block(ack: int, blocks: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
+    """The bytes that came twice, if the first block of an ACK names such (RFC 2883, 4)."""
+    if not blocks:
+        return None
+    start, end = blocks[0]
+    if (ack - end) & _SEQ_MASK < _SEQ_HALF:
+        return start, end
+    if len(blocks) > 1:
+        first, last = blocks[1]
+        if (start - first) & _SEQ_MASK < _SEQ_HALF and (last - end) & _SEQ_MASK < _SEQ_HALF:
+            return start, end
+    return None
 
 
 def options_sig(options: TcpOptions) -> str:

@@ -9,6 +9,25 @@ PIECE_BYTES = 96
 """Memory that a piece needs in addition to its bytes: an object, its slot, three numbers."""
 
 
+ANY_ROOM = 1 << 62
+"""Stands for a buffer that takes whatever follows."""
+_SHARED_INFO_BYTES = 320
+_BUFFER_BYTES = (512, 1_024, 2_048, 4_096, 8_192)
+
+
+def room_behind(packet_bytes: int) -> int:
+    """The bytes that fit into a buffer behind an IP packet of this length.
+
+    This holds where a packet has a buffer of its own, which Linux rounds up, and whose end is
+    struct skb_shared_info. Buffers of cards with pages take more.
+    """
+    for size in _BUFFER_BYTES:
+        room = size - _SHARED_INFO_BYTES - packet_bytes
+        if room >= 0:
+            return room
+    return 0
+
+
 class OutOfOrderQueue:
     """Pieces of a byte stream that wait for the bytes before them.
 
@@ -19,30 +38,39 @@ class OutOfOrderQueue:
     - A segment replaces every piece that it covers.
     - Where two pieces overlap otherwise, the one that begins first gives the bytes.
 
-    Linux searches a tree, and meets a piece before others that are younger. Three things differ
-    here, because no observer can see them or they hardly ever matter: Linux appends only if the
-    buffers allow it, it balances the tree, and it keeps a piece that an appended segment covers.
+    Linux searches a tree, and meets a piece before others that are younger. Two things differ here,
+    because they hardly ever matter: Linux balances the tree, and it keeps a piece that an appended
+    segment covers.
 
-    Without `joins`, no segment is appended to a piece. Linux does either, by its buffers.
+    Whether a segment is appended depends on the buffers (skb_try_coalesce), which no observer sees.
+    It is here if it fits into the room that the buffer of the piece has; without `joins`, if it
+    does not. See room_behind().
 
     Starts and ends are offsets. Both are strictly ascending, so each piece gives at least one
     byte. Only the bytes that a piece gives are kept: its last ones, from the end of the piece
     before it on.
     """
 
-    __slots__ = ("_ages", "_ends", "_inserted", "_pieces", "_starts", "joins", "waiting")
+    __slots__ = (
+        *("_ages", "_ends", "_inserted", "_pieces", "_rooms", "_starts"),
+        *("duplicate", "joins", "waiting"),
+    )
 
     waiting: int
     """Bytes kept."""
+    duplicate: tuple[int, int] | None
+    """Start and end of the bytes of the last segment that Linux says were there (RFC 2883)."""
 
     def __init__(self, *, joins: bool = True) -> None:
         self.joins = joins
         self._starts = array("q")
         self._ends = array("q")
         self._ages = array("q")  # the lower, the older
+        self._rooms = array("q")  # bytes that the buffer of a piece still takes
         self._inserted = 0
         self._pieces: list[bytearray] = []
         self.waiting = 0
+        self.duplicate = None
 
     def __len__(self) -> int:
         """Pieces kept."""
@@ -53,16 +81,21 @@ class OutOfOrderQueue:
         """Bytes of memory, about."""
         return self.waiting + PIECE_BYTES * len(self._pieces)
 
-    def insert(self, start: int, data: bytes) -> bool:
-        """Take a segment that begins at offset `start`; False if it brings no byte."""
+    def insert(self, start: int, data: bytes, room: int = ANY_ROOM) -> bool:
+        """Take a segment that begins at offset `start`; False if it brings no byte.
+
+        `room` are the bytes that its buffer takes behind it.
+        """
         starts, ends, pieces = self._starts, self._ends, self._pieces
         end = start + len(data)
         index = bisect_right(starts, start)
+        self.duplicate = None
         if index:
-            adjoining = self._adjoining(start, index) if self.joins else None
-            if adjoining is not None:
+            adjoining = self._adjoining(start, index)
+            if adjoining is not None and (len(data) <= self._rooms[adjoining]) == self.joins:
                 return self._append(adjoining, data)
             if end <= ends[index - 1]:
+                self.duplicate = start, end
                 return False
         self._inserted = age = self._inserted + 1
         if index and start == starts[index - 1]:
@@ -70,9 +103,11 @@ class OutOfOrderQueue:
             age = self._ages[index]
             self._remove(index, index + 1)
         gives = max(start, ends[index - 1]) if index else start
+        self._note_duplicate(start, gives, end, index)
         starts.insert(index, start)
         ends.insert(index, end)
         self._ages.insert(index, age)
+        self._rooms.insert(index, room)
         pieces.insert(index, bytearray(memoryview(data)[gives - start :]))
         self.waiting += end - gives
         self._uncover(index + 1, end)
@@ -142,9 +177,26 @@ class OutOfOrderQueue:
         end = self._ends[index] + len(data)
         self._ends[index] = end
         self._pieces[index] += data
+        self._rooms[index] -= len(data)
         self.waiting += len(data)
         self._uncover(index + 1, end)
         return True
+
+    def _note_duplicate(self, start: int, gives: int, end: int, index: int) -> None:
+        """Note what a segment has in common with its neighbours (tcp_dsack_set, tcp_dsack_extend).
+
+        It is about to be inserted at `index`, and its first bytes before `gives` are there.
+        """
+        duplicate = (start, gives) if gives > start else None
+        for other in range(index, len(self._starts)):
+            low, high = self._starts[other], min(self._ends[other], end)
+            if low >= end:
+                break
+            if duplicate is None:
+                duplicate = low, high
+            elif low <= duplicate[1] and duplicate[0] <= high:
+                duplicate = min(duplicate[0], low), max(duplicate[1], high)
+        self.duplicate = duplicate
 
     def _uncover(self, index: int, end: int) -> None:
         """Give what lies before `end` to the piece before `index`, which ends there."""
@@ -161,5 +213,5 @@ class OutOfOrderQueue:
         if first == stop:
             return
         self.waiting -= sum(map(len, self._pieces[first:stop]))
-        for each in (self._starts, self._ends, self._ages, self._pieces):
+        for each in (self._starts, self._ends, self._ages, self._rooms, self._pieces):
             del each[first:stop]

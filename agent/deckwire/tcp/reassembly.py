@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 from deckwire.limits import STREAM_BYTES, STREAM_CUTS, STREAM_PIECES
-from deckwire.tcp.out_of_order import OutOfOrderQueue
+from deckwire.tcp.out_of_order import ANY_ROOM, OutOfOrderQueue
 
 _SEQ_MASK = 0xFFFF_FFFF
 _SEQ_HALF = 0x8000_0000
@@ -70,13 +70,30 @@ class Stream:
     def other(self) -> Stream:
         """A copy that resolves what no observer can know the other way.
 
-        It appends no segment to a piece (Linux does if its buffers allow it), and it reads urgent
-        bytes (as an application does with SO_OOBINLINE).
+        It appends the segments to pieces that this one does not (Linux does if its buffers allow
+        it), and it reads urgent bytes (as an application does with SO_OOBINLINE).
         """
         other = deepcopy(self)
         other._queue.joins = False
         other._inline = True
         return other
+
+    def had(self, block: tuple[int, int] | None) -> bool:
+        """Whether these bytes of the segment that waits since last waited before.
+
+        `block` has the sequence numbers of the first one and of the one after the last; None
+        stands for no byte.
+        """
+        duplicate = self._queue.duplicate
+        if block is None or duplicate is None:
+            return block is duplicate
+        return (self._offset(block[0]), self._offset(block[1])) == duplicate
+
+    def hold_as(self, other: Stream) -> None:
+        """Hold the same bytes out of order as another copy of the stream does."""
+        joins = self._queue.joins
+        self._queue = deepcopy(other._queue)
+        self._queue.joins = joins
 
     def is_ahead(self, seq: int) -> bool:
         """Whether a segment that begins there would wait for bytes before it."""
@@ -111,13 +128,19 @@ class Stream:
         return any(start <= offset < end for start, end in self._cuts)
 
     def add(
-        self, seq: int, data: bytes, claimed_len: int | None = None, urgent_seq: int | None = None
+        self,
+        seq: int,
+        data: bytes,
+        claimed_len: int | None = None,
+        urgent_seq: int | None = None,
+        room: int = ANY_ROOM,
     ) -> None:
         """Take the payload of one segment.
 
         `seq` is the sequence number of its first payload byte. `claimed_len` is the payload
         length that the packet's headers gave; the capture may hold less. `urgent_seq` is the
         sequence number of the byte that its urgent pointer marks, None without the URG flag.
+        `room` are the bytes that the receiver's buffer takes behind the segment.
 
         Never raises. What lies before offset 0 or is there already is ignored. What no bound has
         room for is counted.
@@ -148,7 +171,7 @@ class Stream:
         if not self._begun:
             self._near = start
             if data:
-                self._wait(start, data)
+                self._wait(start, data, room)
             return
         limit = self._read + STREAM_BYTES
         if end > limit:
@@ -160,7 +183,7 @@ class Stream:
         if not data:
             return
         if start > expected:
-            self._wait(start, data)
+            self._wait(start, data, room)
         else:
             self._join(start, data)
         self._trim()
@@ -210,7 +233,7 @@ class Stream:
             ahead -= _SEQ_MASK + 1
         return near + ahead
 
-    def _wait(self, start: int, data: bytes) -> None:
+    def _wait(self, start: int, data: bytes, room: int = ANY_ROOM) -> None:
         """Keep bytes that wait for others before them."""
         if self._queue is _EMPTY_QUEUE:
             self._queue = OutOfOrderQueue()
@@ -220,7 +243,7 @@ class Stream:
         if self._begun and len(queue) >= STREAM_PIECES:
             self.dropped += len(data)
             return
-        queue.insert(start, data)
+        queue.insert(start, data, room)
         # A stream moves forward: while its beginning is unknown, the lowest piece is worth least.
         while queue.waiting > STREAM_BYTES or len(queue) > STREAM_PIECES:
             self.dropped += queue.drop_lowest()

@@ -211,6 +211,11 @@ class RecordReader:
         """Return whether bytes of the next message have arrived, at least of its header."""
         return bool(self._handshake)
 
+    @property
+    def held(self) -> int:
+        """Return how many bytes of memory it keeps, about."""
+        return len(self._handshake) + len(self._partial)
+
     def unfinished(self) -> UnfinishedMessage | None:
         """Return the message that has begun but not ended; None before its header is complete."""
         if self._type == HandshakeType.SSL2_CLIENT_HELLO:

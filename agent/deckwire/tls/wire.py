@@ -26,8 +26,8 @@ from construct import (
     this,
 )
 
+from deckwire.schema import Compiled
 from deckwire.tls.errors import Malformed
-from deckwire.tls.schema import Compiled
 
 
 class Vector:

@@ -22,6 +22,7 @@ from tests.fuzz.material import flow_values, ring_records
 _CAUSES = {
     "head_short",
     "kind_unknown",
+    "sack_short",
     "segment_short",
     "fragment_short",
     "half_open_short",

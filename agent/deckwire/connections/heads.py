@@ -1,0 +1,104 @@
+"""The connections whose first bytes are being read as SSH: bounded in number and in bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from deckwire.abi.samples import SegmentSample
+from deckwire.connections.ssh_connection import SshConnection, SshSeen
+from deckwire.limits import HEADS, HEADS_BYTES
+from deckwire.resilience.bounded import Bounded
+
+Identity = tuple[bytes, int]
+"""Flow key and born_ns: they identify a connection for ever."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Sums since the start."""
+
+    opened: int = 0
+    evicted: int = 0
+    """Connections evicted by a bound, and reported as far as they went."""
+
+
+class Heads:
+    """The open ones; the one silent for longest is evicted. For one thread.
+
+    They have bounds of their own, so that a flood of them evicts no connection with TLS. Those
+    whose handshake was not seen are evicted first, because anybody can forge them.
+    """
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self._open: OrderedDict[Identity, SshConnection] = OrderedDict()
+        self._unseen: OrderedDict[Identity, SshConnection] = OrderedDict()
+        """Those whose handshake was not seen among them, in the same order."""
+        self._done: Bounded[Identity, bool] = Bounded(HEADS)
+        self._held = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that all of them take, about."""
+        return self._held
+
+    def add(self, sample: SegmentSample) -> tuple[SshConnection, list[SshSeen]] | None:
+        """Take a segment; None if its connection was reported in full before."""
+        identity = sample.key, sample.born_ns
+        connection = self._open.get(identity)
+        if connection is None:
+            if self._done.get(identity):
+                return None
+            connection = SshConnection(
+                sample.key, sample.born_ns, sample.client, unseen=sample.midstream
+            )
+            self._open[identity] = connection
+            self.counters.opened += 1
+        self._open.move_to_end(identity)
+        if connection.unseen:
+            self._unseen[identity] = connection
+            self._unseen.move_to_end(identity)
+        held = connection.held
+        try:
+            seen = connection.add(sample)
+        finally:
+            self._held += connection.held - held
+        if connection.done:
+            self._drop(connection)
+            self._done.put(identity, True)
+        return connection, seen
+
+    def over_bounds(self) -> tuple[SshConnection, list[SshSeen]] | None:
+        """Evict the connection silent for longest if there are too many; call until None."""
+        if len(self._open) <= HEADS and self._held <= HEADS_BYTES:
+            return None
+        self.counters.evicted += 1
+        return self._finish(next(iter((self._unseen or self._open).values())))
+
+    def end(self, key: bytes, born_ns: int) -> tuple[SshConnection, list[SshSeen]] | None:
+        """End a connection; None if nothing of it was being read."""
+        identity = key, born_ns
+        self._done.pop(identity, None)
+        connection = self._open.get(identity)
+        return self._finish(connection) if connection is not None else None
+
+    def end_any(self) -> tuple[SshConnection, list[SshSeen]] | None:
+        """End the one silent for longest; call until None."""
+        for connection in self._open.values():
+            return self._finish(connection)
+        return None
+
+    def _finish(self, connection: SshConnection) -> tuple[SshConnection, list[SshSeen]]:
+        # Dropped first, so that one that cannot be finished is not met again and again.
+        self._drop(connection)
+        return connection, connection.finish()
+
+    def _drop(self, connection: SshConnection) -> None:
+        self._held -= connection.held
+        identity = connection.key, connection.born_ns
+        del self._open[identity]
+        self._unseen.pop(identity, None)

@@ -1,0 +1,93 @@
+"""Connections with SSH under way: their ends, their bounds, and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from deckwire.abi.samples import SegmentSample
+from deckwire.connections import heads as heads_module
+from deckwire.connections.heads import Heads
+from tests.support.ssh_wire import CLIENT, SERVER, SERVER_BANNER
+
+BANNER = SERVER_BANNER + b"\r\n"
+
+
+def sample(number: int, sender: int, payload: bytes, *, midstream: bool = False) -> SegmentSample:
+    """The first bytes of an end of one connection of many."""
+    return SegmentSample(
+        time_ns=number,
+        born_ns=number,
+        key=number.to_bytes(36, "big"),
+        sender=sender,
+        client=0,
+        midstream=midstream,
+        seq=1_000,
+        start_seq=1_000,
+        payload=payload,
+        claimed=len(payload),
+        head=True,
+    )
+
+
+@pytest.fixture
+def heads() -> Iterator[Heads]:
+    made = Heads()
+    yield made
+    while made.end_any() is not None:
+        pass
+    assert len(made) == 0
+    assert made.held == 0
+
+
+def test_a_connection_is_closed_when_both_ends_were_reported(heads: Heads) -> None:
+    assert heads.add(sample(1, 1, SERVER)) is not None
+    found = heads.add(sample(1, 0, CLIENT))
+    assert found is not None
+    assert len(found[1]) == 1
+    assert len(heads) == 0
+    assert heads.add(sample(1, 0, CLIENT)) is None
+    assert heads.counters.opened == 1
+    assert heads.end(found[0].key, found[0].born_ns) is None
+
+
+def test_an_end_reports_the_rest(heads: Heads) -> None:
+    heads.add(sample(1, 1, BANNER))
+    found = heads.end(sample(1, 1, b"").key, 1)
+    assert found is not None
+    assert [one.banner for one in found[1]] == [SERVER_BANNER]
+    assert heads.end(sample(1, 1, b"").key, 1) is None
+
+
+@pytest.mark.parametrize("bound", ["HEADS", "HEADS_BYTES"])
+def test_the_one_silent_for_longest_is_evicted_and_reported(
+    heads: Heads, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    heads.add(sample(1, 1, BANNER))
+    size = heads.held
+    monkeypatch.setattr(heads_module, bound, 3 if bound == "HEADS" else 3 * size)
+    for number in (2, 3):
+        heads.add(sample(number, 1, BANNER))
+    heads.add(sample(1, 1, b""))
+    assert heads.over_bounds() is None
+    heads.add(sample(4, 1, BANNER))
+    found = heads.over_bounds()
+    assert found is not None
+    assert found[0].born_ns == 2
+    assert [one.banner for one in found[1]] == [SERVER_BANNER]
+    assert heads.over_bounds() is None
+    assert heads.counters.evicted == 1
+
+
+def test_those_whose_handshake_was_not_seen_are_evicted_first(
+    heads: Heads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads_module, "HEADS", 3)
+    for number in range(1, 9):
+        heads.add(sample(number, 1, BANNER, midstream=number % 2 == 0))
+        while heads.over_bounds() is not None:
+            pass
+    assert [heads.end(sample(number, 1, b"").key, number) is not None for number in (1, 3, 5)] == [
+        *(False, True, True)
+    ]
