@@ -3,8 +3,8 @@
 PYTHON  := /usr/bin/python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-APT     := python3-bpfcc python3-venv python3-seccomp iproute2 openssl curl nmap masscan zmap hping3 tcpdump ethtool \
-	rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate iperf3 clang-format systemd
+APT     := python3-bpfcc python3-venv python3-seccomp iproute2 openssl curl nmap masscan zmap hping3 \
+	tcpdump ethtool rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
 .PHONY: help setup demo schema test test-oldest delivery-test man deb deb-test lint bench \
@@ -59,8 +59,6 @@ deb:
 deb-test: setup deb
 	tests/deb/deb-test.sh dist/deckwire_*.deb
 
-# Private words of this project for things that have a standard name (docs/development.md).
-PRIVATE_WORDS := tell|tells|telling|told|teller|stray|strays|hides|hiding|sketch|beside
 ## schema: write the tables of docs/events.md and docs/schema from the catalogue of events
 schema: setup
 	$(BIN)/python -m tests.schema.write
