@@ -87,9 +87,7 @@ struct half_open {
 #define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */
 
 /* Which rules hold for what an end sends. See receiver.h. */
-#define RULES_JUDGED                                                           \
-	0x1		 /* it sends to a decky; in flow, the window is known  \
-			  */
+#define RULES_JUDGED 0x1 /* it sends to a decky (open: of known window) */
 #define RULES_SUMMED 0x2 /* it opened with a right checksum */
 #define RULES_LOCAL 0x4	 /* its frames pass the egress hook */
 #define RULES_RESET 0x8	 /* it sent the RST that ended the connection */
