@@ -154,7 +154,9 @@ def assemble(
     )
     pipeline.replace_registry(registry)
     intake = Intake()
-    fragments = Fragments(loaded.programs[REASSEMBLED_PROGRAM], pipeline.fragmented, tables.seed)
+    fragments = Fragments(
+        loaded.programs[REASSEMBLED_PROGRAM], pipeline.fragmented, tables.seed, pipeline.take
+    )
     ordering: Ordering[Sample] = Ordering()
     stats = Stats(
         tables=tables,

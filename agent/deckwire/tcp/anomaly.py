@@ -16,13 +16,12 @@ class Technique(StrEnum):
     REFUSED_CHECKSUM = "refused_checksum"
     REFUSED_OPTION = "refused_option"
     REFUSED_TIMESTAMP = "refused_timestamp"
-    REFUSED_SYN = "refused_syn"
     DATA_AFTER_FIN = "data_after_fin"
     FORGED_SYNACK = "forged_synack"
     FORGED_SOURCE = "forged_source"
     TOO_MANY_HEADERS = "too_many_headers"
-    OVERLAPPING_FRAGMENTS = "overlapping_fragments"
     EXCESS_HANDSHAKE = "excess_handshake"
+    OVERLAPPING_FRAGMENTS = "overlapping_fragments"
     OVERLAPPING_SEGMENTS = "overlapping_segments"
     CONTESTED_HELLO = "contested_hello"
     UNANSWERED_HELLO = "unanswered_hello"
@@ -43,7 +42,6 @@ BELIEVED = {
     Technique.REFUSED_CHECKSUM: _NOTHING_TAKEN,
     Technique.REFUSED_OPTION: _NOTHING_TAKEN,
     Technique.REFUSED_TIMESTAMP: _NOTHING_TAKEN,
-    Technique.REFUSED_SYN: "the connection is still the one before",
     Technique.DATA_AFTER_FIN: "the stream ended with the FIN",
     Technique.FORGED_SYNACK: "the client and the server are the ones before",
     Technique.FORGED_SOURCE: "nothing was believed of the frame",
