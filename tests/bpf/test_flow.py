@@ -184,8 +184,8 @@ def test_the_end_is_sampled_with_all_counts(kernel: Kernel) -> None:
     assert record.last_ns == end.time_ns == kernel.now_ns
     assert (record.min_iat_ns, record.max_iat_ns) == (MS, 50 * MS)
     assert (record.close, record.midstream) == ("fin", False)
-    assert record.sides[record.client] == (6, 7, 0, 7)
-    assert record.sides[1 - record.client] == (6, 2_000, 1, 1_500)
+    assert record.sides[record.client][:4] == (6, 7, 0, 7)
+    assert record.sides[1 - record.client][:4] == (6, 2_000, 1, 1_500)
     assert (record.rtt_server_us, record.rtt_client_us) == (1_000, 1_000)
 
 

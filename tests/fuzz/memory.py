@@ -14,7 +14,8 @@ class MemoryMap:
 
     max_entries = 65_536
 
-    def __init__(self) -> None:
+    def __init__(self, key_size: int = 4) -> None:
+        self.key_size = key_size
         self.entries: dict[bytes, bytes] = {}
 
     def lookup(self, key: bytes) -> bytes | None:
@@ -40,6 +41,7 @@ class MemoryMap:
 def memory_maps(*, dedup: bool) -> dict[str, MemoryMap]:
     """Return a map for every name; all are empty except the settings."""
     maps: dict[str, MemoryMap] = defaultdict(MemoryMap)
+    maps["deckies6"] = MemoryMap(16)
     settings = abi.SETTINGS.parse(bytes(abi.SETTINGS.sizeof()))
     maps["settings"].update(bytes(4), abi.SETTINGS.build({**settings, "dedup": int(dedup)}))
     return maps

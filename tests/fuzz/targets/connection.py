@@ -18,7 +18,7 @@ from deckwire.tls.hello_cache import HelloCache
 from tests.fuzz.feed import Feed
 from tests.fuzz.material import KEY, flights
 
-_QUALITIES = {"complete", "reassembled", "overlap", "truncated", "gap"}
+_QUALITIES = {"complete", "reassembled", "overlap", "contested", "truncated", "gap"}
 _FLIGHTS = flights()
 _ISS = (0xFFFF_FF00, 5_000)
 """Sequence number of the first byte of each side; that of the client wraps around."""
@@ -55,9 +55,9 @@ def check(data: bytes) -> None:
         side = how & _SERVER
         source = flight[1 - side if how & _SWAPPED else side]
         payload = feed.take(size & 0xFF) if how & _OWN else source[at : at + size]
-        # Both copies of a stream and a reader may hold a byte. In each copy, a segment may become a
-        # piece.
-        fed += 3 * len(payload) + 2 * PIECE_BYTES
+        # Both copies of a stream may hold a byte, and so may the reader of each, and the hello of
+        # the copy that is not believed. In each copy, a segment may become a piece.
+        fed += 5 * len(payload) + 2 * PIECE_BYTES
         seen += connection.add(
             SegmentSample(
                 time_ns=now,
