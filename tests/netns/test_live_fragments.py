@@ -30,7 +30,17 @@ pytestmark = pytest.mark.root
 
 NAME = "www.example.test"
 OWN = {
-    *("src_port", "conn_id", "fragments", "ip_id", "df", "p0f_sig", "tool", "tool_evidence"),
+    *(
+        "src_port",
+        "conn_id",
+        "event_id",
+        "fragments",
+        "ip_id",
+        "df",
+        "p0f_sig",
+        "tool",
+        "tool_evidence",
+    ),
     *("packets", "packets_server", "bytes", "bytes_server", "bytes_accepted_server"),
     *("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms"),
     *("rtt_client_us", "rtt_server_us", "rtt_min_us", "ja4l_c", "ja4l_s", "ja4l_rtt_ms"),
