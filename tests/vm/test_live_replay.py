@@ -30,8 +30,9 @@ SECONDS = 120.0
 TIMES = ("rtt_", "ja4l_", "duration_s", "mean_iat_", "min_iat_", "max_iat_")
 """Prefixes of the fields that depend on the moment when the clock was read."""
 
-NOT_IN_A_CAPTURE = ("packets", "packets_client", "packets_server")
-"""Live, a super-packet counts as its segments. A capture does not have their number."""
+NOT_IN_A_CAPTURE = ("packets", "packets_client", "packets_server", "event_id")
+"""Live, a super-packet counts as its segments. A capture does not have their number. An id is made
+of the event's time, which a capture has from another clock."""
 
 Facts = dict[str, Any]
 
