@@ -55,7 +55,8 @@ def bulk(lab: Lab, decky: Node) -> subprocess.Popen[str]:
     wait_until(lambda: is_listening(server.pid, 5_201), "iperf3 listens")
     return lab.popen(
         lab.client,
-        ["iperf3", "-c", decky.v4, "-t", "60", "-J"],
+        # Its random data can look like TLS.
+        ["iperf3", "-c", decky.v4, "-t", "60", "-J", "--repeating-payload"],
         stdout=subprocess.PIPE,
         text=True,
     )
