@@ -239,6 +239,7 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 				     __u32 sender, __u64 now, int ingress)
 {
 	struct flow_side *side = &flow->totals.side[sender & 1];
+	const struct flow_side *peer = &flow->totals.side[!(sender & 1)];
 	struct flow_end *own = &flow->totals.end[sender & 1];
 
 	if (flow->totals.close | flow->totals.fin | flow->totals.timed |
@@ -246,7 +247,9 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 		return 0;
 	if (!plainly_good(&flow->totals, p, sender, ingress))
 		return 0;
-	if (has_sack(side, p))
+	/* see sample_sack() */
+	if (has_sack(side, p) && peer->flags & SIDE_HOLE &&
+	    peer->tls_state != TLS_DONE)
 		return 0;
 	if (!(side->flags & SIDE_SEEN) ||
 	    (__s64)(now - flow->totals.last_ns) > (__s64)RTT_PAUSE_NS)
