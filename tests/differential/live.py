@@ -115,10 +115,7 @@ def judge(case: Case, found: Found) -> set[str]:
         wrong.add(f"the test itself: {case.failure}")
     read = case.read
     for events in found.values():
-        fields = [event["fields"] for event in events]
-        # A fragment belongs to no connection: its direction is its own.
-        of_connections = [each for each in fields if "src_port" in each]
-        wrong |= {"direction" for each in of_connections if each["direction"] != case.direction}
+        wrong |= {"direction" for event in events if event["fields"]["direction"] != case.direction}
     if len(found.get("tcp_handshake", [])) != read.accepted:
         wrong.add("handshake")
     flows = found.get("tcp_flow_timing", [])

@@ -604,7 +604,6 @@ TECHNIQUES = (
     _step(
         "a decoy in fragments that overlap",
         _overlapping_fragments,
-        anomaly="overlapping_fragments",
     ),
     _step("other bytes for a place that was acknowledged", _copy_of_sent),
     _step("other bytes there, with the next ones behind them", _straddles,

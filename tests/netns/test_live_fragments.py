@@ -14,9 +14,7 @@ from deckwire.lab.agent import AgentProcess, JsonEvent
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.servers import openssl_server
 from tests.netns.test_live_scans import needs, open_ports
-from tests.support.bpf_frames import ethernet, ipv4, ipv6, tcp
 from tests.support.fragmenting import FragmentingClient
-from tests.support.raw_peer import in_fragments, piece
 from tests.support.watching import (
     EVERYTHING,
     TLS12,
@@ -130,27 +128,6 @@ def stop(agent: AgentProcess) -> dict[str, int]:
     assert_conserved(sums)
     assert sums["fragments_received"] == sums["fragments_reassembled"]
     return sums
-
-
-@pytest.mark.parametrize("family", ["v4", "v6"])
-def test_fragments_that_overlap_are_an_anomaly(
-    watched: tuple[Lab, AgentProcess], family: str
-) -> None:
-    lab, agent = watched
-    source, target = getattr(lab.client, family), getattr(lab.deckies[0], family)
-    packet = (ipv6 if family == "v6" else ipv4)(tcp(bytes(300)), src=source, dst=target)
-    first, *others = in_fragments(64)(packet, 7)
-    with lab.client.inside(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-        raw.bind((lab.client.interface, 0))
-        for fragment in (first, piece(packet, 7, 32, bytes(64), True), *others):
-            raw.send(ethernet(fragment))
-    event = agent.expect("tcp_anomaly", technique="overlapping_fragments")
-    fields = event["fields"]
-    assert (fields["src_ip"], fields["dst_ip"]) == (source, target)
-    assert fields["sender"] == "client"
-    assert fields["evidence"] == "bytes 32 to 96 of a datagram's payload, again"
-    assert "src_port" not in fields
-    assert agent.stop() == 0
 
 
 def test_a_flood_of_single_fragments_stays_within_its_budget(

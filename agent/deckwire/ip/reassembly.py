@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from enum import Enum, auto
 from struct import Struct
 from typing import NamedTuple
@@ -184,9 +183,7 @@ class _Source:
 class Reassembler:
     """Waiting datagrams, bounded by source and in total. It reads no clock."""
 
-    def __init__(self, overlapped: Callable[[Fragment], None] = lambda _: None) -> None:
-        """`overlapped` gets each fragment that overlaps others of its datagram."""
-        self._overlapped = overlapped
+    def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         """Fragments by their fate."""
         self.held = 0
@@ -233,7 +230,6 @@ class Reassembler:
             return None
         if placed is _Placed.OVERLAP:
             self._drop(fragment, "overlap")
-            self._overlapped(fragment)
             return None
         before = datagram.held
         datagram.add(fragment)

@@ -154,9 +154,7 @@ def assemble(
     )
     pipeline.replace_registry(registry)
     intake = Intake()
-    fragments = Fragments(
-        loaded.programs[REASSEMBLED_PROGRAM], pipeline.fragmented, tables.seed, pipeline.take
-    )
+    fragments = Fragments(loaded.programs[REASSEMBLED_PROGRAM], pipeline.fragmented, tables.seed)
     ordering: Ordering[Sample] = Ordering()
     stats = Stats(
         tables=tables,

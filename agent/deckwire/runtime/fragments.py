@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 from deckwire.abi import structs as abi
-from deckwire.abi.flow_key import flow_key, portless_key
-from deckwire.abi.samples import AnomalySample, FragmentSample
+from deckwire.abi.flow_key import flow_key
+from deckwire.abi.samples import FragmentSample
 from deckwire.captures import split_segments, tcp_ends
-from deckwire.ip.fragment import Fragment, RefusedError, read_fragment
+from deckwire.ip.fragment import RefusedError, read_fragment
 from deckwire.ip.reassembly import Reassembler, Whole
 from deckwire.kernel.programs import Program
 from deckwire.limits import TEST_RUN_BYTES
 from deckwire.pipeline.fragmented import FragmentedConnections
-from deckwire.tcp.anomaly import Anomaly, Technique
 from deckwire.tcp.syn_packet import ACK, SYN
 
 
@@ -25,23 +23,12 @@ class Fragments:
     that completed it. Samples of it are in the rings when `take` returns.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        connections: FragmentedConnections,
-        seed: int,
-        report: Callable[[AnomalySample], None],
-    ) -> None:
-        """`seed` is the kernel side's: it marks the test runs as the agent's.
-
-        `report` gets anomalies of the fragments themselves.
-        """
+    def __init__(self, program: Program, connections: FragmentedConnections, seed: int) -> None:
+        """`seed` is the kernel side's: it marks the test runs as the agent's."""
         self._program = program
-        self._report = report
-        self._now_ns = 0
         self._connections = connections
         self._mark = seed & 0xFFFF_FFFF, seed >> 32
-        self._reassembler = Reassembler(self._report_overlap)
+        self._reassembler = Reassembler()
         self._refused: Counter[str] = Counter()
         self._received = 0
         self._cut = 0
@@ -53,7 +40,6 @@ class Fragments:
             OSError: the kernel refused the test run.
         """
         self._received += 1
-        self._now_ns = sample.time_ns
         try:
             fragment = read_fragment(sample.frame, sample.l3_off, ingress=sample.ingress)
         except RefusedError as error:
@@ -82,14 +68,6 @@ class Fragments:
     def losses(self) -> dict[str, int]:
         """Fragments that a bound of the agent dropped, by cause."""
         return {"fragments_evicted": self._reassembler.counts["evicted"], "packets_cut": self._cut}
-
-    def _report_overlap(self, fragment: Fragment) -> None:
-        _, addresses, _ = fragment.key
-        half = len(addresses) // 2
-        key, sender = portless_key(addresses[:half], addresses[half:])
-        evidence = f"bytes {fragment.start} to {fragment.end} of a datagram's payload, again"
-        anomaly = Anomaly(Technique.OVERLAPPING_FRAGMENTS, evidence)
-        self._report(AnomalySample(self._now_ns, 0, key, sender, sender, 0, anomaly))
 
     def _run(self, whole: Whole, sample: FragmentSample) -> None:
         ends = tcp_ends(whole.frame)

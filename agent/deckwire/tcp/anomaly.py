@@ -21,7 +21,6 @@ class Technique(StrEnum):
     FORGED_SOURCE = "forged_source"
     TOO_MANY_HEADERS = "too_many_headers"
     EXCESS_HANDSHAKE = "excess_handshake"
-    OVERLAPPING_FRAGMENTS = "overlapping_fragments"
     OVERLAPPING_SEGMENTS = "overlapping_segments"
     CONTESTED_HELLO = "contested_hello"
     UNANSWERED_HELLO = "unanswered_hello"
@@ -46,7 +45,6 @@ BELIEVED = {
     Technique.FORGED_SYNACK: "the client and the server are the ones before",
     Technique.FORGED_SOURCE: "nothing was believed of the frame",
     Technique.TOO_MANY_HEADERS: _NOT_READ,
-    Technique.OVERLAPPING_FRAGMENTS: _NOT_READ,
     Technique.EXCESS_HANDSHAKE: "the rest of the direction was not read",
     Technique.OVERLAPPING_SEGMENTS: "the copy that Linux keeps",
     Technique.CONTESTED_HELLO: "the copy in tls_client_hello",
