@@ -148,6 +148,22 @@ SSH_HEAD_BYTES = 4_096
 SSH_PACKET_BYTES = 35_000
 """Longest packet that is not malformed (RFC 4253, 6.1)."""
 
+# --- first bytes of other protocols -----------------------------------------------------------
+PAYLOAD_BYTES = 512
+"""First bytes of a direction that are kept. The kernel samples as many."""
+PAYLOAD_TEXT = 128
+"""Characters of them that an event has as text."""
+PAYLOAD_FIELD = 128
+"""Bytes of one name in them that an event has in a field of its own."""
+PAYLOAD_LIST = 16
+"""Names that one field of a list has: options, commands, dialects."""
+PAYLOAD_SECRETS = 8
+"""Credentials in one direction that are replaced. The bytes end before the next one."""
+REDACT_KEY_BYTES = 32
+"""Shortest key for values that stand for credentials, and the length of one that is made."""
+REDACT_KEY_FILE_BYTES = 4_096
+"""Longest file of such a key."""
+
 # --- X.509 ----------------------------------------------------------------------------------
 CERTIFICATE_CACHE = 2_048
 """Parsed certificates kept by SHA-256."""
