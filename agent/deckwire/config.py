@@ -17,6 +17,7 @@ from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS
 from deckwire.options import (
     CHECKSUMS,
     COMPATIBILITIES,
+    DIRECTIONS,
     FORMATS,
     HEADS,
     LATERAL,
@@ -24,6 +25,7 @@ from deckwire.options import (
     OUTBOUND_SOURCES,
     OWN_HOST,
     PROFILE_NAMES,
+    REDACT,
     XDP_MODES,
 )
 from deckwire.output.outputs import OutputSettings, need_distinct, read_outputs
@@ -120,6 +122,10 @@ class Settings:
     """Classify the IP identifications and initial sequence numbers of each source."""
     heads: tuple[str, ...] = HEADS
     """Protocols whose first bytes are read: of HEADS."""
+    redact: tuple[str, ...] = REDACT
+    """Directions of the connections in whose events credentials are replaced: of DIRECTIONS."""
+    redact_key: str | None = None
+    """File of the key for what replaces them; None: it is in the state directory."""
     ja4plus: bool = True
     p0f_db: str | None = None
     """p0f.fp file that is read instead of the built-in signatures."""
@@ -391,12 +397,17 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _heads(value: object, _base: str) -> tuple[str, ...]:
-    heads = _texts(value)
-    for head in heads:
-        if head not in HEADS:
-            raise ValueError(f"{shown(head)} is unknown; use {', '.join(HEADS)}, or an empty list")
-    return heads
+def _some_of(allowed: tuple[str, ...]) -> Check:
+    def check(value: object, _base: str) -> tuple[str, ...]:
+        found = _texts(value)
+        for one in found:
+            if one not in allowed:
+                raise ValueError(
+                    f"{shown(one)} is unknown; use {', '.join(allowed)}, or an empty list"
+                )
+        return found
+
+    return check
 
 
 _CHECKS: dict[str, Check] = {
@@ -425,7 +436,9 @@ _CHECKS: dict[str, Check] = {
     "idle_timeout": _seconds(1),
     "raw_fingerprints": _flag,
     "sequences": _flag,
-    "heads": _heads,
+    "heads": _some_of(HEADS),
+    "redact": _some_of(DIRECTIONS),
+    "redact_key": _path,
     "ja4plus": _flag,
     "compat": _one_of(COMPATIBILITIES),
     "p0f_db": _path,

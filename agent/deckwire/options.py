@@ -19,6 +19,9 @@ OWN_HOST = ("report", "ignore")
 OUTBOUND_SOURCES = ("decky", "peer")
 LATERAL = ("emit", "hold", "drop")
 HEADS = ("ssh",)
+DIRECTIONS = ("inbound", "outbound", "lateral")
+REDACT = ("outbound", "lateral")
+"""The default: what the deckies themselves send is the operator's own."""
 
 
 class Section(StrEnum):
@@ -246,6 +249,22 @@ OPTIONS = (
         file_only=True,
     ),
     Option(
+        *("redact", "redact", Section.EVENTS),
+        "List of the directions of connections in whose events keyed hashes stand for credentials;"
+        " an empty list leaves all credentials in.",
+        metavar="LIST",
+        default=", ".join(REDACT),
+        file_only=True,
+    ),
+    Option(
+        *("redact_key", "redact_key", Section.EVENTS),
+        "File with the key of these hashes: 32 bytes or more. Agents with the same key give equal"
+        " hashes for equal credentials.",
+        metavar="FILE",
+        default="redact.key in the state directory, made at the first start",
+        file_only=True,
+    ),
+    Option(
         *("ja4plus", "ja4plus", Section.EVENTS),
         "Emit JA4S, JA4X, JA4T, JA4TS and JA4L, which have a licence of their own.",
         default="emit them",
@@ -270,7 +289,7 @@ OPTIONS = (
     ),
     Option(
         *("state_dir", "state_dir", Section.OPERATION),
-        "Directory that survives restarts: the spools of acknowledged outputs.",
+        "Directory that survives restarts: the spools of acknowledged outputs, and redact's key.",
         metavar="DIR",
         default="$STATE_DIRECTORY",
         live_only=True,

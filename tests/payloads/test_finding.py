@@ -22,8 +22,10 @@ def test_a_login_is_the_first_attempt() -> None:
     ]
     found = login(pieces, ("database", "d"))
     assert dict(found.fields) == {
-        "login_user": "b", "login_password": "1",
-        "login_attempts": 2, "database": "d",
+        "login_user": "b",
+        "login_password": "1",
+        "login_attempts": 2,
+        "database": "d",
     }
     assert found.secrets == tuple(Secret(0, at, at + 1) for at in range(0, 12, 2))
 

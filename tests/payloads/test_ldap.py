@@ -9,8 +9,10 @@ def test_a_simple_bind() -> None:
     found = read_ldap(client, b"")
     assert found is not None
     assert dict(found.fields) == {
-        "login_user": "cn=admin", "login_password": "hunter2",
-        "ldap_operations": ("bind", "search"), "login_method": "simple",
+        "login_user": "cn=admin",
+        "login_password": "hunter2",
+        "ldap_operations": ("bind", "search"),
+        "login_method": "simple",
     }
     assert [client[at:end] for _, at, end in found.secrets] == [b"cn=admin", b"hunter2"]
 

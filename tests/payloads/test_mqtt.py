@@ -12,8 +12,10 @@ def test_connect(version: int, name: str, *, will: bool) -> None:
     client = mqtt(b"id-7", b"me", b"secret", version=version, will=will)
     found = read_mqtt(client, b"")
     assert dict(found.fields) == {
-        "login_user": "me", "login_password": "secret",
-        "mqtt_version": name, "mqtt_client_id": "id-7",
+        "login_user": "me",
+        "login_password": "secret",
+        "mqtt_version": name,
+        "mqtt_client_id": "id-7",
     }
     assert [client[at:end] for _, at, end in found.secrets] == [b"me", b"secret"]
 

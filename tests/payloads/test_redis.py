@@ -21,7 +21,8 @@ from tests.support.payload_wire import resp
         (
             b"auth default hunter2\r\nPING\r\n",
             {
-                "login_user": "default", "login_password": "hunter2",
+                "login_user": "default",
+                "login_password": "hunter2",
                 "redis_commands": ("auth default hunter2", "PING"),
             },
             [b"default", b"hunter2"],
@@ -29,7 +30,8 @@ from tests.support.payload_wire import resp
         (
             resp(b"HELLO", b"3", b"AUTH", b"me", b"secret", b"SETNAME"),
             {
-                "login_user": "me", "login_password": "secret",
+                "login_user": "me",
+                "login_password": "secret",
                 "redis_commands": ("HELLO 3 AUTH me secret SETNAME",),
             },
             [b"me", b"secret"],

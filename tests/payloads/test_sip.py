@@ -9,7 +9,7 @@ def test_a_registration() -> None:
     assert dict(found.fields) == {
         "login_user": "100",
         "request_line": "REGISTER sip:192.0.2.7 SIP/2.0",
-        "payload_agent": "friendly-scanner",
+        "user_agent": "friendly-scanner",
     }
     value = b'Digest username="100", realm="r", response="0123456789abcdef"'
     assert {SIP[at:end] for _, at, end in found.secrets} == {value}

@@ -24,8 +24,10 @@ def test_socks4(client: bytes, fields: dict[str, object]) -> None:
         (
             SOCKS5_LOGIN,
             {
-                "login_user": "root", "login_password": "secret",
-                "socks_command": "connect", "socks_target": "host.example:80",
+                "login_user": "root",
+                "login_password": "secret",
+                "socks_command": "connect",
+                "socks_target": "host.example:80",
             },
         ),
         (

@@ -74,7 +74,8 @@ GREETED = {"mysql_version": "8.0.36"}
         (
             mysql_login(b"root", b"hunter2\0", plugin=b"mysql_clear_password"),
             {
-                "login_user": "root", "login_password": "hunter2",
+                "login_user": "root",
+                "login_password": "hunter2",
                 "login_method": "mysql_clear_password",
             },
             [b"root", b"hunter2\0"],

@@ -446,6 +446,82 @@ _SSH_SERVER = (
     *_SSH_OFFER,
 )
 
+
+def _of_protocol(name: str, type_: Type, meaning: str, *, ecs: str = "") -> Declared:
+    return _maybe(name, type_, meaning, ecs=ecs or f"deckwire.payload.{name}")
+
+
+def _bytes_of(name: str, path: str, end: str) -> tuple[Declared, ...]:
+    return (
+        _maybe(name, TEXT, f"first bytes of the {end}, in Base64", ecs=f"{path}.content"),
+        _maybe(f"{name}_text", TEXT, "128 characters of them at most", ecs=f"{path}.text"),
+        _maybe(
+            f"{name}_length",
+            INTEGER,
+            "how many were kept, before credentials were replaced: 512 at most",
+            ecs=f"{path}.length",
+        ),
+        _maybe(
+            f"{name}_sha256",
+            TEXT,
+            "SHA-256 of the bytes in this event, in hexadecimal",
+            ecs=f"{path}.sha256",
+        ),
+        _maybe(f"{name}_cut", BOOLEAN, f"`true`: the {end} sent more", ecs=f"{path}.cut"),
+    )
+
+
+_PAYLOAD = (
+    *_ADDRESSES,
+    _maybe("protocol", TEXT, "what the bytes show, see [below](#protocol)", ecs="network.protocol"),
+    _of_protocol("login_user", TEXT, "user of the first login", ecs="user.name"),
+    _of_protocol("login_password", TEXT, "its password, if it is in clear text"),
+    _of_protocol("login_attempts", INTEGER, "passwords that were sent, if more than one"),
+    _of_protocol("login_method", TEXT, "such as `plain`, `md5` or `simple`"),
+    _of_protocol("database", TEXT, "name of the database: postgres, mysql"),
+    _of_protocol("application", TEXT, "`application_name`: postgres"),
+    _of_protocol("request_line", TEXT, "first line of the client: rtsp/sip"),
+    _of_protocol("user_agent", TEXT, "User-Agent: rtsp/sip", ecs="user_agent.original"),
+    _of_protocol("rdp_cookie", TEXT, "mstshash: a part of a user name"),
+    _of_protocol("rdp_token", TEXT, "routing token"),
+    _of_protocol(
+        "rdp_protocols",
+        LIST,
+        "security that is asked for: `rdp`, `tls`, `credssp`, `rdstls`, `credssp_ex`, `rdsaad`",
+    ),
+    _of_protocol("smb_dialects", LIST, "dialects that are proposed"),
+    _of_protocol("telnet_options", LIST, "such as `WILL 24`"),
+    _of_protocol("telnet_terminal", TEXT, "type of terminal"),
+    _of_protocol("redis_commands", LIST, "commands with their arguments"),
+    _of_protocol("adb_banner", TEXT, "text of CNXN"),
+    _of_protocol("adb_services", LIST, "services that are opened, such as `shell:id`"),
+    _of_protocol("mqtt_version", TEXT, "`3.1`, `3.1.1` or `5`"),
+    _of_protocol("mqtt_client_id", TEXT, "client identifier"),
+    _of_protocol("postgres_request", TEXT, "what comes before a login: `ssl`, `gss`, `cancel`"),
+    _of_protocol("mysql_version", TEXT, "version of the server"),
+    _of_protocol("ldap_operations", LIST, "such as `bind`"),
+    _of_protocol("vnc_version", TEXT, "version of the client"),
+    _of_protocol("socks_command", TEXT, "`connect`, `bind`, `udp_associate` or a number"),
+    _of_protocol("socks_target", TEXT, "host and port"),
+    _of_protocol("rmi_protocol", TEXT, "`stream`, `single_op` or `multiplex`"),
+    _of_protocol("t3_version", TEXT, "version of the client: WebLogic"),
+    _of_protocol("java_objects", BOOLEAN, "`true`: serialized objects are in it: rmi, t3"),
+    _of_protocol("modbus_unit", INTEGER, "unit identifier of the first request"),
+    _of_protocol("modbus_functions", LIST, "function codes"),
+    _of_protocol("s7_tsap", TEXT, "called TSAP in hexadecimal: rack and slot"),
+    _of_protocol("s7_functions", LIST, "function codes; `userdata`"),
+    *_bytes_of("payload", "deckwire.payload", "client"),
+    *_bytes_of("server_payload", "deckwire.payload.server", "server"),
+    _maybe(
+        "redacted",
+        BOOLEAN,
+        "`true`: credentials were [replaced](configuration.md#credentials)",
+        ecs="deckwire.payload.redacted",
+    ),
+    _UNSEEN,
+    *_TAIL,
+)
+
 _ANOMALY = (
     replace(
         _ADDRESSES[0],
@@ -543,6 +619,7 @@ CATALOGUE = {
         DeclaredEvent("tcp_flow_timing", _FLOW, (INFORMATIONAL,), (*_CONNECTION, "end")),
         DeclaredEvent("ssh_client_banner", _SSH_CLIENT, _BOTH, _PROTOCOL),
         DeclaredEvent("ssh_server_banner", _SSH_SERVER, (INFORMATIONAL,), _PROTOCOL),
+        DeclaredEvent("tcp_payload", _PAYLOAD, (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_anomaly", _ANOMALY, _BOTH, _INFO),
         DeclaredEvent("dedup_summary", _SUMMARY, (INFORMATIONAL,), _INFO),
         DeclaredEvent("capture_stats", _STATS, (INFORMATIONAL,), _INFO, has_counters=True),

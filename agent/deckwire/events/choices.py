@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deckwire.events.redaction import Redactor
+
 
 @dataclass(frozen=True, slots=True)
 class Choices:
@@ -15,3 +17,5 @@ class Choices:
     """If off, contract fields made by JA4+ methods are empty and added ones are left out."""
     decnet: bool = False
     """Gives the old sniffer's ja4 and ja4s values instead of FoxIO's."""
+    redactor: Redactor | None = None
+    """Replaces credentials in the events of some directions; None: in none."""

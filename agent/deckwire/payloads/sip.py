@@ -24,7 +24,7 @@ def read_sip(client: bytes, _server: bytes) -> Finding:
         if number == 0:
             fields.append(("request_line", shown(line.text)))
         elif header is not None and header[1].lower() == b"user-agent" and line.is_whole:
-            fields.append(("payload_agent", shown(header[2])))
+            fields.append(("user_agent", shown(header[2])))
         elif header is not None and header[1].lower() in _CREDENTIALS:
             pieces += authorization(line, header.start(2))
     return login(pieces, *fields[:2])

@@ -14,6 +14,7 @@ from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
 from deckwire.events.dedup import Dedup
 from deckwire.events.event import Event, Headline
+from deckwire.events.redaction import Redactor
 from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
 from deckwire.kernel.names import REASSEMBLED_PROGRAM
@@ -115,10 +116,11 @@ def assemble(
     identify: Identifier,
     containment: Containment | None = None,
     bus: BusService | None = None,
+    redactor: Redactor | None = None,
 ) -> Parts:
     """Assemble everything after the rings, and make the kernel watch the registry's deckies.
 
-    Events that an output takes are published on `bus` too.
+    Events that an output takes are published on `bus` too. `redactor` replaces credentials.
 
     Raises:
         DeckiesRefused: the kernel refused the registry's deckies.
@@ -145,6 +147,7 @@ def assemble(
             raw_fingerprints=settings.raw_fingerprints,
             ja4plus=settings.ja4plus,
             decnet=settings.compat == "decnet",
+            redactor=redactor,
         ),
         idle_ns=round(settings.idle_timeout * _NS),
         containment=containment,

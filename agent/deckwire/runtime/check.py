@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from deckwire.config import ConfigError, Settings, lacking, merge, read_all
 from deckwire.errors import UsageError, plain
@@ -12,6 +13,7 @@ from deckwire.output.outputs import output_faults
 from deckwire.resilience.report import report
 from deckwire.runtime.failures import failing
 from deckwire.runtime.preparation import deckies_file, identifier
+from deckwire.runtime.redact_key import open_redactor
 
 _STATE_DIR = "/var/lib/deckwire"
 """The unit's. Nothing is made there."""
@@ -57,8 +59,9 @@ def _of_files(settings: Settings) -> Iterator[str]:
             file.read()
     except UsageError as error:
         yield str(error)
-    try:
-        with failing():
-            identifier(settings)
-    except UsageError as error:
-        yield str(error)
+    for read in (identifier, partial(open_redactor, makes_key=False)):
+        try:
+            with failing():
+                read(settings)
+        except UsageError as error:
+            yield str(error)

@@ -32,6 +32,7 @@ from deckwire.runtime.preparation import (
     open_outputs,
     table_sizes,
 )
+from deckwire.runtime.redact_key import open_redactor
 
 _FLUSH_S = 2.0
 """Seconds that failing outputs have at most at the end. Slow ones were waited for before."""
@@ -90,6 +91,7 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     clock = CaptureClock()
     with failing():
         identify = identifier(settings)
+        redactor = open_redactor(settings)
         outputs = PatientFanout(open_outputs(settings))
         loaded = load(
             LoadRequest(
@@ -99,7 +101,7 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
                 ring_bytes=RING_BYTES,
             )
         )
-        parts = assemble(settings, loaded, registry, clock, outputs, identify)
+        parts = assemble(settings, loaded, registry, clock, outputs, identify, redactor=redactor)
     replay = Replay(loaded, parts.pipeline, parts.intake, parts.fragments, clock, parts.containment)
     outputs.start()
     try:

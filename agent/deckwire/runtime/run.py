@@ -40,6 +40,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
                 open_outputs,
                 table_sizes,
             )
+            from deckwire.runtime.redact_key import open_redactor  # noqa: PLC0415
 
             registry = settings.deckies
             file = deckies_file(settings)
@@ -49,6 +50,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
                     registry = file.read()
                 identify = identifier(settings)
                 outputs = Fanout(open_outputs(settings))
+                redactor = open_redactor(settings)
             bus = open_bus(settings)
             request = LoadRequest(
                 interfaces=settings.interfaces,
@@ -80,7 +82,11 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
         try:
             expect_echoes(loaded)
             clock = KernelClock()
-            parts = assemble(settings, loaded, registry, clock, outputs, identify, bus=bus)
+            parts = assemble(
+                *(settings, loaded, registry, clock, outputs, identify),
+                bus=bus,
+                redactor=redactor,
+            )
             # A reload replaces it: then nothing is to keep this one in memory.
             del registry
             own_host = watch_own_host(settings, loaded, parts)
