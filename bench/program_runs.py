@@ -68,7 +68,7 @@ _SETTINGS = {
     "dedup": 1,
     "vepa": 0,
     "sequences": 0,
-    "heads": 1,
+    "heads": 14,
     "own_host": 0,
     "checksums": 1,
 }

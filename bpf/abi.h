@@ -78,10 +78,11 @@ struct half_open {
 	__u8 syn_suppressed; /* the agent had emitted an equal one */
 	__u8 flags;	     /* HALF_* */
 	__u8 rules;	     /* RULES_*: bits 0 to 3 of end 0, 4 to 7 of 1 */
-	__u16 syn_record;    /* where a ClientHello in its data ends, or 0 */
+	__u16 syn_record;    /* where a hello in its data ends, SYN_* or 0 */
 };
 
 #define SYN_UNDECIDED 0xffff /* the data ends before a hello shows */
+#define SYN_HEAD 0xfff0	     /* plus enum head_kind: a head, and no hello */
 
 #define HALF_OTHERS 0x1	  /* other_half_open may have more of the 4-tuple */
 #define HALF_REPORTED 0x2 /* its handshake is, although flows had no room */
@@ -102,8 +103,19 @@ struct half_open {
 #define OFFER_STAMPED 0x40 /* timestamps; ts_recent is valid */
 #define OFFER_HELLO 0x80   /* no option: a ClientHello began at this end */
 
-/* In tls_holes: the end has a head, and tls_orphans counts what is left. */
-#define HEAD_OPENED 0x80
+/* Parts of tls_bits. */
+#define BITS_MATCHED 0x07 /* bytes in tls_header */
+#define BITS_HOLES 0x38	  /* holes that got segments after them */
+#define BITS_HOLE 0x08	  /* one of them */
+#define BITS_HEAD 6	  /* from this bit on: enum head_kind */
+
+/* What the first bytes of an end look like. */
+enum head_kind {
+	HEAD_UNDECIDED,
+	HEAD_SSH,
+	HEAD_HTTP,    /* three capitals */
+	HEAD_PAYLOAD, /* anything else, or bytes that are not wanted */
+};
 
 /* The packets of one end. One cache line. */
 struct flow_side {
@@ -120,11 +132,11 @@ struct flow_side {
 	__u64 tls_header; /* the bytes so far of a header in two segments */
 	__u16 tls_samples;
 	__u8 tls_state;	  /* enum tls_state */
-	__u8 tls_matched; /* bytes in tls_header */
-	__u8 tls_orphans;
-	__u8 tls_holes;
-	__u8 flags;  /* SIDE_* */
-	__u8 offers; /* OFFER_*, and the scale of its window */
+	__u8 tls_bits;	  /* BITS_* */
+	__u8 tls_orphans; /* segments wanted after a hole */
+	__u8 head;	  /* units wanted of its first bytes */
+	__u8 flags;	  /* SIDE_* */
+	__u8 offers;	  /* OFFER_*, and the scale of its window */
 };
 
 /*
@@ -224,7 +236,7 @@ enum sample_kind {
 	0x80 /* of a SYN: counts if a SYN-ACK acknowledges it                  \
 	      */
 #define SAMPLE_FLOW_PROVEN 0x10 /* mid-stream, but not forged blindly */
-#define SAMPLE_HEAD 0x40 /* of SSH; start_seq is of the end's first byte */
+#define SAMPLE_HEAD 0x40 /* start_seq is of the end's first byte; see head */
 
 /* How the values of a field follow each other in a source's last SYNs. */
 enum sequence_class {
@@ -234,6 +246,10 @@ enum sequence_class {
 	SEQUENCE_INCREMENTAL,
 	SEQUENCE_RANDOM,
 };
+
+#define HEAD_SHARED                                                            \
+	0x80 /* with SAMPLE_HEAD: the reader of TLS needs it too               \
+	      */
 
 struct sample_head {
 	__u64 time_ns;
@@ -251,8 +267,11 @@ struct sample_head {
 	__u8 flags;	 /* SAMPLE_* */
 	__u16 urgent;	 /* the urgent pointer */
 	__u16 tcp_flags; /* low twelve bits of the data-offset word */
-	/* of a SYN or a handshake: enum sequence_class, and of how many SYNs */
-	__u8 ipid_class;
+	union {
+		__u8 head; /* of a segment: enum head_kind, HEAD_SHARED */
+		/* of SYN and handshake: enum sequence_class, number of SYNs */
+		__u8 ipid_class;
+	};
 	__u8 ipid_samples;
 	__u8 isn_class;
 	__u8 isn_samples;
@@ -388,7 +407,7 @@ struct settings {
 	__u64 own_host;	 /* 1: own_macs has entries */
 	__u64 checksums; /* 0: none is checked */
 	__u64 sequences; /* 1: classes of IP ids and ISNs are kept */
-	__u64 heads;	 /* 1: the first bytes of SSH are sampled */
+	__u64 heads; /* the kinds sampled: bit n is that of enum head_kind */
 };
 
 /*

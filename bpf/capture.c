@@ -704,7 +704,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		 w->found);
 	tls_keep(walk, side);
 	if (s->settings->heads)
-		head_scan(walk, flow, side, peer);
+		head_scan(walk, flow, side, peer, s->settings->heads);
 	cut = walk->cut;
 	/* an urgent pointer is sampled without bytes too: it marks one */
 	if (!cut && !(p->flags & TCP_URG))
@@ -745,8 +745,10 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	head.client = flow->totals.client;
 	head.start_seq = walk->start_seq;
 	head.flags |= walk->flags;
-	if (walk->flags & SAMPLE_HEAD)
+	if (walk->flags & SAMPLE_HEAD) {
 		head.start_seq = initial_seq(flow, w->sender) + 1;
+		head.head = walk->head;
+	}
 	if (flow->totals.flags & FLOW_MIDSTREAM)
 		head.flags |= SAMPLE_FLOW_MIDSTREAM;
 	if (flow->totals.flags & FLOW_PROVEN)
@@ -1129,10 +1131,11 @@ static __always_inline int syn_wanted(const struct step *s,
 }
 
 /*
- * Samples data of a SYN with a ClientHello: its server may take it (RFC 7413).
- * Spoofed SYNs have data too, so each sample takes from the budget of SYNs as
- * well. Returns where the hello's record ends in the data, SYN_UNDECIDED if the
- * data ends before that shows, or 0.
+ * Samples data of a SYN with a ClientHello, or with first bytes that are
+ * wanted: its server may take it (RFC 7413). Spoofed SYNs have data too, so
+ * each sample takes from the budget of SYNs as well. Returns where the hello's
+ * record ends in the data, SYN_UNDECIDED if the data ends before that shows,
+ * SYN_HEAD and the kind of other first bytes, or 0.
  */
 static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 					     const struct step *s)
@@ -1145,12 +1148,24 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	struct sample_head head;
 	struct source *source;
 	__u64 prefix = 0;
-	__u32 zero = 0, slot, frame_len, at = w->found;
+	__u32 zero = 0, slot, frame_len, at = w->found, kind = 0, units;
 	int error;
 
-	if (at >= cut || !load_prefix(skb, p, at, &prefix))
+	if (at >= cut)
+		at = 0;
+	if (!load_prefix(skb, p, at, &prefix))
 		return 0;
-	if (cut - at >= TLS_PREFIX_LEN) {
+	if (w->found >= cut) {
+		if (!s->settings->heads)
+			return 0;
+		kind = kind_of_head(prefix, cut, s->settings->heads);
+		units = units_of_head(kind, s->settings->heads);
+		if (!units)
+			return 0;
+		if (cut > units * HEAD_UNIT)
+			cut = units * HEAD_UNIT;
+		record = SYN_HEAD + kind;
+	} else if (cut - at >= TLS_PREFIX_LEN) {
 		if (!is_ssl2(prefix) && !prefix_is(prefix, TLS_CLIENT_HELLO))
 			return 0;
 		record = at + record_size(prefix);
@@ -1182,8 +1197,12 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	head.seq = p->seq + 1;
 	head.start_seq = head.seq + at;
 	head.flags = SAMPLE_SYN_DATA;
-	if (record != SYN_UNDECIDED)
+	if (kind) {
+		head.flags |= SAMPLE_HEAD;
+		head.head = kind;
+	} else if (record != SYN_UNDECIDED) {
 		head.flags |= SAMPLE_TLS_STARTS;
+	}
 	head.payload_off = payload_off;
 	head.copied = cut;
 	frame_len = payload_off + cut;

@@ -11,6 +11,7 @@
 #include "seq.h"
 #include "timing.h"
 #include "tls_records.h"
+#include "heads.h"
 
 static __always_inline void side_begin(struct flow_totals *totals, __u8 end,
 				       const struct syn_packet *syn)
@@ -34,12 +35,20 @@ static __always_inline void side_begin_with_data(struct flow_side *side,
 						 struct flow_side *peer,
 						 const struct half_open *half)
 {
+	__u32 taken = half->synack.ack - half->syn.seq - 1;
+
 	if (!half->syn_record) {
 		side->tls_state = TLS_WATCH;
+		head_decide(side, HEAD_PAYLOAD, 0);
 		return;
 	}
 	side->tls_samples = 1;
-	side->tls_bytes = half->synack.ack - half->syn.seq - 1;
+	side->tls_bytes = taken;
+	if (half->syn_record >= SYN_HEAD && half->syn_record != SYN_UNDECIDED) {
+		side->tls_state = TLS_WATCH;
+		head_begin_in_syn(side, peer, half->syn_record & 3, taken);
+		return;
+	}
 	if (half->syn_record == SYN_UNDECIDED) {
 		/* the agent has the first bytes, and needs the next ones */
 		side->tls_seq = half->syn.seq + 1;
@@ -56,6 +65,8 @@ static __always_inline void side_begin_with_data(struct flow_side *side,
 static __always_inline void side_begin_unseen(struct flow_side *side)
 {
 	side->tls_state = TLS_WATCH;
+	/* nor did we see its first bytes */
+	head_decide(side, HEAD_PAYLOAD, 0);
 }
 
 /*
@@ -81,6 +92,7 @@ static __always_inline void side_begin_answer(struct flow_totals *totals,
 	side->flags |= SIDE_SEEN;
 	side->tls_seq = half->synack.ack;
 	side->tls_state = TLS_START;
+	head_decide(side, HEAD_UNDECIDED, 0);
 }
 
 /* A connection that was half-open. It takes over all that was recorded. */
@@ -255,7 +267,7 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	    (__s64)(now - flow->totals.last_ns) > (__s64)RTT_PAUSE_NS)
 		return 0;
 	if (side->tls_state != TLS_DONE && p->payload_len &&
-	    (side->tls_state != TLS_WATCH || side->tls_orphans ||
+	    (side->tls_state != TLS_WATCH || is_wanted(side) ||
 	     seq_diff(p->seq, own->sent) > 0 ||
 	     (!continues_run(&flow->totals, p, sender) &&
 	      (is_searchable(side, p) ||

@@ -139,11 +139,14 @@
 #define TLS_URGENT_ORPHANS 64
 
 /*
- * The first bytes of SSH sampled in one direction, in units. A segment uses up
- * whole ones. Of what follows a KEXINIT, its last unit and two more are left.
+ * The first bytes sampled in one direction, in units: of SSH, of HTTP, and of
+ * anything else. A segment uses up whole units. Of what follows a KEXINIT, its
+ * last unit and two more are left.
  */
 #define HEAD_UNIT 32
 #define HEAD_SSH_UNITS 96
+#define HEAD_HTTP_UNITS 128
+#define HEAD_PAYLOAD_UNITS 16
 #define HEAD_REST_UNITS 4
 
 /* After a silence this long, the next segment may start an RTT measurement. */

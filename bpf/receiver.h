@@ -455,7 +455,7 @@ static __always_inline int needs_checksum(struct __sk_buff *skb,
 		return 1;
 	if (!p->payload_len || side->tls_state == TLS_DONE)
 		return 0;
-	return side->tls_state != TLS_WATCH || side->tls_orphans ||
+	return side->tls_state != TLS_WATCH || is_wanted(side) ||
 	       may_begin_record(skb, p->l4_off + p->tcp_len);
 }
 

@@ -145,6 +145,27 @@ enum tls_state {
 	TLS_DONE,   /* encrypted, over budget or not admitted */
 };
 
+/* Notes how many bytes of a header in two segments tls_header has. */
+static __always_inline void set_matched(struct flow_side *side, __u32 matched)
+{
+	side->tls_bits = (side->tls_bits & ~BITS_MATCHED) | matched;
+}
+
+/* Is this end's next segment wanted, whatever it holds? One load answers it. */
+static __always_inline __u16 is_wanted(const struct flow_side *side)
+{
+	__u16 both;
+
+	__builtin_memcpy(&both, &side->tls_orphans, sizeof(both));
+	return both;
+}
+
+/* What the first bytes of this end look like: enum head_kind. */
+static __always_inline __u32 head_kind(const struct flow_side *side)
+{
+	return side->tls_bits >> BITS_HEAD;
+}
+
 /* Has this end sent a record of TLS in response to the other one's hello? */
 static __always_inline int has_answered(const struct flow_side *side)
 {
@@ -160,7 +181,7 @@ static __always_inline void open_peer(struct flow_side *peer,
 	if (peer->tls_state == TLS_OPEN || peer->tls_state == TLS_DONE)
 		return;
 	peer->tls_state = TLS_OPEN;
-	peer->tls_matched = 0;
+	set_matched(peer, 0);
 	peer->tls_header = 0;
 	peer->tls_seq = peer->flags & SIDE_SEEN ? end->sent : p->ack;
 	peer->flags |= SIDE_TLS_FRESH;
@@ -231,16 +252,10 @@ static __always_inline int may_hold_record(struct __sk_buff *skb,
 		return skb->len >= payload_off;
 	if (skb->len <= payload_off)
 		return 0;
-	if (side->tls_state != TLS_WATCH || ahead > 0 || side->tls_orphans)
+	if (side->tls_state != TLS_WATCH || ahead > 0 || is_wanted(side))
 		return 1;
 	return !continues &&
 	       (is_searchable(side, p) || may_begin_record(skb, payload_off));
-}
-
-/* Has this end spoken SSH, or the other one? See heads.h. */
-static __always_inline int has_head(const struct flow_side *side)
-{
-	return side->tls_holes & HEAD_OPENED;
 }
 
 /* The state of walk_records() and its result. */
@@ -254,7 +269,9 @@ struct record_walk {
 	__u32 flags;	/* SAMPLE_TLS_* */
 	__u32 changed;	/* where the last records are ChangeCipherSpec */
 	__u32 keep;	/* what follows a record is none: the agent decides */
-	__u32 at_start; /* no byte of this end was seen before */
+	__u32 at_start; /* the first bytes of this end are not decided */
+	__u32 decided;	/* now they are: `first` has them */
+	__u32 head;	/* enum head_kind, HEAD_SHARED */
 	__u32 pad;
 };
 
@@ -280,7 +297,10 @@ static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 	walk->changed = NOT_CHANGED;
 	walk->keep = 0;
 	walk->first = 0;
-	walk->at_start = side->tls_state == TLS_START;
+	walk->at_start = side->tls_state == TLS_START ||
+			 (side->tls_state == TLS_PREFIX && !head_kind(side));
+	walk->decided = 0;
+	walk->head = 0;
 }
 
 /*
@@ -305,7 +325,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		if (pos >= walk->avail)
 			return;
 		open = side->tls_state == TLS_OPEN;
-		matched = side->tls_matched & 7;
+		matched = side->tls_bits & BITS_MATCHED;
 		want = (open ? TLS_HEADER_LEN : TLS_PREFIX_LEN) - matched;
 		last = walk->avail - pos;
 		if (last > sizeof(bytes) - matched)
@@ -322,11 +342,13 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		if (!open && !prefix_plausible(header, matched + got,
 					       side->tls_state != TLS_WATCH)) {
 			side->tls_state = TLS_WATCH;
-			side->tls_matched = 0;
+			set_matched(side, 0);
 			side->tls_header = 0;
 			walk->cut = 0;
-			if (!matched)
+			if (!walk->restarted) {
 				walk->first = header;
+				walk->decided = walk->at_start;
+			}
 			if (!matched || walk->restarted)
 				return;
 			/* earlier bytes misled us: one may begin here */
@@ -341,7 +363,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		walk->cut = walk->avail;
 		if ((__s32)got < (__s32)want) {
 			side->tls_header = header;
-			side->tls_matched = matched + got;
+			set_matched(side, matched + got);
 			side->tls_seq = p->seq + pos + got;
 			if (!open)
 				side->tls_state = TLS_PREFIX;
@@ -349,7 +371,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		}
 
 		start = pos - matched;
-		side->tls_matched = 0;
+		set_matched(side, 0);
 		side->tls_header = 0;
 		verdict = open ? judge_header(header) : RECORD_CLEAR;
 		done = open && !(side->offers & OFFER_HELLO) &&
@@ -481,7 +503,7 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	if (p->flags & TCP_URG) {
 		if (side->tls_state != TLS_WATCH)
 			side->flags |= SIDE_URGENT;
-		else if (!has_head(side))
+		else
 			side->tls_orphans = TLS_URGENT_ORPHANS;
 	}
 	if (side->flags & SIDE_URGENT) {
@@ -497,10 +519,11 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	}
 
 	if (side->tls_state == TLS_WATCH) {
-		side->tls_matched = 0;
+		set_matched(side, 0);
 		side->tls_header = 0;
-		if (ahead > 0 && side->tls_holes < TLS_HOLES) {
-			side->tls_holes++;
+		if (ahead > 0 &&
+		    (side->tls_bits & BITS_HOLES) < TLS_HOLES * BITS_HOLE) {
+			side->tls_bits += BITS_HOLE;
 			side->tls_orphans = TLS_ORPHANS;
 		}
 		pos = found != NOT_FOUND ? found : 0;
@@ -540,8 +563,7 @@ static __always_inline void tls_keep(volatile struct record_walk *walk,
 {
 	if (walk->keep)
 		walk->cut = walk->avail;
-	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans &&
-	    !has_head(side)) {
+	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans) {
 		side->tls_orphans--;
 		walk->cut = undecided_cut(side, walk->avail);
 	}

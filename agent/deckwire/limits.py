@@ -136,11 +136,14 @@ certificates up to CERTIFICATE_CACHED_BYTES, stacks of SYN and of SYN-ACK packet
 DESCRIBED_BYTES = 2 * 1_048_576
 """Bytes that the objects of each kind take with their fields."""
 
-# --- SSH ------------------------------------------------------------------------------------
+# --- first bytes ----------------------------------------------------------------------------
 HEADS = 4_096
-"""Connections with SSH under way. The one silent for longest is evicted and counted."""
+"""Connections whose first bytes are being read. The one silent for longest is evicted and
+counted."""
 HEADS_BYTES = 8 * 1_048_576
 """Bytes of memory for all of them."""
+HEAD_BYTES = 4_096
+"""Bytes of one direction that are kept: as many as the kernel samples of HTTP."""
 SSH_BANNER_BYTES = 255
 """Bytes of a banner that are kept: RFC 4253, 4.2 allows no more, with its line's end."""
 SSH_HEAD_BYTES = 4_096

@@ -18,7 +18,7 @@ COMPATIBILITIES = ("decnet",)
 OWN_HOST = ("report", "ignore")
 OUTBOUND_SOURCES = ("decky", "peer")
 LATERAL = ("emit", "hold", "drop")
-HEADS = ("ssh",)
+HEADS = ("ssh", "http", "payload")
 DIRECTIONS = ("inbound", "outbound", "lateral")
 REDACT = ("outbound", "lateral")
 """The default: what the deckies themselves send is the operator's own."""
@@ -242,8 +242,7 @@ OPTIONS = (
     ),
     Option(
         *("heads", "heads", Section.EVENTS),
-        "List of the protocols whose first bytes are read, in addition to TLS; an empty list reads"
-        " none.",
+        "List of what is read of first bytes, in addition to TLS; an empty list reads none.",
         metavar="LIST",
         default=", ".join(HEADS),
         file_only=True,

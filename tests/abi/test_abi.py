@@ -65,6 +65,8 @@ CONSTANTS = {
     "SAMPLE_SACK": abi.SAMPLE_SACK,
     "SAMPLE_SYN_DATA": abi.SAMPLE_SYN_DATA,
     "SAMPLE_HEAD": abi.SAMPLE_HEAD,
+    "HEAD_SHARED": abi.HEAD_SHARED,
+    **{f"HEAD_{name.upper()}": code for code, name in enumerate(abi.HEAD_KINDS)},
     "SYN_KNOWN": abi.SYN_KNOWN,
     "HANDSHAKE_LOST": abi.HANDSHAKE_LOST,
     "CLIENT_UNKNOWN": abi.CLIENT_UNKNOWN,
@@ -124,7 +126,8 @@ KERNEL_ONLY = {
     *("FLOW_PENDING", "FLOW_ADMITTED", "FLOW_TLS_CUT", "FLOW_HELLO_SUPPRESSED"),
     *("RULES_JUDGED", "RULES_SUMMED", "RULES_LOCAL", "RULES_RESET", "RULES_DOUBTED"),
     *("OFFER_SCALE", "OFFER_SIGNED", "OFFER_SACK", "OFFER_STAMPED", "OFFER_HELLO"),
-    *("HALF_OTHERS", "HALF_REPORTED", "SYN_UNDECIDED", "HEAD_OPENED"),
+    *("HALF_OTHERS", "HALF_REPORTED", "SYN_UNDECIDED", "SYN_HEAD"),
+    *("BITS_MATCHED", "BITS_HOLES", "BITS_HOLE", "BITS_HEAD"),
 }
 """Constants of abi.h that the agent does not use: flags in bytes of the structs."""
 

@@ -137,10 +137,11 @@ def assert_tables_sound(kernel: Kernel) -> None:
             assert totals.side[0].packets + totals.side[1].packets > 0
             for side in totals.side:
                 assert side.tls_state <= 5
-                assert side.tls_matched <= 5
+                assert side.tls_bits & 7 <= 5
                 assert side.tls_samples <= 4_096
-                assert side.tls_holes & 0x7F <= 4
-                assert side.tls_orphans <= (96 if side.tls_holes & 0x80 else 64)
+                assert side.tls_bits >> 3 & 7 <= 4
+                assert side.tls_orphans <= 64
+                assert side.head <= (0, 96, 128, 16)[side.tls_bits >> 6]
                 assert side.tls_bytes <= 1_048_576
     for half_open in kernel.table("half_open"):
         assert half_open.client in (0, 1)

@@ -1,4 +1,4 @@
-"""The first bytes of SSH: which segments are sampled, of which end, and how much of them."""
+"""The first bytes of an end: which segments are sampled, and how much of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ pytestmark = pytest.mark.root
 
 CLIENT_LINE, SERVER_LINE = CLIENT_BANNER + b"\r\n", SERVER_BANNER + b"\r\n"
 HEAD_BYTES = 96 * 32
+HTTP_BYTES, PAYLOAD_BYTES = 128 * 32, 16 * 32
+SSH, HTTP, PAYLOAD = 2, 4, 8
+ALL = SSH | HTTP | PAYLOAD
+GET = b"GET / HTTP/1.1\r\n\r\n"
 
 
 @pytest.fixture
 def opened(kernel: Kernel) -> Kernel:
-    kernel.settings(heads=1)
+    kernel.settings(heads=ALL)
     return kernel
 
 
@@ -107,18 +111,144 @@ def test_tiny_segments_use_up_whole_units(opened: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"GET / HTTP/1.1\r\n\r\n", b"SSh-2.0-x\r\n", b"SSH", b" SSH-2.0-x\r\n"]
+    ("data", "kind", "budget"),
+    [
+        (b"SSH-2.0-x\r\n", "ssh", HEAD_BYTES),
+        (GET, "http", HTTP_BYTES),
+        (b"HTTP/1.0 200 OK\r\n\r\n", "http", HTTP_BYTES),
+        (b"AZ", "http", HTTP_BYTES),
+        (b"A", "http", HTTP_BYTES),
+        (b"SSH", "http", HTTP_BYTES),
+        (b"GEt / HTTP/1.1\r\n", "payload", PAYLOAD_BYTES),
+        (b"@AA", "payload", PAYLOAD_BYTES),
+        (b"AA[", "payload", PAYLOAD_BYTES),
+        (b"A\xc1A", "payload", PAYLOAD_BYTES),
+        (b"A\0", "payload", PAYLOAD_BYTES),
+        (bytes(20), "payload", PAYLOAD_BYTES),
+        (b"\x16", "payload", PAYLOAD_BYTES),
+        (b" SSH-2.0-x\r\n", "payload", PAYLOAD_BYTES),
+    ],
 )
-def test_other_protocols_have_no_head(opened: Kernel, data: bytes) -> None:
+@pytest.mark.parametrize("end", "cs")
+def test_the_first_bytes_decide_how_many_are_sampled(
+    opened: Kernel, data: bytes, kind: str, budget: int, end: str
+) -> None:
+    talk = Talk(server_port=8_000)
+    send = {"c": talk.c, "s": talk.s}[end]
+    opened.feed(*talk.opened(), send("PA", 1, 1, data))
+    at = 1 + len(data)
+    for n in range(50):
+        opened.feed(send("PA", at + 160 * n, 1, bytes(160)))
+    samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert {(one.sender == one.client, one.head) for one in samples[1:]} == {(end == "c", kind)}
+    got = b"".join([one.payload for one in samples])
+    assert got == (data + bytes(160 * 50))[: len(got)]
+    units = -(-len(data) // 32) if data[0] != 0x16 else 0
+    assert len(got) == len(data) + budget - units * 32
+
+
+@pytest.mark.parametrize("wanted", range(0, 16, 2))
+@pytest.mark.parametrize(
+    ("data", "kind"), [(CLIENT_LINE, "ssh"), (GET, "http"), (b"\0\0\0\x01", "payload")]
+)
+def test_only_the_wanted_kinds_are_sampled(
+    kernel: Kernel, wanted: int, data: bytes, kind: str
+) -> None:
+    kernel.settings(heads=wanted)
     talk = Talk(server_port=22)
-    opened.feed(*talk.opened(), talk.c("PA", 1, 1, data), talk.s("PA", 1, 1 + len(data), data))
-    assert sampled(opened) == []
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, data))
+    kinds = {"ssh": SSH, "http": HTTP, "payload": PAYLOAD}
+    shown = [kind] if wanted & kinds[kind] else []
+    if not shown and wanted & PAYLOAD:
+        shown = ["payload"]
+    # "SSH-" begins with three capitals.
+    if not wanted & SSH and kind == "ssh" and wanted & HTTP:
+        shown = ["http"]
+    samples = [one for one in kernel.samples() if isinstance(one, SegmentSample)]
+    assert [one.head for one in samples] == shown
+
+
+def test_an_end_that_speaks_http_to_ssh_has_the_head_of_its_own(opened: Kernel) -> None:
+    talk = Talk(server_port=22)
+    opened.feed(
+        *talk.opened(), talk.s("PA", 1, 1, SERVER_LINE), talk.c("PA", 1, 1 + len(SERVER_LINE), GET)
+    )
+    heads = [one.head for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert heads == ["ssh", "http"]
+
+
+def test_a_misspelled_banner_before_the_other_one_gets_the_head_of_ssh(opened: Kernel) -> None:
+    talk = Talk(server_port=22)
+    odd, offer = b"-HSS2.0-libssh\r\n", packet(kexinit())
+    opened.feed(
+        *talk.opened(),
+        talk.c("PA", 1, 1, odd),
+        talk.s("PA", 1, 1 + len(odd), SERVER_LINE),
+        talk.c("PA", 1 + len(odd), 1 + len(SERVER_LINE), offer),
+    )
+    samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert [one.head for one in samples] == ["payload", "ssh", "ssh"]
+    assert samples[2].payload == offer
+
+
+def test_bytes_that_come_before_the_first_ones_are_for_both_readers(opened: Kernel) -> None:
+    talk = Talk(server_port=80)
+    opened.feed(*talk.opened(), talk.c("PA", 6, 1, GET[5:]), talk.c("PA", 1, 1, GET[:5]))
+    samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert [(one.head, one.shared, one.payload) for one in samples] == [
+        ("undecided", True, GET[5:]),
+        ("http", False, GET[:5]),
+    ]
+    assert samples[0].start_seq == samples[1].seq
+
+
+def test_a_first_byte_that_may_begin_tls_is_for_both_readers(opened: Kernel) -> None:
+    talk = Talk(server_port=80)
+    opened.feed(*talk.opened(), talk.c("PA", 1, 1, b"\x16"), talk.c("PA", 2, 1, b"\x00\x01\x02"))
+    samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert [(one.head, one.shared) for one in samples] == [("undecided", True), ("payload", False)]
+
+
+def test_segments_after_a_hole_are_for_both_readers(opened: Kernel) -> None:
+    talk = Talk(server_port=80)
+    opened.feed(*talk.opened(), talk.c("PA", 1, 1, GET), talk.c("PA", 200, 1, GET))
+    samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert [(one.head, one.shared) for one in samples] == [("http", False), ("http", True)]
+
+
+def test_urgent_data_does_not_conceal_a_head(opened: Kernel) -> None:
+    talk = Talk(server_port=80)
+    opened.feed(
+        *talk.opened(),
+        talk.c("PAU", 1, 1, GET[:4], urgent=1),
+        talk.c("PA", 5, 1, GET[4:]),
+    )
+    samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert b"".join([one.payload for one in samples]) == GET
+    assert all(one.head and one.shared for one in samples)
+
+
+def test_a_hello_ends_the_heads_of_both_ends(opened: Kernel) -> None:
+    talk = Talk(server_port=80)
+    line = b"CONNECT a:443 HTTP/1.1\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\n\r\n"
+    at, there = 1 + len(line), 1 + len(answer)
+    opened.feed(
+        *talk.opened(),
+        talk.c("PA", 1, 1, line),
+        talk.s("PA", 1, at, answer),
+        talk.c("PA", at, there, CLIENT_HELLO),
+        talk.c("PA", at + len(CLIENT_HELLO), there, b"GET / HTTP/1.1\r\n\r\n"),
+        talk.s("PA", there, at + len(CLIENT_HELLO), b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    )
+    assert [(one, two) for one, _, two in sampled(opened)] == [("c", len(line)), ("s", len(answer))]
 
 
 def test_only_the_first_bytes_of_an_end_are_a_banner(opened: Kernel) -> None:
     talk = Talk(server_port=22)
     opened.feed(*talk.opened(), talk.c("PA", 1, 1, b"hello\r\n"), talk.c("PA", 8, 1, CLIENT_LINE))
-    assert sampled(opened) == []
+    heads = [one.head for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert heads == ["payload", "payload"]
 
 
 def test_a_connection_without_a_seen_handshake_has_no_head(opened: Kernel) -> None:
@@ -147,3 +277,48 @@ def test_a_hello_after_a_banner_is_still_found(opened: Kernel) -> None:
         if isinstance(sample, SegmentSample) and not sample.head
     ]
     assert [sample.payload for sample in tls] == [CLIENT_HELLO]
+
+
+def with_syn_data(talk: Talk, data: bytes, taken: int) -> list[bytes]:
+    """A connection whose SYN has data, of which the server takes the first bytes."""
+    at = 1 + taken
+    return [talk.c("S", 0, None, data), talk.s("SA", 0, at), talk.c("A", at, 1)]
+
+
+def test_data_of_a_syn_is_sampled_and_counts_as_far_as_it_was_taken(opened: Kernel) -> None:
+    talk = Talk(server_port=80)
+    opened.feed(*with_syn_data(talk, GET, len(GET)))
+    for n in range(60):
+        opened.feed(talk.c("PA", 1 + len(GET) + 160 * n, 1, bytes(160)))
+    samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert {one.head for one in samples} == {"http"}
+    assert [one.syn_data for one in samples[:2]] == [True, False]
+    assert {one.start_seq for one in samples} == {samples[0].seq}
+    assert len(b"".join([one.payload for one in samples[1:]])) == HTTP_BYTES - 32
+
+
+def test_data_of_a_syn_that_was_not_taken_is_sampled_again(opened: Kernel) -> None:
+    talk = Talk(server_port=80)
+    opened.feed(*with_syn_data(talk, GET, 0), talk.c("PA", 1, 1, GET))
+    samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert [(one.head, one.syn_data, one.payload) for one in samples] == [
+        ("http", True, GET),
+        ("http", False, GET),
+    ]
+
+
+def test_a_banner_in_a_syn_opens_the_other_head(opened: Kernel) -> None:
+    talk = Talk(server_port=22)
+    at = 1 + len(CLIENT_LINE)
+    opened.feed(
+        *with_syn_data(talk, CLIENT_LINE, len(CLIENT_LINE)), talk.s("PA", 1, at, b"-HSS2.0\r\n")
+    )
+    heads = [one.head for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert heads == ["ssh", "ssh"]
+
+
+def test_data_of_a_syn_that_is_not_wanted_ends_the_head(kernel: Kernel) -> None:
+    kernel.settings(heads=SSH)
+    talk = Talk(server_port=80)
+    kernel.feed(*with_syn_data(talk, GET, len(GET)), talk.c("PA", 1 + len(GET), 1, CLIENT_LINE))
+    assert sampled(kernel) == []

@@ -27,7 +27,7 @@ def sample(number: int, sender: int, payload: bytes, *, midstream: bool = False)
         start_seq=1_000,
         payload=payload,
         claimed=len(payload),
-        head=True,
+        head="ssh",
     )
 
 

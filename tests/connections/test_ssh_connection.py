@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deckwire.abi.samples import SegmentSample
-from deckwire.connections.ssh_connection import SshConnection, SshSeen
+from deckwire.connections.head_connection import HeadConnection, HeadSeen
+from deckwire.connections.ssh_connection import SshSeen
 from tests.support.ssh_wire import (
     CLIENT,
     CLIENT_BANNER,
@@ -34,18 +35,19 @@ def segment(sender: int, offset: int, payload: bytes, time_ns: int = 7) -> Segme
         start_seq=first,
         payload=payload,
         claimed=len(payload),
-        head=True,
+        head="ssh",
     )
 
 
-def connection() -> SshConnection:
-    return SshConnection(KEY, 1, OPENER)
+def connection() -> HeadConnection:
+    return HeadConnection(KEY, 1, OPENER, wanted=("ssh",))
 
 
-def said(seen: list[SshSeen]) -> list[tuple[int, bool, bool, bytes | None, bool]]:
+def said(seen: list[HeadSeen]) -> list[tuple[int, bool, bool, bytes | None, bool]]:
     return [
         (one.sender, one.is_client, one.reversed, one.banner, one.kexinit is not None)
         for one in seen
+        if isinstance(one, SshSeen)
     ]
 
 

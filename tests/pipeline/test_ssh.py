@@ -91,7 +91,7 @@ def test_the_tls_side_opens_nothing_for_it(lab: ReplayLab) -> None:
     lab.frames(talk().frames, [DECKY])
     assert lab.last is not None
     sums = lab.last.stats.sums()
-    assert (sums["ssh_opened"], sums["tls_connections"], sums["tls_malformed"]) == (1, 0, 0)
+    assert (sums["heads_opened"], sums["tls_connections"], sums["tls_malformed"]) == (1, 0, 0)
 
 
 def test_roles_may_be_reversed(lab: ReplayLab) -> None:

@@ -83,9 +83,11 @@ class SegmentSample(NamedTuple):
     """Bytes of its IP and TCP headers."""
     fragmented: bool = False
     """It came in IP fragments."""
-    head: bool = False
-    """It is one of the first of an end that speaks SSH, or whose peer does. Then `start_seq` is the
-    sequence number of the end's first byte."""
+    head: str = ""
+    """What the first bytes of its end look like, if it is one of the first: of abi.HEAD_KINDS. Then
+    `start_seq` is the sequence number of the end's first byte."""
+    shared: bool = False
+    """With `head`: it may carry TLS as well."""
 
 
 class SackSample(NamedTuple):
@@ -346,6 +348,7 @@ def _segment(data: bytes) -> SegmentSample:
         flags,
         urgent,
         tcp_flags,
+        head,
     ) = abi.SEGMENT.unpack_from(data)
     start = abi.SAMPLE_HEAD_BYTES + payload_off
     end = start + copied
@@ -371,7 +374,8 @@ def _segment(data: bytes) -> SegmentSample:
         != abi.SAMPLE_FLOW_MIDSTREAM,
         headers=payload_off - _ETHERNET_BYTES,
         fragmented=flags & abi.SAMPLE_REASSEMBLED != 0,
-        head=flags & abi.SAMPLE_HEAD != 0,
+        head=abi.HEAD_KINDS[head & 3] if flags & abi.SAMPLE_HEAD else "",
+        shared=head & abi.HEAD_SHARED != 0,
     )
 
 

@@ -22,6 +22,11 @@ SAMPLE_FRAGMENT, SAMPLE_ANOMALY, SAMPLE_SACK = 5, 6, 7
 SAMPLE_TLS_STARTS, SAMPLE_FLOW_MIDSTREAM, SAMPLE_TLS_ENDS = 0x1, 0x2, 0x4
 SAMPLE_HELLO_SUPPRESSED, SAMPLE_FLOW_PROVEN = 0x8, 0x10
 SAMPLE_REASSEMBLED, SAMPLE_HEAD, SAMPLE_SYN_DATA = 0x20, 0x40, 0x80
+HEAD_SHARED = 0x80
+"""With SAMPLE_HEAD: the reader of TLS needs the sample too."""
+HEAD_KINDS = ("undecided", "ssh", "http", "payload")
+"""enum head_kind. Bit n of the setting `heads` is that of number n; after the first, the order is
+that of options.HEADS."""
 REASSEMBLED_INGRESS = 0x1
 """In skb->cb[0] of a test run of the program `reassembled`."""
 
@@ -97,9 +102,9 @@ _flow_side = Struct(
     "tls_header" / Int64ul,
     "tls_samples" / Int16ul,
     "tls_state" / Int8ul,
-    "tls_matched" / Int8ul,
+    "tls_bits" / Int8ul,
     "tls_orphans" / Int8ul,
-    "tls_holes" / Int8ul,
+    "head" / Int8ul,
     "flags" / Int8ul,
     "offers" / Int8ul,
 )
@@ -154,6 +159,7 @@ _sample_head = Struct(
     "flags" / Int8ul,
     "urgent" / Int16ul,
     "tcp_flags" / Int16ul,
+    # Of a segment it is `head`: enum head_kind, HEAD_SHARED.
     "ipid_class" / Int8ul,
     "ipid_samples" / Int8ul,
     "isn_class" / Int8ul,
@@ -363,7 +369,7 @@ END_SAMPLE_BYTES: int = _end_sample.sizeof()
 SEGMENT = members(
     _sample_head,
     *("time_ns", "born_ns", "hello", "key", "seq", "start_seq", "payload_len", "payload_off"),
-    *("copied", "sender", "client", "flags", "urgent", "tcp_flags"),
+    *("copied", "sender", "client", "flags", "urgent", "tcp_flags", "ipid_class"),
 )
 SACK = members(
     _sample_head, "time_ns", "born_ns", "key", "seq", "start_seq", "payload_off", "sender"

@@ -1,13 +1,15 @@
-"""The connections whose first bytes are being read as SSH: bounded in number and in bytes."""
+"""The connections whose first bytes are being read: bounded in number and in bytes."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import dataclass
 
 from deckwire.abi.samples import SegmentSample
-from deckwire.connections.ssh_connection import SshConnection, SshSeen
+from deckwire.connections.head_connection import HeadConnection, HeadSeen
 from deckwire.limits import HEADS, HEADS_BYTES
+from deckwire.options import HEADS as HEADS_READ
 from deckwire.resilience.bounded import Bounded
 
 Identity = tuple[bytes, int]
@@ -31,9 +33,11 @@ class Heads:
     """
 
     def __init__(self) -> None:
+        self.wanted: Container[str] = HEADS_READ
+        """The protocols that are read: of options.HEADS. It holds for new connections."""
         self.counters = Counters()
-        self._open: OrderedDict[Identity, SshConnection] = OrderedDict()
-        self._unseen: OrderedDict[Identity, SshConnection] = OrderedDict()
+        self._open: OrderedDict[Identity, HeadConnection] = OrderedDict()
+        self._unseen: OrderedDict[Identity, HeadConnection] = OrderedDict()
         """Those whose handshake was not seen among them, in the same order."""
         self._done: Bounded[Identity, bool] = Bounded(HEADS)
         self._held = 0
@@ -46,15 +50,19 @@ class Heads:
         """Bytes of memory that all of them take, about."""
         return self._held
 
-    def add(self, sample: SegmentSample) -> tuple[SshConnection, list[SshSeen]] | None:
+    def add(self, sample: SegmentSample) -> tuple[HeadConnection, list[HeadSeen]] | None:
         """Take a segment; None if its connection was reported in full before."""
         identity = sample.key, sample.born_ns
-        connection = self._open.get(identity)
-        if connection is None:
+        connection, held = self._open.get(identity), 0
+        if connection is not None:
+            held = connection.held
+        else:
             if self._done.get(identity):
                 return None
-            connection = SshConnection(
-                sample.key, sample.born_ns, sample.client, unseen=sample.midstream
+            connection = HeadConnection(
+                *(sample.key, sample.born_ns, sample.client),
+                wanted=self.wanted,
+                unseen=sample.midstream,
             )
             self._open[identity] = connection
             self.counters.opened += 1
@@ -62,7 +70,6 @@ class Heads:
         if connection.unseen:
             self._unseen[identity] = connection
             self._unseen.move_to_end(identity)
-        held = connection.held
         try:
             seen = connection.add(sample)
         finally:
@@ -72,32 +79,41 @@ class Heads:
             self._done.put(identity, True)
         return connection, seen
 
-    def over_bounds(self) -> tuple[SshConnection, list[SshSeen]] | None:
+    def tls_begins(self, key: bytes, born_ns: int) -> tuple[HeadConnection, list[HeadSeen]] | None:
+        """End the reading of a connection in which TLS begins; None if nothing was being read."""
+        identity = key, born_ns
+        connection = self._open.get(identity)
+        if connection is None:
+            return None
+        self._done.put(identity, True)
+        return self._finish(connection)
+
+    def over_bounds(self) -> tuple[HeadConnection, list[HeadSeen]] | None:
         """Evict the connection silent for longest if there are too many; call until None."""
         if len(self._open) <= HEADS and self._held <= HEADS_BYTES:
             return None
         self.counters.evicted += 1
         return self._finish(next(iter((self._unseen or self._open).values())))
 
-    def end(self, key: bytes, born_ns: int) -> tuple[SshConnection, list[SshSeen]] | None:
+    def end(self, key: bytes, born_ns: int) -> tuple[HeadConnection, list[HeadSeen]] | None:
         """End a connection; None if nothing of it was being read."""
         identity = key, born_ns
         self._done.pop(identity, None)
         connection = self._open.get(identity)
         return self._finish(connection) if connection is not None else None
 
-    def end_any(self) -> tuple[SshConnection, list[SshSeen]] | None:
+    def end_any(self) -> tuple[HeadConnection, list[HeadSeen]] | None:
         """End the one silent for longest; call until None."""
         for connection in self._open.values():
             return self._finish(connection)
         return None
 
-    def _finish(self, connection: SshConnection) -> tuple[SshConnection, list[SshSeen]]:
+    def _finish(self, connection: HeadConnection) -> tuple[HeadConnection, list[HeadSeen]]:
         # Dropped first, so that one that cannot be finished is not met again and again.
         self._drop(connection)
         return connection, connection.finish()
 
-    def _drop(self, connection: SshConnection) -> None:
+    def _drop(self, connection: HeadConnection) -> None:
         self._held -= connection.held
         identity = connection.key, connection.born_ns
         del self._open[identity]

@@ -1,15 +1,13 @@
-"""One connection whose first bytes are SSH: from sampled segments to banners and KEXINITs."""
+"""One connection whose first bytes are SSH: from bytes in order to banners and KEXINITs."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from deckwire.abi.samples import SegmentSample
 from deckwire.ssh.messages import KexInit
 from deckwire.ssh.reader import Outcome, Reader
-from deckwire.tcp.reassembly import Stream
 
-_DIRECTION_BYTES = 700
+_DIRECTION_BYTES = 300
 """Memory of one direction without its bytes, about."""
 
 
@@ -30,27 +28,25 @@ class SshSeen(NamedTuple):
 class _Direction:
     """What one end sends."""
 
-    def __init__(self, first_seq: int) -> None:
-        self.stream = Stream(first_seq)
+    def __init__(self) -> None:
         self.reader = Reader()
         self.time_ns = 0
         self.reported = False
 
     @property
     def held(self) -> int:
-        return _DIRECTION_BYTES + self.stream.held + self.reader.held
+        return _DIRECTION_BYTES + self.reader.held
 
     @property
     def is_whole(self) -> bool:
         """Whether all that is reported of it was read."""
         return self.reader.kexinit is not None or self.reader.outcome is not Outcome.NEED_MORE
 
-    def add(self, sample: SegmentSample) -> None:
+    def feed(self, data: bytes, time_ns: int) -> None:
         was_whole = self.is_whole
-        self.stream.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
-        self.reader.feed(self.stream.read())
+        self.reader.feed(data)
         if not was_whole:
-            self.time_ns = sample.time_ns
+            self.time_ns = time_ns
 
 
 class SshConnection:
@@ -60,22 +56,19 @@ class SshConnection:
     it. Without them, at the end, who opened the connection counts as the SSH client.
     """
 
-    def __init__(self, key: bytes, born_ns: int, client: int, *, unseen: bool = False) -> None:
-        self.key = key
-        self.born_ns = born_ns
-        self.client = client & 1
+    BEGINNING = b"SSH-"
+    """With these bytes at either end a connection is SSH."""
+
+    def __init__(self, opener: int) -> None:
+        self._opener = opener
         """The end that opened the connection."""
-        self.unseen = unseen
-        """Its handshake was not seen, but a SYN was."""
-        self.proven = False
-        """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
         self._ssh_client: int | None = None
         self._directions: dict[int, _Direction] = {}
 
     @property
     def held(self) -> int:
         """Bytes of memory, about."""
-        return sum(direction.held for direction in self._directions.values())
+        return sum([direction.held for direction in self._directions.values()])
 
     @property
     def done(self) -> bool:
@@ -84,17 +77,15 @@ class SshConnection:
             direction.reported for direction in self._directions.values()
         )
 
-    def add(self, sample: SegmentSample) -> list[SshSeen]:
-        """Take a segment of either end; what it shows."""
-        direction = self._directions.get(sample.sender)
+    def feed(self, sender: int, data: bytes, time_ns: int) -> list[SshSeen]:
+        """Take the next bytes of either end; what they show."""
+        direction = self._directions.get(sender)
         if direction is None:
-            first_seq = sample.seq if sample.start_seq is None else sample.start_seq
-            direction = self._directions[sample.sender] = _Direction(first_seq)
-        direction.add(sample)
-        self.proven = self.proven or sample.proven
+            direction = self._directions[sender] = _Direction()
+        direction.feed(data, time_ns)
         is_client = direction.reader.is_client
         if self._ssh_client is None and is_client is not None:
-            self._ssh_client = sample.sender if is_client else 1 - sample.sender
+            self._ssh_client = sender if is_client else 1 - sender
         return self._report() if self._ssh_client is not None else []
 
     def finish(self) -> list[SshSeen]:
@@ -105,7 +96,7 @@ class SshConnection:
 
     def _report(self) -> list[SshSeen]:
         seen = []
-        ssh_client = self.client if self._ssh_client is None else self._ssh_client
+        ssh_client = self._opener if self._ssh_client is None else self._ssh_client
         for sender, direction in self._directions.items():
             if direction.reported or not direction.is_whole:
                 continue
@@ -118,7 +109,7 @@ class SshConnection:
                     direction.time_ns,
                     sender,
                     sender == ssh_client,
-                    ssh_client != self.client,
+                    ssh_client != self._opener,
                     reader.banner,
                     reader.kexinit,
                 )

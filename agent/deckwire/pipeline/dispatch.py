@@ -64,7 +64,7 @@ class Pipeline:
         self.connections = Connections(self._find_handshake, self._recall_hello)
         self.urgent = UrgentBytes()
         self.heads = Heads()
-        """Connections whose first bytes are being read as SSH."""
+        """Connections whose first bytes are being read, as long as no TLS begins."""
         self.fragmented = FragmentedConnections()
         """Connections that came in IP fragments."""
         self._tables = tables
@@ -184,7 +184,7 @@ class Pipeline:
             with contained(Where.END):
                 head = self.heads.end_any()
                 if head is not None:
-                    self._report.ssh(*head)
+                    self._report.heads(*head)
         with contained(Where.DUE):
             self._judge_all()
         self._report.lateral.release_all()
@@ -213,7 +213,13 @@ class Pipeline:
             return
         if sample.head:
             self._head(sample)
-            return
+            if not sample.shared:
+                return
+            sample = sample._replace(start_seq=None)
+        elif sample.start_seq is not None and len(self.heads):
+            head = self.heads.tls_begins(sample.key, sample.born_ns)
+            if head is not None:
+                self._report.heads(*head)
         self.urgent.note(sample)
         found = self.connections.add(sample)
         if found is not None:
@@ -224,9 +230,9 @@ class Pipeline:
     def _head(self, sample: SegmentSample) -> None:
         found = self.heads.add(sample)
         if found is not None:
-            self._report.ssh(*found)
+            self._report.heads(*found)
         while (evicted := self.heads.over_bounds()) is not None:
-            self._report.ssh(*evicted)
+            self._report.heads(*evicted)
 
     def _latest(self, sample: EndSample) -> FlowRecord:
         """The figures of a connection that has ended.
@@ -254,7 +260,7 @@ class Pipeline:
         with self._containment.during(Where.END):
             head = self.heads.end(key, record.born_ns)
             if head is not None:
-                self._report.ssh(*head)
+                self._report.heads(*head)
         if is_probe(record):
             self.counts["flow_probes"] += 1
             return

@@ -11,6 +11,7 @@ from deckwire.abi.hashes import service_signature
 from deckwire.abi.samples import AnomalySample
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
+from deckwire.connections.head_connection import HeadConnection, HeadSeen
 from deckwire.connections.observations import (
     AnomalySeen,
     CertificatesSeen,
@@ -18,7 +19,7 @@ from deckwire.connections.observations import (
     Observation,
     SessionSeen,
 )
-from deckwire.connections.ssh_connection import SshConnection, SshSeen
+from deckwire.connections.ssh_connection import SshSeen
 from deckwire.connections.suppressed_hello import EmittedHellos
 from deckwire.deckies import Registry
 from deckwire.events.anomaly import anomaly_event
@@ -215,13 +216,15 @@ class Reporter:
                 case AnomalySeen():
                     self._anomaly(connection, context, observation)
 
-    def ssh(self, connection: SshConnection, seen: list[SshSeen]) -> None:
-        """Report what the ends of an SSH connection have said."""
+    def heads(self, connection: HeadConnection, seen: list[HeadSeen]) -> None:
+        """Report what the ends of a connection have said first."""
         context = self._context(connection.key, connection.client) if seen else None
         if context is None:
             return
         for one in seen:
-            self._banner(connection, context, one)
+            match one:
+                case SshSeen():
+                    self._banner(connection, context, one)
 
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
@@ -331,7 +334,7 @@ class Reporter:
             is_reversed=seen.reversed,
         )
 
-    def _banner(self, connection: SshConnection, context: Context, seen: SshSeen) -> None:
+    def _banner(self, connection: HeadConnection, context: Context, seen: SshSeen) -> None:
         from_decky = (seen.sender == connection.client) == context.turned
         # A client's banner is filed under src_ip, and in outbound connections a server's is too.
         if self._attribution.outbound_peer and from_decky and (seen.is_client or context.turned):

@@ -378,6 +378,7 @@ class Agent:
             self._flush()
             parts.outputs.replace(plan.outputs, _FLUSH_S)
             parts.emitter.wants = wanting(parts.outputs, self._bus)
+        parts.pipeline.heads.wanted = plan.settings.heads
         parts.pipeline.change_idle_time(round(plan.settings.idle_timeout * _NS))
         self._health.write_metrics_to(plan.settings.metrics)
         interval, self._settings = self._settings.stats_interval, plan.settings

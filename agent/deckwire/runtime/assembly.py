@@ -155,6 +155,7 @@ def assemble(
             outbound_peer=settings.outbound_source == "peer", lateral=settings.lateral
         ),
     )
+    pipeline.heads.wanted = settings.heads
     pipeline.replace_registry(registry)
     intake = Intake()
     fragments = Fragments(loaded.programs[REASSEMBLED_PROGRAM], pipeline.fragmented, tables.seed)

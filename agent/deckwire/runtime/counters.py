@@ -89,7 +89,7 @@ class Stats:
         sums |= self._samples()
         sums |= self._fragments.counts()
         sums |= self._tls()
-        sums |= self._ssh()
+        sums |= self._heads()
         sums |= dict(sorted(self._pipeline.counts.items()))
         sums |= dict(sorted(self._containment.counts.items()))
         sums |= self._events()
@@ -106,7 +106,7 @@ class Stats:
         lost |= self._fragments.losses()
         lost |= self._containment.counts
         lost["tls_evicted"] = self._pipeline.connections.counters.evicted
-        lost["ssh_evicted"] = self._pipeline.heads.counters.evicted
+        lost["heads_evicted"] = self._pipeline.heads.counters.evicted
         lost["dedup_summaries_lost"] = self._dedup.counters.summaries_lost
         lost |= {f"output_{cause}": count for cause, count in self._outputs.losses().items()}
         if self._bus is not None:
@@ -135,9 +135,9 @@ class Stats:
             "tls_bytes_dropped": counters.bytes_dropped,
         }
 
-    def _ssh(self) -> dict[str, int]:
+    def _heads(self) -> dict[str, int]:
         counters = self._pipeline.heads.counters
-        return {"ssh_opened": counters.opened, "ssh_evicted": counters.evicted}
+        return {"heads_opened": counters.opened, "heads_evicted": counters.evicted}
 
     def _events(self) -> dict[str, int]:
         dedup = self._dedup.counters

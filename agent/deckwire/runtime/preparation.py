@@ -16,6 +16,7 @@ from deckwire.errors import UsageError, plain
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.user import User
+from deckwire.options import HEADS
 from deckwire.output.formats import Headers
 from deckwire.output.outputs import OutputSettings, make_outputs
 from deckwire.output.sinks.fanout import Output
@@ -55,7 +56,7 @@ def live_kernel_settings(settings: Settings) -> Mapping[str, int]:
         "midstream_burst_ns": _MIDSTREAM_BURST_S * _NS,
         "flows_per_source": _FLOWS_PER_SOURCE,
         "dedup": int(settings.dedup_ttl > 0),
-        "heads": int("ssh" in settings.heads),
+        "heads": sum(2 << HEADS.index(head) for head in settings.heads),
         "checksums": int(settings.checksums == "auto"),
     }
 
