@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from base64 import b64decode
 from struct import pack
 
 import pytest
@@ -107,6 +108,9 @@ PREAMBLES: dict[str, Lines] = {
     ],
 }
 
+LABELS = {"smtp": "ftp/smtp", "ftp": "ftp/smtp", "http connect": "http"}
+"""What the bytes are called, if not by the name of the preamble."""
+
 VERSIONS = {
     "tls12": handshake(ssl.TLSVersion.TLSv1_2),
     "tls13": handshake(ssl.TLSVersion.TLSv1_3),
@@ -129,7 +133,14 @@ def test_both_hellos_are_reported_in_full(
 ) -> None:
     direct = lab.frames(after([], version, 1_400).frames, [DECKY])
     events = lab.frames(after(PREAMBLES[protocol], version, size).frames, [DECKY])
-    assert names(events) == names(direct)
+    # What came before TLS is an event of its own, and nothing of TLS is in it.
+    assert [name for name in names(events) if name != "tcp_payload"] == names(direct)
+    payload = one(events, "tcp_payload")
+    assert payload.get("protocol") == LABELS.get(protocol, protocol)
+    for name, sender in (("payload", C), ("server_payload", S)):
+        lines = b"".join(line for end, line in PREAMBLES[protocol] if end == sender)
+        assert b64decode(payload.get(name, "")) == lines
+    assert "payload_cut" not in payload
     hello, session = one(events, "tls_client_hello"), one(events, "tls_session")
     assert hello.pop("starttls") is True
     assert hello["quality"] == ("complete" if size == 1_400 else "reassembled")

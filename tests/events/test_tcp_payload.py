@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwire.connections.payload import Sent
 from deckwire.events.catalogue import CATALOGUE
 from deckwire.events.choices import Choices
 from deckwire.events.context import locate
@@ -16,7 +17,6 @@ from deckwire.events.event import Event
 from deckwire.events.redaction import PREFIX, Redactor
 from deckwire.events.tcp_payload import (
     FIELDS,
-    Sent,
     describe,
     headline,
     payload_event,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Container
 
 from deckwire.abi.samples import SegmentSample
+from deckwire.connections.payload import PayloadSeen, Sent
 from deckwire.connections.ssh_connection import SshConnection, SshSeen
-from deckwire.limits import HEAD_BYTES
+from deckwire.limits import HEAD_BYTES, PAYLOAD_BYTES
 from deckwire.tcp.reassembly import Stream
 
 _CONNECTION_BYTES = 600
@@ -14,13 +15,17 @@ _CONNECTION_BYTES = 600
 _DIRECTION_BYTES = 700
 """Memory of one direction without its bytes, about."""
 
-HeadSeen = SshSeen
+_SEQ_MASK = 0xFFFF_FFFF
+
+HeadSeen = SshSeen | PayloadSeen
 
 
 class Direction:
     """The first bytes that one end sends, in order."""
 
     def __init__(self, first_seq: int) -> None:
+        self.first_seq = first_seq
+        """Sequence number of its first byte."""
         self.stream = Stream(first_seq)
         self.first = bytearray()
         """Up to HEAD_BYTES: a reader that begins late reads these first."""
@@ -39,6 +44,12 @@ class Direction:
         self.first.extend(data)
         self.time_ns = sample.time_ns
         return data
+
+    def sent(self, total: int | None = None) -> Sent:
+        """Its first bytes; `total` is how many the other end has acknowledged, if that is known."""
+        data = bytes(self.first[:PAYLOAD_BYTES])
+        more = len(self.first) > len(data) or self.stream.cut or self.stream.gap
+        return Sent(data, more or (total is not None and total > len(data)))
 
 
 class HeadConnection:
@@ -65,6 +76,7 @@ class HeadConnection:
         self._wanted = wanted
         self._directions: dict[int, Direction] = {}
         self._ssh: SshConnection | None = None
+        self._payload_seen = False
 
     @property
     def held(self) -> int:
@@ -75,7 +87,7 @@ class HeadConnection:
     @property
     def done(self) -> bool:
         """Whether nothing more can be reported of it."""
-        return self._ssh is not None and self._ssh.done
+        return self._payload_seen or (self._ssh is not None and self._ssh.done)
 
     def add(self, sample: SegmentSample) -> list[HeadSeen]:
         """Take a segment of either end; what it shows."""
@@ -91,11 +103,43 @@ class HeadConnection:
             return [*self._ssh.feed(sample.sender, data, sample.time_ns)]
         if direction.first.startswith(SshConnection.BEGINNING) and "ssh" in self._wanted:
             return self._begin_ssh()
-        return []
+        return self._payload() if self._is_full else []
 
-    def finish(self) -> list[HeadSeen]:
-        """End the connection; what was cut off is reported as far as it goes."""
-        return [] if self._ssh is None else [*self._ssh.finish()]
+    def finish(self, acked: tuple[int | None, int | None] = (None, None)) -> list[HeadSeen]:
+        """End the connection; what was cut off is reported as far as it goes.
+
+        `acked` is how many bytes of each end the other one has acknowledged, if that is known.
+        """
+        return self._payload(acked) if self._ssh is None else [*self._ssh.finish()]
+
+    def begin_tls(self, sender: int, seq: int) -> list[HeadSeen]:
+        """End the reading: TLS begins at this sequence number of `sender`."""
+        direction = self._directions.get(sender)
+        if direction is not None:
+            before = (seq - direction.first_seq) & _SEQ_MASK
+            del direction.first[before:]
+        return self.finish()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether nothing of both ends is to be waited for."""
+        return len(self._directions) == 2 and all(
+            len(direction.first) >= PAYLOAD_BYTES for direction in self._directions.values()
+        )
+
+    def _payload(self, acked: tuple[int | None, int | None] = (None, None)) -> list[HeadSeen]:
+        """The first bytes of both ends, once, if they are wanted and any were sent."""
+        if self._payload_seen or "payload" not in self._wanted:
+            return []
+        sent = [
+            self._directions[end].sent(acked[end]) if end in self._directions else Sent()
+            for end in (self.client, 1 - self.client)
+        ]
+        if not any(one.data for one in sent):
+            return []
+        self._payload_seen = True
+        time_ns = max([direction.time_ns for direction in self._directions.values()])
+        return [PayloadSeen(time_ns, *sent)]
 
     def _begin_ssh(self) -> list[HeadSeen]:
         """One end has begun a banner: both are read, because some clients misspell theirs."""

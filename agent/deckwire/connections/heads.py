@@ -79,14 +79,20 @@ class Heads:
             self._done.put(identity, True)
         return connection, seen
 
-    def tls_begins(self, key: bytes, born_ns: int) -> tuple[HeadConnection, list[HeadSeen]] | None:
-        """End the reading of a connection in which TLS begins; None if nothing was being read."""
+    def tls_begins(
+        self, key: bytes, born_ns: int, sender: int, seq: int
+    ) -> tuple[HeadConnection, list[HeadSeen]] | None:
+        """End the reading of a connection in which TLS begins; None if nothing was being read.
+
+        `seq` is the sequence number at which it begins in the bytes of `sender`.
+        """
         identity = key, born_ns
         connection = self._open.get(identity)
         if connection is None:
             return None
         self._done.put(identity, True)
-        return self._finish(connection)
+        self._drop(connection)
+        return connection, connection.begin_tls(sender, seq)
 
     def over_bounds(self) -> tuple[HeadConnection, list[HeadSeen]] | None:
         """Evict the connection silent for longest if there are too many; call until None."""
@@ -95,12 +101,17 @@ class Heads:
         self.counters.evicted += 1
         return self._finish(next(iter((self._unseen or self._open).values())))
 
-    def end(self, key: bytes, born_ns: int) -> tuple[HeadConnection, list[HeadSeen]] | None:
-        """End a connection; None if nothing of it was being read."""
+    def end(
+        self, key: bytes, born_ns: int, acked: tuple[int | None, int | None] = (None, None)
+    ) -> tuple[HeadConnection, list[HeadSeen]] | None:
+        """End a connection; None if nothing of it was being read.
+
+        `acked` is how many bytes of each end the other one has acknowledged, if that is known.
+        """
         identity = key, born_ns
         self._done.pop(identity, None)
         connection = self._open.get(identity)
-        return self._finish(connection) if connection is not None else None
+        return self._finish(connection, acked) if connection is not None else None
 
     def end_any(self) -> tuple[HeadConnection, list[HeadSeen]] | None:
         """End the one silent for longest; call until None."""
@@ -108,10 +119,12 @@ class Heads:
             return self._finish(connection)
         return None
 
-    def _finish(self, connection: HeadConnection) -> tuple[HeadConnection, list[HeadSeen]]:
+    def _finish(
+        self, connection: HeadConnection, acked: tuple[int | None, int | None] = (None, None)
+    ) -> tuple[HeadConnection, list[HeadSeen]]:
         # Dropped first, so that one that cannot be finished is not met again and again.
         self._drop(connection)
-        return connection, connection.finish()
+        return connection, connection.finish(acked)
 
     def _drop(self, connection: HeadConnection) -> None:
         self._held -= connection.held

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
+from deckwire.connections.payload import Sent
 from deckwire.events.choices import Choices
 from deckwire.events.client import wire_text
 from deckwire.events.context import Context, Fields, Parts
@@ -36,15 +37,6 @@ _OF_SERVER = (
 )
 _HTTP = b"HTTP/1."
 _ORDER = {name: place for place, name in enumerate(FIELDS)}
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """The first bytes of one end."""
-
-    data: bytes
-    is_cut: bool
-    """The end sent more than these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,9 @@ class Pipeline:
                 return
             sample = sample._replace(start_seq=None)
         elif sample.start_seq is not None and len(self.heads):
-            head = self.heads.tls_begins(sample.key, sample.born_ns)
+            head = self.heads.tls_begins(
+                *(sample.key, sample.born_ns, sample.sender, sample.start_seq)
+            )
             if head is not None:
                 self._report.heads(*head)
         self.urgent.note(sample)
@@ -258,7 +260,8 @@ class Pipeline:
                     client = ended[0].client
                 self._report.observations(*ended)
         with self._containment.during(Where.END):
-            head = self.heads.end(key, record.born_ns)
+            first, second = record.sides
+            head = self.heads.end(key, record.born_ns, (first.accepted, second.accepted))
             if head is not None:
                 self._report.heads(*head)
         if is_probe(record):

@@ -19,6 +19,7 @@ from deckwire.connections.observations import (
     Observation,
     SessionSeen,
 )
+from deckwire.connections.payload import PayloadSeen
 from deckwire.connections.ssh_connection import SshSeen
 from deckwire.connections.suppressed_hello import EmittedHellos
 from deckwire.deckies import Registry
@@ -43,6 +44,9 @@ from deckwire.events.ssh_banner import headline as ssh_headline
 from deckwire.events.ssh_banner import ssh_event
 from deckwire.events.syn import headline as syn_headline
 from deckwire.events.syn import syn_event
+from deckwire.events.tcp_payload import describe as describe_payload
+from deckwire.events.tcp_payload import headline as payload_headline
+from deckwire.events.tcp_payload import payload_event, redactor_for
 from deckwire.events.turned import turned
 from deckwire.fingerprints.identity import Identifier
 from deckwire.fingerprints.scanners import Tool
@@ -225,6 +229,8 @@ class Reporter:
             match one:
                 case SshSeen():
                     self._banner(connection, context, one)
+                case PayloadSeen():
+                    self._payload(connection, context, one)
 
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
@@ -363,6 +369,19 @@ class Reporter:
                 kexinit=seen.kexinit,
                 unseen=connection.unseen,
             ),
+        )
+
+    def _payload(self, connection: HeadConnection, context: Context, seen: PayloadSeen) -> None:
+        payload = describe_payload(seen.client, seen.server, redactor_for(context, self._choices))
+        headline = payload_headline(
+            context, self._clock.wall_ns(seen.time_ns), payload, proven=connection.proven
+        )
+        self._emit(
+            connection.key,
+            context,
+            seen.time_ns,
+            headline,
+            lambda: payload_event(headline, context, payload, unseen=connection.unseen),
         )
 
     def _anomaly(self, connection: Connection, context: Context, seen: AnomalySeen) -> None:
