@@ -51,6 +51,8 @@ idle_timeout = 30
 raw_fingerprints = true
 sequences = true
 heads = []
+redact = ["inbound"]
+redact_key = "key"
 ja4plus = false
 p0f_db = "/etc/p0f.fp"
 state_dir = "/var/lib/deckwire"
@@ -118,6 +120,8 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         raw_fingerprints=True,
         sequences=True,
         heads=(),
+        redact=("inbound",),
+        redact_key=str(tmp_path / "key"),
         ja4plus=False,
         p0f_db="/etc/p0f.fp",
         budgets=Budgets(10, 20, 30),

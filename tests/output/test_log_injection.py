@@ -13,8 +13,12 @@ from typing import NamedTuple
 
 import pytest
 
+from deckwire.connections.payload import Sent
 from deckwire.events.choices import Choices
+from deckwire.events.context import locate
 from deckwire.events.event import Event
+from deckwire.events.identity import Identity
+from deckwire.events.tcp_payload import describe, headline, payload_event
 from deckwire.output.ecs import EcsFormat
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import Fanout, Format, to_all
@@ -22,10 +26,12 @@ from deckwire.output.sinks.sink import Sink
 from deckwire.output.sinks.spec import parse_output
 from deckwire.output.sinks.stdout import StdoutSink
 from deckwire.output.syslog import RELAY_SD_ID, SyslogFormat
+from deckwire.tcp.flow import Ends
 from tests.fuzz.lines import check_harmless, read_json, read_syslog
 from tests.fuzz.material import segment_record
 from tests.fuzz.recorder import Recorder
 from tests.support.ecs import check_ecs, flat
+from tests.support.event_samples import CLIENT, DECKY, REGISTRY, TIME_NS, packed
 from tests.support.flights import client_hello, message, record, server_hello, u16, vector
 
 CONTROLS = [chr(code).encode() for code in (*range(0x20), *range(0x7F, 0xA0))]
@@ -99,6 +105,23 @@ def certificate(text: bytes) -> bytes:
     return tlv(0x30, body, algorithm, tlv(3, b"\0"))
 
 
+def first_bytes(text: bytes) -> Event:
+    """A tcp_payload with `text` in fields, lists and the bytes of both ends."""
+    client = mqtt_connect(text)
+    payload = describe(Sent(client), Sent(text))
+    found = locate(REGISTRY, Ends(packed(CLIENT), 40_000, packed(DECKY), 443))
+    assert found is not None
+    event = payload_event(headline(found, TIME_NS, payload), found, payload)
+    return Identity("sensor").stamped(event)
+
+
+def mqtt_connect(text: bytes) -> bytes:
+    """CONNECT with `text` as its three names."""
+    sized = u16(len(text)) + text
+    body = b"\0\4MQTT\4\xc2\0\x3c" + 3 * sized
+    return b"\x10" + bytes([len(body) & 0x7F | 0x80, len(body) >> 7]) + body
+
+
 def events(hostile: bytes) -> dict[str, Event]:
     """The events of a handshake with `hostile` in all its names, by name."""
     text = b"a" + hostile + b"z"
@@ -111,13 +134,15 @@ def events(hostile: bytes) -> dict[str, Event]:
         data = record(content)
         recorder.take(segment_record(data, sender=sender, seq=77, time_ns=9, start_seq=77))
     recorder.pipeline.finish()
-    return {event.name: event for event in recorder.events}
+    payload = first_bytes(text)
+    return {payload.name: payload} | {event.name: event for event in recorder.events}
 
 
 SHOWN_IN = {
     "tls_client_hello": ("sni", "alpn"),
     "tls_session": ("sni", "alpn", "alpn_selected"),
     "tls_certificate": ("subject_cn", "not_before", "not_after", "sni"),
+    "tcp_payload": ("login_user", "login_password", "mqtt_client_id", "server_payload_text"),
 }
 """Fields whose values are a peer's text and nothing else."""
 

@@ -22,6 +22,7 @@ from deckwire.resilience.containment import Containment
 from deckwire.runtime.assembly import Parts, assemble
 from deckwire.runtime.feed import RING_BYTES, Replay
 from deckwire.runtime.preparation import identifier, kernel_settings
+from deckwire.runtime.redact_key import open_redactor
 from tests.support.bpf_harness import ZEROED
 from tests.support.uncontained import Uncontained
 
@@ -91,7 +92,9 @@ class ReplayLab:
         clock = CaptureClock()
         collector = _Collector()
         parts = assemble(
-            *(settings, self.loaded, registry, clock, collector, self.identify), self.containment
+            *(settings, self.loaded, registry, clock, collector, self.identify),
+            self.containment,
+            redactor=open_redactor(settings),
         )
         self.last = parts
         self.replay = replay = Replay(

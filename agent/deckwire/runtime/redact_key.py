@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
+from tempfile import mkstemp
 
 from deckwire.config import Settings
 from deckwire.errors import UsageError, plain
@@ -12,7 +13,6 @@ from deckwire.events.redaction import Redactor
 from deckwire.limits import REDACT_KEY_BYTES, REDACT_KEY_FILE_BYTES
 
 _NAME = "redact.key"
-_MODE = 0o600
 
 
 def open_redactor(settings: Settings, *, makes_key: bool = True) -> Redactor | None:
@@ -43,11 +43,8 @@ def _kept(path: str) -> bytes:
     except FileNotFoundError:
         pass
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    new = f"{path}.{os.getpid()}"
-    with suppress(FileNotFoundError):
-        # A process that ended in between had the same number.
-        os.unlink(new)
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    # Mode 0600, and a name that no other process has.
+    fd, new = mkstemp(prefix=f".{_NAME}.", dir=os.path.dirname(path))
     try:
         with open(fd, "wb") as file:
             file.write(secrets.token_bytes(REDACT_KEY_BYTES))

@@ -1,0 +1,66 @@
+"""Protocols of first bytes are those that independent tools name, by bytes and not by port."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from tests.support.declared import check_declared
+from tests.support.fingerprint_frames import syns_of
+from tests.support.replaying import ReplayLab
+from tests.support.sequences import Four, sequence_fields
+from tests.support.shared import SHARED
+
+pytestmark = pytest.mark.root
+
+PROTOCOLS = SHARED / "protocols"
+OWN_EVENTS = {
+    "tls": ("tls_client_hello",),
+    "ssh": ("ssh_client_banner", "ssh_server_banner"),
+    "http": ("http_request",),
+}
+"""Events of the protocols that are no tcp_payload."""
+
+
+def entries() -> dict[str, list[dict[str, Any]]]:
+    """The expected labels by capture; empty without the captures."""
+    path = PROTOCOLS / "expected" / "protocol.json"
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in json.loads(path.read_text()) if path.exists() else ():
+        found[entry["pcap"]].append(entry)
+    return found
+
+
+ENTRIES = entries()
+
+
+@pytest.mark.skipif(not ENTRIES, reason="the captures of other protocols are not installed")
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_all_protocols_are_as_expected(name: str, lab: ReplayLab) -> None:
+    deckies = sorted({entry["stream"]["dst"] for entry in ENTRIES[name]})
+    events = lab.capture(PROTOCOLS / "pcap" / name, deckies)
+    check_declared([event for event in events if event.name == "tcp_payload"])
+    found: dict[Four, set[str]] = defaultdict(set)
+    for event in events:
+        fields = dict(event.fields)
+        four: Any = tuple(fields.get(n) for n in ("src_ip", "src_port", "dst_ip", "dst_port"))
+        label = f" {fields.get('protocol')}" if event.name == "tcp_payload" else ""
+        found[four].add(event.name + label)
+    opened = sequence_fields(syns_of(PROTOCOLS / "pcap" / name))
+    wrong = []
+    for entry in ENTRIES[name]:
+        stream, value = entry["stream"], entry["value"]
+        four = stream["src"], stream["sport"], stream["dst"], stream["dport"]
+        payloads = {one for one in found[four] if one.startswith("tcp_payload")}
+        if four not in opened and not payloads:
+            # Only of connections whose SYN was seen is the beginning sampled.
+            continue
+        if value in OWN_EVENTS:
+            if payloads or not found[four].intersection(OWN_EVENTS[value]):
+                wrong.append(f"{four} {value}: {found[four]}")
+        elif payloads != {f"tcp_payload {value}"}:
+            wrong.append(f"{four} {value}: {found[four]}")
+    assert not wrong, "\n".join(wrong)
