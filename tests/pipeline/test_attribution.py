@@ -255,8 +255,8 @@ def test_nothing_of_an_announced_connection_is_emitted(lab: ReplayLab) -> None:
     ends = [conversation.close().frames[-3:] for conversation in (announced, other)]
     lab.replay.run_frames([*ends[0], *ends[1]])
     pipeline.finish()
-    assert pipeline.counts["lateral_announced"] == 3
-    assert emitter.made == pipeline.counts["lateral_held"] - 2 == 3
+    assert pipeline.counts["lateral_announced"] == 4
+    assert emitter.made == pipeline.counts["lateral_held"] - 2 == 4
 
 
 def test_held_events_are_deduplicated_when_they_are_emitted(lab: ReplayLab) -> None:

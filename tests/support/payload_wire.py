@@ -106,6 +106,15 @@ MYSQL_GREETING = mysql_packet(
     0, b"\x0a8.0.36\0" + bytes(4) + b"saltsalt\0" + bytes(18) + b"salt" * 3 + b"\0"
 )
 
+MYSQL_SALTED = mysql_packet(
+    0,
+    b"\x0a8.0.36\0\1\0\0\0saltsalt\0\xff\xf7\x21\2\0\xff\xdf\x15"
+    + bytes(10)
+    + b"salt" * 3
+    + b"\0mysql_native_password\0",
+)
+"""A greeting with its flags (CLIENT_SSL is not among them), charset and method."""
+
 
 def mysql_login(
     user: bytes, answer: bytes, database: bytes = b"", plugin: bytes = b"mysql_native_password"
