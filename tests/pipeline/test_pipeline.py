@@ -246,6 +246,26 @@ def test_idle_is_by_the_captures_clock(lab: ReplayLab) -> None:
     assert flows[40_001]["close"] == "shutdown"
 
 
+@pytest.mark.parametrize(("seconds", "close"), [(0, "shutdown"), (125, "idle")])
+def test_connections_end_in_the_order_of_their_times(
+    lab: ReplayLab, seconds: int, close: str
+) -> None:
+    """Then by their 4-tuples: so each replay emits the same one of several equal ones."""
+    order = [(n // 2 * MS, 40_000 + 7 * n % 30) for n in range(30)]
+    talks = [
+        Conversation(client_port=port, start_ns=START_NS + offset_ns).open().send(b"x")
+        for offset_ns, port in order
+    ]
+    captured = in_time(*talks, *((later(seconds),) if seconds else ()))
+    flows = of(lab.frames(captured, [DECKY]), "tcp_flow_timing")
+    ended = [(flow["time_ns"], flow["src_port"]) for flow in flows if flow["close"] == close]
+    assert ended == sorted(ended)
+    assert len(ended) == 30
+    with kernel(lab, DEDUP):
+        flow = one(lab.frames(captured, [DECKY], DEDUP), "tcp_flow_timing")
+    assert flow["src_port"] == min(port for offset_ns, port in order if not offset_ns)
+
+
 def test_119_seconds_are_not_idle(lab: ReplayLab) -> None:
     quiet = Conversation().open().send(b"hello").wait(119).send(b"again").close()
     flow = one(lab.frames(quiet.frames, [DECKY]), "tcp_flow_timing")
@@ -817,7 +837,7 @@ def test_a_crowded_table_evicts_the_most_idle_of_the_biggest_source(
     flows = of(events, "tcp_flow_timing")
     evicted = [flow for flow in flows if flow["close"] == "evicted"]
     # 60 of 64 are three more than nine tenths.
-    assert sorted((flow["src_ip"], flow["src_port"]) for flow in evicted) == [
+    assert [(flow["src_ip"], flow["src_port"]) for flow in evicted] == [
         (CLIENT, 40_000),
         (CLIENT, 40_001),
         (CLIENT, 40_002),
