@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deckwire.payloads.http_secrets import read_http
+from deckwire.payloads.http_secrets import header_values, places, read_http
 from tests.support.payload_wire import base64
 
 BASIC = b"Basic " + base64(b"admin:hunter2")
@@ -42,3 +42,13 @@ def test_cookies_of_an_answer() -> None:
     server = b"HTTP/1.1 200 OK\r\nSet-Cookie: sid=1; Path=/\r\n\r\n"
     (secret,) = read_http(b"", server).secrets
     assert (secret.side, server[secret.start : secret.end]) == (1, b"sid=1; Path=/")
+
+
+def test_values_of_headers_as_sent_and_as_meant() -> None:
+    headers = [(b"Host", b"x"), (b"Authorization", BASIC), (b"COOKIE ", b"sid=1"), (b"Cookie", b"")]
+    assert header_values(headers) == {BASIC, b"admin", b"hunter2", b"sid=1"}
+
+
+def test_places_in_a_target() -> None:
+    target = b"http://me:secret@192.0.2.1/?q=1&token=t1"
+    assert [target[start:end] for start, end in places(target)] == [b"t1", b"me:secret"]

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from deckwire.payloads.finding import CLIENT, SERVER, Finding, Kind, Line, Piece, Secret, lines
-from deckwire.payloads.finding import login as login_finding
+from deckwire.payloads.finding import (
+    CLIENT,
+    SERVER,
+    Finding,
+    Kind,
+    Line,
+    Piece,
+    Secret,
+    lines,
+    login,
+)
 from deckwire.payloads.sip import authorization
 
 _HEADER = re.compile(rb"([\w-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
@@ -31,37 +40,51 @@ _IN_URL = re.compile(rb"[a-z][a-z0-9+.-]{1,15}://([^/\s@]{1,255})@", re.IGNORECA
 
 def read_http(client: bytes, server: bytes) -> Finding:
     """Find the credentials of a request, and the cookies of its answer. It has no fields."""
-    found = login_finding(_headers(client))
-    secrets = [*found.secrets, *_values(client)]
+    secrets = [*login(_headers(client)).secrets]
+    secrets += [Secret(CLIENT, start, end) for start, end in places(client)]
     secrets += [Secret(SERVER, start, end) for _, _, start, end in _headers(server)]
     return Finding(secrets=tuple(secrets))
 
 
+def places(data: bytes) -> list[tuple[int, int]]:
+    """Where credentials are in a target or a body, or in bytes that have them."""
+    found = [
+        match.span(match.lastindex or 1)
+        for pattern in (_FORM, _JSON, _MULTIPART, _IN_URL)
+        for match in pattern.finditer(data)
+    ]
+    return [(start, end) for start, end in found if start < end]
+
+
+def header_values(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+    """The credentials that headers have, as they were sent and as they were meant."""
+    values: set[bytes] = set()
+    for name, value in headers:
+        for piece in _value(name.strip().lower(), Line(value, 0, is_whole=True), 0):
+            values.add(value[piece.start : piece.end])
+            if piece.value is not None:
+                values.add(piece.value)
+    return values - {b""}
+
+
 def _headers(data: bytes) -> Iterator[Piece]:
-    secret: Line | None = None
+    is_secret = False
     for line in lines(data):
-        if secret is not None and line.text[:1] in (b" ", b"\t"):
+        if is_secret and line.text[:1] in (b" ", b"\t"):
             # The value goes on (RFC 9112, 5.2).
             yield Piece(Kind.SECRET, None, line.start, line.end)
             continue
-        secret = None
+        is_secret = False
         header = _HEADER.match(line.text)
-        if header is None:
-            continue
-        name, at = header[1].lower(), header.start(2)
-        if name in _AUTHORIZATION:
-            yield from authorization(line, at)
-            secret = line
-        elif _WHOLE.fullmatch(name):
-            yield Piece(Kind.SECRET, None, line.start + at, line.end)
-            secret = line
+        if header is not None:
+            for piece in _value(header[1].lower(), line, header.start(2)):
+                is_secret = True
+                yield piece
 
 
-def _values(client: bytes) -> Iterator[Secret]:
-    """Those in the target and the body."""
-    for pattern in (_FORM, _JSON, _MULTIPART, _IN_URL):
-        for found in pattern.finditer(client):
-            group = found.lastindex or 1
-            start, end = found.span(group)
-            if start < end:
-                yield Secret(CLIENT, start, end)
+def _value(name: bytes, line: Line, at: int) -> Iterator[Piece]:
+    """The credentials in the value of a header, which begins at `at` of its line."""
+    if name in _AUTHORIZATION:
+        yield from authorization(line, at)
+    elif _WHOLE.fullmatch(name):
+        yield Piece(Kind.SECRET, None, line.start + at, line.end)
