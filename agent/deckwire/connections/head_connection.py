@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from deckwire.abi.samples import SegmentSample
+from deckwire.connections.http_connection import HttpConnection, HttpSeen
 from deckwire.connections.ssh_connection import SshConnection, SshSeen
 from deckwire.limits import HEAD_BYTES
 from deckwire.tcp.reassembly import Stream
@@ -14,7 +15,7 @@ _CONNECTION_BYTES = 600
 _DIRECTION_BYTES = 700
 """Memory of one direction without its bytes, about."""
 
-HeadSeen = SshSeen
+HeadSeen = SshSeen | HttpSeen
 
 
 class Direction:
@@ -65,16 +66,22 @@ class HeadConnection:
         self._wanted = wanted
         self._directions: dict[int, Direction] = {}
         self._ssh: SshConnection | None = None
+        self._http = HttpConnection(self.client) if "http" in wanted else None
+        self._time_ns = 0
+        """Kernel time of the last segment."""
 
     @property
     def held(self) -> int:
         """Bytes of memory, about."""
         held = sum([direction.held for direction in self._directions.values()])
-        return _CONNECTION_BYTES + held + (0 if self._ssh is None else self._ssh.held)
+        readers = sum([reader.held for reader in (self._ssh, self._http) if reader is not None])
+        return _CONNECTION_BYTES + held + readers
 
     @property
     def done(self) -> bool:
         """Whether nothing more can be reported of it."""
+        if self._http is not None and not self._http.is_over:
+            return False
         return self._ssh is not None and self._ssh.done
 
     def add(self, sample: SegmentSample) -> list[HeadSeen]:
@@ -87,15 +94,24 @@ class HeadConnection:
         self.proven = self.proven or sample.proven
         if not data:
             return []
+        self._time_ns = sample.time_ns
+        seen: list[HeadSeen] = []
         if self._ssh is not None:
-            return [*self._ssh.feed(sample.sender, data, sample.time_ns)]
-        if direction.first.startswith(SshConnection.BEGINNING) and "ssh" in self._wanted:
-            return self._begin_ssh()
-        return []
+            seen += self._ssh.feed(sample.sender, data, sample.time_ns)
+        elif direction.first.startswith(SshConnection.BEGINNING) and "ssh" in self._wanted:
+            seen += self._begin_ssh()
+        if self._http is not None:
+            seen += self._http.feed(sample.sender, data, sample.time_ns)
+        return seen
 
     def finish(self) -> list[HeadSeen]:
         """End the connection; what was cut off is reported as far as it goes."""
-        return [] if self._ssh is None else [*self._ssh.finish()]
+        seen: list[HeadSeen] = []
+        if self._ssh is not None:
+            seen += self._ssh.finish()
+        if self._http is not None:
+            seen += self._http.finish(self._time_ns)
+        return seen
 
     def _begin_ssh(self) -> list[HeadSeen]:
         """One end has begun a banner: both are read, because some clients misspell theirs."""

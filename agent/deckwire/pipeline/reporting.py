@@ -12,6 +12,7 @@ from deckwire.abi.samples import AnomalySample
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
 from deckwire.connections.head_connection import HeadConnection, HeadSeen
+from deckwire.connections.http_connection import HttpSeen
 from deckwire.connections.observations import (
     AnomalySeen,
     CertificatesSeen,
@@ -37,6 +38,8 @@ from deckwire.events.handshake import handshake_event
 from deckwire.events.handshake import headline as handshake_headline
 from deckwire.events.hello import headline as hello_headline
 from deckwire.events.hello import hello_event
+from deckwire.events.http_request import headline as http_headline
+from deckwire.events.http_request import http_event
 from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
 from deckwire.events.ssh_banner import headline as ssh_headline
@@ -225,6 +228,8 @@ class Reporter:
             match one:
                 case SshSeen():
                     self._banner(connection, context, one)
+                case HttpSeen():
+                    self._request(connection, context, one)
 
     def recall_hello(self, signature: int) -> ClientHello | None:
         """The ClientHello of a signature that the kernel suppresses; None if it was evicted."""
@@ -365,6 +370,32 @@ class Reporter:
             ),
         )
 
+    def _request(self, connection: HeadConnection, context: Context, seen: HttpSeen) -> None:
+        headline = http_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            seen.request,
+            self._choices,
+            proven=connection.proven,
+        )
+        self._emit(
+            connection.key,
+            context,
+            seen.time_ns,
+            headline,
+            lambda: http_event(
+                headline,
+                context,
+                seen.request,
+                seen.answer,
+                number=seen.number,
+                is_reversed=seen.reversed,
+                choices=self._choices,
+                unseen=connection.unseen,
+            ),
+            is_reversed=seen.reversed,
+        )
+
     def _anomaly(self, connection: Connection, context: Context, seen: AnomalySeen) -> None:
         client = None if seen.hello is None else self._describe.client(seen.hello)
         from_client = None if seen.sender is None else seen.sender == connection.client
@@ -408,7 +439,7 @@ class Reporter:
         """Have an event emitted, unless its connection's direction says otherwise.
 
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
-        suppress. `is_reversed` says that the TLS client did not open the connection.
+        suppress. `is_reversed` says that the client of TLS or HTTP did not open the connection.
         """
         if self._fragmented:
             make = self._marked(key, time_ns, make)

@@ -24,6 +24,7 @@ NAMES = (
     "certificate_message",
     "fingerprints",
     "ssh",
+    "http",
     "certificate",
     "syn_packet",
     "sample",
