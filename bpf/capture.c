@@ -700,6 +700,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	if (!walk)
 		return;
 	record_walk_begin(walk, skb, side, p, payload_off);
+	walk->repeated = ahead == AHEAD_REPEATED;
 	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead,
 		 w->found);
 	tls_keep(walk, side);
@@ -875,6 +876,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		}
 	} else {
 		time_segment(&flow->totals, p, w->sender, w->now, ahead);
+		if (is_repeated(side, p, ahead))
+			ahead = AHEAD_REPEATED;
 		side_account(side, own, p);
 		if (p->flags & TCP_ACK)
 			note_first_ack(side, own, p);

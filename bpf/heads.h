@@ -64,10 +64,13 @@ static __always_inline __u32 units_of_head(__u32 kind, __u64 wanted)
 	return wants_head(wanted, HEAD_PAYLOAD) ? HEAD_PAYLOAD_UNITS : 0;
 }
 
-/* The units that so many bytes use up. */
+/*
+ * The units that a segment uses up: those that it fills, and one at least. So a
+ * head of n units has the first n of its end, unless segments are smaller.
+ */
 static __always_inline __u32 units_of(__u32 bytes)
 {
-	return (bytes + HEAD_UNIT - 1) / HEAD_UNIT;
+	return bytes < HEAD_UNIT ? 1 : bytes / HEAD_UNIT;
 }
 
 /* A banner of SSH opens the other end's head, because some are misspelled. */
@@ -119,7 +122,7 @@ static __always_inline void head_scan(volatile struct record_walk *walk,
 				      struct flow_side *peer, __u64 wanted)
 {
 	__u64 first = walk->first;
-	__u32 units, left;
+	__u32 units, left, cut;
 
 	if (walk->flags & SAMPLE_TLS_STARTS) {
 		head_decide(side, HEAD_PAYLOAD, 0);
@@ -138,7 +141,8 @@ static __always_inline void head_scan(volatile struct record_walk *walk,
 		walk->flags |= SAMPLE_HEAD;
 		return;
 	}
-	if (!left || side->tls_state > TLS_PREFIX)
+	/* what is only repeated uses up nothing, or it could use up all */
+	if (!left || walk->repeated || side->tls_state > TLS_PREFIX)
 		return;
 	/* after a KEXINIT, the beginning of a packet shows who the client is */
 	if (head_kind(side) == HEAD_SSH &&
@@ -148,16 +152,18 @@ static __always_inline void head_scan(volatile struct record_walk *walk,
 			left = units;
 	}
 	units = units_of(walk->avail);
-	if (units > left)
+	cut = walk->avail;
+	if (units > left) {
 		units = left;
+		cut = left * HEAD_UNIT;
+	}
 	side->head = left - units;
 	walk->head = head_kind(side);
 	walk->flags |= SAMPLE_HEAD;
 	if (walk->cut)
 		walk->head |= HEAD_SHARED;
 	else
-		walk->cut = walk->avail < units * HEAD_UNIT ? walk->avail
-							    : units * HEAD_UNIT;
+		walk->cut = cut;
 }
 
 #endif

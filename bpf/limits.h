@@ -140,14 +140,14 @@
 
 /*
  * The first bytes sampled in one direction, in units: of SSH, of HTTP, and of
- * anything else. A segment uses up whole units. Of what follows a KEXINIT, its
- * last unit and two more are left.
+ * anything else. A segment uses up those that it fills, and one at least.
+ * Behind a KEXINIT, two or three are left.
  */
 #define HEAD_UNIT 32
 #define HEAD_SSH_UNITS 96
 #define HEAD_HTTP_UNITS 128
 #define HEAD_PAYLOAD_UNITS 16
-#define HEAD_REST_UNITS 4
+#define HEAD_REST_UNITS 3
 
 /* After a silence this long, the next segment may start an RTT measurement. */
 #define RTT_PAUSE_NS 1000000000ULL

@@ -25,6 +25,17 @@ static __always_inline __s32 seq_diff(__u32 a, __u32 b)
 	return (__s32)(a - b);
 }
 
+/* The distance from sent of a segment in which every byte is repeated. */
+#define AHEAD_REPEATED (-0x7fffffff - 1)
+
+/* Has this segment, of the distance ahead, no byte that fills a hole either? */
+static __always_inline int is_repeated(const struct flow_side *side,
+				       const struct packet *p, __s32 ahead)
+{
+	return ahead < 0 && !(side->flags & SIDE_HOLE) &&
+	       ahead + (__s32)p->payload_len <= 0;
+}
+
 /*
  * Takes a segment into the account of its side. Holes merge into one range, so
  * reordered or late bytes never count as retransmitted. A retransmission inside

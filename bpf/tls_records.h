@@ -272,7 +272,7 @@ struct record_walk {
 	__u32 at_start; /* the first bytes of this end are not decided */
 	__u32 decided;	/* now they are: `first` has them */
 	__u32 head;	/* enum head_kind, HEAD_SHARED */
-	__u32 pad;
+	__u32 repeated; /* this end has sent all of it before */
 };
 
 #define NOT_CHANGED 0xffffffff

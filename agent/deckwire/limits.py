@@ -150,6 +150,14 @@ SSH_HEAD_BYTES = 4_096
 """Bytes of one direction that are read. The kernel samples fewer."""
 SSH_PACKET_BYTES = 35_000
 """Longest packet that is not malformed (RFC 4253, 6.1)."""
+HTTP_METHOD_BYTES = 64
+"""Longest method of a request; those in use have up to 17."""
+HTTP_LENGTH_DIGITS = 18
+"""Digits of a Content-Length that is read as a number: it stays below 2^63."""
+HTTP_CHUNK_DIGITS = 15
+"""Hexadecimal digits of the length of a chunk, for the same reason."""
+HTTP_BODY_BYTES = 512
+"""Bytes of a request's body that are kept."""
 
 # --- first bytes of other protocols -----------------------------------------------------------
 PAYLOAD_BYTES = 512

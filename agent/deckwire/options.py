@@ -265,7 +265,7 @@ OPTIONS = (
     ),
     Option(
         *("ja4plus", "ja4plus", Section.EVENTS),
-        "Emit JA4S, JA4X, JA4T, JA4TS and JA4L, which have a licence of their own.",
+        "Emit JA4S, JA4X, JA4T, JA4TS, JA4L and JA4H, which have a licence of their own.",
         default="emit them",
         file_only=True,
     ),

@@ -179,9 +179,19 @@ def syn_packets() -> dict[str, Any]:
 
 
 def segment_record(
-    payload: bytes, *, sender: int, seq: int, time_ns: int, start_seq: int | None = None
+    payload: bytes,
+    *,
+    sender: int,
+    seq: int,
+    time_ns: int,
+    start_seq: int | None = None,
+    head: str = "",
 ) -> bytes:
-    """Return a segment record of the connection KEY, born at 1,000,000 ns; end 0 is the client."""
+    """Return a segment record of the connection KEY, born at 1,000,000 ns; end 0 is the client.
+
+    With `head`, of abi.HEAD_KINDS, it is one of the first of its end.
+    """
+    starts = abi.SAMPLE_HEAD if head else abi.SAMPLE_TLS_STARTS
     head = struct_bytes(
         "sample_head",
         time_ns=time_ns,
@@ -194,7 +204,8 @@ def segment_record(
         kind=abi.SAMPLE_SEGMENT,
         sender=sender,
         client=0,
-        flags=0 if start_seq is None else abi.SAMPLE_TLS_STARTS,
+        flags=0 if start_seq is None else starts,
+        ipid_class=abi.HEAD_KINDS.index(head) if head else 0,
     )
     return head + payload
 

@@ -73,7 +73,7 @@ def check_value(name: str, value: Any) -> None:
     for one in values:
         assert one in _ALLOWED.get(name, {one}), (name, one)
         match kind:
-            case "keyword":
+            case "keyword" | "wildcard":
                 assert type(one) is str, (name, one)
             case "long":
                 assert type(one) is int, (name, one)

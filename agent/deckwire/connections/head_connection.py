@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from deckwire.abi.samples import SegmentSample
+from deckwire.connections.http_connection import HttpConnection, HttpSeen
 from deckwire.connections.payload import PayloadSeen, Sent
 from deckwire.connections.ssh_connection import SshConnection, SshSeen
 from deckwire.limits import HEAD_BYTES, PAYLOAD_BYTES
@@ -17,7 +18,7 @@ _DIRECTION_BYTES = 700
 
 _SEQ_MASK = 0xFFFF_FFFF
 
-HeadSeen = SshSeen | PayloadSeen
+HeadSeen = SshSeen | HttpSeen | PayloadSeen
 
 
 class Direction:
@@ -76,18 +77,26 @@ class HeadConnection:
         self._wanted = wanted
         self._directions: dict[int, Direction] = {}
         self._ssh: SshConnection | None = None
+        self._http = HttpConnection(self.client) if "http" in wanted else None
+        self._time_ns = 0
+        """Kernel time of the last segment."""
         self._payload_seen = False
 
     @property
     def held(self) -> int:
         """Bytes of memory, about."""
         held = sum([direction.held for direction in self._directions.values()])
-        return _CONNECTION_BYTES + held + (0 if self._ssh is None else self._ssh.held)
+        readers = sum([reader.held for reader in (self._ssh, self._http) if reader is not None])
+        return _CONNECTION_BYTES + held + readers
 
     @property
     def done(self) -> bool:
         """Whether nothing more can be reported of it."""
-        return self._payload_seen or (self._ssh is not None and self._ssh.done)
+        if self._payload_seen:
+            return True
+        if self._http is not None and not self._http.is_over:
+            return False
+        return self._ssh is not None and self._ssh.done
 
     def add(self, sample: SegmentSample) -> list[HeadSeen]:
         """Take a segment of either end; what it shows."""
@@ -99,18 +108,29 @@ class HeadConnection:
         self.proven = self.proven or sample.proven
         if not data:
             return []
+        self._time_ns = sample.time_ns
+        seen: list[HeadSeen] = []
         if self._ssh is not None:
-            return [*self._ssh.feed(sample.sender, data, sample.time_ns)]
-        if direction.first.startswith(SshConnection.BEGINNING) and "ssh" in self._wanted:
-            return self._begin_ssh()
-        return self._payload() if self._is_full else []
+            seen += self._ssh.feed(sample.sender, data, sample.time_ns)
+        elif direction.first.startswith(SshConnection.BEGINNING) and "ssh" in self._wanted:
+            seen += self._begin_ssh()
+        if self._http is not None:
+            seen += self._http.feed(sample.sender, data, sample.time_ns)
+        if self._is_full and (self._http is None or self._http.is_over):
+            seen += self._payload()
+        return seen
 
     def finish(self, acked: tuple[int | None, int | None] = (None, None)) -> list[HeadSeen]:
         """End the connection; what was cut off is reported as far as it goes.
 
         `acked` is how many bytes of each end the other one has acknowledged, if that is known.
         """
-        return self._payload(acked) if self._ssh is None else [*self._ssh.finish()]
+        seen: list[HeadSeen] = []
+        if self._ssh is not None:
+            seen += self._ssh.finish()
+        if self._http is not None:
+            seen += self._http.finish(self._time_ns)
+        return seen + self._payload(acked)
 
     def begin_tls(self, sender: int, seq: int) -> list[HeadSeen]:
         """End the reading: TLS begins at this sequence number of `sender`."""
@@ -127,9 +147,14 @@ class HeadConnection:
             len(direction.first) >= PAYLOAD_BYTES for direction in self._directions.values()
         )
 
+    @property
+    def _is_taken(self) -> bool:
+        """Whether another reader has found its protocol."""
+        return self._ssh is not None or (self._http is not None and self._http.is_http)
+
     def _payload(self, acked: tuple[int | None, int | None] = (None, None)) -> list[HeadSeen]:
         """The first bytes of both ends, once, if they are wanted and any were sent."""
-        if self._payload_seen or "payload" not in self._wanted:
+        if self._payload_seen or self._is_taken or "payload" not in self._wanted:
             return []
         sent = [
             self._directions[end].sent(acked[end]) if end in self._directions else Sent()

@@ -446,6 +446,54 @@ _SSH_SERVER = (
     *_SSH_OFFER,
 )
 
+_HTTP = (
+    *_ADDRESSES,
+    _field("method", TEXT, "as it was sent, whatever it is", ecs="http.request.method"),
+    _field(
+        "path",
+        TEXT,
+        "the target as it was sent: a path with its query, a URL, or an authority (CONNECT)",
+        ecs="url.original",
+    ),
+    _field("version", TEXT, "such as `1.1`; `0.9` if the request has none", ecs="http.version"),
+    _maybe("host", TEXT, "the header Host"),
+    _maybe("user_agent", TEXT, "the header User-Agent", ecs="user_agent.original"),
+    _maybe("referer", TEXT, "the header Referer", ecs="http.request.referrer"),
+    _maybe(
+        "header_order",
+        LIST,
+        "the names of all headers as they were sent, in their order, if the whole head was seen",
+    ),
+    _maybe(
+        "body_length",
+        INTEGER,
+        "as the head gives it; of chunks, counted if all were seen",
+        unit="bytes",
+        ecs="http.request.body.bytes",
+    ),
+    _maybe(
+        "body",
+        TEXT,
+        "the first 512 bytes of the body in Base64, without the framing of chunks",
+        ecs="http.request.body.content",
+    ),
+    _maybe("status", INTEGER, "of the answer", ecs="http.response.status_code"),
+    _maybe("server", TEXT, "the header Server of the answer"),
+    _maybe(
+        "ja4h",
+        TEXT,
+        "JA4H, if the whole head was seen ([fingerprints](fingerprints.md)); not with"
+        " `ja4plus = false`",
+    ),
+    _maybe(
+        "role_reversed",
+        BOOLEAN,
+        "`true` if the client of HTTP is the end that did not open the connection",
+    ),
+    _UNSEEN,
+    *_TAIL,
+)
+
 
 def _of_protocol(name: str, type_: Type, meaning: str, *, ecs: str = "") -> Declared:
     return _maybe(name, type_, meaning, ecs=ecs or f"deckwire.payload.{name}")
@@ -619,6 +667,7 @@ CATALOGUE = {
         DeclaredEvent("tcp_flow_timing", _FLOW, (INFORMATIONAL,), (*_CONNECTION, "end")),
         DeclaredEvent("ssh_client_banner", _SSH_CLIENT, _BOTH, _PROTOCOL),
         DeclaredEvent("ssh_server_banner", _SSH_SERVER, (INFORMATIONAL,), _PROTOCOL),
+        DeclaredEvent("http_request", _HTTP, (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_payload", _PAYLOAD, (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_anomaly", _ANOMALY, _BOTH, _INFO),
         DeclaredEvent("dedup_summary", _SUMMARY, (INFORMATIONAL,), _INFO),

@@ -68,7 +68,7 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
     offer = _offer(hello)
     sni = wire_text(hello.server_name or b"")
     # The old sniffer's keys had neither.
-    names = () if choices.decnet else (_part(sni), *[_part(wire_text(p)) for p in hello.alpn])
+    names = () if choices.decnet else (key_part(sni), *[key_part(wire_text(p)) for p in hello.alpn])
     return Client(
         ja3=hello_ja3,
         ja4=hello_ja4,
@@ -109,7 +109,7 @@ def wire_text(wire: bytes) -> str:
     return wire.decode("utf-8", "surrogateescape")
 
 
-def _part(text: str) -> str:
+def key_part(text: str) -> str:
     """Text of a peer as one part of a dedup key: no other parts make the same key."""
     return text.replace("\\", "\\\\").replace("|", "\\|")
 

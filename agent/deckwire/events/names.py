@@ -16,6 +16,7 @@ SSH_EVENTS = ("ssh_client_banner", "ssh_server_banner")
 EVENTS = (
     *CONNECTION_EVENTS,
     *SSH_EVENTS,
+    "http_request",
     "tcp_payload",
     "tcp_anomaly",
     "dedup_summary",

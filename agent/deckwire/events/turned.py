@@ -15,6 +15,10 @@ _TLS_CLIENT = (
     *("raw_ciphers", "raw_extensions", "resumption"),
 )
 """Fields about the end that sent the ClientHello."""
+_HTTP_CLIENT = ("user_agent", "header_order", "ja4h")
+"""Fields about the end that sent a request of HTTP."""
+_HTTP_SERVER = ("server",)
+"""The same of the end that answered it."""
 _TLS_SERVER = ("ja3s", "ja4s", "ja4s_r", "ja3s_after_retry", "ja4s_after_retry")
 """Fields about the end that answered it."""
 
@@ -26,15 +30,16 @@ def _decky(*names: str) -> dict[str, str]:
 # `retransmits` counts those of src_ip, which is the server in an outbound connection.
 _OPENED = _decky(*_OPENER) | {"retransmits_server": "retransmits"}
 RENAMED = {
-    (True, False): _OPENED | _decky(*_TLS_CLIENT),
-    (True, True): _OPENED | _decky(*_TLS_SERVER),
-    (False, True): _decky(*_TLS_CLIENT),
+    (True, False): _OPENED | _decky(*_TLS_CLIENT, *_HTTP_CLIENT),
+    (True, True): _OPENED | _decky(*_TLS_SERVER, *_HTTP_SERVER),
+    (False, True): _decky(*_TLS_CLIENT, *_HTTP_CLIENT),
 }
-"""New names, by whether the decky opened the connection, and whether the TLS client did not.
+"""New names, by whether the decky opened the connection, and whether the client of TLS or HTTP
+did not.
 
 In the fourth case, the usual one, the decky is the server of both, and no name changes.
 """
-NAMES = _OPENED | _decky(*_TLS_CLIENT, *_TLS_SERVER)
+NAMES = _OPENED | _decky(*_TLS_CLIENT, *_TLS_SERVER, *_HTTP_CLIENT, *_HTTP_SERVER)
 """The new names of all cases."""
 
 
@@ -42,7 +47,7 @@ def turned(event: Event, *, outbound: bool, is_reversed: bool) -> Event:
     """The same event with the decky's fields renamed.
 
     `outbound` says that the decky opened the connection, and the peer is its source all the same.
-    `is_reversed` says that the TLS client did not open it.
+    `is_reversed` says that the client of TLS or HTTP did not open it.
     """
     names = RENAMED[outbound, is_reversed]
     fields = tuple((names.get(name, name), value) for name, value in event.fields)

@@ -176,6 +176,8 @@ def _complete(members: Members, event: Event) -> Members:
             members[f"{client if 'deckwire.tls_client' in members else server}.domain"] = name
     elif event.name in _SSH_EVENTS:
         members["network.protocol"] = '"ssh"'
+    elif event.name == "http_request":
+        members["network.protocol"] = '"http"'
     for role, end in (("client", client), ("server", server)):
         for name in _OF_AN_END:
             if (text := members.get(f"{end}.{name}")) is not None:

@@ -12,6 +12,7 @@ from deckwire.abi.samples import AnomalySample
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
 from deckwire.connections.head_connection import HeadConnection, HeadSeen
+from deckwire.connections.http_connection import HttpSeen
 from deckwire.connections.observations import (
     AnomalySeen,
     CertificatesSeen,
@@ -38,6 +39,8 @@ from deckwire.events.handshake import handshake_event
 from deckwire.events.handshake import headline as handshake_headline
 from deckwire.events.hello import headline as hello_headline
 from deckwire.events.hello import hello_event
+from deckwire.events.http_request import headline as http_headline
+from deckwire.events.http_request import http_event
 from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
 from deckwire.events.ssh_banner import headline as ssh_headline
@@ -229,6 +232,8 @@ class Reporter:
             match one:
                 case SshSeen():
                     self._banner(connection, context, one)
+                case HttpSeen():
+                    self._request(connection, context, one)
                 case PayloadSeen():
                     self._payload(connection, context, one)
 
@@ -371,6 +376,32 @@ class Reporter:
             ),
         )
 
+    def _request(self, connection: HeadConnection, context: Context, seen: HttpSeen) -> None:
+        headline = http_headline(
+            context,
+            self._clock.wall_ns(seen.time_ns),
+            seen.request,
+            self._choices,
+            proven=connection.proven,
+        )
+        self._emit(
+            connection.key,
+            context,
+            seen.time_ns,
+            headline,
+            lambda: http_event(
+                headline,
+                context,
+                seen.request,
+                seen.answer,
+                number=seen.number,
+                is_reversed=seen.reversed,
+                choices=self._choices,
+                unseen=connection.unseen,
+            ),
+            is_reversed=seen.reversed,
+        )
+
     def _payload(self, connection: HeadConnection, context: Context, seen: PayloadSeen) -> None:
         payload = describe_payload(seen.client, seen.server, redactor_for(context, self._choices))
         headline = payload_headline(
@@ -427,7 +458,7 @@ class Reporter:
         """Have an event emitted, unless its connection's direction says otherwise.
 
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
-        suppress. `is_reversed` says that the TLS client did not open the connection.
+        suppress. `is_reversed` says that the client of TLS or HTTP did not open the connection.
         """
         if self._fragmented.seen:
             make = self._marked(key, time_ns, make)

@@ -24,6 +24,7 @@ NAMES = (
     "certificate_message",
     "fingerprints",
     "ssh",
+    "http",
     "payloads",
     "certificate",
     "syn_packet",

@@ -1,0 +1,76 @@
+"""http.reader and fingerprints.ja4h: the same facts however the bytes are cut; bounds hold."""
+
+from __future__ import annotations
+
+import re
+
+from deckwire.fingerprints.ja4h import ja4h
+from deckwire.http.reader import AnswerReader, Outcome, RequestReader
+from deckwire.limits import HEAD_BYTES, HTTP_BODY_BYTES, HTTP_METHOD_BYTES
+from tests.fuzz.feed import Feed
+from tests.support.http_wire import HEADERS, answer, request
+
+_PIECES = 64
+_JA4H = re.compile("[a-z0]{2}[0-9]{2}[cn][rn][0-9]{2}.{4}(_[0-9a-f]{12}){3}", re.DOTALL)
+_METHODS = (b"GET", b"HEAD", b"CONNECT", b"")
+
+
+def seeds() -> list[bytes]:
+    chunks = b"3;x\r\nabc\r\n0\r\nA: b\r\n\r\n"
+    hard = [*HEADERS, (b"Cookie", b"a=1; b"), (b"Accept-Language", b"de-DE;q=1")]
+    streams = [
+        *(request(), request(b"http://a/b?c=d", headers=hard), request(body=b"x" * 600)),
+        request(headers=[(b"Transfer-Encoding", b"gzip, chunked")]) + chunks + request(b"/2"),
+        *(b"GET /old\n", b"CONNECT a:1 HTTP/1.0\n\n\0\1", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        *(b"GET / HTTP/1.1\na:\n b\nno colon\n\n", b"\n" * 20),
+        *(answer(), b"HTTP/1.1 100 x\n\n" + answer(b"204 x", body=b"") + answer()),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + answer(),
+    ]
+    return [bytes([size]) + stream for size in (0, 20, 255) for stream in streams]
+
+
+def check(data: bytes) -> None:
+    feed = Feed(data)
+    size = feed.number(1) + 1
+    stream = feed.rest()
+    # Pieces of one byte show no more, and take long.
+    size = max(size, len(stream) // _PIECES)
+    pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+    found = _requests([stream])
+    assert found == _requests(pieces)
+    for one in found:
+        assert 0 < len(one.line.method) <= HTTP_METHOD_BYTES
+        assert one.line.target
+        assert len(one.body) <= HTTP_BODY_BYTES
+        for name, value in one.headers:
+            assert name in stream
+            assert b"\n" not in name + value
+        if one.whole:
+            assert _JA4H.fullmatch(ja4h(one))
+    method = _METHODS[size % len(_METHODS)]
+    assert _answers([stream], method) == _answers(pieces, method)
+
+
+def _requests(pieces: list[bytes]) -> list[object]:
+    reader = RequestReader()
+    found = []
+    for piece in pieces:
+        before = reader.outcome
+        found += reader.feed(piece)
+        # What was decided stays decided.
+        assert before is Outcome.NEED_MORE or reader.outcome is before
+        assert reader.held <= HEAD_BYTES + HTTP_BODY_BYTES
+    found += reader.finish()
+    assert reader.outcome is not Outcome.NEED_MORE
+    assert (reader.outcome is Outcome.DONE) == bool(found)
+    return found
+
+
+def _answers(pieces: list[bytes], method: bytes) -> list[object]:
+    reader = AnswerReader(lambda: method)
+    found = [one for piece in pieces for one in reader.feed(piece)]
+    found += reader.finish()
+    assert reader.held == 0
+    for one in found:
+        assert 0 <= one.status <= 999
+    return found
