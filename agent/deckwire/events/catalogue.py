@@ -45,6 +45,10 @@ def _maybe(
     return _field(name, type_, meaning, ecs=ecs, unit=unit, values=values, optional=True)
 
 
+def _new(name: str, type_: Type, meaning: str, *, ecs: str = "", unit: str = "") -> Declared:
+    return _field(name, type_, meaning, ecs=ecs, unit=unit, optional=True, since=2)
+
+
 def _optional(*fields: Declared) -> tuple[Declared, ...]:
     return tuple(replace(one, optional=True) for one in fields)
 
@@ -105,6 +109,15 @@ _KEPT_LATENCY = (
 _TOOL = (
     _maybe("tool", TEXT, "the scanner that sent it, if it is known"),
     _maybe("tool_evidence", TEXT, "the traits that show it"),
+)
+_LINK = (
+    _new(
+        "src_mac",
+        TEXT,
+        "MAC address that sent it: the client's, or that of the last router on its way. Left out if"
+        " a capture's link has none",
+    ),
+    _new("vlan", INTEGER, "its outermost VLAN, if it has a tag"),
 )
 _QUALITY = _field(
     "quality",
@@ -209,6 +222,9 @@ _SYN = (
         values=_SEQUENCE_CLASSES,
     ),
     _maybe("isn_samples", INTEGER, "how many SYNs show it"),
+    _field("total_len", INTEGER, "bytes of the IP packet", since=2),
+    _new("quirks", LIST, "the quirks in p0f_sig; left out if it has none"),
+    *_LINK,
     *_TAIL,
 )
 

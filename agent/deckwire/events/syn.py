@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from deckwire.events.choices import Choices
-from deckwire.events.context import Context, Parts
+from deckwire.events.context import Context, Fields, Parts
 from deckwire.events.event import Event, Headline
 from deckwire.events.stack import Stack
-from deckwire.tcp.syn_packet import SynPacket
+from deckwire.tcp.syn_packet import Link, SynPacket
 
 
 def headline(
@@ -41,5 +41,18 @@ def syn_event(headline: Headline, context: Context, syn: SynPacket, stack: Stack
             parts += [("ipid_samples", sequences.ipid_samples)]
         if sequences.isn_class:
             parts += [("isn_class", sequences.isn_class), ("isn_samples", sequences.isn_samples)]
+    parts += [("total_len", syn.total_len), stack.quirks]
+    if syn.link is not None:
+        parts += link_fields(syn.link)
     parts.append(context.tail())
     return headline.event(parts, context.conn_id)
+
+
+def link_fields(link: Link) -> Fields:
+    """src_mac and vlan of a SYN, as far as its link has them."""
+    fields: Fields = []
+    if link.mac:
+        fields.append(("src_mac", link.mac_text))
+    if link.vlan:
+        fields.append(("vlan", link.vlan))
+    return fields
