@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwire.connections.uptimes import Uptime
 from deckwire.events.choices import Choices
 from deckwire.events.event import INFORMATIONAL, Event
 from deckwire.events.server_stack import describe as describe_answer
@@ -16,6 +17,7 @@ from deckwire.events.syn import headline, syn_event
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
 from deckwire.tcp.syn_packet import ACK, ECE, SYN, Link, SynPacket
+from tests.support.declared import check_order
 from tests.support.event_samples import (
     ADDRESSES,
     CHOICES,
@@ -195,6 +197,16 @@ def test_the_link_is_left_out_if_it_is_unknown(
 ) -> None:
     printed = params(make_event(syn(link=link)))
     assert {name: printed[name] for name in ("src_mac", "vlan") if name in printed} == expected
+
+
+def test_an_uptime_comes_with_its_rate() -> None:
+    where, syn_packet = context(), syn()
+    identity = IDENTIFIER.identify(syn_packet, where.ends.server, where.ends.server_port)
+    stack = describe(identity, syn_packet, CHOICES)
+    line = headline(where, syn_packet, 5, stack, CHOICES)
+    event = syn_event(line, where, syn_packet, stack, Uptime(86_400, 250))
+    assert (value(event, "uptime"), value(event, "uptime_hz")) == (86_400, 250)
+    check_order(event.name, names(event))
 
 
 SYN_PACKETS = st.builds(

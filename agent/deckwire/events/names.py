@@ -17,6 +17,8 @@ EVENTS = (
     *CONNECTION_EVENTS,
     *SSH_EVENTS,
     "tcp_anomaly",
+    "decky_initiated",
+    "decky_mismatch",
     "dedup_summary",
     "capture_stats",
     "capture_loss",

@@ -88,6 +88,16 @@ def alike(raw: bytes) -> bytes:
     return raw[:at] + _MASKED_TIMES[own != 0, echoed != 0] + raw[end:]
 
 
+def stamp(raw: bytes) -> int:
+    """The sender's own timestamp (TSval); 0 without one. Quicker than a walk."""
+    at = raw.find(_TIMESTAMPS_HEADER)
+    end = at + _TIMESTAMPS_BYTES
+    if at < 0 or end > len(raw) or not _is_whole(raw[:at]):
+        return 0
+    own, _ = _TIMES.unpack_from(raw, at + 2)
+    return int(own)
+
+
 # Cached, because each event of a connection reads the options of its SYN and SYN-ACK again.
 def read(raw: bytes) -> TcpOptions:
     """Read the options like `walk`, but with timestamp values as `alike` leaves them."""
