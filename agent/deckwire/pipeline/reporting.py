@@ -41,6 +41,7 @@ from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
 from deckwire.events.ssh_banner import headline as ssh_headline
 from deckwire.events.ssh_banner import ssh_event
+from deckwire.events.stack import Stack
 from deckwire.events.syn import headline as syn_headline
 from deckwire.events.syn import syn_event
 from deckwire.events.turned import turned
@@ -118,20 +119,21 @@ class Reporter:
         """Report a SYN; `signature` is the kernel's, 0 if it has none."""
         if not syn.reassembled:
             self._fragmented.begins(key, syn.time_ns)
-        context = self._context(key, client)
         if syn.options_cut:
             # Most input of a fingerprint is missing.
             self._counts["syn_options_cut"] += 1
-            if context is not None:
-                self._giveaways.initiated(key, context, syn.time_ns, syn, None)
-            return
+        context = self._context(key, client)
         if context is None:
             return
-        stack = self._describe.stack(context, syn, signature)
+        stack = None if syn.options_cut else self._describe.stack(context, syn, signature)
+        if stack is not None and not self._is_own(context):
+            self._syn(key, context, syn, stack, signature)
         self._giveaways.initiated(key, context, syn.time_ns, syn, stack)
+
+    def _syn(
+        self, key: bytes, context: Context, syn: SynPacket, stack: Stack, signature: int
+    ) -> None:
         uptime = self._uptime(context, syn)
-        if self._is_own(context):
-            return
         headline = syn_headline(
             context, syn, self._clock.wall_ns(syn.time_ns), stack, self._choices
         )
