@@ -89,13 +89,17 @@ def alike(raw: bytes) -> bytes:
 
 
 def stamp(raw: bytes) -> int:
-    """The sender's own timestamp (TSval); 0 without one. Quicker than a walk."""
+    """The sender's own timestamp (TSval), the first one if it is repeated; 0 without one.
+
+    It is quicker than a walk, which is needed only if another option looks like it.
+    """
     at = raw.find(_TIMESTAMPS_HEADER)
-    end = at + _TIMESTAMPS_BYTES
-    if at < 0 or end > len(raw) or not _is_whole(raw[:at]):
+    if at < 0:
         return 0
-    own, _ = _TIMES.unpack_from(raw, at + 2)
-    return int(own)
+    if at + _TIMESTAMPS_BYTES <= len(raw) and _is_whole(raw[:at]):
+        return int(_TIMES.unpack_from(raw, at + 2)[0])
+    timestamp = walk(raw).timestamp
+    return 0 if timestamp is None else timestamp[0]
 
 
 # Cached, because each event of a connection reads the options of its SYN and SYN-ACK again.
