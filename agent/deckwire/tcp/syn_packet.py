@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 _IP_HEADER_BYTES = {4: 20, 6: 40}
@@ -85,8 +85,8 @@ class SynPacket:
     """It came in IP fragments. `time_ns` is the last one's, and no interval is taken from it."""
     sequences: Sequences | None = None
     """What it shows together with SYNs before it; None if nothing, or nobody asked for it."""
-    link: Link | None = None
-    """How it came here; None if that is not known."""
+    link: Link | None = field(default=None, compare=False)
+    """How it came here; None if that is not known. The kernel's table does not keep it."""
 
     @property
     def total_len(self) -> int:
