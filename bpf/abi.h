@@ -254,7 +254,12 @@ enum sequence_class {
 struct sample_head {
 	__u64 time_ns;
 	__u64 born_ns;
-	__u64 hello; /* hash of the ClientHello in it, or of a suppressed one */
+	/*
+	 * Hash of the ClientHello in it, or of a suppressed one. Of a SYN or a
+	 * handshake it is the link: the client's MAC address in the lower 48
+	 * bits, above them the outermost VLAN.
+	 */
+	__u64 hello;
 	struct flow_key key;
 	__u32 seq;
 	__u32 start_seq;

@@ -1296,6 +1296,18 @@ static __always_inline __u8 opening_rules(struct __sk_buff *skb,
 	return rules | RULES_SUMMED;
 }
 
+/* Does a decky send this SYN? Some others count too: see decky_filter.h. */
+static __always_inline int may_be_from_decky(const struct step *s)
+{
+	struct decky_filter *filter;
+	__u32 zero = 0;
+
+	if (!s->work->to_decky)
+		return 1;
+	filter = decky_filter.lookup(&zero);
+	return !filter || filter_source(filter, &s->work->packet);
+}
+
 /* A SYN: a retransmission, or the first packet of a connection. */
 int decky_syn(struct __sk_buff *skb)
 {
@@ -1354,9 +1366,11 @@ int decky_syn(struct __sk_buff *skb)
 		     sample->half_open.syn.time_ns);
 	sample->head.born_ns = sample->half_open.syn.time_ns;
 	sample->head.client = w->sender;
+	sample->head.hello = link_of(skb);
 	sample->half_open.noted = 0;
-	sample->half_open.signature = syn_signature(
-		walk, p, &sample->half_open.syn, s.settings->seed);
+	sample->half_open.signature =
+		syn_signature(walk, p, &sample->half_open.syn, s.settings->seed,
+			      may_be_from_decky(&s));
 	if (s.settings->sequences)
 		show_sequences(sample, &w->shown);
 	if (p->payload_len && !swapped)
@@ -1771,6 +1785,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	__builtin_memcpy(&sample->half_open, half, sizeof(*half));
 	sample->head.client = half->client;
 	sample->head.born_ns = half_open_born(half);
+	sample->head.hello = link_of(skb);
 
 	if (!old && source->flows >= s->settings->flows_per_source)
 		c->flow_source_capped++;

@@ -61,4 +61,12 @@ static __always_inline int filter_foreign(const struct decky_filter *filter,
 	return !filter_has(filter, dst) && !filter_has(filter, src);
 }
 
+/* May a decky have sent this packet? */
+static __always_inline int filter_source(const struct decky_filter *filter,
+					 const struct packet *p)
+{
+	return filter_has(filter, p->ip_version == 4 ? filter_bit4(p->saddr[3])
+						     : filter_bit6(p->saddr));
+}
+
 #endif

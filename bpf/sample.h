@@ -25,6 +25,32 @@ static __always_inline void sample_begin(struct sample_head *head,
 	head->tcp_flags = p->flags;
 }
 
+#define VLAN_ID_MASK 0xfff
+
+/*
+ * The link that a frame came over, for sample_head.hello: the MAC address of
+ * its sender, and its outermost VLAN. 0 if the frame is cut.
+ */
+static __always_inline __u64 link_of(struct __sk_buff *skb)
+{
+	const struct eth_header *eth = (void *)(long)skb->data;
+	const struct vlan_header *tag = (void *)(eth + 1);
+	const void *end = (void *)(long)skb->data_end;
+	__u64 link, vlan = 0;
+
+	if ((void *)(tag + 1) > end)
+		return 0;
+	link = (__u64)eth->src[5] << 40 | (__u64)eth->src[4] << 32 |
+	       (__u64)eth->src[3] << 24 | eth->src[2] << 16 | eth->src[1] << 8 |
+	       eth->src[0];
+	/* the kernel takes the outermost tag out of most frames */
+	if (skb->vlan_present)
+		vlan = skb->vlan_tci & VLAN_ID_MASK;
+	else if (is_vlan(be16(eth->proto)))
+		vlan = be16(tag->tci) & VLAN_ID_MASK;
+	return vlan << 48 | link;
+}
+
 /* Counts a sample by what its submission returned. 1 if it is in the ring. */
 static __always_inline int sample_sent(struct counters *c, int error)
 {

@@ -187,19 +187,21 @@ static __always_inline __u32 syn_traits(const struct packet *p)
 /*
  * The seeded hash of a SYN's addresses and of all that os, tool, options_sig
  * and ja4t derive from: two SYNs with one signature make one event. It must
- * never be coarser than the agent's dedup key.
+ * never be coarser than the agent's dedup key. A SYN of a decky has another
+ * event, for each port that it asks for.
  */
 static __always_inline __u64 syn_signature(volatile struct option_walk *walk,
 					   const struct packet *p,
 					   const struct syn_packet *syn,
-					   __u64 seed)
+					   __u64 seed, int of_decky)
 {
 	__u64 hash = options_hash(walk, syn, seed);
 
 	hash = absorb(hash, (__u64)p->window << 48 | (__u64)p->ttl << 40 |
 				    (__u64)p->tos << 32 |
 				    (__u64)p->flags << 16 | syn_traits(p));
-	hash = absorb(hash, (__u64)p->ip_options_len << 16 |
+	hash = absorb(hash, (__u64)(of_decky ? p->dport : 0) << 32 |
+				    (__u64)p->ip_options_len << 16 |
 				    p->ip_version << 8 | syn->ip_flags);
 	hash = absorb_address(hash, p->saddr);
 	return absorb_address(hash, p->daddr);

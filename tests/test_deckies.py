@@ -41,6 +41,16 @@ def refused(content: str | bytes) -> str:
     return message.removeprefix("deckies.txt:")
 
 
+def test_services_are_names_and_ports() -> None:
+    content = b'{"10.0.0.1": {"name": "a", "services": ["ssh", 8080, "HTTPS"]}, "10.0.0.2": "b"}'
+    registry = parse_deckies(content, "d")
+    one, other = registry
+    assert one.services == ("ssh", "8080", "HTTPS")
+    assert registry.claims(one.packed) == one
+    assert registry.claims(other.packed) is None
+    assert registry.claims(bytes(16)) is None
+
+
 # --- deckies and registries ---
 
 
@@ -161,6 +171,10 @@ def test_the_form_of_decnets_state_file() -> None:
         ('{"10.0.0.1": 5}', "10.0.0.1: neither a name nor"),
         ('{"10.0.0.1": {"os": "linux"}}', "10.0.0.1: name is missing"),
         ('{"10.0.0.1": {"name": "a", "os": 1}}', "10.0.0.1: os is not text"),
+        ('{"10.0.0.1": {"name": "a", "services": "ssh"}}', "10.0.0.1: services is not a list"),
+        ('{"10.0.0.1": {"name": "a", "services": ["x"]}}', "10.0.0.1: service 'x' has no known"),
+        ('{"10.0.0.1": {"name": "a", "services": [0]}}', "10.0.0.1: service '0' has no known"),
+        ('{"10.0.0.1": {"name": "a", "services": [true]}}', "10.0.0.1: service 'True' has no"),
         ('{"10.0.0.1": {"name": "a", "ox": 1}}', "10.0.0.1: unknown key 'ox'"),
         ('{"10.0.0.1\\n": "a"}', "10.0.0.1\\n: "),
         ('{"config": {}}', "config.deckies: not a list"),

@@ -17,6 +17,7 @@ from typing import NamedTuple, Self, TypeGuard, TypeVar
 from deckwire.errors import UsageError, plain, shown
 from deckwire.limits import DECKIES, DECKIES_FILE_BYTES
 from deckwire.tcp.addresses import MAPPED_PREFIX
+from deckwire.tcp.service_ports import is_known
 
 NAME_LENGTH = 255
 """Longest HOSTNAME of a syslog line (RFC 5424, 6.2.4): a name becomes one."""
@@ -48,7 +49,7 @@ class Decky:
     os: str | None = None
     """The operating system it poses as, in the words of the file; None if it has none."""
     services: tuple[str, ...] = ()
-    """The services that it offers, by the names of DECNET's state file."""
+    """The services that it offers, by their names or by TCP ports; empty if they are not known."""
 
     def __post_init__(self) -> None:
         if len(self.name) > NAME_LENGTH:
@@ -106,6 +107,10 @@ class Registry:
         """The decky with this 16-byte address, None for any other host."""
         number = self._table.find(packed)
         return None if number < 0 else self._table.decky(number)
+
+    def claims(self, packed: bytes) -> Decky | None:
+        """The decky with this address if it has a system or services; None for all others."""
+        return self._table.claiming(self._table.find(packed))
 
     @property
     def addresses(self) -> Addresses:
@@ -198,6 +203,10 @@ class RegistryBuilder:
     def name(self, number: int) -> str:
         """The name of a decky."""
         return self._names[self._ends[number] : self._ends[number + 1]].decode("ascii")
+
+    def claiming(self, number: int) -> Decky | None:
+        """A decky that has more than a name; None for all others."""
+        return self._others.get(number)
 
     def decky(self, number: int) -> Decky:
         """A decky."""
@@ -476,12 +485,36 @@ def _map_entries(document: dict[str, object]) -> Iterator[Entry]:
             continue
         if not isinstance(value, dict):
             raise EntryError(place, "neither a name nor an object; write one of both")
-        if unknown := next((key for key in value if key not in ("name", "os")), None):
-            raise EntryError(place, f"unknown key {shown(unknown)}; use name and os")
+        if unknown := next((key for key in value if key not in _MAP_KEYS), None):
+            raise EntryError(place, f"unknown key {shown(unknown)}; use name, os and services")
         system = value.get("os")
         if system is not None and not isinstance(system, str):
             raise EntryError(place, "os is not text; use a string")
-        yield Entry(place, address, _text_of(value, "name", place), system)
+        yield Entry(
+            place,
+            address,
+            _text_of(value, "name", place),
+            system,
+            tuple(_services(value.get("services"), place)),
+        )
+
+
+_MAP_KEYS = ("name", "os", "services")
+
+
+def _services(found: object, place: str) -> Iterator[str]:
+    """The services of an entry that an operator wrote; EntryError for one without known ports."""
+    if found is None:
+        return
+    if not isinstance(found, list):
+        raise EntryError(place, "services is not a list; use one of names and TCP ports")
+    for one in found:
+        service = str(one) if isinstance(one, int) and not isinstance(one, bool) else one
+        if not isinstance(service, str) or not is_known(service):
+            raise EntryError(
+                place, f"service {shown(str(one))} has no known port; write its TCP port"
+            )
+        yield service
 
 
 def _state_entries(config: object) -> Iterator[Entry]:

@@ -74,6 +74,20 @@ SCAN_SERVICES = 64
 SCAN_TOUCHES = 4_096
 """Connections that wait for a verdict. Beyond this, the oldest are emitted early and counted."""
 
+# --- deckies that give themselves away --------------------------------------------------------
+ANSWERING_DECKIES = 4_096
+"""Deckies whose SYN-ACK packets are compared with the system that they play. The one silent for
+longest is evicted, and counted anew."""
+CLOCK_STAMPS = 4_096
+"""TCP timestamps of SYN-ACK packets that are compared, one of each decky and client. The oldest is
+evicted."""
+ANSWERS_COMPARED = 64
+"""SYN-ACK packets of all deckies whose IP identifications and sequence numbers are compared."""
+UPTIME_SOURCES = 2_048
+"""Sources whose TCP timestamps are kept. The one silent for longest is evicted."""
+UPTIME_STAMPS = 8
+"""Timestamps kept of one source."""
+
 # --- connections between deckies --------------------------------------------------------------
 LATERAL_HELD = 1_024
 """Events held until the bus may have announced their connections. Beyond this, the oldest is

@@ -10,6 +10,7 @@ import pytest
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import HandshakeSample, SynSample
+from deckwire.tcp.syn_packet import Link
 from tests.support.bpf_frames import (
     DECKY,
     DECKY6,
@@ -176,6 +177,18 @@ def test_what_leaves_a_signature_as_it_is(kernel: Kernel, about: str) -> None:
 @pytest.mark.parametrize("about", OTHER)
 def test_what_changes_a_signature(kernel: Kernel, about: str) -> None:
     one, other = signatures(kernel, *OTHER[about])
+    assert one != other
+
+
+@pytest.mark.parametrize("peer", [DECKY_B, "192.0.2.10", DECKY6], ids=["lateral", "out", "IPv6"])
+def test_a_decky_has_a_signature_for_each_port_that_it_asks_for(kernel: Kernel, peer: str) -> None:
+    frames = []
+    for port in (443, 22):
+        if ":" in peer:
+            frames.append(ethernet(ipv6(tcp(dport=port), src=peer, dst="2001:db8:1::9")))
+        else:
+            frames.append(ethernet(ipv4(tcp(dport=port), src=DECKY, dst=peer)))
+    one, other = signatures(kernel, *frames)
     assert one != other
 
 
@@ -407,3 +420,42 @@ def test_what_is_suppressed_costs_no_budget(kernel: Kernel) -> None:
     assert kernel.submitted() == "syn"
     kernel.feed(replace(talk, client="192.0.2.77").c("S"))
     assert kernel.submitted() == "syn"
+
+
+# --- the link ---
+
+MAC = bytes.fromhex("02a1b2c3d4e5")
+FROM_MAC = bytes(6) + MAC
+
+
+def linked(frame: bytes) -> bytes:
+    return FROM_MAC + frame[12:]
+
+
+@pytest.mark.parametrize(
+    ("tags", "vlan"),
+    [
+        ((), 0),
+        (((0x8100, 7),), 7),
+        (((0x88A8, 0xE003), (0x8100, 7)), 3),
+        (((0x8100, 0x2000),), 0),
+    ],
+    ids=["no tag", "a tag", "two tags", "a priority tag"],
+)
+def test_a_syn_has_the_link_that_it_came_over(
+    kernel: Kernel, tags: tuple[tuple[int, int], ...], vlan: int
+) -> None:
+    kernel.feed(linked(ethernet(ipv4(tcp()), tags=tags)))
+    (sample,) = kernel.samples()
+    assert isinstance(sample, SynSample)
+    assert sample.syn.link == Link(int.from_bytes(MAC, "little"), vlan)
+    assert sample.syn.link.mac_text == MAC.hex(":")
+
+
+@TALKS
+def test_a_handshake_has_the_link_of_its_client(kernel: Kernel, talk: Talk) -> None:
+    syn, synack, ack = talk.opened()
+    kernel.feed(linked(syn), b"\x02" * 12 + synack[12:], linked(ack))
+    found = [one for one in kernel.samples() if isinstance(one, HandshakeSample)]
+    assert found[0].handshake.syn is not None
+    assert found[0].handshake.syn.link == Link(int.from_bytes(MAC, "little"), 0)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwire.connections.uptimes import Uptime
 from deckwire.events.choices import Choices
 from deckwire.events.event import INFORMATIONAL, Event
 from deckwire.events.server_stack import describe as describe_answer
@@ -15,7 +16,8 @@ from deckwire.events.stack import describe
 from deckwire.events.syn import headline, syn_event
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
-from deckwire.tcp.syn_packet import ACK, ECE, SYN, SynPacket
+from deckwire.tcp.syn_packet import ACK, ECE, SYN, Link, SynPacket
+from tests.support.declared import check_order
 from tests.support.event_samples import (
     ADDRESSES,
     CHOICES,
@@ -29,7 +31,7 @@ from tests.support.event_samples import (
     params,
     value,
 )
-from tests.support.fingerprint_frames import MACOS, WINDOWS, syn, syn6
+from tests.support.fingerprint_frames import LINUX, MACOS, WINDOWS, syn, syn6
 
 KEPT = [
     *ADDRESSES,
@@ -58,7 +60,7 @@ def test_fields_in_order(make_event: Make) -> None:
     assert names(event) == [
         *KEPT,
         *("ja4t", "p0f_sig", "os", "os_class", "link"),
-        *("ip_version", "ip_id", "df", "dscp", "ecn", "tos"),
+        *("ip_version", "ip_id", "df", "dscp", "ecn", "tos", "total_len", "quirks"),
         *TAIL,
     ]
     assert (event.name, event.severity, event.host) == (
@@ -135,7 +137,7 @@ def test_ipv6_has_no_identification(make_event: Make) -> None:
     event = make_event(syn6(tos=0xB8))
     assert names(event)[len(KEPT) :] == [
         *("ja4t", "p0f_sig", "os", "os_class", "link", "ip_version", "dscp", "ecn", "tos"),
-        *TAIL,
+        *("total_len", "quirks", *TAIL),
     ]
     assert (value(event, "src_ip"), value(event, "dst_ip")) == (CLIENT6, DECKY6)
     assert (value(event, "ip_version"), value(event, "dscp"), value(event, "ecn")) == (6, 46, 0)
@@ -165,6 +167,46 @@ def test_a_tool_is_no_system(make_event: Make) -> None:
 def test_without_ja4plus_its_added_field_vanishes(make_event: Make) -> None:
     with_it, without = names(make_event(syn())), names(make_event(syn(), PLAIN))
     assert [name for name in with_it if name not in without] == ["ja4t"]
+
+
+def test_quirks_are_those_of_the_signature(make_event: Make) -> None:
+    event = make_event(syn())
+    assert value(event, "quirks") == ("df", "id+")
+    assert str(value(event, "p0f_sig")).endswith(":df,id+:0")
+    assert "quirks" not in names(make_event(syn(df=False, ip_id=1)))
+
+
+def test_the_length_is_that_of_all_headers_and_data(make_event: Make) -> None:
+    assert value(make_event(syn()), "total_len") == 20 + 20 + len(LINUX)
+    assert value(make_event(syn(payload_len=9, ip_options_len=4)), "total_len") == 53 + len(LINUX)
+    assert value(make_event(syn6(options=b"")), "total_len") == 60
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        (None, {}),
+        (Link(0, 0), {}),
+        (Link(0x0605_0403_0202, 0), {"src_mac": "02:02:03:04:05:06"}),
+        (Link(0, 12), {"vlan": "12"}),
+        (Link(2, 4094), {"src_mac": "02:00:00:00:00:00", "vlan": "4094"}),
+    ],
+)
+def test_the_link_is_left_out_if_it_is_unknown(
+    make_event: Make, link: Link | None, expected: dict[str, str]
+) -> None:
+    printed = params(make_event(syn(link=link)))
+    assert {name: printed[name] for name in ("src_mac", "vlan") if name in printed} == expected
+
+
+def test_an_uptime_comes_with_its_rate() -> None:
+    where, syn_packet = context(), syn()
+    identity = IDENTIFIER.identify(syn_packet, where.ends.server, where.ends.server_port)
+    stack = describe(identity, syn_packet, CHOICES)
+    line = headline(where, syn_packet, 5, stack, CHOICES)
+    event = syn_event(line, where, syn_packet, stack, Uptime(86_400, 250))
+    assert (value(event, "uptime"), value(event, "uptime_hz")) == (86_400, 250)
+    check_order(event.name, names(event))
 
 
 SYN_PACKETS = st.builds(

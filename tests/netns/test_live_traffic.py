@@ -104,6 +104,7 @@ def test_every_connection_has_its_events_once_as_tcpdump_saw_it(servers: Lab) ->
     clocks: list[int] = []
     for one in made:
         events = emitted[conn_id(one.flow)]
+        assert len(events.pop("decky_initiated", [])) == (one.direction != "inbound")
         assert {name: len(found) for name, found in events.items()} == {
             "tcp_syn_fingerprint": 1,
             "tcp_handshake": 1,

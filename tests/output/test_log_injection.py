@@ -16,6 +16,8 @@ import pytest
 from deckwire.connections.payload import Sent
 from deckwire.events.choices import Choices
 from deckwire.events.context import locate
+from deckwire.events.decky_mismatch import Finding, Mismatch, mismatch_event
+from deckwire.events.decky_mismatch import headline as mismatch_headline
 from deckwire.events.event import Event
 from deckwire.events.identity import Identity
 from deckwire.events.tcp_payload import describe, headline, payload_event
@@ -192,6 +194,18 @@ def test_hostile_names_are_escaped_in_ecs(hostile: bytes) -> None:
     hello = dict(flat(json.loads(EcsFormat().line(found["tls_client_hello"]))))
     assert hello["tls.client.server_name"] == hello["destination.domain"] == wanted
     assert hello["deckwire.alpn"] == [wanted]
+
+
+@pytest.mark.parametrize("form_name", FORMATS)
+@pytest.mark.parametrize("hostile", [part.decode() for part in FORGERIES])
+def test_what_a_registry_says_of_a_decky_is_escaped(hostile: str, form_name: str) -> None:
+    """Text of a deckies file, which another program may have written."""
+    finding = Finding(Mismatch.SYSTEM, f"x {hostile}", hostile, others=(hostile, "web"))
+    event = mismatch_event(mismatch_headline("d", "192.0.2.2", 5, finding), finding)
+    line = FORMATS[form_name]().line(event)
+    check_harmless(line)
+    fields = read_json(line)["fields"] if form_name == "json" else dict(read_syslog(line).params)
+    assert list(fields) == [name for name, _ in event.fields]
 
 
 class Receiver(NamedTuple):

@@ -6,13 +6,14 @@ import json
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deckwire.captures import Frame
+from deckwire.events.event import Event
 from deckwire.limits import CAPTURE_AHEAD_NS, CAPTURE_SILENCE_NS
 from tests.support import bpf_frames as wire
 from tests.support.conversation import (
@@ -28,7 +29,8 @@ from tests.support.conversation import (
     in_time,
     pcap,
 )
-from tests.support.emitted import names, of, one
+from tests.support.emitted import names as emitted_names
+from tests.support.emitted import of, one
 from tests.support.flights import handshake
 from tests.support.replaying import ReplayLab
 
@@ -47,6 +49,11 @@ EVERY += ["tls_session", "tls_certificate", "tcp_flow_timing"]
 def talk(ends: tuple[str, str] = (CLIENT, DECKY), **how: int) -> Conversation:
     conversation = Conversation(*ends, **how)
     return conversation.open().send(FLIGHT.client).answer(FLIGHT.server).close()
+
+
+def names(events: Iterable[Event]) -> list[str]:
+    """Without the event that connections of deckies have in addition."""
+    return [name for name in emitted_names(events) if name != "decky_initiated"]
 
 
 def foreign(stamp_ns: int, ends: tuple[str, str] = (STRANGER, CLIENT)) -> Frame:

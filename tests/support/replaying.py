@@ -72,23 +72,26 @@ class ReplayLab:
         os.sched_setaffinity(0, self._affinity)
 
     def capture(
-        self, path: Path, deckies: Iterable[str], settings: Settings = SETTINGS
+        self, path: Path, deckies: Iterable[str | Decky], settings: Settings = SETTINGS
     ) -> list[Event]:
         """The events of a capture file, without capture_stats."""
         with CaptureFile(path) as capture:
             return self._run(capture, deckies, settings)
 
     def frames(
-        self, frames: Iterable[Frame], deckies: Iterable[str], settings: Settings = SETTINGS
+        self, frames: Iterable[Frame], deckies: Iterable[str | Decky], settings: Settings = SETTINGS
     ) -> list[Event]:
         """The events of frames made by a test."""
         return self._run(frames, deckies, settings)
 
     def _run(
-        self, frames: Iterable[Frame], deckies: Iterable[str], settings: Settings
+        self, frames: Iterable[Frame], deckies: Iterable[str | Decky], settings: Settings
     ) -> list[Event]:
         self.clear()
-        registry = Registry(Decky(f"d-{n}", parse_address(a)) for n, a in enumerate(deckies))
+        registry = Registry(
+            one if isinstance(one, Decky) else Decky(f"d-{n}", parse_address(one))
+            for n, one in enumerate(deckies)
+        )
         clock = CaptureClock()
         collector = _Collector()
         parts = assemble(

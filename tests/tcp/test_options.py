@@ -11,6 +11,7 @@ from deckwire.tcp.options import (
     options_sig,
     read,
     sack_blocks,
+    stamp,
     walk,
 )
 
@@ -48,6 +49,30 @@ def test_last_of_a_repeated_option_counts():
     options = walk(bytes.fromhex("020405b4 02040200 030301 030302"))
     assert (options.mss, options.wscale) == (512, 2)
     assert options_sig(options) == "M,M,W,W"
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (LINUX, 0x01020304),
+        (MACOS, 0x0A0B0C0D),
+        (b"", 0),
+        (LINUX[:12], 0),
+        (bytes.fromhex("fe04080a 080a 00000007 00000000"), 7),
+        (bytes.fromhex("00 080a 00000007 00000000"), 0),
+        (bytes.fromhex("fe0c080a 00000007 00000000 0000"), 0),
+        (bytes.fromhex("080a 00000007 00000000 080a 00000009 00000000"), 7),
+    ],
+)
+def test_the_own_timestamp(raw, value):
+    assert stamp(raw) == value
+
+
+@given(st.binary(max_size=40))
+def test_a_timestamp_is_that_of_the_walk(raw):
+    options = walk(raw)
+    if options.layout.count(8) < 2:
+        assert stamp(raw) == (options.timestamp or (0, 0))[0]
 
 
 def test_wscale_zero_differs_from_none():

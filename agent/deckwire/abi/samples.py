@@ -10,10 +10,12 @@ from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, segment_evidence
 from deckwire.tcp.flow import FlowRecord, SideRecord, has_ports
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.options import sack_blocks
-from deckwire.tcp.syn_packet import URG, Sequences, SynPacket
+from deckwire.tcp.syn_packet import URG, Link, Sequences, SynPacket
 
 _ENDS = (0, 1)
 _ETHERNET_BYTES = 14
+_MAC_BITS = 48
+_MAC_MASK = (1 << _MAC_BITS) - 1
 _SEQ_MASK = 0xFFFF_FFFF
 _SEQ_HALF = 0x8000_0000
 
@@ -436,6 +438,7 @@ def _half_open(kind: int, data: bytes) -> SynSample | HandshakeSample:
     (
         time_ns,
         born_ns,
+        link,
         key,
         flags,
         ipid_class,
@@ -452,6 +455,8 @@ def _half_open(kind: int, data: bytes) -> SynSample | HandshakeSample:
         syn.sequences = Sequences(
             _sequence_class(ipid_class), ipid_samples, _sequence_class(isn_class), isn_samples
         )
+    if syn is not None and link:
+        syn.link = Link(link & _MAC_MASK, link >> _MAC_BITS)
     if kind == abi.SAMPLE_SYN:
         if syn is None:
             raise MalformedSample("syn_missing")

@@ -376,7 +376,7 @@ SACK = members(
 )
 HALF_OPEN_SAMPLE = members(
     _half_open_sample,
-    *("head.time_ns", "head.born_ns", "head.key", "head.flags"),
+    *("head.time_ns", "head.born_ns", "head.hello", "head.key", "head.flags"),
     *("head.ipid_class", "head.ipid_samples", "head.isn_class", "head.isn_samples"),
     *("half_open.signature", "half_open.client", "half_open.syn_sampled"),
 )

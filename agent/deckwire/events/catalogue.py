@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from deckwire.events.decky_mismatch import Mismatch
 from deckwire.events.declaration import Declared, DeclaredEvent, Type
 from deckwire.events.event import INFORMATIONAL, WARNING
 from deckwire.tcp.anomaly import Technique
@@ -43,6 +44,10 @@ def _maybe(
     values: tuple[str, ...] = (),
 ) -> Declared:
     return _field(name, type_, meaning, ecs=ecs, unit=unit, values=values, optional=True)
+
+
+def _new(name: str, type_: Type, meaning: str, *, ecs: str = "", unit: str = "") -> Declared:
+    return _field(name, type_, meaning, ecs=ecs, unit=unit, optional=True, since=2)
 
 
 def _optional(*fields: Declared) -> tuple[Declared, ...]:
@@ -105,6 +110,15 @@ _KEPT_LATENCY = (
 _TOOL = (
     _maybe("tool", TEXT, "the scanner that sent it, if it is known"),
     _maybe("tool_evidence", TEXT, "the traits that show it"),
+)
+_LINK = (
+    _new(
+        "src_mac",
+        TEXT,
+        "MAC address that sent it: the client's, or that of the last router on its way. Left out if"
+        " a capture's link has none",
+    ),
+    _new("vlan", INTEGER, "its outermost VLAN, if it has a tag"),
 )
 _QUALITY = _field(
     "quality",
@@ -209,6 +223,18 @@ _SYN = (
         values=_SEQUENCE_CLASSES,
     ),
     _maybe("isn_samples", INTEGER, "how many SYNs show it"),
+    _field("total_len", INTEGER, "bytes of the IP packet", since=2),
+    _new("quirks", LIST, "the quirks in p0f_sig; left out if it has none"),
+    _new(
+        "uptime",
+        INTEGER,
+        "how long its source has been up, by the TCP timestamps of three SYNs or more in ten"
+        " minutes. Only if SYNs to two addresses show one clock: most systems of today have"
+        " another offset for each. Modulo the clock's range (49 days at 1,000 Hz)",
+        unit="s",
+    ),
+    _new("uptime_hz", INTEGER, "ticks a second of that clock", unit="Hz"),
+    *_LINK,
     *_TAIL,
 )
 
@@ -606,6 +632,44 @@ _ANOMALY = (
     _FRAGMENTS,
 )
 
+_INITIATED = (
+    replace(_ADDRESSES[0], meaning="address of the decky", since=2),
+    replace(_ADDRESSES[1], since=2),
+    replace(_ADDRESSES[2], meaning="address of its peer", since=2),
+    replace(_ADDRESSES[3], since=2),
+    _new("dst_decky", TEXT, "name of the peer, if it is a decky"),
+    _new("ttl", INTEGER, "of the SYN, as are the fields down to ip_version: as there"),
+    _new("ja4t", TEXT, "JA4T"),
+    _new("p0f_sig", TEXT, "raw signature in p0f's syntax"),
+    _new("os", TEXT, "the label that matched it"),
+    _new("os_class", TEXT, "the class of that label"),
+    *(replace(one, since=2) for one in _TOOL),
+    _new("ip_version", INTEGER, "4 or 6"),
+    *_LINK,
+    *(replace(one, since=2) for one in _TAIL),
+)
+
+_MISMATCH = tuple(
+    replace(one, since=2)
+    for one in (
+        _field("dst_ip", TEXT, "address of the decky", ecs="destination.ip"),
+        _maybe("dst_port", INTEGER, "the port, of `port_open`", ecs="destination.port"),
+        _field(
+            "mismatch",
+            TEXT,
+            "what does not fit: see [below](#mismatch)",
+            values=tuple(one.value for one in Mismatch),
+        ),
+        _maybe(
+            "claimed",
+            TEXT,
+            "what the deckies file says: the system, or of `port_open` the services",
+        ),
+        _field("evidence", TEXT, "what shows it, in words and numbers"),
+        _maybe("shared_with", LIST, "names of the other deckies, the first 16"),
+    )
+)
+
 _SUMMARY = (
     _field("event", TEXT, "of the window"),
     _field("src_ip", TEXT, "of the window", ecs="source.ip"),
@@ -670,6 +734,8 @@ CATALOGUE = {
         DeclaredEvent("http_request", _HTTP, (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_payload", _PAYLOAD, (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_anomaly", _ANOMALY, _BOTH, _INFO),
+        DeclaredEvent("decky_initiated", _INITIATED, (WARNING,), (*_CONNECTION, "start")),
+        DeclaredEvent("decky_mismatch", _MISMATCH, (WARNING,), _INFO),
         DeclaredEvent("dedup_summary", _SUMMARY, (INFORMATIONAL,), _INFO),
         DeclaredEvent("capture_stats", _STATS, (INFORMATIONAL,), _INFO, has_counters=True),
         DeclaredEvent("capture_loss", _LOSS, (WARNING,), _INFO),

@@ -19,6 +19,8 @@ EVENTS = (
     "http_request",
     "tcp_payload",
     "tcp_anomaly",
+    "decky_initiated",
+    "decky_mismatch",
     "dedup_summary",
     "capture_stats",
     "capture_loss",

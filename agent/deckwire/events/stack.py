@@ -22,6 +22,8 @@ class Stack(NamedTuple):
     """The scanner that built it; "" if none is known."""
     before_id: Block
     after_id: Block
+    quirks: Block
+    """Empty if it has none."""
 
 
 def describe(identity: Identity, syn: SynPacket, choices: Choices) -> Stack:
@@ -55,7 +57,8 @@ def describe(identity: Identity, syn: SynPacket, choices: Choices) -> Stack:
     fingerprint = f"{identity.os_guess}|{options_sig}"
     if not choices.decnet:
         fingerprint = f"{fingerprint}|{tool}|{ja4t}"
-    return Stack(fingerprint, tool, Block(fields), Block(after_id))
+    quirks: Fields = [("quirks", identity.quirks)] if identity.quirks else []
+    return Stack(fingerprint, tool, Block(fields), Block(after_id), Block(quirks))
 
 
 def _known(identity: Identity) -> Fields:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from deckwire.connections.uptimes import Uptime
 from deckwire.events.choices import Choices
-from deckwire.events.context import Context, Parts
+from deckwire.events.context import Context, Fields, Parts
 from deckwire.events.event import Event, Headline
 from deckwire.events.stack import Stack
-from deckwire.tcp.syn_packet import SynPacket
+from deckwire.tcp.syn_packet import Link, SynPacket
 
 
 def headline(
@@ -29,8 +30,17 @@ def headline(
     )
 
 
-def syn_event(headline: Headline, context: Context, syn: SynPacket, stack: Stack) -> Event:
-    """Make the event for one SYN packet; `headline` has its wall-clock time."""
+def syn_event(
+    headline: Headline,
+    context: Context,
+    syn: SynPacket,
+    stack: Stack,
+    uptime: Uptime | None = None,
+) -> Event:
+    """Make the event for one SYN packet; `headline` has its wall-clock time.
+
+    `uptime` is that of its source, if it is known.
+    """
     parts: Parts = [context.addresses(), stack.before_id]
     if syn.ip_version == 4:
         parts.append(("ip_id", syn.ip_id))
@@ -41,5 +51,20 @@ def syn_event(headline: Headline, context: Context, syn: SynPacket, stack: Stack
             parts += [("ipid_samples", sequences.ipid_samples)]
         if sequences.isn_class:
             parts += [("isn_class", sequences.isn_class), ("isn_samples", sequences.isn_samples)]
+    parts += [("total_len", syn.total_len), stack.quirks]
+    if uptime is not None:
+        parts += [("uptime", uptime.seconds), ("uptime_hz", uptime.rate)]
+    if syn.link is not None:
+        parts += link_fields(syn.link)
     parts.append(context.tail())
     return headline.event(parts, context.conn_id)
+
+
+def link_fields(link: Link) -> Fields:
+    """src_mac and vlan of a SYN, as far as its link has them."""
+    fields: Fields = []
+    if link.mac:
+        fields.append(("src_mac", link.mac_text))
+    if link.vlan:
+        fields.append(("vlan", link.vlan))
+    return fields

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from deckwire.fingerprints import p0f, scanners
 from deckwire.fingerprints.link import link
-from deckwire.fingerprints.os_guess import os_guess
+from deckwire.fingerprints.os_guess import UNKNOWN, os_guess
 from deckwire.fingerprints.p0f_db import Label, SignatureFile
-from deckwire.fingerprints.p0f_match import SignatureIndex
+from deckwire.fingerprints.p0f_match import SignatureIndex, compare
 from deckwire.fingerprints.scanners import TOOL_IP_IDS, Tool
 from deckwire.limits import SYSTEMS
 from deckwire.resilience.bounded import Bounded
@@ -23,6 +23,8 @@ class Identity:
     """The sender of a SYN packet. None stands for unknown; the event leaves the field out."""
 
     p0f_sig: str
+    quirks: tuple[str, ...]
+    """Its quirks by p0f's names."""
     os: str | None
     """Label of the matching signature; None for a tool, because a tool is not a system."""
     os_class: str | None
@@ -38,6 +40,10 @@ class ServerIdentity(NamedTuple):
     p0f_sig: str
     os: str | None
     os_class: str | None
+    family: str = UNKNOWN
+    """The word of os_guess for it."""
+    exact: bool = False
+    """The signature fits without a change that a network can make."""
 
 
 class _Recognised(NamedTuple):
@@ -75,7 +81,7 @@ class Identifier:
             tool = scanners.by_relations(syn, destination, dport)
             if tool is not None:
                 known = recognised.identity
-                return _identity(known.p0f_sig, recognised.label, known.link, tool)
+                return _identity(known.p0f_sig, known.quirks, recognised.label, known.link, tool)
         return recognised.identity
 
     def identify_synack(self, synack: SynPacket, syn: SynPacket | None) -> ServerIdentity:
@@ -125,23 +131,32 @@ def _recognise_anew(
     p0f_sig, medium = observation.signature, link(observation, links)
     system = None if label is None or label.is_tool else label
     return _Recognised(
-        _identity(p0f_sig, label, medium, scanners.by_traits(syn_packet)),
+        _identity(p0f_sig, observation.quirk_names, label, medium, scanners.by_traits(syn_packet)),
         ServerIdentity(
             p0f_sig,
             str(system) if system is not None else None,
             system.os_class if system is not None else None,
+            os_guess(system, None),
+            match is not None and compare(match, observation) is True,
         ),
         scanners.has_relations(syn_packet),
         label,
     )
 
 
-def _identity(p0f_sig: str, label: Label | None, medium: str | None, tool: Tool | None) -> Identity:
+def _identity(
+    p0f_sig: str,
+    quirks: tuple[str, ...],
+    label: Label | None,
+    medium: str | None,
+    tool: Tool | None,
+) -> Identity:
     if tool is None and label is not None and label.is_tool:
         tool = Tool(label.name.lower(), f"signature {label}")
     system = label if tool is None else None
     return Identity(
         p0f_sig=p0f_sig,
+        quirks=quirks,
         os=str(system) if system is not None else None,
         os_class=system.os_class if system is not None else None,
         os_guess=os_guess(system, tool.name if tool is not None else None),

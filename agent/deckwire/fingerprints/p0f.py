@@ -89,13 +89,18 @@ class Observation:
     payload: bool
 
     @property
+    def quirk_names(self) -> tuple[str, ...]:
+        """The names of the quirks, in the order in which p0f prints them."""
+        return tuple([name for name, bit in QUIRKS.items() if self.quirks & bit])
+
+    @property
     def signature(self) -> str:
         """Return the raw signature, ``ver:ittl:olen:mss:wsize,scale:olayout:quirks:pclass``."""
         distance = distance_guess(self.ttl)
         hops = str(distance) if distance <= MAX_DISTANCE else "?"
         window = "{}*{}".format(*self.multiple) if self.multiple else str(self.wsize)
         layout = ",".join([option_name(kind, self.padding) for kind in self.layout])
-        quirks = ",".join([name for name, bit in QUIRKS.items() if self.quirks & bit])
+        quirks = ",".join(self.quirk_names)
         return (
             f"{self.ver}:{self.ttl}+{hops}:{self.olen}:{self.mss}:{window},{self.scale}"
             f":{layout}:{quirks}:{'+' if self.payload else '0'}"

@@ -23,6 +23,7 @@ from deckwire.connections.observations import (
 from deckwire.connections.payload import PayloadSeen
 from deckwire.connections.ssh_connection import SshSeen
 from deckwire.connections.suppressed_hello import EmittedHellos
+from deckwire.connections.uptimes import Uptime, Uptimes
 from deckwire.deckies import Registry
 from deckwire.events.anomaly import anomaly_event
 from deckwire.events.anomaly import headline as anomaly_headline
@@ -45,6 +46,7 @@ from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
 from deckwire.events.ssh_banner import headline as ssh_headline
 from deckwire.events.ssh_banner import ssh_event
+from deckwire.events.stack import Stack
 from deckwire.events.syn import headline as syn_headline
 from deckwire.events.syn import syn_event
 from deckwire.events.tcp_payload import describe as describe_payload
@@ -58,12 +60,14 @@ from deckwire.output.emitter import Emitter
 from deckwire.pipeline.attribution import Attribution
 from deckwire.pipeline.describing import Descriptions
 from deckwire.pipeline.fragmented import FragmentedConnections
+from deckwire.pipeline.giveaways import Giveaways
 from deckwire.pipeline.lateral import Act, LateralHold
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.bounded import Bounded
 from deckwire.resilience.containment import Containment
 from deckwire.tables.suppression import Suppression
 from deckwire.tables.tables import Tables
+from deckwire.tcp import options as tcp_options
 from deckwire.tcp.flow import FlowRecord, has_ports
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
@@ -101,6 +105,8 @@ class Reporter:
         self._contexts: Bounded[tuple[bytes, int], Context] = Bounded(CONTEXTS)
         self._attribution = attribution
         self._fragmented = fragmented
+        self._uptimes = Uptimes(clock.even)
+        self._giveaways = Giveaways(registry, emitter, clock, identifier, self._emit)
         self.lateral = LateralHold(emitter.emit, counts, containment)
         """Events of connections between deckies that wait."""
         self.own_addresses: frozenset[bytes] = frozenset()
@@ -114,6 +120,7 @@ class Reporter:
     @registry.setter
     def registry(self, registry: Registry) -> None:
         self._registry = registry
+        self._giveaways.registry = registry
         self._contexts.clear()
 
     def syn(self, key: bytes, client: int, syn: SynPacket, signature: int) -> None:
@@ -123,11 +130,18 @@ class Reporter:
         if syn.options_cut:
             # Most input of a fingerprint is missing.
             self._counts["syn_options_cut"] += 1
-            return
         context = self._context(key, client)
-        if context is None or self._is_own(context):
+        if context is None:
             return
-        stack = self._describe.stack(context, syn, signature)
+        stack = None if syn.options_cut else self._describe.stack(context, syn, signature)
+        if stack is not None and not self._is_own(context):
+            self._syn(key, context, syn, stack, signature)
+        self._giveaways.initiated(key, context, syn.time_ns, syn, stack)
+
+    def _syn(
+        self, key: bytes, context: Context, syn: SynPacket, stack: Stack, signature: int
+    ) -> None:
+        uptime = self._uptime(context, syn)
         headline = syn_headline(
             context, syn, self._clock.wall_ns(syn.time_ns), stack, self._choices
         )
@@ -136,16 +150,27 @@ class Reporter:
             context,
             syn.time_ns,
             headline,
-            lambda: syn_event(headline, context, syn, stack),
+            lambda: syn_event(headline, context, syn, stack, uptime),
             table=self._windows.syns,
             signature=signature,
         )
+
+    def _uptime(self, context: Context, syn: SynPacket) -> Uptime | None:
+        """How long the source of a SYN has been up, if its SYNs show it."""
+        if syn.reassembled:
+            return None
+        ends = context.ends
+        stamp = tcp_options.stamp(syn.options)
+        return self._uptimes.take(ends.client, ends.server, syn.time_ns, stamp)
 
     def handshake(self, key: bytes, client: int, time_ns: int, handshake: Handshake) -> None:
         """Report a completed handshake; `time_ns` is the kernel's time of the final ACK."""
         context = self._context(key, client)
         if context is None:
             return
+        if handshake.syn is None:
+            self._giveaways.initiated(key, context, time_ns, None, None)
+        self._giveaways.answered(context, handshake)
         headline = handshake_headline(context, self._clock.wall_ns(time_ns))
         self._emit(
             key,

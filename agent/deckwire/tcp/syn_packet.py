@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+_IP_HEADER_BYTES = {4: 20, 6: 40}
+_TCP_HEADER_BYTES = 20
 
 # Bits of SynPacket.flags, the low twelve bits of the 16-bit data-offset word (RFC 9293, 3.1).
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, NS = (1 << n for n in range(9))
@@ -22,6 +25,20 @@ class Sequences(NamedTuple):
     isn_class: str
     """Of the initial sequence number."""
     isn_samples: int
+
+
+class Link(NamedTuple):
+    """How a SYN came to the interface of the deckies."""
+
+    mac: int
+    """The sender's MAC address, its first byte lowest; 0 if the link has none."""
+    vlan: int
+    """The outermost VLAN; 0 without a tag."""
+
+    @property
+    def mac_text(self) -> str:
+        """The MAC address as six bytes in hexadecimal; "" if the link has none."""
+        return self.mac.to_bytes(6, "little").hex(":") if self.mac else ""
 
 
 # Not frozen: that would triple the cost of creating one, and every connection has some.
@@ -68,3 +85,11 @@ class SynPacket:
     """It came in IP fragments. `time_ns` is the last one's, and no interval is taken from it."""
     sequences: Sequences | None = None
     """What it shows together with SYNs before it; None if nothing, or nobody asked for it."""
+    link: Link | None = field(default=None, compare=False)
+    """How it came here; None if that is not known. The kernel's table does not keep it."""
+
+    @property
+    def total_len(self) -> int:
+        """Bytes of its IP packet, by its headers."""
+        header = _IP_HEADER_BYTES[self.ip_version] + self.ip_options_len
+        return header + _TCP_HEADER_BYTES + len(self.options) + self.payload_len

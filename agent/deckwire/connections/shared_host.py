@@ -1,0 +1,210 @@
+"""Whether several deckies are one host: what a host has once, and an attacker can compare.
+
+A TCP timestamp clock without a random offset for each connection (``net.ipv4.tcp_timestamps=2``,
+older and other systems), a counter of IP identifications, or one of initial sequence numbers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from itertools import islice, pairwise
+from typing import NamedTuple
+
+from deckwire.limits import ANSWERS_COMPARED, CLOCK_STAMPS
+from deckwire.resilience.bounded import Bounded
+
+_MASK = 0xFFFF_FFFF
+_NS = 1_000_000_000
+_RATES = (1_000, 250, 100)
+"""Ticks a second of common timestamp clocks."""
+_TOLERANCE_MS = 30
+"""How far the values of one clock may be apart: ticks, and delays on the way."""
+_STALE_NS = 600 * _NS
+"""A stamp that is older is not compared, because two clocks drift."""
+_DECKIES_ALONE = 3
+_CLIENTS_OF_TWO = 2
+"""What rules out a coincidence: as many deckies, or as many clients of each of two. Systems with
+random offsets have another one for each client."""
+_TOGETHER = 6
+"""Numbers in a row that two deckies must have counted together."""
+_TURNS = 3
+"""How often these must pass from one decky to the other."""
+_LOOKED_AT = 64
+"""Stamps of one clock that are compared: there may be thousands."""
+_SHOWN = 8
+"""Deckies that an evidence names."""
+
+_Key = tuple[str, bytes]
+"""A decky's name and a client's address."""
+
+
+class Sharing(NamedTuple):
+    """Several deckies that share something."""
+
+    deckies: dict[str, bytes]
+    """The address at which each was seen, by name, sorted."""
+    evidence: str
+
+
+class _Stamp(NamedTuple):
+    address: bytes
+    """The decky's."""
+    time_ns: int
+    value: int
+
+
+class SharedClocks:
+    """Compares the TCP timestamps of deckies' SYN-ACK packets. For one thread."""
+
+    def __init__(self) -> None:
+        self._stamps: Bounded[_Key, _Stamp] = Bounded(CLOCK_STAMPS)
+        """The last stamp of each decky and client."""
+        self._at: dict[tuple[int, int], set[_Key]] = {}
+        """Stamps by rate and by the time at which such a clock was 0."""
+
+    def take(
+        self, decky: str, address: bytes, client: bytes, time_ns: int, value: int
+    ) -> Sharing | None:
+        """Take one stamp of a decky at an address to a client, 16 bytes each.
+
+        Returns the deckies whose stamps are of the same clock, if it is shared.
+        """
+        if not value:
+            # The sender has no clock (RFC 7323 allows it in an opening).
+            return None
+        key = decky, client
+        self._remove(key, self._stamps.pop(key, None))
+        stamp = _Stamp(address, time_ns, value)
+        evicted = self._stamps.put(key, stamp)
+        if evicted is not None:
+            self._remove(*evicted)
+        found = None
+        for rate in _RATES:
+            self._at.setdefault((rate, _origin(rate, stamp) // _width(rate)), set()).add(key)
+            found = found or self._shared(rate, key, stamp)
+        return found
+
+    def clear(self) -> None:
+        """Forget all stamps, because the clock that they were taken by has jumped."""
+        self._stamps.clear()
+        self._at.clear()
+
+    def _shared(self, rate: int, own: _Key, stamp: _Stamp) -> Sharing | None:
+        origin = _origin(rate, stamp)
+        clients: dict[str, set[bytes]] = defaultdict(set, {own[0]: {own[1]}})
+        addresses = {own[0]: stamp.address}
+        apart = 0
+        for key, distance in self._near(rate, origin, stamp.time_ns):
+            clients[key[0]].add(key[1])
+            addresses[key[0]] = self._stamps[key].address
+            apart = max(apart, distance)
+        if len(clients) < _DECKIES_ALONE and (
+            len(clients) < 2 or min(map(len, clients.values())) < _CLIENTS_OF_TWO
+        ):
+            return None
+        names = tuple(sorted(clients))
+        seconds = stamp.value // rate
+        return Sharing(
+            {name: addresses[name] for name in names},
+            f"{len(names)} deckies have one TCP timestamp clock of {rate} Hz: the stamps of"
+            f" {_listed(names)} are {apart * 1_000 // rate} ms apart at most; the clock began"
+            f" {seconds} s ago",
+        )
+
+    def _near(self, rate: int, origin: int, now_ns: int) -> list[tuple[_Key, int]]:
+        """The stamps of this clock, and how many ticks each is away."""
+        width = _width(rate)
+        found = []
+        slots = (_MASK // width) + 1
+        for slot in (-1, 0, 1):
+            keys = self._at.get((rate, (origin // width + slot) % slots), ())
+            for key in islice(keys, _LOOKED_AT):
+                other = self._stamps[key]
+                ahead = (_origin(rate, other) - origin) & _MASK
+                distance = min(ahead, _MASK + 1 - ahead)
+                if distance <= width and abs(now_ns - other.time_ns) <= _STALE_NS:
+                    found.append((key, distance))
+        return found
+
+    def _remove(self, key: _Key, stamp: _Stamp | None) -> None:
+        if stamp is None:
+            return
+        for rate in _RATES:
+            place = rate, _origin(rate, stamp) // _width(rate)
+            keys = self._at.get(place)
+            if keys is not None:
+                keys.discard(key)
+                if not keys:
+                    del self._at[place]
+
+
+class _Answer(NamedTuple):
+    decky: str
+    address: bytes
+    ip_id: int
+    isn: int
+
+
+class SharedCounters:
+    """Compares IP identifications and initial sequence numbers of deckies. For one thread."""
+
+    def __init__(self) -> None:
+        self._answers: deque[_Answer] = deque(maxlen=ANSWERS_COMPARED)
+
+    def take(
+        self, decky: str, address: bytes, ip_id: int, isn: int
+    ) -> tuple[Sharing | None, Sharing | None]:
+        """Take the numbers of one SYN-ACK packet; IP identification 0 stands for none.
+
+        The deckies that count identifications together, and those that count sequence numbers.
+        """
+        answer = _Answer(decky, address, ip_id, isn)
+        ids = self._shared(answer, "ip_id", 0xFFFF, 64, "IP identifications") if ip_id else None
+        # 64,000 a connection is the step of old BSDs, and 128,000 the one of each second.
+        isns = self._shared(answer, "isn", _MASK, 1 << 22, "initial sequence numbers")
+        self._answers.append(answer)
+        return ids, isns
+
+    def _shared(
+        self, answer: _Answer, member: str, mask: int, most: int, what: str
+    ) -> Sharing | None:
+        value: int = getattr(answer, member)
+        others = {
+            one.decky: one.address
+            for one in self._answers
+            if one.decky != answer.decky and 0 < (value - getattr(one, member)) & mask <= most
+        }
+        for other, address in sorted(others.items()):
+            pair = {answer.decky: answer.address, other: address}
+            row = [(one.decky, getattr(one, member)) for one in self._answers if one.decky in pair]
+            row = [*row[-_TOGETHER + 1 :], (answer.decky, value)]
+            if _counts(row, mask, most):
+                values = " ".join(f"{number} ({name})" for name, number in row)
+                return Sharing(
+                    dict(sorted(pair.items())), f"two deckies count {what} together: {values}"
+                )
+        return None
+
+
+def _counts(row: list[tuple[str, int]], mask: int, most: int) -> bool:
+    steps = list(pairwise(row))
+    return (
+        len(row) == _TOGETHER
+        and all(0 < (new - old) & mask <= most for (_, old), (_, new) in steps)
+        and sum(before != after for (before, _), (after, _) in steps) >= _TURNS
+    )
+
+
+def _width(rate: int) -> int:
+    """Ticks of the tolerance."""
+    return rate * _TOLERANCE_MS // 1_000
+
+
+def _origin(rate: int, stamp: _Stamp) -> int:
+    """When a clock of this rate was 0, in its ticks of the samples' clock, modulo its range."""
+    return (stamp.value - stamp.time_ns * rate // _NS) & _MASK
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

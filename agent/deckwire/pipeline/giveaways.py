@@ -1,0 +1,162 @@
+"""Deckies that give themselves away: that open connections, or are not what they play."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from deckwire.clock import Clock
+from deckwire.connections.shared_host import SharedClocks, SharedCounters, Sharing
+from deckwire.deckies import Registry
+from deckwire.events.context import Context, locate
+from deckwire.events.decky_initiated import headline as initiated_headline
+from deckwire.events.decky_initiated import initiated_event
+from deckwire.events.decky_mismatch import Finding, Mismatch, mismatch_event
+from deckwire.events.decky_mismatch import headline as mismatch_headline
+from deckwire.events.event import Event, Headline
+from deckwire.events.stack import Stack
+from deckwire.fingerprints.claimed_system import family_of, has_zero_id, system_fault, ttl_fault
+from deckwire.fingerprints.identity import Identifier
+from deckwire.limits import ANSWERING_DECKIES
+from deckwire.output.emitter import Emitter
+from deckwire.resilience.bounded import Bounded
+from deckwire.tcp import options as tcp_options
+from deckwire.tcp.addresses import address_text
+from deckwire.tcp.handshake import Handshake
+from deckwire.tcp.service_ports import is_listed
+from deckwire.tcp.syn_packet import SynPacket
+
+Emit = Callable[[bytes, Context, int, Headline, Callable[[], Event]], None]
+"""Emits an event of a connection: flow key, context, kernel time, headline, and what makes it."""
+
+_ZERO_IDS = 3
+"""SYN-ACK packets in a row with IP identification 0: a counter has it once in 65,536."""
+
+
+class Giveaways:
+    """Compares deckies with what the registry says of them. For one thread."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        emitter: Emitter,
+        clock: Clock,
+        identifier: Identifier,
+        emit: Emit,
+    ) -> None:
+        self.registry = registry
+        self._emitter = emitter
+        self._clock = clock
+        self._identifier = identifier
+        self._emit = emit
+        self._clocks = SharedClocks()
+        self._counters = SharedCounters()
+        self._zero_ids: Bounded[str, int] = Bounded(ANSWERING_DECKIES)
+        """SYN-ACK packets in a row with IP identification 0, by decky; 0 once it had another."""
+        self._sharing: Bounded[tuple[Mismatch, str], bytes] = Bounded(ANSWERING_DECKIES)
+        """Deckies that were reported to share something, with an address of theirs."""
+        self._latest_ns = 0
+
+    def initiated(
+        self,
+        key: bytes,
+        context: Context,
+        time_ns: int,
+        syn: SynPacket | None,
+        stack: Stack | None,
+    ) -> None:
+        """A decky has opened a connection, if it is not inbound."""
+        decky = self.registry.name_of(context.ends.client)
+        if decky is None:
+            return
+        # The decky is the source here, whoever is the attacker in other events.
+        own = locate(self.registry, context.ends) if context.turned else context
+        if own is None:
+            return
+        headline = initiated_headline(own, self._clock.wall_ns(time_ns), decky)
+        peer = self.registry.name_of(own.ends.server)
+        self._emit(
+            key,
+            own,
+            time_ns,
+            headline,
+            lambda: initiated_event(headline, own, peer=peer, syn=syn, stack=stack),
+        )
+
+    def answered(self, context: Context, handshake: Handshake) -> None:
+        """A decky has sent the SYN-ACK packet of a connection, if it is not outbound."""
+        server = context.ends.server
+        decky = self.registry.name_of(server)
+        if decky is None or handshake.synack is None:
+            return
+        for finding in self._claims(decky, context, handshake):
+            self._found(decky, server, handshake.synack.time_ns, finding)
+        synack = handshake.whole_synack
+        if synack is None or synack.reassembled:
+            return
+        self._compare(decky, context, synack)
+
+    def _claims(self, decky: str, context: Context, handshake: Handshake) -> Iterator[Finding]:
+        """What contradicts the registry."""
+        claims = self.registry.claims(context.ends.server)
+        if claims is None:
+            return
+        port = context.ends.server_port
+        if is_listed(claims.services, port) is False:
+            services = ", ".join(claims.services)
+            yield Finding(
+                Mismatch.PORT_OPEN,
+                f"TCP port {port} answers with a SYN-ACK, and its services are {services}",
+                services,
+                port,
+            )
+        family = family_of(claims.os) if claims.os is not None else None
+        synack = handshake.whole_synack
+        if family is None or claims.os is None or synack is None:
+            return
+        identity = self._identifier.identify_synack(synack, handshake.syn)
+        if (fault := system_fault(family, synack, identity)) is not None:
+            yield Finding(Mismatch.SYSTEM, fault, claims.os)
+        if (fault := ttl_fault(family, synack)) is not None:
+            yield Finding(Mismatch.TTL, fault, claims.os)
+        zero = has_zero_id(family, synack)
+        if zero is not None and self._has_no_ids(decky, zero):
+            yield Finding(
+                Mismatch.IP_ID,
+                f"the IP identification of {_ZERO_IDS} SYN-ACKs in a row is 0, and {family} counts",
+                claims.os,
+            )
+
+    def _has_no_ids(self, decky: str, zero: bool) -> bool:
+        count = min((self._zero_ids.get(decky) or 0) + 1, _ZERO_IDS) if zero else 0
+        self._zero_ids.put(decky, count)
+        return count >= _ZERO_IDS
+
+    def _compare(self, decky: str, context: Context, synack: SynPacket) -> None:
+        """Compare a decky with the others."""
+        if not self._clock.even(self._latest_ns, synack.time_ns):
+            self._clocks.clear()
+        self._latest_ns = synack.time_ns
+        where = decky, context.ends.server
+        stamp = tcp_options.stamp(synack.options)
+        shared = self._clocks.take(*where, context.ends.client, synack.time_ns, stamp)
+        self._shared(Mismatch.SHARED_CLOCK, decky, synack.time_ns, shared)
+        ids, isns = self._counters.take(*where, synack.ip_id, synack.seq)
+        self._shared(Mismatch.SHARED_IP_ID, decky, synack.time_ns, ids)
+        self._shared(Mismatch.SHARED_ISN, decky, synack.time_ns, isns)
+
+    def _shared(self, mismatch: Mismatch, decky: str, time_ns: int, shared: Sharing | None) -> None:
+        """Report a decky that shares something, and the others if they were not reported yet."""
+        if shared is None:
+            return
+        for name, address in shared.deckies.items():
+            if name != decky and (mismatch, name) in self._sharing:
+                continue
+            self._sharing.put((mismatch, name), address)
+            others = tuple(other for other in shared.deckies if other != name)
+            self._found(name, address, time_ns, Finding(mismatch, shared.evidence, others=others))
+
+    def _found(self, decky: str, address: bytes, time_ns: int, finding: Finding) -> None:
+        headline = mismatch_headline(
+            decky, address_text(address), self._clock.wall_ns(time_ns), finding
+        )
+        self._emitter.emit_new(headline, lambda: mismatch_event(headline, finding))

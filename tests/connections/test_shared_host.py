@@ -1,0 +1,99 @@
+"""Clocks and counters that several deckies share; tests/pipeline/test_giveaways.py replays them."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deckwire.connections import shared_host
+from deckwire.connections.shared_host import SharedClocks, SharedCounters
+from deckwire.limits import ANSWERS_COMPARED, CLOCK_STAMPS
+
+SECOND = 1_000_000_000
+
+
+def address(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def take(clocks: SharedClocks, decky: int, client: int, time_ns: int, value: int) -> set[str]:
+    found = clocks.take(f"d{decky}", address(decky), address(client), time_ns, value & 0xFFFF_FFFF)
+    return set(found.deckies) if found is not None else set()
+
+
+def test_memory_is_bounded_and_nothing_is_left_behind() -> None:
+    clocks = SharedClocks()
+    chosen = random.Random(1)
+    for number in range(2 * CLOCK_STAMPS):
+        take(clocks, number % 997, number, number * SECOND, chosen.getrandbits(32) or 1)
+    assert len(clocks._stamps) == CLOCK_STAMPS
+    assert sum(map(len, clocks._at.values())) == 3 * CLOCK_STAMPS
+    clocks.clear()
+    assert not clocks._at
+
+
+def test_a_thousand_deckies_with_random_clocks_share_none() -> None:
+    """A coincidence of one pair is not enough."""
+    clocks = SharedClocks()
+    chosen = random.Random(2)
+    for number in range(4_000):
+        assert not take(clocks, number % 1_000, number // 1_000, number, chosen.getrandbits(32))
+
+
+def test_a_stamp_of_long_ago_is_not_compared() -> None:
+    clocks = SharedClocks()
+    for decky in (1, 2):
+        take(clocks, decky, 9, 0, 5_000)
+    assert not take(clocks, 3, 9, 601 * SECOND, 5_000 + 601_000)
+    for decky in (1, 2):
+        take(clocks, decky, 9, 601 * SECOND, 5_000 + 601_000)
+    assert take(clocks, 3, 9, 602 * SECOND, 5_000 + 602_000) == {"d1", "d2", "d3"}
+
+
+def test_a_clock_of_thousands_of_deckies_costs_a_bounded_time() -> None:
+    clocks = SharedClocks()
+    for decky in range(1_000):
+        found = take(clocks, decky, 9, 0, 5_000)
+        assert len(found) <= 3 * 64 + 1
+        assert f"d{decky}" in found or decky < 2
+
+
+def test_a_stamp_of_0_is_no_clock() -> None:
+    clocks = SharedClocks()
+    assert not any(take(clocks, decky, 9, 0, 0) for decky in range(5))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 0xFFFF), st.integers(0, 2**32 - 1))))
+def test_any_numbers_are_compared(answers: list[tuple[int, int, int]]) -> None:
+    counters = SharedCounters()
+    for decky, ip_id, isn in answers:
+        for shared in counters.take(f"d{decky}", address(decky), ip_id, isn):
+            assert shared is None or len(shared.deckies) == 2
+    assert len(counters._answers) <= ANSWERS_COMPARED
+
+
+def test_random_numbers_are_not_counted_together() -> None:
+    counters = SharedCounters()
+    chosen = random.Random(3)
+    for number in range(3_000):
+        decky = number % 3
+        ids, isns = counters.take(
+            f"d{decky}", address(decky), chosen.getrandbits(16), chosen.getrandbits(32)
+        )
+        assert ids is None
+        assert isns is None
+
+
+def test_an_evidence_names_a_few_deckies() -> None:
+    clocks = SharedClocks()
+    found = None
+    for decky in range(40):
+        found = clocks.take(f"d{decky}", address(decky), address(9), 0, 77_000)
+    assert found is not None
+    assert "and 32 more" in found.evidence
+    assert "77 s ago" in found.evidence
+    assert sys.getsizeof(found.evidence) < 500
+    assert shared_host._SHOWN == 8
