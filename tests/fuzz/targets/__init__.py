@@ -36,6 +36,7 @@ NAMES = (
     "decnet_state",
     "bus",
     "configuration",
+    "scans",
     "signatures",
     "rtnetlink",
     "handover",
