@@ -10,7 +10,7 @@ from deckwire.tcp.flow import FlowSums
 WARNING = 4
 INFORMATIONAL = 6
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of docs/events.md. It grows when an event or a field is added or changes."""
 
 STAMP = ("sensor", "event_id", "schema")

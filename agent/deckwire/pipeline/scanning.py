@@ -1,0 +1,175 @@
+"""Scans: has the kernel's records of all sources followed, and their events emitted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from deckwire.abi.sources import Source, Target
+from deckwire.clock import Clock
+from deckwire.deckies import Registry
+from deckwire.events.ignore import IgnoreRules, Traffic
+from deckwire.events.scan_summary import scan_event
+from deckwire.limits import SCAN_RESTS
+from deckwire.output.emitter import Emitter
+from deckwire.pipeline.attribution import Attribution
+from deckwire.resilience.bounded import Bounded
+from deckwire.resilience.containment import Containment, Where
+from deckwire.scans.author import Author
+from deckwire.scans.order import place
+from deckwire.scans.scan import Scan
+from deckwire.scans.tracker import Report, Tracker
+
+EVENT = "scan_summary"
+
+_NS = 1_000_000_000
+_NO_TARGET = Target(bytes(16), 0, 0, 0, 0, 0)
+"""Of a source of which no target is kept."""
+_REST_NS = 4 * _NS
+"""Time between two looks at the kernel's table at least."""
+_READING_NS = _NS
+"""How long a look may take: a record from meanwhile is perhaps not in it."""
+
+
+class Scanning:
+    """Follows the scans and emits their events. For one thread."""
+
+    def __init__(
+        self,
+        read: Callable[[], Iterable[Source]],
+        *,
+        emitter: Emitter,
+        clock: Clock,
+        attribution: Attribution,
+        counts: Counter[str],
+        containment: Containment,
+        targets: int,
+        idle_ns: int,
+    ) -> None:
+        """`read` gives the kernel's records of all sources that have changed.
+
+        `targets` is 0 if no scan is to be reported.
+        """
+        self._read = read
+        self._emitter = emitter
+        self._clock = clock
+        self._attribution = attribution
+        self._counts = counts
+        self._containment = containment
+        self._tracker = self._new_tracker(targets, idle_ns)
+        self._read_ns = -_REST_NS
+        self._counted: Bounded[bytes, int] = Bounded(SCAN_RESTS)
+        """Sources that were left out, with the beginning of their records."""
+        self.registry = Registry()
+        self.ignored = IgnoreRules()
+        self.own_addresses: frozenset[bytes] = frozenset()
+        """Addresses of this host, in 16 bytes, if what it does is to be ignored."""
+
+    def __len__(self) -> int:
+        return len(self._tracker)
+
+    def change(self, targets: int, idle_ns: int) -> None:
+        """Other settings for all that is reported from now on."""
+        self._tracker.targets = targets
+        self._tracker.idle_ns = idle_ns
+
+    def note(self, address: bytes, author: Author) -> None:
+        """Take what a SYN packet or a connection shows of its sender."""
+        if self._tracker.targets:
+            self._tracker.note(address, author)
+
+    def sweep(self, now_ns: int) -> None:
+        """Emit what is due, and look at what the kernel has recorded now and then."""
+        if not self._tracker.targets:
+            return
+        if now_ns - self._read_ns >= _REST_NS:
+            self._look(now_ns)
+        for report in self._tracker.due(now_ns):
+            self._emit(report, now_ns)
+
+    def look(self) -> None:
+        """Look at what the kernel has recorded, now."""
+        if self._tracker.targets:
+            self._look(self._clock.now_ns())
+
+    def finish(self) -> None:
+        """End every scan."""
+        self.look()
+        now_ns = self._clock.now_ns()
+        for report in self._tracker.due(now_ns, all_of_them=True):
+            self._emit(report, now_ns)
+
+    def scans(self) -> Iterable[Scan]:
+        """The scans under way."""
+        return self._tracker.scans()
+
+    def suspend(self) -> None:
+        """Leave all scans to another agent: nothing more is reported of them."""
+        self._tracker = self._new_tracker(0, 0)
+
+    def restore(self, scans: Iterable[Scan]) -> None:
+        """Go on with scans from before a restart."""
+        if self._tracker.targets:
+            for scan in scans:
+                self._tracker.restore(scan)
+
+    def _new_tracker(self, targets: int, idle_ns: int) -> Tracker:
+        return Tracker(targets, idle_ns, self._clock.wall_ns, self._counts)
+
+    def _look(self, now_ns: int) -> None:
+        looked_ns, self._read_ns = self._read_ns, now_ns
+        for source in self._read():
+            with self._containment.during(Where.SCANS):
+                self._take(source, now_ns, looked_ns - _READING_NS)
+
+    def _take(self, source: Source, now_ns: int, looked_ns: int) -> None:
+        if source.address in self.own_addresses:
+            return
+        is_lateral = source.address in self.registry
+        if is_lateral and self._attribution.lateral != "emit":
+            # A scan is no single connection that could be held until the bus announces it.
+            self._left_out(source, {"scans_lateral_left_out"})
+            return
+        if self.ignored:
+            source, is_left = self._not_ignored(source, "lateral" if is_lateral else "inbound")
+            if not is_left:
+                return
+        for report in self._tracker.take(source, now_ns, looked_ns):
+            self._emit(report, now_ns)
+
+    def _not_ignored(self, source: Source, direction: str) -> tuple[Source, bool]:
+        """The source without the targets that rules ignore, and whether anything is left of it."""
+        kept: list[Target] = []
+        ignored: set[str] = set()
+        for target in source.targets or (_NO_TARGET,):
+            decky, protocol, port = place(target)
+            traffic = Traffic(EVENT, source.address, decky, port, protocol, direction)
+            counter = self.ignored.counter(traffic)
+            if counter is None:
+                kept.append(target)
+            else:
+                ignored.add(counter)
+        if not ignored:
+            return source, True
+        self._left_out(source, ignored)
+        return source._replace(targets=tuple(kept)), bool(kept)
+
+    def _left_out(self, source: Source, counters: set[str]) -> None:
+        """Count a source once, although its record is read again and again."""
+        if self._counted.get(source.address) != source.first_ns:
+            self._counted.put(source.address, source.first_ns)
+            self._counts.update(counters)
+
+    def _emit(self, report: Report, now_ns: int) -> None:
+        scan = report.scan
+        with self._containment.during(Where.SCANS):
+            self._emitter.emit(
+                scan_event(
+                    report,
+                    host=self._emitter.host,
+                    time_ns=self._clock.wall_ns(now_ns),
+                    wall_ns=self._clock.wall_ns,
+                    even=self._clock.even(scan.first_ns, scan.last_ns),
+                    name_of=self.registry.name_of,
+                )
+            )
