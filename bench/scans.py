@@ -52,16 +52,16 @@ def main() -> None:
     tracker = Tracker(5, 900_000_000_000, lambda time_ns: time_ns, Counter())
     # Scans that have ended first, because their counts are kept too.
     for number in range(SCAN_RESTS):
-        tracker.take(record(number, 1, proven=False), 1, 0)
+        tracker.take(record(number, 1, proven=False), 1)
     for _ in tracker.due(2, all_of_them=True):
         pass
     many = SCANS + SCANS_PROVEN
     each = (SCAN_TARGETS_ALL - SCAN_STARTS) // many
     started = time.monotonic()
     for number in range(SCAN_STARTS):
-        tracker.take(record(number, 1, proven=False, first_ns=3), 3, 0)
+        tracker.take(record(number, 1, proven=False, first_ns=3), 3)
     for number in range(many):
-        tracker.take(record(1 << 24 | number, each, proven=number % 2 == 0, first_ns=3), 3, 0)
+        tracker.take(record(1 << 24 | number, each, proven=number % 2 == 0, first_ns=3), 3)
     took = time.monotonic() - started
     for number in range(SCAN_AUTHORS):
         tracker.note(packed(number), Author("nmap", f"evidence {number}", "Linux", f"{number}"))

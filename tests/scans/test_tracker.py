@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deckwire.abi.sources import ProbeKind, Source
-from deckwire.limits import SCAN_EVENTS, SCAN_RESTS, SCAN_STARTS, SCAN_TARGETS_ALL
+from deckwire.limits import SCAN_EVENTS, SCAN_STARTS, SCAN_TARGETS_ALL
 from deckwire.scans import tracker as tracking
 from deckwire.scans.author import Author
 from deckwire.scans.scan import Scan
@@ -31,7 +31,7 @@ class Following:
 
     def take(self, record: Source, now_ns: int | None = None) -> None:
         now_ns = record.last_ns if now_ns is None else now_ns
-        self._keep(self.tracker.take(record, now_ns, 0))
+        self._keep(self.tracker.take(record, now_ns))
 
     def end(self, now_ns: int | None = None) -> None:
         self._keep(list(self.tracker.due(now_ns or 0, all_of_them=now_ns is None)))
@@ -125,18 +125,6 @@ def test_answers_that_come_late_are_taken() -> None:
     follow.take(source([target(22, answers=1)]), 5 * S)
     (scan,) = follow.tracker.scans()
     assert len(scan.answered()[0]) == 1
-
-
-def test_records_of_scans_that_were_evicted_are_not_taken_again() -> None:
-    """The kernel's table has room for more sources than are kept."""
-    follow = Following()
-    records = flood(SCAN_STARTS + SCAN_RESTS + 9)
-    for record in records:
-        follow.take(record)
-    evicted = follow.counts["scans_evicted"]
-    for record in records:
-        assert follow.tracker.take(record, 9 * S, record.last_ns + 1) == []
-    assert follow.counts["scans_evicted"] == evicted
 
 
 def flood(count: int, first: int = 0, targets: int = 1) -> list[Source]:
@@ -308,7 +296,7 @@ def test_whatever_happens_counts_only_grow_and_every_probe_has_an_author(steps) 
         sent += 1 + lost
         records[address] = record
         for each in records.values():
-            check(follow.tracker.take(each, now_ns, 0))
+            check(follow.tracker.take(each, now_ns))
         kept = sum(len(scan) for scan in follow.tracker.scans())
         assert follow.tracker.kept_targets == kept <= SCAN_TARGETS_ALL
     check(list(follow.tracker.due(now_ns, all_of_them=True)))

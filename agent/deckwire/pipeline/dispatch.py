@@ -134,14 +134,14 @@ class Pipeline:
 
     def sweep(self, now_ns: int) -> float:
         """End what is over by the samples' clock; return how full the table is, from 0 to 1."""
-        with self._containment.during(Where.SCANS):
-            self.scanning.sweep(now_ns)
         return self._sweeper.sweep(now_ns)
 
     def emit_due(self, now_ns: int) -> None:
-        """Emit what is due: verdicts about scans, and summaries of dedup windows."""
+        """Emit what is due: verdicts about connections, scans, and summaries of dedup windows."""
         with self._containment.during(Where.DUE):
             self._judged(self._connect_scans.due(now_ns, self._attempts))
+        with self._containment.during(Where.SCANS):
+            self.scanning.sweep(now_ns)
         self._report.lateral.release_due(now_ns)
         self._windows.close_due(now_ns)
 

@@ -25,10 +25,8 @@ EVENT = "scan_summary"
 _NS = 1_000_000_000
 _NO_TARGET = Target(bytes(16), 0, 0, 0, 0, 0)
 """Of a source of which no target is kept."""
-_REST_NS = 4 * _NS
+_REST_NS = _NS
 """Time between two looks at the kernel's table at least."""
-_READING_NS = _NS
-"""How long a look may take: a record from meanwhile is perhaps not in it."""
 
 
 class Scanning:
@@ -117,12 +115,12 @@ class Scanning:
         return Tracker(targets, idle_ns, self._clock.wall_ns, self._counts)
 
     def _look(self, now_ns: int) -> None:
-        looked_ns, self._read_ns = self._read_ns, now_ns
+        self._read_ns = now_ns
         for source in self._read():
             with self._containment.during(Where.SCANS):
-                self._take(source, now_ns, looked_ns - _READING_NS)
+                self._take(source, now_ns)
 
-    def _take(self, source: Source, now_ns: int, looked_ns: int) -> None:
+    def _take(self, source: Source, now_ns: int) -> None:
         if source.address in self.own_addresses:
             return
         is_lateral = source.address in self.registry
@@ -134,7 +132,7 @@ class Scanning:
             source, is_left = self._not_ignored(source, "lateral" if is_lateral else "inbound")
             if not is_left:
                 return
-        for report in self._tracker.take(source, now_ns, looked_ns):
+        for report in self._tracker.take(source, now_ns):
             self._emit(report, now_ns)
 
     def _not_ignored(self, source: Source, direction: str) -> tuple[Source, bool]:

@@ -98,17 +98,13 @@ class Tracker:
         known = self._authors.get(address)
         self._authors.put(address, author if known is None else known.joined(author))
 
-    def take(self, source: Source, now_ns: int, looked_ns: int) -> list[Report]:
-        """Take the record of one source; what is to be reported now.
-
-        All records were taken before at `looked_ns`.
-        """
+    def take(self, source: Source, now_ns: int) -> list[Report]:
+        """Take the record of a source that has changed; what is to be reported now."""
         scan = self._find(source.address)
         rest = None
         if scan is None:
             rest = self._rests.get(source.address)
-            is_old = source.last_ns < looked_ns if rest is None else _adds_nothing(rest, source)
-            if is_old:
+            if rest is not None and _adds_nothing(rest, source):
                 # It was in a scan that has ended since.
                 return []
             scan = self._begin(source, rest)
