@@ -84,7 +84,7 @@ SCANS_PROVEN = 2_048
 """Sources kept that completed a handshake. No other source evicts one."""
 SCAN_TARGETS = 4_096
 """Targets kept of one scan. More are counted."""
-SCAN_TARGETS_ALL = 32_768
+SCAN_TARGETS_ALL = 65_536
 """Targets kept of all scans together. A target takes 170 bytes at most."""
 SCAN_AUTHORS = 4_096
 """Sources whose tool and system are kept until the next look at the kernel's table."""
