@@ -74,6 +74,12 @@ SCAN_SERVICES = 64
 SCAN_TOUCHES = 4_096
 """Connections that wait for a verdict. Beyond this, the oldest are emitted early and counted."""
 
+# --- sources of probes (bpf/limits.h bounds the kernel's table) ---------------------------------
+READ_SOURCES = 4_096
+"""Sources that one look at the kernel's table gives. The next one goes on with the others."""
+READ_TARGETS = 16_384
+"""Targets of all of them after which no further source is read."""
+
 # --- connections between deckies --------------------------------------------------------------
 LATERAL_HELD = 1_024
 """Events held until the bus may have announced their connections. Beyond this, the oldest is
