@@ -16,6 +16,7 @@
 #define ETH_P_8021AD 0x88a8
 #define ETH_P_QINQ_OLD 0x9100
 #define ETH_P_IPV4 0x0800
+#define ETH_P_ARP 0x0806
 #define ETH_P_IPV6 0x86dd
 
 #define VLAN_ID 0x0fff
@@ -356,10 +357,12 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 			p->fragmented = 1;
 			if (frag & 0xfff8)
 				return PARSE_FRAGMENT_LATER;
-			if (frag & 1)
-				return may_be_tcp(ext.next_header)
-					       ? PARSE_FRAGMENT_FIRST
-					       : ext.next_header;
+			if (frag & 1 && may_be_tcp(ext.next_header))
+				return PARSE_FRAGMENT_FIRST;
+			if (frag & 1) {
+				p->l4_off += len;
+				return ext.next_header;
+			}
 		}
 		next_header = ext.next_header;
 		p->l4_off += len;

@@ -108,6 +108,12 @@ IGNORE_RULES = 256
 IGNORE_VALUES = 1_024
 """Networks, ports or names in one list of such a rule."""
 
+# --- sources of probes (bpf/limits.h bounds the kernel's table) ---------------------------------
+READ_SOURCES = 4_096
+"""Sources that one look at the kernel's table gives. The next one goes on with the others."""
+READ_TARGETS = 16_384
+"""Targets of all of them after which no further source is read."""
+
 # --- connections between deckies --------------------------------------------------------------
 LATERAL_HELD = 1_024
 """Events held until the bus may have announced their connections. Beyond this, the oldest is

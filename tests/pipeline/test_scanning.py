@@ -28,6 +28,7 @@ class Watching:
 
     def __init__(self, attribution: Attribution | None = None, targets: int = 5) -> None:
         self.records: list[Source] = []
+        self._last: list[Source] = []
         self.reads = 0
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
@@ -67,7 +68,11 @@ class Watching:
 
     def _read(self) -> Iterable[Source]:
         self.reads += 1
-        return self.records
+        changed, self._last = (
+            [each for each in self.records if each not in self._last],
+            self.records,
+        )
+        return changed
 
     def _offer(self, event: Event) -> bool:
         self.events.append(event)

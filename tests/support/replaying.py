@@ -57,6 +57,8 @@ class ReplayLab:
         self.containment: Containment = Uncontained()
         """A test of contained exceptions replaces it."""
         self.replay: Replay | None = None
+        self.scans = False
+        """Whether scans are reported. Most tests are about connections."""
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +89,8 @@ class ReplayLab:
         self, frames: Iterable[Frame], deckies: Iterable[str], settings: Settings
     ) -> list[Event]:
         self.clear()
+        if not self.scans:
+            settings = replace(settings, scan_targets=0)
         registry = Registry(Decky(f"d-{n}", parse_address(a)) for n, a in enumerate(deckies))
         clock = CaptureClock()
         collector = _Collector()

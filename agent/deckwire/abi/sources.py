@@ -18,6 +18,7 @@ class ProbeKind(IntEnum):
     MAIMON = 5
     ACK = 6
     WINDOW = 7
+    """Never set: the packets of a window scan are those of an ACK scan."""
     SYN_ACK = 8
     RST = 9
     UDP = 10
@@ -48,7 +49,8 @@ class Target(NamedTuple):
     decky: bytes
     """Its address in 16 bytes; IPv4 is mapped."""
     protocol: int
-    """The number of the protocol over IP; 0 for ARP."""
+    """The number of the protocol over IP; 0 for ARP and neighbour solicitations, 255 for packets
+    whose IP header is malformed."""
     port: int
     """0 where the protocol has no ports."""
     kinds: int
@@ -58,7 +60,11 @@ class Target(NamedTuple):
 
 
 class Source(NamedTuple):
-    """One source, as it stands when the table is read. Counts only grow while it stays."""
+    """One source, as it stands when the table is read.
+
+    Counts only grow while it stays. With another `first_ns` they have begun again: the kernel had
+    given its slot to another source meanwhile.
+    """
 
     address: bytes
     """In 16 bytes; IPv4 is mapped."""
@@ -74,3 +80,7 @@ class Source(NamedTuple):
     """In the order in which they were touched, as far as they are kept."""
     targets_lost: int
     """Touches of targets for which there was no room; 0: `targets` is exact."""
+    isns: tuple[int, ...] = ()
+    """Initial sequence numbers of its last SYNs, eight at most, the latest last."""
+    ip_ids: tuple[int, ...] = ()
+    """IP identifications of the same SYNs; 0 over IPv6."""

@@ -100,7 +100,7 @@ class Pipeline:
         )
         self._connect_scans = ConnectScans(self.counts)
         self.scanning = Scanning(
-            lambda: (),
+            tables.sources.changed,
             emitter=emitter,
             clock=clock,
             attribution=attribution,

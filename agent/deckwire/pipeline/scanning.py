@@ -25,6 +25,8 @@ EVENT = "scan_summary"
 _NS = 1_000_000_000
 _NO_TARGET = Target(bytes(16), 0, 0, 0, 0, 0)
 """Of a source of which no target is kept."""
+_LOOKS = 64
+"""Looks at the end of the capture at most, because sources may go on."""
 _REST_NS = _NS
 """Time between two looks at the kernel's table at least."""
 
@@ -86,9 +88,13 @@ class Scanning:
             self._emit(report, now_ns)
 
     def look(self) -> None:
-        """Look at what the kernel has recorded, now."""
-        if self._tracker.targets:
-            self._look(self._clock.now_ns())
+        """Look at all that the kernel has recorded, now."""
+        if not self._tracker.targets:
+            return
+        # One look gives a part of a full table.
+        for _ in range(_LOOKS):
+            if not self._look(self._clock.now_ns()):
+                break
 
     def finish(self) -> None:
         """End every scan."""
@@ -114,11 +120,15 @@ class Scanning:
     def _new_tracker(self, targets: int, idle_ns: int) -> Tracker:
         return Tracker(targets, idle_ns, self._clock.wall_ns, self._counts)
 
-    def _look(self, now_ns: int) -> None:
+    def _look(self, now_ns: int) -> bool:
+        """Take what has changed; whether there was anything."""
         self._read_ns = now_ns
+        found = False
         for source in self._read():
+            found = True
             with self._containment.during(Where.SCANS):
                 self._take(source, now_ns)
+        return found
 
     def _take(self, source: Source, now_ns: int) -> None:
         if source.address in self.own_addresses:

@@ -30,7 +30,6 @@ from deckwire.runtime.preparation import (
     identifier,
     kernel_settings,
     open_outputs,
-    table_sizes,
 )
 
 _FLUSH_S = 2.0
@@ -95,7 +94,6 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
             LoadRequest(
                 replay_clock=True,
                 settings=kernel_settings(settings),
-                table_sizes=table_sizes(settings),
                 ring_bytes=RING_BYTES,
             )
         )
