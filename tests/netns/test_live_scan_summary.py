@@ -85,7 +85,7 @@ SCANS = {
     ),
     "hping3": Scan(
         ("hping3", "-S", "-c", "8", "-i", "u2000", "-p", "++8000", "-a", "{source}", "{first}"),
-        {"kinds": {"syn"}, "ports": "8000-8007", "order": "sequential", "tool": "hping3"},
+        {"kinds": {"syn"}, "ports": "8000-8007", "order": "sequential", "tool": "hping"},
     ),
     "fping": Scan(
         ("fping", "-q", "-r", "0", "-S", "{source}", "{all}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deckwire.abi.sources import ProbeKind, Target
 from deckwire.limits import SCAN_TARGETS
 from deckwire.scans.scan import Scan
-from tests.support.scanning import ATTACKER, CLOSED, OPEN, S, packed, source, target
+from tests.support.scanning import ATTACKER, CLOSED, DECKIES, OPEN, S, packed, source, target
 
 ROOM = 1 << 20
 
@@ -128,3 +128,17 @@ def test_extreme_values_of_a_target_keep_their_place() -> None:
     (first, kinds, answers), (second, _, _) = found.targets()
     assert (first, kinds, answers) == ((b"\xff" * 16, 255, 65_535), extreme.kinds, extreme.answers)
     assert second[1:] == (0, 0)
+
+
+def test_resolving_an_address_is_no_target_of_its_own() -> None:
+    found = scan()
+    sweep = [target(0, decky, protocol=0, kind=ProbeKind.ARP, answers=OPEN) for decky in DECKIES]
+    found.take(source(sweep), ROOM)
+    assert (found.estimate, len(list(found.targets()))) == (3, 3)
+    # One of them was only resolved; the others are touched over IP too.
+    over_ip = [target(22, DECKIES[0]), target(22, DECKIES[1]), target(23, DECKIES[1])]
+    found.take(source([*sweep, *over_ip]), ROOM)
+    assert found.estimate == 4
+    assert [protocol for (_, protocol, _), _, _ in found.targets()] == [0, 6, 6, 6]
+    assert found.kinds() == [ProbeKind.SYN, ProbeKind.ARP]
+    assert found.answered()[2] == 3

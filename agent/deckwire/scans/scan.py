@@ -13,6 +13,8 @@ from deckwire.scans.order import Place, place
 
 _ANSWER_SHIFT = len(ProbeKind)
 """A target's kinds and answers are kept as one number."""
+_PROTOCOL = 0xFF << 16
+"""The protocol in a target's number; 0 for ARP and neighbour discovery."""
 
 
 class Baseline(NamedTuple):
@@ -147,7 +149,7 @@ class Scan:
             if at >> 24 >= len(deckies) or not 0 < found < 1 << _ANSWER_SHIFT + len(Answer):
                 raise ValueError("targets")
         self._targets = targets
-        self.estimate = max(self.estimate, len(self))
+        self.estimate = max(self.estimate, self._estimated())
 
     def _number(self, target: Place) -> int:
         decky, protocol, port = target
@@ -155,18 +157,36 @@ class Scan:
         return number << 24 | (protocol & 0xFF) << 16 | port & 0xFFFF
 
     def _estimated(self) -> int:
-        """Known targets, and lost ones if those were touched as often as the known ones."""
-        known = len(self) + self._unkept
+        """Known targets, and lost ones if those were touched as often as the known ones.
+
+        A decky whose address was resolved counts as one. It loses that with its first target over
+        IP, so the sum never gets smaller.
+        """
+        known = len(self) - len(self._resolved()) + self._unkept
         touches = max(self.probes.total() - self.lost, known)
         return known + (round(self.lost * known / touches) if touches else 0)
+
+    def _resolved(self) -> set[int]:
+        """Targets of ARP and neighbour discovery that are only the way to others."""
+        if not self.probes[ProbeKind.ARP]:
+            return set()
+        over_ip = {at >> 24 for at in self._targets if at & _PROTOCOL}
+        return {at for at in self._targets if not at & _PROTOCOL and at >> 24 in over_ip}
 
     # --- what it shows ---
 
     def targets(self) -> Iterator[tuple[Place, int, int]]:
-        """Each kept target, its kinds and its answers, in the order of their first touches."""
+        """Each kept target, its kinds and its answers, in the order of their first touches.
+
+        ARP and neighbour solicitations are left out of a decky that was touched over IP too,
+        because whoever sends it packets must send those first.
+        """
         mask = (1 << _ANSWER_SHIFT) - 1
         deckies = list(self._deckies)
+        resolved = self._resolved()
         for at, found in self._targets.items():
+            if at in resolved:
+                continue
             yield (
                 (deckies[at >> 24], at >> 16 & 0xFF, at & 0xFFFF),
                 found & mask,

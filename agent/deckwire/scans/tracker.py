@@ -95,6 +95,10 @@ class Tracker:
 
     def note(self, address: bytes, author: Author) -> None:
         """Take what a SYN packet or a connection of a source shows of it."""
+        scan = self._find(address)
+        if scan is not None:
+            scan.author = scan.author.joined(author)
+            return
         known = self._authors.get(address)
         self._authors.put(address, author if known is None else known.joined(author))
 

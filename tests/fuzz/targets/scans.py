@@ -38,7 +38,8 @@ def check(data: bytes) -> None:
     assert len(scans) <= SCANS_SAVED
     for scan in scans:
         assert len(scan.address) == 16
-        assert len(scan) <= min(scan.estimate, SCAN_TARGETS)
+        assert len(list(scan.targets())) <= scan.estimate
+        assert len(scan) <= SCAN_TARGETS
         assert scan.first_ns <= scan.last_ns
         assert all(text.isprintable() for text in (scan.scan_id, *scan.author))
         assert not scan.begun or scan.next_growth > scan.estimate
