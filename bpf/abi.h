@@ -400,7 +400,7 @@ enum probe_answer {
 
 /* A decky, protocol and port that a source has touched. */
 struct probe_target {
-	__u64 decky; /* seeded hash of its address */
+	__u64 decky; /* probe_hash() of its address */
 	__u32 where; /* protocol << 16 | port */
 	__u32 owner; /* in a target_set: generation of the source; 0: free */
 	__u64 first_ns;
@@ -415,6 +415,7 @@ struct probe_target {
 /*
  * One slot of probe_sources: what an address has sent to deckies. Its first
  * targets are here, so that a flood from forged sources fills no other table.
+ * The first SYN of a source touches three cache lines.
  */
 struct probe_source {
 	__be32 addr[4];
@@ -422,18 +423,19 @@ struct probe_source {
 	__u64 last_ns;
 	__u32 generation; /* odd while another source takes the slot over */
 	__u32 targets;	  /* that are kept */
-	__u32 targets_lost;
-	__u8 mac[6]; /* of the frame that came last */
-	__u8 flags;  /* PROBE_PROVEN */
+	__u32 kinds;	  /* of its probes: only their counts are valid */
+	__u8 mac[6];	  /* of the frame that came last */
+	__u8 flags;	  /* PROBE_PROVEN */
+	__u8 samples;	  /* in seq and ip_id */
+	__u8 next;	  /* where the next one goes */
 	__u8 pad;
-	__u8 samples;		     /* in seq and ip_id */
-	__u8 next;		     /* where the next one goes */
-	__u16 changes;		     /* of targets outside of it */
-	__u32 probes[20];	     /* by enum probe_kind */
+	__u16 changes; /* of targets outside of it */
+	__u32 targets_lost;
+	__u32 pad2;
 	__u32 seq[SEQUENCE_SAMPLES]; /* of its last SYNs, as ip_id */
-	__u16 ip_id[SEQUENCE_SAMPLES];
-	__u64 pad2;
 	struct probe_target target[PROBE_INLINE];
+	__u16 ip_id[SEQUENCE_SAMPLES];
+	__u32 probes[20]; /* by enum probe_kind */
 };
 
 /* One slot of probe_targets: the further targets of all sources. */

@@ -569,7 +569,8 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 		return 0;
 	}
 	/* the entry has checked all but frames with a tag */
-	if (filter_foreign(filter, p)) {
+	if (p->l3_off != sizeof(struct eth_header) &&
+	    filter_foreign(filter, p)) {
 		s->counters->foreign_no_decky++;
 		return 0;
 	}
@@ -1116,6 +1117,26 @@ static __always_inline int is_own_host(struct __sk_buff *skb,
 
 /* --- decky_probe ---------------------------------------------------------- */
 
+/*
+ * The time of a frame without TCP, to a tick of 10 ms or less. To read the
+ * clock would take as long as all else that is done with the frame. Frames of
+ * one tick keep their order.
+ */
+static __always_inline __u64 coarse_time(struct __sk_buff *skb, struct work *w)
+{
+#ifdef DECKWIRE_REPLAY_CLOCK
+	return frame_time(skb);
+#else
+	__u64 tick = bpf_jiffies64();
+
+	if (tick == w->tick)
+		return ++w->time_ns;
+	w->tick = tick;
+	w->time_ns = frame_time(skb);
+	return w->time_ns;
+#endif
+}
+
 /* The agent's next sweep reads this set again. */
 static __always_inline void mark_probes(__u32 at)
 {
@@ -1249,7 +1270,8 @@ touch_further(const struct step *s, struct probe_source *source, __u32 slot,
 }
 
 /*
- * Takes in what was touched, or what was answered: only a touch adds a target.
+ * Takes in a target that is not in the source's slot, or an answer about one:
+ * only a touch adds a target.
  */
 static __always_inline enum touched touch_target(const struct step *s,
 						 struct source_set *set,
@@ -1257,19 +1279,10 @@ static __always_inline enum touched touch_target(const struct step *s,
 						 __u32 slot, __u64 decky,
 						 const struct touch *touch)
 {
-	__u32 known = source->targets, at = PROBE_INLINE;
+	__u32 known = source->targets, at;
 	int add = touch->kind < PROBE_KINDS;
 	enum touched result = NO_ROOM;
 
-#pragma unroll
-	for (int i = 0; i < PROBE_INLINE; i++)
-		if (i < known &&
-		    is_target(&source->target[i], decky, touch->where))
-			at = i;
-	if (at < PROBE_INLINE) {
-		target_note(&source->target[at], touch);
-		return TOUCHED;
-	}
 	if (known >= PROBE_INLINE) {
 		result = touch_further(s, source, slot, decky, touch, add);
 	} else if (!add) {
@@ -1322,86 +1335,93 @@ static __always_inline void note_mac(struct __sk_buff *skb,
 
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return;
-#pragma unroll
-	for (int i = 0; i < MAC_LEN; i++)
-		source->mac[i] = eth->src[i];
+	__builtin_memcpy(source->mac, eth->src, MAC_LEN);
 }
 
 /* Takes in the touch of the frame in the work. */
 static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 				   const struct touch *touch)
 {
-	int is_probe = touch->kind < PROBE_KINDS, known;
-	__u32 number, tag, way, slot, kind;
+	__u32 number, tag, way, slot, kind, at = PROBE_INLINE;
+	const struct packet *p = &s->work->packet;
+	struct probe_source *source = 0;
+	enum touched touched = NO_ROOM;
 	struct work *w = s->work;
-	const struct packet *p = &w->packet;
-	struct probe_source *source;
 	struct source_set *set;
-	__u64 hash, decky, asked;
+	__u64 hash, decky, asked = 0;
 	__be32 addr[4];
+	int is_probe;
 
+	kind = touch->kind;
+	is_probe = kind < PROBE_KINDS;
 	if (touch->of_decky) {
 		__builtin_memcpy(addr, p->daddr, sizeof(addr));
-		decky = absorb_address(s->settings->seed, p->saddr);
+		decky = probe_hash(s->settings->seed, p->saddr, p->ip_version);
 	} else {
 		__builtin_memcpy(addr, p->saddr, sizeof(addr));
-		decky = absorb_address(s->settings->seed, p->daddr);
+		decky = probe_hash(s->settings->seed, p->daddr, p->ip_version);
 	}
-	hash = absorb_address(s->settings->seed, addr);
-	asked = absorb(hash ^ decky,
-		       (__u64)touch->where << 32 | touch->peer_port);
-	if (is_probe) {
-		if (touch->may_be_asked && was_asked(s, asked))
-			return;
-		s->counters->probes++;
-	}
+	hash = probe_hash(s->settings->seed, addr, p->ip_version);
 	number = (hash >> 32) & (PROBE_SOURCE_SETS - 1);
 	tag = (__u32)hash | 1;
 	set = source_sets.lookup(&number);
 	if (!set)
 		return;
 	way = way_of(set, tag);
-	if (way >= PROBE_SOURCE_WAYS && !touch->of_decky)
+	slot = number * PROBE_SOURCE_WAYS + way;
+	if (way < PROBE_SOURCE_WAYS)
+		source = probe_sources.lookup(&slot);
+	if (source)
+		at = inline_target(source, decky, touch->where);
+	if (touch->may_be_asked && at >= PROBE_INLINE)
+		asked = absorb(hash ^ decky,
+			       (__u64)touch->where << 32 | touch->peer_port);
+	if (is_probe) {
+		if (asked && was_asked(s, asked))
+			return;
+		s->counters->probes++;
+	}
+	if (!source && !touch->of_decky) {
 		way = take_way(s, set, number, tag, addr,
 			       w->cause == TOUCH_HANDSHAKE);
-	slot = number * PROBE_SOURCE_WAYS + way;
-	source = way < PROBE_SOURCE_WAYS ? probe_sources.lookup(&slot) : 0;
-	known = source && is_source(source, addr);
-	if (!known || !source) {
-		if (is_probe)
-			s->counters->probes_unrecorded++;
-		else if (touch->of_decky && touch->may_be_asked)
-			note_asked(s, asked);
-		return;
+		slot = number * PROBE_SOURCE_WAYS + way;
+		if (way < PROBE_SOURCE_WAYS)
+			source = probe_sources.lookup(&slot);
 	}
-	w->source = slot;
-	w->source_generation = source->generation;
-	kind = touch->kind;
-	/* the verifier needs this bound, which clang would drop */
-	asm volatile("" : "+r"(kind));
-	if (kind < PROBE_KINDS) {
-		__sync_fetch_and_add(&source->probes[kind], 1);
-		if ((__s64)(w->now - source->last_ns) > 0)
-			source->last_ns = w->now;
-		set->seen[way] = probe_clock(w->now);
-		if (!w->reassembled)
-			note_mac(skb, source);
+	if (source && is_source(source, addr)) {
+		w->source = slot;
+		w->source_generation = source->generation;
+		/* the verifier needs the bound, which clang would drop */
+		asm volatile("" : "+r"(kind));
+		if (kind < PROBE_KINDS) {
+			source_count(source, kind);
+			if ((__s64)(w->now - source->last_ns) > 0)
+				source->last_ns = w->now;
+			set->seen[way] = probe_clock(w->now);
+			if (!w->reassembled)
+				note_mac(skb, source);
+		}
+		if (w->cause == TOUCH_HANDSHAKE) {
+			source->flags |= PROBE_PROVEN;
+			set->rank[way] = RANK_PROVEN;
+		}
+		if (at < PROBE_INLINE) {
+			target_note(&source->target[at], touch);
+			touched = TOUCHED;
+		} else if (is_probe || touch->answers) {
+			touched = touch_target(s, set, source, slot, decky,
+					       touch);
+			if (source->targets > PROBE_INLINE &&
+			    set->rank[way] == RANK_FEW)
+				set->rank[way] = RANK_MANY;
+		}
+		mark_probes(number);
+	} else if (is_probe) {
+		s->counters->probes_unrecorded++;
 	}
-	if (w->cause == TOUCH_HANDSHAKE) {
-		source->flags |= PROBE_PROVEN;
-		set->rank[way] = RANK_PROVEN;
-	}
-	if (is_probe || touch->answers) {
-		if (touch_target(s, set, source, slot, decky, touch) !=
-			    TOUCHED &&
-		    touch->of_decky && touch->may_be_asked)
-			note_asked(s, asked);
-	} else if (touch->of_decky && touch->may_be_asked) {
+	/* what a decky sends to nobody's probe, it sends for itself */
+	if (touch->of_decky && touch->may_be_asked && touched != TOUCHED)
 		note_asked(s, asked);
-	}
-	if (source->targets > PROBE_INLINE && set->rank[way] == RANK_FEW)
-		set->rank[way] = RANK_MANY;
-	mark_probes(number);
 }
 
 /*
@@ -1443,7 +1463,7 @@ touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
 	struct icmp_header icmp = {};
 
 	touch->where = where_of(PROTO_ICMP, 0);
-	if (bpf_skb_load_bytes(skb, p->l4_off, &icmp, sizeof(icmp))) {
+	if (load_l4(skb, p, &icmp)) {
 		touch->kind = PROBE_MALFORMED;
 		return !touch->of_decky;
 	}
@@ -1511,7 +1531,7 @@ static __always_inline int touch_icmp6(struct __sk_buff *skb, struct packet *p,
 	struct icmp_header icmp = {};
 
 	touch->where = where_of(PROTO_ICMP6, 0);
-	if (bpf_skb_load_bytes(skb, p->l4_off, &icmp, sizeof(icmp))) {
+	if (load_l4(skb, p, &icmp)) {
 		touch->kind = PROBE_MALFORMED;
 		return !touch->of_decky;
 	}
@@ -1542,21 +1562,6 @@ static __always_inline int touch_icmp6(struct __sk_buff *skb, struct packet *p,
 	return refused_where(skb, p, p->l4_off + sizeof(icmp), &touch->where);
 }
 
-/* A fragment behind the first one has no header of what it carries. */
-static __always_inline int is_later_fragment(struct __sk_buff *skb,
-					     const struct packet *p)
-{
-	__be16 frag = 0;
-
-	if (p->ip_version != 4)
-		return 0;
-	bpf_skb_load_bytes(
-		skb,
-		p->l3_off + __builtin_offsetof(struct ipv4_header, frag_off),
-		&frag, sizeof(frag));
-	return be16(frag) & IP_OFFSET;
-}
-
 /* What is not TCP, and what is malformed. */
 static __always_inline int
 touch_other(struct __sk_buff *skb, const struct step *s, struct touch *touch)
@@ -1572,7 +1577,8 @@ touch_other(struct __sk_buff *skb, const struct step *s, struct touch *touch)
 		touch->kind = PROBE_MALFORMED;
 		return !touch->of_decky;
 	}
-	if (is_later_fragment(skb, p))
+	/* what is behind the first fragment has no header */
+	if (p->ip_version == 4 && p->fragmented)
 		return 0;
 	if (proto == PROTO_ICMP6 && p->ip_version == 6)
 		return touch_icmp6(skb, p, touch);
@@ -1584,7 +1590,7 @@ touch_other(struct __sk_buff *skb, const struct step *s, struct touch *touch)
 		touch->kind = proto == PROTO_UDP ? PROBE_UDP : PROBE_SCTP;
 		touch->may_be_asked = 1;
 		len = proto == PROTO_UDP ? 8 : sizeof(ports);
-		if (bpf_skb_load_bytes(skb, p->l4_off, &ports, 8) ||
+		if (load_l4(skb, p, &ports) ||
 		    (proto == PROTO_SCTP &&
 		     bpf_skb_load_bytes(skb, p->l4_off, &ports, len))) {
 			touch->kind = PROBE_MALFORMED;
@@ -1701,7 +1707,7 @@ int decky_probe(struct __sk_buff *skb)
 	__builtin_memset(touch, 0, sizeof(*touch));
 	w->source = NO_SOURCE;
 	if (!w->now)
-		w->now = frame_time(skb);
+		w->now = coarse_time(skb, w);
 	if (touch_of(skb, &s, touch) &&
 	    !is_own_host(skb, &s, !touch->of_decky)) {
 		/* it is read again from here: the verifier has fewer states */
@@ -2440,25 +2446,26 @@ judge_final_ack(struct __sk_buff *skb, const struct step *s, struct flow *fresh,
 	return verdict == JUDGED_OLD ? REFUSED_TIMESTAMP : verdict;
 }
 
-/* Payload of no connection begins a mid-stream one. */
-static __always_inline void begin_midstream(const struct step *s,
-					    const struct half_open *half,
-					    int completed)
+/* Payload of no connection begins a mid-stream one. 0: there is none. */
+static __always_inline int begin_midstream(const struct step *s,
+					   const struct half_open *half,
+					   int completed)
 {
 	const struct packet *p = &s->work->packet;
 	struct work *w = s->work;
 	struct flow *fresh;
 
 	/* no receiver takes a segment without ACK (RFC 9293, 3.10.7.4) */
-	if (!p->payload_len || (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK ||
-	    midstream_flows.lookup(&w->key))
-		return;
+	if (!p->payload_len || (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
+		return 0;
+	if (midstream_flows.lookup(&w->key))
+		return 1;
 	/* nor one that does not acknowledge the SYN-ACK that it has sent */
 	if (half && refuses(half, p, w->sender, w->now) && is_to_decky(p))
-		return;
+		return 0;
 	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)
-		return;
+		return 0;
 	if (half && precedes(half, p, w->sender))
 		flow_begin(fresh, half);
 	else
@@ -2470,10 +2477,12 @@ static __always_inline void begin_midstream(const struct step *s,
 		fresh->totals.flags |= FLOW_PROVEN;
 		fresh->totals.established_ns = w->now;
 	}
-	if (midstream_flows.insert(&w->key, fresh))
+	if (midstream_flows.insert(&w->key, fresh)) {
 		s->counters->midstream_failed++;
-	else
-		s->counters->midstream_inserts++;
+		return 0;
+	}
+	s->counters->midstream_inserts++;
+	return 1;
 }
 
 /*
@@ -2526,7 +2535,14 @@ int decky_handshake(struct __sk_buff *skb)
 			s.counters->ignored_own_host++;
 			return TC_NEXT;
 		}
-		begin_midstream(&s, half, complete != 0);
+		if (!begin_midstream(&s, half, complete != 0) &&
+		    s.work->unknown && !complete) {
+			/* decky_packet would find nothing either */
+			s.counters->frames_unattached++;
+			s.work->cause = TOUCH_SEGMENT;
+			jumps.call(skb, JUMP_PROBE);
+			return TC_NEXT;
+		}
 	}
 	s.work->handshake_tried = 1;
 	/* of an ACK alone nothing is left to judge */

@@ -145,6 +145,8 @@ struct work {
 	__u32 found;  /* offset of a hello in the payload, or NOT_FOUND */
 	__u32 source; /* by decky_probe: the source's slot, or NO_SOURCE */
 	__u32 source_generation;
+	__u64 tick; /* of time_ns: see coarse_time() */
+	__u64 time_ns;
 	struct touch touch; /* by decky_probe */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);

@@ -133,7 +133,7 @@ struct packet {
 	__u8 tos;
 	__u8 ip_version;
 	__u8 ip_flags;
-	__u8 fragmented; /* a fragment header was read */
+	__u8 fragmented; /* IPv4: a later one; IPv6: it has a fragment header */
 };
 
 static __always_inline __u16 be16(__be16 v)
@@ -236,6 +236,7 @@ static __always_inline int parse_ipv4(struct cursor *c, struct packet *p,
 	p->ip_flags = (frag & IP_DF ? IP_FLAG_DF : 0) |
 		      (frag & IP_RESERVED ? IP_FLAG_RESERVED : 0);
 	p->flow_label = 0;
+	p->fragmented = (frag & IP_OFFSET) != 0;
 	c->pos += ihl;
 	p->l4_off = p->l3_off + ihl;
 	if (ip->protocol == PROTO_TCP && frag & (IP_MF | IP_OFFSET))
@@ -423,6 +424,23 @@ static __always_inline const struct tcp_header *bare_tcp(const struct cursor *c,
 	else
 		return 0;
 	return (void *)(tcp + 1) <= c->end ? tcp : 0;
+}
+
+/* The first eight bytes after the IP header. */
+static __always_inline int load_l4(struct __sk_buff *skb,
+				   const struct packet *p, void *to)
+{
+	struct cursor c = frame_cursor(skb);
+	__u64 off = p->l4_off;
+
+	if (off <= MAX_LINEAR_OFFSET) {
+		c.pos += off;
+		if (c.pos + 8 <= c.end) {
+			__builtin_memcpy(to, c.pos, 8);
+			return 0;
+		}
+	}
+	return bpf_skb_load_bytes(skb, off, to, 8);
 }
 
 /*

@@ -50,6 +50,15 @@ static __always_inline int is_solicited_node(const __be32 *addr)
 	       be32(addr[3]) >> 24 == 0xff;
 }
 
+/* The seeded hash of an address: agent/deckwire/abi/hashes.py has the same. */
+static __always_inline __u64 probe_hash(__u64 seed, const __be32 *addr,
+					__u8 ip_version)
+{
+	if (ip_version == 4)
+		return absorb(seed, addr[3]);
+	return absorb_address(seed, addr);
+}
+
 static __always_inline __u32 where_of(__u8 protocol, __u16 port)
 {
 	return (__u32)protocol << 16 | port;
@@ -182,8 +191,20 @@ static __always_inline void source_begin(struct probe_source *source,
 	source->flags = 0;
 	source->samples = 0;
 	source->next = 0;
-	__builtin_memset(source->probes, 0, sizeof(source->probes));
+	source->kinds = 0;
 	__sync_fetch_and_add(&source->generation, 1);
+}
+
+/* Counts a probe. Its count is valid from the first one on. */
+static __always_inline void source_count(struct probe_source *source,
+					 __u32 kind)
+{
+	if (source->kinds >> kind & 1) {
+		__sync_fetch_and_add(&source->probes[kind], 1);
+		return;
+	}
+	source->probes[kind] = 1;
+	source->kinds |= 1U << kind;
 }
 
 static __always_inline int is_source(const struct probe_source *source,
@@ -197,6 +218,19 @@ static __always_inline int is_target(const struct probe_target *target,
 				     __u64 decky, __u32 where)
 {
 	return target->decky == decky && target->where == where;
+}
+
+/* Where in the source's slot this target is, or PROBE_INLINE. */
+static __always_inline __u32 inline_target(const struct probe_source *source,
+					   __u64 decky, __u32 where)
+{
+	__u32 known = source->targets, at = PROBE_INLINE;
+
+#pragma unroll
+	for (int i = 0; i < PROBE_INLINE; i++)
+		if (i < known && is_target(&source->target[i], decky, where))
+			at = i;
+	return at;
 }
 
 static __always_inline void target_begin(struct probe_target *target,

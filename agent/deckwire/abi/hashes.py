@@ -59,8 +59,10 @@ def flow_id(key: bytes, seed: int) -> bytes:
 
 
 def address_hash(packed: bytes, seed: int) -> int:
-    """The seeded hash of a 16-byte address: absorb_address() of the seed."""
+    """The seeded hash of a 16-byte address: probe_hash()."""
     first, second, third, fourth = _ADDRESS.unpack(packed)
+    if packed.startswith(MAPPED_PREFIX):
+        return absorb(seed, fourth)
     return absorb(absorb(seed, first << 32 | second), third << 32 | fourth)
 
 

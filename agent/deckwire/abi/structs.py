@@ -207,18 +207,19 @@ _probe_source = Struct(
     "last_ns" / Int64ul,
     "generation" / Int32ul,
     "targets" / Int32ul,
-    "targets_lost" / Int32ul,
+    "kinds" / Int32ul,
     "mac" / Bytes(6),
     "flags" / Int8ul,
-    "pad" / Int8ul,
     "samples" / Int8ul,
     "next" / Int8ul,
+    "pad" / Int8ul,
     "changes" / Int16ul,
-    "probes" / Array(20, Int32ul),
+    "targets_lost" / Int32ul,
+    "pad2" / Int32ul,
     "seq" / Array(SEQUENCE_SAMPLES, Int32ul),
-    "ip_id" / Array(SEQUENCE_SAMPLES, Int16ul),
-    "pad2" / Int64ul,
     "target" / Array(PROBE_INLINE, _probe_target),
+    "ip_id" / Array(SEQUENCE_SAMPLES, Int16ul),
+    "probes" / Array(20, Int32ul),
 )
 _target_set = Struct(
     "lock" / Int32ul,
@@ -470,12 +471,15 @@ COUNTER_VALUES = members(_counters, *COUNTERS)
 PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers")
 PROBE_SOURCE = members(
     _probe_source,
-    *("addr", "first_ns", "last_ns", "targets", "targets_lost", "mac", "flags"),
-    *("samples", "next"),
-    *(f"probes.{kind}" for kind in range(20)),
+    *("addr", "first_ns", "last_ns", "targets", "kinds", "mac", "flags", "samples", "next"),
+    "targets_lost",
+)
+PROBE_SEQUENCES = members(
+    _probe_source,
     *(f"seq.{number}" for number in range(SEQUENCE_SAMPLES)),
     *(f"ip_id.{number}" for number in range(SEQUENCE_SAMPLES)),
 )
+PROBE_COUNTS = members(_probe_source, *(f"probes.{kind}" for kind in range(20)))
 PROBE_GENERATION = members(_probe_source, "generation")
 PROBE_TARGETS = members(_probe_source, "targets")
 

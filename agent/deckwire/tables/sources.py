@@ -112,20 +112,21 @@ class SourceTable:
         return found
 
     def _source(self, value: bytes, further: Iterable[bytes]) -> Source:
-        address, first_ns, last_ns, targets, lost, mac, flags, samples, after, *numbers = (
+        address, first_ns, last_ns, targets, kinds, mac, flags, samples, after, lost = (
             abi.PROBE_SOURCE.unpack_from(value)
         )
         begin, size = abi.PROBE_SOURCE_TARGET, abi.PROBE_TARGET_BYTES
         inside = [value[begin + n * size :] for n in range(min(targets, abi.PROBE_INLINE))]
-        isns = numbers[-2 * abi.SEQUENCE_SAMPLES : -abi.SEQUENCE_SAMPLES]
-        ip_ids = numbers[-abi.SEQUENCE_SAMPLES :]
+        counts = abi.PROBE_COUNTS.unpack_from(value)
+        numbers = abi.PROBE_SEQUENCES.unpack_from(value)
+        isns, ip_ids = numbers[: abi.SEQUENCE_SAMPLES], numbers[abi.SEQUENCE_SAMPLES :]
         order = [(after - n) % abi.SEQUENCE_SAMPLES for n in range(samples, 0, -1)]
         return Source(
             address=address,
             mac=b"" if mac == _NO_MAC else mac,
             first_ns=first_ns,
             last_ns=last_ns,
-            probes={kind: numbers[kind] for kind in _KINDS if numbers[kind]},
+            probes={kind: counts[kind] for kind in _KINDS if kinds >> kind & 1},
             proven=bool(flags & abi.PROBE_PROVEN),
             targets=self._in_order(chain(inside, further)),
             targets_lost=lost,
