@@ -393,6 +393,28 @@ def test_a_decky_that_scans_its_neighbour_is_a_source(kernel: Kernel) -> None:
     assert [one.answers for one in source.targets] == [OPEN]
 
 
+@pytest.mark.parametrize("letters", ["S", "F"])
+def test_a_decky_answers_a_decky(kernel: Kernel, letters: str) -> None:
+    talk = Talk(DECKY_B)
+    kernel.feed(talk.c(letters), talk.s("RA", 0, 1))
+    source = the_source(kernel, DECKY_B)
+    assert [one.answers for one in source.targets] == [CLOSED]
+    assert sum(source.probes.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "reply", "protocol"),
+    [(udp(9, 53), udp(53, 9), UDP), (icmp(8), icmp(0), ICMP), (sctp(9, 7), sctp(7, 9, 2), SCTP)],
+    ids=["udp", "icmp", "sctp"],
+)
+def test_the_reply_of_a_decky_to_a_decky_is_no_probe(
+    kernel: Kernel, ask: bytes, reply: bytes, protocol: int
+) -> None:
+    kernel.feed(ethernet(ip(ask, protocol, six=False, src=DECKY_B, dst=DECKY)))
+    kernel.feed(ethernet(ip(reply, protocol, six=False, src=DECKY, dst=DECKY_B)))
+    assert the_source(kernel, DECKY_B).probes
+
+
 def test_what_a_decky_opens_elsewhere_is_no_probe(kernel: Kernel) -> None:
     talk = Talk(DECKY, STRANGER)
     kernel.feed(*talk.opened(), *talk.closed())
