@@ -58,7 +58,9 @@ class Pipeline:
         idle_ns: int,
         containment: Containment,
         attribution: Attribution = _AS_OPENED,
+        in_order: bool = False,
     ) -> None:
+        """`in_order` ends connections by time: see Sweeper."""
         self.counts: Counter[str] = Counter()
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
@@ -91,6 +93,7 @@ class Pipeline:
             idle_ns=idle_ns,
             counts=self.counts,
             containment=containment,
+            in_order=in_order,
         )
         self._scans = ConnectScans(self.counts)
 

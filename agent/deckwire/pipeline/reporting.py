@@ -407,7 +407,7 @@ class Reporter:
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
         suppress. `is_reversed` says that the TLS client did not open the connection.
         """
-        if self._fragmented:
+        if self._fragmented.seen:
             make = self._marked(key, time_ns, make)
         if self._attribution.outbound_peer and (context.turned or is_reversed):
             make = _with_own_names(context, make, is_reversed=is_reversed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import Sample
-from deckwire.clock import Clock
+from deckwire.clock import CaptureClock, Clock
 from deckwire.config import Settings
 from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
@@ -151,6 +151,8 @@ def assemble(
         attribution=Attribution(
             outbound_peer=settings.outbound_source == "peer", lateral=settings.lateral
         ),
+        # Two replays of one capture emit the same events.
+        in_order=isinstance(clock, CaptureClock),
     )
     pipeline.replace_registry(registry)
     intake = Intake()
