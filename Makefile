@@ -33,10 +33,12 @@ $(VENV)/.installed: pyproject.toml Makefile
 demo: setup
 	$(BIN)/deckwire demo
 
-## test: run the whole test suite
+## test: run the whole test suite, several modules at the same time (JOBS=3)
+# A module stays in one process, because its tests share a lab. Many tests wait for real time.
+test: JOBS ?= 3
 test: setup
 	tests/unpack.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 ## test-oldest: test what uses Python packages with the oldest allowed versions
 # These are Debian 12's, unpacked into .oldest but not installed. ARGS are arguments for pytest.

@@ -1379,6 +1379,9 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 	if (is_probe) {
 		if (asked && was_asked(s, asked))
 			return;
+		/* of a decky to another one: the reply is no probe */
+		if (asked && is_from_decky(p))
+			note_asked(s, reply_hash(hash ^ decky, touch));
 		s->counters->probes++;
 	}
 	if (!source && !touch->of_decky) {
@@ -1473,14 +1476,13 @@ touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
 		switch (icmp.type) {
 		case ICMP_ECHO:
 			touch->kind = PROBE_ICMP_ECHO;
-			return 1;
+			break;
 		case ICMP_TIMESTAMP:
 			touch->kind = PROBE_ICMP_TIMESTAMP;
-			return 1;
+			break;
 		case ICMP_ECHO_REPLY:
 		case ICMP_TIMESTAMP_REPLY:
-			touch->may_be_asked = 1;
-			return 1;
+			break;
 		/* about packets of the decky itself, or in its name */
 		case ICMP_UNREACHABLE:
 		case ICMP_QUENCH:
@@ -1488,7 +1490,10 @@ touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
 		case ICMP_TIME_EXCEEDED:
 		case ICMP_PARAMETER:
 			return 0;
+		default:
+			return 1;
 		}
+		touch->may_be_asked = 1;
 		return 1;
 	}
 	if (icmp.type == ICMP_ECHO || icmp.type == ICMP_TIMESTAMP) {
@@ -1543,7 +1548,8 @@ static __always_inline int touch_icmp6(struct __sk_buff *skb, struct packet *p,
 		return 0;
 	if (!touch->of_decky) {
 		touch->kind = PROBE_ICMP6;
-		touch->may_be_asked = icmp.type == ICMP6_ECHO_REPLY;
+		touch->may_be_asked = icmp.type == ICMP6_ECHO ||
+				      icmp.type == ICMP6_ECHO_REPLY;
 		return icmp.type > ICMP6_ERRORS &&
 		       icmp.type != ICMP6_LISTENERS2;
 	}
@@ -1669,16 +1675,18 @@ static __always_inline int touch_of(struct __sk_buff *skb, const struct step *s,
 		touch->answers = 1 << ANSWER_OPEN;
 		return 1;
 	case TOUCH_SEGMENT:
-		if (w->to_decky) {
-			touch->kind = segment_kind(p->flags);
-			/* a scanner's system ends what its SYN began */
-			return !w->half_open || (touch->kind != PROBE_RST &&
-						 touch->kind != PROBE_ACK);
+		/* the RST of a decky answers, to another decky too */
+		if (p->flags & TCP_RST && (!w->to_decky || is_from_decky(p))) {
+			touch->where = where_of(PROTO_TCP, be16(p->sport));
+			touch->of_decky = 1;
+			touch->answers = 1 << ANSWER_CLOSED;
+			return 1;
 		}
-		touch->where = where_of(PROTO_TCP, be16(p->sport));
-		touch->of_decky = 1;
-		touch->answers = 1 << ANSWER_CLOSED;
-		return p->flags & TCP_RST;
+		touch->kind = segment_kind(p->flags);
+		/* a scanner's own system ends what its SYN began */
+		return w->to_decky &&
+		       (!w->half_open ||
+			(touch->kind != PROBE_RST && touch->kind != PROBE_ACK));
 	case TOUCH_OTHER:
 		touch->of_decky = !w->to_decky;
 		return touch_other(skb, s, touch);

@@ -333,6 +333,23 @@ static __always_inline int arp_has_decky(const struct decky_filter *filter,
 	       filter_has(filter, filter_bit4(sender));
 }
 
+/* What a datagram to a decky may answer: its ends and what it is sent to. */
+static __always_inline __u64 asked_hash(__u64 ends, __u32 where,
+					__u32 peer_port)
+{
+	return absorb(ends, (__u64)where << 32 | peer_port);
+}
+
+/* The same of the reply to a datagram. ICMP has one id for both. */
+static __always_inline __u64 reply_hash(__u64 ends, const struct touch *touch)
+{
+	__u32 port = touch->where & 0xffff, protocol = touch->where >> 16;
+
+	if (!port)
+		return asked_hash(ends, touch->where, touch->peer_port);
+	return asked_hash(ends, where_of(protocol, touch->peer_port), port);
+}
+
 /* A datagram that a decky sent, and when: see ASKED_NS. */
 struct asked {
 	__u32 tag;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from struct import pack
+from threading import Barrier, Thread
 from typing import NamedTuple
 
 import pytest
@@ -393,6 +395,28 @@ def test_a_decky_that_scans_its_neighbour_is_a_source(kernel: Kernel) -> None:
     assert [one.answers for one in source.targets] == [OPEN]
 
 
+@pytest.mark.parametrize("letters", ["S", "F"])
+def test_a_decky_answers_a_decky(kernel: Kernel, letters: str) -> None:
+    talk = Talk(DECKY_B)
+    kernel.feed(talk.c(letters), talk.s("RA", 0, 1))
+    source = the_source(kernel, DECKY_B)
+    assert [one.answers for one in source.targets] == [CLOSED]
+    assert sum(source.probes.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "reply", "protocol"),
+    [(udp(9, 53), udp(53, 9), UDP), (icmp(8), icmp(0), ICMP), (sctp(9, 7), sctp(7, 9, 2), SCTP)],
+    ids=["udp", "icmp", "sctp"],
+)
+def test_the_reply_of_a_decky_to_a_decky_is_no_probe(
+    kernel: Kernel, ask: bytes, reply: bytes, protocol: int
+) -> None:
+    kernel.feed(ethernet(ip(ask, protocol, six=False, src=DECKY_B, dst=DECKY)))
+    kernel.feed(ethernet(ip(reply, protocol, six=False, src=DECKY, dst=DECKY_B)))
+    assert the_source(kernel, DECKY_B).probes
+
+
 def test_what_a_decky_opens_elsewhere_is_no_probe(kernel: Kernel) -> None:
     talk = Talk(DECKY, STRANGER)
     kernel.feed(*talk.opened(), *talk.closed())
@@ -513,3 +537,42 @@ def test_a_source_that_lost_its_slot_begins_again(kernel: Kernel) -> None:
     assert again.first_ns > first.first_ns
     assert [one.port for one in again.targets] == list(range(200, 300))
     assert again.targets_lost == 0
+
+
+def test_two_cpus_that_record_at_once_lose_nothing_silently(kernel: Kernel) -> None:
+    """Each with targets and sources of its own, in the same sets. No lock stays taken."""
+    cpus = sorted(os.sched_getaffinity(0) | set(range(os.cpu_count() or 1)))[:2]
+    if len(cpus) < 2:
+        pytest.skip("one CPU")
+    kernel.settings(dedup=0, syn_cost_ns=SECOND, syn_burst_ns=0)
+    program = kernel.loaded.programs["tc_ingress"]
+    ports = {cpu: range(1 + 200 * number, 201 + 200 * number) for number, cpu in enumerate(cpus)}
+    ready = Barrier(len(cpus))
+
+    def run(cpu: int) -> None:
+        os.sched_setaffinity(0, {cpu})
+        frames = [
+            frame
+            for port in ports[cpu]
+            for frame in (*syns(CLIENT, [port]), *syns(f"10.1.{port >> 8}.{port & 255}", [80]))
+        ]
+        ready.wait()
+        for frame in frames:
+            program.test_run(frame, tstamp=kernel.now_ns)
+
+    threads = [Thread(target=run, args=(cpu,)) for cpu in cpus]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kernel.run += 2 * 400
+    source = kernel.sources()[CLIENT]
+    assert source.probes == {ProbeKind.SYN: 400}
+    assert {one.port for one in source.targets} <= set(range(1, 401))
+    assert len(source.targets) + source.targets_lost >= 400
+    counters = kernel.counters()
+    assert counters["probes"] == 800
+    assert counters.get("probe_targets_lost", 0) >= source.targets_lost
+    for name, lock in (("source_sets", 36), ("probe_targets", 0)):
+        for _, value in kernel.loaded.maps[name].items():
+            assert value[lock : lock + 4] == bytes(4)

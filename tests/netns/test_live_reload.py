@@ -141,6 +141,11 @@ def test_a_wrong_configuration_changes_nothing(lab: Lab, web: Node, folder: Path
             f'{start}xdp = "generic"\nlateral = "drop"\ndedup_ttl = 0\n',
             "reload refused: xdp, lateral cannot change while the agent runs; restart it",
         ),
+        (
+            f'{start}user = "nobody"\ndedup_ttl = 0\n',
+            "reload refused: user cannot change while the agent runs; restart it",
+        ),
+        (f'{start}user = "dw-none"\n', f"{path}: user: this host has no user 'dw-none'"),
         ("output = [", f"{path}: not TOML"),
         ("dedup_ttl = -1\n", f"{path}: dedup_ttl: -1 is out of range"),
         (f'output = ["stdout", "file:{folder}/new", "file:{folder}/no/such"]\n', "No such file"),

@@ -213,6 +213,39 @@ def test_retransmits_count_on_both_sides_and_keep_alives_do_not(lab: ReplayLab) 
     assert (emitted["syn_retransmits"], emitted["synack_retransmits"]) == (1, 1)
 
 
+@pytest.mark.parametrize("how", [TLS12, TLS13], ids=["TLS 1.2", "TLS 1.3"])
+def test_an_answer_before_the_final_ack_is_mid_stream(lab: ReplayLab, how: Flight) -> None:
+    """With Fast Open, a server may answer the hello of a SYN at once."""
+    talk = Conversation().syn(data=how.client)
+    talk.add(1, "SA", 0, 1 + len(how.client), b"", talk.options)
+    talk.sent[0] += len(how.client)
+    events = lab.frames(talk.answer(how.server).ack().close().frames, [DECKY])
+    session, hello = one(events, "tls_session"), one(events, "tls_client_hello")
+    assert session["handshake"] == "unseen"
+    assert "ja4" not in session
+    assert "handshake" not in hello
+    assert hello["conn_id"] == session["conn_id"]
+
+
+@pytest.mark.parametrize("lost", [[3], [5], [3, 5]])
+def test_an_aborted_upload_is_ended_by_the_reset_that_counts(
+    lab: ReplayLab, lost: list[int]
+) -> None:
+    """Only if the last segment is lost, the first RST comes after what the decky has."""
+    upload = Conversation().open()
+    for number in range(6):
+        sent = len(upload.frames)
+        upload.send(b"x" * 1_000)
+        if number in lost:
+            del upload.frames[sent:]
+    next_seq = 1 + 1_000 * lost[0]
+    upload.reset().add(1, "A", 1, next_seq).add(0, "R", next_seq, None)
+    events = lab.frames(upload.frames, [DECKY])
+    anomalies = [event["technique"] for event in of(events, "tcp_anomaly")]
+    assert anomalies == (["refused_rst"] if 5 in lost else [])
+    assert one(events, "tcp_flow_timing")["close"] == "rst"
+
+
 @pytest.mark.parametrize("sender", [0, 1])
 def test_a_reset_ends_it(lab: ReplayLab, sender: int) -> None:
     conversation = Conversation().open().send(b"hello").reset(sender)
@@ -244,6 +277,26 @@ def test_idle_is_by_the_captures_clock(lab: ReplayLab) -> None:
     assert flows[40_000]["close"] == "idle"
     assert flows[40_000]["time_ns"] == START_NS + 3 * MS
     assert flows[40_001]["close"] == "shutdown"
+
+
+@pytest.mark.parametrize(("seconds", "close"), [(0, "shutdown"), (125, "idle")])
+def test_connections_end_in_the_order_of_their_times(
+    lab: ReplayLab, seconds: int, close: str
+) -> None:
+    """Then by their 4-tuples: so each replay emits the same one of several equal ones."""
+    order = [(n // 2 * MS, 40_000 + 7 * n % 30) for n in range(30)]
+    talks = [
+        Conversation(client_port=port, start_ns=START_NS + offset_ns).open().send(b"x")
+        for offset_ns, port in order
+    ]
+    captured = in_time(*talks, *((later(seconds),) if seconds else ()))
+    flows = of(lab.frames(captured, [DECKY]), "tcp_flow_timing")
+    ended = [(flow["time_ns"], flow["src_port"]) for flow in flows if flow["close"] == close]
+    assert ended == sorted(ended)
+    assert len(ended) == 30
+    with kernel(lab, DEDUP):
+        flow = one(lab.frames(captured, [DECKY], DEDUP), "tcp_flow_timing")
+    assert flow["src_port"] == min(port for offset_ns, port in order if not offset_ns)
 
 
 def test_119_seconds_are_not_idle(lab: ReplayLab) -> None:
@@ -817,7 +870,7 @@ def test_a_crowded_table_evicts_the_most_idle_of_the_biggest_source(
     flows = of(events, "tcp_flow_timing")
     evicted = [flow for flow in flows if flow["close"] == "evicted"]
     # 60 of 64 are three more than nine tenths.
-    assert sorted((flow["src_ip"], flow["src_port"]) for flow in evicted) == [
+    assert [(flow["src_ip"], flow["src_port"]) for flow in evicted] == [
         (CLIENT, 40_000),
         (CLIENT, 40_001),
         (CLIENT, 40_002),

@@ -199,3 +199,13 @@ def test_rules_that_change_take_effect() -> None:
     watching.scanning.ignored = IgnoreRules()
     watching.sweep(10, ports(*range(9))._replace(last_ns=9 * S))
     assert len(watching.events) == 1
+
+
+def test_sources_are_taken_in_the_order_of_their_times() -> None:
+    watching = Watching()
+    records = [ports(*range(5), address=f"203.0.113.{n}") for n in range(1, 6)]
+    later = [each._replace(last_ns=each.last_ns + n) for n, each in enumerate(records)]
+    watching.sweep(5, *reversed(later))
+    watching.scanning.finish()
+    found = [each["src_ip"] for each in of(watching.events, "scan_summary")]
+    assert found == [f"203.0.113.{n}" for n in range(1, 6)] * 2

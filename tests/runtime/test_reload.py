@@ -14,6 +14,7 @@ from deckwire.deckies import DeckiesError, DeckiesFile, Registry, parse_option
 from deckwire.decnet_state import StateFile
 from deckwire.errors import UsageError
 from deckwire.events.event import Event
+from deckwire.kernel.user import User
 from deckwire.output.outputs import read_outputs
 from deckwire.output.sinks.fanout import Output
 from deckwire.runtime.preparation import live_kernel_settings, open_outputs
@@ -93,6 +94,24 @@ def test_fixed_settings_are_named_and_nothing_else_changes(
         running.plan(interfaces=("eth1",), bus="/run/bus", dedup_ttl=1.0, outputs=outputs)
     assert str(caught.value) == (
         "reload refused: interface, bus cannot change while the agent runs; restart it"
+    )
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [(None, "nobody"), ("nobody", None), ("nobody", "daemon")]
+)
+def test_another_user_refuses_the_whole_reload(
+    before: Settings, tables: DeckyTables, tmp_path: Path, name: str | None, other: str | None
+) -> None:
+    """The user has changed for good: nothing could be opened as another one."""
+    user, wanted = (User.named(one) if one is not None else None for one in (name, other))
+    running = Running(replace(before, user=user), tables)
+    outputs = read_outputs([f"file:{tmp_path}/new"], "")
+    with pytest.raises(UsageError) as caught:
+        running.plan(user=wanted, dedup_ttl=1.0, outputs=outputs)
+    assert str(caught.value) == (
+        "reload refused: user cannot change while the agent runs; restart it"
     )
     assert not (tmp_path / "new").exists()
 

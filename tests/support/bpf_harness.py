@@ -22,6 +22,7 @@ from deckwire.abi.samples import (
 from deckwire.abi.sources import Source
 from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.loading import Loaded
+from deckwire.kernel.maps import Map
 from deckwire.tables.sources import SourceTable
 from deckwire.tables.tables import Tables
 from deckwire.tcp.addresses import address_text
@@ -110,10 +111,7 @@ class Kernel:
             for key, _ in list(maps[name].items()):
                 maps[name].delete(key)
         for name in ZEROED:
-            empty = bytes(maps[name].value_size)
-            for key, value in list(maps[name].items()):
-                if value != empty:
-                    maps[name].update(key, empty)
+            zero(maps[name])
         maps["counters"].update(ZERO, bytes(maps["counters"].value_size))
         tables = Tables(maps)
         addresses = [parse_address(one) for one in (DECKY, DECKY_B, DECKY6, DECKY6_B)]
@@ -245,6 +243,25 @@ class Kernel:
                 # The first byte of a header may have come with an earlier segment.
                 offset = (sample.start_seq - sample.seq + 5) % 2**32
                 assert offset < head.copied + 5
+
+
+def zero(table: Map) -> None:
+    """Sets all values of an array to zero; faster if it is mapped into memory."""
+    empty = bytes(table.value_size)
+    try:
+        values = table.mapped(0, table.max_entries)
+    except ValueError:
+        changed = [key for key, value in table.items() if value != empty]
+    else:
+        step = len(values) // table.max_entries
+        starts = range(0, len(values), step) if values.count(0) < len(values) else ()
+        changed = [
+            abi.SLOT.pack(at // step)
+            for at in starts
+            if values[at : at + table.value_size] != empty
+        ]
+    for key in changed:
+        table.update(key, empty)
 
 
 def assert_conserved(counters: Mapping[str, int], frames: int, received: int | None) -> None:

@@ -22,7 +22,7 @@ from deckwire.resilience.containment import Containment
 from deckwire.runtime.assembly import Parts, assemble
 from deckwire.runtime.feed import RING_BYTES, Replay
 from deckwire.runtime.preparation import identifier, kernel_settings
-from tests.support.bpf_harness import ZEROED
+from tests.support.bpf_harness import ZEROED, zero
 from tests.support.uncontained import Uncontained
 
 SETTINGS = Settings(dedup_ttl=0.0, raw_fingerprints=True)
@@ -116,10 +116,6 @@ class ReplayLab:
             for key, _ in list(table.items()):
                 table.delete(key)
         for name in ZEROED:
-            table = self.loaded.maps[name]
-            empty = bytes(table.value_size)
-            for key, value in list(table.items()):
-                if value != empty:
-                    table.update(key, empty)
+            zero(self.loaded.maps[name])
         counters = self.loaded.maps["counters"]
         counters.update(bytes(counters.key_size), bytes(counters.value_size))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import SegmentSample, SuppressedHello
@@ -15,6 +14,7 @@ from deckwire.connections.observations import (
     Observation,
     SessionSeen,
 )
+from deckwire.connections.offers import Offer, Offers, contested
 from deckwire.connections.transitions import (
     CERTIFICATE,
     CLIENT,
@@ -29,7 +29,6 @@ from deckwire.connections.transitions import (
     Stage,
     Step,
 )
-from deckwire.limits import OFFERED_HELLOS
 from deckwire.tcp.anomaly import Anomaly, Technique
 from deckwire.tcp.handshake import Handshake
 from deckwire.tls import messages
@@ -43,7 +42,6 @@ _TLS13 = 0x0304
 _SEQ_MASK = 0xFFFF_FFFF
 _CLOSED, _MALFORMED = State.CLOSED, State.MALFORMED
 _RANDOM = slice(2, 34)
-_TLS_TYPES = range(20, 25)
 _CUT = ("truncated", "gap")
 """Qualities of messages that lack their end."""
 _Seen = list[Observation]
@@ -51,22 +49,11 @@ _REPORTED_CUT = (CLIENT_HELLO, CERTIFICATE)
 """Messages that are reported although their end is missing."""
 
 
-class _Offer(NamedTuple):
-    """A ClientHello that may be answered."""
-
-    seen: HelloSeen
-    head: bytes
-    """Its first bytes, with its session id; empty if it has none."""
-    pipelined: bool
-    """Its run of records began behind other bytes of its segment."""
-
-
 class Connection:
     """One connection from its first TLS sample until all clear text has been reported.
 
     The Directions give messages. The tables of `transitions` say what each leads to. Who is the
-    TLS client shows when a ClientHello is answered, whoever opened the connection. Until then each
-    end may offer several: bytes that look like one may be a line of another protocol to the peer.
+    TLS client shows when a ClientHello is answered, whoever opened the connection.
     """
 
     # Defaults of the class: most connections set few of them.
@@ -79,12 +66,10 @@ class Connection:
     _stage = Stage.HELLO_DUE
     _tls_client: int | None = None
     """The end whose ClientHello was answered."""
-    _offers: tuple[list[_Offer], list[_Offer]] | None = None
-    """The ClientHellos of each end that may still be answered."""
-    _plain = 0
-    """Ends, as bits, that sent other bytes than TLS since the other one began its last hello."""
+    _offers: Offers | None = None
+    """The ClientHellos that may still be answered."""
     _pipelined = False
-    """As in _Offer, of the sample that is being taken."""
+    """As in Offer, of the sample that is being taken."""
     _client_chain_due = False
     """The server has asked for the client's certificate."""
     _hellos_held = 0
@@ -195,8 +180,8 @@ class Connection:
         if start_seq is not None and side.start_seq not in (None, start_seq):
             # The kernel has seen that what began before was no TLS.
             self._give_up(sender)
-        if self._offers is not None and self._tls_client is None:
-            self._note_plain(side, sample)
+        if self._offers is not None:
+            self._offers.note_plain(side, sample)
         self._pipelined = start_seq not in (None, sample.seq)
         for message, quality in side.add(sample):
             self._take(sender, message, quality, seen)
@@ -289,7 +274,9 @@ class Connection:
             return True
         if kind in SERVER_HELLOS:
             # Who opened the connection sends one only in response to a hello of the other end.
-            return sender == self.client and not self._offered(1 - sender)
+            if sender != self.client:
+                return False
+            return self._offers is None or not self._offers.of(1 - sender)
         return sender == self.client
 
     def _take_client_hello(
@@ -315,7 +302,7 @@ class Connection:
             return False
         if quality == "contested":
             quality = self._contest(sender, hello, seen)
-        offer = _Offer(
+        offer = Offer(
             HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature),
             b"" if hello.ssl2 else head(message.body),
             self._pipelined,
@@ -325,18 +312,14 @@ class Connection:
             self._hellos_held += hello.memory
             self._believe(offer, seen)
             return True
-        offers = self._offered(sender)
-        is_first = not offers or offers[-1].seen.start_seq != offer.seen.start_seq
-        if is_first:
-            self._plain &= ~(2 >> sender)
-        if len(offers) >= OFFERED_HELLOS:
-            if not is_first:
-                self.misplaced += 1
-                return True
-            seen.append(self._unanswered(sender, offers.pop(0)))
         if self._offers is None:
-            self._offers = [], []
-        self._offers[sender].append(offer)
+            self._offers = Offers()
+        dropped = self._offers.add(sender, offer)
+        if dropped is offer:
+            self.misplaced += 1
+            return True
+        if dropped is not None:
+            self._drop(sender, dropped, seen)
         self._hellos_held += hello.memory
         return True
 
@@ -349,7 +332,8 @@ class Connection:
         if server is None:
             return False
         if self._tls_client is None:
-            self._decide(1 - sender, self._answered(1 - sender), seen)
+            answered = None if self._offers is None else self._offers.answered(1 - sender)
+            self._decide(1 - sender, answered, seen)
         self._server_head = head(message.body)
         self._session = side.last_ns, server, None
         if (server.selected_version or server.legacy_version) >= _TLS13 and (
@@ -438,77 +422,45 @@ class Connection:
 
     def _is_offered_id(self, own_id: bytes) -> bool:
         """Whether a ClientHello had this session id, which a server then may send back."""
-        offers = [*self._offered(0), *self._offered(1)]
+        offers = [] if self._offers is None else [*self._offers.of(0), *self._offers.of(1)]
         heads = [self._client_head, *(offer.head for offer in offers)]
         return any(own_id == session_id(each) for each in heads)
 
     # --- which hello was answered ---
 
-    def _offered(self, end: int) -> list[_Offer]:
-        return [] if self._offers is None else self._offers[end]
-
-    def _note_plain(self, side: Direction, sample: SegmentSample) -> None:
-        """Note whether an end sends what is no TLS, before a ClientHello was answered."""
-        if side.start_seq is None and sample.payload and sample.payload[0] not in _TLS_TYPES:
-            self._plain |= 1 << sample.sender
-
-    def _answered(self, client: int) -> _Offer | None:
-        """The ClientHello of this end that a ServerHello answers.
-
-        Of those in one run of records a server answers the first. It was no hello to a peer that
-        said something else to it: then the last one counts, unless bytes before the run explain it.
-        """
-        return self._most_likely(client, self._offered(client))
-
-    def _most_likely(self, client: int, offers: list[_Offer]) -> _Offer | None:
-        if len(offers) < 2:
-            return offers[0] if offers else None
-        last = offers[-1]
-        if self._plain & 2 >> client and not last.pipelined:
-            return last
-        return next(each for each in offers if each.seen.start_seq == last.seen.start_seq)
-
-    def _decide(self, tls_client: int, answered: _Offer | None, seen: _Seen) -> None:
+    def _decide(self, tls_client: int, answered: Offer | None, seen: _Seen) -> None:
         """Fix who the TLS client is, and report its ClientHello and those that went nowhere."""
         self._tls_client = tls_client
         if answered is not None:
             self._believe(answered, seen)
         elif tls_client == self.client:
             self.hello = self._recalled
-        offered, self._offers = self._offers, None
-        if offered is None:
+        offers, self._offers = self._offers, None
+        if offers is None or (answered is not None and not offers.several):
             return
-        offers, others = offered[tls_client], offered[1 - tls_client]
-        if len(offers) == 1 and not others:
-            return
-        at = offers.index(answered) if answered is not None else 0
-        seen += [self._unanswered(tls_client, offer) for offer in offers[:at]]
-        seen += [self._unanswered(1 - tls_client, offer) for offer in others]
-        misplaced = offers[at + 1 :]
+        unanswered, misplaced = offers.others(tls_client, answered)
+        for end, offer in unanswered:
+            self._drop(end, offer, seen)
         self.misplaced += len(misplaced)
         self._hellos_held -= sum(offer.seen.hello.memory for offer in misplaced)
 
     def _decide_unanswered(self, seen: _Seen) -> None:
         """At the end: of ClientHellos without an answer, report the one that was due for it."""
-        client = self.client & 1
-        if not self._offered(client) and self._offered(1 - client):
-            client = 1 - client
-        offers = self._offered(client)
-        whole = [offer for offer in offers if not offer.seen.hello.cut] or offers
-        self._decide(client, self._most_likely(client, whole), seen)
+        client, due = self.client & 1, None
+        if self._offers is not None:
+            client, due = self._offers.due(client)
+        self._decide(client, due, seen)
 
-    def _believe(self, offer: _Offer, seen: _Seen) -> None:
+    def _believe(self, offer: Offer, seen: _Seen) -> None:
         self.hello = offer.seen.hello
         self._client_head = offer.head
         self._recalled = self._find_suppressed = None
         seen.append(offer.seen._replace(reversed=self._is_reversed))
 
-    def _unanswered(self, end: int, offer: _Offer) -> AnomalySeen:
-        """Drop an offer that led to nothing."""
+    def _drop(self, end: int, offer: Offer, seen: _Seen) -> None:
+        """Report an offer that led to nothing."""
         self._hellos_held -= offer.seen.hello.memory
-        evidence = "a ClientHello that was not answered, and another one"
-        anomaly = Anomaly(Technique.UNANSWERED_HELLO, evidence)
-        return AnomalySeen(offer.seen.time_ns, anomaly, end, offer.seen.hello)
+        seen.append(offer.unanswered(end))
 
     # --- what is not believed ---
 
@@ -518,9 +470,7 @@ class Connection:
         other = self._parsed(side.take_other_hello())
         if other == hello:
             return "overlap"
-        evidence = "the copies differ where no rule shows which one the receiver took"
-        anomaly = Anomaly(Technique.CONTESTED_HELLO, evidence)
-        seen.append(AnomalySeen(side.last_ns, anomaly, sender, other))
+        seen.append(contested(side.last_ns, sender, other))
         return "contested"
 
     def _report_overlap(self, sender: int, sample: SegmentSample, seen: _Seen) -> None:
@@ -531,7 +481,8 @@ class Connection:
             (m.body for m in whole_messages(sample.payload) if m.type == CLIENT_HELLO), None
         )
         other = self._parsed(body) if sender == self.client else None
-        offered = [offer.seen.hello for offer in self._offered(sender)]
+        offers = [] if self._offers is None else self._offers.of(sender)
+        offered = [offer.seen.hello for offer in offers]
         if other in (self.hello, self._recalled, *offered):
             other = None
         seen.append(

@@ -38,23 +38,26 @@ class Identity:
         came between them, within the last RECENT_EVENTS.
         """
         event_id = self._hash(f"{event.name} {event.time_ns} {event.subject}")
-        if event_id in self._recent or event_id in self._before:
+        recent = self._recent
+        if event_id in recent or event_id in self._before:
             event_id = self._again(event_id)
         else:
-            self._keep(event_id, 1)
+            recent[event_id] = 1
+            if len(recent) >= RECENT_EVENTS:
+                self._make_room()
         # As _replace does it, in a quarter of its time.
         return tuple.__new__(Event, (*event[:_STAMP], self._sensor, event_id))
 
     def _again(self, first: str) -> str:
         """The id of an event that is equal to the one with the id `first`."""
         times = self._recent.pop(first, 0) or self._before[first]
-        self._keep(first, times + 1)
+        self._recent[first] = times + 1
+        if len(self._recent) >= RECENT_EVENTS:
+            self._make_room()
         return self._hash(f"{times} {first}")
 
-    def _keep(self, event_id: str, times: int) -> None:
-        self._recent[event_id] = times
-        if len(self._recent) >= RECENT_EVENTS:
-            self._before, self._recent = self._recent, {}
+    def _make_room(self) -> None:
+        self._before, self._recent = self._recent, {}
 
     def _hash(self, text: str) -> str:
         begun = self._begun.copy()

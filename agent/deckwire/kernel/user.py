@@ -20,6 +20,15 @@ _prctl = ctypes.CDLL(None, use_errno=True)["prctl"]
 _prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
+def find_account(name: str) -> pwd.struct_passwd:
+    """What this host knows of a user; ValueError with what is wrong if it knows none."""
+    try:
+        return pwd.getpwnam(name)
+    # A name with a NUL or with bytes that are not UTF-8 raises ValueError.
+    except (KeyError, ValueError):
+        raise ValueError(f"this host has no user {shown(name)}; make it, or name another") from None
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A user of this host with its main group."""
@@ -31,13 +40,7 @@ class User:
     @classmethod
     def named(cls, name: str) -> Self:
         """The user of this name. Raises ValueError with what is wrong if it cannot be used."""
-        try:
-            found = pwd.getpwnam(name)
-        # A name with a NUL or with bytes that are not UTF-8 raises ValueError.
-        except (KeyError, ValueError):
-            raise ValueError(
-                f"this host has no user {shown(name)}; make it, or name another"
-            ) from None
+        found = find_account(name)
         if not found.pw_uid:
             raise ValueError(
                 f"{shown(name)} has the user id of root; name another user, or leave it out"

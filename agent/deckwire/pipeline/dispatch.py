@@ -63,8 +63,12 @@ class Pipeline:
         attribution: Attribution = _AS_OPENED,
         scan_targets: int = 0,
         scan_idle_ns: int = 0,
+        in_order: bool = False,
     ) -> None:
-        """`scan_targets` is 0 if no scan is to be reported."""
+        """`scan_targets` is 0 if no scan is to be reported.
+
+        `in_order` ends connections by time: see Sweeper.
+        """
         self.counts: Counter[str] = Counter()
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
@@ -97,6 +101,7 @@ class Pipeline:
             idle_ns=idle_ns,
             counts=self.counts,
             containment=containment,
+            in_order=in_order,
         )
         self._connect_scans = ConnectScans(self.counts)
         self.scanning = Scanning(

@@ -12,6 +12,8 @@ class FragmentedConnections:
     def __init__(self) -> None:
         self._counts: Bounded[bytes, tuple[int, int]] = Bounded(FRAGMENTED_CONNECTIONS)
         """Fragments so far, and the time of the last ones."""
+        self.seen = False
+        """Whether any came since the start: most agents never see one, and each event asks."""
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -20,6 +22,7 @@ class FragmentedConnections:
         """Count the fragments of one packet. If it `opens` a connection, the count starts anew."""
         before = 0 if opens else self.count(key, time_ns)
         self._counts.put(key, (before + fragments, time_ns))
+        self.seen = True
 
     def count(self, key: bytes, time_ns: int) -> int:
         """The fragments that a connection has come in so far; 0 if none."""

@@ -418,7 +418,7 @@ class Reporter:
         if self.ignored and (counter := self.ignored.counter(_traffic(headline.name, context))):
             self._counts[counter] += 1
             return
-        if self._fragmented:
+        if self._fragmented.seen:
             make = self._marked(key, time_ns, make)
         if self._attribution.outbound_peer and (context.turned or is_reversed):
             make = _with_own_names(context, make, is_reversed=is_reversed)

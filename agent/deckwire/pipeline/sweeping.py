@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from heapq import nsmallest
 from operator import itemgetter
@@ -44,7 +44,13 @@ class Sweeper:
         idle_ns: int,
         counts: Counter[str],
         containment: Containment,
+        in_order: bool = False,
     ) -> None:
+        """`in_order` ends connections by time, so that the same packets give the same events.
+
+        Otherwise they end in the order of the kernel's tables, which differs from run to run: to
+        sort a full table takes much memory.
+        """
         self._flows = flows
         self._end = end
         self._handshake = handshake
@@ -54,6 +60,7 @@ class Sweeper:
         """Nanoseconds without a packet after which a connection ends."""
         self._counts = counts
         self._containment = containment
+        self._in_order = in_order
 
     def sweep(self, now_ns: int) -> float:
         """End connections that idled, and those that ended while the rings were full.
@@ -61,6 +68,18 @@ class Sweeper:
         `now_ns` is kernel time. Returns how full the table of connections is then, from 0 to 1.
         """
         sources: Counter[int] = Counter()
+        for flow in self._ordered(self._due(now_ns, sources), _time_of):
+            if self.end(flow, "idle") and not flow.midstream:
+                sources[flow.state.source_slot] -= 1
+        sources = self._evict(sources)
+        self._flows.recount_sources(sources)
+        return self._flows.fill(sources.total())
+
+    def _due(self, now_ns: int, sources: Counter[int]) -> Iterator[OpenFlow]:
+        """The connections to end. Those whose ends were sent are deleted, lost handshakes reported.
+
+        `sources` gets the connections that are present, by source_slot.
+        """
         before_ns, until_ns = self._made_good_ns, now_ns - _SETTLE_NS
         # Set before any connection ends, so that end() does not report them again.
         self._made_good_ns = until_ns
@@ -76,16 +95,13 @@ class Sweeper:
             sent = [number for number in over if _is_end_sent(states[number])]
             deleted = self._flows.delete_ended(batch, sent, (states[number][3] for number in sent))
             # If some were gone, it is unknown which: none is subtracted, the next sweep recounts.
-            gone = list(sent) if deleted == len(sent) else []
-            for number in over:
-                if not _is_end_sent(states[number]) and self.end(batch.flow(number), "idle"):
-                    gone.append(number)
+            gone = sent if deleted == len(sent) else []
             if not batch.midstream:
                 sources.update(map(_source_slot, states))
                 sources.subtract(states[number][3] for number in gone)
-        sources = self._evict(sources)
-        self._flows.recount_sources(sources)
-        return self._flows.fill(sources.total())
+            for number in over:
+                if not _is_end_sent(states[number]):
+                    yield batch.flow(number)
 
     def end(self, flow: OpenFlow, close: str) -> OpenFlow | None:
         """End a connection in a table, unless its end was sent already.
@@ -105,9 +121,9 @@ class Sweeper:
 
     def end_all(self, close: str, which: Callable[[bytes], bool] = lambda _: True) -> None:
         """End the connections for whose flow key `which` is true."""
-        for flow in self._flows.every_flow():
-            if which(flow.key):
-                self.end(flow, close)
+        flows = (flow for flow in self._flows.every_flow() if which(flow.key))
+        for flow in self._ordered(flows, _time_of):
+            self.end(flow, close)
 
     def _make_good(self, flow: OpenFlow, has_room: bool = True) -> None:
         """Report the handshake of a connection whose sample found the ring full."""
@@ -151,22 +167,41 @@ class Sweeper:
         # Connections come and go between both passes. Only those that the second pass counts are
         # evicted, and only evicted ones are subtracted.
         present: Counter[int] = Counter()
+        lowest = self._up_to(last, rank, present)
+        for flow in self._ordered(lowest, lambda flow: rank(flow.state)):
+            evicted = self.end(flow, "evicted") if excess else None
+            if evicted is not None:
+                excess -= 1
+                present[flow.state.source_slot] -= 1
+                self._counts["flows_evicted"] += not evicted.state.closed
+        return present
+
+    def _up_to(
+        self, last: _Rank | None, rank: Callable[[_State], _Rank], present: Counter[int]
+    ) -> Iterator[OpenFlow]:
+        """The connections up to a rank; `present` gets all, by source_slot."""
         for batch in self._owned():
             states = batch.states()
             present.update(map(_source_slot, states))
             for number, state in enumerate(states):
-                if not excess or last is None or rank(state) > last:
-                    continue
-                evicted = self.end(batch.flow(number), "evicted")
-                if evicted is not None:
-                    excess -= 1
-                    present[state[3]] -= 1
-                    self._counts["flows_evicted"] += not evicted.state.closed
-        return present
+                if last is not None and rank(state) <= last:
+                    yield batch.flow(number)
+
+    def _ordered(
+        self, flows: Iterable[OpenFlow], first: Callable[[OpenFlow], object]
+    ) -> Iterable[OpenFlow]:
+        """The connections by `first`, then by 4-tuple, if they are to be in order."""
+        if not self._in_order:
+            return flows
+        return sorted(flows, key=lambda flow: (first(flow), flow.state.last_ns, flow.key))
 
     def _owned(self) -> Iterator[FlowBatch]:
         """The connections that count against their source's share."""
         return (batch for batch in self._flows.batches() if not batch.midstream)
+
+
+def _time_of(flow: OpenFlow) -> int:
+    return flow.state.last_ns
 
 
 def _rank(sources: Counter[int], state: _State) -> _Rank:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import Sample
-from deckwire.clock import Clock
+from deckwire.clock import CaptureClock, Clock
 from deckwire.config import Settings
 from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
@@ -154,6 +154,8 @@ def assemble(
         ),
         scan_targets=settings.scan_targets,
         scan_idle_ns=round(settings.scan_idle * _NS),
+        # Two replays of one capture emit the same events.
+        in_order=isinstance(clock, CaptureClock),
     )
     pipeline.ignore(IgnoreRules(settings.ignore))
     pipeline.replace_registry(registry)

@@ -58,6 +58,18 @@ def test_a_torn_last_line_does_not_swallow_the_next(tmp_path: Path) -> None:
     assert path.read_bytes() == b"whole\ntor\nnext\n"
 
 
+def test_the_last_line_may_be_ended_by_an_output_that_is_being_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "events.log"
+    path.write_bytes(b"who")
+    sink = FileSink(str(path))
+    with path.open("ab") as before:
+        before.write(b"le\n")
+    sink.start()
+    sink.offer(b"next")
+    sink.close(20)
+    assert path.read_bytes() == b"whole\nnext\n"
+
+
 def test_a_full_disk_is_counted_and_waited_for() -> None:
     sink = FileSink("/dev/full", capacity=2)
     sink.offer(b"one")

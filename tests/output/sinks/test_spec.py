@@ -146,7 +146,7 @@ def test_a_token_is_read_from_its_file(tmp_path: Path) -> None:
     token.write_bytes(b"secret\n")
     sink = opener(str(tmp_path))
     assert isinstance(sink, HttpSink)
-    assert sink._url.headers == {"Authorization": "Bearer secret"}
+    assert sink._credentials() == {"Authorization": "Bearer secret"}
     assert "secret" not in sink.name
 
 

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from deckwire.output.sinks.spec import parse_output
+from deckwire.output.sinks.spooled import SpooledSink
 from deckwire.output.sinks.tls import TlsSink
 from deckwire.output.sinks.tls_client import TlsClient, TlsSettings
 from tests.support.rsyslog_server import is_settled, wait_until
@@ -109,6 +111,8 @@ class Server:
         self.received: list[bytes] = []
         self.failures: list[str] = []
         self.versions: list[str | None] = []
+        self.peers: list[object] = []
+        """The serial number of each client's certificate, or None."""
         Thread(target=self._serve, daemon=True).start()
 
     def show(self, files: Files) -> None:
@@ -124,6 +128,7 @@ class Server:
             try:
                 with self._context.wrap_socket(plain, server_side=True) as connected:
                     self.versions.append(connected.version())
+                    self.peers.append((connected.getpeercert() or {}).get("serialNumber"))
                     self.received.append(b"")
                     while data := connected.recv(1 << 16):
                         self.received[-1] += data
@@ -263,6 +268,77 @@ def test_files_that_change_are_read_again(
     sink.offer_all([b"last"])
     wait_until(lambda: any(b"4 last" in data for data in server.received), "lines arrive")
     sink.close(20)
+
+
+def serial(path: str) -> str:
+    """As `getpeercert` has it."""
+    number = x509.load_pem_x509_certificate(Path(path).read_bytes()).serial_number
+    text = f"{number:X}"
+    return text.zfill(len(text) + len(text) % 2)
+
+
+def test_a_reopened_output_shows_a_renewed_certificate(
+    listener: socket.socket, authority: Authority, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """While a new file is wrong, the connection stands that was made with the one before."""
+    server = Server(listener, authority.certify(NAME), client_ca=authority.path)
+    ours = authority.certify("sensor.example.test")
+    sink = sink_to(listener, TlsSettings(authority.path, ours.certificate, ours.key, NAME))
+    serials = [serial(ours.certificate)]
+    sink.offer(b"one")
+    wait_until(lambda: server.received == [b"3 one"], "it has arrived")
+    Path(ours.certificate).write_text("nothing")
+    sink.reopen()
+    wait_until(lambda: sink.counters().errors.get("reopen_error"), "it is refused")
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert f"output {sink.name}: {ours.certificate}: holds no PEM that can be used" in said
+    assert said.endswith("; correct the file, then send SIGHUP; not opened again\n")
+    sink.offer(b"two")
+    wait_until(lambda: server.received == [b"3 one3 two"], "the connection stands")
+    authority.certify("sensor.example.test")
+    serials.append(serial(ours.certificate))
+    sink.reopen()
+    sink.offer(b"three")
+    wait_until(lambda: server.received == [b"3 one3 two", b"5 three"], "it has connected anew")
+    assert server.peers == serials
+    sink.close(20)
+    assert sink.counters().dropped == {}
+
+
+@pytest.mark.parametrize("spec", ["tls:127.0.0.1:1", "relp:127.0.0.1:1", "https://127.0.0.1:1/"])
+def test_a_wrong_file_is_reported_when_it_is_to_be_read_again(
+    spec: str, authority: Authority, tmp_path: Path
+) -> None:
+    own = {"ca": authority.path} | ({"tls": "on"} if spec.startswith("relp") else {})
+    sink = parse_output(spec, own)(str(tmp_path))
+    sink.start()
+    if isinstance(sink, SpooledSink):
+        wait_until(lambda: sink._carried, "the spool is open")
+    Path(authority.path).unlink()
+    sink.reopen()
+    wait_until(lambda: sink.counters().errors.get("reopen_error"), "it is refused")
+    assert f"{authority.path}: No such file" in sink.counters().last_error
+    assert sink.failure() == ""
+    sink.close(0)
+
+
+def test_the_systems_certificates_are_read_again_too(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = tmp_path / "trusted.pem"
+    shutil.copy(authority.path, trusted)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    client = TlsClient(TlsSettings(), NAME)
+    before = client.context
+    assert len(before.get_ca_certs()) == 1
+    client.read_changed_files()
+    assert client.context is before
+    other = Authority(tmp_path, "other")
+    shutil.copy(other.path, trusted)
+    client.read_changed_files()
+    (found,) = client.context.get_ca_certs()
+    assert found["serialNumber"] == serial(other.path)
 
 
 @pytest.mark.parametrize("what", ["ca", "certificate", "key"])

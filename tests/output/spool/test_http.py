@@ -62,7 +62,7 @@ def connected() -> Iterator[tuple[HttpReceiver, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         receiver = HttpReceiver(
-            lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=20), "/", {}
+            lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=20), "/", dict
         )
         receiver.connect()
         peer, _ = listener.accept()
@@ -86,7 +86,7 @@ def receiver(server: Server) -> Iterator[HttpReceiver]:
     made = HttpReceiver(
         lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=20),
         "/events?from=deckwire",
-        {"Authorization": "Bearer secret"},
+        lambda: {"Authorization": "Bearer secret"},
     )
     yield made
     made.close()

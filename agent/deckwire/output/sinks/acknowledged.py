@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from deckwire.errors import plain, shown
+from deckwire.errors import shown
 from deckwire.limits import SPOOL_BYTES, SPOOL_BYTES_MIN
 from deckwire.output.sinks.endpoint import endpoint_text, parse_endpoint
 from deckwire.output.sinks.sink import Sink
@@ -28,7 +28,6 @@ PATH_SETTINGS = ("ca", "certificate", "key", "token_file")
 """Settings that are paths."""
 
 _PORTS = {"http": 80, "https": 443}
-_TOKEN_BYTES = 4_096
 _SPOOLS = "spool"
 """The folder of the spools in the state directory."""
 
@@ -111,10 +110,11 @@ def _open_http(
 ) -> Sink:
     folder = _folder(state_dir, spool_bytes)
     from deckwire.output.sinks.http import HttpSink, Url  # noqa: PLC0415
+    from deckwire.output.sinks.token_file import TokenFile  # noqa: PLC0415
 
-    headers = {"Authorization": f"Bearer {_token(own)}"} if "token_file" in own else {}
+    token = TokenFile(own["token_file"]) if "token_file" in own else None
     tls = _client(where[0], own) if scheme == "https" else None
-    return HttpSink(Url(*where, headers), folder, tls)
+    return HttpSink(Url(*where), folder, tls, token)
 
 
 def _client(host: str, own: Own) -> TlsClient:
@@ -130,13 +130,3 @@ def _folder(state_dir: str | None, spool_bytes: int) -> SpoolFolder:
     if state_dir is None:
         raise ValueError("it needs a directory for its spool; set state_dir")
     return SpoolFolder(os.path.join(state_dir, _SPOOLS), spool_bytes)
-
-
-def _token(own: Own) -> str:
-    """The token in its file; OSError or ValueError for the user."""
-    path = own["token_file"]
-    with open(path, "rb") as file:
-        token = file.read(_TOKEN_BYTES).strip()
-    if not token.isascii() or not token.decode("ascii").isprintable() or not token:
-        raise ValueError(f"token_file: {plain(path)} holds no token; write one line of ASCII")
-    return token.decode("ascii")

@@ -10,6 +10,13 @@ _QUIET_S = 60.0
 """Seconds without a failure after which the same failure is reported again."""
 
 
+_FILE_ADVICE = "correct the file"
+
+
+class FileFaultError(ConnectionAbortedError):
+    """A file that an output needs for its connections cannot be used."""
+
+
 class Failures:
     """Reports each failure of one output once, and the end of the trouble. For any thread."""
 
@@ -28,6 +35,8 @@ class Failures:
         `kind` is ``connect_error``, ``write_error`` or ``reopen_error``.
         """
         goes_on = kind == "reopen_error"
+        if isinstance(error, FileFaultError):
+            advice = f"{_FILE_ADVICE}, then send SIGHUP" if goes_on else _FILE_ADVICE
         what = problem(self._name, error)
         with self._lock:
             now = self._clock()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from deckwire.limits import SINK_QUEUE
 from deckwire.output.sinks.endpoint import endpoint_text
 from deckwire.output.sinks.spooled import SpooledSink, SpoolFolder
 from deckwire.output.sinks.tls_client import TlsClient
+from deckwire.output.sinks.token_file import TokenFile
 from deckwire.output.spool.http import HttpReceiver
 
 _ANSWER_S = 30.0
@@ -23,7 +24,6 @@ class Url:
     port: int
     target: str
     """The path, with its query: ``/events?from=one``."""
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 class HttpSink(SpooledSink):
@@ -36,14 +36,27 @@ class HttpSink(SpooledSink):
         url: Url,
         folder: SpoolFolder,
         tls: TlsClient | None = None,
+        token: TokenFile | None = None,
         capacity: int = SINK_QUEUE,
     ) -> None:
         self._url = url
         self._tls = tls
+        self._token = token
         scheme = self.scheme if tls is None else "https"
         name = f"{scheme}://{endpoint_text(url.host, url.port)}{url.target}"
-        receiver = HttpReceiver(self._connection, url.target, url.headers)
+        receiver = HttpReceiver(self._connection, url.target, self._credentials)
         super().__init__(name, folder, receiver, capacity)
+
+    def _credentials(self) -> dict[str, str]:
+        """The headers by which the receiver knows us, as the files say now."""
+        if self._token is None:
+            return {}
+        return {"Authorization": f"Bearer {self._token.read()}"}
+
+    def _check_files(self) -> None:
+        self._credentials()
+        if self._tls is not None:
+            self._tls.read_changed_files()
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._tls is None:

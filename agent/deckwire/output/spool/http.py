@@ -20,6 +20,7 @@ from deckwire.output.spool.spool import SpooledLine
 Connect = Callable[[], http.client.HTTPConnection]
 """Makes a connection that is not open yet, with a timeout set; it may be one over TLS."""
 
+_CONTENT = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
 _GZIP_LEVEL = 1
 """Higher levels take twice the CPU for a tenth less bytes."""
 _ABOUT_THE_BATCH = frozenset({400, 406, 409, 410, 411, 413, 414, 415, 416, 417, 418, 421, 422})
@@ -40,14 +41,17 @@ class HttpReceiver(Receiver):
 
     window = HTTP_BATCH_LINES
 
-    def __init__(self, connect: Connect, target: str, headers: dict[str, str]) -> None:
-        """`target` is the path with its query; `headers` are added to each request."""
+    def __init__(
+        self, connect: Connect, target: str, credentials: Callable[[], dict[str, str]]
+    ) -> None:
+        """`target` is the path with its query.
+
+        `credentials` gives headers for all requests of one connection; it may raise OSError.
+        """
         self._make = connect
         self._target = target
-        self._headers = headers | {
-            "Content-Type": "application/x-ndjson",
-            "Content-Encoding": "gzip",
-        }
+        self._credentials = credentials
+        self._headers: dict[str, str] = {}
         self._connection: http.client.HTTPConnection | None = None
         self._acknowledged = 0
         self._refusal: RefusedError | None = None
@@ -88,6 +92,7 @@ class HttpReceiver(Receiver):
 
     def _open(self) -> http.client.HTTPConnection:
         if self._connection is None:
+            self._headers = self._credentials() | _CONTENT
             connection = self._make()
             try:
                 connection.connect()
