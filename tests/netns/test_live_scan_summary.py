@@ -87,6 +87,10 @@ SCANS = {
         ("hping3", "-S", "-c", "8", "-i", "u2000", "-p", "++8000", "-a", "{source}", "{first}"),
         {"kinds": {"syn"}, "ports": "8000-8007", "order": "sequential", "tool": "hping"},
     ),
+    "arp-scan": Scan(
+        ("arp-scan", "-q", "-I", CLIENT_INTERFACE, "--arpspa", "{source}", "-r", "1", "{all}"),
+        {"kinds": {"arp"}, "deckies": 3, "targets": 3, "spread": "horizontal"},
+    ),
     "fping": Scan(
         ("fping", "-q", "-r", "0", "-S", "{source}", "{all}"),
         {"kinds": {"icmp_echo"}, "deckies": 3, "spread": "horizontal", "open": 3},

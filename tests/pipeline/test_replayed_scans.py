@@ -130,6 +130,19 @@ def test_a_connection_proves_its_source(lab: ReplayLab) -> None:
     assert found["open_ports"] == "443"
 
 
+def test_a_peer_that_a_decky_talks_to_is_no_scanner(lab: ReplayLab) -> None:
+    outbound = Conversation(DECKY, CLIENT).open().send(b"GET /").answer(b"200 OK").close()
+    assert summaries(lab, outbound.frames) == []
+
+
+def test_segments_of_a_connection_are_no_probes(lab: ReplayLab) -> None:
+    talk = Conversation().open().send(b"GET /").answer(b"200 OK")
+    for _ in range(20):
+        talk.send(b"x").ack(1)
+    (found,) = summaries(lab, talk.close().reset().frames)
+    assert (found["probes"], found["targets"]) == (2, 1)
+
+
 def test_a_sweep_of_deckies_is_horizontal(lab: ReplayLab) -> None:
     found = summaries(lab, probe(0, 22) + probe(1, 22, to=DECKY_B))
     assert (found[-1]["spread"], found[-1]["deckies"]) == ("horizontal", 2)

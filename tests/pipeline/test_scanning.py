@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deckwire.abi.sources import Source
+from deckwire.abi.sources import ProbeKind, Source
 from deckwire.clock import CaptureClock
 from deckwire.deckies import Registry, parse_option
 from deckwire.events.dedup import Dedup
@@ -186,7 +186,7 @@ def test_rules_leave_out_targets_and_sources(table: dict[str, Any], found: str |
 def test_a_source_of_which_no_target_is_kept_can_be_ignored() -> None:
     watching = Watching()
     watching.scanning.ignored = rules({"source": ATTACKER})
-    watching.sweep(5, source((), lost=50))
+    watching.sweep(5, source((), probes={ProbeKind.SYN: 50}, lost=50))
     watching.scanning.finish()
     assert watching.events == []
     assert watching.counts == {"ignored_rule_1": 1}
@@ -209,3 +209,10 @@ def test_sources_are_taken_in_the_order_of_their_times() -> None:
     watching.scanning.finish()
     found = [each["src_ip"] for each in of(watching.events, "scan_summary")]
     assert found == [f"203.0.113.{n}" for n in range(1, 6)] * 2
+
+
+def test_a_record_without_probes_is_no_scan() -> None:
+    watching = Watching()
+    watching.sweep(5, source(()))
+    watching.scanning.finish()
+    assert watching.events == []

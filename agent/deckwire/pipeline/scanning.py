@@ -131,7 +131,8 @@ class Scanning:
         return bool(sources)
 
     def _take(self, source: Source, now_ns: int) -> None:
-        if source.address in self.own_addresses:
+        # A decky that opens connections has a record of its SYNs' numbers, without any probe.
+        if not source.probes or source.address in self.own_addresses:
             return
         is_lateral = source.address in self.registry
         if is_lateral and self._attribution.lateral != "emit":
