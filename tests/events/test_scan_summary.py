@@ -31,7 +31,8 @@ def event(
     author: Author | None = None,
     even: bool = True,
 ) -> Event:
-    scan = Scan(record.address, "0123456789abcdef", record.first_ns)
+    scan = Scan(record.address, record.first_ns)
+    scan.scan_id = "0123456789abcdef"
     scan.take(record, 1 << 16)
     scan.author = author or scan.author
     made = scan_event(

@@ -30,7 +30,8 @@ def kernel(wall_ns: int) -> int:
 
 
 def whole() -> Scan:
-    scan = Scan(packed(ATTACKER), "0123456789abcdef", 5 * S)
+    scan = Scan(packed(ATTACKER), 5 * S)
+    scan.scan_id = "0123456789abcdef"
     targets = [
         target(22, answers=OPEN, first_ns=5 * S),
         target(443, DECKIES[1], answers=CLOSED, first_ns=6 * S),
@@ -59,7 +60,7 @@ def test_a_scan_survives() -> None:
 
 
 def test_a_scan_whose_targets_had_no_room_stays_inexact() -> None:
-    scan = Scan(packed(ATTACKER), "0" * 16, S)
+    scan = Scan(packed(ATTACKER), S)
     scan.take(source([target(port) for port in range(9)]), 4)
     (again,), _ = load(dump([scan], wall), kernel)
     assert (again.exact, again.estimate, len(again)) == (False, 9, 4)
@@ -68,7 +69,7 @@ def test_a_scan_whose_targets_had_no_room_stays_inexact() -> None:
 def test_the_scans_that_were_active_last_are_kept() -> None:
     scans = []
     for number in range(SCANS_SAVED + 2):
-        scan = Scan(packed("2001:db8::1"), f"{number:016x}", number)
+        scan = Scan(packed("2001:db8::1"), number)
         scans.append(scan)
     kept, faults = load(dump(reversed(scans), wall), kernel)
     assert faults == 0

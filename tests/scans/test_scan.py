@@ -11,7 +11,7 @@ ROOM = 1 << 20
 
 
 def scan() -> Scan:
-    return Scan(packed(ATTACKER), "0" * 16, S)
+    return Scan(packed(ATTACKER), S)
 
 
 def ports(found: Scan) -> list[int]:

@@ -233,7 +233,7 @@ def test_a_restored_scan_goes_on() -> None:
     (scan,) = before.tracker.scans()
     after = Following()
     after.tracker.restore(scan)
-    after.tracker.restore(Scan(packed(ATTACKER), "f" * 16, S))
+    after.tracker.restore(Scan(packed(ATTACKER), S))
     later = [target(port, first_ns=60 * S) for port in range(10, 60)]
     after.take(source(later, first_ns=60 * S))
     assert after.reports == [(Phase.GROWN, before.reports[0][1], 55)]

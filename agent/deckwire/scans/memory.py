@@ -18,7 +18,7 @@ from deckwire.scans.scan import Scan
 VERSION = 1
 """Of the form of the file. A file of another version is left out."""
 
-_ID = re.compile(r"[0-9a-f]{16}")
+_ID = re.compile(r"([0-9a-f]{16})?")
 _TEXT = 256
 """Longest text of a tool, its evidence or a system."""
 _COUNT = 1 << 64
@@ -91,7 +91,8 @@ def _scan(entry: Mapping[str, Any], kernel_ns: Callable[[int], int]) -> Scan:
     if not isinstance(scan_id, str) or not _ID.fullmatch(scan_id) or len(address) != 16:
         raise ValueError("source")
     first, last = _number(entry["first"]), _number(entry["last"])
-    scan = Scan(address, scan_id, kernel_ns(min(first, last)))
+    scan = Scan(address, kernel_ns(min(first, last)))
+    scan.scan_id = scan_id
     scan.last_ns = kernel_ns(last)
     scan.mac = bytes.fromhex(entry["mac"])
     if len(scan.mac) not in (0, 6):

@@ -53,10 +53,11 @@ class Scan:
         "scan_id",
     )
 
-    def __init__(self, address: bytes, scan_id: str, first_ns: int) -> None:
+    def __init__(self, address: bytes, first_ns: int) -> None:
         """`address` is the source in 16 bytes; IPv4 is mapped."""
         self.address = address
-        self.scan_id = scan_id
+        self.scan_id = ""
+        """16 hexadecimal digits; "" if no event has named it."""
         self.first_ns = self.last_ns = first_ns
         self.mac = b""
         self.probes: Counter[ProbeKind] = Counter()
@@ -113,7 +114,7 @@ class Scan:
         self.last_ns = max(self.last_ns, source.last_ns)
         self.mac = source.mac or self.mac
         self.proven |= source.proven
-        self._take_targets(source, min(room, SCAN_TARGETS - len(self)))
+        self._take_targets(source, min(room, SCAN_TARGETS - len(self._targets)))
         self._seen = Baseline(source.first_ns, source.last_ns, source.probes, source.targets_lost)
         self.estimate = max(self.estimate, self._estimated())
 
@@ -162,13 +163,16 @@ class Scan:
         A decky whose address was resolved counts as one. It loses that with its first target over
         IP, so the sum never gets smaller.
         """
-        known = len(self) - len(self._resolved()) + self._unkept
+        known = len(self._targets)
+        if self.exact and ProbeKind.ARP not in self.probes:
+            return known
+        known += self._unkept - len(self._resolved())
         touches = max(self.probes.total() - self.lost, known)
         return known + (round(self.lost * known / touches) if touches else 0)
 
     def _resolved(self) -> set[int]:
         """Targets of ARP and neighbour discovery that are only the way to others."""
-        if not self.probes[ProbeKind.ARP]:
+        if ProbeKind.ARP not in self.probes:
             return set()
         over_ip = {at >> 24 for at in self._targets if at & _PROTOCOL}
         return {at for at in self._targets if not at & _PROTOCOL and at >> 24 in over_ip}

@@ -161,9 +161,7 @@ class Tracker:
         if rest is not None and rest.first_ns == first_ns:
             new = [each.first_ns for each in source.targets if each.first_ns > rest.last_ns]
             first_ns = min(new, default=source.last_ns)
-        text = f"{address_text(source.address)} {self._wall_ns(first_ns)}"
-        scan_id = blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
-        scan = Scan(source.address, scan_id, first_ns)
+        scan = Scan(source.address, first_ns)
         if rest is not None and rest.first_ns == source.first_ns:
             scan.begin_after(rest)
         return scan
@@ -205,9 +203,16 @@ class Tracker:
         self._kept_targets -= len(scan)
         self._rests.put(scan.address, scan.baseline)
 
+    def _name(self, scan: Scan) -> None:
+        """Give the scan its id, which most of a flood never need."""
+        if not scan.scan_id:
+            text = f"{address_text(scan.address)} {self._wall_ns(scan.first_ns)}"
+            scan.scan_id = blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()
+
     def _is_allowed(self, report: Report, now_ns: int) -> bool:
         scan = report.scan
         if scan.proven or self._allowance.take(now_ns, important=scan.begun):
+            self._name(scan)
             return True
         self._counts["scan_summaries_over_budget"] += 1
         return False

@@ -15,7 +15,8 @@ from tests.support.scanning import ATTACKER, OPEN, S, packed, source, target
 def seeds() -> list[bytes]:
     made = []
     for address in (ATTACKER, "2001:db8::9"):
-        scan = Scan(packed(address), "0123456789abcdef", S)
+        scan = Scan(packed(address), S)
+        scan.scan_id = "0123456789abcdef"
         found = [target(22, answers=OPEN), target(0, protocol=1, kind=ProbeKind.ICMP_ECHO)]
         scan.take(source([*found, target(53, "2001:db8::1", protocol=17)], address), 10)
         scan.author = Author("nmap", "SYN scan; window 1024", "Linux 3.11", "1024_2_1460_00")
