@@ -183,6 +183,26 @@ def test_rules_leave_out_targets_and_sources(table: dict[str, Any], found: str |
     assert watching.counts["ignored_rule_mine"] == (found != "1-9")
 
 
+def test_the_way_to_what_is_ignored_is_ignored_too() -> None:
+    watching = Watching()
+    watching.scanning.ignored = rules({"port": 22})
+    arp = [target(0, decky, protocol=0, kind=ProbeKind.ARP) for decky in DECKIES[:2]]
+    watching.sweep(5, source([arp[0], target(22)]))
+    watching.sweep(10, source([*arp, target(22)], last_ns=9 * S))
+    watching.scanning.finish()
+    found = one(watching.events, "scan_summary")
+    assert (found["names"], found["targets"]) == (("web-1",), 1)
+
+
+def test_a_rule_that_is_newer_than_a_scan_holds_for_its_end() -> None:
+    watching = Watching()
+    watching.sweep(5, ports(*range(9)))
+    watching.scanning.ignored = rules({"source": ATTACKER})
+    watching.scanning.finish()
+    assert [each["phase"] for each in of(watching.events, "scan_summary")] == ["begun"]
+    assert watching.counts == {"ignored_rule_1": 1}
+
+
 def test_a_source_of_which_no_target_is_kept_can_be_ignored() -> None:
     watching = Watching()
     watching.scanning.ignored = rules({"source": ATTACKER})

@@ -16,7 +16,7 @@ from deckwire.pipeline.attribution import Attribution
 from deckwire.resilience.bounded import Bounded
 from deckwire.resilience.containment import Containment, Where
 from deckwire.scans.author import Author
-from deckwire.scans.order import place
+from deckwire.scans.order import Place, place
 from deckwire.scans.scan import Scan
 from deckwire.scans.tracker import Report, Tracker
 
@@ -140,28 +140,36 @@ class Scanning:
             self._left_out(source, {"scans_lateral_left_out"})
             return
         if self.ignored:
-            source, is_left = self._not_ignored(source, "lateral" if is_lateral else "inbound")
+            source, is_left = self._not_ignored(source)
             if not is_left:
                 return
         for report in self._tracker.take(source, now_ns):
             self._emit(report, now_ns)
 
-    def _not_ignored(self, source: Source, direction: str) -> tuple[Source, bool]:
+    def _not_ignored(self, source: Source) -> tuple[Source, bool]:
         """The source without the targets that rules ignore, and whether anything is left of it."""
         kept: list[Target] = []
+        deckies: set[bytes] = set()
         ignored: set[str] = set()
         for target in source.targets or (_NO_TARGET,):
-            decky, protocol, port = place(target)
-            traffic = Traffic(EVENT, source.address, decky, port, protocol, direction)
-            counter = self.ignored.counter(traffic)
+            counter = self._counter(source.address, place(target))
             if counter is None:
                 kept.append(target)
             else:
                 ignored.add(counter)
+                deckies.add(target.decky)
         if not ignored:
             return source, True
         self._left_out(source, ignored)
+        # Its address was resolved for the sake of what is ignored.
+        kept = [one for one in kept if one.protocol or one.decky not in deckies]
         return source._replace(targets=tuple(kept)), bool(kept)
+
+    def _counter(self, address: bytes, target: Place) -> str | None:
+        """The counter of the rule that ignores a target of a source; None if none does."""
+        direction = "lateral" if address in self.registry else "inbound"
+        decky, protocol, port = target
+        return self.ignored.counter(Traffic(EVENT, address, decky, port, protocol, direction))
 
     def _left_out(self, source: Source, counters: set[str]) -> None:
         """Count a source once, although its record is read again and again."""
@@ -171,6 +179,12 @@ class Scanning:
 
     def _emit(self, report: Report, now_ns: int) -> None:
         scan = report.scan
+        if self.ignored and len(scan):
+            # The rules may be newer than the scan.
+            counters = {self._counter(scan.address, each) for each, _, _ in scan.targets()}
+            if None not in counters:
+                self._counts.update(filter(None, counters))
+                return
         with self._containment.during(Where.SCANS):
             self._emitter.emit(
                 scan_event(
