@@ -94,7 +94,7 @@ SCAN_PORTS = 1_024
 """Characters of a list of ports in an event."""
 SCAN_NAMES = 16
 """Deckies that an event of a scan names."""
-SCAN_EVENTS = 8_192
+SCAN_EVENTS = 4_096
 """Events of scans at once, if nothing proves their sources. Half of them are for scans that have
 begun."""
 SCAN_EVENTS_A_SECOND = 100
