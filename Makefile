@@ -4,7 +4,8 @@ PYTHON  := /usr/bin/python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv python3-seccomp iproute2 openssl curl nmap masscan zmap hping3 \
-	tcpdump ethtool rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate iperf3 clang-format systemd
+	fping arp-scan tcpdump ethtool rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate \
+	iperf3 clang-format systemd
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
 .PHONY: help setup demo schema test test-oldest delivery-test man deb deb-test lint bench \

@@ -388,6 +388,87 @@ struct source {
 	__u64 flows; /* entries of flows; each sweep of the agent recounts */
 };
 
+/* What a probe is, by its packet: bit numbers of probe_target.kinds. */
+enum probe_kind {
+	PROBE_SYN,
+	PROBE_CONNECT, /* a handshake was completed */
+	PROBE_FIN,
+	PROBE_NULL,
+	PROBE_XMAS,
+	PROBE_MAIMON,
+	PROBE_ACK,
+	PROBE_WINDOW, /* never set: its packets are those of PROBE_ACK */
+	PROBE_SYN_ACK,
+	PROBE_RST,
+	PROBE_UDP,
+	PROBE_ICMP_ECHO,
+	PROBE_ICMP_TIMESTAMP,
+	PROBE_ICMP_OTHER,
+	PROBE_ICMP6,
+	PROBE_ARP, /* or a neighbour solicitation */
+	PROBE_SCTP,
+	PROBE_OTHER,
+	PROBE_MALFORMED,
+	PROBE_KINDS,
+};
+
+/* What a decky answered: bit numbers of probe_target.answers. */
+enum probe_answer {
+	ANSWER_OPEN,
+	ANSWER_CLOSED,
+};
+
+/* Protocols in probe_target.where that are none over IP. */
+#define PROBE_PROTO_ARP 0
+#define PROBE_PROTO_BROKEN 255 /* the IP header is malformed */
+
+/* A decky, protocol and port that a source has touched. */
+struct probe_target {
+	__u64 decky; /* probe_hash() of its address */
+	__u32 where; /* protocol << 16 | port */
+	__u32 owner; /* in a target_set: generation of the source; 0: free */
+	__u64 first_ns;
+	__u32 kinds;
+	__u16 source; /* in a target_set: slot of the source */
+	__u8 answers;
+	__u8 pad;
+};
+
+#define PROBE_PROVEN 0x1 /* it completed a handshake */
+
+/*
+ * One slot of probe_sources: what an address has sent to deckies. Its first
+ * targets are here, so that a flood from forged sources fills no other table.
+ * The first SYN of a source touches three cache lines.
+ */
+struct probe_source {
+	__be32 addr[4];
+	__u64 first_ns;
+	__u64 last_ns;
+	__u32 generation; /* odd while another source takes the slot over */
+	__u32 targets;	  /* that are kept */
+	__u32 kinds;	  /* of its probes: only their counts are valid */
+	__u8 mac[6];	  /* of the frame that came last */
+	__u8 flags;	  /* PROBE_PROVEN */
+	__u8 samples;	  /* in seq and ip_id */
+	__u8 next;	  /* where the next one goes */
+	__u8 pad;
+	__u16 changes; /* of targets outside of it */
+	__u32 targets_lost;
+	__u32 pad2;
+	__u32 seq[SEQUENCE_SAMPLES]; /* of its last SYNs, as ip_id */
+	struct probe_target target[PROBE_INLINE];
+	__u16 ip_id[SEQUENCE_SAMPLES];
+	__u32 probes[20]; /* by enum probe_kind */
+};
+
+/* One slot of probe_targets: the further targets of all sources. */
+struct target_set {
+	__u32 lock;
+	__u32 pad[7];
+	struct probe_target target[PROBE_WAYS];
+};
+
 /*
  * The Bloom filter of deckies. A frame is foreign, without a map look-up, if
  * neither address has its bit set. The array is of bytes because BCC prints
@@ -508,6 +589,12 @@ struct counters {
 	__u64 refused_ip_checksum;
 	__u64 segments_old;  /* accepted before: counted, but change nothing */
 	__u64 flows_resumed; /* open again, as the decky went on */
+
+	/* probes, of which unrecorded ones had no room for their source */
+	__u64 probes;
+	__u64 probes_unrecorded;
+	__u64 probe_sources_evicted;
+	__u64 probe_targets_lost; /* touches of a target without room */
 };
 
 #endif

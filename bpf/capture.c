@@ -8,7 +8,7 @@
  *   decky_check             would the decky accept this segment?
  *   decky_anomaly           a frame that is not what it seems
  *   decky_syn, decky_synack a connection becomes half-open
- *   decky_sequences         optional: how a source chooses its numbers
+ *   decky_probe             who has sent this to which decky, and its answer
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_hello             a ClientHello: was an equal one emitted?
  *   decky_search            is there a hello behind other bytes?
@@ -129,6 +129,9 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->unknown = 0;
 	w->searched = 0;
 	w->technique = TECHNIQUE_NONE;
+	w->cause = TOUCH_NOTHING;
+	w->to_decky = 0;
+	w->half_open = 0;
 	w->found = NOT_FOUND;
 }
 
@@ -199,6 +202,8 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 			sender = header_id6(&id, ip6, tcp, set->seed);
 			barrier();
 		}
+	} else if (ethertype == ETH_P_ARP && arp_has_decky(filter, &cur)) {
+		barrier();
 	} else if (!is_vlan(ethertype)) {
 		c->foreign_not_ip++;
 		return TC_NEXT;
@@ -501,9 +506,16 @@ static __always_inline void count_ignored(const struct step *s, int verdict)
 	const struct packet *p = &s->work->packet;
 	struct counters *c = s->counters;
 
-	if (!is_ours(p)) {
+	s->work->to_decky = is_to_decky(p);
+	if (!s->work->to_decky && !is_from_decky(p)) {
 		c->foreign_no_decky++;
-	} else if (verdict == PARSE_TOO_MANY_HEADERS) {
+		if (verdict == PROTO_ICMP6 && is_solicited_node(p->daddr))
+			s->work->cause = TOUCH_SOLICITATION;
+		return;
+	}
+	if (!is_fragment(verdict))
+		s->work->cause = TOUCH_OTHER;
+	if (verdict == PARSE_TOO_MANY_HEADERS) {
 		c->ignored_ext_headers++;
 		s->work->technique = TECHNIQUE_TOO_MANY_HEADERS;
 	} else if (verdict == PARSE_MALFORMED) {
@@ -552,10 +564,13 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 	proto = s->work->proto;
 	if (proto == PARSE_NOT_IP) {
 		s->counters->foreign_not_ip++;
+		if (ethertype == ETH_P_ARP)
+			s->work->cause = TOUCH_ARP;
 		return 0;
 	}
 	/* the entry has checked all but frames with a tag */
-	if (filter_foreign(filter, p)) {
+	if (p->l3_off != sizeof(struct eth_header) &&
+	    filter_foreign(filter, p)) {
 		s->counters->foreign_no_decky++;
 		return 0;
 	}
@@ -929,11 +944,14 @@ int decky_packet(struct __sk_buff *skb)
 		if (!parse_frame(skb, &s)) {
 			if (is_fragment(s.work->proto))
 				jumps.call(skb, JUMP_FRAGMENT);
+			else if (s.work->cause)
+				jumps.call(skb, JUMP_PROBE);
 			else if (s.work->technique)
 				jumps.call(skb, JUMP_ANOMALY);
 			return TC_NEXT;
 		}
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
+			s.work->cause = TOUCH_SYN;
 			s.work->to_decky = is_to_decky(p);
 			if (!s.work->to_decky && !is_from_decky(p))
 				s.counters->foreign_no_decky++;
@@ -941,10 +959,8 @@ int decky_packet(struct __sk_buff *skb)
 				jumps.call(skb, JUMP_SYNACK);
 			else if (may_search_syn(skb, p, &s.work->found))
 				jumps.call(skb, JUMP_SEARCH);
-			else if (s.settings->sequences)
-				jumps.call(skb, JUMP_SEQUENCES);
 			else
-				jumps.call(skb, JUMP_SYN);
+				jumps.call(skb, JUMP_PROBE);
 			return TC_NEXT;
 		}
 	}
@@ -956,9 +972,12 @@ int decky_packet(struct __sk_buff *skb)
 	/* a handshake may complete, even where an older connection is */
 	if (!s.work->handshake_tried &&
 	    (!flow || flow->totals.flags & (FLOW_PENDING | FLOW_MIDSTREAM))) {
-		if (!flow && !is_ours(p)) {
-			s.counters->foreign_no_decky++;
-			return TC_NEXT;
+		if (!flow) {
+			s.work->to_decky = is_to_decky(p);
+			if (!s.work->to_decky && !is_from_decky(p)) {
+				s.counters->foreign_no_decky++;
+				return TC_NEXT;
+			}
 		}
 		s.work->unknown = !flow;
 		jumps.call(skb, JUMP_HANDSHAKE);
@@ -966,6 +985,8 @@ int decky_packet(struct __sk_buff *skb)
 	}
 	if (!flow) {
 		s.counters->frames_unattached++;
+		s.work->cause = TOUCH_SEGMENT;
+		jumps.call(skb, JUMP_PROBE);
 		return TC_NEXT;
 	}
 	if (s.work->checked == JUDGED_NOT && needs_check(&s, flow)) {
@@ -1097,6 +1118,624 @@ static __always_inline int is_own_host(struct __sk_buff *skb,
 	if (client != 0 && is_own_end(skb, p->saddr, SOURCE_MAC_OFF))
 		return 1;
 	return client != 1 && is_own_end(skb, p->daddr, DESTINATION_MAC_OFF);
+}
+
+/* --- decky_probe ---------------------------------------------------------- */
+
+/*
+ * The time of a frame without TCP, to a tick of 10 ms or less. To read the
+ * clock would take as long as all else that is done with the frame. Frames of
+ * one tick keep their order.
+ */
+static __always_inline __u64 coarse_time(struct __sk_buff *skb, struct work *w)
+{
+#ifdef DECKWIRE_REPLAY_CLOCK
+	return frame_time(skb);
+#else
+	__u64 tick = bpf_jiffies64();
+
+	if (tick == w->tick)
+		return ++w->time_ns;
+	w->tick = tick;
+	w->time_ns = frame_time(skb);
+	return w->time_ns;
+#endif
+}
+
+/* The agent's next sweep reads this set again. */
+static __always_inline void mark_probes(__u32 at)
+{
+	__u64 *mark = probe_marks.lookup(&at);
+
+	if (mark)
+		*mark = 1;
+}
+
+/* A way for a new source in its set, or NO_WAY. */
+static __always_inline __u32 take_way(const struct step *s,
+				      struct source_set *set, __u32 number,
+				      __u32 tag, const __be32 *addr, int proven)
+{
+	struct probe_source *source;
+	__u64 now = s->work->now;
+	__u32 way, slot;
+
+	if (!set_lock(&set->lock))
+		return NO_WAY;
+	/* another CPU may have been faster */
+	way = way_of(set, tag);
+	if (way != NO_WAY)
+		goto out;
+	way = way_to_take(set, now, proven);
+	if (way >= PROBE_SOURCE_WAYS)
+		goto out;
+	slot = number * PROBE_SOURCE_WAYS + way;
+	source = probe_sources.lookup(&slot);
+	if (!source) {
+		way = NO_WAY;
+		goto out;
+	}
+	if (set->tag[way])
+		s->counters->probe_sources_evicted++;
+	set->tag[way] = 0;
+	source_begin(source, addr, now);
+	set->rank[way] = RANK_FEW;
+	set->seen[way] = probe_clock(now);
+	set->tag[way] = tag;
+out:
+	set_unlock(&set->lock);
+	return way;
+}
+
+enum touched {
+	TOUCHED, /* known, or added */
+	NOT_TOUCHED,
+	NO_ROOM,
+};
+
+/* A target that is not in the source's slot, in one of its two sets. */
+static __always_inline enum touched
+touch_in_set(const struct step *s, __u32 number, struct probe_source *source,
+	     __u32 slot, __u64 decky, const struct touch *touch, int add)
+{
+	__u32 generation = source->generation, at = PROBE_WAYS, other, was = 0;
+	struct probe_source *owner;
+	struct probe_target *target;
+	struct target_set *set;
+	__u32 room = PROBE_WAYS;
+
+	set = probe_targets.lookup(&number);
+	if (!set)
+		return NOT_TOUCHED;
+#pragma unroll
+	for (int i = 0; i < PROBE_WAYS; i++) {
+		target = &set->target[i];
+		if (target->owner == generation && target->source == slot &&
+		    is_target(target, decky, touch->where))
+			at = i;
+		else if (!target->owner)
+			room = i;
+	}
+	if (at < PROBE_WAYS) {
+		if (target_note(&set->target[at], touch))
+			source->changes++;
+		return TOUCHED;
+	}
+	if (!add)
+		return room < PROBE_WAYS ? NOT_TOUCHED : NO_ROOM;
+	/* those of a source that has lost its slot */
+	if (room >= PROBE_WAYS) {
+#pragma unroll
+		for (int i = 0; i < PROBE_WAYS; i++) {
+			other = set->target[i].source;
+			owner = probe_sources.lookup(&other);
+			if (owner &&
+			    owner->generation != set->target[i].owner) {
+				room = i;
+				was = set->target[i].owner;
+			}
+		}
+	}
+	if (room >= PROBE_WAYS || !set_lock(&set->lock))
+		return NO_ROOM;
+	target = &set->target[room];
+	if (target->owner != was) {
+		set_unlock(&set->lock);
+		return NO_ROOM;
+	}
+	target->owner = 0;
+	target_begin(target, decky, touch->where, s->work->now);
+	target_note(target, touch);
+	target->source = slot;
+	barrier();
+	target->owner = generation;
+	set_unlock(&set->lock);
+	__sync_fetch_and_add(&source->targets, 1);
+	return TOUCHED;
+}
+
+/* The same in both sets. The second is used only if the first has no room. */
+static __always_inline enum touched
+touch_further(const struct step *s, struct probe_source *source, __u32 slot,
+	      __u64 decky, const struct touch *touch, int add)
+{
+	enum touched result;
+	__u32 number;
+	__u64 hash;
+
+	hash = absorb(decky, (__u64)source->generation << 32 | slot);
+	hash = absorb(hash, touch->where);
+	add = add && source->targets < PROBE_SOURCE_TARGETS;
+	number = (hash >> 32) & (PROBE_TARGET_SETS - 1);
+	result = touch_in_set(s, number, source, slot, decky, touch, add);
+	if (result != NO_ROOM)
+		return result;
+	number = (hash >> 8) & (PROBE_TARGET_SETS - 1);
+	return touch_in_set(s, number, source, slot, decky, touch, add);
+}
+
+/*
+ * Takes in a target that is not in the source's slot, or an answer about one:
+ * only a touch adds a target.
+ */
+static __always_inline enum touched touch_target(const struct step *s,
+						 struct source_set *set,
+						 struct probe_source *source,
+						 __u32 slot, __u64 decky,
+						 const struct touch *touch)
+{
+	__u32 known = source->targets, at;
+	int add = touch->kind < PROBE_KINDS;
+	enum touched result = NO_ROOM;
+
+	if (known >= PROBE_INLINE) {
+		result = touch_further(s, source, slot, decky, touch, add);
+	} else if (!add) {
+		result = NOT_TOUCHED;
+	} else if (set_lock(&set->lock)) {
+		at = source->targets;
+		if (at < PROBE_INLINE) {
+			target_begin(&source->target[at], decky, touch->where,
+				     s->work->now);
+			target_note(&source->target[at], touch);
+			barrier();
+			source->targets = at + 1;
+			result = TOUCHED;
+		}
+		set_unlock(&set->lock);
+	}
+	if (add && result != TOUCHED) {
+		__sync_fetch_and_add(&source->targets_lost, 1);
+		s->counters->probe_targets_lost++;
+	}
+	return result;
+}
+
+/* Has the decky sent this peer something that this datagram may answer? */
+static __always_inline int was_asked(const struct step *s, __u64 hash)
+{
+	__u32 slot = (hash >> 32) & (ASKED_SLOTS - 1);
+	struct asked *asked = asked_by_deckies.lookup(&slot);
+
+	return asked && asked->tag == (__u32)hash &&
+	       probe_clock(s->work->now) - asked->seen <= probe_clock(ASKED_NS);
+}
+
+static __always_inline void note_asked(const struct step *s, __u64 hash)
+{
+	__u32 slot = (hash >> 32) & (ASKED_SLOTS - 1);
+	struct asked *asked = asked_by_deckies.lookup(&slot);
+
+	if (!asked)
+		return;
+	asked->tag = hash;
+	asked->seen = probe_clock(s->work->now);
+}
+
+/* The Ethernet source of the frame. */
+static __always_inline void note_mac(struct __sk_buff *skb,
+				     struct probe_source *source)
+{
+	const struct eth_header *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return;
+	__builtin_memcpy(source->mac, eth->src, MAC_LEN);
+}
+
+/* Takes in the touch of the frame in the work. */
+static __always_inline void record(struct __sk_buff *skb, const struct step *s,
+				   const struct touch *touch)
+{
+	__u32 number, tag, way, slot, kind, at = PROBE_INLINE;
+	const struct packet *p = &s->work->packet;
+	struct probe_source *source = 0;
+	enum touched touched = NO_ROOM;
+	struct work *w = s->work;
+	struct source_set *set;
+	__u64 hash, decky, asked = 0;
+	__be32 addr[4];
+	int is_probe;
+
+	kind = touch->kind;
+	is_probe = kind < PROBE_KINDS;
+	if (touch->of_decky) {
+		__builtin_memcpy(addr, p->daddr, sizeof(addr));
+		decky = probe_hash(s->settings->seed, p->saddr, p->ip_version);
+	} else {
+		__builtin_memcpy(addr, p->saddr, sizeof(addr));
+		decky = probe_hash(s->settings->seed, p->daddr, p->ip_version);
+	}
+	hash = probe_hash(s->settings->seed, addr, p->ip_version);
+	number = (hash >> 32) & (PROBE_SOURCE_SETS - 1);
+	tag = (__u32)hash | 1;
+	set = source_sets.lookup(&number);
+	if (!set)
+		return;
+	way = way_of(set, tag);
+	slot = number * PROBE_SOURCE_WAYS + way;
+	if (way < PROBE_SOURCE_WAYS)
+		source = probe_sources.lookup(&slot);
+	if (source)
+		at = inline_target(source, decky, touch->where);
+	if (touch->may_be_asked && at >= PROBE_INLINE)
+		asked = absorb(hash ^ decky,
+			       (__u64)touch->where << 32 | touch->peer_port);
+	if (is_probe) {
+		if (asked && was_asked(s, asked))
+			return;
+		/* of a decky to another one: the reply is no probe */
+		if (asked && is_from_decky(p))
+			note_asked(s, reply_hash(hash ^ decky, touch));
+		s->counters->probes++;
+	}
+	if (!source && !touch->of_decky) {
+		way = take_way(s, set, number, tag, addr,
+			       w->cause == TOUCH_HANDSHAKE);
+		slot = number * PROBE_SOURCE_WAYS + way;
+		if (way < PROBE_SOURCE_WAYS)
+			source = probe_sources.lookup(&slot);
+	}
+	if (source && is_source(source, addr)) {
+		w->source = slot;
+		w->source_generation = source->generation;
+		/* the verifier needs the bound, which clang would drop */
+		asm volatile("" : "+r"(kind));
+		if (kind < PROBE_KINDS) {
+			source_count(source, kind);
+			if ((__s64)(w->now - source->last_ns) > 0)
+				source->last_ns = w->now;
+			set->seen[way] = probe_clock(w->now);
+			if (!w->reassembled)
+				note_mac(skb, source);
+		}
+		if (w->cause == TOUCH_HANDSHAKE) {
+			source->flags |= PROBE_PROVEN;
+			set->rank[way] = RANK_PROVEN;
+		}
+		if (at < PROBE_INLINE) {
+			target_note(&source->target[at], touch);
+			touched = TOUCHED;
+		} else if (is_probe || touch->answers) {
+			touched = touch_target(s, set, source, slot, decky,
+					       touch);
+			if (source->targets > PROBE_INLINE &&
+			    set->rank[way] == RANK_FEW)
+				set->rank[way] = RANK_MANY;
+		}
+		mark_probes(number);
+	} else if (is_probe) {
+		s->counters->probes_unrecorded++;
+	}
+	/* what a decky sends to nobody's probe, it sends for itself */
+	if (touch->of_decky && touch->may_be_asked && touched != TOUCHED)
+		note_asked(s, asked);
+}
+
+/*
+ * A decky's ICMP error about a packet that it does not want: what the packet in
+ * the error was sent to. 0: it is none of the source's.
+ */
+static __always_inline int refused_where(struct __sk_buff *skb,
+					 const struct packet *p, __u32 off,
+					 __u32 *where)
+{
+	__u32 first = 0, l4 = off + sizeof(struct ipv6_header);
+	__be32 to[4] = {};
+	__be16 port = 0;
+	__u8 protocol = 0;
+
+	if (bpf_skb_load_bytes(skb, off, &first, sizeof(first)))
+		return 0;
+	if (p->ip_version == 4) {
+		l4 = off + (first & 0xf) * 4;
+		if (bpf_skb_load_bytes(skb, off + 9, &protocol, 1) ||
+		    bpf_skb_load_bytes(skb, off + 12, to, 8) ||
+		    to[0] != p->daddr[3] || to[1] != p->saddr[3])
+			return 0;
+	} else if (bpf_skb_load_bytes(skb, off + 6, &protocol, 1) ||
+		   bpf_skb_load_bytes(skb, off + 24, to, sizeof(to)) ||
+		   to[3] != p->saddr[3] || to[2] != p->saddr[2]) {
+		return 0;
+	}
+	if (protocol == PROTO_UDP || protocol == PROTO_TCP ||
+	    protocol == PROTO_SCTP)
+		bpf_skb_load_bytes(skb, l4 + 2, &port, sizeof(port));
+	*where = where_of(protocol, be16(port));
+	return 1;
+}
+
+static __always_inline int
+touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
+{
+	struct icmp_header icmp = {};
+
+	touch->where = where_of(PROTO_ICMP, 0);
+	if (load_l4(skb, p, &icmp)) {
+		touch->kind = PROBE_MALFORMED;
+		return !touch->of_decky;
+	}
+	touch->peer_port = icmp.id;
+	if (!touch->of_decky) {
+		touch->kind = PROBE_ICMP_OTHER;
+		switch (icmp.type) {
+		case ICMP_ECHO:
+			touch->kind = PROBE_ICMP_ECHO;
+			break;
+		case ICMP_TIMESTAMP:
+			touch->kind = PROBE_ICMP_TIMESTAMP;
+			break;
+		case ICMP_ECHO_REPLY:
+		case ICMP_TIMESTAMP_REPLY:
+			break;
+		/* about packets of the decky itself, or in its name */
+		case ICMP_UNREACHABLE:
+		case ICMP_QUENCH:
+		case ICMP_REDIRECT:
+		case ICMP_TIME_EXCEEDED:
+		case ICMP_PARAMETER:
+			return 0;
+		default:
+			return 1;
+		}
+		touch->may_be_asked = 1;
+		return 1;
+	}
+	if (icmp.type == ICMP_ECHO || icmp.type == ICMP_TIMESTAMP) {
+		touch->may_be_asked = 1;
+		return 1;
+	}
+	touch->answers = 1 << ANSWER_OPEN;
+	if (icmp.type != ICMP_UNREACHABLE)
+		return 1;
+	touch->answers = 1 << ANSWER_CLOSED;
+	return refused_where(skb, p, p->l4_off + sizeof(icmp), &touch->where);
+}
+
+/* What is asked for or advertised: the decky, and who asks. */
+static __always_inline int
+touch_neighbour(struct __sk_buff *skb, struct packet *p, struct touch *touch)
+{
+	__be32 target[4] = {};
+
+	if (bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct icmp_header),
+			       target, sizeof(target)) ||
+	    !is_decky6(target))
+		return 0;
+	touch->where = where_of(PROBE_PROTO_ARP, 0);
+	if (touch->of_decky) {
+		touch->answers = 1 << ANSWER_OPEN;
+		return 1;
+	}
+	/* whoever looks for an address of its own has none yet */
+	if (!(p->saddr[0] | p->saddr[1] | p->saddr[2] | p->saddr[3]))
+		return 0;
+	__builtin_memcpy(p->daddr, target, sizeof(target));
+	touch->kind = PROBE_ARP;
+	return 1;
+}
+
+static __always_inline int touch_icmp6(struct __sk_buff *skb, struct packet *p,
+				       struct touch *touch)
+{
+	struct icmp_header icmp = {};
+
+	touch->where = where_of(PROTO_ICMP6, 0);
+	if (load_l4(skb, p, &icmp)) {
+		touch->kind = PROBE_MALFORMED;
+		return !touch->of_decky;
+	}
+	touch->peer_port = icmp.id;
+	if (icmp.type ==
+	    (touch->of_decky ? ICMP6_ADVERTISEMENT : ICMP6_SOLICITATION))
+		return touch_neighbour(skb, p, touch);
+	if (icmp.type >= ICMP6_LISTENERS && icmp.type <= ICMP6_REDIRECT)
+		return 0;
+	if (!touch->of_decky) {
+		touch->kind = PROBE_ICMP6;
+		touch->may_be_asked = icmp.type == ICMP6_ECHO ||
+				      icmp.type == ICMP6_ECHO_REPLY;
+		return icmp.type > ICMP6_ERRORS &&
+		       icmp.type != ICMP6_LISTENERS2;
+	}
+	if (icmp.type == ICMP6_ECHO) {
+		touch->may_be_asked = 1;
+		return 1;
+	}
+	touch->answers = 1 << ANSWER_OPEN;
+	if (icmp.type > ICMP6_ERRORS)
+		return 1;
+	touch->answers = 1 << ANSWER_CLOSED;
+	if (icmp.type != ICMP6_PARAMETER &&
+	    !(icmp.type == ICMP6_UNREACHABLE &&
+	      icmp.code == ICMP6_PORT_UNREACHABLE))
+		return 0;
+	return refused_where(skb, p, p->l4_off + sizeof(icmp), &touch->where);
+}
+
+/* What is not TCP, and what is malformed. */
+static __always_inline int
+touch_other(struct __sk_buff *skb, const struct step *s, struct touch *touch)
+{
+	struct packet *p = &s->work->packet;
+	struct port_header ports = {};
+	int proto = s->work->proto;
+	__u32 len;
+
+	if (proto < 0 || proto == PROTO_TCP) {
+		touch->where =
+			where_of(proto < 0 ? PROBE_PROTO_BROKEN : PROTO_TCP, 0);
+		touch->kind = PROBE_MALFORMED;
+		return !touch->of_decky;
+	}
+	/* what is behind the first fragment has no header */
+	if (p->ip_version == 4 && p->fragmented)
+		return 0;
+	if (proto == PROTO_ICMP6 && p->ip_version == 6)
+		return touch_icmp6(skb, p, touch);
+	if (proto == PROTO_ICMP && p->ip_version == 4)
+		return touch_icmp(skb, p, touch);
+	touch->where = where_of(proto, 0);
+	touch->kind = PROBE_OTHER;
+	if (proto == PROTO_UDP || proto == PROTO_SCTP) {
+		touch->kind = proto == PROTO_UDP ? PROBE_UDP : PROBE_SCTP;
+		touch->may_be_asked = 1;
+		len = proto == PROTO_UDP ? 8 : sizeof(ports);
+		if (load_l4(skb, p, &ports) ||
+		    (proto == PROTO_SCTP &&
+		     bpf_skb_load_bytes(skb, p->l4_off, &ports, len))) {
+			touch->kind = PROBE_MALFORMED;
+			touch->may_be_asked = 0;
+			return !touch->of_decky;
+		}
+		touch->where =
+			where_of(proto, be16(touch->of_decky ? ports.source
+							     : ports.dest));
+		touch->peer_port =
+			be16(touch->of_decky ? ports.dest : ports.source);
+	}
+	if (!touch->of_decky)
+		return 1;
+	touch->kind = PROBE_KINDS;
+	touch->answers = 1 << ANSWER_OPEN;
+	if (proto == PROTO_SCTP && ports.chunk == SCTP_ABORT)
+		touch->answers = 1 << ANSWER_CLOSED;
+	return 1;
+}
+
+/* A request for a decky's address, or the decky's reply. */
+static __always_inline int touch_arp(struct __sk_buff *skb, struct packet *p,
+				     struct touch *touch)
+{
+	struct arp_packet arp = {};
+	__be32 sender, target;
+
+	if (bpf_skb_load_bytes(skb, p->l3_off, &arp, sizeof(arp)) ||
+	    be16(arp.protocol) != ETH_P_IPV4 || arp.protocol_len != 4 ||
+	    arp.hardware_len != MAC_LEN)
+		return 0;
+	__builtin_memcpy(&sender, arp.sender, sizeof(sender));
+	__builtin_memcpy(&target, arp.target, sizeof(target));
+	/* an announcement asks nobody */
+	if (sender == target)
+		return 0;
+	p->ip_version = 4;
+	map_address(p->saddr, sender);
+	map_address(p->daddr, target);
+	touch->where = where_of(PROBE_PROTO_ARP, 0);
+	if (be16(arp.op) == ARP_REPLY) {
+		touch->of_decky = 1;
+		touch->answers = 1 << ANSWER_OPEN;
+		return is_decky4(sender);
+	}
+	touch->kind = PROBE_ARP;
+	return be16(arp.op) == ARP_REQUEST && is_decky4(target);
+}
+
+/* What the frame in the work touches. 0: nothing that counts. */
+static __always_inline int touch_of(struct __sk_buff *skb, const struct step *s,
+				    struct touch *touch)
+{
+	struct work *w = s->work;
+	struct packet *p = &w->packet;
+
+	touch->where = where_of(PROTO_TCP, be16(p->dport));
+	touch->kind = PROBE_KINDS;
+	switch (w->cause) {
+	case TOUCH_SYN:
+		/* of a decky's own, only the numbers count */
+		if (w->to_decky)
+			touch->kind = PROBE_SYN;
+		return 1;
+	case TOUCH_HANDSHAKE:
+		touch->kind = PROBE_CONNECT;
+		return 1;
+	case TOUCH_SYNACK:
+		if (w->to_decky && !w->half_open) {
+			touch->kind = PROBE_SYN_ACK;
+			return 1;
+		}
+		touch->where = where_of(PROTO_TCP, be16(p->sport));
+		touch->of_decky = 1;
+		touch->answers = 1 << ANSWER_OPEN;
+		return 1;
+	case TOUCH_SEGMENT:
+		/* the RST of a decky answers, to another decky too */
+		if (p->flags & TCP_RST && (!w->to_decky || is_from_decky(p))) {
+			touch->where = where_of(PROTO_TCP, be16(p->sport));
+			touch->of_decky = 1;
+			touch->answers = 1 << ANSWER_CLOSED;
+			return 1;
+		}
+		touch->kind = segment_kind(p->flags);
+		/* a scanner's own system ends what its SYN began */
+		return w->to_decky &&
+		       (!w->half_open ||
+			(touch->kind != PROBE_RST && touch->kind != PROBE_ACK));
+	case TOUCH_OTHER:
+		touch->of_decky = !w->to_decky;
+		return touch_other(skb, s, touch);
+	case TOUCH_SOLICITATION:
+		return touch_icmp6(skb, p, touch);
+	case TOUCH_ARP:
+		return touch_arp(skb, p, touch);
+	}
+	return 0;
+}
+
+/*
+ * Records who has touched which decky, and what the decky answered. Then the
+ * step that the frame was on its way to.
+ */
+int decky_probe(struct __sk_buff *skb)
+{
+	struct touch *touch;
+	struct work *w;
+	struct step s;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	w = s.work;
+	touch = &w->touch;
+	__builtin_memset(touch, 0, sizeof(*touch));
+	w->source = NO_SOURCE;
+	if (!w->now)
+		w->now = coarse_time(skb, w);
+	if (touch_of(skb, &s, touch) &&
+	    !is_own_host(skb, &s, !touch->of_decky)) {
+		/* it is read again from here: the verifier has fewer states */
+		barrier();
+		record(skb, &s, touch);
+	}
+	if (w->cause == TOUCH_SYN) {
+		jumps.call(skb, JUMP_SYN);
+	} else if (w->cause == TOUCH_HANDSHAKE) {
+		w->cause = TOUCH_NOTHING;
+		jumps.call(skb, JUMP_PACKET);
+	} else if (w->technique) {
+		jumps.call(skb, JUMP_ANOMALY);
+	}
+	return TC_NEXT;
 }
 
 /* --- decky_syn ------------------------------------------------------------ */
@@ -1308,11 +1947,32 @@ static __always_inline int may_be_from_decky(const struct step *s)
 	return !filter || filter_source(filter, &s->work->packet);
 }
 
+/*
+ * Takes in the numbers of a new SYN of a source, and what its last ones show. A
+ * retransmission says nothing new, and a SYN in fragments is late.
+ */
+static __always_inline void note_sequences(const struct step *s,
+					   struct shown_classes *shown)
+{
+	struct probe_source *source;
+	struct work *w = s->work;
+
+	source = probe_sources.lookup(&w->source);
+	/* another source may have its slot by now */
+	if (!source || source->generation != w->source_generation)
+		return;
+	if (!(w->packet.ip_flags & IP_FLAG_REASSEMBLED))
+		sequences_add(source, &w->packet);
+	if (s->settings->sequences)
+		sequences_classify(source, shown, w->packet.ip_version);
+}
+
 /* A SYN: a retransmission, or the first packet of a connection. */
 int decky_syn(struct __sk_buff *skb)
 {
 	volatile struct option_walk *walk;
 	struct half_open_sample *sample;
+	struct shown_classes shown = {};
 	struct half_open *half;
 	struct packet *p;
 	struct work *w;
@@ -1346,6 +2006,7 @@ int decky_syn(struct __sk_buff *skb)
 	    repeats_other_syn(&s))
 		return TC_NEXT;
 
+	note_sequences(&s, &shown);
 	walk = option_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
@@ -1372,7 +2033,7 @@ int decky_syn(struct __sk_buff *skb)
 		syn_signature(walk, p, &sample->half_open.syn, s.settings->seed,
 			      may_be_from_decky(&s));
 	if (s.settings->sequences)
-		show_sequences(sample, &w->shown);
+		show_sequences(sample, &shown);
 	if (p->payload_len && !swapped)
 		sample->half_open.syn_record = sample_syn_data(skb, &s);
 	if (syn_wanted(&s, &sample->half_open))
@@ -1383,42 +2044,6 @@ int decky_syn(struct __sk_buff *skb)
 		half_open.update(&w->key, &sample->half_open);
 	else
 		record_attempt(&s, half, &sample->half_open);
-	return TC_NEXT;
-}
-
-/* --- decky_sequences ------------------------------------------------------ */
-
-/* Takes in the numbers of a new SYN of a source, and what its last ones show.
- */
-int decky_sequences(struct __sk_buff *skb)
-{
-	struct sequences *known;
-	struct half_open *half;
-	struct packet *p;
-	struct work *w;
-	struct step s;
-	__u64 owner;
-	__u32 slot;
-
-	if (!step_begin(skb, &s))
-		return TC_NEXT;
-	w = s.work;
-	p = &w->packet;
-	__builtin_memset(&w->shown, 0, sizeof(w->shown));
-	/* all of the address: hosts of one /64 count on their own */
-	owner = absorb_address(s.settings->seed, p->saddr);
-	slot = (owner >> 32) & (SEQUENCE_SLOTS - 1);
-	known = syn_sequences.lookup(&slot);
-	if (!known)
-		return TC_NEXT;
-	half = half_open.lookup(&w->key);
-	/* a retransmission says nothing new, and a SYN in fragments is late */
-	if (!(p->ip_flags & IP_FLAG_REASSEMBLED) &&
-	    !(half && !half->noted && repeats_syn(half, p, w->sender, w->now)))
-		sequences_add(known, owner, p);
-	if (known->owner == owner)
-		sequences_classify(known, &w->shown, p->ip_version);
-	jumps.call(skb, JUMP_SYN);
 	return TC_NEXT;
 }
 
@@ -1563,6 +2188,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 				return 0;
 			}
 		}
+		w->half_open = half->syn.ip_version != 0;
 		note_opening_rules(half, w->sender, rules);
 		note_opening_rules(half, !w->sender, answered);
 		other = crossed_other(s, half);
@@ -1642,6 +2268,8 @@ int decky_synack(struct __sk_buff *skb)
 	/* without the flag, segments of a known connection skip half_open */
 	if (record_synack(skb, &s, flow) && flow)
 		flow->totals.flags |= FLOW_PENDING;
+	s.work->cause = TOUCH_SYNACK;
+	jumps.call(skb, JUMP_PROBE);
 	return TC_NEXT;
 }
 
@@ -1863,25 +2491,26 @@ judge_final_ack(struct __sk_buff *skb, const struct step *s, struct flow *fresh,
 	return verdict == JUDGED_OLD ? REFUSED_TIMESTAMP : verdict;
 }
 
-/* Payload of no connection begins a mid-stream one. */
-static __always_inline void begin_midstream(const struct step *s,
-					    const struct half_open *half,
-					    int completed)
+/* Payload of no connection begins a mid-stream one. 0: there is none. */
+static __always_inline int begin_midstream(const struct step *s,
+					   const struct half_open *half,
+					   int completed)
 {
 	const struct packet *p = &s->work->packet;
 	struct work *w = s->work;
 	struct flow *fresh;
 
 	/* no receiver takes a segment without ACK (RFC 9293, 3.10.7.4) */
-	if (!p->payload_len || (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK ||
-	    midstream_flows.lookup(&w->key))
-		return;
+	if (!p->payload_len || (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
+		return 0;
+	if (midstream_flows.lookup(&w->key))
+		return 1;
 	/* nor one that does not acknowledge the SYN-ACK that it has sent */
 	if (half && refuses(half, p, w->sender, w->now) && is_to_decky(p))
-		return;
+		return 0;
 	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)
-		return;
+		return 0;
 	if (half && precedes(half, p, w->sender))
 		flow_begin(fresh, half);
 	else
@@ -1893,10 +2522,12 @@ static __always_inline void begin_midstream(const struct step *s,
 		fresh->totals.flags |= FLOW_PROVEN;
 		fresh->totals.established_ns = w->now;
 	}
-	if (midstream_flows.insert(&w->key, fresh))
+	if (midstream_flows.insert(&w->key, fresh)) {
 		s->counters->midstream_failed++;
-	else
-		s->counters->midstream_inserts++;
+		return 0;
+	}
+	s->counters->midstream_inserts++;
+	return 1;
 }
 
 /*
@@ -1921,10 +2552,13 @@ int decky_handshake(struct __sk_buff *skb)
 	flow = flows.lookup(&s.work->id);
 	half = half_open.lookup(&s.work->key);
 	if (half) {
+		s.work->half_open = half_open_fresh(half, s.work->now);
 		midstream = midstream_of(&s);
 		complete = completed(&s, half, midstream);
 	}
 	if (complete) {
+		if (opened_to_decky(complete, s.work->sender))
+			s.work->cause = TOUCH_HANDSHAKE;
 		fresh = flow_of(&s, complete, midstream, walk);
 		if (!fresh)
 			return TC_NEXT;
@@ -1946,13 +2580,22 @@ int decky_handshake(struct __sk_buff *skb)
 			s.counters->ignored_own_host++;
 			return TC_NEXT;
 		}
-		begin_midstream(&s, half, complete != 0);
+		if (!begin_midstream(&s, half, complete != 0) &&
+		    s.work->unknown && !complete) {
+			/* decky_packet would find nothing either */
+			s.counters->frames_unattached++;
+			s.work->cause = TOUCH_SEGMENT;
+			jumps.call(skb, JUMP_PROBE);
+			return TC_NEXT;
+		}
 	}
 	s.work->handshake_tried = 1;
 	/* of an ACK alone nothing is left to judge */
 	if (promoted && !s.work->packet.payload_len &&
 	    !(s.work->packet.flags & TCP_FIN))
 		s.work->checked = JUDGED_GOOD;
+	if (s.work->cause)
+		jumps.call(skb, JUMP_PROBE);
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
@@ -2132,10 +2775,8 @@ int decky_search(struct __sk_buff *skb)
 	w->found = found ? at : NOT_FOUND;
 	if (!(w->packet.flags & TCP_SYN))
 		jumps.call(skb, JUMP_PACKET);
-	else if (s.settings->sequences)
-		jumps.call(skb, JUMP_SEQUENCES);
 	else
-		jumps.call(skb, JUMP_SYN);
+		jumps.call(skb, JUMP_PROBE);
 	return TC_NEXT;
 }
 

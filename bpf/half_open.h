@@ -38,6 +38,15 @@ static __always_inline void note_opening_rules(struct half_open *half,
 	half->rules |= sender & 1 ? rules << 4 : rules;
 }
 
+/* Did this end open the connection, and to a decky? */
+static __always_inline int opened_to_decky(const struct half_open *half,
+					   __u32 sender)
+{
+	__u8 rules = sender & 1 ? half->rules >> 4 : half->rules;
+
+	return half->client == sender && rules & RULES_JUDGED;
+}
+
 /* Is this SYN a retransmission of the recorded one? */
 static __always_inline int repeats_syn(const struct half_open *half,
 				       const struct packet *p, __u8 sender,

@@ -203,16 +203,49 @@
 #define HANDSHAKE_SEQ_WINDOW (1 << 20)
 
 /*
- * Sources whose last SYNs are kept, and how many of each: powers of two.
- * Without the option the agent asks for one. Fewer SYNs than the least show
- * nothing. A counter that other connections move too advances by no more than
- * the step between two SYNs.
+ * How many of a source's last SYNs are kept: a power of two. Fewer SYNs than
+ * the least show nothing. A counter that other connections move too advances
+ * by no more than the step between two SYNs.
  */
-#ifndef SEQUENCE_SLOTS
-#define SEQUENCE_SLOTS 16384
-#endif
 #define SEQUENCE_SAMPLES 8
 #define SEQUENCE_LEAST 4
 #define SEQUENCE_STEP 4096
+
+/*
+ * Sources of probes: sets of four slots, a power of two. A set that is full
+ * gives the slot of the source that was silent for longest to a new one, but
+ * one with more targets than PROBE_INLINE, or one that completed a handshake,
+ * only after it was silent for so long: the agent has read it by then.
+ */
+#ifndef PROBE_SOURCE_SETS
+#define PROBE_SOURCE_SETS 4096
+#endif
+#define PROBE_SOURCE_WAYS 4
+#define PROBE_MANY_NS 5000000000ULL
+#define PROBE_PROVEN_NS 600000000000ULL
+
+/*
+ * Targets of one source: the first ones have room in its slot, the others in
+ * sets of their own, in one of two sets by hash. All of a source's first
+ * PROBE_SOURCE_TARGETS are kept while the table is less than a quarter full.
+ */
+#define PROBE_INLINE 4
+#define PROBE_SOURCE_TARGETS 4096
+#ifndef PROBE_TARGET_SETS
+#define PROBE_TARGET_SETS 8192
+#endif
+#define PROBE_WAYS 7
+
+/* Times that a set is tried which another CPU is changing. */
+#define PROBE_TRIES 4
+
+/*
+ * Datagrams and echo requests that deckies sent: slots, a power of two, and for
+ * how long a reply is no probe.
+ */
+#ifndef ASKED_SLOTS
+#define ASKED_SLOTS 4096
+#endif
+#define ASKED_NS 60000000000ULL
 
 #endif

@@ -10,6 +10,7 @@
 #include "tls_records.h"
 #include "client_hello.h"
 #include "receiver.h"
+#include "probes.h"
 #include "sequences.h"
 
 struct decky6 {
@@ -69,11 +70,23 @@ BPF_F_TABLE("array", __u32, struct seen, hello_seen, HELLO_SEEN_SLOTS,
 BPF_F_TABLE("array", __u32, struct seen, anomaly_seen, ANOMALY_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
 BPF_TABLE("array", __u32, struct source, sources, SOURCE_SLOTS);
-BPF_TABLE("array", __u32, struct sequences, syn_sequences, SEQUENCE_SLOTS);
 BPF_TABLE("array", __u32, struct token_bucket, syn_budget, 1);
 BPF_TABLE("array", __u32, struct token_bucket, midstream_budget, 1);
 BPF_TABLE("array", __u32, struct token_bucket, anomaly_budget, 1);
 BPF_TABLE("array", __u32, struct token_bucket, anomaly_sources, SOURCE_SLOTS);
+
+/*
+ * Probes by source. Each change of a source or of its targets sets the mark of
+ * its set. The agent clears a mark before it reads the set.
+ */
+BPF_TABLE("array", __u32, struct source_set, source_sets, PROBE_SOURCE_SETS);
+BPF_F_TABLE("array", __u32, struct probe_source, probe_sources,
+	    PROBE_SOURCE_SETS *PROBE_SOURCE_WAYS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct target_set, probe_targets, PROBE_TARGET_SETS,
+	    BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, __u64, probe_marks, PROBE_SOURCE_SETS,
+	    BPF_F_MMAPABLE);
+BPF_TABLE("array", __u32, struct asked, asked_by_deckies, ASKED_SLOTS);
 
 /* Samples of IP fragments: the budget of each source, and that of all. */
 BPF_TABLE("array", __u32, struct token_bucket, fragment_sources,
@@ -124,11 +137,17 @@ struct work {
 	__u8 repeats;	      /* the suppressed hello, to the byte */
 	__u8 checked;	      /* enum judgement, by decky_check */
 	__u8 unknown;	      /* decky_packet has found no connection of it */
-	__u8 to_decky;	      /* of a SYN or SYN-ACK: its receiver is a decky */
-	struct shown_classes shown; /* by decky_sequences */
-	__u8 searched;		    /* by decky_search */
-	__u8 technique;		    /* enum technique, for decky_anomaly */
-	__u32 found; /* offset of a hello in the payload, or NOT_FOUND */
+	__u8 to_decky;	      /* where it was looked up: the receiver is one */
+	__u8 searched;	      /* by decky_search */
+	__u8 technique;	      /* enum technique, for decky_anomaly */
+	__u8 cause;	      /* enum touch_cause, for decky_probe */
+	__u8 half_open;	      /* by decky_handshake: of an attempt to connect */
+	__u32 found;  /* offset of a hello in the payload, or NOT_FOUND */
+	__u32 source; /* by decky_probe: the source's slot, or NO_SOURCE */
+	__u32 source_generation;
+	__u64 tick; /* of time_ns: see coarse_time() */
+	__u64 time_ns;
+	struct touch touch; /* by decky_probe */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
 
@@ -143,7 +162,7 @@ enum jump {
 	JUMP_TAGS,
 	JUMP_SEARCH,
 	JUMP_ANOMALY,
-	JUMP_SEQUENCES,
+	JUMP_PROBE,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

@@ -16,6 +16,7 @@
 #define ETH_P_8021AD 0x88a8
 #define ETH_P_QINQ_OLD 0x9100
 #define ETH_P_IPV4 0x0800
+#define ETH_P_ARP 0x0806
 #define ETH_P_IPV6 0x86dd
 
 #define VLAN_ID 0x0fff
@@ -132,7 +133,7 @@ struct packet {
 	__u8 tos;
 	__u8 ip_version;
 	__u8 ip_flags;
-	__u8 fragmented; /* a fragment header was read */
+	__u8 fragmented; /* IPv4: a later one; IPv6: it has a fragment header */
 };
 
 static __always_inline __u16 be16(__be16 v)
@@ -235,6 +236,7 @@ static __always_inline int parse_ipv4(struct cursor *c, struct packet *p,
 	p->ip_flags = (frag & IP_DF ? IP_FLAG_DF : 0) |
 		      (frag & IP_RESERVED ? IP_FLAG_RESERVED : 0);
 	p->flow_label = 0;
+	p->fragmented = (frag & IP_OFFSET) != 0;
 	c->pos += ihl;
 	p->l4_off = p->l3_off + ihl;
 	if (ip->protocol == PROTO_TCP && frag & (IP_MF | IP_OFFSET))
@@ -356,10 +358,12 @@ static __always_inline int parse_extensions(struct __sk_buff *skb,
 			p->fragmented = 1;
 			if (frag & 0xfff8)
 				return PARSE_FRAGMENT_LATER;
-			if (frag & 1)
-				return may_be_tcp(ext.next_header)
-					       ? PARSE_FRAGMENT_FIRST
-					       : ext.next_header;
+			if (frag & 1 && may_be_tcp(ext.next_header))
+				return PARSE_FRAGMENT_FIRST;
+			if (frag & 1) {
+				p->l4_off += len;
+				return ext.next_header;
+			}
 		}
 		next_header = ext.next_header;
 		p->l4_off += len;
@@ -420,6 +424,23 @@ static __always_inline const struct tcp_header *bare_tcp(const struct cursor *c,
 	else
 		return 0;
 	return (void *)(tcp + 1) <= c->end ? tcp : 0;
+}
+
+/* The first eight bytes after the IP header. */
+static __always_inline int load_l4(struct __sk_buff *skb,
+				   const struct packet *p, void *to)
+{
+	struct cursor c = frame_cursor(skb);
+	__u64 off = p->l4_off;
+
+	if (off <= MAX_LINEAR_OFFSET) {
+		c.pos += off;
+		if (c.pos + 8 <= c.end) {
+			__builtin_memcpy(to, c.pos, 8);
+			return 0;
+		}
+	}
+	return bpf_skb_load_bytes(skb, off, to, 8);
 }
 
 /*

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
  * How a source chooses IP identifications and initial sequence numbers, by its
- * last SYNs. They are kept here because suppressed SYNs never reach the agent.
+ * last SYNs. The kernel side keeps them because suppressed SYNs never reach the
+ * agent.
  */
 #ifndef DECKWIRE_SEQUENCES_H
 #define DECKWIRE_SEQUENCES_H
@@ -11,31 +12,17 @@
 #include "hash.h"
 #include "net.h"
 
-/* One slot: the latest source with this hash. Racy by design. */
-struct sequences {
-	__u64 owner; /* seeded hash of the source, or 0 */
-	__u32 seq[SEQUENCE_SAMPLES];
-	__u16 ip_id[SEQUENCE_SAMPLES];
-	__u8 count;
-	__u8 next; /* where the next one goes */
-	__u8 pad[6];
-};
-
-static __always_inline void sequences_add(struct sequences *sequences,
-					  __u64 owner, const struct packet *p)
+/* Takes in the numbers of a new SYN. Racy by design. */
+static __always_inline void sequences_add(struct probe_source *source,
+					  const struct packet *p)
 {
-	__u32 at;
+	__u32 at = source->next & (SEQUENCE_SAMPLES - 1);
 
-	if (sequences->owner != owner) {
-		sequences->owner = owner;
-		sequences->count = 0;
-	}
-	at = sequences->next & (SEQUENCE_SAMPLES - 1);
-	sequences->seq[at] = p->seq;
-	sequences->ip_id[at] = p->ip_id;
-	sequences->next = at + 1;
-	if (sequences->count < SEQUENCE_SAMPLES)
-		sequences->count++;
+	source->seq[at] = p->seq;
+	source->ip_id[at] = p->ip_id;
+	source->next = at + 1;
+	if (source->samples < SEQUENCE_SAMPLES)
+		source->samples++;
 }
 
 /*
@@ -74,12 +61,12 @@ struct shown_classes {
  * Goes from the newest back, without branches: the verifier would follow each
  * combination of them.
  */
-static __always_inline void sequences_classify(const struct sequences *known,
+static __always_inline void sequences_classify(const struct probe_source *known,
 					       struct shown_classes *shown,
 					       int ip_version)
 {
 	struct steps seq = {}, ip_id = {};
-	__u32 at, before, mask, count = known->count, next = known->next;
+	__u32 at, before, mask, count = known->samples, next = known->next;
 
 	if (count < SEQUENCE_LEAST)
 		return;

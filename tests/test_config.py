@@ -18,6 +18,7 @@ from deckwire.config import (
     read_config,
 )
 from deckwire.deckies import Decky, Registry
+from deckwire.events.ignore import read_rules
 from deckwire.kernel.user import User
 from deckwire.limits import CONFIG_FILE_BYTES
 from deckwire.options import OPTIONS, Option
@@ -53,6 +54,8 @@ sequences = true
 heads = []
 redact = ["inbound"]
 redact_key = "key"
+scan_targets = 10
+scan_idle = 60
 ja4plus = false
 p0f_db = "/etc/p0f.fp"
 state_dir = "/var/lib/deckwire"
@@ -64,6 +67,17 @@ user = "nobody"
 syn_records_per_second = 10
 syn_burst = 20
 handshakes_per_second_per_source = 30
+
+[[ignore]]
+name = "monitoring"
+source = ["192.0.2.5", "2001:db8::/32"]
+port = [22, "8000-8100"]
+
+[[ignore]]
+destination = "192.0.2.0/24"
+protocol = "icmp"
+direction = "lateral"
+event = "scan_summary"
 """
 
 
@@ -124,6 +138,23 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         redact_key=str(tmp_path / "key"),
         ja4plus=False,
         p0f_db="/etc/p0f.fp",
+        scan_targets=10,
+        scan_idle=60.0,
+        ignore=read_rules(
+            [
+                {
+                    "name": "monitoring",
+                    "source": ["192.0.2.5", "2001:db8::/32"],
+                    "port": [22, "8000-8100"],
+                },
+                {
+                    "destination": "192.0.2.0/24",
+                    "protocol": "icmp",
+                    "direction": "lateral",
+                    "event": "scan_summary",
+                },
+            ]
+        ),
         budgets=Budgets(10, 20, 30),
         state_dir="/var/lib/deckwire",
         runtime_dir=str(tmp_path / "run"),
@@ -245,6 +276,11 @@ def test_options_replace_the_file(path: Path) -> None:
         ("idle_timeout = 0", "idle_timeout: 0 is out of range; use seconds from 1"),
         ("raw_fingerprints = 1", "raw_fingerprints: 1 is neither; use true or false"),
         ("ja4plus = 'yes'", "ja4plus: 'yes' is neither; use true or false"),
+        ("scan_targets = -1", "scan_targets: -1 is out of range; use a whole number from 0 to"),
+        ("scan_idle = 0", "scan_idle: 0 is out of range; use seconds from 1"),
+        ("ignore = 3", "ignore: 3 is no table; use [[ignore]] with name, source,"),
+        ("[[ignore]]\nname = 'a'", "ignore: a rule without conditions would ignore everything"),
+        ("[[ignore]]\nsource = '10.0.0.300'", "ignore: source: '10.0.0.300' is no network; use"),
         ("budgets = 3", "budgets: 3 is no table"),
         ("[budgets]\nsyn = 3", "budgets: unknown key 'syn'; use syn_records_per_second,"),
         ("[budgets]\nsyn_burst = 0", "budgets: syn_burst: 0 is out of range; use whole numbers"),

@@ -12,8 +12,9 @@ from deckwire.bus.address import BUS_OF_DECNET
 from deckwire.deckies import Registry, parse_option
 from deckwire.errors import UsageError, plain, shown
 from deckwire.events.identity import check_sensor
+from deckwire.events.ignore import IgnoreRule, read_rules
 from deckwire.kernel.user import User
-from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS
+from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS, SCAN_TARGETS
 from deckwire.options import (
     CHECKSUMS,
     COMPATIBILITIES,
@@ -129,6 +130,12 @@ class Settings:
     ja4plus: bool = True
     p0f_db: str | None = None
     """p0f.fp file that is read instead of the built-in signatures."""
+    scan_targets: int = 5
+    """Targets of a source that make a scan which is reported at once; 0: no scan is reported."""
+    scan_idle: float = 900.0
+    """A scan ends when its source is silent for so long."""
+    ignore: tuple[IgnoreRule, ...] = ()
+    """What is no attack."""
     budgets: Budgets = field(default_factory=Budgets)
     state_dir: str | None = field(default_factory=lambda: _from_systemd("STATE_DIRECTORY"))
     """What survives restarts is kept there; None: nothing is."""
@@ -365,6 +372,10 @@ def _user(value: object, _base: str) -> User:
     return User.named(_text(value))
 
 
+def _ignore(value: object, _base: str) -> tuple[IgnoreRule, ...]:
+    return read_rules(value)
+
+
 def _budgets(value: object, _base: str) -> Budgets:
     names = tuple(Budgets.__dataclass_fields__)
     if not isinstance(value, dict):
@@ -442,6 +453,9 @@ _CHECKS: dict[str, Check] = {
     "ja4plus": _flag,
     "compat": _one_of(COMPATIBILITIES),
     "p0f_db": _path,
+    "scan_targets": _count(SCAN_TARGETS),
+    "scan_idle": _seconds(1),
+    "ignore": _ignore,
     "budgets": _budgets,
     "state_dir": _path,
     "runtime_dir": _path,

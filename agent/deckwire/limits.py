@@ -88,6 +88,46 @@ UPTIME_SOURCES = 2_048
 UPTIME_STAMPS = 8
 """Timestamps kept of one source."""
 
+# --- scans: what each source has probed ---------------------------------------------------------
+SCAN_STARTS = 4_096
+"""Sources kept that have touched few targets and completed no handshake. Anybody can forge them.
+The one silent for longest is evicted: its scan ends, and is counted."""
+SCANS = 2_048
+"""Scans kept of sources that completed no handshake. No source of SCAN_STARTS evicts one."""
+SCANS_PROVEN = 2_048
+"""Sources kept that completed a handshake. No other source evicts one."""
+SCAN_TARGETS = 4_096
+"""Targets kept of one scan. More are counted."""
+SCAN_TARGETS_ALL = 65_536
+"""Targets kept of all scans together. A target takes 170 bytes at most."""
+SCAN_AUTHORS = 4_096
+"""Sources whose tool and system are kept until the next look at the kernel's table."""
+SCAN_RESTS = 4_096
+"""Scans that have ended, whose counts may still be in the kernel's table."""
+SCAN_PORTS = 1_024
+"""Characters of a list of ports in an event."""
+SCAN_NAMES = 16
+"""Deckies that an event of a scan names."""
+SCAN_EVENTS = 4_096
+"""Events of scans at once, if nothing proves their sources. Half of them are for scans that have
+begun."""
+SCAN_EVENTS_A_SECOND = 100
+"""How fast that allowance grows again."""
+SCANS_SAVED = 2_048
+"""Scans in the file that survives a restart: those that were active last."""
+SCANS_FILE_BYTES = 16 * 1_048_576
+"""Largest file of scans that is read."""
+IGNORE_RULES = 256
+"""Rules in the configuration about what is ignored."""
+IGNORE_VALUES = 1_024
+"""Networks, ports or names in one list of such a rule."""
+
+# --- sources of probes (bpf/limits.h bounds the kernel's table) ---------------------------------
+READ_SOURCES = 4_096
+"""Sources that one look at the kernel's table gives. The next one goes on with the others."""
+READ_TARGETS = 16_384
+"""Targets of all of them after which no further source is read."""
+
 # --- connections between deckies --------------------------------------------------------------
 LATERAL_HELD = 1_024
 """Events held until the bus may have announced their connections. Beyond this, the oldest is

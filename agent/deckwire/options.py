@@ -281,6 +281,29 @@ OPTIONS = (
         metavar="FILE",
     ),
     Option(
+        *("scan_targets", "scan_targets", Section.EVENTS),
+        "Targets (decky, protocol and port) of one source that are reported at once as a scan; 0"
+        " reports no scans.",
+        metavar="COUNT",
+        default="5",
+        is_count=True,
+    ),
+    Option(
+        *("scan_idle", "scan_idle", Section.EVENTS),
+        "Seconds of silence after which a scan has ended, at least 1.",
+        metavar="SECONDS",
+        default="900",
+        is_seconds=True,
+        file_only=True,
+    ),
+    Option(
+        *("ignore", "ignore", Section.EVENTS),
+        "Tables of what is no attack: source, destination, port, protocol, direction and event.",
+        metavar="TABLES",
+        default="nothing is ignored",
+        file_only=True,
+    ),
+    Option(
         *("budgets", "budgets", Section.EVENTS),
         "Table of rates beyond which the kernel side emits less: see docs/configuration.md.",
         metavar="TABLE",
@@ -288,7 +311,8 @@ OPTIONS = (
     ),
     Option(
         *("state_dir", "state_dir", Section.OPERATION),
-        "Directory that survives restarts: the spools of acknowledged outputs, and redact's key.",
+        "Directory that survives restarts: the spools of acknowledged outputs, redact's key, and"
+        " the scans under way.",
         metavar="DIR",
         default="$STATE_DIRECTORY",
         live_only=True,

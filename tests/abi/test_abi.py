@@ -19,6 +19,7 @@ from deckwire import limits
 from deckwire.abi import structs as abi
 from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import flow_id
+from deckwire.abi.sources import Answer, ProbeKind
 from deckwire.events.flow import PROBE_NS, PROBE_PACKETS
 from deckwire.fingerprints import scanners
 from deckwire.kernel.loading import JUMPS, LoadRequest, bpf_directory, load
@@ -119,6 +120,16 @@ CONSTANTS = {
     "SIDE_FIN": abi.SIDE_FIN,
     "SIDE_FIN_ACKED": abi.SIDE_FIN_ACKED,
     "SIDE_ACKED": abi.SIDE_ACKED,
+    **{f"PROBE_{kind.name}": kind.value for kind in ProbeKind},
+    "PROBE_KINDS": len(ProbeKind),
+    **{f"ANSWER_{answer.name}": answer.value for answer in Answer},
+    "PROBE_PROVEN": abi.PROBE_PROVEN,
+    "PROBE_PROTO_ARP": abi.PROBE_PROTO_ARP,
+    "PROBE_PROTO_BROKEN": abi.PROBE_PROTO_BROKEN,
+    "PROBE_INLINE": abi.PROBE_INLINE,
+    "PROBE_WAYS": abi.PROBE_WAYS,
+    "PROBE_SOURCE_WAYS": abi.PROBE_SOURCE_WAYS,
+    "SEQUENCE_SAMPLES": abi.SEQUENCE_SAMPLES,
 }
 """Constants that C and Python share, by their names in the headers."""
 
@@ -142,6 +153,9 @@ SIZES = {
     "counters": abi.COUNTERS_BYTES,
     "seen": abi.SEEN.size,
     "source": abi.SOURCE_BYTES,
+    "probe_source": abi.PROBE_SOURCE_BYTES,
+    "probe_target": abi.PROBE_TARGET_BYTES,
+    "target_set": abi.TARGET_SET_BYTES,
     "half_open_sample": abi.HALF_OPEN_SAMPLE_BYTES,
     "anomaly_sample": abi.ANOMALY_SAMPLE_BYTES,
     "end_sample": abi.END_SAMPLE_BYTES,
@@ -161,6 +175,10 @@ OFFSETS = {
     ("flow_totals", "side"): 56,  # a cache line each
     ("flow_totals", "side[1]"): 56 + 64,
     ("flow_key", "addr[1]"): 16,
+    ("probe_source", "target"): abi.PROBE_SOURCE_TARGET,
+    ("target_set", "target"): abi.PROBE_TARGET_BYTES,  # so the map is one array of targets
+    ("probe_target", "owner"): abi.PROBE_OWNER,
+    ("probe_target", "source"): abi.PROBE_OWNER_SOURCE,
     ("flow_key", "port"): 32,
     ("flow_key", "port[1]"): 34,
 }
@@ -270,9 +288,11 @@ def test_a_schema_is_its_struct(name: str, compiler: Compiler) -> None:
 def test_nested_schemas_are_those_of_the_nested_structs(name: str) -> None:
     body = re.search(rf"^struct {name} \{{(.*?)^\}}", header("abi.h"), re.DOTALL | re.MULTILINE)
     assert body is not None
-    nested = {field: part for part, field in re.findall(r"struct (\w+) (\w+)(?:\[2\])?;", body[1])}
+    nested = {
+        field: part for part, field in re.findall(r"struct (\w+) (\w+)(?:\[\w+\])?;", body[1])
+    }
     assert "struct" not in re.sub(
-        r"struct \w+ \w+(\[2\])?;|/\*.*?\*/", "", body[1], flags=re.DOTALL
+        r"struct \w+ \w+(\[\w+\])?;|/\*.*?\*/", "", body[1], flags=re.DOTALL
     )
     for field, schema in fields(name):
         part = nested.pop(field, None)

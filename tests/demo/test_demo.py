@@ -81,6 +81,24 @@ def test_the_scanner_of_a_connection_is_named() -> None:
     assert "  scanner: nmap  4 packets" in shown("tcp_flow_timing", {**flow, "tool": "nmap"})
 
 
+def test_a_scan_shows_what_was_found() -> None:
+    scan = {
+        "src_ip": "198.18.0.1",
+        "phase": "begun",
+        "kinds": ["syn", "ack"],
+        "names": ["web-01", "mail-01"],
+        "targets": 7,
+        "ports": "22,80",
+        "probes": 9,
+    }
+    line = shown("scan_summary", {**scan, "tool": "nmap", "open_ports": "80"})
+    assert line == (
+        "  SCAN      web-01    from 198.18.0.1  scanner: nmap  scan begun: syn, ack"
+        "  7 targets on web-01, mail-01  ports 22,80  open 80  9 probes\n"
+    )
+    assert "open none" in shown("scan_summary", scan)
+
+
 def test_missing_fingerprints_are_left_out() -> None:
     line = shown("tls_client_hello", {**HELLO, "ja4": "", "sni": ""})
     assert "ja4" not in line

@@ -199,6 +199,7 @@ def test_lines_have_the_contracts_header_and_severity(lab: Lab, web: Node, folde
     heads = {match["event"]: (match["pri"], match["host"]) for match in lines if match}
     machine = heads.pop("capture_stats")[1]
     assert machine != web.name
+    assert heads.pop("scan_summary") == ("132", machine)
     assert heads == {
         "tcp_syn_fingerprint": ("134", web.name),
         "tcp_handshake": ("134", web.name),

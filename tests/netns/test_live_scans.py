@@ -61,7 +61,7 @@ def named(agent: AgentProcess) -> list[tuple[str, str, int]]:
     return sorted(
         (event["event"], event["fields"]["tool"], event["fields"]["dst_port"])
         for event in agent.events
-        if "tool" in event["fields"]
+        if "tool" in event["fields"] and event["event"] != "scan_summary"
     )
 
 

@@ -81,6 +81,8 @@ NO_COUNTERS = {
     "tables.suppression.Suppression._count": "how many windows are open now",
     "tables.suppression.Suppression._noted": "how many ends are noted now",
     "tables.flows.FlowTables.midstream_deleted": "a part of midstream_evicted",
+    "scans.scan.Scan": "of one scan: what scan_summary reports",
+    "scans.tracker.Tracker._kept_targets": "how much is held now",
     "tcp.reassembly.Stream._base": "a position in a stream",
     "tcp.out_of_order.OutOfOrderQueue.waiting": "how much is held now",
     "ssh.reader.Reader": "a position in a stream",

@@ -19,9 +19,13 @@ from deckwire.abi.samples import (
     SegmentSample,
     decode,
 )
+from deckwire.abi.sources import Source
 from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.loading import Loaded
+from deckwire.kernel.maps import Map
+from deckwire.tables.sources import SourceTable
 from deckwire.tables.tables import Tables
+from deckwire.tcp.addresses import address_text
 from tests.support.bpf_frames import DECKY, DECKY6, DECKY6_B, DECKY_B
 
 MS = 1_000_000
@@ -55,6 +59,9 @@ SMALL_TABLES = {
     "ANOMALY_SEEN_SLOTS": 64,
     "SOURCE_SLOTS": 64,
     "FRAGMENT_SLOTS": 64,
+    "PROBE_SOURCE_SETS": 16,
+    "PROBE_TARGET_SETS": 256,
+    "ASKED_SLOTS": 64,
 }
 """Small enough to be cleared for every test."""
 TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_MIDSTREAM": 256}
@@ -70,7 +77,8 @@ CLEARED = (
 ZEROED = (
     *("syn_seen", "service_seen", "service_sums", "hello_seen", "anomaly_seen"),
     *("sources", "syn_budget", "midstream_budget", "anomaly_budget", "anomaly_sources"),
-    *("fragment_sources", "fragment_budget", "syn_sequences"),
+    *("fragment_sources", "fragment_budget"),
+    *("source_sets", "probe_sources", "probe_targets", "probe_marks", "asked_by_deckies"),
 )
 
 
@@ -103,10 +111,7 @@ class Kernel:
             for key, _ in list(maps[name].items()):
                 maps[name].delete(key)
         for name in ZEROED:
-            empty = bytes(maps[name].value_size)
-            for key, value in list(maps[name].items()):
-                if value != empty:
-                    maps[name].update(key, empty)
+            zero(maps[name])
         maps["counters"].update(ZERO, bytes(maps["counters"].value_size))
         tables = Tables(maps)
         addresses = [parse_address(one) for one in (DECKY, DECKY_B, DECKY6, DECKY6_B)]
@@ -158,8 +163,15 @@ class Kernel:
         return {name: count for name, count in sums.items() if count}
 
     def raised(self) -> dict[str, int]:
-        """counters() without those of samples, which check() checks."""
-        return {name: n for name, n in self.counters().items() if not name.startswith("samples_")}
+        """counters() without those of samples and probes, which check() checks."""
+        checked = ("samples_", "probe")
+        return {name: n for name, n in self.counters().items() if not name.startswith(checked)}
+
+    def sources(self) -> dict[str, Source]:
+        """The sources of probes as the agent reads them, by address."""
+        table = SourceTable(self.loaded.maps, SETTINGS["seed"])
+        self._mark_all()
+        return {address_text(one.address): one for one in table.changed()}
 
     def table(self, name: str) -> list[Any]:
         """The values of half_open, flows or midstream_flows, as construct's containers."""
@@ -197,7 +209,17 @@ class Kernel:
     def check(self) -> None:
         """Conservation: each frame raised one counter, each sample is in a ring or counted lost."""
         self.samples()
-        assert_conserved(self.counters(), self.run, self.received)
+        counters = self.counters()
+        assert_conserved(counters, self.run, self.received)
+        if not counters.get("probe_sources_evicted"):
+            recorded = sum(sum(one.probes.values()) for one in self.sources().values())
+            unrecorded = counters.get("probes_unrecorded", 0)
+            assert counters.get("probes", 0) == recorded + unrecorded
+
+    def _mark_all(self) -> None:
+        marks = self.loaded.maps["probe_marks"]
+        for number in range(marks.max_entries):
+            marks.update(abi.SLOT.pack(number), (1).to_bytes(8, "little"))
 
     def drop_frames(self) -> None:
         """Drops the frames that are kept for comparison with later samples."""
@@ -221,6 +243,25 @@ class Kernel:
                 # The first byte of a header may have come with an earlier segment.
                 offset = (sample.start_seq - sample.seq + 5) % 2**32
                 assert offset < head.copied + 5
+
+
+def zero(table: Map) -> None:
+    """Sets all values of an array to zero; faster if it is mapped into memory."""
+    empty = bytes(table.value_size)
+    try:
+        values = table.mapped(0, table.max_entries)
+    except ValueError:
+        changed = [key for key, value in table.items() if value != empty]
+    else:
+        step = len(values) // table.max_entries
+        starts = range(0, len(values), step) if values.count(0) < len(values) else ()
+        changed = [
+            abi.SLOT.pack(at // step)
+            for at in starts
+            if values[at : at + table.value_size] != empty
+        ]
+    for key in changed:
+        table.update(key, empty)
 
 
 def assert_conserved(counters: Mapping[str, int], frames: int, received: int | None) -> None:

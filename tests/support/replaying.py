@@ -23,7 +23,7 @@ from deckwire.runtime.assembly import Parts, assemble
 from deckwire.runtime.feed import RING_BYTES, Replay
 from deckwire.runtime.preparation import identifier, kernel_settings
 from deckwire.runtime.redact_key import open_redactor
-from tests.support.bpf_harness import ZEROED
+from tests.support.bpf_harness import ZEROED, zero
 from tests.support.uncontained import Uncontained
 
 SETTINGS = Settings(dedup_ttl=0.0, raw_fingerprints=True)
@@ -58,6 +58,8 @@ class ReplayLab:
         self.containment: Containment = Uncontained()
         """A test of contained exceptions replaces it."""
         self.replay: Replay | None = None
+        self.scans = False
+        """Whether scans are reported. Most tests are about connections."""
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +90,8 @@ class ReplayLab:
         self, frames: Iterable[Frame], deckies: Iterable[str | Decky], settings: Settings
     ) -> list[Event]:
         self.clear()
+        if not self.scans:
+            settings = replace(settings, scan_targets=0)
         registry = Registry(
             one if isinstance(one, Decky) else Decky(f"d-{n}", parse_address(one))
             for n, one in enumerate(deckies)
@@ -118,10 +122,6 @@ class ReplayLab:
             for key, _ in list(table.items()):
                 table.delete(key)
         for name in ZEROED:
-            table = self.loaded.maps[name]
-            empty = bytes(table.value_size)
-            for key, value in list(table.items()):
-                if value != empty:
-                    table.update(key, empty)
+            zero(self.loaded.maps[name])
         counters = self.loaded.maps["counters"]
         counters.update(bytes(counters.key_size), bytes(counters.value_size))

@@ -27,8 +27,11 @@ from tests.support.live_wire import Flow
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
-EVERYTHING = ("--dedup-ttl", "0")
-"""Options that turn suppression off, so that every event is emitted."""
+EVERYTHING = ("--dedup-ttl", "0", "--scan-targets", "0")
+"""Options that turn suppression off, so that every event of a connection is emitted.
+
+Scans are not reported, because their events are about no connection.
+"""
 
 PROGRAM = (sys.executable, "-P", "-m", "deckwire")
 

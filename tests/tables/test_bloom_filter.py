@@ -29,8 +29,13 @@ def test_a_bit_is_in_range_and_stays_the_same(packed: bytes) -> None:
 def test_deckies_have_their_bits_and_nobody_else_has() -> None:
     assert bits(filter_of([])) == set()
     addresses = [MAPPED_PREFIX + ip_address(f"192.0.2.{n}").packed for n in range(200)]
-    addresses += [ip_address(f"2001:db8::{n}").packed for n in range(200)]
-    assert bits(filter_of(addresses)) == {filter_bit(packed) for packed in addresses}
+    expected = {filter_bit(packed) for packed in addresses}
+    for n in range(200):
+        # Where a neighbour asks for the decky (RFC 4291, 2.7.1).
+        for address in (f"2001:db8::{n}", f"ff02::1:ff00:{n}"):
+            expected.add(filter_bit(ip_address(address).packed))
+        addresses.append(ip_address(f"2001:db8::{n}").packed)
+    assert bits(filter_of(addresses)) == expected
 
 
 def test_a_union_has_the_bits_of_both() -> None:

@@ -19,6 +19,7 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import smtp_server, tls_server
+from tests.support.watching import EVERYTHING
 
 pytestmark = [
     pytest.mark.root,
@@ -102,7 +103,7 @@ def test_a_replay_emits_the_events_of_the_live_run(tmp_path: Path) -> None:
         )
         assert recorder.stderr is not None
         assert any("listening on" in line for line in recorder.stderr)
-        agent = AgentProcess(lab, options=["--dedup-ttl", "0"], seconds=SECONDS)
+        agent = AgentProcess(lab, options=EVERYTHING, seconds=SECONDS)
         talk_tls(lab, 443, ssl.TLSVersion.TLSv1_2)
         talk_tls(lab, 8443, ssl.TLSVersion.TLSv1_3)
         talk_starttls(lab)
@@ -119,7 +120,7 @@ def test_a_replay_emits_the_events_of_the_live_run(tmp_path: Path) -> None:
             None,
             [
                 *(sys.executable, "-P", "-m", "deckwire", "replay", "--format", "json"),
-                *("--dedup-ttl", "0", "--deckies", lab.deckies_file(), capture),
+                *(*EVERYTHING, "--deckies", lab.deckies_file(), capture),
             ],
             seconds=SECONDS,
         )

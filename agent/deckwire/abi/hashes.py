@@ -58,6 +58,14 @@ def flow_id(key: bytes, seed: int) -> bytes:
     return FLOW_ID.pack(ends, ports, 6)
 
 
+def address_hash(packed: bytes, seed: int) -> int:
+    """The seeded hash of a 16-byte address: probe_hash()."""
+    first, second, third, fourth = _ADDRESS.unpack(packed)
+    if packed.startswith(MAPPED_PREFIX):
+        return absorb(seed, fourth)
+    return absorb(absorb(seed, first << 32 | second), third << 32 | fourth)
+
+
 def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
     """Make the signature of a connection's client and service: service_signature().
 

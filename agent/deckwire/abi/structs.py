@@ -32,6 +32,15 @@ REASSEMBLED_INGRESS = 0x1
 
 SEQUENCE_CLASSES = ("", "zero", "constant", "incremental", "random")
 """enum sequence_class; "" if nothing is known."""
+SEQUENCE_SAMPLES = 8
+"""SYNs of a source whose numbers are kept."""
+PROBE_PROVEN = 0x1
+PROBE_PROTO_ARP, PROBE_PROTO_BROKEN = 0, 255
+"""Protocols of targets that are none over IP."""
+PROBE_INLINE, PROBE_WAYS = 4, 7
+"""Targets in the slot of a source; targets in a set of further ones."""
+PROBE_SOURCE_WAYS = 4
+"""Sources in a set, which share a mark."""
 SERVICE_HANDSHAKE, SERVICE_FLOW = 1, 2
 """enum service_event: completed handshakes, ends of connections."""
 
@@ -188,6 +197,41 @@ _source = Struct(
     "handshakes" / _token_bucket,
     "flows" / Int64ul,
 )
+_probe_target = Struct(
+    "decky" / Int64ul,
+    "where" / Int32ul,
+    "owner" / Int32ul,
+    "first_ns" / Int64ul,
+    "kinds" / Int32ul,
+    "source" / Int16ul,
+    "answers" / Int8ul,
+    "pad" / Int8ul,
+)
+_probe_source = Struct(
+    "addr" / Bytes(16),
+    "first_ns" / Int64ul,
+    "last_ns" / Int64ul,
+    "generation" / Int32ul,
+    "targets" / Int32ul,
+    "kinds" / Int32ul,
+    "mac" / Bytes(6),
+    "flags" / Int8ul,
+    "samples" / Int8ul,
+    "next" / Int8ul,
+    "pad" / Int8ul,
+    "changes" / Int16ul,
+    "targets_lost" / Int32ul,
+    "pad2" / Int32ul,
+    "seq" / Array(SEQUENCE_SAMPLES, Int32ul),
+    "target" / Array(PROBE_INLINE, _probe_target),
+    "ip_id" / Array(SEQUENCE_SAMPLES, Int16ul),
+    "probes" / Array(20, Int32ul),
+)
+_target_set = Struct(
+    "lock" / Int32ul,
+    "pad" / Array(7, Int32ul),
+    "target" / Array(PROBE_WAYS, _probe_target),
+)
 _decky_filter = Struct(
     "bits" / Bytes(DECKY_BITS // 8),
 )
@@ -278,6 +322,10 @@ COUNTERS = (
     "refused_ip_checksum",
     "segments_old",
     "flows_resumed",
+    "probes",
+    "probes_unrecorded",
+    "probe_sources_evicted",
+    "probe_targets_lost",
 )
 """struct counters in order; docs/events.md explains each."""
 
@@ -327,6 +375,9 @@ SCHEMAS = {
     "flow_sums": _flow_sums,
     "token_bucket": _token_bucket,
     "source": _source,
+    "probe_target": _probe_target,
+    "probe_source": _probe_source,
+    "target_set": _target_set,
     "decky_filter": _decky_filter,
     "settings": _settings,
     "counters": _counters,
@@ -423,6 +474,21 @@ SOURCE = members(_source, "handshakes.filled_ns", "handshakes.tokens_ns", "flows
 SEEN_COUNT = members(_seen, "signature", "suppressed")
 COUNTER_VALUES = members(_counters, *COUNTERS)
 
+PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers")
+PROBE_SOURCE = members(
+    _probe_source,
+    *("addr", "first_ns", "last_ns", "targets", "kinds", "mac", "flags", "samples", "next"),
+    "targets_lost",
+)
+PROBE_SEQUENCES = members(
+    _probe_source,
+    *(f"seq.{number}" for number in range(SEQUENCE_SAMPLES)),
+    *(f"ip_id.{number}" for number in range(SEQUENCE_SAMPLES)),
+)
+PROBE_COUNTS = members(_probe_source, *(f"probes.{kind}" for kind in range(20)))
+PROBE_GENERATION = members(_probe_source, "generation")
+PROBE_TARGETS = members(_probe_source, "targets")
+
 # The members of map keys.
 SLOT = members(_slot, "slot")
 """The key of every array: the number of an entry."""
@@ -442,6 +508,12 @@ FLOW_SYN = offset(_flow, "syn")
 FLOW_SYN_FLAGS = offset(_flow, "syn.ip_flags")
 FLOW_CLIENT = offset(_flow, "totals.client")
 FLOW_SYNACK = offset(_flow, "synack")
+PROBE_SOURCE_TARGET = offset(_probe_source, "target")
+PROBE_OWNER = offset(_probe_target, "owner")
+PROBE_OWNER_SOURCE = offset(_probe_target, "source")
+PROBE_SOURCE_BYTES: int = _probe_source.sizeof()
+PROBE_TARGET_BYTES: int = _probe_target.sizeof()
+TARGET_SET_BYTES: int = _target_set.sizeof()
 FLOW_KEY = offset(_flow, "key")
 FLOW_KEY_PORTS = offset(_flow_key, "port")
 SYN_PACKET_IP_VERSION = offset(_syn_packet, "ip_version")

@@ -122,6 +122,17 @@ def _flow(fields: Fields) -> Parts:
     yield f"ended by {fields['close']}", _DIM
 
 
+def _scan(fields: Fields) -> Parts:
+    if "tool" in fields:
+        yield f"scanner: {fields['tool']}", _ALARM
+    yield f"scan {fields['phase']}: {', '.join(fields['kinds'])}", _STRONG
+    yield f"{fields['targets']} targets on {', '.join(fields['names'])}", _PLAIN
+    if "ports" in fields:
+        yield f"ports {fields['ports']}", _PLAIN
+    yield f"open {fields.get('open_ports', 'none')}", _PLAIN
+    yield f"{fields['probes']} probes", _DIM
+
+
 def _suppressed(fields: Fields) -> Parts:
     yield f"{fields['count']} more {fields['event']}", _PLAIN
     yield f"alike: {fields['key']}", _DIM
@@ -160,6 +171,7 @@ _KINDS: dict[str, tuple[str, str, Callable[[Fields], Parts]]] = {
     "tls_session": ("SESSION", "magenta", _session),
     "tls_certificate": ("CERT", "magenta", _certificate),
     "tcp_flow_timing": ("FLOW", "green", _flow),
+    "scan_summary": ("SCAN", _ALARM, _scan),
     "dedup_summary": ("DEDUP", _DIM, _suppressed),
     "capture_stats": ("STATS", _DIM, _statistics),
     "capture_loss": ("LOSS", _ALARM, _anything),

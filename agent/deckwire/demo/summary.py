@@ -25,6 +25,7 @@ _MEANINGS = {
     "tls_session": "the decky's choice: JA3S, JA4S, version, cipher",
     "tls_certificate": "the decky's certificate, which TLS 1.2 and older show in clear text",
     "tcp_flow_timing": "the whole connection: packets, bytes, pace, how it ended",
+    "scan_summary": "what each source has probed, as its scan begins, grows and ends",
     "dedup_summary": "how many repeats of an event were suppressed",
     "capture_stats": "all counters of the capture, losses included",
 }

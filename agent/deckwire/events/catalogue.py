@@ -11,6 +11,7 @@ from dataclasses import replace
 from deckwire.events.decky_mismatch import Mismatch
 from deckwire.events.declaration import Declared, DeclaredEvent, Type
 from deckwire.events.event import INFORMATIONAL, WARNING
+from deckwire.scans.tracker import Phase
 from deckwire.tcp.anomaly import Technique
 
 TEXT, INTEGER, NUMBER = Type.TEXT, Type.INTEGER, Type.NUMBER
@@ -44,6 +45,11 @@ def _maybe(
     values: tuple[str, ...] = (),
 ) -> Declared:
     return _field(name, type_, meaning, ecs=ecs, unit=unit, values=values, optional=True)
+
+
+def _since_2(fields: tuple[Declared, ...]) -> tuple[Declared, ...]:
+    """The same fields, as those of an event that came with schema 2."""
+    return tuple(replace(field, since=2) for field in fields)
 
 
 def _new(name: str, type_: Type, meaning: str, *, ecs: str = "", unit: str = "") -> Declared:
@@ -670,6 +676,72 @@ _MISMATCH = tuple(
     )
 )
 
+_SCAN = tuple(
+    replace(one, since=2)
+    for one in (
+        _field("src_ip", TEXT, "address of the source", ecs="source.ip"),
+        _maybe("src_mac", TEXT, "its MAC address, as the frame that came last had it"),
+        _field(
+            "phase",
+            TEXT,
+            "`begun`: it has touched `scan_targets` targets; `grown`: ten times as many as before;"
+            " `ended`: it was silent for `scan_idle`, or had to make room, or the capture ended",
+            values=tuple(one.value for one in Phase),
+        ),
+        _field("scan_id", TEXT, "the same in all events of one scan: 64 bits in hexadecimal"),
+        _field(
+            "kinds",
+            LIST,
+            "kinds of its probes: see [below](#kinds)",
+        ),
+        _field("deckies", INTEGER, "on how many deckies"),
+        _field("names", LIST, "names of these deckies, the first 16"),
+        _maybe(
+            "ports",
+            TEXT,
+            "touched ports as ranges, such as `22,80,443,8000-8100`. If they are of several"
+            " protocols, nmap's letters say which (`T:22,80,U:53`). `...` at the end: there are"
+            " more",
+        ),
+        _field(
+            "targets",
+            INTEGER,
+            "how many targets: deckies, protocols and ports; an estimate unless `ports_exact`",
+        ),
+        _field("ports_exact", BOOLEAN, "whether every target is known"),
+        _field("probes", INTEGER, "how many probes"),
+        _field("first_seen", TEXT, "time of the first probe", ecs="event.start"),
+        _field("last_seen", TEXT, "time of the last one", ecs="event.end"),
+        _maybe("rate", NUMBER, "probes a second. Left out of a single probe", unit="1/s"),
+        _maybe(
+            "order",
+            TEXT,
+            "order of the ports of each decky, or of the deckies if each has one port. Left out if"
+            " there are too few",
+            values=("sequential", "random", "single"),
+        ),
+        _field("open", INTEGER, "targets that answered: with a SYN-ACK, or with data"),
+        _field("closed", INTEGER, "targets that refused: with an RST, or as unreachable (ICMP)"),
+        _field("silent", INTEGER, "targets of which no answer was seen"),
+        _maybe("open_ports", TEXT, "the open ones, as `ports`"),
+        replace(_TOOL[0], meaning="the scanner, if one of its probes shows it"),
+        _TOOL[1],
+        _maybe("os", TEXT, "system of the source, by its SYN packets"),
+        _maybe("ja4t", TEXT, "JA4T of its first SYN packet, or of the first that shows the tool"),
+        _maybe(
+            "spread",
+            TEXT,
+            "over deckies, over the ports of a decky, or both. Left out of a single target",
+            values=("horizontal", "vertical", "both"),
+        ),
+        _field(
+            "spoofable",
+            BOOLEAN,
+            "`true`: the source completed no handshake, so its address may be forged",
+        ),
+    )
+)
+
 _SUMMARY = (
     _field("event", TEXT, "of the window"),
     _field("src_ip", TEXT, "of the window", ecs="source.ip"),
@@ -731,11 +803,12 @@ CATALOGUE = {
         DeclaredEvent("tcp_flow_timing", _FLOW, (INFORMATIONAL,), (*_CONNECTION, "end")),
         DeclaredEvent("ssh_client_banner", _SSH_CLIENT, _BOTH, _PROTOCOL),
         DeclaredEvent("ssh_server_banner", _SSH_SERVER, (INFORMATIONAL,), _PROTOCOL),
-        DeclaredEvent("http_request", _HTTP, (INFORMATIONAL,), _PROTOCOL),
-        DeclaredEvent("tcp_payload", _PAYLOAD, (INFORMATIONAL,), _PROTOCOL),
+        DeclaredEvent("http_request", _since_2(_HTTP), (INFORMATIONAL,), _PROTOCOL),
+        DeclaredEvent("tcp_payload", _since_2(_PAYLOAD), (INFORMATIONAL,), _PROTOCOL),
         DeclaredEvent("tcp_anomaly", _ANOMALY, _BOTH, _INFO),
         DeclaredEvent("decky_initiated", _INITIATED, (WARNING,), (*_CONNECTION, "start")),
         DeclaredEvent("decky_mismatch", _MISMATCH, (WARNING,), _INFO),
+        DeclaredEvent("scan_summary", _SCAN, (WARNING,), _INFO),
         DeclaredEvent("dedup_summary", _SUMMARY, (INFORMATIONAL,), _INFO),
         DeclaredEvent("capture_stats", _STATS, (INFORMATIONAL,), _INFO, has_counters=True),
         DeclaredEvent("capture_loss", _LOSS, (WARNING,), _INFO),

@@ -21,12 +21,18 @@ EVENTS = (
     "tcp_anomaly",
     "decky_initiated",
     "decky_mismatch",
+    "scan_summary",
     "dedup_summary",
     "capture_stats",
     "capture_loss",
     "capture_budget",
 )
 """In the order of docs/events.md. A test compares them with the source and with that page."""
+
+IGNORABLE_EVENTS = tuple(
+    name for name in EVENTS if name != "dedup_summary" and not name.startswith("capture_")
+)
+"""Events about what a peer does. The others are about Deckwire itself."""
 
 DECNET_EVENTS = (
     "tcp_syn_fingerprint",

@@ -9,6 +9,7 @@ from deckwire.events.context import Fields
 from deckwire.events.event import Block
 from deckwire.fingerprints import ja4plus, p0f
 from deckwire.fingerprints.identity import Identity
+from deckwire.scans.author import Author
 from deckwire.tcp import options as tcp_options
 from deckwire.tcp.syn_packet import SynPacket
 
@@ -20,6 +21,8 @@ class Stack(NamedTuple):
     """What the event is deduplicated by, in addition to the decky."""
     tool: str
     """The scanner that built it; "" if none is known."""
+    author: Author
+    """What it shows of its sender."""
     before_id: Block
     after_id: Block
     quirks: Block
@@ -58,7 +61,10 @@ def describe(identity: Identity, syn: SynPacket, choices: Choices) -> Stack:
     if not choices.decnet:
         fingerprint = f"{fingerprint}|{tool}|{ja4t}"
     quirks: Fields = [("quirks", identity.quirks)] if identity.quirks else []
-    return Stack(fingerprint, tool, Block(fields), Block(after_id), Block(quirks))
+    author = Author(
+        tool, identity.tool_evidence or "", identity.os or "", ja4t if choices.ja4plus else ""
+    )
+    return Stack(fingerprint, tool, author, Block(fields), Block(after_id), Block(quirks))
 
 
 def _known(identity: Identity) -> Fields:

@@ -162,6 +162,16 @@ class Map:
         if result < 0:
             raise self._update_failure(-result)
 
+    def mapped(self, first: int, count: int) -> bytes:
+        """A copy of consecutive values of an array with BPF_F_MMAPABLE, each padded to 8 bytes.
+
+        Raises:
+            ValueError: the map is not mapped into memory.
+        """
+        if self._values is None:
+            raise ValueError(f"map {self.name} is not mapped into memory")
+        return self._values[first * self._step : (first + count) * self._step]
+
     def update_batch(self, keys: Sequence[bytes], value: bytes) -> None:
         """Writes entries of a hash with these keys and the same value, in 0.5 us each.
 

@@ -39,7 +39,7 @@ class Emitter:
     ) -> None:
         """`offer` hands an event to the outputs; it returns whether one of them took it.
 
-        `host` is the HOSTNAME of dedup summaries. `wants` is asked before whether there is an
+        `host` is the HOSTNAME of summaries. `wants` is asked before whether there is an
         output for such an event; None if there always is. `sensor` names this agent in all
         events; None: `host` does.
         """
@@ -47,7 +47,8 @@ class Emitter:
         self._offer = offer
         self.wants = wants
         """What `wants` says; it may be replaced."""
-        self._host = host
+        self.host = host
+        """HOSTNAME of events that are about no single decky."""
         self._stamped = Identity(sensor or host).stamped
         self._containment = containment
         self._emitted = self._filtered = self._dropped = 0
@@ -119,7 +120,7 @@ class Emitter:
     def _sum_up(self, summaries: Iterable[Summary], now_ns: int) -> None:
         for summary in summaries:
             with self._containment.during(Where.DUE):
-                self.emit(summary.emitted(self._host, now_ns))
+                self.emit(summary.emitted(self.host, now_ns))
 
     def _not_wanted(self, event: Event | Headline) -> Fate:
         # With a window, the kernel side need not send its equals either.

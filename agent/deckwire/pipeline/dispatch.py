@@ -27,14 +27,17 @@ from deckwire.connections.urgent_bytes import UrgentBytes
 from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
 from deckwire.events.flow import is_probe
+from deckwire.events.ignore import IgnoreRules
 from deckwire.fingerprints.identity import Identifier
 from deckwire.output.emitter import Emitter
 from deckwire.pipeline.attribution import Attribution
 from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.reporting import Reporter
+from deckwire.pipeline.scanning import Scanning
 from deckwire.pipeline.sweeping import Sweeper
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.containment import Containment, Where
+from deckwire.scans.author import Author
 from deckwire.tables.deckies import DeckiesChange, DeckiesRefused
 from deckwire.tables.tables import Tables
 from deckwire.tcp.flow import FlowRecord
@@ -58,9 +61,14 @@ class Pipeline:
         idle_ns: int,
         containment: Containment,
         attribution: Attribution = _AS_OPENED,
+        scan_targets: int = 0,
+        scan_idle_ns: int = 0,
         in_order: bool = False,
     ) -> None:
-        """`in_order` ends connections by time: see Sweeper."""
+        """`scan_targets` is 0 if no scan is to be reported.
+
+        `in_order` ends connections by time: see Sweeper.
+        """
         self.counts: Counter[str] = Counter()
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
@@ -95,7 +103,18 @@ class Pipeline:
             containment=containment,
             in_order=in_order,
         )
-        self._scans = ConnectScans(self.counts)
+        self._connect_scans = ConnectScans(self.counts)
+        self.scanning = Scanning(
+            tables.sources.changed,
+            emitter=emitter,
+            clock=clock,
+            attribution=attribution,
+            counts=self.counts,
+            containment=containment,
+            targets=scan_targets,
+            idle_ns=scan_idle_ns,
+        )
+        self._report.note_author = self.scanning.note
 
     @property
     def registry(self) -> Registry:
@@ -123,9 +142,11 @@ class Pipeline:
         return self._sweeper.sweep(now_ns)
 
     def emit_due(self, now_ns: int) -> None:
-        """Emit what is due: verdicts about scans, and summaries of dedup windows."""
+        """Emit what is due: verdicts about connections, scans, and summaries of dedup windows."""
         with self._containment.during(Where.DUE):
-            self._judged(self._scans.due(now_ns, self._attempts))
+            self._judged(self._connect_scans.due(now_ns, self._attempts))
+        with self._containment.during(Where.SCANS):
+            self.scanning.sweep(now_ns)
         self._report.lateral.release_due(now_ns)
         self._windows.close_due(now_ns)
 
@@ -135,7 +156,11 @@ class Pipeline:
 
     def ignore_peers(self, own: frozenset[bytes]) -> None:
         """Emit nothing that would name this host, with these addresses, as the attacker."""
-        self._report.own_addresses = own
+        self._report.own_addresses = self.scanning.own_addresses = own
+
+    def ignore(self, rules: IgnoreRules) -> None:
+        """Emit nothing of what matches these rules, and count it."""
+        self._report.ignored = self.scanning.ignored = rules
 
     def replace_registry(
         self,
@@ -163,7 +188,7 @@ class Pipeline:
                 self._end_removed(registry)
         finally:
             # The kernel has changed, so this holds even if ending connections failed.
-            self._report.registry = registry
+            self._report.registry = self.scanning.registry = registry
 
     def change_idle_time(self, idle_ns: int) -> None:
         """End connections that idle for this long, from the next sweep on."""
@@ -191,6 +216,8 @@ class Pipeline:
         with contained(Where.DUE):
             self._judge_all()
         self._report.lateral.release_all()
+        with contained(Where.SCANS):
+            self.scanning.finish()
         self._windows.close_all()
 
     # --- samples ---
@@ -274,7 +301,7 @@ class Pipeline:
             client = self._likely_client(key)
         found = touch(key, client, ends(key, client), record)
         if found is not None:
-            self._judged(self._scans.take(found))
+            self._judged(self._connect_scans.take(found))
         else:
             self._report.flow(key, client, record, record.close or close)
 
@@ -300,11 +327,13 @@ class Pipeline:
 
     def _judge_all(self) -> None:
         now_ns = self._clock.now_ns()
-        self._judged(self._scans.due(now_ns, self._attempts, all_of_them=True))
+        self._judged(self._connect_scans.due(now_ns, self._attempts, all_of_them=True))
 
     def _judged(self, verdicts: Iterable[Verdict]) -> None:
         for ended, tool in verdicts:
             with self._containment.during(Where.END):
+                if tool is not None:
+                    self.scanning.note(ended.ends.client, Author(tool.name, tool.evidence))
                 self._report.flow(ended.key, ended.client, ended.record, ended.record.close, tool)
 
     # --- requests of connections ---

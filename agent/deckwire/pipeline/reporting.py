@@ -42,6 +42,7 @@ from deckwire.events.hello import headline as hello_headline
 from deckwire.events.hello import hello_event
 from deckwire.events.http_request import headline as http_headline
 from deckwire.events.http_request import http_event
+from deckwire.events.ignore import IgnoreRules, Traffic
 from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
 from deckwire.events.ssh_banner import headline as ssh_headline
@@ -65,6 +66,7 @@ from deckwire.pipeline.lateral import Act, LateralHold
 from deckwire.pipeline.windows import Windows
 from deckwire.resilience.bounded import Bounded
 from deckwire.resilience.containment import Containment
+from deckwire.scans.author import Author
 from deckwire.tables.suppression import Suppression
 from deckwire.tables.tables import Tables
 from deckwire.tcp import options as tcp_options
@@ -72,6 +74,8 @@ from deckwire.tcp.flow import FlowRecord, has_ports
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.messages import ClientHello
+
+_TCP = 6
 
 
 class Reporter:
@@ -111,6 +115,9 @@ class Reporter:
         """Events of connections between deckies that wait."""
         self.own_addresses: frozenset[bytes] = frozenset()
         """Addresses of this host, in 16 bytes, if its connections are to be ignored."""
+        self.ignored = IgnoreRules()
+        self.note_author: Callable[[bytes, Author], None] = lambda _address, _author: None
+        """Takes what a SYN shows of its sender."""
 
     @property
     def registry(self) -> Registry:
@@ -141,6 +148,7 @@ class Reporter:
     def _syn(
         self, key: bytes, context: Context, syn: SynPacket, stack: Stack, signature: int
     ) -> None:
+        self.note_author(context.ends.client, stack.author)
         uptime = self._uptime(context, syn)
         headline = syn_headline(
             context, syn, self._clock.wall_ns(syn.time_ns), stack, self._choices
@@ -485,6 +493,9 @@ class Reporter:
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
         suppress. `is_reversed` says that the client of TLS or HTTP did not open the connection.
         """
+        if self.ignored and (counter := self.ignored.counter(_traffic(headline.name, context))):
+            self._counts[counter] += 1
+            return
         if self._fragmented.seen:
             make = self._marked(key, time_ns, make)
         if self._attribution.outbound_peer and (context.turned or is_reversed):
@@ -549,6 +560,15 @@ class Reporter:
                 return None
             self._contexts.put(identity, context)
         return context
+
+
+def _traffic(event: str, context: Context) -> Traffic:
+    """What rules ask of an event."""
+    ends = context.ends
+    source, destination = ends.client, ends.server
+    if context.turned:
+        source, destination = destination, source
+    return Traffic(event, source, destination, ends.server_port, _TCP, context.direction)
 
 
 def _with_own_names(

@@ -25,6 +25,8 @@ class Where(StrEnum):
     """Ending one connection. Its events are missing, those of others are not."""
     SWEEP = "failures_sweep"
     """Sweeping the tables. The next sweep begins anew."""
+    SCANS = "failures_scans"
+    """Following scans. The next look at the kernel's records begins anew."""
     DUE = "failures_due"
     """Emitting what was due: verdicts about scans, summaries of dedup windows."""
     INTERFACES = "failures_interfaces"

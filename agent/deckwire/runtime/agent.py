@@ -16,6 +16,7 @@ from deckwire.config import Settings
 from deckwire.deckies import DeckiesFile
 from deckwire.errors import UsageError, plain
 from deckwire.events.capture import stats_events
+from deckwire.events.ignore import IgnoreRules
 from deckwire.kernel.link_watch import LinkOverrunError
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import Loaded, detach, reattach
@@ -32,6 +33,7 @@ from deckwire.runtime.losses import LossReport
 from deckwire.runtime.own_host import OwnHostWatch
 from deckwire.runtime.preparation import live_kernel_settings
 from deckwire.runtime.reload import Plan, Reload, plan_deckies, plan_settings
+from deckwire.runtime.scan_state import ScanState
 from deckwire.tables.deckies import DeckiesRefused
 
 _ROUND_S = 1.0
@@ -94,6 +96,11 @@ class Agent:
             runtime_dir=settings.runtime_dir,
             metrics=settings.metrics,
         )
+        self._scan_state = (
+            ScanState(settings.state_dir, parts.pipeline.scanning, clock)
+            if settings.state_dir is not None
+            else None
+        )
         self._awaited = set(loaded.absent)
         """Interfaces that have not appeared yet."""
         self._missing: set[str] = set(loaded.absent)
@@ -107,6 +114,9 @@ class Agent:
             self._announce()
             with self._contained(Where.STATS):
                 self._health.started()
+        with self._contained(Where.SCANS):
+            if self._scan_state is not None:
+                self._scan_state.read()
         # Objects made so far stay alive, so the collector need not scan them again and again.
         gc.collect()
         gc.freeze()
@@ -231,6 +241,9 @@ class Agent:
             self._look_at_own_host()
         with self._contained(Where.RELOAD):
             self._look_at_deckies()
+        with self._contained(Where.SCANS):
+            if self._scan_state is not None:
+                self._scan_state.write_if_due()
         self._emit_losses()
 
     def _serve_bus(self, now: float) -> None:
@@ -380,6 +393,10 @@ class Agent:
             parts.emitter.wants = wanting(parts.outputs, self._bus)
         parts.pipeline.heads.wanted = plan.settings.heads
         parts.pipeline.change_idle_time(round(plan.settings.idle_timeout * _NS))
+        parts.pipeline.ignore(IgnoreRules(plan.settings.ignore))
+        parts.pipeline.scanning.change(
+            plan.settings.scan_targets, round(plan.settings.scan_idle * _NS)
+        )
         self._health.write_metrics_to(plan.settings.metrics)
         interval, self._settings = self._settings.stats_interval, plan.settings
         if plan.settings.stats_interval != interval:
@@ -505,6 +522,9 @@ class Agent:
             self._drain()
         for sample in self._ordering.flush():
             self._take(sample)
+        with self._contained(Where.SCANS):
+            if self._scan_state is not None:
+                self._scan_state.suspend()
         with self._contained(Where.SHUTDOWN):
             self._parts.pipeline.finish()
         self._flush()

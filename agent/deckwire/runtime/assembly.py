@@ -14,6 +14,7 @@ from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
 from deckwire.events.dedup import Dedup
 from deckwire.events.event import Event, Headline
+from deckwire.events.ignore import IgnoreRules
 from deckwire.events.redaction import Redactor
 from deckwire.fingerprints.identity import Identifier
 from deckwire.kernel.loading import Loaded
@@ -154,10 +155,13 @@ def assemble(
         attribution=Attribution(
             outbound_peer=settings.outbound_source == "peer", lateral=settings.lateral
         ),
+        scan_targets=settings.scan_targets,
+        scan_idle_ns=round(settings.scan_idle * _NS),
         # Two replays of one capture emit the same events.
         in_order=isinstance(clock, CaptureClock),
     )
     pipeline.heads.wanted = settings.heads
+    pipeline.ignore(IgnoreRules(settings.ignore))
     pipeline.replace_registry(registry)
     intake = Intake()
     fragments = Fragments(loaded.programs[REASSEMBLED_PROGRAM], pipeline.fragmented, tables.seed)

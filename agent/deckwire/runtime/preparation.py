@@ -61,12 +61,6 @@ def live_kernel_settings(settings: Settings) -> Mapping[str, int]:
     }
 
 
-def table_sizes(settings: Settings) -> dict[str, int]:
-    """Sizes of kernel tables, by their names in bpf/limits.h, that are not the built-in ones."""
-    # Nobody writes to this table then.
-    return {} if settings.sequences else {"SEQUENCE_SLOTS": 1}
-
-
 @contextmanager
 def acting(user: User | None) -> Iterator[None]:
     """In the block, files are opened and made with the rights of `user`, if there is one.

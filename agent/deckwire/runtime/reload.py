@@ -20,11 +20,13 @@ _OUTPUTS = frozenset({"outputs", "format", "sd_id", "app_name", "procid"})
 _KERNEL = frozenset({"budgets", "checksums", "heads"})
 _DEDUP = frozenset({"dedup_ttl", "dedup_keys"})
 _DECKIES = frozenset({"deckies", "deckies_file", "decnet_state"})
+_SCANS = frozenset({"ignore", "scan_targets", "scan_idle"})
 LIVE = (
     _OUTPUTS
     | _KERNEL
     | _DEDUP
     | _DECKIES
+    | _SCANS
     # A profile is not a setting of its own: its rows are.
     | {"idle_timeout", "stats_interval", "metrics", "profile"}
 )

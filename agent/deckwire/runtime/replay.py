@@ -30,7 +30,6 @@ from deckwire.runtime.preparation import (
     identifier,
     kernel_settings,
     open_outputs,
-    table_sizes,
 )
 from deckwire.runtime.redact_key import open_redactor
 
@@ -97,7 +96,6 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
             LoadRequest(
                 replay_clock=True,
                 settings=kernel_settings(settings),
-                table_sizes=table_sizes(settings),
                 ring_bytes=RING_BYTES,
             )
         )

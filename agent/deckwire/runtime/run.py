@@ -38,7 +38,6 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
                 kernel_settings,
                 open_bus,
                 open_outputs,
-                table_sizes,
             )
             from deckwire.runtime.redact_key import open_redactor  # noqa: PLC0415
 
@@ -58,7 +57,6 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
                 wait=settings.wait_interface,
                 xdp=settings.xdp,
                 settings=kernel_settings(settings),
-                table_sizes=table_sizes(settings),
             )
             if requests.stopping:
                 return 0

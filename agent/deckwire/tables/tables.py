@@ -12,6 +12,7 @@ from deckwire.tables.deckies import DeckyTables
 from deckwire.tables.flows import FlowTables
 from deckwire.tables.half_open import HalfOpenTable
 from deckwire.tables.own_host import OwnHostTables
+from deckwire.tables.sources import SourceTable
 from deckwire.tables.suppression import Suppression
 
 _ZERO = abi.SLOT.pack(0)
@@ -39,6 +40,8 @@ class Tables:
         """By the kernel's signature of a ClientHello."""
         self.anomalies: Suppression[Any] = Suppression(maps["anomaly_seen"])
         """By the kernel's signature of an anomaly."""
+        self.sources = SourceTable(maps, self.seed)
+        """Who has sent probes to which deckies."""
         self._counters = maps["counters"]
 
     def change_settings(self, members: Mapping[str, int]) -> None:

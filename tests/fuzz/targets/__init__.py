@@ -38,6 +38,7 @@ NAMES = (
     "decnet_state",
     "bus",
     "configuration",
+    "scans",
     "signatures",
     "rtnetlink",
     "handover",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from deckwire.config import ConfigError, merge, read_config
+from deckwire.events.ignore import DIRECTIONS, IgnoreRules, Traffic
+from deckwire.limits import IGNORE_RULES
 from deckwire.options import FORMATS
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.syslog import SyslogFormat
@@ -27,6 +29,9 @@ def seeds() -> list[bytes]:
         b'[[output]]\nto = "file:a.log"\nevents = ["tls_*"]\nmin_severity = "info"\n',
         b'[[output]]\nto = "file:a.log"\nmode = "0600"\nowner = "0:0"\ntwin = "decnet-json"\n',
         b'output = ["stdout,format=json,events=decnet,procid=7"]\nprofile = "decnet"\n',
+        b'[[ignore]]\nname = "a"\nsource = ["192.0.2.1", "2001:db8::/32"]\nport = [22, "1-9"]\n',
+        b'[[ignore]]\nprotocol = "icmp"\n[[ignore]]\nevent = "tcp_*"\ndirection = ["lateral"]\n',
+        b'scan_targets = 3\nscan_idle = 7.5\n[ignore]\ndestination = "192.0.2.0/24"\n',
         b'output = "tcp:host:1"\n[budgets]\nhandshakes_per_second_per_source = 1\n',
     ]
 
@@ -48,5 +53,12 @@ def check(data: bytes) -> None:
     assert settings.idle_timeout >= 1
     assert settings.budgets.syn_records_per_second >= 1
     assert settings.budgets.handshakes_per_second_per_source >= 1
+    assert settings.scan_targets >= 0
+    assert settings.scan_idle >= 1
+    assert len(settings.ignore) <= IGNORE_RULES
+    rules = IgnoreRules(settings.ignore)
+    for direction in DIRECTIONS:
+        counter = rules.counter(Traffic("tcp_flow_timing", bytes(16), bytes(16), 0, 6, direction))
+        assert counter is None or counter.startswith("ignored_rule_")
     for name in settings.interfaces:
         assert 0 < len(name.encode()) <= 15

@@ -1,0 +1,213 @@
+"""One scan: all that a source has probed until it falls silent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from deckwire.abi.sources import Answer, ProbeKind, Source
+from deckwire.limits import SCAN_TARGETS
+from deckwire.scans.author import NOBODY, Author
+from deckwire.scans.order import Place, place
+
+_ANSWER_SHIFT = len(ProbeKind)
+"""A target's kinds and answers are kept as one number."""
+_PROTOCOL = 0xFF << 16
+"""The protocol in a target's number; 0 for ARP and neighbour discovery."""
+
+
+class Baseline(NamedTuple):
+    """What the kernel's record of a source had counted at some time."""
+
+    first_ns: int
+    """It names the record: another one of the same source begins at another time."""
+    last_ns: int
+    probes: dict[ProbeKind, int]
+    targets_lost: int
+
+
+_NOTHING = Baseline(-1, 0, {}, 0)
+
+
+class Scan:
+    """The probes of one source. Its counts only grow. Times are those of the samples' clock."""
+
+    __slots__ = (
+        "_before",
+        "_deckies",
+        "_seen",
+        "_targets",
+        "_unkept",
+        "address",
+        "author",
+        "begun",
+        "estimate",
+        "first_ns",
+        "last_ns",
+        "lost",
+        "mac",
+        "next_growth",
+        "probes",
+        "proven",
+        "scan_id",
+    )
+
+    def __init__(self, address: bytes, first_ns: int) -> None:
+        """`address` is the source in 16 bytes; IPv4 is mapped."""
+        self.address = address
+        self.scan_id = ""
+        """16 hexadecimal digits; "" if no event has named it."""
+        self.first_ns = self.last_ns = first_ns
+        self.mac = b""
+        self.probes: Counter[ProbeKind] = Counter()
+        self.proven = False
+        self.author: Author = NOBODY
+        self.begun = False
+        """Whether it was reported that it has begun."""
+        self.next_growth = 0
+        """So many targets are reported next."""
+        self.estimate = 0
+        """How many targets it has touched, as far as that can be said."""
+        self.lost = 0
+        """Touches of targets that are not kept."""
+        self._deckies: dict[bytes, int] = {}
+        """The number of each decky, in their order."""
+        self._targets: dict[int, int] = {}
+        """Kinds and answers by number of the decky, protocol and port."""
+        self._seen = _NOTHING
+        self._before = _NOTHING
+        """What the kernel's record had counted for the scan before this one."""
+        self._unkept = 0
+        """Targets of the kernel's present record for which there was no room here."""
+
+    def __len__(self) -> int:
+        """How many targets are kept."""
+        return len(self._targets)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every target is kept."""
+        return not self.lost and not self._unkept and self._before is _NOTHING
+
+    @property
+    def baseline(self) -> Baseline:
+        """What of the kernel's record is in this scan."""
+        return self._seen
+
+    def begin_after(self, ended: Baseline) -> None:
+        """Leave out what the kernel's record had counted when the scan before this one ended."""
+        self._seen = self._before = ended
+
+    def take(self, source: Source, room: int) -> None:
+        """Add what a record has counted since the last one; `room` is for new targets."""
+        seen = self._seen
+        if source.first_ns != seen.first_ns:
+            # The kernel has begun another record, and this scan has what the other had counted.
+            seen = _NOTHING
+            self.lost += self._unkept
+            self.first_ns = min(self.first_ns, source.first_ns)
+        for kind, count in source.probes.items():
+            if count > seen.probes.get(kind, 0):
+                self.probes[kind] += count - seen.probes.get(kind, 0)
+        self.lost += max(source.targets_lost - seen.targets_lost, 0)
+        self.last_ns = max(self.last_ns, source.last_ns)
+        self.mac = source.mac or self.mac
+        self.proven |= source.proven
+        self._take_targets(source, min(room, SCAN_TARGETS - len(self._targets)))
+        self._seen = Baseline(source.first_ns, source.last_ns, source.probes, source.targets_lost)
+        self.estimate = max(self.estimate, self._estimated())
+
+    def _take_targets(self, source: Source, room: int) -> None:
+        self._unkept = 0
+        before_ns = self._before.last_ns if self._before.first_ns == source.first_ns else 0
+        new = [target for target in source.targets if target.first_ns > before_ns]
+        # If it touched only what the scan before it had touched, it is unknown which of that.
+        for target in new or (() if self._targets else source.targets):
+            if room <= 0 and not self._has(place(target)):
+                self._unkept += 1
+                continue
+            at = self._number(place(target))
+            before = self._targets.get(at)
+            room -= before is None
+            self._targets[at] = (before or 0) | target.kinds | target.answers << _ANSWER_SHIFT
+
+    def _has(self, target: Place) -> bool:
+        return target[0] in self._deckies and self._number(target) in self._targets
+
+    @property
+    def memory(self) -> tuple[list[bytes], dict[int, int]]:
+        """The deckies and targets as they are kept, for `restore`."""
+        return list(self._deckies), self._targets
+
+    def restore(self, deckies: list[bytes], targets: dict[int, int]) -> None:
+        """Take what `memory` of another one gave. Raises ValueError if it can be none."""
+        self._deckies = {decky: number for number, decky in enumerate(deckies)}
+        known = len(self._deckies) == len(deckies) and all(len(each) == 16 for each in deckies)
+        if not known or len(targets) > SCAN_TARGETS:
+            raise ValueError("deckies")
+        for at, found in targets.items():
+            if at >> 24 >= len(deckies) or not 0 < found < 1 << _ANSWER_SHIFT + len(Answer):
+                raise ValueError("targets")
+        self._targets = targets
+        self.estimate = max(self.estimate, self._estimated())
+
+    def _number(self, target: Place) -> int:
+        decky, protocol, port = target
+        number = self._deckies.setdefault(decky, len(self._deckies))
+        return number << 24 | (protocol & 0xFF) << 16 | port & 0xFFFF
+
+    def _estimated(self) -> int:
+        """Known targets, and lost ones if those were touched as often as the known ones.
+
+        A decky whose address was resolved counts as one. It loses that with its first target over
+        IP, so the sum never gets smaller.
+        """
+        known = len(self._targets)
+        if self.exact and ProbeKind.ARP not in self.probes:
+            return known
+        known += self._unkept - len(self._resolved())
+        touches = max(self.probes.total() - self.lost, known)
+        return known + (round(self.lost * known / touches) if touches else 0)
+
+    def _resolved(self) -> set[int]:
+        """Targets of ARP and neighbour discovery that are only the way to others."""
+        if ProbeKind.ARP not in self.probes:
+            return set()
+        over_ip = {at >> 24 for at in self._targets if at & _PROTOCOL}
+        return {at for at in self._targets if not at & _PROTOCOL and at >> 24 in over_ip}
+
+    # --- what it shows ---
+
+    def targets(self) -> Iterator[tuple[Place, int, int]]:
+        """Each kept target, its kinds and its answers, in the order of their first touches.
+
+        ARP and neighbour solicitations are left out of a decky that was touched over IP too,
+        because whoever sends it packets must send those first.
+        """
+        mask = (1 << _ANSWER_SHIFT) - 1
+        deckies = list(self._deckies)
+        resolved = self._resolved()
+        for at, found in self._targets.items():
+            if at in resolved:
+                continue
+            yield (
+                (deckies[at >> 24], at >> 16 & 0xFF, at & 0xFFFF),
+                found & mask,
+                found >> _ANSWER_SHIFT,
+            )
+
+    def kinds(self) -> list[ProbeKind]:
+        """The kinds of its probes."""
+        return [kind for kind in ProbeKind if self.probes[kind]]
+
+    def deckies(self) -> list[bytes]:
+        """The deckies that it has touched, as far as their targets are kept."""
+        return list(self._deckies)
+
+    def answered(self) -> tuple[list[Place], list[Place], int]:
+        """Targets that are open, those that are closed, and how many said nothing."""
+        answers = [(target, answers) for target, _, answers in self.targets()]
+        is_open = [one for one, answer in answers if answer >> Answer.OPEN & 1]
+        is_closed = [one for one, answer in answers if answer == 1 << Answer.CLOSED]
+        return is_open, is_closed, len(answers) - len(is_open) - len(is_closed)

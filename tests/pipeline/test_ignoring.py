@@ -1,0 +1,89 @@
+"""Rules of `ignore` on events of connections, through the real programs."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import pytest
+
+from deckwire.config import Settings
+from deckwire.events.ignore import read_rules
+from tests.support.conversation import (
+    CLIENT,
+    CLIENT6,
+    DECKY,
+    DECKY6,
+    DECKY_B,
+    Conversation,
+    in_time,
+)
+from tests.support.emitted import names
+from tests.support.flights import handshake
+from tests.support.replaying import ReplayLab
+
+pytestmark = pytest.mark.root
+
+TLS12 = handshake(ssl.TLSVersion.TLSv1_2)
+HELLO = 5 + int.from_bytes(TLS12.client[3:5], "big")
+PORT = 443
+ALL = [
+    *("tcp_syn_fingerprint", "tcp_handshake", "tls_client_hello", "tls_session"),
+    *("tls_certificate", "tcp_flow_timing"),
+]
+
+
+def settings(*tables: dict[str, Any], **more: Any) -> Settings:
+    return Settings(dedup_ttl=0.0, scan_targets=0, ignore=read_rules(list(tables)), **more)
+
+
+def talk(client: str = CLIENT, server: str = DECKY) -> Conversation:
+    conversation = Conversation(client, server).open().send(TLS12.client[:HELLO])
+    return conversation.answer(TLS12.server).send(TLS12.client[HELLO:]).close()
+
+
+def seen(lab: ReplayLab, *conversations: Conversation, rules: Settings) -> tuple[list[str], int]:
+    """Names of the events, and how many were ignored."""
+    events = lab.frames(in_time(*conversations), [DECKY, DECKY_B, DECKY6], rules)
+    assert lab.last is not None
+    sums = lab.last.stats.sums()
+    ignored = sum(count for name, count in sums.items() if name.startswith("ignored_rule_"))
+    return names(events), ignored
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "table", "left"),
+    [
+        (CLIENT, DECKY, {"source": CLIENT}, []),
+        (CLIENT6, DECKY6, {"source": f"{CLIENT6}/128"}, []),
+        (CLIENT, DECKY, {"destination": DECKY, "port": PORT}, []),
+        (CLIENT, DECKY, {"protocol": "tcp", "direction": "inbound"}, []),
+        (DECKY_B, DECKY, {"direction": "lateral"}, []),
+        (DECKY, CLIENT, {"direction": "outbound", "source": DECKY}, []),
+        (CLIENT, DECKY, {"event": "tls_*"}, [one for one in ALL if not one.startswith("tls_")]),
+        (CLIENT, DECKY, {"source": DECKY}, ALL),
+        (CLIENT, DECKY, {"port": 1}, ALL),
+        (CLIENT, DECKY, {"event": "scan_summary"}, ALL),
+    ],
+)
+def test_events_that_match_are_left_out_and_counted(
+    lab: ReplayLab, client: str, server: str, table: dict[str, Any], left: list[str]
+) -> None:
+    found, ignored = seen(lab, talk(client, server), rules=settings(table))
+    assert found == left
+    assert ignored == len(ALL) - len(left)
+
+
+def test_the_peer_of_an_outbound_connection_is_the_source(lab: ReplayLab) -> None:
+    outbound = talk(DECKY, CLIENT)
+    for table, is_ignored in (({"source": CLIENT}, True), ({"source": DECKY}, False)):
+        rules = settings(table, outbound_source="peer")
+        found, _ = seen(lab, outbound, rules=rules)
+        assert (found == []) is is_ignored
+
+
+def test_what_is_ignored_suppresses_nothing_of_others(lab: ReplayLab) -> None:
+    """The second client's connection is equal, and its events are emitted."""
+    rules = settings({"source": CLIENT})
+    found, ignored = seen(lab, talk(), talk("198.51.100.99"), rules=rules)
+    assert (found, ignored) == (ALL, len(ALL))

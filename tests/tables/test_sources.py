@@ -1,0 +1,134 @@
+"""The table of sources, on the real maps: what is read, and when it is read again."""
+
+from __future__ import annotations
+
+import pytest
+
+from deckwire.abi import structs as abi
+from deckwire.abi.sources import ProbeKind, Source
+from deckwire.tables import sources as module
+from deckwire.tables.sources import SourceTable
+from deckwire.tcp.addresses import address_text
+from tests.support.bpf_frames import CLIENT, DECKY, DECKY6, DECKY_B, Talk, ethernet, ipv4, tcp
+from tests.support.replaying import ReplayLab
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def table(lab: ReplayLab) -> SourceTable:
+    """An empty table of three watched deckies."""
+    lab.frames([], [DECKY, DECKY_B, DECKY6])
+    return SourceTable(lab.loaded.maps, abi.SETTINGS.parse(settings(lab)).seed)
+
+
+def settings(lab: ReplayLab) -> bytes:
+    value = lab.loaded.maps["settings"].lookup(bytes(4))
+    assert value is not None
+    return value
+
+
+def feed(lab: ReplayLab, *frames: bytes, at_ns: int = 10**9) -> None:
+    for number, frame in enumerate(frames):
+        lab.loaded.programs["tc_ingress"].test_run(frame, tstamp=at_ns + number)
+    lab.loaded.rings.drain()
+
+
+def syns(source: str, count: int) -> list[bytes]:
+    return [ethernet(ipv4(tcp(dport=1 + port, seq=port), source)) for port in range(count)]
+
+
+def names(found: list[Source]) -> list[str]:
+    return sorted(address_text(one.address) for one in found)
+
+
+def test_only_what_has_changed_is_read_again(lab: ReplayLab, table: SourceTable) -> None:
+    assert table.changed() == []
+    feed(lab, *syns("192.0.2.1", 3), *syns("192.0.2.2", 30))
+    assert names(table.changed()) == ["192.0.2.1", "192.0.2.2"]
+    assert table.changed() == []
+    feed(lab, *syns("192.0.2.2", 31))
+    (second,) = table.changed()
+    assert second.probes == {ProbeKind.SYN: 61}
+    assert len(second.targets) == 31
+    assert table.changed() == []
+
+
+def test_an_answer_about_a_target_outside_of_the_slot_is_a_change(
+    lab: ReplayLab, table: SourceTable
+) -> None:
+    feed(lab, *syns(CLIENT, 20))
+    table.changed()
+    feed(lab, Talk(server_port=19).s("RA", 0, 1))
+    (source,) = table.changed()
+    assert [one.port for one in source.targets if one.answers] == [19]
+
+
+@pytest.mark.parametrize("bound", ["READ_SOURCES", "READ_TARGETS"])
+def test_the_next_call_goes_on_where_the_last_one_stopped(
+    lab: ReplayLab, table: SourceTable, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, bound, 3)
+    clients = [f"192.0.2.{number}" for number in range(1, 41)]
+    feed(lab, *(frame for one in clients for frame in syns(one, 1)))
+    found: list[Source] = []
+    calls = 0
+    while more := table.changed():
+        # A set has four sources.
+        assert len(more) <= 6
+        found += more
+        calls += 1
+    assert calls >= 40 / 6
+    assert names(found) == sorted(clients)
+
+
+def test_a_source_that_gets_its_slot_just_now_is_read_later(
+    lab: ReplayLab, table: SourceTable
+) -> None:
+    feed(lab, *syns(CLIENT, 1))
+    values = lab.loaded.maps["probe_sources"]
+    ((key, value),) = [(key, value) for key, value in values.items() if any(value)]
+    schema = abi.SCHEMAS["probe_source"]
+    source = schema.parse(value)
+    source.generation += 1
+    values.update(key, schema.build(source))
+    assert table.changed() == []
+    source.generation += 1
+    values.update(key, schema.build(source))
+    assert names(table.changed()) == [CLIENT]
+
+
+def test_targets_of_a_decky_that_is_watched_no_more(lab: ReplayLab, table: SourceTable) -> None:
+    """Read before, it keeps its name; never read, it has none and is left out."""
+    first, second = syns(CLIENT, 1)[0], ethernet(ipv4(tcp(dport=9), CLIENT, DECKY_B))
+    feed(lab, first)
+    (source,) = table.changed()
+    feed(lab, second)
+    lab.loaded.maps["deckies4"].delete(source.targets[0].decky[12:])
+    assert len(table.changed()[0].targets) == 2
+    fresh = SourceTable(lab.loaded.maps, abi.SETTINGS.parse(settings(lab)).seed)
+    feed(lab, second)
+    assert [one.port for one in fresh.changed()[0].targets] == [9]
+
+
+def test_a_target_that_two_cpus_have_added_is_one(lab: ReplayLab, table: SourceTable) -> None:
+    feed(lab, *syns(CLIENT, 2))
+    values = lab.loaded.maps["probe_sources"]
+    ((key, value),) = [(key, value) for key, value in values.items() if any(value)]
+    schema = abi.SCHEMAS["probe_source"]
+    source = schema.parse(value)
+    source.target[1] = source.target[0].copy()
+    source.target[1].first_ns -= 5
+    source.target[1].kinds = 1 << ProbeKind.FIN
+    values.update(key, schema.build(source))
+    ((target,),) = [one.targets for one in table.changed()]
+    assert target.kinds == 1 << ProbeKind.SYN | 1 << ProbeKind.FIN
+    assert target.first_ns == source.target[0].first_ns - 5
+
+
+def test_numbers_of_the_last_syns_come_in_order(lab: ReplayLab, table: SourceTable) -> None:
+    frames = [ethernet(ipv4(tcp(sport=1_024 + n, seq=100 + n), CLIENT, ip_id=n)) for n in range(11)]
+    feed(lab, *frames)
+    (source,) = table.changed()
+    assert source.isns == tuple(range(103, 111))
+    assert source.ip_ids == tuple(range(3, 11))
