@@ -138,5 +138,5 @@ class HttpConnection:
                 answer = answers.popleft() if answers else None
                 is_reversed, number = sender != self._opener, direction.reported
                 seen.append(HttpSeen(time_ns, sender, is_reversed, number, request, answer))
-                direction.reported += 1
+                direction.reported = number + 1
         return seen

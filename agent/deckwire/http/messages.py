@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from deckwire.limits import HTTP_LENGTH_DIGITS, HTTP_METHOD_BYTES
@@ -16,6 +17,7 @@ _MARK = b" HTTP/"
 _VERSION = re.compile(rb"\d\.\d")
 _STATUS_LINE = re.compile(rb"HTTP/\d\.\d[ \t]+(\d{3})(?:[ \t]|$)")
 _BLANK = b" \t"
+_BLANKS = frozenset([b" ", b"\t"])
 
 
 class RequestLine(NamedTuple):
@@ -28,23 +30,43 @@ class RequestLine(NamedTuple):
     """Such as ``1.1``; ``0.9`` if the line has none."""
 
 
-class Headers(tuple[Header, ...]):
+class Headers:
     """Header fields in the order in which they were sent."""
 
-    __slots__ = ()
+    __slots__ = ("_named", "fields")
+
+    def __init__(self, fields: Iterable[Header] = ()) -> None:
+        self.fields = tuple(fields)
+        named: dict[bytes, list[bytes]] = {}
+        for name, value in self.fields:
+            named.setdefault(name.rstrip().lower(), []).append(value)
+        self._named = named
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self.fields == other.fields
+
+    def __hash__(self) -> int:
+        return hash(self.fields)
+
+    def __iter__(self) -> Iterator[Header]:
+        return iter(self.fields)
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this name, which is in lower case; None without one."""
-        return next(iter(self.all(name)), None)
+        values = self._named.get(name)
+        return values[0] if values else None
 
     def all(self, name: bytes) -> list[bytes]:
         """The values of all fields of this name, which is in lower case."""
-        return [value for sent, value in self if sent.rstrip(_BLANK).lower() == name]
+        return self._named.get(name, [])
 
     @property
     def is_chunked(self) -> bool:
         """Whether the body comes in chunks (RFC 9112, 6.1)."""
-        codings = b",".join(self.all(b"transfer-encoding")).lower().split(b",")
+        values = self.all(b"transfer-encoding")
+        if not values:
+            return False
+        codings = b",".join(values).lower().split(b",")
         return codings[-1].strip(_BLANK) == b"chunked"
 
     @property
@@ -93,13 +115,14 @@ def parse_headers(lines: list[bytes]) -> Headers:
     A line that begins with a blank continues the value before it. A line without a colon is left
     out.
     """
-    fields: list[list[bytes]] = []
+    fields: list[Header] = []
     for line in lines:
-        if line[:1] in (b" ", b"\t"):
+        if line[:1] in _BLANKS:
             if fields:
-                fields[-1].append(line.strip(_BLANK))
+                name, value = fields[-1]
+                fields[-1] = name, value + b" " + line.strip(_BLANK)
             continue
         name, colon, value = line.partition(b":")
         if colon and name:
-            fields.append([name, value.strip(_BLANK)])
-    return Headers([(name, b" ".join(values)) for name, *values in fields])
+            fields.append((name, value.strip(_BLANK)))
+    return Headers(fields)

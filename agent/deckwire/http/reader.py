@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum, auto
@@ -21,7 +22,15 @@ _INTERIM = range(100, 200)
 _SWITCHED = 101
 _GOOD = range(200, 300)
 _NO_BODY = (204, 304)
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_HEAD_END_BYTES = 3
+"""Bytes at the end of what was searched that may begin one."""
 _SIMPLE_PARTS = 2
+
+
+def _lines(head: bytes) -> list[bytes]:
+    """The lines of a head, without their ends."""
+    return [line.removesuffix(b"\r") for line in head.split(b"\n")]
 
 
 class Outcome(Enum):
@@ -61,9 +70,9 @@ class _Reader(ABC):
         self.outcome = Outcome.NEED_MORE
         self._rest = b""
         self._searched = 0
-        """Bytes of `_rest` that have no end of a line in them."""
-        self._lines: list[bytes] = []
-        """Of the head that is not complete."""
+        """Bytes of `_rest` in which no head ends."""
+        self._is_begun = False
+        """`_rest` begins with the first line of a message."""
         self._body: Body | None = None
         self._total = 0
         self._found = False
@@ -73,7 +82,7 @@ class _Reader(ABC):
     def held(self) -> int:
         """Bytes kept."""
         body = 0 if self._body is None else len(self._body.kept)
-        return len(self._rest) + sum(map(len, self._lines)) + body
+        return len(self._rest) + body
 
     def _take(self, data: bytes) -> None:
         if self.outcome is not Outcome.NEED_MORE:
@@ -91,19 +100,40 @@ class _Reader(ABC):
             self._cut()
             self._end()
         self._rest = b""
-        self._lines = []
 
     def _step(self) -> bool:
         """Read one line, or more of a body; False if more bytes are needed."""
         if self._body is not None:
             return self._step_body(self._body)
-        at = self._rest.find(b"\n", self._searched)
-        if at < 0:
-            self._searched = len(self._rest)
+        return self._step_head()
+
+    def _step_head(self) -> bool:
+        if not self._is_begun:
+            # Before a request, servers take empty lines (RFC 9112, 2.2).
+            self._rest = self._rest.lstrip(b"\r\n")
+            line, newline, rest = self._rest.partition(b"\n")
+            if not newline:
+                return False
+            if not self._is_first(line.removesuffix(b"\r")):
+                self._end()
+                return False
+            if self._is_alone:
+                self._rest = rest
+                self._head_ended([line])
+                return True
+            self._is_begun, self._searched = True, 0
+        found = _HEAD_END.search(self._rest, self._searched)
+        if found is None:
+            self._searched = max(0, len(self._rest) - _HEAD_END_BYTES)
             return False
-        line, self._rest, self._searched = self._rest[:at], self._rest[at + 1 :], 0
-        self._take_line(line.removesuffix(b"\r"))
+        head, self._rest = self._rest[: found.start()], self._rest[found.end() :]
+        self._is_begun = False
+        self._head_ended(_lines(head))
         return True
+
+    def _whole_lines(self) -> list[bytes]:
+        """The lines of a head that was cut, without the last one, which was too."""
+        return _lines(self._rest.rpartition(b"\n")[0])
 
     def _step_body(self, body: Body) -> bool:
         self._rest = body.take(self._rest)
@@ -114,21 +144,9 @@ class _Reader(ABC):
         self._body_ended(body)
         return True
 
-    def _take_line(self, line: bytes) -> None:
-        # Before a request, servers take empty lines (RFC 9112, 2.2).
-        is_end = not line and bool(self._lines)
-        if line and not self._lines and not self._is_first(line):
-            self._end()
-            return
-        if line:
-            self._lines.append(line)
-        if is_end or (line and self._is_alone):
-            lines, self._lines = self._lines, []
-            self._head_ended(lines)
-
     def _end(self) -> None:
         self.outcome = Outcome.DONE if self._found else Outcome.NOT_HTTP
-        self._rest, self._lines, self._body = b"", [], None
+        self._rest, self._is_begun, self._body = b"", False, None
 
     @abstractmethod
     def _is_first(self, line: bytes) -> bool:
@@ -217,9 +235,9 @@ class RequestReader(_Reader):
         body = self._body
         if body is not None:
             self._give(bytes(body.kept), body.length)
-        elif self._lines and self._line is not None:
+        elif self._is_begun and self._line is not None:
             self._found = True
-            headers = parse_headers(self._lines[1:])
+            headers = parse_headers(self._whole_lines()[1:])
             self._ready.append(Request(self._line, headers, False, b"", None))
 
     def _give(self, body: bytes, length: int | None) -> None:
@@ -283,7 +301,7 @@ class AnswerReader(_Reader):
         """Nothing of it is used."""
 
     def _cut(self) -> None:
-        answer = self._answer(self._lines) if self._lines else None
+        answer = self._answer(self._whole_lines()) if self._is_begun else None
         if answer is not None:
             self._found = True
             self._ready.append(answer)
