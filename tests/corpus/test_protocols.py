@@ -24,6 +24,9 @@ OWN_EVENTS = {
 }
 """Events of the protocols that are no tcp_payload."""
 
+OFFLOADED = "ndpi-default_ipp.pcap"
+"""The SYN has a right checksum and the request a wrong one, which the network card was to make. So
+the request counts as refused, and the answer alone is there. With checksums off, all is there."""
 MIDSTREAM = {
     "ndpi-default_bittorrent.pcap": 24,
     "ndpi-default_instagram.pcap": 1,
@@ -69,7 +72,10 @@ def test_all_protocols_are_as_expected(name: str, lab: ReplayLab) -> None:
         if four not in opened and not payloads:
             midstream += 1
             continue
-        if value in OWN_EVENTS:
+        if name == OFFLOADED:
+            if payloads != {"tcp_payload http"}:
+                wrong.append(f"{four}: {found[four]}")
+        elif value in OWN_EVENTS:
             if payloads or not found[four].intersection(OWN_EVENTS[value]):
                 wrong.append(f"{four} {value}: {found[four]}")
         elif payloads != {f"tcp_payload {value}"}:

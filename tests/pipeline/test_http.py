@@ -52,7 +52,8 @@ def test_a_request_has_an_event(lab: ReplayLab, client: str, server: str, direct
         b"/login?a=b", method=b"POST", body=FORM, headers=[*HEADERS, (b"Referer", b"r")]
     )
     talk = conversation(client, server).send(asked).answer(answer(b"401 No")).close()
-    (fields,) = http(lab.frames(talk.frames, [DECKY, DECKY_B, DECKY6]))
+    plain = Settings(dedup_ttl=0.0, redact=())
+    (fields,) = http(lab.frames(talk.frames, [DECKY, DECKY_B, DECKY6], plain))
     assert (fields["src_ip"], fields["dst_ip"], fields["dst_port"]) == (client, server, 8_080)
     assert fields["direction"] == direction
     assert (fields["method"], fields["path"], fields["version"]) == ("POST", "/login?a=b", "1.1")
@@ -202,3 +203,14 @@ def test_with_the_peer_as_source_the_fields_of_the_decky_have_names_of_their_own
     assert fields["decky_user_agent"] == "curl/7.88.1"
     assert {"decky_ja4h", "decky_header_order"} <= fields.keys()
     assert not {"user_agent", "ja4h", "header_order"} & fields.keys()
+
+
+def test_what_a_decky_requests_has_no_credentials(lab: ReplayLab) -> None:
+    """By default those of an attacker are shown, and those of the deckies replaced."""
+    sent = request(b"/?token=abcdefgh", headers=[(b"Host", b"x"), (b"Cookie", b"sid=abcdefgh")])
+    for ends, is_own in (((PEER, DECKY), False), ((DECKY, PEER), True)):
+        conversation = Conversation(*ends, server_port=80).open().send(sent).answer(answer())
+        found = one(lab.frames(conversation.close().frames, [DECKY]), "http_request")
+        assert ("abcdefgh" in found["path"]) is not is_own
+        assert found.get("redacted", False) is is_own
+        assert ("ja4h" in found) is not is_own

@@ -99,7 +99,11 @@ def _page(text: str) -> str:
     def table(found: re.Match[str]) -> str:
         name = found[2]
         fields = EVERYWHERE if name == "everything" else CATALOGUE[name].fields
-        rows = ["| field | type | ECS | what |", "|---|---|---|---|", *map(_row, fields)]
+        since = min(one.since for one in fields)
+        rows = ["| field | type | ECS | what |", "|---|---|---|---|"]
+        rows += [_row(one, since) for one in fields]
+        if since > 1:
+            rows = [f"Since schema {since}.", "", *rows]
         return found[1] + "".join(f"{row}\n" for row in rows) + found[3]
 
     return _TABLE.sub(table, text)
@@ -110,9 +114,10 @@ def tables(text: str) -> set[str]:
     return {name for _, name, _ in _TABLE.findall(text)}
 
 
-def _row(one: Declared) -> str:
+def _row(one: Declared, since: int) -> str:
+    """The row of a field of an event that came with schema `since`."""
     kind = f"{one.type}, {one.unit}" if one.unit else str(one.type)
-    if one.since > 1:
+    if one.since > since:
         kind += f", since schema {one.since}"
     ecs = "" if one.ecs == f"deckwire.{one.name}" else f"`{one.ecs}`"
     meaning = one.meaning

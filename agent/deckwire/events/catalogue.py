@@ -82,6 +82,9 @@ _DIRECTION = _field(
     values=("inbound", "outbound", "lateral"),
 )
 _CONN_ID = _field("conn_id", TEXT, "Community ID v1 of the connection", ecs="network.community_id")
+_REDACTED = _maybe(
+    "redacted", BOOLEAN, "`true`: credentials were [replaced](configuration.md#credentials)"
+)
 _FRAGMENTS = _maybe("fragments", INTEGER, "IP fragments in which the connection came so far")
 _TAIL = (_DIRECTION, _CONN_ID, _FRAGMENTS)
 _TLS_TAIL = (
@@ -522,6 +525,7 @@ _HTTP = (
         BOOLEAN,
         "`true` if the client of HTTP is the end that did not open the connection",
     ),
+    _REDACTED,
     _UNSEEN,
     *_TAIL,
 )
@@ -592,12 +596,7 @@ _PAYLOAD = (
     _of_protocol("s7_functions", LIST, "function codes; `userdata`"),
     *_bytes_of("payload", "deckwire.payload", "client"),
     *_bytes_of("server_payload", "deckwire.payload.server", "server"),
-    _maybe(
-        "redacted",
-        BOOLEAN,
-        "`true`: credentials were [replaced](configuration.md#credentials)",
-        ecs="deckwire.payload.redacted",
-    ),
+    _REDACTED,
     _UNSEEN,
     *_TAIL,
 )

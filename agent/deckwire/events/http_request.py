@@ -10,6 +10,7 @@ from deckwire.events.choices import Choices
 from deckwire.events.client import key_part, wire_text
 from deckwire.events.context import Context, Fields, Parts
 from deckwire.events.event import INFORMATIONAL, Event, Headline
+from deckwire.events.redaction import REDACTED
 from deckwire.events.ssh_banner import ROLE_REVERSED
 from deckwire.fingerprints.ja4h import ja4h
 from deckwire.http.reader import Answer, Request
@@ -57,10 +58,13 @@ def http_event(
     is_reversed: bool,
     choices: Choices,
     unseen: bool = False,
+    redacted: bool = False,
 ) -> Event:
     """Make the event of a request; `number` is its place among those of its connection.
 
-    `is_reversed` says that the client of HTTP did not open the connection.
+    `is_reversed` says that the client of HTTP did not open the connection. `redacted` says that
+    credentials were replaced in the request. Then it has no JA4H if it has cookies, because their
+    hash in it has no key.
     """
     line, headers = request.line, request.headers
     parts: Parts = [
@@ -78,12 +82,23 @@ def http_event(
         server = answer.headers.get(b"server")
         if server is not None:
             parts.append(("server", wire_text(server)))
-    if request.whole and choices.ja4plus:
+    if request.whole and choices.ja4plus and not (redacted and _has_cookies(request)):
         parts.append(("ja4h", ja4h(request)))
     if is_reversed:
         parts.append(ROLE_REVERSED)
+    if redacted:
+        parts.append(REDACTED)
     parts.append(context.tail(unseen=unseen))
     return headline.event(parts, f"{context.conn_id} {number}")
+
+
+def needs_redaction(request: Request, cleaned: Request) -> bool:
+    """Whether credentials are missing in the event of `cleaned`, which was made of `request`."""
+    return cleaned != request or _has_cookies(request)
+
+
+def _has_cookies(request: Request) -> bool:
+    return request.headers.get(b"cookie") is not None
 
 
 def _texts(request: Request, *names: tuple[str, bytes]) -> Fields:

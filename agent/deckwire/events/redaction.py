@@ -11,6 +11,8 @@ from typing import NamedTuple
 from deckwire.limits import PAYLOAD_FIELD, PAYLOAD_SECRETS
 
 PREFIX = "hmac-sha256:"
+REDACTED = ("redacted", True)
+"""Of an event in which credentials were replaced."""
 _SHORT = 4
 """A shorter credential counts as repeated only where it is a word of its own."""
 

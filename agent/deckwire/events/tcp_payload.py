@@ -12,7 +12,7 @@ from deckwire.events.choices import Choices
 from deckwire.events.client import wire_text
 from deckwire.events.context import Context, Fields, Parts
 from deckwire.events.event import INFORMATIONAL, Event, Headline
-from deckwire.events.redaction import Redactor
+from deckwire.events.redaction import REDACTED, Redactor
 from deckwire.limits import PAYLOAD_TEXT
 from deckwire.payloads.finding import CLIENT, CREDENTIAL_FIELDS, SERVER, Field, Secret, Value
 from deckwire.payloads.http_secrets import read_http
@@ -102,7 +102,7 @@ def payload_event(
     parts += _of_end(_OF_CLIENT, payload.client, payload.lengths[CLIENT])
     parts += _of_end(_OF_SERVER, payload.server, payload.lengths[SERVER])
     if payload.redacted:
-        parts.append(("redacted", True))
+        parts.append(REDACTED)
     parts.append(context.tail(unseen=unseen))
     return headline.event(parts, context.conn_id)
 

@@ -40,8 +40,9 @@ from deckwire.events.handshake import handshake_event
 from deckwire.events.handshake import headline as handshake_headline
 from deckwire.events.hello import headline as hello_headline
 from deckwire.events.hello import hello_event
+from deckwire.events.http_redaction import without_credentials
 from deckwire.events.http_request import headline as http_headline
-from deckwire.events.http_request import http_event
+from deckwire.events.http_request import http_event, needs_redaction
 from deckwire.events.ignore import IgnoreRules, Traffic
 from deckwire.events.session import headline as session_headline
 from deckwire.events.session import session_event
@@ -410,10 +411,15 @@ class Reporter:
         )
 
     def _request(self, connection: HeadConnection, context: Context, seen: HttpSeen) -> None:
+        request, redactor = seen.request, redactor_for(context, self._choices)
+        redacted = False
+        if redactor is not None:
+            request = without_credentials(request, redactor)
+            redacted = needs_redaction(seen.request, request)
         headline = http_headline(
             context,
             self._clock.wall_ns(seen.time_ns),
-            seen.request,
+            request,
             self._choices,
             proven=connection.proven,
         )
@@ -425,12 +431,13 @@ class Reporter:
             lambda: http_event(
                 headline,
                 context,
-                seen.request,
+                request,
                 seen.answer,
                 number=seen.number,
                 is_reversed=seen.reversed,
                 choices=self._choices,
                 unseen=connection.unseen,
+                redacted=redacted,
             ),
             is_reversed=seen.reversed,
         )
