@@ -2027,7 +2027,6 @@ int decky_syn(struct __sk_buff *skb)
 		     sample->half_open.syn.time_ns);
 	sample->head.born_ns = sample->half_open.syn.time_ns;
 	sample->head.client = w->sender;
-	sample->head.hello = link_of(skb);
 	sample->half_open.noted = 0;
 	sample->half_open.signature =
 		syn_signature(walk, p, &sample->half_open.syn, s.settings->seed,
@@ -2036,10 +2035,12 @@ int decky_syn(struct __sk_buff *skb)
 		show_sequences(sample, &shown);
 	if (p->payload_len && !swapped)
 		sample->half_open.syn_record = sample_syn_data(skb, &s);
-	if (syn_wanted(&s, &sample->half_open))
+	if (syn_wanted(&s, &sample->half_open)) {
+		sample->head.hello = link_of(skb);
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,
 			samples.perf_submit(skb, sample, sizeof(*sample)));
+	}
 	if (known || swapped)
 		half_open.update(&w->key, &sample->half_open);
 	else
