@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from ssl import TLSVersion
-from struct import Struct
+from struct import Struct, pack
 from typing import NamedTuple
 
 from bench import cpu
@@ -76,6 +76,8 @@ _TEST_RUN = Struct("=IIIIQQII")
 """prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration."""
 _ZERO = bytes(4)
 _NEVER_NS = 1 << 62
+_ETH_LLDP = 0x88CC
+_ICMP = 1
 _XDP = "xdp_ingress"
 _OPTIONS = b"\x01\x01" + TIMESTAMP
 """The options of every Linux segment: two NOPs, timestamps."""
@@ -129,13 +131,13 @@ def measure(rounds: int, repeat: int) -> list[Line]:
 
 
 def _paths() -> Iterator[Path]:
-    yield Path("not IP", "foreign_not_ip", ethernet(bytes(46), ETH_ARP))
+    yield Path("not IP", "foreign_not_ip", ethernet(bytes(46), _ETH_LLDP))
     stranger4 = ethernet(ipv4(tcp(_DATA[:_MSS4]), dst=STRANGER))
     stranger6 = ethernet(ipv6(tcp(_DATA[:_MSS6]), dst=STRANGER6))
     yield Path("not a decky, v4", "foreign_no_decky", stranger4, goal=Goal("≤", 12))
     yield Path("not a decky, v6", "foreign_no_decky", stranger6, goal=Goal("≤", 20))
     yield Path("not a decky, v4, egress", "foreign_no_decky", stranger4, hook="tc_egress")
-    yield Path("a decky's, not TCP", "ignored_not_tcp", ethernet(ipv4(bytes(200), protocol=UDP)))
+    yield from _probes()
     again = "the same segment each time, so counted as a retransmission"
     for family, talk, size in (
         ("v4", Talk(), _MSS4),
@@ -176,6 +178,20 @@ def _paths() -> Iterator[Path]:
     bulk = Talk().c("A", 1, 1, _DATA[:_MSS4], _OPTIONS)
     yield Path("XDP assist, not a SYN", "", bulk, hook=_XDP)
     yield Path("XDP assist, SYN already known", "", syn, hook=_XDP)
+
+
+def _probes() -> Iterator[Path]:
+    """One source probes one target again and again. SYNs are with the rest of TCP."""
+    datagram = pack("!HHHH", 50_000, 53, 8 + 32, 0) + bytes(32)
+    echo = pack("!BBHHH", 8, 0, 0, 1, 1) + bytes(32)
+    yield Path("UDP probe, v4", "ignored_not_tcp", ethernet(ipv4(datagram, protocol=UDP)))
+    yield Path("UDP probe, v6", "ignored_not_tcp", ethernet(ipv6(datagram, next_header=UDP)))
+    yield Path("ICMP echo request", "ignored_not_tcp", ethernet(ipv4(echo, protocol=_ICMP)))
+    yield Path("FIN probe", "frames_unattached", Talk(client_port=40_004).c("F", 1))
+    arp = pack("!HHBBH", 1, 0x0800, 6, 4, 1) + bytes(6) + ip_address(STRANGER).packed + bytes(6)
+    wanted, other = (arp + ip_address(one).packed + bytes(18) for one in (DECKY, STRANGER))
+    yield Path("ARP request for a decky", "foreign_not_ip", ethernet(wanted, ETH_ARP))
+    yield Path("ARP request for another", "foreign_not_ip", ethernet(other, ETH_ARP))
 
 
 def _exchange(talk: Talk, seq: int, data: bytes) -> list[bytes]:
