@@ -23,8 +23,8 @@ from tests.support.watching import EVERYTHING, PROGRAM, SyslogAgent, fetch_plain
 pytestmark = pytest.mark.root
 
 CONNECTIONS = 40
-LINES = 3 * CONNECTIONS
-"""Three events of each connection: SYN, handshake and end."""
+LINES = 4 * CONNECTIONS
+"""Four events of each connection: SYN, handshake, request and end."""
 FILL = "filler"
 PAGE = 4_096
 """The allocation unit of tmpfs."""

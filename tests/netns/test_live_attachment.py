@@ -130,7 +130,7 @@ def test_a_start_after_a_kill_replaces_what_was_left(lab: Lab, web: Node, attach
     sums = assert_nothing_lost(agent)
     assert (sums["frames_syn"], sums["handshakes"]) == (1, 1)
     assert counted(agent, dst_ip=web.v4) == Counter(
-        tcp_syn_fingerprint=1, tcp_handshake=1, tcp_flow_timing=1
+        tcp_syn_fingerprint=1, tcp_handshake=1, http_request=1, tcp_flow_timing=1
     )
     assert set(changes(before, state(lab))) <= {"qdiscs"}
 

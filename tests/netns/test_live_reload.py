@@ -114,8 +114,9 @@ def test_outputs_filters_and_dedup_change_and_no_line_is_lost(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(late))
         receiver.settimeout(20)
-        got = [json.loads(receiver.recv(65_536))["event"] for _ in range(4)]
-        assert got == ["tcp_syn_fingerprint", "tcp_handshake", "tcp_flow_timing", "tcp_handshake"]
+        got = [json.loads(receiver.recv(65_536))["event"] for _ in range(5)]
+        every = ["tcp_syn_fingerprint", "tcp_handshake", "http_request", "tcp_flow_timing"]
+        assert got == [*every, "tcp_handshake"]
         # An output that is removed writes its lines first.
         config.reload('output = ["stdout"]\ndedup_ttl = 0\n', "changed: output")
         fetch_plain(lab.client, web.v4)
@@ -127,7 +128,7 @@ def test_outputs_filters_and_dedup_change_and_no_line_is_lost(
     sums = final_sums(agent)
     assert_conserved(sums)
     assert not agent.find("capture_loss")
-    assert sums["output_unix_written"] == 4 == sums["output_unix_offered"]
+    assert sums["output_unix_written"] == 5 == sums["output_unix_offered"]
     assert sums["output_file_written"] == len(written) == sums["output_file_offered"]
 
 

@@ -209,8 +209,8 @@ def test_what_a_decky_requests_has_no_credentials(lab: ReplayLab) -> None:
     """By default those of an attacker are shown, and those of the deckies replaced."""
     sent = request(b"/?token=abcdefgh", headers=[(b"Host", b"x"), (b"Cookie", b"sid=abcdefgh")])
     for ends, is_own in (((PEER, DECKY), False), ((DECKY, PEER), True)):
-        conversation = Conversation(*ends, server_port=80).open().send(sent).answer(answer())
-        found = one(lab.frames(conversation.close().frames, [DECKY]), "http_request")
+        talk = Conversation(*ends, server_port=80).open().send(sent).answer(answer())
+        found = one(lab.frames(talk.close().frames, [DECKY]), "http_request")
         assert ("abcdefgh" in found["path"]) is not is_own
         assert found.get("redacted", False) is is_own
         assert ("ja4h" in found) is not is_own

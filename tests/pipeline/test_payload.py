@@ -174,3 +174,11 @@ def test_fields_of_protocols(
     conversation = Conversation().open().answer(server) if server else Conversation().open()
     found = payload(lab, conversation.send(client).close())
     assert (found["protocol"], found[field]) == (protocol, value)
+
+
+def test_a_request_behind_that_of_a_proxy_is_a_payload(lab: ReplayLab) -> None:
+    conversation = Conversation().open().send(wire.SOCKS4).answer(b"\0\x5a" + bytes(6))
+    conversation.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").answer(b"HTTP/1.1 200 OK\r\n\r\n")
+    events = lab.frames(conversation.close().frames, [DECKY])
+    assert one(events, "tcp_payload")["protocol"] == "socks4"
+    assert not of(events, "http_request")

@@ -57,7 +57,6 @@ NO_COUNTERS = {
     "events.dedup._Window.count": "what a dedup_summary reports",
     "http.body.Body": "of one body",
     "http.reader._Reader": "of one direction",
-    "http.reader.RequestReader": "of one direction",
     "ip.reassembly.Reassembler.held": "how much is held now",
     "ip.reassembly._Datagram": "of one datagram",
     "kernel.link_watch.LinkWatch._sequence": "a sequence number",

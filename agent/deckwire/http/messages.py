@@ -17,6 +17,8 @@ _MARK = b" HTTP/"
 _VERSION = re.compile(rb"\d\.\d")
 _STATUS_LINE = re.compile(rb"HTTP/\d\.\d[ \t]+(\d{3})(?:[ \t]|$)")
 _BLANK = b" \t"
+_SOCKS = re.compile(rb"[\x04\x05].*\0", re.DOTALL)
+"""Begins a request for a proxy, with its version (RFC 1928, 3)."""
 _BLANKS = frozenset([b" ", b"\t"])
 
 
@@ -84,8 +86,8 @@ class Headers:
 def parse_request_line(line: bytes) -> RequestLine | None:
     """The parts of a line without its end; None if it begins no request of HTTP/1.
 
-    The method may be anything. A target may have blanks. A line without a version is one of
-    HTTP/0.9 if it gets a path.
+    The method may be anything but bytes of SOCKS before a request. A target may have blanks. A line
+    without a version is one of HTTP/0.9 if it gets a path.
     """
     line = line.replace(b"\t", b" ").strip(b" ")
     method, _, rest = line.partition(b" ")
@@ -95,7 +97,7 @@ def parse_request_line(line: bytes) -> RequestLine | None:
         is_simple = method == b"GET" and target.startswith(b"/") and b" " not in target
         return RequestLine(method, target, SIMPLE_VERSION) if is_simple else None
     target = target.strip(b" ")
-    if not method or len(method) > HTTP_METHOD_BYTES or not target:
+    if not method or len(method) > HTTP_METHOD_BYTES or not target or _SOCKS.match(method):
         return None
     if not _VERSION.fullmatch(version) or (method == b"PRI" and version == b"2.0"):
         # The second is the preface of HTTP/2 (RFC 9113, 3.4).
