@@ -120,7 +120,7 @@ def test_the_agent_has_no_rights_and_goes_on_working(
     wait_until(log.exists, "the log is open again", SECONDS)
     visit(lab, agent, lab.host, DECKY_ADDRESS, SECONDS)
     assert tried(agent) == results
-    assert agent.stop(seconds=SECONDS) == 0
+    assert agent.stop(seconds=SECONDS) == 0, agent.last_words()
     assert_nothing_lost(agent)
     assert len(agent.find("tcp_handshake")) == 3
     assert hooks(lab, SIDE) == (0, 0)
@@ -144,9 +144,11 @@ def test_root_keeps_what_it_needs_for_files(lab: Lab, web: Node, logs: Path) -> 
     log.rename(logs / "events.log.1")
     agent.process.send_signal(signal.SIGHUP)
     wait_until(log.exists, "the log is open again", SECONDS)
-    assert log.stat().st_uid == logs.stat().st_uid
+    # It gets its owner after it was made.
+    owner = logs.stat().st_uid
+    wait_until(lambda: log.stat().st_uid == owner, "the log has its owner", SECONDS)
     visit(lab, agent, lab.client, web.v4, SECONDS)
-    assert agent.stop(seconds=SECONDS) == 0
+    assert agent.stop(seconds=SECONDS) == 0, agent.last_words()
     assert_nothing_lost(agent)
 
 

@@ -22,7 +22,7 @@ from deckwire.kernel import loader_process, loading, syscalls
 from deckwire.runtime import privileges
 
 # An emulated CPU of a busy machine takes minutes. Whoever waits for the agent has the limit.
-loader_process.LOADER_SECONDS = 86_400.0
+loader_process.LOADER_SECONDS = loading.DETACH_SECONDS = 86_400.0
 
 if attach := sys.argv.pop(1):
     loading.LoadRequest = functools.partial(loading.LoadRequest, attach=attach)
