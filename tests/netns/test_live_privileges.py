@@ -88,7 +88,7 @@ def test_the_agent_has_no_rights_and_goes_on_working(
             *("--output", "stdout", "--output", f"file:{log}", "--runtime-dir", logs),
         ],
         program=intruder.program(attach),
-        seconds=SECONDS,
+        seconds=None,
     )
     found = pwd.getpwnam(USER)
     threads = intruder.statuses(agent.process.pid)
@@ -107,20 +107,20 @@ def test_the_agent_has_no_rights_and_goes_on_working(
     assert (logs / "status.json").stat().st_uid == found.pw_uid
     # An interface that comes back.
     ip(lab, lab.host, "link", "del", SIDE)
-    wait_reported(agent, GONE)
+    wait_reported(agent, GONE, seconds=SECONDS)
     add_side_veth(lab, web, index=2_001)
-    wait_reported(agent, BACK)
+    wait_reported(agent, BACK, seconds=SECONDS)
     assert hooks(lab, SIDE) == ((2, 0) if attach == "auto" else (0, 2))
     visit(lab, agent, lab.host, DECKY_ADDRESS, SECONDS)
     # A log that is rotated, and a file of deckies that changes.
     log.rename(logs / "events.log.1")
     deckies.write_text("192.0.2.77 other\n")
     agent.process.send_signal(signal.SIGHUP)
-    wait_reported(agent, "deckies read again: 2")
+    wait_reported(agent, "deckies read again: 2", seconds=SECONDS)
     wait_until(log.exists, "the log is open again", SECONDS)
     visit(lab, agent, lab.host, DECKY_ADDRESS, SECONDS)
     assert tried(agent) == results
-    assert agent.stop(seconds=SECONDS) == 0
+    assert agent.stop(seconds=SECONDS) == 0, agent.last_words()
     assert_nothing_lost(agent)
     assert len(agent.find("tcp_handshake")) == 3
     assert hooks(lab, SIDE) == (0, 0)
@@ -132,7 +132,7 @@ def test_root_keeps_what_it_needs_for_files(lab: Lab, web: Node, logs: Path) -> 
     """Without a user: its log belongs to the owner of the directory, and can be rotated."""
     log = logs / "events.log"
     options = [*EVERYTHING, "--output", "stdout", "--output", f"file:{log}"]
-    agent = AgentProcess(lab, options=options, program=intruder.program(), seconds=SECONDS)
+    agent = AgentProcess(lab, options=options, program=intruder.program(), seconds=None)
     threads = intruder.statuses(agent.process.pid)
     expected = intruder.expected(filters=not HAS_TCX, kept=FILES)
     assert intruder.rights(threads, agent.process.pid) == expected
@@ -144,9 +144,11 @@ def test_root_keeps_what_it_needs_for_files(lab: Lab, web: Node, logs: Path) -> 
     log.rename(logs / "events.log.1")
     agent.process.send_signal(signal.SIGHUP)
     wait_until(log.exists, "the log is open again", SECONDS)
-    assert log.stat().st_uid == logs.stat().st_uid
+    # It gets its owner after it was made.
+    owner = logs.stat().st_uid
+    wait_until(lambda: log.stat().st_uid == owner, "the log has its owner", SECONDS)
     visit(lab, agent, lab.client, web.v4, SECONDS)
-    assert agent.stop(seconds=SECONDS) == 0
+    assert agent.stop(seconds=SECONDS) == 0, agent.last_words()
     assert_nothing_lost(agent)
 
 

@@ -18,8 +18,11 @@ from deckwire.kernel.capabilities import Capability
 
 INTRUDER = """
 import ctypes, errno, functools, json, os, signal, socket, struct, sys
-from deckwire.kernel import loading, syscalls
+from deckwire.kernel import loader_process, loading, syscalls
 from deckwire.runtime import privileges
+
+# An emulated CPU of a busy machine takes minutes. Whoever waits for the agent has the limit.
+loader_process.LOADER_SECONDS = loading.DETACH_SECONDS = 86_400.0
 
 if attach := sys.argv.pop(1):
     loading.LoadRequest = functools.partial(loading.LoadRequest, attach=attach)

@@ -36,7 +36,7 @@ def wait_up(lab: Lab, node: Node, interface: str) -> None:
 
 def visit(lab: Lab, agent: AgentProcess, node: Node, address: str, seconds: float = 10.0) -> None:
     """Make a connection and wait for its events."""
-    _, port, _, _ = fetch_plain(node, address)
+    _, port, _, _ = fetch_plain(node, address, seconds=seconds)
     agent.expect("tcp_flow_timing", seconds=seconds, src_port=port, dst_ip=address, close="fin")
 
 
@@ -44,8 +44,8 @@ def reported(agent: AgentProcess, pattern: str) -> int:
     return sum(bool(re.fullmatch(f"deckwire: {pattern}", line)) for line in agent.messages)
 
 
-def wait_reported(agent: AgentProcess, pattern: str, times: int = 1) -> None:
-    agent.wait(lambda: reported(agent, pattern) >= times, f"the agent reports {pattern!r}", 30)
+def wait_reported(agent: AgentProcess, pattern: str, times: int = 1, seconds: float = 30.0) -> None:
+    agent.wait(lambda: reported(agent, pattern) >= times, f"the agent reports {pattern!r}", seconds)
 
 
 GONE = f"{SIDE} is gone; it is attached again when it comes back"

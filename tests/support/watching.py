@@ -123,9 +123,14 @@ def fetch(
     return mine, my_port, address, port
 
 
-def fetch_plain(node: Node, address: str, port: int = 80, source: str | None = None) -> Flow:
-    """Make an HTTP connection from `node` that ends with FIN. Returns its 4-tuple."""
-    with node.connect(address, port, source) as connection:
+def fetch_plain(
+    node: Node, address: str, port: int = 80, source: str | None = None, seconds: float = 5.0
+) -> Flow:
+    """Make an HTTP connection from `node` that ends with FIN. Returns its 4-tuple.
+
+    `seconds` is the longest wait for any step of it.
+    """
+    with node.connect(address, port, source, seconds) as connection:
         mine, my_port = connection.getsockname()[:2]
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         while connection.recv(65_536):

@@ -30,7 +30,7 @@ class AgentProcess:
         options: more options of `deckwire run`; the agent knows the lab without them.
         program: the command that stands for `deckwire`.
         ready: the agent is ready when it writes a line with this to standard error.
-        seconds: longest wait for that.
+        seconds: longest wait for that; None: until it is ready or has ended.
 
     Raises:
         LabError: it did not become ready. The message has its last lines.
@@ -44,7 +44,7 @@ class AgentProcess:
         *,
         program: Sequence[str] = (sys.executable, "-P", "-m", "deckwire"),
         ready: str = _READY,
-        seconds: float = 60.0,
+        seconds: float | None = 60.0,
     ) -> None:
         self.events: list[JsonEvent] = []
         self.messages: list[str] = []
@@ -71,19 +71,23 @@ class AgentProcess:
             lambda: any(ready in line for line in self.messages), "the agent is ready", seconds
         )
 
-    def wait(self, condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+    def wait(
+        self, condition: Callable[[], object], what: str, seconds: float | None = 10.0
+    ) -> None:
         """Returns as soon as `condition`, about events and messages, holds.
 
         Raises:
-            LabError: it did not within `seconds`, or the agent ended. `what` names the condition.
+            LabError: it did not within `seconds` (None: without a limit), or the agent ended.
+                `what` names the condition.
         """
-        deadline = time.monotonic() + seconds
+        deadline = None if seconds is None else time.monotonic() + seconds
         with self._changed:
             while not condition():
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._reading:
-                    why = f"not within {seconds:.0f} s" if self._reading else "the agent ended"
-                    raise LabError(f"{what}: {why}: {self.last_words()}")
+                if not self._reading:
+                    raise LabError(f"{what}: the agent ended: {self.last_words()}")
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise LabError(f"{what}: not within {seconds:.0f} s: {self.last_words()}")
                 self._changed.wait(left)
 
     def find(self, event: str, **fields: object) -> list[JsonEvent]:
