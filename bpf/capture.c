@@ -1151,32 +1151,38 @@ static __always_inline void mark_probes(__u32 at)
 		*mark = 1;
 }
 
-/*
- * A way for a source that has none, or NO_WAY. With NEW_WAY the slot has to be
- * filled; without it, another CPU was faster. The lock is not held meanwhile:
- * to give it back waits for all that this CPU has written.
- */
+/* A way for a new source in its set, or NO_WAY. */
 static __always_inline __u32 take_way(const struct step *s,
-				      struct source_set *set, __u32 tag,
-				      int proven)
+				      struct source_set *set, __u32 number,
+				      __u32 tag, const __be32 *addr, int proven)
 {
+	struct probe_source *source;
 	__u64 now = s->work->now;
-	__u32 way;
+	__u32 way, slot;
 
 	if (!set_lock(&set->lock))
 		return NO_WAY;
+	/* another CPU may have been faster */
 	way = way_of(set, tag);
-	if (way == NO_WAY) {
-		way = way_to_take(set, now, proven);
-		if (way < PROBE_SOURCE_WAYS) {
-			if (set->tag[way])
-				s->counters->probe_sources_evicted++;
-			set->tag[way] = tag;
-			set->rank[way] = RANK_FEW;
-			set->seen[way] = probe_clock(now);
-			way |= NEW_WAY;
-		}
+	if (way != NO_WAY)
+		goto out;
+	way = way_to_take(set, now, proven);
+	if (way >= PROBE_SOURCE_WAYS)
+		goto out;
+	slot = number * PROBE_SOURCE_WAYS + way;
+	source = probe_sources.lookup(&slot);
+	if (!source) {
+		way = NO_WAY;
+		goto out;
 	}
+	if (set->tag[way])
+		s->counters->probe_sources_evicted++;
+	set->tag[way] = 0;
+	source_begin(source, addr, now);
+	set->rank[way] = RANK_FEW;
+	set->seen[way] = probe_clock(now);
+	set->tag[way] = tag;
+out:
 	set_unlock(&set->lock);
 	return way;
 }
@@ -1349,7 +1355,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 	struct source_set *set;
 	__u64 hash, decky, asked = 0;
 	__be32 addr[4];
-	int is_probe, is_new = 0;
+	int is_probe;
 
 	kind = touch->kind;
 	is_probe = kind < PROBE_KINDS;
@@ -1384,16 +1390,11 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		s->counters->probes++;
 	}
 	if (!source && !touch->of_decky) {
-		way = take_way(s, set, tag, w->cause == TOUCH_HANDSHAKE);
-		is_new = way >= NEW_WAY;
-		way &= NEW_WAY - 1;
+		way = take_way(s, set, number, tag, addr,
+			       w->cause == TOUCH_HANDSHAKE);
 		slot = number * PROBE_SOURCE_WAYS + way;
 		if (way < PROBE_SOURCE_WAYS)
 			source = probe_sources.lookup(&slot);
-		if (source && is_new) {
-			source_begin(source, addr, w->now, decky, touch);
-			touched = TOUCHED;
-		}
 	}
 	if (source && is_source(source, addr)) {
 		w->source = slot;
@@ -1401,8 +1402,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		/* the verifier needs the bound, which clang would drop */
 		asm volatile("" : "+r"(kind));
 		if (kind < PROBE_KINDS) {
-			if (!is_new)
-				source_count(source, kind);
+			source_count(source, kind);
 			if ((__s64)(w->now - source->last_ns) > 0)
 				source->last_ns = w->now;
 			set->seen[way] = probe_clock(w->now);
@@ -1416,7 +1416,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		if (at < PROBE_INLINE) {
 			target_note(&source->target[at], touch);
 			touched = TOUCHED;
-		} else if (!is_new && (is_probe || touch->answers)) {
+		} else if (is_probe || touch->answers) {
 			touched = touch_target(s, set, source, slot, decky,
 					       touch);
 			if (source->targets > PROBE_INLINE &&

@@ -111,7 +111,6 @@ static __always_inline __u32 probe_clock(__u64 now)
 }
 
 #define NO_WAY PROBE_SOURCE_WAYS
-#define NEW_WAY 8 /* a flag in a way */
 
 static __always_inline __u32 way_of(const struct source_set *set, __u32 tag)
 {
@@ -137,10 +136,8 @@ static __always_inline __u32 way_to_take(const struct source_set *set,
 #pragma unroll
 	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
 		since = probe_clock(now) - set->seen[i];
-		/* the clock of a capture may go back */
-		silent = since < 0 ? -since : since;
-		/* its slot may not be filled yet */
-		keep = 2;
+		silent = since > 0 ? since : 0;
+		keep = 0;
 		if (set->rank[i] == RANK_MANY && !proven)
 			keep = probe_clock(PROBE_MANY_NS);
 		if (set->rank[i] == RANK_PROVEN)
@@ -175,6 +172,27 @@ static __always_inline int set_lock(__u32 *lock)
 static __always_inline void set_unlock(__u32 *lock)
 {
 	__sync_fetch_and_add(lock, -1);
+}
+
+/* The slot's new source. Targets are valid up to their number only. */
+static __always_inline void source_begin(struct probe_source *source,
+					 const __be32 *addr, __u64 now)
+{
+	__sync_fetch_and_add(&source->generation, 1);
+	source->addr[0] = addr[0];
+	source->addr[1] = addr[1];
+	source->addr[2] = addr[2];
+	source->addr[3] = addr[3];
+	source->first_ns = now;
+	source->last_ns = now;
+	source->targets = 0;
+	source->targets_lost = 0;
+	__builtin_memset(source->mac, 0, sizeof(source->mac));
+	source->flags = 0;
+	source->samples = 0;
+	source->next = 0;
+	source->kinds = 0;
+	__sync_fetch_and_add(&source->generation, 1);
 }
 
 /* Counts a probe. Its count is valid from the first one on. */
@@ -237,45 +255,6 @@ static __always_inline int target_note(struct probe_target *target,
 	target->kinds |= kinds;
 	target->answers |= touch->answers;
 	return 1;
-}
-
-/*
- * The slot's new source, with its first touch. Its address comes last: before,
- * another CPU takes the slot for that of another source. All of it is written
- * without a look at what was there, so that nothing waits for memory.
- */
-static __always_inline void source_begin(struct probe_source *source,
-					 const __be32 *addr, __u64 now,
-					 __u64 decky, const struct touch *touch)
-{
-	volatile __u32 *generation = &source->generation;
-	__u32 kind = touch->kind, number = (__u32)(now >> 10) << 1;
-
-	*generation = 1;
-	source->first_ns = now;
-	source->last_ns = now;
-	source->targets = 0;
-	source->targets_lost = 0;
-	__builtin_memset(source->mac, 0, sizeof(source->mac));
-	source->flags = 0;
-	source->samples = 0;
-	source->next = 0;
-	source->kinds = 0;
-	/* the verifier needs the bound, which clang would drop */
-	asm volatile("" : "+r"(kind));
-	if (kind < PROBE_KINDS) {
-		source->kinds = 1U << kind;
-		source->probes[kind] = 1;
-		source->targets = 1;
-		target_begin(&source->target[0], decky, touch->where, now);
-		target_note(&source->target[0], touch);
-	}
-	asm volatile("" : : : "memory");
-	source->addr[0] = addr[0];
-	source->addr[1] = addr[1];
-	source->addr[2] = addr[2];
-	source->addr[3] = addr[3];
-	*generation = number ? number : 2;
 }
 
 /* Ports of UDP and SCTP, and the first chunk of the latter (RFC 9260, 3). */
