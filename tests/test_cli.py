@@ -237,10 +237,10 @@ def test_replay_emits_events_and_their_sums(capture: Path) -> None:
     done = deckwire("replay", *WATCH, "--dedup-ttl", "0", "--format", "json", capture)
     assert (done.returncode, done.stderr) == (0, "")
     emitted = events(done)
-    assert len(emitted) == 3 * 6 + 1
-    assert emitted[-1] == "capture_stats"
+    assert len(emitted) == 3 * 6 + 2
+    assert emitted[-2:] == ["scan_summary", "capture_stats"]
     stats = json.loads(done.stdout.splitlines()[-1])["fields"]
-    assert (stats["frames_run"], stats["events_emitted"]) == (24, 18)
+    assert (stats["frames_run"], stats["events_emitted"]) == (24, 19)
     assert stats["samples_lost"] == 0
 
 

@@ -28,6 +28,7 @@ def identify(syn_packet: SynPacket) -> Identity:
 def test_a_linux_host_is_identified() -> None:
     assert identify(syn(ttl=60)) == Identity(
         p0f_sig="4:60+4:0:1460:mss*44,7:mss,sok,ts,nop,ws:df,id+:0",
+        quirks=("df", "id+"),
         os="Linux 5.x-6.x",
         os_class="unix",
         os_guess="linux",

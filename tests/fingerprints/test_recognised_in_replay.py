@@ -558,7 +558,8 @@ def test_a_signature_file_may_name_a_tool(tmp_path: Path) -> None:
         frames.append(Frame(START_NS + at * SECOND, 1, data, len(data)))
     path = tmp_path / "probe.pcap"
     path.write_bytes(pcap(frames))
-    known, miss, mirai, _ = replay(path, "--p0f-db", str(signatures))
+    options = ("--p0f-db", str(signatures), "--scan-targets", "0")
+    known, miss, mirai, _ = replay(path, *options)
     assert ' tool="probe" tool_evidence="signature Probe fast" ' in known
     assert " tool" not in miss
     assert (
