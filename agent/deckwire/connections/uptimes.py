@@ -1,6 +1,6 @@
 """How long the source of SYN packets has been up, by their TCP timestamps.
 
-Systems of today add a random number for each pair of addresses, so that nobody can see. A clock is
+Systems of today add a random number for each pair of addresses, which conceals it. So a clock is
 believed only if SYN packets to two destinations show the same one.
 """
 
