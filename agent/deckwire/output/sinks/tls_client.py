@@ -42,8 +42,8 @@ class TlsClient:
         """Read the files. Raises OSError that names the file."""
         self._settings = settings
         self._name = settings.name or host
-        own = [path for path in (settings.certificate, settings.key) if path]
-        self._paths = own + ([settings.ca] if settings.ca else _system_paths())
+        ours = [path for path in (settings.certificate, settings.key) if path]
+        self._paths = [*ours, *([settings.ca] if settings.ca else _system_paths())]
         self._reading = Lock()
         self._stamps = self._stamps_now()
         self.context = _context(settings)
