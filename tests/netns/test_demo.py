@@ -138,7 +138,8 @@ def test_a_narrow_terminal_gets_colours_and_whole_lines() -> None:
     columns = 44
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    ours_alone = ("NO_COLOR", "COLUMNS", "LINES")
+    environment = {name: value for name, value in os.environ.items() if name not in ours_alone}
     process = subprocess.Popen(
         DEMO,
         stdout=theirs,

@@ -207,7 +207,8 @@ def test_every_receiver_that_fails_is_one_line_and_comes_back_by_itself(
         visit(lab, web, log)
         agent.stop()
         lines = log.read_bytes().splitlines()
-        assert len(lines) == 2 * 3 * CONNECTIONS + 1
+        # A connection has four events: its handshake, its request, its end and its SYN.
+        assert len(lines) == 2 * 4 * CONNECTIONS + 1
         wait_until(lambda: secure.lines == busy.lines == lines, "HTTP receivers have every line")
         framed = b"".join(b"%d %b" % (len(line), line) for line in lines)
         wait_until(lambda: bytes(received) == framed, "the TCP receiver has every line")

@@ -34,7 +34,7 @@ from tests.support.watching import EVERYTHING, PROGRAM, assert_nothing_lost
 pytestmark = pytest.mark.root
 
 USER = "nobody"
-SECONDS = 120.0
+SECONDS = 600.0
 """Longest wait for any condition: an emulated CPU is about 25 times slower."""
 
 needs_tcx = pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
