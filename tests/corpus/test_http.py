@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,13 +17,12 @@ from deckwire.captures import CaptureError, CaptureFile, ethernet
 from deckwire.tables.tables import Tables
 from tests.support.fingerprint_frames import syns_of
 from tests.support.live_wire import Segment, parse_frame
+from tests.support.protocols import PROTOCOLS, expected
 from tests.support.replaying import ReplayLab
 from tests.support.sequences import Four, sequence_fields
-from tests.support.shared import SHARED
 
 pytestmark = pytest.mark.root
 
-PROTOCOLS = SHARED / "protocols"
 BUDGET = 4_096
 REFUSED = {
     ("arkime-tcp-reassembly-synthetic.pcap", 40_010, 0),
@@ -37,16 +35,7 @@ _EVERY = 1 if os.environ.get("DECKWIRE_WHOLE_CORPUS") else 16
 """The suite replays one of so many captures; all of them take minutes."""
 
 
-def entries() -> dict[str, list[dict[str, Any]]]:
-    """The expected values by capture; empty without the captures."""
-    path = PROTOCOLS / "expected" / "http.json"
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for entry in json.loads(path.read_text()) if path.exists() else ():
-        found[entry["pcap"]].append(entry)
-    return found
-
-
-ENTRIES = entries()
+ENTRIES = expected("http")
 NAMES = sorted(
     name
     for number, name in enumerate(sorted(ENTRIES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from typing import Any
 
@@ -10,13 +9,12 @@ import pytest
 
 from tests.support.declared import check_declared
 from tests.support.fingerprint_frames import syns_of
+from tests.support.protocols import PROTOCOLS, expected
 from tests.support.replaying import ReplayLab
 from tests.support.sequences import Four, sequence_fields
-from tests.support.shared import SHARED
 
 pytestmark = pytest.mark.root
 
-PROTOCOLS = SHARED / "protocols"
 OWN_EVENTS = {
     "tls": ("tls_client_hello",),
     "ssh": ("ssh_client_banner", "ssh_server_banner"),
@@ -39,16 +37,7 @@ MIDSTREAM = {
 """Connections by capture that lack a SYN: only of the others is the beginning sampled."""
 
 
-def entries() -> dict[str, list[dict[str, Any]]]:
-    """The expected labels by capture; empty without the captures."""
-    path = PROTOCOLS / "expected" / "protocol.json"
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for entry in json.loads(path.read_text()) if path.exists() else ():
-        found[entry["pcap"]].append(entry)
-    return found
-
-
-ENTRIES = entries()
+ENTRIES = expected("protocol")
 
 
 @pytest.mark.skipif(not ENTRIES, reason="the captures of other protocols are not installed")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from typing import Any
 
 import pytest
 
 from tests.support.fingerprint_frames import syns_of
+from tests.support.protocols import PROTOCOLS, expected
 from tests.support.replaying import ReplayLab
 from tests.support.sequences import Four, sequence_fields
-from tests.support.shared import SHARED
 
 pytestmark = pytest.mark.root
 
-PROTOCOLS = SHARED / "protocols"
 FIELDS = {
     "hassh": ("ssh_client_banner", "hassh"),
     "hassh_server": ("ssh_server_banner", "hassh_server"),
@@ -34,16 +31,7 @@ SWAPPED = {
 }
 
 
-def entries() -> dict[str, list[dict[str, Any]]]:
-    """The expected values by capture; empty without the captures."""
-    path = PROTOCOLS / "expected" / "ssh.json"
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for entry in json.loads(path.read_text()) if path.exists() else ():
-        found[entry["pcap"]].append(entry)
-    return found
-
-
-ENTRIES = entries()
+ENTRIES = expected("ssh")
 
 
 @pytest.mark.skipif(not ENTRIES, reason="the captures of other protocols are not installed")

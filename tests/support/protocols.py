@@ -1,0 +1,20 @@
+"""Captures of other protocols than TLS, with values that independent tools confirm."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from tests.support.shared import SHARED
+
+PROTOCOLS = SHARED / "protocols"
+
+
+def expected(group: str) -> dict[str, list[dict[str, Any]]]:
+    """The expected values of a group by the name of the capture; empty without the captures."""
+    path = PROTOCOLS / "expected" / f"{group}.json"
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in json.loads(path.read_text()) if path.exists() else ():
+        found[entry["pcap"]].append(entry)
+    return found
