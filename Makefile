@@ -44,7 +44,7 @@ test: setup
 ## test-oldest: test what uses Python packages with the oldest allowed versions
 # These are Debian 12's, unpacked into .oldest but not installed. ARGS are arguments for pytest.
 test-oldest: setup
-	$(BIN)/python tests/oldest.py $(ARGS)
+	$(BIN)/python -m tests.oldest $(ARGS)
 
 ## delivery-test: 100,000 lines by RELP and by HTTPS, while sender and receiver are killed
 delivery-test: setup
