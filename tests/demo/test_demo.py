@@ -99,6 +99,19 @@ def test_a_scan_shows_what_was_found() -> None:
     assert "open none" in shown("scan_summary", scan)
 
 
+def test_a_connection_of_a_decky_shows_its_peer() -> None:
+    opened = {"src_ip": "198.18.1.1", "dst_ip": "192.0.2.9", "dst_port": 80}
+    line = shown("decky_initiated", opened)
+    assert line == "  INITIATED web-01    from 198.18.1.1  opens 192.0.2.9  port 80\n"
+    assert "opens mail-01" in shown("decky_initiated", {**opened, "dst_decky": "mail-01"})
+
+
+def test_first_bytes_are_shown_as_text() -> None:
+    line = shown("tcp_payload", {"protocol": "smtp", "dst_port": 25, "payload_text": "EHLO a"})
+    assert line == "  PAYLOAD   web-01    smtp  port 25  payload EHLO a\n"
+    assert "no known protocol" in shown("tcp_payload", {"dst_port": 25})
+
+
 def test_missing_fingerprints_are_left_out() -> None:
     line = shown("tls_client_hello", {**HELLO, "ja4": "", "sni": ""})
     assert "ja4" not in line

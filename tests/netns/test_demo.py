@@ -71,7 +71,7 @@ def test_the_demo_shows_everything_in_plain_text(demo: subprocess.Popen[str]) ->
     before = links()
     stdout, stderr = demo.communicate(timeout=120)
     assert (demo.returncode, stderr) == (0, "")
-    for label in ("SYN", "HANDSHAKE", "HELLO", "SESSION", "CERT", "FLOW"):
+    for label in ("SYN", "HANDSHAKE", "HELLO", "SESSION", "CERT", "FLOW", "PAYLOAD"):
         assert re.search(rf"^  {label} +(web|mail|files)-01 +from 198\.18\.0\.\d", stdout, re.M)
     assert re.search(r"^  HELLO +files-01 +LATERAL  from 198\.18\.1\.1 ", stdout, re.M)
     assert re.search(r"^  HELLO +files-01 +from 2001:db8::c:1 ", stdout, re.M)
@@ -79,7 +79,14 @@ def test_the_demo_shows_everything_in_plain_text(demo: subprocess.Popen[str]) ->
     assert re.search(r"^  CERT .*  www\.example\.com  self-signed  rsa2048  until 20", stdout, re.M)
     assert re.search(r"^  CERT .*  files\.example\.com  self-signed  ec-p256 ", stdout, re.M)
     assert re.search(r"^<134>1 20\S+ web-01 sniffer - tls_client_hello \[decnet@", stdout, re.M)
-    assert "  Lateral movement noticed: web-01 -> files-01." in stdout
+    assert re.findall("  Lateral movement noticed: .*", stdout) == [
+        "  Lateral movement noticed: web-01 -> files-01."
+    ]
+    # Every event has a row of its own in the summary.
+    found = re.search(r"What was seen: (\d+) events.*\n((?:  +\d+ .*\n)+)", stdout)
+    assert found is not None
+    total, rows = found.groups()
+    assert sum(int(row.split()[0]) for row in rows.splitlines()) == int(total)
     assert "Lost: 0." in stdout
     assert "all expected events" not in stdout
     assert stdout.endswith("Everything expected was seen; the lab is removed.\n")

@@ -122,6 +122,20 @@ def _flow(fields: Fields) -> Parts:
     yield f"ended by {fields['close']}", _DIM
 
 
+def _initiated(fields: Fields) -> Parts:
+    yield f"opens {fields.get('dst_decky', fields['dst_ip'])}", _STRONG
+    yield f"port {fields['dst_port']}", _PLAIN
+    yield from _named(fields, "ja4t")
+
+
+def _payload(fields: Fields) -> Parts:
+    yield fields.get("protocol", "no known protocol"), _STRONG
+    yield f"port {fields['dst_port']}", _PLAIN
+    for name in ("payload_text", "server_payload_text"):
+        if name in fields:
+            yield f"{name.removesuffix('_text')} {fields[name]}", _DIM
+
+
 def _scan(fields: Fields) -> Parts:
     if "tool" in fields:
         yield f"scanner: {fields['tool']}", _ALARM
@@ -171,6 +185,8 @@ _KINDS: dict[str, tuple[str, str, Callable[[Fields], Parts]]] = {
     "tls_session": ("SESSION", "magenta", _session),
     "tls_certificate": ("CERT", "magenta", _certificate),
     "tcp_flow_timing": ("FLOW", "green", _flow),
+    "decky_initiated": ("INITIATED", _ALARM, _initiated),
+    "tcp_payload": ("PAYLOAD", "green", _payload),
     "scan_summary": ("SCAN", _ALARM, _scan),
     "dedup_summary": ("DEDUP", _DIM, _suppressed),
     "capture_stats": ("STATS", _DIM, _statistics),

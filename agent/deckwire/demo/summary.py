@@ -25,6 +25,8 @@ _MEANINGS = {
     "tls_session": "the decky's choice: JA3S, JA4S, version, cipher",
     "tls_certificate": "the decky's certificate, which TLS 1.2 and older show in clear text",
     "tcp_flow_timing": "the whole connection: packets, bytes, pace, how it ended",
+    "decky_initiated": "a decky opened a connection: an intruder may be at work on it",
+    "tcp_payload": "first bytes that are neither TLS, SSH nor HTTP: protocol, logins",
     "scan_summary": "what each source has probed, as its scan begins, grows and ends",
     "dedup_summary": "how many repeats of an event were suppressed",
     "capture_stats": "all counters of the capture, losses included",
@@ -101,11 +103,13 @@ class Summary:
             yield ja4, "/".join(sorted(names)), f"seen on {', '.join(sorted(visited[ja4]))}"
 
     def _lateral(self, events: Iterable[JsonEvent]) -> list[tuple[str, str]]:
-        found = {
-            (self._deckies.get(event["fields"]["src_ip"], "?"), event["host"])
-            for event in events
-            if event["fields"].get("direction") == "lateral"
-        }
+        found: set[tuple[str, str]] = set()
+        for event in events:
+            fields = event["fields"]
+            if fields.get("direction") == "lateral":
+                # HOSTNAME is not always the target: decky_initiated has the source.
+                target = self._deckies.get(fields.get("dst_ip", "")) or event["host"]
+                found.add((self._deckies.get(fields["src_ip"], "?"), target))
         return sorted(found)
 
     def _losses(self, console: Console, events: Iterable[JsonEvent]) -> None:
