@@ -40,7 +40,7 @@ from deckwire.resilience.containment import Containment, Where
 from deckwire.scans.author import Author
 from deckwire.tables.deckies import DeckiesChange, DeckiesRefused
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord
+from deckwire.tcp.flow import FlowRecord, is_refused
 from deckwire.tcp.handshake import Handshake
 
 _AS_OPENED = Attribution()
@@ -288,7 +288,8 @@ class Pipeline:
             if ended is not None:
                 if client == abi.CLIENT_UNKNOWN:
                     client = ended[0].client
-                self._report.observations(*ended)
+                if not is_refused(record):
+                    self._report.observations(*ended)
         with self._containment.during(Where.END):
             first, second = record.sides
             head = self.heads.end(key, record.born_ns, (first.accepted, second.accepted))
