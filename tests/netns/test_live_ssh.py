@@ -67,7 +67,7 @@ def test_openssh_is_read_with_its_hash(lab: Lab) -> None:
     serve(lab, web, 22, speak)
     agent = AgentProcess(lab)
     shown = lab.run(lab.client, ["ssh", "-V"]).stderr.split(",")[0]
-    options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "StrictHostKeyChecking=no"]
+    options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=120", "-o", "StrictHostKeyChecking=no"]
     lab.run(lab.client, ["ssh", *options, f"nobody@{web.v4}"])
     fields = agent.expect("ssh_client_banner")["fields"]
     # The banner has no blanks of the version.
