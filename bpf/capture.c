@@ -708,6 +708,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	volatile struct record_walk *walk;
 	struct work *w = s->work;
 	struct sample_head head;
+	__u64 first = 0;
 	int error;
 
 	if (!may_hold_record(skb, p, side, payload_off, w->ahead, w->continues))
@@ -716,6 +717,11 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	if (!walk)
 		return;
 	record_walk_begin(walk, skb, side, p, payload_off, w->ahead);
+	/* what was found is not what this end begins with */
+	if (w->found != NOT_FOUND && walk->at_start) {
+		walk->decided = load_prefix(skb, p, 0, &first);
+		walk->first = first;
+	}
 	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off,
 		 w->found);
 	tls_keep(walk, side);
