@@ -51,6 +51,7 @@ class Scan:
         "probes",
         "proven",
         "scan_id",
+        "taken_ns",
     )
 
     def __init__(self, address: bytes, first_ns: int) -> None:
@@ -59,6 +60,8 @@ class Scan:
         self.scan_id = ""
         """16 hexadecimal digits; "" if no event has named it."""
         self.first_ns = self.last_ns = first_ns
+        self.taken_ns = 0
+        """When the kernel's record was taken last."""
         self.mac = b""
         self.probes: Counter[ProbeKind] = Counter()
         self.proven = False
