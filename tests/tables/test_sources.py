@@ -94,9 +94,7 @@ def test_the_next_call_goes_on_where_the_last_one_stopped(
     assert names(found) == sorted(clients)
 
 
-def test_sources_come_in_the_order_of_their_last_probes(
-    lab: ReplayLab, table: SourceTable
-) -> None:
+def test_sources_come_in_the_order_of_their_last_probes(lab: ReplayLab, table: SourceTable) -> None:
     clients = [f"192.0.2.{number}" for number in range(1, 41)]
     feed(lab, *(syns(one, 1)[0] for one in reversed(clients)))
     feed(lab, syns(clients[-1], 1)[0], at_ns=2 * 10**9)

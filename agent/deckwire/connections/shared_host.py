@@ -130,7 +130,7 @@ class SharedClocks:
         )
 
     def _near(self, rate: int, origin: int, decky: str, now_ns: int) -> list[tuple[_Key, int]]:
-        """The stamps of this clock, and how many ticks each is away; none if all are the decky's."""
+        """The stamps of this clock and how many ticks each is away, unless all are the decky's."""
         width = _width(rate)
         slots = (_MASK // width) + 1
         keys: list[_Key] = []

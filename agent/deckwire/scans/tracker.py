@@ -135,11 +135,11 @@ class Tracker:
         rest = None
         if scan is None:
             rest = self._rests.get(source.address)
-            if rest is not None and _adds_nothing(rest, source):
+            if rest is not None and rest.has_all_of(source):
                 # It was in a scan that has ended since.
                 return []
             scan = self._begin(source, rest)
-        elif _adds_nothing(scan.baseline, source) and now_ns - source.last_ns > _ANSWER_NS:
+        elif scan.baseline.has_all_of(source) and now_ns - source.last_ns > _ANSWER_NS:
             return []
         before, was_active_ns = len(scan), scan.last_ns
         scan.taken_ns = now_ns
@@ -248,8 +248,3 @@ class Tracker:
             return True
         self._counts["scan_summaries_over_budget"] += 1
         return False
-
-
-def _adds_nothing(before: Baseline, source: Source) -> bool:
-    """Whether a record says only what it had said then."""
-    return before.first_ns == source.first_ns and before.probes == source.probes
