@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -45,6 +47,19 @@ def test_a_reader_that_starts_late_gets_every_line() -> None:
     os.close(read)
     assert content.count(b"\n") == count
     assert outputs.losses() == {}
+
+
+@pytest.mark.parametrize("command", [["replay", "/dev/null"], ["run", "-i", "lo"]])
+@pytest.mark.root
+def test_a_missing_library_is_one_line_before_anything_starts(command: Sequence[str]) -> None:
+    """It is imported later, so its absence must not come out with the first certificate."""
+    program = (
+        "import sys\nsys.modules['cryptography'] = None\nfrom deckwire.entry import main\nmain()"
+    )
+    argv = [sys.executable, "-c", program, *command, "--decky", "192.0.2.1=web"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    line = "deckwire: the Python package cryptography is missing; see deckwire doctor\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 
 class GatedSink(Sink):
