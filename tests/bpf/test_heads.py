@@ -246,9 +246,7 @@ def test_a_hello_ends_the_heads_of_both_ends(opened: Kernel) -> None:
 
 
 @pytest.mark.parametrize("at", [200, 1_023, 1_199])
-def test_a_later_byte_that_may_begin_tls_is_none_of_the_first_ones(
-    opened: Kernel, at: int
-) -> None:
+def test_a_later_byte_that_may_begin_tls_is_none_of_the_first_ones(opened: Kernel, at: int) -> None:
     """Neither within the first segment, nor where a search pauses, nor as its last byte."""
     talk = Talk(server_port=22)
     first = bytearray(CLIENT_LINE.ljust(1_200, b"x"))
