@@ -46,9 +46,9 @@ test: setup
 test-oldest: setup
 	$(BIN)/python -m tests.oldest $(ARGS)
 
-## test-programs: test with real clients of SSH, HTTP and others, which it installs (200 MB)
+## test-programs: test with real clients of SSH, HTTP and others, which it installs
 test-programs: setup
-	$(APTGET) install -y -qq --no-install-recommends openssh-client hydra gobuster \
+	$(APTGET) install -y -qq --no-install-recommends openssh-client wget hydra gobuster \
 		golang-go smbclient freerdp2-x11 xvfb xauth redis-tools postgresql-client \
 		default-mysql-client mosquitto-clients
 	$(BIN)/python -m pip install -q --disable-pip-version-check paramiko asyncssh
