@@ -18,8 +18,6 @@ from tests.support.watching import assert_nothing_lost
 
 pytestmark = pytest.mark.root
 
-SECONDS = 120.0
-"""For a program on a slow machine."""
 GO_SOURCE = Path(__file__).parents[1] / "support" / "httpget.go"
 FORM = "user=root&password=x"
 PYTHON = (
@@ -81,10 +79,10 @@ def test_the_client_of_go_is_read(lab: Lab) -> None:
     assert built.returncode == 0, built.stderr
     serve(lab, web, 8_080, respond)
     agent = AgentProcess(lab)
-    done = lab.run(lab.client, [program, f"http://{web.v4}:8080/go"], seconds=SECONDS)
+    done = lab.run(lab.client, [program, f"http://{web.v4}:8080/go"])
     assert done.returncode == 0, done.stderr
     for method, start in (("GET", "ge11nn03"), ("POST", "po11nn04")):
-        fields = agent.expect("http_request", seconds=SECONDS, method=method)["fields"]
+        fields = agent.expect("http_request", method=method)["fields"]
         assert (fields["path"], fields["user_agent"]) == ("/go", "Go-http-client/1.1")
         assert fields["ja4h"].startswith(start)
         assert fields["status"] == 404
@@ -100,10 +98,10 @@ def test_each_path_that_gobuster_tries_is_read(lab: Lab) -> None:
     serve(lab, web, 8_080, respond)
     agent = AgentProcess(lab)
     tries = ["dir", "-q", "-t", "1", "-u", f"http://{web.v4}:8080", "-w", str(words)]
-    done = lab.run(lab.client, ["gobuster", *tries], seconds=SECONDS)
+    done = lab.run(lab.client, ["gobuster", *tries])
     assert done.returncode == 0, done.stderr
     for path in ("/admin", "/backup", "/.git"):
-        fields = agent.expect("http_request", seconds=SECONDS, path=path)["fields"]
+        fields = agent.expect("http_request", path=path)["fields"]
         assert fields["user_agent"].startswith("gobuster/")
         assert fields["direction"] == "inbound"
     assert agent.stop() == 0

@@ -14,6 +14,7 @@ import pytest
 from deckwire.events.redaction import PREFIX
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess, JsonEvent
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.lab.servers import serve
 from tests.support import payload_wire as wire
 from tests.support.programs import each_of, is_installed
@@ -136,8 +137,6 @@ PROGRAMS = {
     ),
 }
 PORT = 7_001
-SECONDS = 120.0
-"""For a program on a slow machine."""
 
 
 def start(lab: Lab, node: Node, program: Program, host: str, port: int) -> subprocess.Popen[bytes]:
@@ -180,7 +179,7 @@ def talks() -> Iterator[Talks]:
                 serve(lab, server, port, program.talk)
                 processes.append(start(lab, client, program, server.v4, port))
         for process in processes:
-            process.wait(SECONDS)
+            process.wait(PATIENCE_SECONDS)
         assert agent.stop() == 0
         for port, name in enumerate(names, PORT):
             for direction in ("inbound", "outbound"):
