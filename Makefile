@@ -5,11 +5,11 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv python3-seccomp iproute2 openssl curl nmap masscan zmap hping3 \
 	fping arp-scan tcpdump ethtool rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate \
-	iperf3 clang-format systemd
+	iperf3 clang-format systemd dropbear-bin ldap-utils inetutils-telnet
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help setup demo schema test test-oldest delivery-test man deb deb-test lint bench \
-	bench-flood clean fuzz differential vm-test vm-matrix ci-vm vagrant-test
+.PHONY: help setup demo schema test test-oldest test-programs delivery-test man deb deb-test lint \
+	bench bench-flood clean fuzz differential vm-test vm-matrix ci-vm vagrant-test
 
 ## setup: install the Debian packages and make .venv (most targets do this first)
 setup: $(VENV)/.installed $(VENV)/.kept
@@ -51,6 +51,15 @@ test: setup
 # These are Debian 12's, unpacked into .oldest but not installed. ARGS are arguments for pytest.
 test-oldest: setup
 	$(BIN)/python -m tests.oldest $(ARGS)
+
+## test-programs: test with real clients of SSH, HTTP and others, which it installs
+test-programs: setup
+	$(APTGET) install -y -qq --no-install-recommends openssh-client wget hydra gobuster \
+		golang-go smbclient freerdp2-x11 xvfb xauth redis-tools postgresql-client \
+		default-mysql-client mosquitto-clients
+	$(BIN)/python -m pip install -q --disable-pip-version-check paramiko asyncssh
+	$(BIN)/python -m pytest -q -rs tests/netns/test_live_ssh.py tests/netns/test_live_http.py \
+		tests/netns/test_live_payload.py
 
 ## delivery-test: 100,000 lines by RELP and by HTTPS, while sender and receiver are killed
 delivery-test: setup

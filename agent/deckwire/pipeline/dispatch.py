@@ -248,18 +248,28 @@ class Pipeline:
             if not sample.shared:
                 return
             sample = sample._replace(start_seq=None)
-        elif sample.start_seq is not None and len(self.heads):
-            head = self.heads.tls_begins(
-                *(sample.key, sample.born_ns, sample.sender, sample.start_seq)
-            )
-            if head is not None:
-                self._report.heads(*head)
+        elif sample.start_seq is not None:
+            self._tls_begins(sample, sample.start_seq)
         self.urgent.note(sample)
         found = self.connections.add(sample)
         if found is not None:
             self._report.observations(*found)
         while (evicted := self.connections.over_bounds()) is not None:
             self._report.observations(*evicted)
+
+    def _tls_begins(self, sample: SegmentSample, start_seq: int) -> None:
+        """End the reading of first bytes. Those before TLS in an end's first segment are some too.
+
+        Else bytes that only begin like a hello would conceal what is before them.
+        """
+        before = (start_seq - sample.seq) & 0xFFFF_FFFF
+        if 0 < before < len(sample.payload) and self.connections.first_seq(sample) == sample.seq:
+            payload = sample.payload[:before]
+            self._head(sample._replace(payload=payload, claimed=before, start_seq=sample.seq))
+        if len(self.heads):
+            head = self.heads.tls_begins(sample.key, sample.born_ns, sample.sender, start_seq)
+            if head is not None:
+                self._report.heads(*head)
 
     def _head(self, sample: SegmentSample) -> None:
         found = self.heads.add(sample)
