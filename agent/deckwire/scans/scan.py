@@ -191,7 +191,8 @@ class Scan:
         """Deckies with a target of ARP or neighbour discovery that is only the way to others."""
         if not self._has_resolved:
             return set()
-        resolved, over_ip = set(), set()
+        resolved: set[bytes] = set()
+        over_ip: set[bytes] = set()
         for (decky, protocol, _), _ in self._targets:
             (over_ip if protocol else resolved).add(decky)
         return resolved & over_ip

@@ -87,8 +87,8 @@ class SourceTable:
         """
         marks = self._marks.mapped(0, self._marks.max_entries)
         seen: list[_Seen] = []
-        sets = sources = targets = 0
-        for number in self._marked(marks):
+        sources = targets = 0
+        for sets, number in enumerate(self._marked(marks), 1):
             # First: what changes from now on sets the mark again.
             self._mark(number, _CLEAR)
             for one, kept in self._changed_in(number):
@@ -96,7 +96,6 @@ class SourceTable:
                 if one[4]:
                     sources += 1
                     targets += kept
-            sets += 1
             self._next = number + 1
             if sets >= READ_SETS or sources >= READ_SOURCES or targets >= READ_TARGETS:
                 break
