@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from ipaddress import IPv4Address
+from itertools import compress
 
 import pytest
 from hypothesis import given, settings
@@ -199,17 +200,25 @@ def test_new_sources_of_a_flood_wait_in_the_kernel() -> None:
 def test_sources_with_a_handshake_do_not_evict_each_other_again_and_again() -> None:
     follow = Following()
     addresses = [str(IPv4Address(0x0A000000 + n)) for n in range(2 * SCANS_PROVEN)]
-    for second in (1, 2, 59):
-        for address in addresses:
-            seen = glance(address, proven=True)
-            if follow.tracker.wants(seen, second * S):
-                record = source([target(22, first_ns=S)], address, last_ns=second * S, proven=True)
-                follow.take(record, second * S)
+
+    def look(seconds: int) -> None:
+        seen = [glance(address, proven=True) for address in addresses]
+        # All are asked for before one is taken.
+        wanted = [follow.tracker.wants(each, seconds * S) for each in seen]
+        for address in compress(addresses, wanted):
+            last_ns = min(seconds, 59) * S
+            follow.take(source([target(22)], address, last_ns=last_ns, proven=True), seconds * S)
+
+    for seconds in (1, 2, 59):
+        look(seconds)
     assert len(follow.tracker) == SCANS_PROVEN
     assert not follow.counts
     assert not follow.reports
-    # One that waited gets the room of one that is silent.
-    assert follow.tracker.wants(glance(addresses[-1], proven=True), 119 * S)
+    # Those that waited get the room of some that are silent.
+    look(119)
+    assert len(follow.tracker) == SCANS_PROVEN
+    assert follow.phases() == [Phase.ENDED] * 64
+    assert follow.counts == {"scans_evicted": 64}
 
 
 def test_events_of_a_flood_are_bounded_and_counted() -> None:
