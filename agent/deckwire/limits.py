@@ -78,6 +78,9 @@ SCAN_TOUCHES = 4_096
 ANSWERING_DECKIES = 4_096
 """Deckies whose SYN-ACK packets are compared with the system that they play. The one silent for
 longest is evicted, and counted anew."""
+PROBED_PORTS = 4_096
+"""Ports of deckies whose answers to SYN scans are compared with their services, open ones and
+closed ones each. The one that was touched first is evicted."""
 CLOCK_STAMPS = 4_096
 """TCP timestamps of SYN-ACK packets that are compared, one of each decky and client. The oldest is
 evicted."""

@@ -79,6 +79,7 @@ ZEROED = (
     *("sources", "syn_budget", "midstream_budget", "anomaly_budget", "anomaly_sources"),
     *("fragment_sources", "fragment_budget"),
     *("source_sets", "probe_sources", "probe_targets", "probe_marks", "asked_by_deckies"),
+    "begun_by_deckies",
 )
 
 

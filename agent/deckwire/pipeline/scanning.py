@@ -64,6 +64,8 @@ class Scanning:
         self.ignored = IgnoreRules()
         self.own_addresses: frozenset[bytes] = frozenset()
         """Addresses of this host, in 16 bytes, if what it does is to be ignored."""
+        self.note_probed: Callable[[Source, int], None] = lambda _source, _now_ns: None
+        """Takes the record of a source that has changed, and when it was read."""
 
     def __len__(self) -> int:
         return len(self._tracker)
@@ -134,6 +136,7 @@ class Scanning:
         # A decky that opens connections has a record of its SYNs' numbers, without any probe.
         if not source.probes or source.address in self.own_addresses:
             return
+        self.note_probed(source, now_ns)
         is_lateral = source.address in self.registry
         if is_lateral and self._attribution.lateral != "emit":
             # A scan is no single connection that could be held until the bus announces it.

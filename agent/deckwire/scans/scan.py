@@ -225,7 +225,7 @@ class Scan:
         """Targets that are open, those that are closed, and how many said nothing."""
         answers = [(target, answers) for target, _, answers in self.targets()]
         is_open = [one for one, answer in answers if answer >> Answer.OPEN & 1]
-        is_closed = [one for one, answer in answers if answer == 1 << Answer.CLOSED]
+        is_closed = [one for one, answer in answers if _is_closed(answer)]
         return is_open, is_closed, len(answers) - len(is_open) - len(is_closed)
 
 
@@ -235,3 +235,7 @@ def _packed(probes: Mapping[ProbeKind, int]) -> _Counts:
 
 def _unpacked(counts: _Counts) -> Counter[ProbeKind]:
     return Counter(dict(zip(map(ProbeKind, counts[::2]), counts[1::2], strict=True)))
+
+
+def _is_closed(answer: int) -> bool:
+    return bool(answer >> Answer.CLOSED & 1) and not answer >> Answer.OPEN & 1
