@@ -9,6 +9,7 @@
  *   decky_anomaly           a frame that is not what it seems
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_probe             who has sent this to which decky, and its answer
+ *   decky_begun             a datagram that a decky sends on its own
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_options           options that few systems send, for decky_handshake
  *   decky_hello             a ClientHello: was an equal one emitted?
@@ -715,6 +716,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	volatile struct record_walk *walk;
 	struct work *w = s->work;
 	struct sample_head head;
+	__u64 first = 0;
 	int error;
 
 	if (!may_hold_record(skb, p, side, payload_off, w->ahead, w->continues))
@@ -724,6 +726,11 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		return;
 	record_walk_begin(walk, skb, side, p, payload_off, w->ahead);
 	walk->known = w->head_known;
+	/* what was found is not what this end begins with */
+	if (w->found != NOT_FOUND && walk->at_start) {
+		walk->decided = load_prefix(skb, p, 0, &first);
+		walk->first = first;
+	}
 	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off,
 		 w->found);
 	tls_keep(walk, side);
@@ -1264,7 +1271,7 @@ touch_in_set(const struct step *s, __u32 number, struct probe_source *source,
 			room = i;
 	}
 	if (at < PROBE_WAYS) {
-		if (target_note(&set->target[at], touch))
+		if (target_note(&set->target[at], touch, s->work->now))
 			source->changes++;
 		return TOUCHED;
 	}
@@ -1292,7 +1299,7 @@ touch_in_set(const struct step *s, __u32 number, struct probe_source *source,
 	}
 	target->owner = 0;
 	target_begin(target, decky, touch->where, s->work->now);
-	target_note(target, touch);
+	target_note(target, touch, s->work->now);
 	target->source = slot;
 	barrier();
 	target->owner = generation;
@@ -1344,7 +1351,7 @@ static __always_inline enum touched touch_target(const struct step *s,
 		if (at < PROBE_INLINE) {
 			target_begin(&source->target[at], decky, touch->where,
 				     s->work->now);
-			target_note(&source->target[at], touch);
+			target_note(&source->target[at], touch, s->work->now);
 			barrier();
 			source->targets = at + 1;
 			result = TOUCHED;
@@ -1356,6 +1363,18 @@ static __always_inline enum touched touch_target(const struct step *s,
 		s->counters->probe_targets_lost++;
 	}
 	return result;
+}
+
+/* Does a decky send this? Some others count too: see decky_filter.h. */
+static __always_inline int may_be_from_decky(const struct step *s)
+{
+	struct decky_filter *filter;
+	__u32 zero = 0;
+
+	if (!s->work->to_decky)
+		return 1;
+	filter = decky_filter.lookup(&zero);
+	return !filter || filter_source(filter, &s->work->packet);
 }
 
 /* Has the decky sent this peer something that this datagram may answer? */
@@ -1425,15 +1444,17 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		source = probe_sources.lookup(&slot);
 	if (source)
 		at = inline_target(source, decky, touch->where);
-	if (touch->may_be_asked && at >= PROBE_INLINE)
+	if (touch->may_be_asked && (at >= PROBE_INLINE || may_be_from_decky(s)))
 		asked = absorb(hash ^ decky,
 			       (__u64)touch->where << 32 | touch->peer_port);
 	if (is_probe) {
 		if (asked && was_asked(s, asked))
 			return;
 		/* of a decky to another one: the reply is no probe */
-		if (asked && is_from_decky(p))
+		if (asked && is_from_decky(p)) {
 			note_asked(s, reply_hash(hash ^ decky, touch));
+			w->begun = 1;
+		}
 		s->counters->probes++;
 	}
 	if (!source && !touch->of_decky) {
@@ -1461,7 +1482,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 			set->rank[way] = RANK_PROVEN;
 		}
 		if (at < PROBE_INLINE) {
-			target_note(&source->target[at], touch);
+			target_note(&source->target[at], touch, w->now);
 			touched = TOUCHED;
 		} else if (is_probe || touch->answers) {
 			touched = touch_target(s, set, source, slot, decky,
@@ -1475,8 +1496,11 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		s->counters->probes_unrecorded++;
 	}
 	/* what a decky sends to nobody's probe, it sends for itself */
-	if (touch->of_decky && touch->may_be_asked && touched != TOUCHED)
+	if (touch->of_decky && touch->may_be_asked &&
+	    (touched != TOUCHED || touch->asks)) {
 		note_asked(s, asked);
+		w->begun = 1;
+	}
 }
 
 /*
@@ -1550,6 +1574,7 @@ touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
 	}
 	if (icmp.type == ICMP_ECHO || icmp.type == ICMP_TIMESTAMP) {
 		touch->may_be_asked = 1;
+		touch->asks = 1;
 		return 1;
 	}
 	touch->answers = 1 << ANSWER_OPEN;
@@ -1607,6 +1632,7 @@ static __always_inline int touch_icmp6(struct __sk_buff *skb, struct packet *p,
 	}
 	if (icmp.type == ICMP6_ECHO) {
 		touch->may_be_asked = 1;
+		touch->asks = 1;
 		return 1;
 	}
 	touch->answers = 1 << ANSWER_OPEN;
@@ -1732,6 +1758,8 @@ static __always_inline int touch_of(struct __sk_buff *skb, const struct step *s,
 			touch->where = where_of(PROTO_TCP, be16(p->sport));
 			touch->of_decky = 1;
 			touch->answers = 1 << ANSWER_CLOSED;
+			if (refuses_opening(p))
+				touch->answers |= 1 << ANSWER_REFUSED;
 			return 1;
 		}
 		touch->kind = segment_kind(p->flags);
@@ -1766,6 +1794,7 @@ int decky_probe(struct __sk_buff *skb)
 	touch = &w->touch;
 	__builtin_memset(touch, 0, sizeof(*touch));
 	w->source = NO_SOURCE;
+	w->begun = 0;
 	if (!w->now)
 		w->now = coarse_time(skb, w);
 	if (touch_of(skb, &s, touch) &&
@@ -1781,7 +1810,109 @@ int decky_probe(struct __sk_buff *skb)
 		jumps.call(skb, JUMP_PACKET);
 	} else if (w->technique) {
 		jumps.call(skb, JUMP_ANOMALY);
+	} else if (w->begun) {
+		jumps.call(skb, JUMP_BEGUN);
 	}
+	return TC_NEXT;
+}
+
+/* --- decky_begun ---------------------------------------------------------- */
+
+/*
+ * May the peer have sent a probe that is not kept? Its set has lost one if it
+ * is full, and took a source in not long ago, or could take none in.
+ */
+static __always_inline int may_be_forgotten(const struct step *s,
+					    const struct packet *p)
+{
+	__u32 number, tag, way, slot, few = 0;
+	struct probe_source *source;
+	struct source_set *set;
+	__u64 hash;
+
+	hash = probe_hash(s->settings->seed, p->daddr, p->ip_version);
+	number = (hash >> 32) & (PROBE_SOURCE_SETS - 1);
+	tag = (__u32)hash | 1;
+	set = source_sets.lookup(&number);
+	if (!set)
+		return 1;
+	way = way_of(set, tag);
+	if (way < PROBE_SOURCE_WAYS) {
+		slot = number * PROBE_SOURCE_WAYS + way;
+		source = probe_sources.lookup(&slot);
+		return !source || !is_source(source, p->daddr) ||
+		       source->targets_lost;
+	}
+#pragma unroll
+	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
+		if (!set->tag[i])
+			return 0;
+		few |= set->rank[i] == RANK_FEW;
+	}
+#pragma unroll
+	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
+		slot = number * PROBE_SOURCE_WAYS + i;
+		source = probe_sources.lookup(&slot);
+		if (source && s->work->now - source->first_ns < ASKED_NS)
+			return 1;
+	}
+	return !few;
+}
+
+/* Keeps a datagram that a decky sends, and that answers none, for the agent. */
+int decky_begun(struct __sk_buff *skb)
+{
+	__u32 slot, where, protocol;
+	__u16 port, decky_port;
+	struct begun *begun;
+	struct packet *p;
+	struct touch *touch;
+	struct work *w;
+	struct step s;
+	__s64 since;
+	__u64 hash;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	w = s.work;
+	p = &w->packet;
+	touch = &w->touch;
+	if (is_to_many(p))
+		return TC_NEXT;
+	protocol = touch->where >> 16;
+	port = touch->of_decky ? touch->peer_port : touch->where;
+	decky_port = touch->of_decky ? touch->where : touch->peer_port;
+	if (protocol != PROTO_UDP && protocol != PROTO_SCTP) {
+		port = 0;
+		decky_port = 0;
+	}
+	s.counters->datagrams_begun++;
+	if (touch->of_decky && !touch->asks && may_be_forgotten(&s, p)) {
+		s.counters->datagrams_uncertain++;
+		return TC_NEXT;
+	}
+	hash = absorb_address(s.settings->seed, p->saddr);
+	hash = absorb_address(hash, p->daddr);
+	where = where_of(protocol, port);
+	slot = (absorb(hash, where) >> 32) & (BEGUN_SLOTS - 1);
+	begun = begun_by_deckies.lookup(&slot);
+	if (!begun)
+		return TC_NEXT;
+	if (begun->count && is_begun(begun, p, protocol, port)) {
+		__sync_fetch_and_add(&begun->count, 1);
+		begun->last_ns = w->now;
+		return TC_NEXT;
+	}
+	since = w->now - begun->last_ns;
+	if (since < 0)
+		since = -since;
+	if ((begun->count && since < (__s64)BEGUN_KEEP_NS) ||
+	    !set_lock(&begun->lock)) {
+		s.counters->datagrams_begun_lost++;
+		return TC_NEXT;
+	}
+	begun_begin(begun, p, protocol, decky_port, port, link_of(skb), w->now);
+	set_unlock(&begun->lock);
 	return TC_NEXT;
 }
 
@@ -1982,36 +2113,38 @@ static __always_inline __u8 opening_rules(struct __sk_buff *skb,
 	return rules | RULES_SUMMED;
 }
 
-/* Does a decky send this SYN? Some others count too: see decky_filter.h. */
-static __always_inline int may_be_from_decky(const struct step *s)
-{
-	struct decky_filter *filter;
-	__u32 zero = 0;
-
-	if (!s->work->to_decky)
-		return 1;
-	filter = decky_filter.lookup(&zero);
-	return !filter || filter_source(filter, &s->work->packet);
-}
-
-/*
- * Takes in the numbers of a new SYN of a source, and what its last ones show. A
- * retransmission says nothing new, and a SYN in fragments is late.
- */
-static __always_inline void note_sequences(const struct step *s,
-					   struct shown_classes *shown)
+/* The slot of the SYN's source, unless another source has it by now; or 0. */
+static __always_inline struct probe_source *source_of(const struct step *s)
 {
 	struct probe_source *source;
 	struct work *w = s->work;
 
 	source = probe_sources.lookup(&w->source);
-	/* another source may have its slot by now */
 	if (!source || source->generation != w->source_generation)
-		return;
-	if (!(w->packet.ip_flags & IP_FLAG_REASSEMBLED))
-		sequences_add(source, &w->packet);
-	if (s->settings->sequences)
-		sequences_classify(source, shown, w->packet.ip_version);
+		return 0;
+	return source;
+}
+
+/*
+ * Takes in the numbers of a new SYN of a source. A retransmission says nothing
+ * new, and a SYN in fragments is late.
+ */
+static __always_inline void note_sequences(const struct step *s)
+{
+	struct probe_source *source = source_of(s);
+
+	if (source && !(s->work->packet.ip_flags & IP_FLAG_REASSEMBLED))
+		sequences_add(source, &s->work->packet);
+}
+
+/* What the last SYNs of its source show, for the sample of a SYN. */
+static __always_inline void classify_sequences(const struct step *s,
+					       struct sample_head *head)
+{
+	struct probe_source *source = source_of(s);
+
+	if (source)
+		sequences_classify(source, head, s->work->packet.ip_version);
 }
 
 /* A SYN: a retransmission, or the first packet of a connection. */
@@ -2019,7 +2152,6 @@ int decky_syn(struct __sk_buff *skb)
 {
 	volatile struct option_walk *walk;
 	struct half_open_sample *sample;
-	struct shown_classes shown = {};
 	struct half_open *half;
 	struct packet *p;
 	struct work *w;
@@ -2053,7 +2185,7 @@ int decky_syn(struct __sk_buff *skb)
 	    repeats_other_syn(&s))
 		return TC_NEXT;
 
-	note_sequences(&s, &shown);
+	note_sequences(&s);
 	walk = option_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
@@ -2078,11 +2210,18 @@ int decky_syn(struct __sk_buff *skb)
 	sample->half_open.signature =
 		syn_signature(walk, p, &sample->half_open.syn, s.settings->seed,
 			      may_be_from_decky(&s));
-	if (s.settings->sequences)
-		show_sequences(sample, &shown);
+	if (s.settings->sequences) {
+		classify_sequences(&s, &sample->head);
+		sample->half_open.signature = sequences_sign(
+			sample->half_open.signature, &sample->head);
+	}
 	if (p->payload_len && !swapped)
 		sample->half_open.syn_record = sample_syn_data(skb, &s);
 	if (syn_wanted(&s, &sample->half_open)) {
+		/* else only a sample needs the classes, and most SYNs get none
+		 */
+		if (!s.settings->sequences)
+			classify_sequences(&s, &sample->head);
 		sample->head.hello = link_of(skb);
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,

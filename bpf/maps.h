@@ -88,6 +88,8 @@ BPF_F_TABLE("array", __u32, struct target_set, probe_targets, PROBE_TARGET_SETS,
 BPF_F_TABLE("array", __u32, __u64, probe_marks, PROBE_SOURCE_SETS,
 	    BPF_F_MMAPABLE);
 BPF_TABLE("array", __u32, struct asked, asked_by_deckies, ASKED_SLOTS);
+BPF_F_TABLE("array", __u32, struct begun, begun_by_deckies, BEGUN_SLOTS,
+	    BPF_F_MMAPABLE);
 
 /* Samples of IP fragments: the budget of each source, and that of all. */
 BPF_TABLE("array", __u32, struct token_bucket, fragment_sources,
@@ -151,6 +153,7 @@ struct work {
 	__u64 chain;	      /* of its end, with this segment: ssh_head.h */
 	__u8 closed;	      /* the connection had ended before */
 	__u8 continues;	      /* the segment continues a long write */
+	__u8 begun;	      /* by decky_probe: a decky sends it on its own */
 	__s32 ahead;	      /* its distance from sent, or AHEAD_REPEATED */
 	__u32 found;  /* offset of a hello in the payload, or NOT_FOUND */
 	__u32 source; /* by decky_probe: the source's slot, or NO_SOURCE */
@@ -174,6 +177,7 @@ enum jump {
 	JUMP_ANOMALY,
 	JUMP_PROBE,
 	JUMP_OPTIONS,
+	JUMP_BEGUN,
 	JUMP_HEAD,
 	JUMPS,
 };

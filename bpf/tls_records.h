@@ -370,7 +370,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			set_matched(side, 0);
 			side->tls_header = 0;
 			walk->cut = 0;
-			if (!walk->restarted) {
+			if (!walk->restarted && !walk->decided) {
 				walk->first = header;
 				walk->decided = walk->at_start;
 			}

@@ -17,8 +17,8 @@ from deckwire.kernel.syscalls import Buffer, Command, bpf, call_bpf, failure
 UPDATE_ANY, UPDATE_NOEXIST, UPDATE_EXIST = 0, 1, 2
 """BPF_ANY, BPF_NOEXIST, BPF_EXIST: create or replace, create only, replace only."""
 
-ARRAY = 2
-"""A type of enum bpf_map_type."""
+ARRAY, PERF_EVENT_ARRAY = 2, 4
+"""Types of enum bpf_map_type."""
 MMAPABLE = 1 << 10
 """BPF_F_MMAPABLE: the values of an array can be mapped into memory."""
 
@@ -46,6 +46,32 @@ _BATCH_ATTR = Struct("QQQQIIQQ")
 """in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags."""
 _BATCH_COUNT = Struct("32xI")
 _FREEZE = Struct("I")
+
+
+class MapShape(NamedTuple):
+    """What a map was created with."""
+
+    name: str
+    kind: int
+    """enum bpf_map_type."""
+    key_size: int
+    value_size: int
+    """Of one CPU, as declared."""
+    max_entries: int
+    flags: int
+
+    @staticmethod
+    def of(fd: int) -> MapShape:
+        """The shape of the map with this descriptor. The kernel cuts names at 15 bytes.
+
+        Raises:
+            OSError: it is no map.
+        """
+        info = ctypes.create_string_buffer(_INFO.size)
+        attr = _pack(_INFO_ATTR, fd, len(info), ctypes.addressof(info))
+        bpf(Command.OBJ_GET_INFO_BY_FD, attr, f"file descriptor {fd} is no map")
+        kind, _, key_size, value_size, max_entries, flags, name = _INFO.unpack(info)
+        return MapShape(name.rstrip(b"\0").decode(), kind, key_size, value_size, max_entries, flags)
 
 
 class Batch(NamedTuple):
@@ -83,12 +109,9 @@ class Map:
     """
 
     def __init__(self, fd: int) -> None:
-        info = ctypes.create_string_buffer(_INFO.size)
-        attr = _pack(_INFO_ATTR, fd, len(info), ctypes.addressof(info))
-        bpf(Command.OBJ_GET_INFO_BY_FD, attr, f"file descriptor {fd} is no map")
-        kind, _, key_size, value_size, max_entries, flags, name = _INFO.unpack(info)
+        name, kind, key_size, value_size, max_entries, flags = MapShape.of(fd)
         self.fd = fd
-        self.name: str = name.rstrip(b"\0").decode()
+        self.name: str = name
         self.key_size: int = key_size
         self.max_entries: int = max_entries
         self.cpu_value_size: int = value_size
@@ -98,9 +121,10 @@ class Map:
             self.value_size = self.cpu_value_size * cpus.possible()
         self._step = (value_size + 7) & ~7
         self._array = kind in (ARRAY, PERCPU_ARRAY)
+        self._mappable = kind == ARRAY and bool(flags & MMAPABLE)
         self._values: mmap.mmap | None = None
-        if kind == ARRAY and flags & MMAPABLE:
-            self._values = mmap.mmap(fd, _whole_pages(self._step * max_entries))
+        if self._mappable:
+            self._map()
         self._key = ctypes.create_string_buffer(self.key_size)
         self._value = ctypes.create_string_buffer(self.value_size)
         addresses = ctypes.addressof(self._key), ctypes.addressof(self._value)
@@ -166,11 +190,19 @@ class Map:
         """A copy of consecutive values of an array with BPF_F_MMAPABLE, each padded to 8 bytes.
 
         Raises:
-            ValueError: the map is not mapped into memory.
+            ValueError: the map cannot be mapped into memory.
         """
-        if self._values is None:
-            raise ValueError(f"map {self.name} is not mapped into memory")
-        return self._values[first * self._step : (first + count) * self._step]
+        values = self._values or self._map()
+        return values[first * self._step : (first + count) * self._step]
+
+    def unmap(self) -> None:
+        """Unmaps the values of such an array until `mapped` needs them again.
+
+        Mapped pages count as resident memory of the process. Mapping a megabyte takes 20 us.
+        """
+        if self._values is not None:
+            self._values.close()
+            self._values = None
 
     def update_batch(self, keys: Sequence[bytes], value: bytes) -> None:
         """Writes entries of a hash with these keys and the same value, in 0.5 us each.
@@ -282,9 +314,7 @@ class Map:
 
     def close(self) -> None:
         """Closes the file descriptor. The kernel frees the map with its last user."""
-        if self._values is not None:
-            self._values.close()
-            self._values = None
+        self.unmap()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -299,6 +329,12 @@ class Map:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _map(self) -> mmap.mmap:
+        if not self._mappable:
+            raise ValueError(f"map {self.name} cannot be mapped into memory")
+        self._values = mmap.mmap(self.fd, _whole_pages(self._step * self.max_entries))
+        return self._values
 
     def _set_key(self, key: bytes) -> None:
         self._check_key(key)
