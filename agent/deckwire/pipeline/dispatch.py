@@ -73,7 +73,7 @@ class Pipeline:
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
         self.urgent = UrgentBytes()
-        self.heads = Heads()
+        self.heads = Heads(self._recall_head)
         """Connections whose first bytes are being read, as long as no TLS begins."""
         self.fragmented = FragmentedConnections()
         """Connections that came in IP fragments."""
@@ -248,6 +248,8 @@ class Pipeline:
             if not sample.shared:
                 return
             sample = sample._replace(start_seq=None)
+            if sample.head == "ssh":
+                sample = sample._replace(hello=0)
         elif sample.start_seq is not None:
             self._tls_begins(sample, sample.start_seq)
         self.urgent.note(sample)
@@ -302,6 +304,11 @@ class Pipeline:
                     client = ended[0].client
                 if not is_refused(record):
                     self._report.observations(*ended)
+        if any(record.heads):
+            with self._containment.during(Where.END):
+                head = self.heads.recall(key, record)
+                if head is not None:
+                    self._report.heads(*head)
         with self._containment.during(Where.END):
             first, second = record.sides
             head = self.heads.end(key, record.born_ns, (first.accepted, second.accepted))
@@ -362,6 +369,10 @@ class Pipeline:
             self._report.recall_hello(signature),
             partial(self._tables.flows.suppressed_hello, connection.key, connection.born_ns),
         )
+
+    def _recall_head(self, signature: int) -> bytes | None:
+        """The first bytes of SSH that the kernel suppressed."""
+        return self._report.recall_head(signature)
 
     def _likely_client(self, key: bytes) -> int:
         """The end that probably opened a mid-stream connection, which does not show who did.

@@ -6,7 +6,7 @@ summary of that dedup window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from deckwire.clock import Clock
 from deckwire.events.dedup import Key
@@ -39,18 +39,20 @@ class Windows:
         headline: Headline,
         make: Callable[[], Event],
         *,
+        earlier: Sequence[int] = (),
         may_open: Callable[[], bool] = lambda: True,
     ) -> None:
         """Emit an event, then have the kernel suppress equal ones as long as the dedup does.
 
         `signature` is the kernel's, 0 for none; `time_ns` is the kernel's time of the event.
-        `may_open` is asked before a window is opened.
+        `may_open` is asked before a window is opened. `earlier` are signatures of what comes
+        before it in other samples: the kernel suppresses those too, and does not count them.
         """
         if not signature:
             self._emitter.emit_new(headline, make)
             return
         # These come before the dedup window closes, because its summary reports them.
-        suppresses = table.suppresses(signature, time_ns)
+        suppresses = all(table.suppresses(each, time_ns) for each in (signature, *earlier))
         if not suppresses:
             self._add(table.close(signature))
         self._add(table.over(time_ns))
@@ -67,7 +69,8 @@ class Windows:
         if opened is not None:
             window, end_ns = opened
             until_ns = time_ns + end_ns - headline.time_ns
-            self._add(table.open(signature, window, until_ns))
+            for each in (*earlier, signature):
+                self._add(table.open(each, window, until_ns))
 
     def withdraw_hello(self, signature: int) -> None:
         """Have the kernel sample ClientHellos of a signature again."""
