@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from deckwire.abi import structs as abi
+from deckwire.abi.begun import Begun
 from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import service_signature
 from deckwire.abi.samples import AnomalySample
@@ -77,8 +78,6 @@ from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.messages import ClientHello
 
-_TCP = 6
-
 
 class Reporter:
     """Makes events of observations and offers them to the emitter."""
@@ -135,6 +134,10 @@ class Reporter:
     def ignore(self, rules: IgnoreRules) -> None:
         """Emit nothing of what matches these rules, and count it."""
         self._ignored = self._giveaways.ignored = rules
+
+    def sent(self, begun: Begun) -> None:
+        """Report datagrams that a decky has sent on its own."""
+        self._giveaways.sent(begun)
 
     def probed(self, source: Source, now_ns: int) -> None:
         """Report what the answers to a source's probes show of the deckies."""
@@ -584,7 +587,9 @@ def _traffic(event: str, context: Context) -> Traffic:
     source, destination = ends.client, ends.server
     if context.turned:
         source, destination = destination, source
-    return Traffic(event, source, destination, ends.server_port, _TCP, context.direction)
+    return Traffic(
+        event, source, destination, ends.server_port, context.protocol, context.direction
+    )
 
 
 def _with_own_names(
