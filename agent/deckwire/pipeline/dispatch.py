@@ -81,7 +81,7 @@ class Pipeline:
         self._tables = tables
         self._clock = clock
         self._containment = containment
-        self._windows = Windows(tables, emitter, clock, containment)
+        self._windows = Windows(tables, emitter, clock, containment, self.counts)
         self._report = Reporter(
             registry=registry,
             tables=tables,

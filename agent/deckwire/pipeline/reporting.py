@@ -66,7 +66,7 @@ from deckwire.pipeline.describing import Descriptions
 from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.giveaways import Giveaways
 from deckwire.pipeline.lateral import Act, LateralHold
-from deckwire.pipeline.windows import Windows
+from deckwire.pipeline.windows import IgnoredBy, Windows
 from deckwire.resilience.bounded import Bounded
 from deckwire.resilience.containment import Containment
 from deckwire.scans.author import Author
@@ -129,11 +129,14 @@ class Reporter:
     def registry(self, registry: Registry) -> None:
         self._registry = registry
         self._giveaways.registry = registry
+        # The direction of a connection depends on it.
+        self._windows.look_again()
         self._contexts.clear()
 
     def ignore(self, rules: IgnoreRules) -> None:
         """Emit nothing of what matches these rules, and count it."""
         self._ignored = self._giveaways.ignored = rules
+        self._windows.look_again()
 
     def sent(self, begun: Begun) -> None:
         """Report datagrams that a decky has sent on its own."""
@@ -502,7 +505,7 @@ class Reporter:
         headline: Headline,
         make: Callable[[], Event],
         *,
-        table: Suppression[Key] | None = None,
+        table: Suppression[Key | IgnoredBy] | None = None,
         signature: int = 0,
         may_open: Callable[[], bool] = lambda: True,
         is_reversed: bool = False,
@@ -512,8 +515,10 @@ class Reporter:
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
         suppress. `is_reversed` says that the client of TLS or HTTP did not open the connection.
         """
-        if self._ignored and (counter := self._ignored.counter(_traffic(headline.name, context))):
-            self._counts[counter] += 1
+        if self._ignored and (found := self._ignored.match(_traffic(headline.name, context))):
+            self._counts[found.counter] += 1
+            if table is not None and signature and self._tables.suppressing:
+                self._windows.ignore(table, signature, time_ns, found)
             return
         if self._fragmented.seen:
             make = self._marked(key, time_ns, make)
