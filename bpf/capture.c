@@ -11,6 +11,7 @@
  *   decky_probe             who has sent this to which decky, and its answer
  *   decky_begun             a datagram that a decky sends on its own
  *   decky_handshake         its final ACK, or a mid-stream connection begins
+ *   decky_options           options that few systems send, for decky_handshake
  *   decky_hello             a ClientHello: was an equal one emitted?
  *   decky_search            is there a hello behind other bytes?
  *   decky_tags              a frame with many VLAN tags
@@ -133,6 +134,7 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->cause = TOUCH_NOTHING;
 	w->to_decky = 0;
 	w->half_open = 0;
+	w->options_read = 0;
 	w->found = NOT_FOUND;
 }
 
@@ -700,24 +702,28 @@ static __always_inline int admit(const struct step *s, struct flow *flow)
 /* Samples the handshake bytes of this segment, if it may hold any. */
 static __always_inline void
 sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
-	   struct flow *flow, struct flow_side *side, struct flow_side *peer,
-	   __s32 ahead, int continues)
+	   struct flow *flow, struct flow_side *side, struct flow_side *peer)
 {
 	__u32 payload_off = p->l4_off + p->tcp_len, cut, fresh, limit;
 	__u32 frame_len;
 	volatile struct record_walk *walk;
 	struct work *w = s->work;
 	struct sample_head head;
+	__u64 first = 0;
 	int error;
 
-	if (!may_hold_record(skb, p, side, payload_off, ahead, continues))
+	if (!may_hold_record(skb, p, side, payload_off, w->ahead, w->continues))
 		return;
 	walk = record_walks.lookup(scratch_slot(s));
 	if (!walk)
 		return;
-	record_walk_begin(walk, skb, side, p, payload_off);
-	walk->repeated = ahead == AHEAD_REPEATED;
-	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead,
+	record_walk_begin(walk, skb, side, p, payload_off, w->ahead);
+	/* what was found is not what this end begins with */
+	if (w->found != NOT_FOUND && walk->at_start) {
+		walk->decided = load_prefix(skb, p, 0, &first);
+		walk->first = first;
+	}
+	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off,
 		 w->found);
 	tls_keep(walk, side);
 	if (s->settings->heads)
@@ -733,7 +739,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 				!(peer->offers & OFFER_HELLO)
 			? TLS_CLIENT_BYTES
 			: TLS_SERVER_BYTES;
-	fresh = fresh_bytes(cut, ahead);
+	fresh = fresh_bytes(cut, walk->ahead);
 	if (side->tls_bytes + fresh > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		if (side->tls_state == TLS_DONE)
@@ -851,11 +857,16 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	struct work *w = s->work;
 	struct flow_end *own;
 	__s32 ahead;
-	int continues, closed;
 
-	closed = flow->totals.close != CLOSE_NONE && !resume(s, flow);
+	/*
+	 * Whatever is known here and needed at the end is kept in the work: as
+	 * a constant in a register, the verifier would follow each of its
+	 * values through all that is between.
+	 */
+	w->closed = flow->totals.close != CLOSE_NONE && !resume(s, flow);
+	barrier();
 	/* a packet that is handled late was here before the end */
-	if (closed && !is_late(&flow->totals, p, w->now)) {
+	if (w->closed && !is_late(&flow->totals, p, w->now)) {
 		s->counters->frames_late++;
 		return;
 	}
@@ -870,7 +881,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	if (flow->totals.side[0].packets | flow->totals.side[1].packets)
 		note_packet(p, w->now, &flow->totals.last_ns,
 			    &flow->totals.min_iat_ns, &flow->totals.max_iat_ns);
-	continues = continues_run(&flow->totals, p, w->sender);
+	w->continues = continues_run(&flow->totals, p, w->sender);
+	barrier();
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
 	if (w->checked == JUDGED_OLD) {
@@ -892,8 +904,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		}
 	} else {
 		time_segment(&flow->totals, p, w->sender, w->now, ahead);
-		if (is_repeated(side, p, ahead))
-			ahead = AHEAD_REPEATED;
+		w->ahead = is_repeated(side, p, ahead) ? AHEAD_REPEATED : ahead;
+		barrier();
 		side_account(side, own, p);
 		if (p->flags & TCP_ACK)
 			note_first_ack(side, own, p);
@@ -902,8 +914,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		if ((p->flags & TCP_URG ||
 		     (p->payload_len && side->tls_state != TLS_DONE)) &&
 		    !repeats_suppressed_hello(flow, w))
-			sample_tls(skb, s, p, flow, side, peer, ahead,
-				   continues);
+			sample_tls(skb, s, p, flow, side, peer);
 		if (p->payload_len)
 			note_run(&flow->totals, p, w->sender);
 		if (p->flags & TCP_FIN)
@@ -913,7 +924,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 			flow->totals.close = CLOSE_FIN;
 	}
 	/* of an end in doubt the agent's sweep learns, if it is one by then */
-	if (!closed && flow->totals.close != CLOSE_NONE &&
+	if (!w->closed && flow->totals.close != CLOSE_NONE &&
 	    !is_end_doubted(&flow->totals, w->sender) && send_end(skb, s, flow))
 		flow->totals.flags |= FLOW_END_SENT;
 }
@@ -1040,7 +1051,7 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	verdict = judge_checksums(skb, totals, sender, p, walk);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
-	read_options(skb, walk, p);
+	read_options(skb, walk, p, 1);
 	verdict = judge_options(totals, sender, p, late, walk);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
@@ -2608,7 +2619,7 @@ static __always_inline struct half_open *completed(const struct step *s,
 
 /* Would a decky take this final ACK? Its acknowledgement number is right. */
 static __always_inline enum judgement
-judge_final_ack(struct __sk_buff *skb, const struct step *s, struct flow *fresh,
+judge_final_ack(const struct step *s, struct flow *fresh,
 		volatile struct segment_walk *walk)
 {
 	const struct packet *p = &s->work->packet;
@@ -2620,7 +2631,6 @@ judge_final_ack(struct __sk_buff *skb, const struct step *s, struct flow *fresh,
 		return JUDGED_GOOD;
 	if (seq_diff(p->seq, totals->end[!(sender & 1)].edge) > 0)
 		return REFUSED_WINDOW;
-	read_options(skb, walk, p);
 	verdict = judge_options(totals, sender, p, 0, walk);
 	if (verdict == JUDGED_GOOD)
 		note_stamp(totals, sender, p, walk);
@@ -2696,10 +2706,15 @@ int decky_handshake(struct __sk_buff *skb)
 	if (complete) {
 		if (opened_to_decky(complete, s.work->sender))
 			s.work->cause = TOUCH_HANDSHAKE;
+		if (!s.work->options_read &&
+		    !read_attempt(skb, walk, complete, &s.work->packet, 0)) {
+			jumps.call(skb, JUMP_OPTIONS);
+			return TC_NEXT;
+		}
 		fresh = flow_of(&s, complete, midstream, walk);
 		if (!fresh)
 			return TC_NEXT;
-		verdict = judge_final_ack(skb, &s, fresh, walk);
+		verdict = judge_final_ack(&s, fresh, walk);
 		if (verdict != JUDGED_GOOD) {
 			refused(skb, &s, verdict);
 			return TC_NEXT;
@@ -2734,6 +2749,32 @@ int decky_handshake(struct __sk_buff *skb)
 	if (s.work->cause)
 		jumps.call(skb, JUMP_PROBE);
 	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
+/* --- decky_options -------------------------------------------------------- */
+
+/*
+ * Reads the options of the attempt in half_open and of the segment that
+ * completes it, in any order. Then decky_handshake goes on.
+ */
+int decky_options(struct __sk_buff *skb)
+{
+	volatile struct segment_walk *walk;
+	struct half_open *half;
+	struct step s;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	walk = segment_walks.lookup(&s.slot);
+	if (!walk)
+		return TC_NEXT;
+	half = half_open.lookup(&s.work->key);
+	/* without it decky_handshake finds no attempt either */
+	if (half)
+		read_attempt(skb, walk, half, &s.work->packet, 1);
+	s.work->options_read = 1;
+	jumps.call(skb, JUMP_HANDSHAKE);
 	return TC_NEXT;
 }
 

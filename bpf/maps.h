@@ -144,7 +144,11 @@ struct work {
 	__u8 technique;	      /* enum technique, for decky_anomaly */
 	__u8 cause;	      /* enum touch_cause, for decky_probe */
 	__u8 half_open;	      /* by decky_handshake: of an attempt to connect */
+	__u8 options_read;    /* by decky_options */
+	__u8 closed;	      /* the connection had ended before */
+	__u8 continues;	      /* the segment continues a long write */
 	__u8 begun;	      /* by decky_probe: a decky sends it on its own */
+	__s32 ahead;	      /* its distance from sent, or AHEAD_REPEATED */
 	__u32 found;  /* offset of a hello in the payload, or NOT_FOUND */
 	__u32 source; /* by decky_probe: the source's slot, or NO_SOURCE */
 	__u32 source_generation;
@@ -166,6 +170,7 @@ enum jump {
 	JUMP_SEARCH,
 	JUMP_ANOMALY,
 	JUMP_PROBE,
+	JUMP_OPTIONS,
 	JUMP_BEGUN,
 	JUMPS,
 };

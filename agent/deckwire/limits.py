@@ -116,6 +116,11 @@ SCAN_EVENTS = 4_096
 begun."""
 SCAN_EVENTS_A_SECOND = 100
 """How fast that allowance grows again."""
+SCAN_BEGINNINGS = 1_024
+"""Sources that completed no handshake and are new, taken at once from the kernel's table. Half of
+them are for those with many targets."""
+SCAN_BEGINNINGS_A_SECOND = 256
+"""How fast that allowance grows again. The others wait in the kernel's table."""
 SCANS_SAVED = 2_048
 """Scans in the file that survives a restart: those that were active last."""
 SCANS_FILE_BYTES = 16 * 1_048_576
@@ -126,10 +131,13 @@ IGNORE_VALUES = 1_024
 """Networks, ports or names in one list of such a rule."""
 
 # --- sources of probes (bpf/limits.h bounds the kernel's table) ---------------------------------
-READ_SOURCES = 4_096
-"""Sources that one look at the kernel's table gives. The next one goes on with the others."""
-READ_TARGETS = 16_384
-"""Targets of all of them after which no further source is read."""
+READ_SETS = 1_024
+"""Sets of four sources that one look at the kernel's table reads. The next one goes on with the
+others, so a look at a full table takes four seconds: less than PROBE_MANY_NS."""
+READ_SOURCES = 1_024
+"""Sources with a handshake or many targets in them after which no further set is read."""
+READ_TARGETS = 8_192
+"""Targets of all of them after which no further set is read."""
 
 # --- connections between deckies --------------------------------------------------------------
 LATERAL_HELD = 1_024

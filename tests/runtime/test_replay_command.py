@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 
 import pytest
 
 from deckwire.events.event import Event
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.limits import SINK_QUEUE
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import to_all
@@ -40,10 +43,23 @@ def test_a_reader_that_starts_late_gets_every_line() -> None:
     outputs.wait(0)
     outputs.close(5)
     os.close(write)
-    reader.join(20)
+    reader.join(PATIENCE_SECONDS)
     os.close(read)
     assert content.count(b"\n") == count
     assert outputs.losses() == {}
+
+
+@pytest.mark.parametrize("command", [["replay", "/dev/null"], ["run", "-i", "lo"]])
+@pytest.mark.root
+def test_a_missing_library_is_one_line_before_anything_starts(command: Sequence[str]) -> None:
+    """It is imported later, so its absence must not come out with the first certificate."""
+    program = (
+        "import sys\nsys.modules['cryptography'] = None\nfrom deckwire.entry import main\nmain()"
+    )
+    argv = [sys.executable, "-c", program, *command, "--decky", "192.0.2.1=web"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    line = "deckwire: the Python package cryptography is missing; see deckwire doctor\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 
 class GatedSink(Sink):
@@ -56,7 +72,7 @@ class GatedSink(Sink):
         self.gate = threading.Event()
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
-        self.gate.wait(20)
+        self.gate.wait(PATIENCE_SECONDS)
         queued = self.counters().queued
         if queued <= SINK_QUEUE // 2:
             self.gate.clear()

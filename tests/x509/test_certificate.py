@@ -3,6 +3,8 @@
 import datetime
 import hashlib
 import ipaddress
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from functools import cache
@@ -129,6 +131,21 @@ def san_extension(*names: bytes) -> bytes:
 
 
 # --- what a sound certificate says ----------------------------------------------------------
+
+
+def test_the_library_is_imported_with_the_first_certificate():
+    program = (
+        "import sys\n"
+        "from deckwire.runtime import agent, assembly, feed, preparation, replay, run\n"
+        "from deckwire.x509.certificate import describe\n"
+        "print('cryptography' in sys.modules)\n"
+        f"print(describe(bytes.fromhex('{make().hex()}')).self_signed)\n"
+        "print('cryptography' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True", "True"]
 
 
 def test_self_signed_leaf():

@@ -67,6 +67,19 @@ class Target(NamedTuple):
     """The kernel's time of the first probe."""
 
 
+class Glance(NamedTuple):
+    """What is known of a source that has changed, before its record is read."""
+
+    address: bytes
+    """In 16 bytes; IPv4 is mapped."""
+    proven: bool
+    """It completed a handshake."""
+    strong: bool
+    """It did, or has touched more targets than a forged packet or two."""
+    is_news: bool
+    """It has shown more than further probes of a known kind to known targets."""
+
+
 class Source(NamedTuple):
     """One source, as it stands when the table is read.
 

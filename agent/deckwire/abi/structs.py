@@ -506,6 +506,11 @@ PROBE_SEQUENCES = members(
 PROBE_COUNTS = members(_probe_source, *(f"probes.{kind}" for kind in range(20)))
 PROBE_GENERATION = members(_probe_source, "generation")
 PROBE_TARGETS = members(_probe_source, "targets")
+PROBE_GLANCE = members(_probe_source, "addr", "last_ns", "generation", "targets", "flags")
+PROBE_NEWS = members(
+    _probe_source, "generation", "targets", "kinds", "flags", "changes", "targets_lost"
+)
+"""What is more than another probe of the same kind and target, with the targets in the slot."""
 BEGUN = members(
     _begun,
     *("decky", "peer", "first_ns", "last_ns", "link", "lock", "count"),

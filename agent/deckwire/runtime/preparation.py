@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from deckwire.bus.address import BUS_OF_DECNET, decnet_socket
 from deckwire.config import Settings
@@ -66,17 +67,18 @@ def acting(user: User | None) -> Iterator[None]:
     """In the block, files are opened and made with the rights of `user`, if there is one.
 
     Raises:
-        UsageError: this process cannot become that user, or a file is closed to it.
+        UsageError: this process cannot become that user, a file is closed to it, or what is
+            imported later is not installed.
         ValueError, OSError: as the block.
     """
+    later = imported_later()
     if user is None:
         yield
         return
     user.need_reachable()
     try:
         with user.acting():
-            # Some modules are imported later.
-            for path in (sys.executable, __file__):
+            for path in later:
                 with open(path, "rb"):
                     pass
             yield
@@ -88,6 +90,17 @@ def acting(user: User | None) -> Iterator[None]:
             f"{plain(os.fsdecode(cause.filename))}: {cause.strerror} for user {user.name}; "
             f"let {user.name} open it, or set another user"
         ) from error
+
+
+def imported_later() -> tuple[str, ...]:
+    """Files of what is imported only when it is needed, by the user that the agent is then.
+
+    UsageError if it is not installed: that must not come out with the first certificate.
+    """
+    library = find_spec("cryptography")
+    if library is None or library.origin is None:
+        raise UsageError("the Python package cryptography is missing; see deckwire doctor")
+    return sys.executable, __file__, library.origin
 
 
 def open_outputs(

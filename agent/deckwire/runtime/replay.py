@@ -28,6 +28,7 @@ from deckwire.runtime.feed import RING_BYTES, Jump, Replay
 from deckwire.runtime.preparation import (
     deckies_file,
     identifier,
+    imported_later,
     kernel_settings,
     open_outputs,
 )
@@ -89,6 +90,7 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     clock = CaptureClock()
     with failing():
+        imported_later()
         identify = identifier(settings)
         redactor = open_redactor(settings)
         outputs = PatientFanout(open_outputs(settings))

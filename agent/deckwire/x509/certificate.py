@@ -2,7 +2,8 @@
 
 The texts come from a DER walk of our own. It reads what it can of a broken certificate too, and
 keeps the order and wording of the bytes. The cryptography library judges whether the whole is a
-certificate. `self_signature` finds out whether the certificate's own key made the signature.
+certificate. `self_signature` finds out whether the certificate's own key made the signature. Both
+are imported with the first certificate, because the library takes 9 MB of memory.
 """
 
 from __future__ import annotations
@@ -13,12 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from cryptography import x509
-from cryptography.utils import CryptographyDeprecationWarning
-
 from deckwire.limits import CERTIFICATE_ATTRIBUTES, CERTIFICATE_EXTENSIONS
 from deckwire.x509 import der as asn1
-from deckwire.x509 import self_signature
 from deckwire.x509.alternative_names import SUBJECT_ALT_NAME, alternative_names
 from deckwire.x509.der import DerError
 from deckwire.x509.names import COMMON_NAME, attributes, name_text, utf8
@@ -91,12 +88,7 @@ def describe(certificate: bytes) -> Certificate:
     first_of_kind = dict(reversed(extensions))
     sans, sans_whole = alternative_names(first_of_kind.get(SUBJECT_ALT_NAME))
     key = public_key(parts.public_key)
-    with warnings.catch_warnings():
-        # Peers still send what the library deprecates, and the operator needs no warning of it.
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        self_signed = _self_signed(certificate, parts, key)
-        readable = _is_readable(certificate)
-
+    self_signed, readable = _judge(certificate, parts, key)
     structured = parts.complete and issuer_whole and subject_whole and extensions_whole
     well_formed = (
         readable
@@ -201,12 +193,20 @@ def _integer(content: bytes) -> bytes:
     return content[1:] if len(content) > 1 and content[0] == 0 else content
 
 
-def _is_readable(certificate: bytes) -> bool:
-    try:
-        x509.load_der_x509_certificate(certificate)
-    except (ValueError, x509.InvalidVersion):
-        return False
-    return True
+def _judge(certificate: bytes, parts: _Parts, key: PublicKey) -> tuple[bool | None, bool]:
+    """What needs the library: Certificate.self_signed, and whether it reads the certificate."""
+    from cryptography import x509  # noqa: PLC0415 - 9 MB, and many agents see no certificate
+    from cryptography.utils import CryptographyDeprecationWarning  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        # Peers still send what the library deprecates, and the operator needs no warning of it.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        self_signed = _self_signed(certificate, parts, key)
+        try:
+            x509.load_der_x509_certificate(certificate)
+        except (ValueError, x509.InvalidVersion):
+            return self_signed, False
+    return self_signed, True
 
 
 def _self_signed(certificate: bytes, parts: _Parts, key: PublicKey) -> bool | None:
@@ -217,4 +217,6 @@ def _self_signed(certificate: bytes, parts: _Parts, key: PublicKey) -> bool | No
         return False
     if not key.verifiable:
         return None
-    return self_signature.verifies(certificate, key.der, key.algorithm)
+    from deckwire.x509.self_signature import verifies  # noqa: PLC0415 - it imports the library
+
+    return verifies(certificate, key.der, key.algorithm)

@@ -9,7 +9,11 @@ from deckwire.limits import VERIFY_EXPONENT_BITS, VERIFY_KEY_BITS
 from deckwire.x509 import curves
 from deckwire.x509 import der as asn1
 from deckwire.x509.der import DerError
-from deckwire.x509.self_signature import DSA, EC, RSA, RSA_PSS
+
+RSA, DSA, EC = "1.2.840.113549.1.1.1", "1.2.840.10040.4.1", "1.2.840.10045.2.1"
+"""Algorithms of keys (RFC 3279, 2.3)."""
+RSA_PSS = "1.2.840.113549.1.1.10"
+"""An algorithm both of keys and of signatures (RFC 4055)."""
 
 _DSA_ORDER_BITS = (160, 224, 256)
 """Bits of q (FIPS 186-4, 4.2). With other sizes, the library rejects every signature."""

@@ -19,11 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from deckwire.x509 import der as asn1
 from deckwire.x509.der import DerError
-
-RSA, DSA, EC = "1.2.840.113549.1.1.1", "1.2.840.10040.4.1", "1.2.840.10045.2.1"
-"""Algorithms of keys (RFC 3279, 2.3)."""
-RSA_PSS = "1.2.840.113549.1.1.10"
-"""An algorithm both of keys and of signatures (RFC 4055)."""
+from deckwire.x509.public_key import DSA, EC, RSA, RSA_PSS
 
 _PKCS1 = "1.2.840.113549.1.1"
 _NIST_HASHES = "2.16.840.1.101.3.4.2"
