@@ -38,7 +38,7 @@ struct touch {
 	__u8 answers;	   /* bits of enum probe_answer */
 	__u8 of_decky;	   /* the decky is the sender: its peer is the source */
 	__u8 may_be_asked; /* it may answer a decky, or ask somebody for one */
-	__u8 asks;	   /* the decky asks for certain: it answers nobody */
+	__u8 by_type;	   /* its type shows whether it asks or answers */
 	__u8 pad[3];
 };
 

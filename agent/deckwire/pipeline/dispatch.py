@@ -31,6 +31,7 @@ from deckwire.events.ignore import IgnoreRules
 from deckwire.fingerprints.identity import Identifier
 from deckwire.output.emitter import Emitter
 from deckwire.pipeline.attribution import Attribution
+from deckwire.pipeline.datagrams import Datagrams
 from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.reporting import Reporter
 from deckwire.pipeline.scanning import Scanning
@@ -80,7 +81,7 @@ class Pipeline:
         self._tables = tables
         self._clock = clock
         self._containment = containment
-        self._windows = Windows(tables, emitter, clock, containment)
+        self._windows = Windows(tables, emitter, clock, containment, self.counts)
         self._report = Reporter(
             registry=registry,
             tables=tables,
@@ -114,6 +115,7 @@ class Pipeline:
             targets=scan_targets,
             idle_ns=scan_idle_ns,
         )
+        self._datagrams = Datagrams(tables.begun, self._report.sent, self.counts, containment)
         self._report.note_author = self.scanning.note
         self.scanning.note_probed = self._report.probed
 
@@ -148,6 +150,8 @@ class Pipeline:
             self._judged(self._connect_scans.due(now_ns, self._attempts))
         with self._containment.during(Where.SCANS):
             self.scanning.sweep(now_ns)
+        with self._containment.during(Where.DUE):
+            self._datagrams.sweep(now_ns)
         self._report.lateral.release_due(now_ns)
         self._windows.close_due(now_ns)
 
@@ -217,6 +221,8 @@ class Pipeline:
                     self._report.heads(*head)
         with contained(Where.DUE):
             self._judge_all()
+        with contained(Where.DUE):
+            self._datagrams.look()
         self._report.lateral.release_all()
         with contained(Where.SCANS):
             self.scanning.finish()
