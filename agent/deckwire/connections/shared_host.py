@@ -78,7 +78,7 @@ class SharedClocks:
         evicted = self._stamps.put(key, stamp)
         if evicted is not None:
             self._remove(*evicted)
-        found = None
+        found: Sharing | None = None
         for rate in _RATES:
             self._at.setdefault((rate, _origin(rate, stamp) // _width(rate)), set()).add(key)
             found = found or self._shared(rate, key, stamp)
