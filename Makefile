@@ -14,7 +14,7 @@ APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 	deb-test lint bench bench-flood clean fuzz differential vm-test vm-matrix ci-vm vagrant-test
 
 ## setup: install the Debian packages and make .venv (most targets do this first)
-setup: $(VENV)/.installed
+setup: $(VENV)/.installed $(VENV)/.kept
 
 ## help: list the targets
 help:
@@ -30,6 +30,12 @@ $(VENV)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U --upgrade-strategy eager -e '.[dev]'
 	$(BIN)/python -m compileall -q agent
+	@touch $@
+
+# The programs, compiled once, so that a start needs no compiler. Edited sources are compiled at each
+# start until this is done again.
+$(VENV)/.kept: $(VENV)/.installed $(shell find bpf -name '*.[ch]') $(wildcard agent/deckwire/loader/*.py)
+	$(BIN)/python -m deckwire.loader.keep
 	@touch $@
 
 ## demo: attack a lab in network namespaces and show the events
@@ -153,4 +159,5 @@ vagrant-test: setup
 
 ## clean: remove .venv, unpacked packages and the build files
 clean:
-	rm -rf $(VENV) .oldest .unpacked build dist agent/*.egg-info $(EXTENSION)
+	rm -rf $(VENV) .oldest .unpacked build dist agent/*.egg-info $(EXTENSION) \
+		agent/deckwire/objects

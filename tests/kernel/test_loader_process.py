@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import deckwire
 from deckwire.kernel import loader_process
 from deckwire.kernel.loader_process import LoadError, start_loader
 from deckwire.kernel.loading import LoadRequest, begin, finish, load
@@ -82,7 +84,16 @@ def test_starting_a_loader_leaves_the_signal_mask_of_the_caller() -> None:
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
-def test_a_loader_that_will_compile_loads_the_compiler_before_the_request() -> None:
+def test_a_loader_that_will_compile_loads_the_compiler_before_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It surely will if no object was kept."""
+    shutil.copytree(
+        Path(deckwire.__file__).parent,
+        tmp_path / "deckwire",
+        ignore=shutil.ignore_patterns("objects"),
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with start_loader(compiles=True):
         (loader,) = children()
         maps = Path("/proc", loader, "maps")

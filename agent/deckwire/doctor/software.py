@@ -1,4 +1,4 @@
-"""The software that `run` needs: Python packages, BCC, and a trial that compiles and loads."""
+"""The software that `run` needs: Python packages, BCC, and a trial that loads the programs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from deckwire.compiled import FORM
-from deckwire.doctor.finding import Finding
+from deckwire.doctor.finding import Finding, State
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import LoadRequest, load
 from deckwire.kernel.names import INGRESS
+from deckwire.loader.kept_objects import NotLoadedError, find
+from deckwire.loader.module import flags
 
 _BCC_SECONDS = 30.0
 _ASK_BCC = "import bcc; print(bcc.__version__)"
@@ -26,7 +28,7 @@ def examine_software() -> Iterator[Finding]:
     yield Finding("ok", "python", f"{sys.version.split()[0]} at {sys.executable}")
     yield _form()
     yield from _packages()
-    yield _bcc()
+    yield _bcc(needed=not _are_kept())
     yield _filter()
     headers = Path(f"/lib/modules/{os.uname().release}/build")
     found = f"those in {headers} are not needed" if headers.exists() else "none are installed"
@@ -34,16 +36,15 @@ def examine_software() -> Iterator[Finding]:
 
 
 def try_loading() -> Iterator[Finding]:
-    """Compiles and loads the programs without attaching them, and finds out how they could be."""
+    """Loads the programs without attaching them, and finds out how they could be."""
     try:
         loaded = load(LoadRequest())
     except LoadError as error:
         yield Finding("missing", "trial", str(error))
         return
     try:
-        yield Finding(
-            "ok", "trial", f"the programs were compiled and loaded in {loaded.load_ms} ms"
-        )
+        done = "loaded, as kept at the installation," if loaded.kept else "compiled and loaded"
+        yield Finding("ok", "trial", f"the programs were {done} in {loaded.load_ms} ms")
         known = loaded.programs[INGRESS].may_link()
     finally:
         loaded.close()
@@ -92,8 +93,21 @@ def _filter() -> Finding:
     )
 
 
-def _bcc() -> Finding:
-    """Imports BCC in another process, because that takes 70 MB, and seconds on a small machine."""
+def _are_kept() -> bool:
+    """Whether a start loads what was compiled at the installation."""
+    request = LoadRequest().body()
+    try:
+        return find(request, flags(request)) is not None
+    except NotLoadedError:
+        return False
+
+
+def _bcc(*, needed: bool) -> Finding:
+    """Imports BCC in another process, because that takes 70 MB, and seconds on a small machine.
+
+    `needed`: a start compiles the programs.
+    """
+    state: State = "missing" if needed else "note"
     remedy = (
         "install python3-bpfcc, in a virtual environment of /usr/bin/python3 made with "
         "--system-site-packages"
@@ -107,8 +121,9 @@ def _bcc() -> Finding:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Finding("missing", "bcc", f"importing it took longer than {_BCC_SECONDS:.0f} s")
+        return Finding(state, "bcc", f"importing it took longer than {_BCC_SECONDS:.0f} s")
     if done.returncode:
         words = done.stderr.strip().splitlines() or ["no message"]
-        return Finding("missing", "bcc", f"importing it failed: {words[-1]}", remedy)
-    return Finding("ok", "bcc", f"{done.stdout.strip()}, used only by the loader process")
+        return Finding(state, "bcc", f"importing it failed: {words[-1]}", remedy)
+    use = "used only by the loader process" if needed else "not used: what it compiled was kept"
+    return Finding("ok", "bcc", f"{done.stdout.strip()}, {use}")

@@ -150,6 +150,8 @@ class Loaded:
     """Both as requested, for attaching again."""
     headers: str
     """``shim`` or ``headers``: what it was compiled with."""
+    kept: bool
+    """Nothing was compiled: the loader had a kept object for the request."""
     load_ms: int
     """Milliseconds from the loader's start to its reply."""
     attacher: Attacher = field(default_factory=NewLoaders)
@@ -227,6 +229,7 @@ def _loaded(request: LoadRequest, reply: dict[str, Any], fds: list[int], load_ms
         request.attach,
         request.xdp,
         reply["headers"],
+        reply["kept"],
         load_ms,
     )
 

@@ -17,8 +17,8 @@ from deckwire.kernel.syscalls import Buffer, Command, bpf, call_bpf, failure
 UPDATE_ANY, UPDATE_NOEXIST, UPDATE_EXIST = 0, 1, 2
 """BPF_ANY, BPF_NOEXIST, BPF_EXIST: create or replace, create only, replace only."""
 
-ARRAY = 2
-"""A type of enum bpf_map_type."""
+ARRAY, PERF_EVENT_ARRAY = 2, 4
+"""Types of enum bpf_map_type."""
 MMAPABLE = 1 << 10
 """BPF_F_MMAPABLE: the values of an array can be mapped into memory."""
 
@@ -46,6 +46,32 @@ _BATCH_ATTR = Struct("QQQQIIQQ")
 """in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags."""
 _BATCH_COUNT = Struct("32xI")
 _FREEZE = Struct("I")
+
+
+class MapShape(NamedTuple):
+    """What a map was created with."""
+
+    name: str
+    kind: int
+    """enum bpf_map_type."""
+    key_size: int
+    value_size: int
+    """Of one CPU, as declared."""
+    max_entries: int
+    flags: int
+
+    @staticmethod
+    def of(fd: int) -> MapShape:
+        """The shape of the map with this descriptor. The kernel cuts names at 15 bytes.
+
+        Raises:
+            OSError: it is no map.
+        """
+        info = ctypes.create_string_buffer(_INFO.size)
+        attr = _pack(_INFO_ATTR, fd, len(info), ctypes.addressof(info))
+        bpf(Command.OBJ_GET_INFO_BY_FD, attr, f"file descriptor {fd} is no map")
+        kind, _, key_size, value_size, max_entries, flags, name = _INFO.unpack(info)
+        return MapShape(name.rstrip(b"\0").decode(), kind, key_size, value_size, max_entries, flags)
 
 
 class Batch(NamedTuple):
@@ -83,12 +109,9 @@ class Map:
     """
 
     def __init__(self, fd: int) -> None:
-        info = ctypes.create_string_buffer(_INFO.size)
-        attr = _pack(_INFO_ATTR, fd, len(info), ctypes.addressof(info))
-        bpf(Command.OBJ_GET_INFO_BY_FD, attr, f"file descriptor {fd} is no map")
-        kind, _, key_size, value_size, max_entries, flags, name = _INFO.unpack(info)
+        name, kind, key_size, value_size, max_entries, flags = MapShape.of(fd)
         self.fd = fd
-        self.name: str = name.rstrip(b"\0").decode()
+        self.name: str = name
         self.key_size: int = key_size
         self.max_entries: int = max_entries
         self.cpu_value_size: int = value_size

@@ -8,16 +8,17 @@ import errno
 import os
 import re
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from struct import Struct
 from threading import Thread
 from typing import Any
 
-from deckwire.kernel.maps import Map
+from deckwire.kernel.maps import PERF_EVENT_ARRAY, Map, MapShape
 from deckwire.kernel.names import SAMPLES_MAP, SETTINGS_MAP
 from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import open_ring
 from deckwire.loader.errors import LoaderError
+from deckwire.loader.kernel_object import KernelObject, ProgramCode
 from deckwire.loader.printed import Printed
 from deckwire.loader.signatures import known_signatures
 
@@ -38,14 +39,14 @@ NO_LINES = "-g0"
 CAUSE_CHARACTERS = 300
 """Characters of a printed line that an error repeats."""
 
-_MISMATCH = "bpf/ and the agent are of different versions; install Deckwire again"
+MISMATCH = "bpf/ and the agent are of different versions; install Deckwire again"
+_KERNEL_SOURCE = "BCC_KERNEL_SOURCE"
+"""The variable of the environment that BCC reads."""
 _U32 = Struct("=I")
 
 
-def prepare() -> None:
-    """Loads the compiler before the request comes. compile_module() reports if it is missing."""
-    with contextlib.suppress(ImportError):
-        import bcc  # noqa: F401, PLC0415 - 72 MB that attaching does not need
+class CompilerMissingError(LoaderError):
+    """BCC cannot be imported."""
 
 
 def raise_memlock() -> None:
@@ -55,43 +56,75 @@ def raise_memlock() -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, infinite)
 
 
-def compile_module(request: Mapping[str, Any], *, lines: bool = False) -> Any:
+def flags(
+    request: Mapping[str, Any], signatures: Mapping[str, bool] | None = None
+) -> tuple[str, ...]:
+    """The compiler's flags for a request, but for paths.
+
+    Args:
+        request: as kernel/loading.py makes it.
+        signatures: as known_signatures() returns them; None: those of this kernel.
+    """
+    chosen = [f"-D{name}={int(value)}" for name, value in request["table_sizes"].items()]
+    if request["xdp"] != "off":
+        chosen.append("-DDECKWIRE_XDP")
+    if request["replay_clock"]:
+        chosen.append("-DDECKWIRE_REPLAY_CLOCK")
+    else:
+        # Whose traffic a capture has is not known: the newest kernel is meant.
+        known = known_signatures() if signatures is None else signatures
+        chosen += [f"-D{name}={int(value)}" for name, value in known.items()]
+    return (*CFLAGS, *chosen)
+
+
+def compile_module(
+    request: Mapping[str, Any],
+    *,
+    signatures: Mapping[str, bool] | None = None,
+    lines: bool = False,
+) -> Any:
     """Compiles the module and makes its maps: a bcc.BPF.
 
     Args:
         request: as kernel/loading.py makes it.
+        signatures: as for flags().
         lines: with the source lines, for a verifier's log.
 
     Raises:
         LoaderError: with one line for the user.
     """
     try:
-        from bcc import BPF  # noqa: PLC0415 - see prepare
+        from bcc import BPF  # noqa: PLC0415 - 72 MB
     except ImportError as error:
-        raise LoaderError(
+        raise CompilerMissingError(
             "cannot compile: BCC's Python bindings are missing; install python3-bpfcc and use a "
             "virtual environment of /usr/bin/python3 with --system-site-packages"
         ) from error
     bpf_directory, source = request["bpf"], request["source"]
-    if request["headers"] == "shim":
-        os.environ["BCC_KERNEL_SOURCE"] = f"{bpf_directory}/shim"
-    flags = [f"-I{bpf_directory}", *CFLAGS]
+    cflags = [f"-I{bpf_directory}", *flags(request, signatures)]
     if not lines:
-        flags.append(NO_LINES)
-    flags += [f"-D{name}={int(value)}" for name, value in request["table_sizes"].items()]
-    if request["xdp"] != "off":
-        flags.append("-DDECKWIRE_XDP")
-    if request["replay_clock"]:
-        flags.append("-DDECKWIRE_REPLAY_CLOCK")
-    else:
-        # Whose traffic a capture has is not known: the newest kernel is meant.
-        flags += [f"-D{name}={int(known)}" for name, known in known_signatures().items()]
-    with Printed() as printed:
+        cflags.append(NO_LINES)
+    shim = f"{bpf_directory}/shim" if request["headers"] == "shim" else None
+    with Printed() as printed, _kernel_source(shim):
         try:
-            return BPF(src_file=source, cflags=flags)
+            return BPF(src_file=source, cflags=cflags)
         except Exception as error:  # bcc raises Exception itself for everything
             what = f"{os.path.basename(source)} does not compile"
-            raise _refusal(what, printed.text()) from error
+            raise refusal(what, printed.text()) from error
+
+
+@contextlib.contextmanager
+def _kernel_source(path: str | None) -> Iterator[None]:
+    """Gives BCC another source of kernel headers, if `path` is one, for the block alone."""
+    before = os.environ.get(_KERNEL_SOURCE)
+    if path is not None:
+        os.environ[_KERNEL_SOURCE] = path
+    try:
+        yield
+    finally:
+        os.environ.pop(_KERNEL_SOURCE, None)
+        if before is not None:
+            os.environ[_KERNEL_SOURCE] = before
 
 
 def load_programs(module: Any, kinds: Mapping[str, str]) -> dict[str, Program]:
@@ -127,13 +160,13 @@ def load_programs(module: Any, kinds: Mapping[str, str]) -> dict[str, Program]:
             except Exception as error:  # bcc raises Exception itself for everything
                 what = f"the kernel refused the program {name}"
                 log = printed.text() or str(error)
-                raise _refusal(what, log, ctypes.get_errno()) from error
+                raise refusal(what, log, ctypes.get_errno()) from error
     return {name: loaded[name] for name in kinds}
 
 
 def maps_of(module: Any) -> dict[str, Map]:
     """All maps of the module, by name. It uses BCC's C functions, which parse no types."""
-    from bcc import lib  # noqa: PLC0415 - see prepare
+    from bcc import lib  # noqa: PLC0415 - 72 MB
 
     lib.bpf_table_name.restype = ctypes.c_char_p
     maps = {}
@@ -143,18 +176,41 @@ def maps_of(module: Any) -> dict[str, Map]:
     return maps
 
 
-def write_settings(module: Any, settings: Mapping[str, int]) -> None:
-    """Writes struct settings, whose layout BCC knows.
+def settings_of(module: Any) -> dict[str, tuple[int, int]]:
+    """Offset and size of each member of struct settings, in bytes; none without that map."""
+    try:
+        leaf = module[SETTINGS_MAP].Leaf
+    except KeyError:
+        return {}
+    members = ((name, getattr(leaf, name)) for name, *_ in leaf._fields_)
+    return {name: (member.offset, member.size) for name, member in members}
+
+
+def object_of(module: Any, kinds: Mapping[str, str]) -> KernelObject:
+    """What the module's functions and maps are, for programs of these kinds.
 
     Raises:
-        LoaderError: it has no such member.
+        MalformedObjectError: a function has something that an object cannot keep.
     """
-    table = module[SETTINGS_MAP]
-    known = {name for name, *_ in table.Leaf._fields_}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise LoaderError(f"struct settings has no field {unknown[0]}: {_MISMATCH}")
-    table[table.Key(0)] = table.Leaf(**settings)
+    from bcc import __version__ as version  # noqa: PLC0415 - 72 MB
+    from bcc import lib  # noqa: PLC0415 - 72 MB
+
+    lib.bpf_module_license.restype = ctypes.c_char_p
+    terms = lib.bpf_module_license(module.module).decode()
+    maps = maps_of(module)
+    numbers = {table.fd: number for number, table in enumerate(maps.values())}
+    programs = [
+        ProgramCode.of(name, getattr(module, kind), module.dump_func(name), numbers)
+        for name, kind in kinds.items()
+    ]
+    shapes = [_shape_of(name, table) for name, table in maps.items()]
+    return KernelObject(version, terms, settings_of(module), tuple(shapes), tuple(programs))
+
+
+def _shape_of(name: str, table: Map) -> MapShape:
+    shape = MapShape.of(table.fd)._replace(name=name)
+    # BCC makes it for the possible CPUs of the machine that it runs on.
+    return shape._replace(max_entries=0) if shape.kind == PERF_EVENT_ARRAY else shape
 
 
 def open_rings(maps: Mapping[str, Map], online: Iterable[int], size: int) -> list[int]:
@@ -164,7 +220,7 @@ def open_rings(maps: Mapping[str, Map], online: Iterable[int], size: int) -> lis
         LoaderError: with one line for the user.
     """
     if SAMPLES_MAP not in maps:
-        raise LoaderError(f"no perf event array is named {SAMPLES_MAP}: {_MISMATCH}")
+        raise LoaderError(f"no perf event array is named {SAMPLES_MAP}: {MISMATCH}")
     rings = []
     for cpu in online:
         try:
@@ -180,8 +236,11 @@ def open_rings(maps: Mapping[str, Map], online: Iterable[int], size: int) -> lis
     return rings
 
 
-def _refusal(what: str, printed: str, number: int = 0) -> LoaderError:
-    """The error for `what`. It can pass by itself if memory is short."""
+def refusal(what: str, printed: str, number: int = 0) -> LoaderError:
+    """The error for `what`, with the output of compiler or verifier, and an errno.
+
+    It can pass by itself if memory is short.
+    """
     short = number in (errno.ENOMEM, errno.EAGAIN) or os.strerror(errno.ENOMEM) in printed
     return LoaderError(_explain(what, printed, number), passing=short)
 

@@ -7,7 +7,6 @@ user. The agent keeps in a file what compiler and verifier printed to standard e
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
@@ -20,16 +19,8 @@ from deckwire.loader.again import attach_again
 from deckwire.loader.attachment import TCX_TYPES, Assist, Filters, attach
 from deckwire.loader.errors import LoaderError, Reply, answered
 from deckwire.loader.filters import add_filters, delete_filters
-from deckwire.loader.module import (
-    compile_module,
-    load_programs,
-    maps_of,
-    open_rings,
-    prepare,
-    raise_memlock,
-    write_settings,
-)
-from deckwire.loader.symbols import empty_symbols
+from deckwire.loader.making import make, prepare
+from deckwire.loader.module import open_rings, raise_memlock
 from deckwire.loader.targets import enter_namespace, resolve
 
 _FILTERS = Filters(add_filters, delete_filters)
@@ -67,26 +58,15 @@ def _load(request: dict[str, Any]) -> Reply:
     resolution = resolve(request["interfaces"], wait=request["wait"])
     watch = rtnetlink.open_socket(rtnetlink.RTMGRP_LINK)
     raise_memlock()
-    empty_symbols()
-    kinds = dict.fromkeys((*request["programs"], *request["jumps"]), "SCHED_CLS")
-    if request["xdp"] != "off":
-        kinds[XDP_PROGRAM] = "XDP"
-    module = compile_module(request)
-    try:
-        loaded = load_programs(module, kinds)
-    except LoaderError:
-        # Once more with the source lines, for the log.
-        with contextlib.suppress(LoaderError):
-            load_programs(compile_module(request, lines=True), kinds)
-        raise
-    maps = maps_of(module)
+    made = make(request)
+    maps, loaded = made.maps, made.programs
     for slot, name in enumerate(request["jumps"]):
         maps[JUMPS_MAP].update(slot.to_bytes(4, "little"), loaded[name].fd.to_bytes(4, "little"))
     if JUMPS_MAP in maps:
         # Whoever gets hold of its descriptor can redirect or stop nothing.
         maps[JUMPS_MAP].freeze()
     if request["settings"]:
-        write_settings(module, request["settings"])
+        made.write_settings(request["settings"])
     online = cpus.online()
     size = ring_bytes(request["ring_bytes"], len(online))
     rings = open_rings(maps, online, size)
@@ -112,6 +92,7 @@ def _load(request: dict[str, Any]) -> Reply:
         "attachments": attachments,
         "absent": resolution.absent,
         "headers": request["headers"],
+        "kept": made.kept,
     }
     fds = [program.fd for program in programs.values()]
     fds += [table.fd for table in maps.values()]
