@@ -63,7 +63,7 @@ class Connection:
     """Messages sent where none of their kind can be; no event is made of them."""
     malformed = 0
     """Messages whose bodies are malformed, and streams whose records are."""
-    _stage = Stage.HELLO_DUE
+    _stage: Stage
     _tls_client: int | None = None
     """The end whose ClientHello was answered."""
     _offers: Offers | None = None
@@ -115,6 +115,7 @@ class Connection:
         """0, 1 or abi.CLIENT_UNKNOWN until a hello shows it."""
         self._handshake = handshake
         self._hellos = hellos
+        self._stage = Stage.HELLO_DUE
         self.sides = Direction(), Direction()
         """What each end sent, by end."""
 
@@ -473,8 +474,8 @@ class Connection:
         )
         other = self._parsed(body) if sender == self.client else None
         offers = [] if self._offers is None else self._offers.of(sender)
-        offered = [offer.seen.hello for offer in offers]
-        if other in (self.hello, self._recalled, *offered):
+        known = [self.hello, self._recalled, *(offer.seen.hello for offer in offers)]
+        if other in known:
             other = None
         seen.append(
             AnomalySeen(

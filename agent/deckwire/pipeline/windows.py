@@ -14,7 +14,8 @@ from deckwire.clock import Clock
 from deckwire.events.dedup import Key
 from deckwire.events.event import Event, Headline
 from deckwire.events.ignore import Match
-from deckwire.output.emitter import Emitter, Fate
+from deckwire.output.emitter import Emitter
+from deckwire.output.fate import Fate
 from deckwire.resilience.containment import Containment, Where
 from deckwire.tables.suppression import Suppressed, Suppression
 from deckwire.tables.tables import Tables
