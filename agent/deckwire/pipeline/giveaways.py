@@ -174,8 +174,7 @@ class Giveaways:
         service = answering(claims.services, target.port)
         if service is None or not target.answers >> Answer.REFUSED & 1:
             return None
-        again = bool(target.answers >> Answer.REFUSED_AGAIN & 1)
-        lasted_ns = self._ports.refused(where, touched_ns, again=again, now_ns=now_ns)
+        lasted_ns = self._ports.refused(where, target.refused_ns, now_ns)
         if lasted_ns is None:
             return None
         return Finding(
