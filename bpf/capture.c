@@ -789,7 +789,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		head.flags |= SAMPLE_HELLO_SUPPRESSED;
 	if (w->hashed || flow->totals.flags & FLOW_HELLO_SUPPRESSED)
 		head.hello = flow->hello;
-	if (walk->flags & SAMPLE_HEAD && w->chain)
+	if (walk->flags & SAMPLE_HEAD && w->chain &&
+	    head_kind(side) == HEAD_SSH)
 		head.hello = w->chain & ~SSH_STATE;
 	if (walk->flags & SAMPLE_HEAD && walk->chain && side->tls_samples == 1)
 		head.before = walk->chain & ~SSH_STATE;
@@ -2926,8 +2927,10 @@ int decky_head(struct __sk_buff *skb)
 		return TC_NEXT;
 	w = s.work;
 	flow = flows.lookup(&w->id);
-	if (!flow)
+	if (!flow) {
+		s.counters->frames_unattached++;
 		return TC_NEXT;
+	}
 	p = &w->packet;
 	side = &flow->totals.side[w->sender & 1];
 	w->head_read = 1;

@@ -322,3 +322,12 @@ def test_the_end_of_a_head_that_was_suppressed_in_part_is_sampled(opened: Kernel
 def test_nothing_is_hashed_without_deduplication(kernel: Kernel) -> None:
     kernel.settings(heads=SSH, dedup=0)
     assert [sample.hello for sample in sent(kernel, TALK, *HEAD)] == [0, 0, 0]
+
+
+def test_a_request_to_an_ssh_server_has_no_signature(opened: Kernel) -> None:
+    opened.settings(heads=SSH | 4)
+    talk = TALK
+    opened.feed(*talk.opened(), talk.s("PA", 1, 1, SERVER_HEAD[0]))
+    opened.feed(talk.c("PA", 1, 1 + len(SERVER_HEAD[0]), b"GET / HTTP/1.1\r\n\r\n"))
+    samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
+    assert [(one.head, one.hello != 0) for one in samples] == [("ssh", True), ("http", False)]
