@@ -180,6 +180,8 @@ def visits() -> Iterator[Visits]:
         assert agent.stop() == 0
         for port, name in enumerate(names, PORT):
             made.events[name] = agent.find("ssh_client_banner", dst_port=port)
+        read = [made.sent[name] for name in names if made.events[name]]
+        wait_until(lambda: all(any(map(hassh_of, sent)) for sent in read), "the servers read it")
         assert_nothing_lost(agent)
         yield made
 

@@ -196,6 +196,16 @@ def test_bytes_before_tls_in_the_first_segment_are_read(lab: ReplayLab, end: str
     assert "tls_client_hello" in names(events)
 
 
+def test_bytes_before_tls_are_left_out_if_no_head_is_wanted(lab: ReplayLab) -> None:
+    hello, _ = handshake()
+    opened = Conversation(PEER, DECKY, server_port=4_711).open().send(b"STARTTLS\r\n" + hello)
+    events = lab.frames(opened.close().frames, [DECKY], Settings(dedup_ttl=0.0, heads=()))
+    assert "tls_client_hello" in names(events)
+    assert "tcp_payload" not in names(events)
+    assert lab.last is not None
+    assert lab.last.stats.sums()["heads_opened"] == 0
+
+
 def test_bytes_of_a_connection_whose_beginning_was_not_seen_are_none(lab: ReplayLab) -> None:
     hello, _ = handshake()
     opened = Conversation(PEER, DECKY, server_port=4_711).open()

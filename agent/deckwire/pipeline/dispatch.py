@@ -271,7 +271,11 @@ class Pipeline:
         Else bytes that only begin like a hello would conceal what is before them.
         """
         before = (start_seq - sample.seq) & 0xFFFF_FFFF
-        if 0 < before < len(sample.payload) and self.connections.first_seq(sample) == sample.seq:
+        if (
+            self.heads.wanted
+            and 0 < before < len(sample.payload)
+            and self.connections.first_seq(sample) == sample.seq
+        ):
             payload = sample.payload[:before]
             self._head(sample._replace(payload=payload, claimed=before, start_seq=sample.seq))
         if len(self.heads):
