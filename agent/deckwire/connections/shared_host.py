@@ -90,11 +90,13 @@ class SharedClocks:
         self._at.clear()
 
     def _shared(self, rate: int, own: _Key, stamp: _Stamp) -> Sharing | None:
-        origin = _origin(rate, stamp)
+        near = self._near(rate, own, stamp)
+        if not near:
+            return None
         clients: dict[str, set[bytes]] = defaultdict(set, {own[0]: {own[1]}})
         addresses = {own[0]: stamp.address}
         apart = 0
-        for key, distance in self._near(rate, origin, stamp.time_ns):
+        for key, distance in near:
             clients[key[0]].add(key[1])
             addresses[key[0]] = self._stamps[key].address
             apart = max(apart, distance)
@@ -111,18 +113,22 @@ class SharedClocks:
             f" {seconds} s ago",
         )
 
-    def _near(self, rate: int, origin: int, now_ns: int) -> list[tuple[_Key, int]]:
-        """The stamps of this clock, and how many ticks each is away."""
-        width = _width(rate)
-        found = []
-        slots = (_MASK // width) + 1
-        for slot in (-1, 0, 1):
-            keys = self._at.get((rate, (origin // width + slot) % slots), ())
+    def _near(self, rate: int, own: _Key, stamp: _Stamp) -> list[tuple[_Key, int]]:
+        """The other stamps of this clock, and how many ticks each is away."""
+        width, origin = _width(rate), _origin(rate, stamp)
+        found: list[tuple[_Key, int]] = []
+        slots, place = (_MASK // width) + 1, origin // width
+        for slot in (place - 1, place, place + 1):
+            keys = self._at.get((rate, slot % slots))
+            if keys is None:
+                continue
             for key in islice(keys, _LOOKED_AT):
+                if key == own:
+                    continue
                 other = self._stamps[key]
                 ahead = (_origin(rate, other) - origin) & _MASK
                 distance = min(ahead, _MASK + 1 - ahead)
-                if distance <= width and abs(now_ns - other.time_ns) <= _STALE_NS:
+                if distance <= width and abs(stamp.time_ns - other.time_ns) <= _STALE_NS:
                     found.append((key, distance))
         return found
 
