@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -43,11 +44,17 @@ class Agent:
     agent's.
     """
 
-    def __init__(self, lab: Lab, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, lab: Lab, options: Sequence[str] = (), *, package: Path | None = None
+    ) -> None:
+        """`package`: the directory of another copy of the package `deckwire`."""
         self._path = lab.directory / f"events-{time.monotonic_ns()}"
+        other = [] if package is None else ["/usr/bin/env", f"PYTHONPATH={package.parent}"]
         started = time.monotonic()
         self._agent = AgentProcess(
-            lab, options=["--format", "syslog", "--output", f"file:{self._path}", *options]
+            lab,
+            options=["--format", "syslog", "--output", f"file:{self._path}", *options],
+            program=(*other, sys.executable, "-P", "-m", "deckwire"),
         )
         self.ready_seconds = time.monotonic() - started
         """Seconds from the start of the process to its message that it is ready."""

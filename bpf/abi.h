@@ -416,6 +416,8 @@ enum probe_kind {
 enum probe_answer {
 	ANSWER_OPEN,
 	ANSWER_CLOSED,
+	ANSWER_REFUSED,	      /* by the RST that a SYN to a closed port gets */
+	ANSWER_REFUSED_AGAIN, /* PROBE_AGAIN_NS after the first touch */
 };
 
 /* Protocols in probe_target.where that are none over IP. */
@@ -470,6 +472,25 @@ struct target_set {
 };
 
 /*
+ * One slot of begun_by_deckies: what a decky has sent to one port of one peer,
+ * without answering anything of that peer.
+ */
+struct begun {
+	__be32 decky[4];
+	__be32 peer[4];
+	__u64 first_ns;
+	__u64 last_ns;
+	__u64 link; /* of the first one: as in the head of a SYN's sample */
+	__u32 lock;
+	__u32 count;	  /* datagrams; 0: the slot is free */
+	__u16 decky_port; /* of the first one; 0 without ports */
+	__u16 port;
+	__u8 protocol;
+	__u8 turn; /* of those that have had the slot, modulo 256 */
+	__u8 pad[2];
+};
+
+/*
  * The Bloom filter of deckies. A frame is foreign, without a map look-up, if
  * neither address has its bit set. The array is of bytes because BCC prints
  * those as text; for each element of another array it compiles code.
@@ -492,7 +513,7 @@ struct settings {
 	__u64 vepa;	 /* 1: vepa_parents has entries */
 	__u64 own_host;	 /* 1: own_macs has entries */
 	__u64 checksums; /* 0: none is checked */
-	__u64 sequences; /* 1: classes of IP ids and ISNs are kept */
+	__u64 sequences; /* 1: a SYN of another class is no repeat */
 	__u64 heads; /* the kinds sampled: bit n is that of enum head_kind */
 };
 
@@ -595,6 +616,11 @@ struct counters {
 	__u64 probes_unrecorded;
 	__u64 probe_sources_evicted;
 	__u64 probe_targets_lost; /* touches of a target without room */
+
+	/* of deckies, of which uncertain ones may answer a forgotten probe */
+	__u64 datagrams_begun;
+	__u64 datagrams_begun_lost;
+	__u64 datagrams_uncertain;
 };
 
 #endif

@@ -9,7 +9,9 @@
  *   decky_anomaly           a frame that is not what it seems
  *   decky_syn, decky_synack a connection becomes half-open
  *   decky_probe             who has sent this to which decky, and its answer
+ *   decky_begun             a datagram that a decky sends on its own
  *   decky_handshake         its final ACK, or a mid-stream connection begins
+ *   decky_options           options that few systems send, for decky_handshake
  *   decky_hello             a ClientHello: was an equal one emitted?
  *   decky_search            is there a hello behind other bytes?
  *   decky_tags              a frame with many VLAN tags
@@ -132,6 +134,7 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->cause = TOUCH_NOTHING;
 	w->to_decky = 0;
 	w->half_open = 0;
+	w->options_read = 0;
 	w->found = NOT_FOUND;
 }
 
@@ -699,24 +702,28 @@ static __always_inline int admit(const struct step *s, struct flow *flow)
 /* Samples the handshake bytes of this segment, if it may hold any. */
 static __always_inline void
 sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
-	   struct flow *flow, struct flow_side *side, struct flow_side *peer,
-	   __s32 ahead, int continues)
+	   struct flow *flow, struct flow_side *side, struct flow_side *peer)
 {
 	__u32 payload_off = p->l4_off + p->tcp_len, cut, fresh, limit;
 	__u32 frame_len;
 	volatile struct record_walk *walk;
 	struct work *w = s->work;
 	struct sample_head head;
+	__u64 first = 0;
 	int error;
 
-	if (!may_hold_record(skb, p, side, payload_off, ahead, continues))
+	if (!may_hold_record(skb, p, side, payload_off, w->ahead, w->continues))
 		return;
 	walk = record_walks.lookup(scratch_slot(s));
 	if (!walk)
 		return;
-	record_walk_begin(walk, skb, side, p, payload_off);
-	walk->repeated = ahead == AHEAD_REPEATED;
-	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off, ahead,
+	record_walk_begin(walk, skb, side, p, payload_off, w->ahead);
+	/* what was found is not what this end begins with */
+	if (w->found != NOT_FOUND && walk->at_start) {
+		walk->decided = load_prefix(skb, p, 0, &first);
+		walk->first = first;
+	}
+	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off,
 		 w->found);
 	tls_keep(walk, side);
 	if (s->settings->heads)
@@ -732,7 +739,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 				!(peer->offers & OFFER_HELLO)
 			? TLS_CLIENT_BYTES
 			: TLS_SERVER_BYTES;
-	fresh = fresh_bytes(cut, ahead);
+	fresh = fresh_bytes(cut, walk->ahead);
 	if (side->tls_bytes + fresh > limit ||
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		if (side->tls_state == TLS_DONE)
@@ -850,11 +857,16 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	struct work *w = s->work;
 	struct flow_end *own;
 	__s32 ahead;
-	int continues, closed;
 
-	closed = flow->totals.close != CLOSE_NONE && !resume(s, flow);
+	/*
+	 * Whatever is known here and needed at the end is kept in the work: as
+	 * a constant in a register, the verifier would follow each of its
+	 * values through all that is between.
+	 */
+	w->closed = flow->totals.close != CLOSE_NONE && !resume(s, flow);
+	barrier();
 	/* a packet that is handled late was here before the end */
-	if (closed && !is_late(&flow->totals, p, w->now)) {
+	if (w->closed && !is_late(&flow->totals, p, w->now)) {
 		s->counters->frames_late++;
 		return;
 	}
@@ -869,7 +881,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	if (flow->totals.side[0].packets | flow->totals.side[1].packets)
 		note_packet(p, w->now, &flow->totals.last_ns,
 			    &flow->totals.min_iat_ns, &flow->totals.max_iat_ns);
-	continues = continues_run(&flow->totals, p, w->sender);
+	w->continues = continues_run(&flow->totals, p, w->sender);
+	barrier();
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
 	if (w->checked == JUDGED_OLD) {
@@ -891,8 +904,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		}
 	} else {
 		time_segment(&flow->totals, p, w->sender, w->now, ahead);
-		if (is_repeated(side, p, ahead))
-			ahead = AHEAD_REPEATED;
+		w->ahead = is_repeated(side, p, ahead) ? AHEAD_REPEATED : ahead;
+		barrier();
 		side_account(side, own, p);
 		if (p->flags & TCP_ACK)
 			note_first_ack(side, own, p);
@@ -901,8 +914,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		if ((p->flags & TCP_URG ||
 		     (p->payload_len && side->tls_state != TLS_DONE)) &&
 		    !repeats_suppressed_hello(flow, w))
-			sample_tls(skb, s, p, flow, side, peer, ahead,
-				   continues);
+			sample_tls(skb, s, p, flow, side, peer);
 		if (p->payload_len)
 			note_run(&flow->totals, p, w->sender);
 		if (p->flags & TCP_FIN)
@@ -912,7 +924,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 			flow->totals.close = CLOSE_FIN;
 	}
 	/* of an end in doubt the agent's sweep learns, if it is one by then */
-	if (!closed && flow->totals.close != CLOSE_NONE &&
+	if (!w->closed && flow->totals.close != CLOSE_NONE &&
 	    !is_end_doubted(&flow->totals, w->sender) && send_end(skb, s, flow))
 		flow->totals.flags |= FLOW_END_SENT;
 }
@@ -1039,7 +1051,7 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	verdict = judge_checksums(skb, totals, sender, p, walk);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
-	read_options(skb, walk, p);
+	read_options(skb, walk, p, 1);
 	verdict = judge_options(totals, sender, p, late, walk);
 	if (verdict != JUDGED_GOOD)
 		return verdict;
@@ -1217,7 +1229,7 @@ touch_in_set(const struct step *s, __u32 number, struct probe_source *source,
 			room = i;
 	}
 	if (at < PROBE_WAYS) {
-		if (target_note(&set->target[at], touch))
+		if (target_note(&set->target[at], touch, s->work->now))
 			source->changes++;
 		return TOUCHED;
 	}
@@ -1245,7 +1257,7 @@ touch_in_set(const struct step *s, __u32 number, struct probe_source *source,
 	}
 	target->owner = 0;
 	target_begin(target, decky, touch->where, s->work->now);
-	target_note(target, touch);
+	target_note(target, touch, s->work->now);
 	target->source = slot;
 	barrier();
 	target->owner = generation;
@@ -1297,7 +1309,7 @@ static __always_inline enum touched touch_target(const struct step *s,
 		if (at < PROBE_INLINE) {
 			target_begin(&source->target[at], decky, touch->where,
 				     s->work->now);
-			target_note(&source->target[at], touch);
+			target_note(&source->target[at], touch, s->work->now);
 			barrier();
 			source->targets = at + 1;
 			result = TOUCHED;
@@ -1309,6 +1321,18 @@ static __always_inline enum touched touch_target(const struct step *s,
 		s->counters->probe_targets_lost++;
 	}
 	return result;
+}
+
+/* Does a decky send this? Some others count too: see decky_filter.h. */
+static __always_inline int may_be_from_decky(const struct step *s)
+{
+	struct decky_filter *filter;
+	__u32 zero = 0;
+
+	if (!s->work->to_decky)
+		return 1;
+	filter = decky_filter.lookup(&zero);
+	return !filter || filter_source(filter, &s->work->packet);
 }
 
 /* Has the decky sent this peer something that this datagram may answer? */
@@ -1378,15 +1402,17 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		source = probe_sources.lookup(&slot);
 	if (source)
 		at = inline_target(source, decky, touch->where);
-	if (touch->may_be_asked && at >= PROBE_INLINE)
+	if (touch->may_be_asked && (at >= PROBE_INLINE || may_be_from_decky(s)))
 		asked = absorb(hash ^ decky,
 			       (__u64)touch->where << 32 | touch->peer_port);
 	if (is_probe) {
 		if (asked && was_asked(s, asked))
 			return;
 		/* of a decky to another one: the reply is no probe */
-		if (asked && is_from_decky(p))
+		if (asked && is_from_decky(p)) {
 			note_asked(s, reply_hash(hash ^ decky, touch));
+			w->begun = 1;
+		}
 		s->counters->probes++;
 	}
 	if (!source && !touch->of_decky) {
@@ -1414,7 +1440,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 			set->rank[way] = RANK_PROVEN;
 		}
 		if (at < PROBE_INLINE) {
-			target_note(&source->target[at], touch);
+			target_note(&source->target[at], touch, w->now);
 			touched = TOUCHED;
 		} else if (is_probe || touch->answers) {
 			touched = touch_target(s, set, source, slot, decky,
@@ -1428,8 +1454,11 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		s->counters->probes_unrecorded++;
 	}
 	/* what a decky sends to nobody's probe, it sends for itself */
-	if (touch->of_decky && touch->may_be_asked && touched != TOUCHED)
+	if (touch->of_decky && touch->may_be_asked &&
+	    (touched != TOUCHED || touch->asks)) {
 		note_asked(s, asked);
+		w->begun = 1;
+	}
 }
 
 /*
@@ -1503,6 +1532,7 @@ touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
 	}
 	if (icmp.type == ICMP_ECHO || icmp.type == ICMP_TIMESTAMP) {
 		touch->may_be_asked = 1;
+		touch->asks = 1;
 		return 1;
 	}
 	touch->answers = 1 << ANSWER_OPEN;
@@ -1560,6 +1590,7 @@ static __always_inline int touch_icmp6(struct __sk_buff *skb, struct packet *p,
 	}
 	if (icmp.type == ICMP6_ECHO) {
 		touch->may_be_asked = 1;
+		touch->asks = 1;
 		return 1;
 	}
 	touch->answers = 1 << ANSWER_OPEN;
@@ -1685,6 +1716,8 @@ static __always_inline int touch_of(struct __sk_buff *skb, const struct step *s,
 			touch->where = where_of(PROTO_TCP, be16(p->sport));
 			touch->of_decky = 1;
 			touch->answers = 1 << ANSWER_CLOSED;
+			if (refuses_opening(p))
+				touch->answers |= 1 << ANSWER_REFUSED;
 			return 1;
 		}
 		touch->kind = segment_kind(p->flags);
@@ -1719,6 +1752,7 @@ int decky_probe(struct __sk_buff *skb)
 	touch = &w->touch;
 	__builtin_memset(touch, 0, sizeof(*touch));
 	w->source = NO_SOURCE;
+	w->begun = 0;
 	if (!w->now)
 		w->now = coarse_time(skb, w);
 	if (touch_of(skb, &s, touch) &&
@@ -1734,7 +1768,109 @@ int decky_probe(struct __sk_buff *skb)
 		jumps.call(skb, JUMP_PACKET);
 	} else if (w->technique) {
 		jumps.call(skb, JUMP_ANOMALY);
+	} else if (w->begun) {
+		jumps.call(skb, JUMP_BEGUN);
 	}
+	return TC_NEXT;
+}
+
+/* --- decky_begun ---------------------------------------------------------- */
+
+/*
+ * May the peer have sent a probe that is not kept? Its set has lost one if it
+ * is full, and took a source in not long ago, or could take none in.
+ */
+static __always_inline int may_be_forgotten(const struct step *s,
+					    const struct packet *p)
+{
+	__u32 number, tag, way, slot, few = 0;
+	struct probe_source *source;
+	struct source_set *set;
+	__u64 hash;
+
+	hash = probe_hash(s->settings->seed, p->daddr, p->ip_version);
+	number = (hash >> 32) & (PROBE_SOURCE_SETS - 1);
+	tag = (__u32)hash | 1;
+	set = source_sets.lookup(&number);
+	if (!set)
+		return 1;
+	way = way_of(set, tag);
+	if (way < PROBE_SOURCE_WAYS) {
+		slot = number * PROBE_SOURCE_WAYS + way;
+		source = probe_sources.lookup(&slot);
+		return !source || !is_source(source, p->daddr) ||
+		       source->targets_lost;
+	}
+#pragma unroll
+	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
+		if (!set->tag[i])
+			return 0;
+		few |= set->rank[i] == RANK_FEW;
+	}
+#pragma unroll
+	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
+		slot = number * PROBE_SOURCE_WAYS + i;
+		source = probe_sources.lookup(&slot);
+		if (source && s->work->now - source->first_ns < ASKED_NS)
+			return 1;
+	}
+	return !few;
+}
+
+/* Keeps a datagram that a decky sends, and that answers none, for the agent. */
+int decky_begun(struct __sk_buff *skb)
+{
+	__u32 slot, where, protocol;
+	__u16 port, decky_port;
+	struct begun *begun;
+	struct packet *p;
+	struct touch *touch;
+	struct work *w;
+	struct step s;
+	__s64 since;
+	__u64 hash;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	w = s.work;
+	p = &w->packet;
+	touch = &w->touch;
+	if (is_to_many(p))
+		return TC_NEXT;
+	protocol = touch->where >> 16;
+	port = touch->of_decky ? touch->peer_port : touch->where;
+	decky_port = touch->of_decky ? touch->where : touch->peer_port;
+	if (protocol != PROTO_UDP && protocol != PROTO_SCTP) {
+		port = 0;
+		decky_port = 0;
+	}
+	s.counters->datagrams_begun++;
+	if (touch->of_decky && !touch->asks && may_be_forgotten(&s, p)) {
+		s.counters->datagrams_uncertain++;
+		return TC_NEXT;
+	}
+	hash = absorb_address(s.settings->seed, p->saddr);
+	hash = absorb_address(hash, p->daddr);
+	where = where_of(protocol, port);
+	slot = (absorb(hash, where) >> 32) & (BEGUN_SLOTS - 1);
+	begun = begun_by_deckies.lookup(&slot);
+	if (!begun)
+		return TC_NEXT;
+	if (begun->count && is_begun(begun, p, protocol, port)) {
+		__sync_fetch_and_add(&begun->count, 1);
+		begun->last_ns = w->now;
+		return TC_NEXT;
+	}
+	since = w->now - begun->last_ns;
+	if (since < 0)
+		since = -since;
+	if ((begun->count && since < (__s64)BEGUN_KEEP_NS) ||
+	    !set_lock(&begun->lock)) {
+		s.counters->datagrams_begun_lost++;
+		return TC_NEXT;
+	}
+	begun_begin(begun, p, protocol, decky_port, port, link_of(skb), w->now);
+	set_unlock(&begun->lock);
 	return TC_NEXT;
 }
 
@@ -1935,36 +2071,38 @@ static __always_inline __u8 opening_rules(struct __sk_buff *skb,
 	return rules | RULES_SUMMED;
 }
 
-/* Does a decky send this SYN? Some others count too: see decky_filter.h. */
-static __always_inline int may_be_from_decky(const struct step *s)
-{
-	struct decky_filter *filter;
-	__u32 zero = 0;
-
-	if (!s->work->to_decky)
-		return 1;
-	filter = decky_filter.lookup(&zero);
-	return !filter || filter_source(filter, &s->work->packet);
-}
-
-/*
- * Takes in the numbers of a new SYN of a source, and what its last ones show. A
- * retransmission says nothing new, and a SYN in fragments is late.
- */
-static __always_inline void note_sequences(const struct step *s,
-					   struct shown_classes *shown)
+/* The slot of the SYN's source, unless another source has it by now; or 0. */
+static __always_inline struct probe_source *source_of(const struct step *s)
 {
 	struct probe_source *source;
 	struct work *w = s->work;
 
 	source = probe_sources.lookup(&w->source);
-	/* another source may have its slot by now */
 	if (!source || source->generation != w->source_generation)
-		return;
-	if (!(w->packet.ip_flags & IP_FLAG_REASSEMBLED))
-		sequences_add(source, &w->packet);
-	if (s->settings->sequences)
-		sequences_classify(source, shown, w->packet.ip_version);
+		return 0;
+	return source;
+}
+
+/*
+ * Takes in the numbers of a new SYN of a source. A retransmission says nothing
+ * new, and a SYN in fragments is late.
+ */
+static __always_inline void note_sequences(const struct step *s)
+{
+	struct probe_source *source = source_of(s);
+
+	if (source && !(s->work->packet.ip_flags & IP_FLAG_REASSEMBLED))
+		sequences_add(source, &s->work->packet);
+}
+
+/* What the last SYNs of its source show, for the sample of a SYN. */
+static __always_inline void classify_sequences(const struct step *s,
+					       struct sample_head *head)
+{
+	struct probe_source *source = source_of(s);
+
+	if (source)
+		sequences_classify(source, head, s->work->packet.ip_version);
 }
 
 /* A SYN: a retransmission, or the first packet of a connection. */
@@ -1972,7 +2110,6 @@ int decky_syn(struct __sk_buff *skb)
 {
 	volatile struct option_walk *walk;
 	struct half_open_sample *sample;
-	struct shown_classes shown = {};
 	struct half_open *half;
 	struct packet *p;
 	struct work *w;
@@ -2006,7 +2143,7 @@ int decky_syn(struct __sk_buff *skb)
 	    repeats_other_syn(&s))
 		return TC_NEXT;
 
-	note_sequences(&s, &shown);
+	note_sequences(&s);
 	walk = option_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
@@ -2031,11 +2168,18 @@ int decky_syn(struct __sk_buff *skb)
 	sample->half_open.signature =
 		syn_signature(walk, p, &sample->half_open.syn, s.settings->seed,
 			      may_be_from_decky(&s));
-	if (s.settings->sequences)
-		show_sequences(sample, &shown);
+	if (s.settings->sequences) {
+		classify_sequences(&s, &sample->head);
+		sample->half_open.signature = sequences_sign(
+			sample->half_open.signature, &sample->head);
+	}
 	if (p->payload_len && !swapped)
 		sample->half_open.syn_record = sample_syn_data(skb, &s);
 	if (syn_wanted(&s, &sample->half_open)) {
+		/* else only a sample needs the classes, and most SYNs get none
+		 */
+		if (!s.settings->sequences)
+			classify_sequences(&s, &sample->head);
 		sample->head.hello = link_of(skb);
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,
@@ -2472,7 +2616,7 @@ static __always_inline struct half_open *completed(const struct step *s,
 
 /* Would a decky take this final ACK? Its acknowledgement number is right. */
 static __always_inline enum judgement
-judge_final_ack(struct __sk_buff *skb, const struct step *s, struct flow *fresh,
+judge_final_ack(const struct step *s, struct flow *fresh,
 		volatile struct segment_walk *walk)
 {
 	const struct packet *p = &s->work->packet;
@@ -2484,7 +2628,6 @@ judge_final_ack(struct __sk_buff *skb, const struct step *s, struct flow *fresh,
 		return JUDGED_GOOD;
 	if (seq_diff(p->seq, totals->end[!(sender & 1)].edge) > 0)
 		return REFUSED_WINDOW;
-	read_options(skb, walk, p);
 	verdict = judge_options(totals, sender, p, 0, walk);
 	if (verdict == JUDGED_GOOD)
 		note_stamp(totals, sender, p, walk);
@@ -2560,10 +2703,15 @@ int decky_handshake(struct __sk_buff *skb)
 	if (complete) {
 		if (opened_to_decky(complete, s.work->sender))
 			s.work->cause = TOUCH_HANDSHAKE;
+		if (!s.work->options_read &&
+		    !read_attempt(skb, walk, complete, &s.work->packet, 0)) {
+			jumps.call(skb, JUMP_OPTIONS);
+			return TC_NEXT;
+		}
 		fresh = flow_of(&s, complete, midstream, walk);
 		if (!fresh)
 			return TC_NEXT;
-		verdict = judge_final_ack(skb, &s, fresh, walk);
+		verdict = judge_final_ack(&s, fresh, walk);
 		if (verdict != JUDGED_GOOD) {
 			refused(skb, &s, verdict);
 			return TC_NEXT;
@@ -2598,6 +2746,32 @@ int decky_handshake(struct __sk_buff *skb)
 	if (s.work->cause)
 		jumps.call(skb, JUMP_PROBE);
 	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
+/* --- decky_options -------------------------------------------------------- */
+
+/*
+ * Reads the options of the attempt in half_open and of the segment that
+ * completes it, in any order. Then decky_handshake goes on.
+ */
+int decky_options(struct __sk_buff *skb)
+{
+	volatile struct segment_walk *walk;
+	struct half_open *half;
+	struct step s;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	walk = segment_walks.lookup(&s.slot);
+	if (!walk)
+		return TC_NEXT;
+	half = half_open.lookup(&s.work->key);
+	/* without it decky_handshake finds no attempt either */
+	if (half)
+		read_attempt(skb, walk, half, &s.work->packet, 1);
+	s.work->options_read = 1;
+	jumps.call(skb, JUMP_HANDSHAKE);
 	return TC_NEXT;
 }
 

@@ -142,7 +142,8 @@ static __always_inline void head_scan(volatile struct record_walk *walk,
 		return;
 	}
 	/* what is only repeated uses up nothing, or it could use up all */
-	if (!left || walk->repeated || side->tls_state > TLS_PREFIX)
+	if (!left || walk->ahead == AHEAD_REPEATED ||
+	    side->tls_state > TLS_PREFIX)
 		return;
 	/* after a KEXINIT, the beginning of a packet shows who the client is */
 	if (head_kind(side) == HEAD_SSH &&

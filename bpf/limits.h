@@ -224,6 +224,9 @@
 #define PROBE_MANY_NS 5000000000ULL
 #define PROBE_PROVEN_NS 600000000000ULL
 
+/* A port that refuses for so long is closed for good. */
+#define PROBE_AGAIN_NS 40000000000ULL
+
 /*
  * Targets of one source: the first ones have room in its slot, the others in
  * sets of their own, in one of two sets by hash. All of a source's first
@@ -247,5 +250,14 @@
 #define ASKED_SLOTS 4096
 #endif
 #define ASKED_NS 60000000000ULL
+
+/*
+ * What deckies sent first to whom: slots, a power of two, and how long one is
+ * kept after its last datagram: the agent has read it by then.
+ */
+#ifndef BEGUN_SLOTS
+#define BEGUN_SLOTS 4096
+#endif
+#define BEGUN_KEEP_NS 5000000000ULL
 
 #endif

@@ -87,6 +87,8 @@ BPF_F_TABLE("array", __u32, struct target_set, probe_targets, PROBE_TARGET_SETS,
 BPF_F_TABLE("array", __u32, __u64, probe_marks, PROBE_SOURCE_SETS,
 	    BPF_F_MMAPABLE);
 BPF_TABLE("array", __u32, struct asked, asked_by_deckies, ASKED_SLOTS);
+BPF_F_TABLE("array", __u32, struct begun, begun_by_deckies, BEGUN_SLOTS,
+	    BPF_F_MMAPABLE);
 
 /* Samples of IP fragments: the budget of each source, and that of all. */
 BPF_TABLE("array", __u32, struct token_bucket, fragment_sources,
@@ -142,6 +144,11 @@ struct work {
 	__u8 technique;	      /* enum technique, for decky_anomaly */
 	__u8 cause;	      /* enum touch_cause, for decky_probe */
 	__u8 half_open;	      /* by decky_handshake: of an attempt to connect */
+	__u8 options_read;    /* by decky_options */
+	__u8 closed;	      /* the connection had ended before */
+	__u8 continues;	      /* the segment continues a long write */
+	__u8 begun;	      /* by decky_probe: a decky sends it on its own */
+	__s32 ahead;	      /* its distance from sent, or AHEAD_REPEATED */
 	__u32 found;  /* offset of a hello in the payload, or NOT_FOUND */
 	__u32 source; /* by decky_probe: the source's slot, or NO_SOURCE */
 	__u32 source_generation;
@@ -163,6 +170,8 @@ enum jump {
 	JUMP_SEARCH,
 	JUMP_ANOMALY,
 	JUMP_PROBE,
+	JUMP_OPTIONS,
+	JUMP_BEGUN,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

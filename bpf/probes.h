@@ -38,7 +38,8 @@ struct touch {
 	__u8 answers;	   /* bits of enum probe_answer */
 	__u8 of_decky;	   /* the decky is the sender: its peer is the source */
 	__u8 may_be_asked; /* it may answer a decky, or ask somebody for one */
-	__u32 pad;
+	__u8 asks;	   /* the decky asks for certain: it answers nobody */
+	__u8 pad[3];
 };
 
 #define NO_SOURCE 0xffffffff
@@ -62,6 +63,16 @@ static __always_inline __u64 probe_hash(__u64 seed, const __be32 *addr,
 static __always_inline __u32 where_of(__u8 protocol, __u16 port)
 {
 	return (__u32)protocol << 16 | port;
+}
+
+/*
+ * Does this RST of a decky answer a segment without ACK? Then it has no
+ * sequence number of its own (RFC 9293, 3.10.7.1), unlike all that answer a
+ * wrong ACK or end a connection.
+ */
+static __always_inline int refuses_opening(const struct packet *p)
+{
+	return p->flags & TCP_ACK && !p->seq;
 }
 
 /*
@@ -245,15 +256,19 @@ static __always_inline void target_begin(struct probe_target *target,
 
 /* Takes in a probe of a known target. 0 if the target shows nothing new. */
 static __always_inline int target_note(struct probe_target *target,
-				       const struct touch *touch)
+				       const struct touch *touch, __u64 now)
 {
 	__u32 kinds = touch->kind < PROBE_KINDS ? 1U << touch->kind : 0;
+	__u8 answers = touch->answers;
 
+	if (answers & target->answers & 1 << ANSWER_REFUSED &&
+	    (__s64)(now - target->first_ns) >= (__s64)PROBE_AGAIN_NS)
+		answers |= 1 << ANSWER_REFUSED_AGAIN;
 	if ((target->kinds | kinds) == target->kinds &&
-	    (target->answers | touch->answers) == target->answers)
+	    (target->answers | answers) == target->answers)
 		return 0;
 	target->kinds |= kinds;
-	target->answers |= touch->answers;
+	target->answers |= answers;
 	return 1;
 }
 
@@ -348,6 +363,45 @@ static __always_inline __u64 reply_hash(__u64 ends, const struct touch *touch)
 	if (!port)
 		return asked_hash(ends, touch->where, touch->peer_port);
 	return asked_hash(ends, where_of(protocol, touch->peer_port), port);
+}
+
+/* To many hosts: of nobody in particular. */
+static __always_inline int is_to_many(const struct packet *p)
+{
+	__u32 first = be32(p->ip_version == 4 ? p->daddr[3] : p->daddr[0]);
+
+	return first >> 24 >= (p->ip_version == 4 ? 224 : 255);
+}
+
+static __always_inline int is_begun(const struct begun *begun,
+				    const struct packet *p, __u8 protocol,
+				    __u16 port)
+{
+	return begun->port == port && begun->protocol == protocol &&
+	       begun->decky[3] == p->saddr[3] &&
+	       begun->peer[3] == p->daddr[3] &&
+	       begun->decky[2] == p->saddr[2] &&
+	       begun->peer[2] == p->daddr[2] &&
+	       begun->decky[1] == p->saddr[1] &&
+	       begun->peer[1] == p->daddr[1] &&
+	       begun->decky[0] == p->saddr[0] && begun->peer[0] == p->daddr[0];
+}
+
+static __always_inline void begun_begin(struct begun *begun,
+					const struct packet *p, __u8 protocol,
+					__u16 decky_port, __u16 port,
+					__u64 link, __u64 now)
+{
+	__builtin_memcpy(begun->decky, p->saddr, sizeof(begun->decky));
+	__builtin_memcpy(begun->peer, p->daddr, sizeof(begun->peer));
+	begun->first_ns = now;
+	begun->last_ns = now;
+	begun->link = link;
+	begun->count = 1;
+	begun->decky_port = decky_port;
+	begun->port = port;
+	begun->protocol = protocol;
+	begun->turn++;
 }
 
 /* A datagram that a decky sent, and when: see ASKED_NS. */

@@ -233,15 +233,25 @@ static __always_inline void take_ack_alone(struct flow_totals *totals,
 #define KNOWS_AO 1
 #endif
 
-/* What decky_check reads of a segment. */
-struct segment_walk {
-	__u8 bytes[CHECKSUM_PIECE];
-	__u32 at;
+/* What the options of a SYN or SYN-ACK say. */
+struct opening_options {
 	__u32 stamp; /* of a timestamp option */
 	__u32 echo;
 	__u8 offers; /* OFFER_*, as far as these options go */
 	__u8 scaled;
 	__u8 pad[2];
+};
+
+/* What decky_check and decky_handshake read of a segment. */
+struct segment_walk {
+	__u8 bytes[CHECKSUM_PIECE];
+	__u32 at;
+	__u32 stamp; /* these four as in struct opening_options */
+	__u32 echo;
+	__u8 offers;
+	__u8 scaled;
+	__u8 pad[2];
+	struct opening_options syn, synack; /* of its connection */
 };
 
 static __always_inline __u32 walk_word(volatile struct segment_walk *walk,
@@ -337,14 +347,28 @@ static __always_inline int walk_aligned_opening(volatile struct segment_walk *w,
 	return 1;
 }
 
-/* Reads the options of a recorded SYN or SYN-ACK. */
-static __always_inline void walk_opening(volatile struct segment_walk *walk,
-					 const struct syn_packet *opening)
+/*
+ * Reads the options of a recorded SYN or SYN-ACK. 0 if they need a walk, which
+ * is only done if the caller says so: the verifier follows all its paths in
+ * each state in which it begins.
+ */
+static __always_inline int
+read_opening(volatile struct segment_walk *walk,
+	     const struct syn_packet *opening,
+	     volatile struct opening_options *options, int may_walk)
 {
 	__builtin_memcpy((void *)walk->bytes, opening->options,
 			 MAX_TCP_OPTIONS);
-	if (!walk_aligned_opening(walk, opening->options_len))
+	if (!walk_aligned_opening(walk, opening->options_len)) {
+		if (!may_walk)
+			return 0;
 		walk_options(walk, opening->options_len);
+	}
+	options->stamp = walk->stamp;
+	options->echo = walk->echo;
+	options->offers = walk->offers;
+	options->scaled = walk->scaled;
+	return 1;
 }
 
 /*
@@ -355,38 +379,36 @@ static __always_inline void walk_opening(volatile struct segment_walk *walk,
 static __always_inline void note_offers(struct flow *flow,
 					volatile struct segment_walk *walk)
 {
-	__u8 client = flow->totals.client & 1, answered, agreed;
+	__u8 client = flow->totals.client & 1, answered, offered, agreed;
 	struct flow_side *from_client = &flow->totals.side[client];
 	struct flow_side *from_server = &flow->totals.side[!client];
-	int scaled;
+	int scaled = walk->synack.scaled;
 
-	walk_opening(walk, &flow->synack);
-	answered = walk->offers;
-	scaled = walk->scaled;
-	from_client->ts_recent = walk->echo;
-	from_server->ts_recent = walk->stamp;
+	answered = walk->synack.offers;
+	from_client->ts_recent = walk->synack.echo;
+	from_server->ts_recent = walk->synack.stamp;
 	if (flow->syn.ip_version) {
-		walk_opening(walk, &flow->syn);
-		scaled &= walk->scaled;
+		offered = walk->syn.offers;
+		scaled &= walk->syn.scaled;
 	} else {
-		walk->offers = (answered & ~OFFER_SCALE) | MAX_SCALE;
+		offered = (answered & ~OFFER_SCALE) | MAX_SCALE;
 	}
-	agreed = answered & walk->offers & (OFFER_SACK | OFFER_STAMPED);
+	agreed = answered & offered & (OFFER_SACK | OFFER_STAMPED);
 	/* a hello in the SYN may have come before */
 	from_server->offers &= OFFER_HELLO;
 	from_client->offers &= OFFER_HELLO;
 	from_server->offers |= agreed | (answered & OFFER_SIGNED);
-	from_client->offers |= agreed | (walk->offers & OFFER_SIGNED);
+	from_client->offers |= agreed | (offered & OFFER_SIGNED);
 	if (scaled) {
 		from_server->offers |= answered & OFFER_SCALE;
-		from_client->offers |= walk->offers & OFFER_SCALE;
+		from_client->offers |= offered & OFFER_SCALE;
 	}
 }
 
-/* Reads the options of this segment into the walk. */
-static __always_inline void read_options(struct __sk_buff *skb,
-					 volatile struct segment_walk *walk,
-					 const struct packet *p)
+/* Reads the options of this segment into the walk. See read_opening(). */
+static __always_inline int read_options(struct __sk_buff *skb,
+					volatile struct segment_walk *walk,
+					const struct packet *p, int may_walk)
 {
 	__u64 last = p->tcp_len - sizeof(struct tcp_header) - 1;
 
@@ -394,13 +416,33 @@ static __always_inline void read_options(struct __sk_buff *skb,
 	/* it wraps if there are no options: see syn_packet_fill() */
 	asm volatile("" : "+r"(last));
 	if (last >= MAX_TCP_OPTIONS)
-		return;
+		return 1;
 	/* Linux 5.10 loses the bound of a scalar that was on the stack */
 	asm volatile("%0 &= 0x3f" : "+r"(last));
-	if (!bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
-				(void *)walk->bytes, last + 1) &&
-	    !walk_aligned_segment(walk, last + 1))
-		walk_options(walk, last + 1);
+	if (bpf_skb_load_bytes(skb, p->l4_off + sizeof(struct tcp_header),
+			       (void *)walk->bytes, last + 1) ||
+	    walk_aligned_segment(walk, last + 1))
+		return 1;
+	if (!may_walk)
+		return 0;
+	walk_options(walk, last + 1);
+	return 1;
+}
+
+/*
+ * Reads the options of an attempt to connect, and of the segment that completes
+ * it. See read_opening().
+ */
+static __always_inline int read_attempt(struct __sk_buff *skb,
+					volatile struct segment_walk *walk,
+					const struct half_open *half,
+					const struct packet *p, int may_walk)
+{
+	if (!read_opening(walk, &half->synack, &walk->synack, may_walk) ||
+	    (half->syn.ip_version &&
+	     !read_opening(walk, &half->syn, &walk->syn, may_walk)))
+		return 0;
+	return read_options(skb, walk, p, may_walk);
 }
 
 /*

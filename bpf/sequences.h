@@ -49,20 +49,13 @@ static __always_inline enum sequence_class class_of(const struct steps *steps,
 	return steps->jump ? SEQUENCE_RANDOM : SEQUENCE_INCREMENTAL;
 }
 
-/* What a source has shown so far: enum sequence_class, and by how many SYNs. */
-struct shown_classes {
-	__u8 ipid_class;
-	__u8 ipid_samples;
-	__u8 isn_class;
-	__u8 isn_samples;
-};
-
 /*
- * Goes from the newest back, without branches: the verifier would follow each
+ * Writes what a source has shown so far into the head of its SYN's sample. Goes
+ * from the newest back, without branches: the verifier would follow each
  * combination of them.
  */
 static __always_inline void sequences_classify(const struct probe_source *known,
-					       struct shown_classes *shown,
+					       struct sample_head *head,
 					       int ip_version)
 {
 	struct steps seq = {}, ip_id = {};
@@ -81,28 +74,19 @@ static __always_inline void sequences_classify(const struct probe_source *known,
 			  mask);
 	}
 	at = (next - 1) & (SEQUENCE_SAMPLES - 1);
-	shown->isn_class = class_of(&seq, known->seq[at]);
-	shown->isn_samples = count;
+	head->isn_class = class_of(&seq, known->seq[at]);
+	head->isn_samples = count;
 	if (ip_version != 4)
 		return;
-	shown->ipid_class = class_of(&ip_id, known->ip_id[at]);
-	shown->ipid_samples = count;
+	head->ipid_class = class_of(&ip_id, known->ip_id[at]);
+	head->ipid_samples = count;
 }
 
-/*
- * Writes the classes into the sample of a SYN. One whose source turns out to be
- * of another class is no repeat.
- */
-static __always_inline void show_sequences(struct half_open_sample *sample,
-					   const struct shown_classes *shown)
+/* A SYN whose source turns out to be of another class is no repeat. */
+static __always_inline __u64 sequences_sign(__u64 signature,
+					    const struct sample_head *head)
 {
-	sample->head.ipid_class = shown->ipid_class;
-	sample->head.ipid_samples = shown->ipid_samples;
-	sample->head.isn_class = shown->isn_class;
-	sample->head.isn_samples = shown->isn_samples;
-	sample->half_open.signature =
-		absorb(sample->half_open.signature,
-		       shown->ipid_class << 8 | shown->isn_class);
+	return absorb(signature, head->ipid_class << 8 | head->isn_class);
 }
 
 #endif

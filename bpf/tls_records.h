@@ -272,7 +272,7 @@ struct record_walk {
 	__u32 at_start; /* the first bytes of this end are not decided */
 	__u32 decided;	/* now they are: `first` has them */
 	__u32 head;	/* enum head_kind, HEAD_SHARED */
-	__u32 repeated; /* this end has sent all of it before */
+	__s32 ahead;	/* distance from sent, or AHEAD_REPEATED */
 };
 
 #define NOT_CHANGED 0xffffffff
@@ -283,7 +283,7 @@ static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 					      struct __sk_buff *skb,
 					      const struct flow_side *side,
 					      const struct packet *p,
-					      __u32 payload_off)
+					      __u32 payload_off, __s32 ahead)
 {
 	__u32 avail = skb->len - payload_off;
 
@@ -301,6 +301,7 @@ static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 			 (side->tls_state == TLS_PREFIX && !head_kind(side));
 	walk->decided = 0;
 	walk->head = 0;
+	walk->ahead = ahead;
 }
 
 /*
@@ -345,7 +346,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			set_matched(side, 0);
 			side->tls_header = 0;
 			walk->cut = 0;
-			if (!walk->restarted) {
+			if (!walk->restarted && !walk->decided) {
 				walk->first = header;
 				walk->decided = walk->at_start;
 			}
@@ -493,8 +494,7 @@ static __always_inline void urgent_scan(volatile struct record_walk *walk,
 static __always_inline void
 tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	 struct flow *flow, struct flow_side *side, struct flow_side *peer,
-	 const struct packet *p, __u8 sender, __u32 payload_off, __s32 ahead,
-	 __u32 found)
+	 const struct packet *p, __u8 sender, __u32 payload_off, __u32 found)
 {
 	__s32 pos = seq_diff(side->tls_seq, p->seq);
 
@@ -521,7 +521,7 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	if (side->tls_state == TLS_WATCH) {
 		set_matched(side, 0);
 		side->tls_header = 0;
-		if (ahead > 0 &&
+		if (walk->ahead > 0 &&
 		    (side->tls_bits & BITS_HOLES) < TLS_HOLES * BITS_HOLE) {
 			side->tls_bits += BITS_HOLE;
 			side->tls_orphans = TLS_ORPHANS;

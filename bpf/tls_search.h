@@ -127,8 +127,9 @@ static __always_inline int may_search(struct __sk_buff *skb,
 
 /*
  * Looks for a hello's record from *at on, in HELLO_BYTES at most. 1 if *at is
- * its offset, else *at is behind what was searched. The cursor is in a map
- * value, so that the states at the head of the loop stay equal.
+ * its offset, else *at is where to look on: behind what was searched, or at a
+ * byte that the end of these bytes cut off from those that decide. The cursor
+ * is in a map value, so that the states at the head of the loop stay equal.
  */
 static __always_inline int find_record(struct __sk_buff *skb,
 				       struct hello_walk *chunk,
@@ -160,7 +161,9 @@ static __always_inline int find_record(struct __sk_buff *skb,
 		if (prefix_byte(word, 0) == TLS_HANDSHAKE &&
 		    prefix_plausible(word, left, 0)) {
 			*at = from + here;
-			return 1;
+			return left >= TLS_PREFIX_LEN ||
+			       last < HELLO_BYTES - 1 ||
+			       from + HELLO_BYTES >= p->payload_len;
 		}
 		*cursor = here + (may_hold_type(word) ? 1 : 8);
 	}

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from deckwire import __version__
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.options import OPTIONS, Section
 from deckwire.output.sinks.spec import parse_output
 from tests.support.conversation import DECKY, Conversation, pcap
@@ -31,7 +32,7 @@ def deckwire(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "deckwire", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -217,7 +218,7 @@ def test_a_shell_may_not_send_json_into_a_file_of_decnet(tmp_path: Path, capture
             stdout=redirected,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
     assert done.returncode == 2
@@ -303,7 +304,7 @@ def test_a_reader_that_closes_stdout_early_ends_the_replay(capture: Path) -> Non
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE_SECONDS) == 1
 
 
 @needs_root
@@ -317,7 +318,7 @@ def test_lines_lost_to_a_full_disk_are_reported(capture: Path) -> None:
             stdout=device,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
     assert done.returncode == 1
@@ -337,7 +338,7 @@ def test_a_full_disk_ends_a_command_with_one_line(arguments: list[str]) -> None:
             stdout=device,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
     line = "deckwire: stdout: No space left on device; make room and try again\n"
@@ -348,6 +349,10 @@ def test_a_full_disk_ends_a_command_with_one_line(arguments: list[str]) -> None:
 def test_a_closed_or_full_stream_leaves_the_status(redirections: str, status: int) -> None:
     command = f"{shlex.quote(sys.executable)} -m deckwire --version {redirections}"
     done = subprocess.run(
-        ["/bin/sh", "-c", command], capture_output=True, text=True, timeout=120, check=False
+        ["/bin/sh", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")

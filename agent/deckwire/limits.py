@@ -78,6 +78,9 @@ SCAN_TOUCHES = 4_096
 ANSWERING_DECKIES = 4_096
 """Deckies whose SYN-ACK packets are compared with the system that they play. The one silent for
 longest is evicted, and counted anew."""
+PROBED_PORTS = 4_096
+"""Ports of deckies whose answers to SYN scans are compared with their services, open ones and
+closed ones each. The one that was touched first is evicted."""
 CLOCK_STAMPS = 4_096
 """TCP timestamps of SYN-ACK packets that are compared, one of each decky and client. The oldest is
 evicted."""
@@ -113,6 +116,11 @@ SCAN_EVENTS = 4_096
 begun."""
 SCAN_EVENTS_A_SECOND = 100
 """How fast that allowance grows again."""
+SCAN_BEGINNINGS = 1_024
+"""Sources that completed no handshake and are new, taken at once from the kernel's table. Half of
+them are for those with many targets."""
+SCAN_BEGINNINGS_A_SECOND = 256
+"""How fast that allowance grows again. The others wait in the kernel's table."""
 SCANS_SAVED = 2_048
 """Scans in the file that survives a restart: those that were active last."""
 SCANS_FILE_BYTES = 16 * 1_048_576
@@ -123,10 +131,13 @@ IGNORE_VALUES = 1_024
 """Networks, ports or names in one list of such a rule."""
 
 # --- sources of probes (bpf/limits.h bounds the kernel's table) ---------------------------------
-READ_SOURCES = 4_096
-"""Sources that one look at the kernel's table gives. The next one goes on with the others."""
-READ_TARGETS = 16_384
-"""Targets of all of them after which no further source is read."""
+READ_SETS = 1_024
+"""Sets of four sources that one look at the kernel's table reads. The next one goes on with the
+others, so a look at a full table takes four seconds: less than PROBE_MANY_NS."""
+READ_SOURCES = 1_024
+"""Sources with a handshake or many targets in them after which no further set is read."""
+READ_TARGETS = 8_192
+"""Targets of all of them after which no further set is read."""
 
 # --- connections between deckies --------------------------------------------------------------
 LATERAL_HELD = 1_024

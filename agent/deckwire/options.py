@@ -236,8 +236,8 @@ OPTIONS = (
     ),
     Option(
         *("sequences", "sequences", Section.EVENTS),
-        "Classify each source by the IP ids and sequence numbers of its last eight SYNs.",
-        default="leave the classes out",
+        "Report a source's SYN again when its IP ids or sequence numbers show another class.",
+        default="a change of class opens no window",
         can_negate=True,
     ),
     Option(

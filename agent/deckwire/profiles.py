@@ -50,7 +50,11 @@ PROFILES = {
                 "another program writes it, so one bad decky must not refuse the rest",
             ),
             Row("wait_interface", True, "DECNET makes its macvlan when it deploys the deckies"),
-            Row("sequences", True, "DECNET's profiler reads the classes of IP ids and ISNs"),
+            Row(
+                "sequences",
+                True,
+                "DECNET's profiler reads the classes of IP ids and ISNs, so a change is an event",
+            ),
             Row("own_host", "ignore", "DECNET's prober and its operators are no attackers"),
             Row(
                 "outbound_source",

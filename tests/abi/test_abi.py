@@ -19,7 +19,7 @@ from deckwire import limits
 from deckwire.abi import structs as abi
 from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import flow_id
-from deckwire.abi.sources import Answer, ProbeKind
+from deckwire.abi.sources import REFUSED_AGAIN_NS, Answer, ProbeKind
 from deckwire.events.flow import PROBE_NS, PROBE_PACKETS
 from deckwire.fingerprints import scanners
 from deckwire.kernel.loading import JUMPS, LoadRequest, bpf_directory, load
@@ -123,6 +123,7 @@ CONSTANTS = {
     **{f"PROBE_{kind.name}": kind.value for kind in ProbeKind},
     "PROBE_KINDS": len(ProbeKind),
     **{f"ANSWER_{answer.name}": answer.value for answer in Answer},
+    "PROBE_AGAIN_NS": REFUSED_AGAIN_NS,
     "PROBE_PROVEN": abi.PROBE_PROVEN,
     "PROBE_PROTO_ARP": abi.PROBE_PROTO_ARP,
     "PROBE_PROTO_BROKEN": abi.PROBE_PROTO_BROKEN,
@@ -156,6 +157,7 @@ SIZES = {
     "probe_source": abi.PROBE_SOURCE_BYTES,
     "probe_target": abi.PROBE_TARGET_BYTES,
     "target_set": abi.TARGET_SET_BYTES,
+    "begun": abi.BEGUN_BYTES,
     "half_open_sample": abi.HALF_OPEN_SAMPLE_BYTES,
     "anomaly_sample": abi.ANOMALY_SAMPLE_BYTES,
     "end_sample": abi.END_SAMPLE_BYTES,
@@ -179,6 +181,7 @@ OFFSETS = {
     ("target_set", "target"): abi.PROBE_TARGET_BYTES,  # so the map is one array of targets
     ("probe_target", "owner"): abi.PROBE_OWNER,
     ("probe_target", "source"): abi.PROBE_OWNER_SOURCE,
+    ("begun", "last_ns"): abi.BEGUN_LAST_NS,
     ("flow_key", "port"): 32,
     ("flow_key", "port[1]"): 34,
 }

@@ -15,6 +15,7 @@ import pytest
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import HandshakeSample, SynSample, decode
 from deckwire.kernel.loading import Loaded, LoadRequest, detach, load
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from tests.support.bpf_frames import (
     APPLICATION_DATA,
     DECKY,
@@ -40,8 +41,6 @@ pytestmark = pytest.mark.root
 
 MTU = {"off": 65_535, "generic": 9_000, "native": 1_500}
 """Native XDP of a veth wants a packet in a page."""
-SECONDS = 10.0
-"""Longest wait for frames that have been sent."""
 
 
 class Live(Kernel):
@@ -58,7 +57,7 @@ class Live(Kernel):
         (self.wire.send_out if out else self.wire.send)(frames)
         self.run += len(frames)
         self._sent += frames
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while self.seen() < self.run:
             assert time.monotonic() < deadline, f"{self.seen()} of {self.run} frames counted"
             os.sched_yield()

@@ -232,6 +232,51 @@ def test_a_reset_of_the_decky_shows_a_closed_port(kernel: Kernel, talk: Talk, le
     assert sum(source.probes.values()) == 1
 
 
+def refusal(letters: str, seq: int, *, six: bool, dport: int = 50_000) -> bytes:
+    """A RST of the decky's port 81."""
+    return from_decky(tcp(flags=letters, sport=81, dport=dport, seq=seq, ack=1), TCP, six=six)
+
+
+REFUSED = CLOSED | 1 << Answer.REFUSED
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["v4", "v6"])
+@pytest.mark.parametrize(
+    ("about", "letters", "seq", "answers"),
+    [
+        ("of a SYN to a closed port", "RA", 0, REFUSED),
+        ("of a wrong ACK", "R", 1, CLOSED),
+        ("of a wrong ACK with number 0", "R", 0, CLOSED),
+        ("of a connection", "RA", 77, CLOSED),
+    ],
+)
+def test_a_refusal_is_the_answer_to_a_syn(
+    kernel: Kernel, six: bool, about: str, letters: str, seq: int, answers: int
+) -> None:
+    kernel.feed(to_decky(flags("S"), TCP, six=six))
+    for _ in range(2):
+        kernel.feed(refusal(letters, seq, six=six), egress=True)
+    source = the_source(kernel, CLIENT6 if six else CLIENT)
+    assert [one.answers for one in source.targets] == [answers], about
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["v4", "v6"])
+@pytest.mark.parametrize("others", [0, PROBE_INLINE], ids=["inside", "outside"])
+def test_a_refusal_long_after_the_first_one_is_another(
+    kernel: Kernel, six: bool, others: int
+) -> None:
+    """In the source's slot, and in the table of further targets."""
+    ports = [tcp(flags="S", sport=50_000, dport=1_000 + n) for n in range(others)]
+    kernel.feed(*(to_decky(one, TCP, six=six) for one in ports))
+    answers = []
+    for wait_s in (0, 30, 11):
+        kernel.feed(Wait(wait_s * SECOND), to_decky(flags("S"), TCP, six=six))
+        kernel.feed(refusal("RA", 0, six=six), egress=True)
+        source = the_source(kernel, CLIENT6 if six else CLIENT)
+        answers += [one.answers for one in source.targets if one.port == 81]
+    assert answers == [REFUSED, REFUSED, REFUSED | 1 << Answer.REFUSED_AGAIN]
+
+
 def unreachable(kind: int, code: int, probe: bytes, protocol: int, *, six: bool) -> bytes:
     error = icmp(kind, code, number=0, data=ip(probe, protocol, six=six))
     return from_decky(error, ICMP6 if six else ICMP, six=six)

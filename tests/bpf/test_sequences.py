@@ -9,7 +9,7 @@ import pytest
 
 from deckwire.abi.samples import HandshakeSample, SynSample
 from deckwire.tcp.syn_packet import Sequences
-from tests.support.bpf_frames import DECKY, DECKY6, Talk, ethernet, ipv4, ipv6, tcp
+from tests.support.bpf_frames import DECKY, DECKY6, DECKY_B, Talk, ethernet, ipv4, ipv6, tcp
 from tests.support.bpf_harness import Kernel
 from tests.support.sequences import IP_ID, SEQ, sequence_class
 
@@ -80,11 +80,25 @@ def test_classes_are_those_of_the_reference(kernel: Kernel) -> None:
     assert len(found) > 15
 
 
-def test_nothing_is_kept_unless_asked_for(kernel: Kernel) -> None:
+def test_classes_are_shown_in_every_profile(kernel: Kernel) -> None:
     kernel.settings(dedup=0)
-    for number in range(8):
-        kernel.feed(syn("192.0.2.9", number, 7, 7))
-    assert shown(kernel) == [None] * 8
+    for number in range(5):
+        kernel.feed(syn("192.0.2.9", number, 7, 7 + number))
+    assert shown(kernel) == [
+        *[None] * 3,
+        Sequences("constant", 4, "incremental", 4),
+        Sequences("constant", 5, "incremental", 5),
+    ]
+
+
+def test_another_class_is_a_repeat_unless_wanted(kernel: Kernel) -> None:
+    """The kernel suppresses what the agent would, and what is suppressed counts for the class."""
+    kernel.settings()
+    for number in range(12):
+        kernel.feed(syn("192.0.2.9", number, 100 + number, 5_000 + number))
+    assert shown(kernel) == [None]
+    kernel.feed(ethernet(ipv4(tcp(flags="S", sport=9_000, seq=7), "192.0.2.9", DECKY_B)))
+    assert shown(kernel) == [Sequences("random", 8, "random", 8)]
 
 
 def test_suppressed_syns_count_and_a_new_class_is_no_repeat(kernel: Kernel) -> None:

@@ -249,6 +249,8 @@ CASES = [
             ("bytes that begin like a record", b"\x16\x16\x03\x16\x03\x01\xff\xff"),
             ("the header of a TDS packet", b"\x12\x01\0\xd0\0\0\0\0"),
             ("2,000 other bytes", bytes(2_000)),
+            ("a byte that is cut off where a search pauses", bytes(1_023) + b"\x16" + bytes(50)),
+            ("two of them", bytes(1_023) + b"\x16" + bytes(1_022) + b"\x16\3"),
             ("two records of ChangeCipherSpec", CHANGE_CIPHER_SPEC * 2),
         )
     ],

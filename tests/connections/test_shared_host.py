@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,37 @@ def test_a_clock_of_thousands_of_deckies_costs_a_bounded_time() -> None:
         found = take(clocks, decky, 9, 0, 5_000)
         assert len(found) <= 3 * 64 + 1
         assert f"d{decky}" in found or decky < 2
+
+
+def test_a_flood_of_clients_costs_no_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of one decky, nor of two whose shared clock is reported already."""
+    compared: list[int] = []
+    origin = shared_host._origin
+    monkeypatch.setattr(
+        shared_host, "_origin", lambda rate, stamp: compared.append(rate) or origin(rate, stamp)
+    )
+    for deckies in (1, 2):
+        clocks = SharedClocks()
+        compared.clear()
+        found = 0
+        for client in range(4_000):
+            # All within the tolerance, and within a second.
+            found += bool(take(clocks, client % deckies, client, client * 5_000, 90_000))
+        assert found == (deckies if deckies > 1 else 0)
+        # Its own origin, those of the few stamps that it is compared with, and of one to forget.
+        assert len(compared) <= 4_000 * 3 * 6
+        assert max(map(len, clocks._at.values())) <= 2 * deckies
+
+
+def test_a_shared_clock_is_found_behind_a_crowd_of_clients() -> None:
+    clocks = SharedClocks()
+    for client in range(500):
+        assert not take(clocks, 1, client, client, 90_000)
+    assert not take(clocks, 2, 1, 600, 90_000)
+    assert take(clocks, 2, 2, 700, 90_000) == {"d1", "d2"}
+    # The decky that was compared just now is compared again later.
+    assert not take(clocks, 2, 3, 800, 90_000)
+    assert take(clocks, 2, 4, 2 * SECOND, 92_000) == {"d1", "d2"}
 
 
 def test_a_stamp_of_0_is_no_clock() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from deckwire.abi import structs as abi
 from tests.support.replaying import ReplayLab
 from tests.support.shared import CORPUS, captures, expected
 
@@ -17,10 +16,6 @@ _SCORE: dict[str, dict[str, int]] = {}
 @pytest.fixture(scope="session")
 def lab() -> Iterator[ReplayLab]:
     with ReplayLab() as lab:
-        settings = lab.loaded.maps["settings"]
-        ((slot, value),) = settings.items()
-        # The classes of a source's numbers are off by default.
-        settings.update(slot, abi.SETTINGS.build({**abi.SETTINGS.parse(value), "sequences": 1}))
         yield lab
 
 

@@ -12,6 +12,7 @@ import pytest
 from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.lab.servers import http_server, serve, tls_server
 from tests.decnet import consumer
 from tests.support import bpf_frames as frames
@@ -102,8 +103,8 @@ def test_exactly_the_attackers_and_nobody_else(
     taken_over = {"tcp_flow_timing": files.v4}
     if lateral != "drop":
         for event, source in taken_over.items():
-            agent.expect(event, src_ip=source, seconds=60)
-    agent.expect("tcp_flow_timing", src_ip=c2, seconds=30)
+            agent.expect(event, src_ip=source)
+    agent.expect("tcp_flow_timing", src_ip=c2)
 
     assert agent.stop() == 0
     sums = assert_nothing_lost(agent)
@@ -191,7 +192,7 @@ def test_traffic_and_health_reach_the_bus_and_a_stop_ends_the_agent(
     agent.wait(
         lambda: any("stopping: the bus asks for it" in line for line in agent.messages), "it stops"
     )
-    assert agent.process.wait(30) == 0
+    assert agent.process.wait(PATIENCE_SECONDS) == 0
     # Repeats are suppressed, so each kind is published once.
     kinds = ["tcp_flow_timing", "tcp_syn_fingerprint", "tls_session"]
     assert sorted(message["type"] for message in bus.of(topic)) == kinds

@@ -1,10 +1,11 @@
-"""Compare JA3 and JA3S of the same captures: by tshark, by our parsers and by our replay."""
+"""Compare fingerprints of the same captures: by tshark, by our parsers and by our replay."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,27 +19,44 @@ from tests.differential.hellos import EC_POINT_FORMATS, SUPPORTED_GROUPS
 from tests.differential.wire import Exchange
 
 Pair = tuple[str, str]
-"""The full strings of JA3 and JA3S; "" if there is none."""
+"""The fingerprints of client and server; "" if there is none."""
+
+
+class Subject(NamedTuple):
+    """What is compared."""
+
+    names: Pair
+    """What the fingerprints of client and server are called."""
+    tshark: Callable[[Path, int], list[Pair]]
+    """Gives tshark's for so many connections of a capture."""
+    ours: Callable[[Exchange], Pair]
+    """Gives those of our parsers."""
+    exclusion: Callable[[Exchange], str]
+    """Says why an exchange cannot be compared; "" if it can."""
+    replayed: Callable[[list[Event], int], list[Pair]]
+    """Gives those of the events of a replay, in the order in which write_pcap numbers clients."""
+    emitted: Callable[[Pair], Pair]
+    """Turns fingerprints of our parsers into those of events."""
 
 
 class Report(NamedTuple):
     """The result of a comparison."""
 
     clients: int
-    """Number of equal JA3s."""
+    """Number of equal fingerprints of clients."""
     servers: int
-    """Number of equal JA3Ss."""
+    """Number of equal ones of servers."""
     excluded: Counter[str]
     """Number of exchanges not compared, by the rule that excludes them."""
     different: list[str]
 
 
-def compare(exchanges: list[Exchange], theirs: list[Pair]) -> Report:
+def compare(subject: Subject, exchanges: list[Exchange], theirs: list[Pair]) -> Report:
     """Compare our fingerprints with theirs by index; count the exchanges that a rule excludes."""
     clients, servers, excluded, different = 0, 0, Counter[str](), []
     for exchange, their in zip(exchanges, theirs, strict=True):
-        rule = exclusion(exchange)
-        our = ours(exchange)
+        rule = subject.exclusion(exchange)
+        our = subject.ours(exchange)
         if rule:
             excluded[rule] += 1
         elif our == their and any(our):
@@ -86,16 +104,26 @@ def tshark(path: Path, count: int) -> list[Pair]:
 
     The first hello of each direction counts, as in ours.
     """
-    fields = ("tcp.stream", "tls.handshake.ja3_full", "tls.handshake.ja3s_full")
-    command = ["tshark", "-n", "-r", str(path), "-Y", "tls.handshake.type <= 2", "-T", "fields"]
+    fields = ("tls.handshake.ja3_full", "tls.handshake.ja3s_full")
+    return read_with_tshark(path, count, "tls.handshake.type <= 2", fields)
+
+
+def read_with_tshark(
+    path: Path, count: int, wanted: str, fields: Pair, options: Sequence[str] = ()
+) -> list[Pair]:
+    """Return the first value of both fields for the first `count` TCP connections of the capture.
+
+    `wanted` is a display filter.
+    """
+    command = ["tshark", "-n", "-r", str(path), *options, "-Y", wanted, "-T", "fields"]
     command += ["-E", "occurrence=f"]
-    for field in fields:
+    for field in ("tcp.stream", *fields):
         command += ["-e", field]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = [["", ""] for _ in range(count)]
     for line in done.stdout.splitlines():
-        stream, *full = line.split("\t")
-        for side, text in enumerate(full):
+        stream, *values = line.split("\t")
+        for side, text in enumerate(values):
             if text and not found[int(stream)][side]:
                 found[int(stream)][side] = text
     return [(client, server) for client, server in found]
@@ -103,14 +131,18 @@ def tshark(path: Path, count: int) -> list[Pair]:
 
 def replayed(events: list[Event], count: int) -> list[Pair]:
     """Return the MD5s by our replay, in the order in which write_pcap numbers the clients."""
+    return read_events(events, count, (("tls_client_hello", "ja3"), ("tls_session", "ja3s")))
+
+
+def read_events(events: list[Event], count: int, places: Sequence[tuple[str, str]]) -> list[Pair]:
+    """Return the values of client and server; `places` has the event and the field of each."""
     found = [["", ""] for _ in range(count)]
     for event in events:
-        if event.name not in ("tls_client_hello", "tls_session"):
-            continue
         fields = dict(event.fields)
-        index = int.from_bytes(bytes(map(int, str(fields["src_ip"]).split(".")))[1:], "big")
-        side = event.name == "tls_session"
-        found[index][side] = str(fields["ja3s" if side else "ja3"])
+        for side, (name, field) in enumerate(places):
+            if event.name == name and field in fields:
+                octets = bytes(map(int, str(fields["src_ip"]).split(".")))
+                found[int.from_bytes(octets[1:], "big")][side] = str(fields[field])
     return [(client, server) for client, server in found]
 
 
@@ -126,3 +158,6 @@ def md5s(pair: Pair) -> Pair:
 def _first(records: bytes, kind: int) -> bytes | None:
     messages = RecordReader().feed(records)
     return next((each.body for each in messages if each.type == kind), None)
+
+
+TLS = Subject(("JA3", "JA3S"), tshark, ours, exclusion, replayed, md5s)

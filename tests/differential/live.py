@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess, JsonEvent
-from deckwire.lab.namespaces import LabError
+from deckwire.lab.namespaces import PATIENCE_SECONDS, LabError
 from tests.differential import comparison
 from tests.differential.live_cases import (
     ANSWER,
@@ -34,7 +34,6 @@ from tests.support.watching import EVERYTHING, assert_conserved, final_sums
 
 _BATCH = 400
 """Cases of one agent."""
-_SECONDS = 30.0
 
 Found = dict[str, list[JsonEvent]]
 """The events of a connection by name."""
@@ -55,7 +54,9 @@ def capture(
 
     # Without it the last events may be missing, and then the verdict says so.
     with suppress(LabError):
-        agent.wait(ended, "all connections have ended", _SECONDS if options == EVERYTHING else 2)
+        agent.wait(
+            ended, "all connections have ended", PATIENCE_SECONDS if options == EVERYTHING else 2
+        )
     assert agent.stop() == 0, agent.last_words()
     found: dict[int, Found] = {case.number: {} for case in cases}
     for event in agent.events:

@@ -1,6 +1,7 @@
-"""Compare our JA3 and JA3S with tshark's for thousands of hellos, generated and by real stacks.
+"""Compare our fingerprints with tshark's: JA3 and JA3S, HASSH and HASSHServer.
 
-As root, a part of them is also replayed: through BPF programs, reassembly and events.
+Thousands of hellos and KEXINITs are generated; hellos of real stacks come with them. As root, a
+part of them is also replayed: through BPF programs, reassembly and events.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.differential import comparison, stacks, wire
+from tests.differential import comparison, ssh_offers, stacks, wire
+from tests.differential.comparison import TLS, Subject
 from tests.differential.generated import generated
+from tests.differential.ssh_offers import SSH
 
 BATCH = 1_000
 SHOWN = 5
@@ -27,34 +30,41 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for stack, make in stacks.ALL.items():
-            failed += _compare(stack, make(), Path(folder))
-        for at in range(0, arguments.cases, BATCH):
-            count = min(BATCH, arguments.cases - at)
-            exchanges = generated(arguments.seed + at, count)
-            failed += _compare(f"generated {at + count}", exchanges, Path(folder), at == 0)
+            failed += _compare(TLS, stack, make(), Path(folder))
+        for subject, make_some in ((TLS, generated), (SSH, ssh_offers.generated)):
+            for at in range(0, arguments.cases, BATCH):
+                count = min(BATCH, arguments.cases - at)
+                exchanges = make_some(arguments.seed + at, count)
+                what = f"generated {at + count}"
+                failed += _compare(subject, what, exchanges, Path(folder), at == 0)
     return 1 if failed else 0
 
 
 def _compare(
-    what: str, exchanges: list[wire.Exchange], folder: Path, with_replay: bool = True
+    subject: Subject,
+    what: str,
+    exchanges: list[wire.Exchange],
+    folder: Path,
+    with_replay: bool = True,
 ) -> int:
     """Compare and print a line; return the number of differences."""
     if not exchanges:
         print(f"{what:16} not installed")
         return 0
-    path = folder / "hellos.pcap"
+    path = folder / "exchanges.pcap"
     wire.write_pcap(path, exchanges)
-    theirs = comparison.tshark(path, len(exchanges))
-    report = comparison.compare(exchanges, theirs)
+    theirs = subject.tshark(path, len(exchanges))
+    report = comparison.compare(subject, exchanges, theirs)
     different = report.different
     replay = "not replayed"
     if with_replay and os.geteuid() == 0:
-        wrong = _replay(path, exchanges)
+        wrong = _replay(subject, path, exchanges)
         different += wrong
         replay = f"{len(exchanges)} replayed, {len(wrong)} different"
+    client, server = subject.names
     rules = ", ".join(f"{count} {rule}" for rule, count in sorted(report.excluded.items()))
     print(
-        f"{what:16} {report.clients:6} JA3 and {report.servers:6} JA3S equal,"
+        f"{what:16} {report.clients:6} {client} and {report.servers:6} {server} equal,"
         f" {len(report.different)} different"
         f"{', excluded: ' + rules if rules else ''}; {replay}",
         flush=True,
@@ -64,16 +74,16 @@ def _compare(
     return len(different)
 
 
-def _replay(path: Path, exchanges: list[wire.Exchange]) -> list[str]:
+def _replay(subject: Subject, path: Path, exchanges: list[wire.Exchange]) -> list[str]:
     from tests.support.replaying import ReplayLab  # noqa: PLC0415 - loads programs, which takes root
 
     with ReplayLab() as lab:
         events = lab.capture(path, [wire.SERVER_TEXT])
-    found = comparison.replayed(events, len(exchanges))
+    found = subject.replayed(events, len(exchanges))
     return [
         f"{exchange.what}, replayed\n  parsed   {wanted}\n  replayed {got}"
         for exchange, got in zip(exchanges, found, strict=True)
-        if got != (wanted := comparison.md5s(comparison.ours(exchange)))
+        if got != (wanted := subject.emitted(subject.ours(exchange)))
     ]
 
 

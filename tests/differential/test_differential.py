@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.differential import comparison, stacks, wire
+from tests.differential import comparison, ssh_offers, stacks, wire
+from tests.differential.comparison import TLS
 from tests.differential.generated import generated
+from tests.differential.ssh_offers import SSH
 from tests.differential.wire import Exchange
 from tests.support.flights import client_hello, handshake, message, record
 
@@ -37,10 +39,20 @@ def test_ja3_and_ja3s_equal_those_of_tshark(tmp_path: Path) -> None:
     exchanges = some_exchanges()
     wire.write_pcap(tmp_path / "hellos.pcap", exchanges)
     theirs = comparison.tshark(tmp_path / "hellos.pcap", len(exchanges))
-    report = comparison.compare(exchanges, theirs)
+    report = comparison.compare(TLS, exchanges, theirs)
     assert report.different == []
     assert report.clients == report.servers == len(exchanges) - sum(report.excluded.values())
     assert report.clients > CASES * 0.9
+
+
+@needs_tshark
+def test_hassh_and_hasshserver_equal_those_of_tshark(tmp_path: Path) -> None:
+    exchanges = ssh_offers.generated(7, CASES)
+    wire.write_pcap(tmp_path / "offers.pcap", exchanges)
+    theirs = SSH.tshark(tmp_path / "offers.pcap", len(exchanges))
+    report = comparison.compare(SSH, exchanges, theirs)
+    assert report.different == []
+    assert report.clients == report.servers == CASES
 
 
 @pytest.mark.root
@@ -56,11 +68,23 @@ def test_a_replay_gives_the_fingerprints_of_the_parsers(tmp_path: Path) -> None:
     assert found == [comparison.md5s(comparison.ours(each)) for each in exchanges]
 
 
+@pytest.mark.root
+@needs_root
+def test_a_replay_gives_the_hashes_of_the_reader(tmp_path: Path) -> None:
+    from tests.support.replaying import ReplayLab  # noqa: PLC0415 - works only as root
+
+    exchanges = ssh_offers.generated(9, CASES)
+    wire.write_pcap(tmp_path / "offers.pcap", exchanges)
+    with ReplayLab() as lab:
+        events = lab.capture(tmp_path / "offers.pcap", [wire.SERVER_TEXT])
+    assert SSH.replayed(events, CASES) == [ssh_offers.ours(each) for each in exchanges]
+
+
 def test_a_difference_is_reported() -> None:
     exchanges = generated(8, 3)
     ours = [comparison.ours(each) for each in exchanges]
     wrong = [(ours[0][0] + "0", ours[0][1]), (ours[1][0], ""), ours[2]]
-    report = comparison.compare(exchanges, wrong)
+    report = comparison.compare(TLS, exchanges, wrong)
     assert [text.partition("\n")[0] for text in report.different] == [
         each.what for each in exchanges[:2]
     ]

@@ -150,7 +150,7 @@ def suppressing() -> Iterator[AgentProcess]:
                 agent.expect("tls_client_hello", sni=case.name())
         stage.play(SUPPRESSED)
         names = {case.name() for case in SUPPRESSED if is_taken(case)}
-        agent.wait(lambda: names <= names_of(agent, "tls_session"), "every session", 30)
+        agent.wait(lambda: names <= names_of(agent, "tls_session"), "every session")
         assert agent.stop() == 0
         assert final_sums(agent)["hellos_suppressed"] >= 4
         yield agent

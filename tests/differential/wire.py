@@ -1,4 +1,4 @@
-"""Write TLS exchanges as captures, each as a whole TCP connection."""
+"""Write exchanges as captures, each as a whole TCP connection."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 SERVER = bytes([192, 0, 2, 2])
 SERVER_TEXT = "192.0.2.2"
+SERVER_PORT = 443
 MSS = 1_400
 _START_S = 1_700_000_000
 _STEP_NS = 100_000
@@ -19,7 +20,7 @@ _SYN_OPTIONS = bytes.fromhex("020405780402080a000000010000000001030307")
 
 
 class Exchange(NamedTuple):
-    """The TLS records that both sides of a connection sent."""
+    """The bytes that both sides of a connection sent, up to what is encrypted."""
 
     what: str
     """The source of the exchange, for messages."""
@@ -42,7 +43,7 @@ def write_pcap(path: Path, exchanges: Iterable[Exchange]) -> None:
 
 def _frames(index: int, exchange: Exchange) -> Iterable[bytes]:
     address = bytes([10, index >> 16 & 0xFF, index >> 8 & 0xFF, index & 0xFF])
-    ports = (20_000 + index % 30_000, 443)
+    ports = (20_000 + index % 30_000, SERVER_PORT)
     ends = ((address, SERVER, ports), (SERVER, address, ports[::-1]))
     seqs = [1_000 + 7_919 * index & 0xFFFF_FFFF, 0xFFFF_FF00]
 

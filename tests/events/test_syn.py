@@ -16,7 +16,7 @@ from deckwire.events.stack import describe
 from deckwire.events.syn import headline, syn_event
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier
-from deckwire.tcp.syn_packet import ACK, ECE, SYN, Link, SynPacket
+from deckwire.tcp.syn_packet import ACK, ECE, SYN, Link, Sequences, SynPacket
 from tests.support.declared import check_order
 from tests.support.event_samples import (
     ADDRESSES,
@@ -72,6 +72,16 @@ def test_fields_in_order(make_event: Make) -> None:
     assert event.fingerprint == f"{DECKY}|linux|M,S,T,N,W||{value(event, 'ja4t')}"
     old = make_event(syn(ttl=52), Choices(decnet=True))
     assert old.fingerprint == "linux|M,S,T,N,W"
+
+
+def test_a_change_of_class_is_an_event_if_wanted(make_event: Make) -> None:
+    packet = syn(ttl=52)
+    packet.sequences = Sequences("random", 8, "incremental", 8)
+    event = make_event(packet)
+    assert (value(event, "ipid_class"), value(event, "isn_samples")) == ("random", 8)
+    assert event.fingerprint == make_event(syn(ttl=52)).fingerprint
+    wanted = make_event(packet, Choices(sequences=True))
+    assert wanted.fingerprint == f"{event.fingerprint}|random|incremental"
 
 
 def test_texts(make_event: Make) -> None:

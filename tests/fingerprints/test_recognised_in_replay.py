@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from deckwire.captures import Frame
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from tests.support.bpf_frames import DECKY6_B, DF, ethernet, ipv4, ipv6, tcp
 from tests.support.conversation import (
     DECKY,
@@ -447,7 +448,7 @@ def replay(path: Path, *options: str) -> list[str]:
         [sys.executable, "-m", "deckwire", "replay", *watch, "--dedup-ttl", "0", *options, path],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -16,6 +16,7 @@ import pytest
 
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.identity import Identifier, Identity
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from tests.support.fingerprint_frames import Sent, sent_in
 
 pytestmark = [
@@ -27,7 +28,6 @@ pytestmark = [
 ATTACKER, DECKY = "10.77.0.1", "10.77.0.2"
 ATTACKER6, DECKY6 = "fd77::1", "fd77::2"
 OPEN, CLOSED, SENTINEL = 8080, 8081, 9
-TIMEOUT_S = 20
 LISTENER = f"""
 import socket
 server = socket.create_server(("::", {OPEN}), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -45,7 +45,9 @@ except OSError:
 
 
 def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
     return done.stdout
 
 
@@ -80,7 +82,7 @@ class Tap:
     def _take(self, size: int) -> bytes:
         assert self._process.stdout is not None
         while len(self._buffer) < size:
-            ready, _, _ = select.select([self._process.stdout], [], [], TIMEOUT_S)
+            ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE_SECONDS)
             assert ready, "tcpdump saw nothing more"
             more = os.read(self._process.stdout.fileno(), 65536)
             assert more, "tcpdump ended"
@@ -104,7 +106,7 @@ class Lab:
             ["ip", "netns", "exec", self._attacker, *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=TIMEOUT_S,
+            timeout=PATIENCE_SECONDS,
             check=False,  # clients fail, because the port is closed or closes at once
         )
         # The SYN of this connection follows the last packet of the command.

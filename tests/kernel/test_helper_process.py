@@ -12,7 +12,7 @@ from deckwire.kernel.helper_process import HelperProcess
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import Loaded, detach, reattach
 from deckwire.kernel.user import User
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from tests.kernel.conftest import Load
 from tests.support.intruder import statuses
 from tests.support.kernel_namespaces import Namespace
@@ -87,7 +87,7 @@ def test_it_keeps_no_lock_and_no_link(loaded: Loaded, namespace: Namespace) -> N
     reattach(loaded, "dw0")
     with pytest.raises(LoadError, match=r"^no interface dw7"):
         reattach(loaded, "dw7")
-    wait_until(lambda: open_files() == before, "it has closed the files", 30)
+    wait_until(lambda: open_files() == before, "it has closed the files")
 
 
 def test_it_attaches_an_awaited_interface(loaded: Loaded, namespace: Namespace) -> None:
@@ -152,13 +152,13 @@ def test_a_helper_that_hangs_is_ended(loaded: Loaded) -> None:
     os.kill(pid(loaded), signal.SIGSTOP)
     with pytest.raises(LoadError, match=r"^the helper that attaches has ended \(timed out\)"):
         helper(loaded).ask({"do": "detach", "ifindexes": []}, [], 0.01)
-    assert helper(loaded)._process.wait(30) == -signal.SIGKILL
+    assert helper(loaded)._process.wait(PATIENCE_SECONDS) == -signal.SIGKILL
 
 
 def test_it_ends_with_the_agent(loaded: Loaded) -> None:
     """The kernel closes the agent's end of the channel, however the agent ends."""
     helper(loaded)._channel.close()
-    assert helper(loaded)._process.wait(30) == 0
+    assert helper(loaded)._process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_a_helper_that_cannot_start_is_one_line(

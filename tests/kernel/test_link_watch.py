@@ -9,6 +9,7 @@ import pytest
 
 from deckwire.kernel import rtnetlink
 from deckwire.kernel.link_watch import LinkChange, LinkOverrunError, LinkWatch
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from tests.support.kernel_namespaces import Namespace
 
 pytestmark = pytest.mark.root
@@ -31,7 +32,7 @@ def test_an_interface_that_goes_and_comes_back_is_reported(
 ) -> None:
     old = namespace.ifindex()
     namespace.ip("link", "del", "dw0")
-    assert select.select([watch], [], [], 5)[0] == [watch]
+    assert select.select([watch], [], [], PATIENCE_SECONDS)[0] == [watch]
     assert watch.read()[-1] == LinkChange(old, "dw0", False)
     namespace.add_veth()
     new = namespace.ifindex()

@@ -97,7 +97,7 @@ def test_a_loader_that_will_compile_loads_the_compiler_before_the_request(
     with start_loader(compiles=True):
         (loader,) = children()
         maps = Path("/proc", loader, "maps")
-        wait_until(lambda: "libbcc.so" in maps.read_text(), "the loader has bcc", 30)
+        wait_until(lambda: "libbcc.so" in maps.read_text(), "the loader has bcc")
 
 
 def test_the_loader_imports_nothing_slow_but_the_compiler() -> None:

@@ -7,8 +7,11 @@ import sys
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
+
 PRELUDE = """
 import os, signal, sys
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.kernel import signals
 def send(*numbers):
     for number in numbers:
@@ -23,7 +26,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-P", "-c", PRELUDE + script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -102,7 +105,9 @@ def test_the_handlers_are_set_before_heavy_imports() -> None:
         "print(*set(sys.modules) - before)\n"
     )
     argv = [sys.executable, "-P", "-c", script]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
     assert "deckwire.kernel.signals" in done.stdout.split()
     assert not HEAVY & set(done.stdout.split())
 

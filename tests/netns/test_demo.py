@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from deckwire.lab import remove_stale
-from deckwire.lab.namespaces import MARK, NAMESPACES, RUN
+from deckwire.lab.namespaces import MARK, NAMESPACES, PATIENCE_SECONDS, RUN
 
 pytestmark = pytest.mark.root
 
@@ -69,7 +69,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
 
 def test_the_demo_shows_everything_in_plain_text(demo: subprocess.Popen[str]) -> None:
     before = links()
-    stdout, stderr = demo.communicate(timeout=120)
+    stdout, stderr = demo.communicate(timeout=5 * PATIENCE_SECONDS)
     assert (demo.returncode, stderr) == (0, "")
     for label in ("SYN", "HANDSHAKE", "HELLO", "SESSION", "CERT", "FLOW", "PAYLOAD"):
         assert re.search(rf"^  {label} +(web|mail|files)-01 +from 198\.18\.0\.\d", stdout, re.M)
@@ -111,7 +111,7 @@ def test_nothing_is_left_after_a_signal(
     read_until(demo, moment)
     assert leftovers(demo.pid)
     demo.send_signal(number)
-    _, stderr = demo.communicate(timeout=60)
+    _, stderr = demo.communicate(timeout=PATIENCE_SECONDS)
     assert demo.returncode == status
     assert "Traceback" not in stderr
     assert not leftovers(demo.pid)
@@ -126,7 +126,7 @@ def test_the_next_demo_removes_what_a_killed_one_left(demo: subprocess.Popen[str
     again = subprocess.Popen(DEMO, stdout=subprocess.PIPE, text=True)
     read_until(again, f"Removed dwlab-{demo.pid}-")
     again.send_signal(signal.SIGINT)
-    again.communicate(timeout=60)
+    again.communicate(timeout=PATIENCE_SECONDS)
     assert not leftovers(demo.pid)
     assert not leftovers(again.pid)
 
@@ -135,7 +135,7 @@ def test_a_closed_pipe_ends_the_demo_cleanly(demo: subprocess.Popen[str]) -> Non
     read_until(demo, "ready")
     assert demo.stdout is not None
     demo.stdout.close()
-    assert demo.wait(60) == 1
+    assert demo.wait(PATIENCE_SECONDS) == 1
     assert demo.stderr is not None
     assert demo.stderr.read() == ""
     assert not leftovers(demo.pid)
@@ -162,7 +162,7 @@ def test_a_narrow_terminal_gets_colours_and_whole_lines() -> None:
         pass
     finally:
         os.close(ours)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     text = b"".join(pieces).decode()
     assert COLOUR.search(text)
     events = text.partition("The same as a syslog server")[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deckwire.lab import Lab
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.network import PARENT
 from tests.support.hooks import HAS_TCX, filters, tcx
 from tests.support.watching import PROGRAM, with_request
@@ -85,7 +85,7 @@ class Starting:
         os.killpg(self.process.pid, number)
 
     def assert_clean_end(self) -> None:
-        assert self.process.wait(60) == 0, self.messages_text()
+        assert self.process.wait(PATIENCE_SECONDS) == 0, self.messages_text()
         assert not [
             line for line in self.messages_text().splitlines() if not line.startswith("deckwire: ")
         ]
@@ -111,7 +111,7 @@ def test_sighup_during_the_start_is_a_reload_after_it(lab: Lab, tmp_path: Path) 
         agent.signal_group(signal.SIGHUP)
         return "ready" in agent.messages_text() or agent.process.poll() is not None
 
-    wait_until(ready, "it is ready", 60)
+    wait_until(ready, "it is ready")
     assert agent.process.poll() is None, agent.messages_text()
     wait_until(lambda: "deckies read again" in agent.messages_text(), "it has reloaded")
     assert len(agent.met) == 1
@@ -123,7 +123,7 @@ def test_one_sighup_after_the_handlers_are_set_is_enough(lab: Lab, tmp_path: Pat
     agent = Starting(lab, tmp_path, "-i", PARENT)
     wait_until(agent.handles, "the handlers are set")
     agent.signal_group(signal.SIGHUP)
-    wait_until(lambda: "deckies read again" in agent.messages_text(), "it has reloaded", 60)
+    wait_until(lambda: "deckies read again" in agent.messages_text(), "it has reloaded")
     assert agent.messages_text().index("ready") < agent.messages_text().index("deckies read again")
     agent.signal_group(signal.SIGTERM)
     agent.assert_clean_end()
@@ -135,7 +135,7 @@ def test_a_signal_to_end_leaves_nothing_at_each_stage(
     lab: Lab, tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
     agent = Starting(lab, tmp_path, "-i", PARENT)
-    wait_until(lambda: STAGES[stage](agent), stage, 60)
+    wait_until(lambda: STAGES[stage](agent), stage)
     agent.signal_group(number)
     agent.assert_clean_end()
 
@@ -144,7 +144,7 @@ def test_a_signal_to_end_leaves_nothing_at_each_stage(
 def test_filters_are_removed_after_a_signal(lab: Lab, tmp_path: Path, stage: str) -> None:
     """Filters outlive the loader, so a signal must not end it while it attaches."""
     agent = Starting(lab, tmp_path, "-i", PARENT, program=with_request({"attach": "clsact"}))
-    wait_until(lambda: STAGES[stage](agent), stage, 60)
+    wait_until(lambda: STAGES[stage](agent), stage)
     agent.signal_group(signal.SIGTERM)
     agent.signal_group(signal.SIGHUP)
     agent.assert_clean_end()
@@ -152,7 +152,7 @@ def test_filters_are_removed_after_a_signal(lab: Lab, tmp_path: Path, stage: str
 
 def test_signals_work_while_the_agent_waits_for_an_interface(lab: Lab, tmp_path: Path) -> None:
     agent = Starting(lab, tmp_path, "-i", LATER, "--wait-interface")
-    wait_until(lambda: f"waiting: no interface {LATER}" in agent.messages_text(), "it waits", 60)
+    wait_until(lambda: f"waiting: no interface {LATER}" in agent.messages_text(), "it waits")
     agent.signal_group(signal.SIGHUP)
     wait_until(lambda: "deckies read again" in agent.messages_text(), "it has reloaded")
     assert "ready" not in agent.messages_text()
@@ -165,7 +165,7 @@ def test_the_agent_ends_although_its_loader_hangs(lab: Lab, tmp_path: Path) -> N
     patience = "from deckwire.kernel import signals; signals.ENDING_SECONDS = 0.5\n"
     program = (sys.executable, "-P", "-c", f"{patience}from deckwire.entry import main; main()")
     agent = Starting(lab, tmp_path, "-i", PARENT, program=program)
-    wait_until(agent.compiles, "the loader has the compiler", 60)
+    wait_until(agent.compiles, "the loader has the compiler")
     (loader,) = agent.children()
     os.kill(loader, signal.SIGSTOP)
     agent.signal_group(signal.SIGTERM)

@@ -96,7 +96,7 @@ def test_a_limit_of_locked_memory_is_reported_in_one_line(lab: Lab) -> None:
         *(*PROGRAM, "run", "-i", PARENT, "--netns", lab.host.netns),
         *("--decky", lab.deckies[0].v4),
     ]
-    done = lab.run(None, argv, seconds=60)
+    done = lab.run(None, argv)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "perf rings of 1024 KB cannot be mapped" in done.stderr
@@ -199,7 +199,7 @@ def visit_near(lab: Lab, web: Node, agent: AgentProcess, expected_ns: int) -> Js
         found.extend(near)
         return bool(found)
 
-    wait_until(visited, "a handshake has the time of the new clock", 20)
+    wait_until(visited, "a handshake has the time of the new clock")
     return found[0]
 
 

@@ -58,7 +58,7 @@ def test_a_stopped_agent_counts_its_losses_and_goes_on(lab: Lab, web: Node) -> N
     agent.process.send_signal(signal.SIGCONT)
     agent.expect("capture_loss", cause="samples_lost")
     # Every end is emitted, although the sample of the end may be lost.
-    agent.wait(lambda: len(agent.find("tcp_flow_timing")) == FLOOD, "all ends are emitted", 20)
+    agent.wait(lambda: len(agent.find("tcp_flow_timing")) == FLOOD, "all ends are emitted")
 
     after = visit(lab, web, 10)
     agent.expect("tcp_flow_timing", conn_id=conn_id(after[-1]))

@@ -15,7 +15,7 @@ from typing import Self
 import pytest
 
 from deckwire.lab import Lab, Node
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import http_server
 from tests.support.watching import EVERYTHING, PROGRAM, SyslogAgent, fetch_plain, lines_of
@@ -115,7 +115,7 @@ class Receiver:
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen()
-        self.listener.settimeout(20)
+        self.listener.settimeout(PATIENCE_SECONDS)
         self.output = f"tcp:127.0.0.1:{self.listener.getsockname()[1]}"
         self.program = ["nsenter", f"--net=/run/netns/{lab.client.netns}", *PROGRAM]
 
@@ -147,7 +147,7 @@ def test_a_slow_receiver_delays_no_other_output_and_gets_every_line(
             agent.process.send_signal(signal.SIGTERM)
             while piece := connection.recv(65_536):
                 received += piece
-    assert agent.process.wait(20) == 0
+    assert agent.process.wait(PATIENCE_SECONDS) == 0
     assert frames(received) == lines_of(agent.printed)
     assert lost_at_outputs(agent) == {}
 
@@ -205,7 +205,7 @@ def test_a_closed_standard_output_stops_no_other_output(
     visit(lab, web)
     wait_emitted(log, "tcp_flow_timing", CONNECTIONS + 1)
     process.send_signal(signal.SIGTERM)
-    _, messages = process.communicate(timeout=20)
+    _, messages = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     lines = log.read_bytes()
     assert lines.count(b" - tcp_flow_timing [") == CONNECTIONS + 1

@@ -17,7 +17,7 @@ import pytest
 
 from deckwire.lab import Lab, LabError, Node, remove_stale
 from deckwire.lab.certificates import make_certificate
-from deckwire.lab.namespaces import MARK, NAMESPACES, RUN, wait_until
+from deckwire.lab.namespaces import MARK, NAMESPACES, PATIENCE_SECONDS, RUN, wait_until
 from deckwire.lab.servers import http_server, openssl_server, serve, smtp_server, tls_server
 
 pytestmark = pytest.mark.root
@@ -205,7 +205,7 @@ def test_nothing_is_left_after_a_signal(
     process, stem = holder()
     assert len(leftovers(stem)) == 5 + 1 + 2
     process.send_signal(number)
-    assert process.wait(30) == status
+    assert process.wait(PATIENCE_SECONDS) == status
     assert not leftovers(stem)
 
 
@@ -262,7 +262,7 @@ def frame_lengths(lab: Lab, sender: Node, receiver: Node) -> list[int]:
         tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_388_608)
         connection.sendall(bytes(200_000))
         connection.shutdown(socket.SHUT_WR)
-        assert received.wait(10)
+        assert received.wait(PATIENCE_SECONDS)
         tap.setblocking(False)
         lengths = []
         while True:

@@ -13,7 +13,7 @@ import pytest
 
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.network import HOST_INTERFACE, PARENT
 from deckwire.lab.servers import http_server
 from tests.support.hooks import HAS_TCX, filters, is_loaded, tcx
@@ -63,11 +63,11 @@ def state(lab: Lab) -> dict[str, object]:
             for line in shown("cat", "/proc/net/unix")
             if "deckwire" in line and line.split()[3] == "00010000"
         ],
-        # Other labs may start and end during the test.
+        # Other programs may make and remove namespaces during the test.
         "namespaces": [
             line.split()[0]
             for line in shown("ip", "netns")
-            if line.startswith(lab.directory.name) or not line.startswith("dw")
+            if line.startswith((lab.directory.name, "deckwire"))
         ],
         "pinned": sorted(str(path) for path in Path("/sys/fs/bpf").rglob("*")),
     }
@@ -168,7 +168,7 @@ def run_agent(
 ) -> tuple[int, list[str]]:
     """Run an agent that is expected to refuse. Returns its status and messages."""
     argv = [*program, "run", *options]
-    done = lab.run(node, [*argv, "--deckies", lab.deckies_file()], seconds=60)
+    done = lab.run(node, [*argv, "--deckies", lab.deckies_file()])
     assert done.stdout == ""
     return done.returncode, done.stderr.splitlines()
 
@@ -258,7 +258,7 @@ def test_no_netns_option_is_needed_in_the_namespace_itself(lab: Lab, web: Node) 
     assert line.startswith("deckwire: ready: watching 1 decky on parent0")
     fetch_plain(lab.client, web.v4)
     process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=20)
+    stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, stderr) == (0, "")
     assert stdout.count('"host": "shop", "event": "tcp_handshake"') == 1
 

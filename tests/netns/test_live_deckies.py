@@ -12,6 +12,7 @@ import pytest
 
 from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.lab.servers import http_server
 from deckwire.limits import DECKIES
 from tests.support.watching import EVERYTHING, agent_with, assert_nothing_lost, fetch_plain
@@ -133,7 +134,7 @@ def test_a_full_registry_can_change(lab: Lab, tmp_path: Path) -> None:
         registry.write(
             f"{web.v4} {web.name}", f"{files.v4} {files.name}", *spare(40_000, DECKIES - 2)
         )
-        agent.wait(lambda: reported(agent, f"read again: {DECKIES}"), "the file is read again", 30)
+        agent.wait(lambda: reported(agent, f"read again: {DECKIES}"), "the file is read again")
         across.sendall(b"\r\n")
         while across.recv(4_096):
             pass
@@ -199,7 +200,7 @@ def test_a_link_local_address_of_a_decky_is_watched(lab: Lab, zone: str) -> None
         scoped = (address, 80, 0, socket.if_nametoindex(lab.client.interface))
         connection = socket.socket(socket.AF_INET6)
     with connection:
-        connection.settimeout(5)
+        connection.settimeout(PATIENCE_SECONDS)
         connection.connect(scoped)
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         while connection.recv(4_096):

@@ -78,7 +78,7 @@ def test_decoys_that_give_themselves_away_are_reported_and_others_are_not() -> N
                     taken.connect(to, 81)
         with suppress(ConnectionRefusedError):
             taken.connect(lab.client.v4, 25)
-        agent.expect("decky_initiated", dst_ip=lab.client.v4, dst_port=25, seconds=30)
+        agent.expect("decky_initiated", dst_ip=lab.client.v4, dst_port=25)
         assert agent.stop() == 0
         assert_nothing_lost(agent)
 

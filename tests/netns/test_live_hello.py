@@ -23,7 +23,7 @@ BROWSE = """
 import sys
 from curl_cffi import CurlOpt, requests
 url, resolve = sys.argv[1:]
-requests.get(url, impersonate="chrome131", verify=False, timeout=10, proxies={},
+requests.get(url, impersonate="chrome131", verify=False, timeout=120, proxies={},
              curl_options={CurlOpt.RESOLVE: [resolve]})
 """
 NAME = "www.example.test"

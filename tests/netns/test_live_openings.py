@@ -10,6 +10,7 @@ import pytest
 
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.lab.servers import http_server
 from tests.support.live_wire import ACK, SYN, HandMade, Segment
 from tests.support.watching import EVERYTHING, assert_nothing_lost
@@ -46,7 +47,7 @@ def connect_and_greet(decky: Node, port: int) -> None:
     with decky.inside():
         connection = socket.socket()
     with connection:
-        connection.settimeout(20)
+        connection.settimeout(PATIENCE_SECONDS)
         connection.bind((decky.v4, port))
         connection.connect((HandMade.ADDRESS, HandMade.PORT))
         connection.sendall(client_hello())

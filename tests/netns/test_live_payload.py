@@ -14,6 +14,7 @@ import pytest
 from deckwire.events.redaction import PREFIX
 from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.lab.servers import serve
 from tests.support import payload_wire as wire
 from tests.support.watching import assert_nothing_lost
@@ -63,7 +64,7 @@ PROGRAMS = {
     ),
     "psql": Program(
         "psql host={host}\tport={port}\tuser=bobby\tdbname=shop\tpassword=hunter2\tsslmode=disable"
-        "\tgssencmode=disable\tconnect_timeout=20",
+        "\tgssencmode=disable\tconnect_timeout=120",
         answering(wire.postgres_challenge(3), b""),
         {
             "protocol": "postgres",
@@ -138,12 +139,12 @@ def test_clients_are_recognised_with_their_logins(lab: Lab) -> None:
         processes.append(start(lab, lab.client.name, program, web.v4, port))
         processes.append(start(lab, web.name, program, lab.client.v4, port))
     for port, (name, program) in enumerate(INSTALLED.items(), PORT):
-        found = agent.expect("tcp_payload", seconds=60, direction="inbound", dst_port=port)
+        found = agent.expect("tcp_payload", direction="inbound", dst_port=port)
         fields = found["fields"]
         assert {one: fields.get(one) for one in program.fields} == program.fields, name
         assert "redacted" not in fields
         # What a decky sends is the operator's own.
-        found = agent.expect("tcp_payload", seconds=60, direction="outbound", dst_port=port)
+        found = agent.expect("tcp_payload", direction="outbound", dst_port=port)
         fields = found["fields"]
         assert fields["protocol"] == program.fields["protocol"]
         assert fields["redacted"] is True
@@ -153,7 +154,7 @@ def test_clients_are_recognised_with_their_logins(lab: Lab) -> None:
         assert b"hunter2" not in sent
         assert b"bobby" not in sent
     for process in processes:
-        process.wait(60)
+        process.wait(PATIENCE_SECONDS)
     assert agent.stop() == 0
     assert len(agent.find("tcp_payload")) == 2 * len(INSTALLED)
     assert_nothing_lost(agent)

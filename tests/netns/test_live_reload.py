@@ -14,7 +14,7 @@ import pytest
 
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.servers import http_server
 from tests.support.watching import (
     assert_conserved,
@@ -113,7 +113,7 @@ def test_outputs_filters_and_dedup_change_and_no_line_is_lost(
     # The lines from before the reload still wait; the filter holds for those after it.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(late))
-        receiver.settimeout(20)
+        receiver.settimeout(PATIENCE_SECONDS)
         got = [json.loads(receiver.recv(65_536))["event"] for _ in range(5)]
         every = ["tcp_syn_fingerprint", "tcp_handshake", "http_request", "tcp_flow_timing"]
         assert got == [*every, "tcp_handshake"]

@@ -41,7 +41,7 @@ def test_a_scan_goes_on_after_a_restart_and_rules_change_by_a_reload(
     config.reload(lines + rule, "changed: ignore")
     knock(lab, range(1, 9), second)
     knock(lab, range(7, 8), first)
-    agent.expect("tcp_syn_fingerprint", src_ip=first, seconds=30)
+    agent.expect("tcp_syn_fingerprint", src_ip=first)
     line = config.reload(lines + "[[ignore]]\nsource = 'here'\n", "is no network")
     assert line.endswith("; the configuration before stays")
     assert agent.stop() == 0

@@ -130,7 +130,7 @@ def run(lab: Lab, scan: Scan, source: str) -> None:
             argv += deckies
         else:
             argv.append(word.format(source=source, first=deckies[0], mac=mac_of(lab)))
-    done = lab.run(lab.client, argv, seconds=60)
+    done = lab.run(lab.client, argv)
     assert done.returncode == 0 or scan.argv[0] in ("hping3", "fping"), done.stderr
 
 

@@ -29,7 +29,7 @@ CONNECT = """
 import socket, sys
 for port in sys.argv[2:]:
     try:
-        socket.create_connection((sys.argv[1], int(port)), timeout=5).close()
+        socket.create_connection((sys.argv[1], int(port)), timeout=120).close()
     except OSError:
         pass
 """
@@ -100,7 +100,7 @@ def test_a_connect_scan_is_recognised(
         done = lab.run(lab.client, scan)
         assert done.returncode == 0, done.stderr
         with suppress(LabError):
-            agent.wait(is_named, "the scan is recognised", 15)
+            agent.wait(is_named, "the scan is recognised", 30)
             break
     for port in ports:
         where = {"tool": "nmap", "dst_ip": address, "dst_port": port}
@@ -124,12 +124,12 @@ def test_other_clients_are_not_taken_for_scans(lab: Lab) -> None:
     agent = AgentProcess(lab, options=EVERYTHING)
     web = lab.deckies[0].v4
     commands: list[list[str]] = [
-        *(["curl", "-sk", "-m", "5", f"http://{web}:{port}/"] for port in (80, 81, 82, 83)),
-        ["curl", "-sk", "-m", "5", f"https://{web}/"],
+        *(["curl", "-sk", "-m", "120", f"http://{web}:{port}/"] for port in (80, 81, 82, 83)),
+        ["curl", "-sk", "-m", "120", f"https://{web}/"],
         ["openssl", "s_client", "-connect", f"{web}:443"],
-        ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-p", "25", web],
-        ["nc", "-z", "-w", "5", web, "20-100"],
-        ["nc", "-z", "-w", "5", web, "443"],
+        ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=120", "-p", "25", web],
+        ["nc", "-z", "-w", "120", web, "20-100"],
+        ["nc", "-z", "-w", "120", web, "443"],
         [sys.executable, "-c", CONNECT, web, "25", "80", "443", "81", "82"],
         ["timeout", "-s", "KILL", "0.3", "nc", web, "80"],
     ]

@@ -76,7 +76,7 @@ def test_classes_are_those_of_the_packets_on_the_wire() -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
     with Lab(clients=4) as lab:
         decky = lab.deckies[0]
-        agent = AgentProcess(lab, options=[*EVERYTHING, "--sequences"])
+        agent = AgentProcess(lab, options=EVERYTHING)
         with Tap(lab) as tap:
             for _, command in tools(lab):
                 lab.run(lab.client, [*ONE_CPU, *command])

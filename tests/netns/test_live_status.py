@@ -32,12 +32,12 @@ def test_status_follows_a_missing_interface(lab: Lab, tmp_path: Path) -> None:
     prom = tmp_path / "deckwire.prom"
     options = ["-i", SIDE, "--wait-interface", "--runtime-dir", tmp_path, "--metrics", prom]
     agent = AgentProcess(lab, PARENT, options)
-    wait_until(lambda: shown(tmp_path)[1], "the agent wrote its status", 20)
+    wait_until(lambda: shown(tmp_path)[1], "the agent wrote its status")
     code, status = shown(tmp_path)
     assert (code, status["problems"], status["deckies"]) == (1, [f"{SIDE} is missing"], 6)
     assert status["pid"] == agent.process.pid
     add_side_veth(lab, lab.deckies[0])
-    wait_until(lambda: shown(tmp_path)[0] == 0, "the interface is there", 30)
+    wait_until(lambda: shown(tmp_path)[0] == 0, "the interface is there")
     found = metrics(prom.read_bytes())
     assert found["deckwire_deckies"] == "6"
     assert found["deckwire_problems"] == "0"
@@ -69,12 +69,12 @@ def test_systemd_hears_of_each_state(
                 return heard.count(word) >= times
 
         agent = AgentProcess(lab)
-        wait_until(lambda: hears("READY=1"), "it is ready", 20)
-        wait_until(lambda: hears("WATCHDOG=1", 3), "it feeds the watchdog", 20)
+        wait_until(lambda: hears("READY=1"), "it is ready")
+        wait_until(lambda: hears("WATCHDOG=1", 3), "it feeds the watchdog")
         agent.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: hears("RELOADING=1"), "it reloads", 20)
-        wait_until(lambda: hears("READY=1", 2), "the reload is done", 20)
+        wait_until(lambda: hears("RELOADING=1"), "it reloads")
+        wait_until(lambda: hears("READY=1", 2), "the reload is done")
         agent.stop()
-        wait_until(lambda: hears("STOPPING=1"), "it stops", 20)
+        wait_until(lambda: hears("STOPPING=1"), "it stops")
     (sentence, *_) = [line for line in heard if line.startswith("STATUS=")]
     assert sentence.startswith("STATUS=watching 6 deckies on ")

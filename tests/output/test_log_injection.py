@@ -21,6 +21,7 @@ from deckwire.events.decky_mismatch import headline as mismatch_headline
 from deckwire.events.event import Event
 from deckwire.events.identity import Identity
 from deckwire.events.tcp_payload import describe, headline, payload_event
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.ecs import EcsFormat
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import Fanout, Format, to_all
@@ -290,7 +291,7 @@ def _reader(sink: Sink, reading: int, end: Callable[[], None]) -> Receiver:
 
     def received() -> list[bytes]:
         end()
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         os.close(reading)
         return _lines(b"".join(kept))
 
@@ -311,7 +312,7 @@ def _accepting(
     thread.start()
 
     def received() -> list[bytes]:
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         return unframe(b"".join(kept))
 
     return Receiver(sink, received)
@@ -319,7 +320,7 @@ def _accepting(
 
 def _datagrams(sink: Sink, receiving: socket.socket) -> Receiver:
     kept: list[bytes] = []
-    receiving.settimeout(20)
+    receiving.settimeout(PATIENCE_SECONDS)
 
     def read() -> None:
         with receiving, contextlib.suppress(TimeoutError):
@@ -332,7 +333,7 @@ def _datagrams(sink: Sink, receiving: socket.socket) -> Receiver:
     def received() -> list[bytes]:
         with socket.socket(receiving.family, socket.SOCK_DGRAM) as sending:
             sending.sendto(b"end", receiving.getsockname())
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         return kept
 
     return Receiver(sink, received)
@@ -356,7 +357,7 @@ def test_every_output_passes_on_one_line_an_event(
     fanout.start()
     for event in every_event:
         assert fanout.offer(event)
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     received = receiver.received()
     assert received == [form.line(event) for event in every_event]
     for line in received:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from deckwire.events.event import Event
 from deckwire.events.names import DECNET_EVENTS
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.options import FORMATS
 from deckwire.output.formats import Headers
 from deckwire.output.outputs import OutputSettings, make_outputs, read_outputs
@@ -161,7 +162,7 @@ def test_settings_of_an_output_count_more_than_the_general_ones(tmp_path: Path) 
     fanout.start()
     for event in (HELLO, SESSION, LOSS):
         assert fanout.offer(event)
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     lines = {path.name: read_whole(path.read_bytes()) for path in tmp_path.iterdir()}
     assert [json.loads(line)["event"] for line in lines["a"]] == [
         "tls_client_hello",
@@ -264,5 +265,5 @@ def test_a_sink_that_is_open_is_used_again_and_a_failure_leaves_nothing_open(
     fanout = Fanout([again])
     fanout.start()
     assert fanout.offer(HELLO)
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     assert len(path.read_text().splitlines()) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.unix import UnixSink
 from tests.output.sinks.test_relp import IMRELP, line
 from tests.support.rsyslog_server import MODULES, RSYSLOGD, Rsyslog, is_settled, wait_until
@@ -47,7 +48,7 @@ def test_the_relay_keeps_lines_while_the_log_server_is_away(short_path: Path) ->
         wait_until(lambda: is_settled(sink), "the relay has read the others")
         server.start()
         wait_until(lambda: set(server.raw()) >= set(sent), "all lines arrive")
-        sink.close(20)
+        sink.close(PATIENCE_SECONDS)
     finally:
         relay.stop()
         server.stop()

@@ -12,6 +12,7 @@ from deckwire.captures import Frame
 from deckwire.config import Settings
 from deckwire.deckies import Decky, parse_address
 from deckwire.events.event import WARNING, Event
+from deckwire.events.ignore import read_rules
 from tests.pipeline.test_pipeline import kernel
 from tests.support.bpf_frames import LINUX_OPTIONS, MSS, ethernet, ipv4, ipv6, tcp
 from tests.support.conversation import (
@@ -304,6 +305,144 @@ def test_each_finding_is_reported_once_a_window(lab: ReplayLab) -> None:
     assert sorted((one["mismatch"], one.get("dst_port")) for one in found) == [
         *(("ip_id", None), ("port_open", 80), ("port_open", 81), ("system", None), ("ttl", None)),
     ]
+
+
+# --- ports, by the answers to SYN scans ---
+
+CLOSED = [played(services=["ssh", "8080", "smb"])]
+THIRD = "192.0.2.50"
+
+
+def knock(at_s: float, source: str, port: int, reply: str, seq: int = 0, kind: str = "S") -> Any:
+    """A probe of the decky, and its reply a millisecond later."""
+    ip = ipv6 if ":" in source else ipv4
+    to = DECKY6 if ":" in source else DECKY
+    frames = [ip(tcp(sport=5_000, dport=port, flags=kind, window=1_024), source, to)]
+    if reply:
+        segment = tcp(sport=port, dport=5_000, flags=reply, seq=seq, ack=1_001)
+        frames.append(ip(segment, to, source))
+    start_ns = START_NS + round(at_s * SECOND)
+    whole = [ethernet(frame) for frame in frames]
+    return [Frame(start_ns + n * MS, 1, data, len(data)) for n, data in enumerate(whole)]
+
+
+def probed(
+    lab: ReplayLab,
+    knocks: Iterable[list[Frame]],
+    fleet: Sequence[Decky] = CLOSED,
+    settings: Settings = EACH,
+) -> list[dict[str, Any]]:
+    """The findings of a replay. The kernel's table is read when a frame comes, so at 3 s too."""
+    frames = sorted((frame for one in [*knocks, later(3)] for frame in one), key=_time_of)
+    lab.scans = True
+    try:
+        events = lab.frames(frames, fleet, settings)
+    finally:
+        lab.scans = False
+    check_declared([event for event in events if event.name == "decky_mismatch"])
+    return of(events, "decky_mismatch")
+
+
+def _time_of(frame: Frame) -> int:
+    return frame.time_ns
+
+
+def later(at_s: float) -> list[Frame]:
+    """A frame that makes the capture longer."""
+    return knock(at_s, STRANGER, 9, "")
+
+
+@pytest.mark.parametrize("client", [CLIENT, CLIENT6])
+def test_a_listed_port_that_refuses_for_long_is_reported(lab: ReplayLab, client: str) -> None:
+    fleet = [played(services=["ssh"], address=DECKY6 if ":" in client else DECKY)]
+    other = "2001:db8::77" if ":" in client else STRANGER
+    knocks = [knock(0, client, 22, "RA"), knock(3, client, 23, "RA"), knock(40, other, 22, "RA")]
+    (found,) = probed(lab, [*knocks, knock(45, other, 23, "RA")], fleet)
+    assert (found["mismatch"], found["dst_port"], found["host"]) == ("port_closed", 22, "d")
+    assert found["claimed"] == "ssh"
+    assert "port 22 of its service ssh refuses SYNs" in found["evidence"]
+
+
+def test_one_source_that_is_refused_again_is_enough(lab: ReplayLab) -> None:
+    again = [knock(0, CLIENT, 8080, "RA"), knock(44, CLIENT, 8080, "RA"), later(50)]
+    assert [one["dst_port"] for one in probed(lab, again)] == [8080]
+    assert not probed(lab, [again[0], knock(20, CLIENT, 8080, "RA"), later(50)])
+
+
+UNKNOWN: dict[str, list[list[Frame]]] = {
+    "one refusal": [knock(0, CLIENT, 22, "RA"), later(500)],
+    "a decky that is starting": [knock(n, f"192.0.2.{n + 60}", 22, "RA") for n in range(25)],
+    "it answered in between": [
+        *(knock(0, CLIENT, 22, "RA"), knock(20, STRANGER, 22, "SA", seq=5)),
+        *(knock(60, THIRD, 22, "RA"), later(65)),
+    ],
+    "resets of wrong ACKs": [
+        *(knock(0, CLIENT, 22, "R", seq=9), knock(60, STRANGER, 22, "R", seq=9)),
+        *(knock(61, THIRD, 22, "R"), later(65)),
+    ],
+    "resets of connections": [
+        *(knock(0, CLIENT, 22, "RA", seq=9), knock(60, STRANGER, 22, "RA", seq=9), later(65)),
+    ],
+    "probes that systems answer each in its own way": [
+        *(knock(at, who, 22, "RA", kind=kind)
+          for at, who, kind in ((0, CLIENT, "F"), (60, STRANGER, "FPU"), (61, THIRD, ""))),
+        later(65),
+    ],
+    "a port that the service may lack": [
+        *(knock(0, CLIENT, 139, "RA"), knock(60, STRANGER, 139, "RA"), later(65)),
+    ],
+    "a port of no service": [
+        *(knock(0, CLIENT, 25, "RA"), knock(60, STRANGER, 25, "RA"), later(65)),
+    ],
+    "no answer": [knock(0, CLIENT, 22, ""), knock(60, STRANGER, 22, ""), later(65)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("about", UNKNOWN)
+def test_what_may_be_no_closed_port_is_not_reported(lab: ReplayLab, about: str) -> None:
+    assert not probed(lab, UNKNOWN[about])
+
+
+def test_nothing_is_known_of_deckies_without_services(lab: ReplayLab) -> None:
+    knocks = [knock(0, CLIENT, 22, "RA"), knock(60, STRANGER, 22, "RA"), later(65)]
+    for services in ([], ["ssh", "unheard-of"]):
+        assert not probed(lab, knocks, [played(services=services)])
+
+
+def test_an_unlisted_port_that_answers_a_syn_is_reported_once(lab: ReplayLab) -> None:
+    """Without a handshake, and although its record is read again and again."""
+    knocks = [knock(0, CLIENT, 4444, "SA", seq=5), *(knock(2 * n, CLIENT, n, "RA") for n in (1, 9))]
+    (found,) = probed(lab, [*knocks, knock(30, CLIENT, 22, "SA", seq=6), later(40)])
+    assert (found["mismatch"], found["dst_port"]) == ("port_open", 4444)
+    handshake = opening(1, port=4444)
+    (found,) = probed(lab, [handshake, later(9)])
+    assert (found["mismatch"], found["dst_port"]) == ("port_open", 4444)
+
+
+def test_a_finding_of_scans_is_reported_once_a_window(lab: ReplayLab) -> None:
+    knocks = [knock(n, f"192.0.2.{n + 10}", 22, "RA") for n in range(0, 200, 8)]
+    knocks += [knock(n, f"192.0.2.{n + 10}", 4444, "SA", seq=5) for n in range(200, 240, 8)]
+    found = probed(lab, knocks, settings=DEDUP)
+    assert [one["dst_port"] for one in found] == [22, 4444]
+
+
+@pytest.mark.parametrize(
+    ("rule", "reported"),
+    [
+        ({"source": CLIENT}, True),
+        ({"source": [CLIENT, STRANGER]}, False),
+        ({"event": "decky_*"}, False),
+        ({"destination": DECKY, "port": 22}, False),
+        ({"direction": "lateral"}, True),
+    ],
+)
+def test_rules_hold_for_findings(lab: ReplayLab, rule: dict[str, Any], reported: bool) -> None:
+    settings = replace(EACH, ignore=read_rules(rule))
+    knocks = [knock(0, CLIENT, 22, "RA"), knock(60, STRANGER, 22, "RA"), later(65)]
+    assert bool(probed(lab, knocks, settings=settings)) == reported
+    frames = opening(0, port=22, client=STRANGER, ttl=200)
+    events = lab.frames(frames, [played("linux", ["http"])], settings)
+    assert bool(of(events, "decky_mismatch")) == reported
 
 
 FLEET = [played(name=name, address=address) for name, address in

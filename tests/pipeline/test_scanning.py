@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
-from deckwire.abi.sources import ProbeKind, Source
+from deckwire.abi.sources import Glance, ProbeKind, Source
 from deckwire.clock import CaptureClock
 from deckwire.deckies import Registry, parse_option
 from deckwire.events.dedup import Dedup
@@ -66,17 +66,20 @@ class Watching:
             targets=tuple(each._replace(first_ns=each.first_ns + by) for each in record.targets),
         )
 
-    def _read(self) -> Iterable[Source]:
+    def _read(self, wants: Callable[[Glance], bool]) -> Iterable[Source]:
         self.reads += 1
-        changed, self._last = (
-            [each for each in self.records if each not in self._last],
-            self.records,
-        )
-        return changed
+        changed = [each for each in self.records if each not in self._last]
+        given = [each for each in changed if wants(glance(each))]
+        self._last = [each for each in self.records if each in given or each not in changed]
+        return given
 
     def _offer(self, event: Event) -> bool:
         self.events.append(event)
         return True
+
+
+def glance(record: Source) -> Glance:
+    return Glance(record.address, record.proven, record.proven, is_news=True)
 
 
 def ports(*numbers: int, address: str = ATTACKER, decky: str = DECKIES[0]) -> Source:
@@ -219,16 +222,6 @@ def test_rules_that_change_take_effect() -> None:
     watching.scanning.ignored = IgnoreRules()
     watching.sweep(10, ports(*range(9))._replace(last_ns=9 * S))
     assert len(watching.events) == 1
-
-
-def test_sources_are_taken_in_the_order_of_their_times() -> None:
-    watching = Watching()
-    records = [ports(*range(5), address=f"203.0.113.{n}") for n in range(1, 6)]
-    later = [each._replace(last_ns=each.last_ns + n) for n, each in enumerate(records)]
-    watching.sweep(5, *reversed(later))
-    watching.scanning.finish()
-    found = [each["src_ip"] for each in of(watching.events, "scan_summary")]
-    assert found == [f"203.0.113.{n}" for n in range(1, 6)] * 2
 
 
 def test_a_record_without_probes_is_no_scan() -> None:

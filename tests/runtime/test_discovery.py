@@ -17,7 +17,7 @@ import pytest
 from deckwire.deckies import parse_deckies
 from deckwire.kernel import macvlan_addresses
 from deckwire.lab import Lab
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.network import HOST_INTERFACE, PARENT
 
 pytestmark = pytest.mark.root
@@ -111,20 +111,20 @@ def test_the_file_follows_changes_and_is_replaced_as_a_whole(lab: Lab, tmp_path:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("deckwire: ready: ")
         named = expected(lab)
-        wait_until(lambda: json.loads(path.read_text()) == named, "the file has them", 30)
+        wait_until(lambda: json.loads(path.read_text()) == named, "the file has them")
         before = path.stat()
         with anonymous(lab) as other:
             add_macvlan(lab, other, "198.18.1.77/16")
-            wait_until(lambda: "198.18.1.77" in path.read_text(), "the file has the new one", 30)
+            wait_until(lambda: "198.18.1.77" in path.read_text(), "the file has the new one")
             after = path.stat()
             assert after.st_ino != before.st_ino
             assert after.st_mode & 0o777 == 0o644
-        wait_until(lambda: json.loads(path.read_text()) == named, "it is gone again", 30)
+        wait_until(lambda: json.loads(path.read_text()) == named, "it is gone again")
         # A file that somebody removes comes back.
         path.unlink()
-        wait_until(path.exists, "the file is made again", 30)
+        wait_until(path.exists, "the file is made again")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
         assert process.stderr.read() == ""
     assert [entry.name for entry in tmp_path.iterdir()] == ["deckies.json"]
 
@@ -153,7 +153,7 @@ def test_a_missing_interface_leaves_a_file_for_the_agent(lab: Lab, tmp_path: Pat
         assert "no interface absent0" in process.stderr.readline()
         assert path.read_text() == "{}\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from deckwire.events.event import Event
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.limits import SINK_QUEUE
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import to_all
@@ -42,7 +43,7 @@ def test_a_reader_that_starts_late_gets_every_line() -> None:
     outputs.wait(0)
     outputs.close(5)
     os.close(write)
-    reader.join(20)
+    reader.join(PATIENCE_SECONDS)
     os.close(read)
     assert content.count(b"\n") == count
     assert outputs.losses() == {}
@@ -71,7 +72,7 @@ class GatedSink(Sink):
         self.gate = threading.Event()
 
     def _deliver(self, lines: Sequence[bytes]) -> int:
-        self.gate.wait(20)
+        self.gate.wait(PATIENCE_SECONDS)
         queued = self.counters().queued
         if queued <= SINK_QUEUE // 2:
             self.gate.clear()

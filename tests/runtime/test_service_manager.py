@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.runtime.service_manager import ServiceManager
 
 
@@ -18,7 +19,7 @@ class Manager:
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address.replace("@", "\0", 1))
-        self._socket.settimeout(20)
+        self._socket.settimeout(PATIENCE_SECONDS)
 
     def read(self) -> dict[str, str]:
         lines = self._socket.recv(65_536).decode().split("\n")

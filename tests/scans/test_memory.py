@@ -115,7 +115,7 @@ def test_what_is_no_file_of_scans(content: bytes, why: str) -> None:
         {"targets": [-1, 1, 2]},
         {"targets": [1, 2]},
         {"found": [0, 1, 1]},
-        {"found": [1 << 21, 1, 1]},
+        {"found": [1 << 23, 1, 1]},
         {"targets": 7},
     ],
 )

@@ -79,6 +79,7 @@ ZEROED = (
     *("sources", "syn_budget", "midstream_budget", "anomaly_budget", "anomaly_sources"),
     *("fragment_sources", "fragment_budget"),
     *("source_sets", "probe_sources", "probe_targets", "probe_marks", "asked_by_deckies"),
+    "begun_by_deckies",
 )
 
 
@@ -171,7 +172,11 @@ class Kernel:
         """The sources of probes as the agent reads them, by address."""
         table = SourceTable(self.loaded.maps, SETTINGS["seed"])
         self._mark_all()
-        return {address_text(one.address): one for one in table.changed()}
+        found: dict[str, Source] = {}
+        # A call reads a part of a full table.
+        while more := {address_text(one.address): one for one in table.changed()}:
+            found |= more
+        return found
 
     def table(self, name: str) -> list[Any]:
         """The values of half_open, flows or midstream_flows, as construct's containers."""

@@ -16,10 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-Message = dict[str, Any]
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 
-SECONDS = 60.0
-"""Longest wait for anything, on a machine under load."""
+Message = dict[str, Any]
 
 
 class BusServer:
@@ -69,11 +68,13 @@ class BusServer:
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         """Return as soon as `condition`, about this server, holds."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         with self._changed:
             while not condition():
                 left = deadline - time.monotonic()
-                assert left > 0, f"not within {SECONDS} s: {what}: {self.published[-3:]}"
+                assert left > 0, (
+                    f"not within {PATIENCE_SECONDS:.0f} s: {what}: {self.published[-3:]}"
+                )
                 self._changed.wait(min(left, 0.2))
 
     def send(self, topic: str, payload: Message) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.http import HttpSink, Url
 from deckwire.output.sinks.relp import RelpSink
 from deckwire.output.sinks.spooled import SpooledSink, SpoolFolder
@@ -76,7 +77,7 @@ def main(described: str, folder: str, count: int, ledger: str) -> None:
         sink.offer_all([line(number + n) for n in range(free)])
         number += free
         time.sleep(0.01)
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
 
 
 if __name__ == "__main__":

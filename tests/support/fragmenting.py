@@ -10,10 +10,10 @@ from struct import pack
 from typing import Self
 
 from deckwire.lab import Lab, Node
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from tests.support.live_wire import ACK, FIN, SYN, link_socket, parse_frame
 
 ADDRESS, ADDRESS6 = "198.18.0.251", "2001:db8::fb"
-_SECONDS = 20.0
 _SEGMENT = 1_000
 
 
@@ -122,7 +122,7 @@ class FragmentingClient:
 
     def _receive(self) -> bytes:
         """Wait until the server's stream goes on, acknowledge it, and return the new bytes."""
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.01))
             frame = self._socket.recv(70_000)

@@ -133,10 +133,15 @@ def _count(map_fd: int) -> list[tuple[int, int, int, int]]:
     ]
 
 
+def program_by_id(program: int) -> int:
+    """A file descriptor of the program of this id, or a negative error number."""
+    attr = ctypes.create_string_buffer(Struct("III").pack(program, 0, 0), 12)
+    return call_bpf(_PROG_GET_FD_BY_ID, attr)
+
+
 def is_loaded(program: int) -> bool:
     """Whether the kernel still has the program of this id."""
-    attr = ctypes.create_string_buffer(Struct("III").pack(program, 0, 0), 12)
-    fd = call_bpf(_PROG_GET_FD_BY_ID, attr)
+    fd = program_by_id(program)
     if fd < 0:
         assert fd != -EINVAL
         return False

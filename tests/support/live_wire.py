@@ -17,7 +17,7 @@ from struct import Struct, pack, unpack_from
 from typing import NamedTuple, Self
 
 from deckwire.lab import Lab, Node
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.network import PARENT
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
@@ -95,7 +95,7 @@ class Tap:
             udp.sendto(_END, (decky.v4, 9))
         wait_until(lambda: _END in self.path.read_bytes()[-4_096:], "tcpdump has read all")
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(20)
+        self._process.wait(PATIENCE_SECONDS)
         messages = self._messages.read_text()
         dropped = re.search(r"(\d+) packets? dropped by kernel", messages)
         assert dropped is not None, messages
@@ -224,7 +224,7 @@ class HandMade:
         self._ack = 0
         self._sent = 0
         self._socket, self._mac, self._peer_mac = link_socket(lab, server, self.ADDRESS)
-        self._socket.settimeout(10)
+        self._socket.settimeout(PATIENCE_SECONDS)
         self._out = self._socket
         if offloads:
             with lab.client.inside():

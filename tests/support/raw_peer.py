@@ -17,6 +17,7 @@ from struct import pack, unpack_from
 from typing import Any, Literal, Self
 
 from deckwire.lab import Lab, Node
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from tests.support.bpf_frames import DSTOPTS, FLAGS, FRAGMENT, TCP
 from tests.support.live_wire import Segment, parse_frame
 
@@ -214,7 +215,7 @@ class Peer:
                 self.finished = True
                 self.expects = self.expects + 1 & 0xFFFF_FFFF
 
-    def wait(self, condition: Callable[[], object], seconds: float = 10.0) -> bool:
+    def wait(self, condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> bool:
         """Wait until the condition holds, or a RST came; whether it holds."""
         with self._changed:
             self._changed.wait_for(lambda: condition() or self.reset, seconds)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.sink import Sink
 
 # Debian puts it where only root's PATH looks.
 RSYSLOGD = shutil.which("rsyslogd", path="/usr/sbin:/sbin:/usr/bin")
 MODULES = Path("/usr/lib/x86_64-linux-gnu/rsyslog")
-DEADLINE_S = 20.0
 
 CONFIG = """\
 global(workDirectory="{folder}" parser.escapeControlCharactersOnReceive="on")
@@ -46,11 +46,11 @@ def is_settled(sink: Sink) -> bool:
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Poll until `condition` holds; fail the test with `what` after DEADLINE_S."""
-    deadline = time.monotonic() + DEADLINE_S
+    """Poll until `condition` holds; fail the test with `what` after PATIENCE_SECONDS."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"waited {DEADLINE_S} s in vain until {what}")
+            pytest.fail(f"waited {PATIENCE_SECONDS} s in vain until {what}")
         time.sleep(0.005)
 
 
@@ -79,7 +79,7 @@ class Rsyslog:
         if self._process is not None:
             self._process.send_signal(how)
             try:
-                self._process.wait(DEADLINE_S)
+                self._process.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

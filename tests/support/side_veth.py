@@ -6,7 +6,7 @@ import re
 
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from tests.support.watching import fetch_plain
 
 SIDE, SIDE_PEER = "side0", "side1"
@@ -34,7 +34,9 @@ def wait_up(lab: Lab, node: Node, interface: str) -> None:
     wait_until(lambda: "state UP" in ip(lab, node, "link", "show", interface), f"{interface} is up")
 
 
-def visit(lab: Lab, agent: AgentProcess, node: Node, address: str, seconds: float = 10.0) -> None:
+def visit(
+    lab: Lab, agent: AgentProcess, node: Node, address: str, seconds: float = PATIENCE_SECONDS
+) -> None:
     """Make a connection and wait for its events."""
     _, port, _, _ = fetch_plain(node, address, seconds=seconds)
     agent.expect("tcp_flow_timing", seconds=seconds, src_port=port, dst_ip=address, close="fin")
@@ -44,7 +46,9 @@ def reported(agent: AgentProcess, pattern: str) -> int:
     return sum(bool(re.fullmatch(f"deckwire: {pattern}", line)) for line in agent.messages)
 
 
-def wait_reported(agent: AgentProcess, pattern: str, times: int = 1, seconds: float = 30.0) -> None:
+def wait_reported(
+    agent: AgentProcess, pattern: str, times: int = 1, seconds: float = PATIENCE_SECONDS
+) -> None:
     agent.wait(lambda: reported(agent, pattern) >= times, f"the agent reports {pattern!r}", seconds)
 
 

@@ -67,3 +67,19 @@ def client_hassh(lists: Sequence[bytes] = CLIENT_LISTS) -> str:
 def server_hassh(lists: Sequence[bytes] = SERVER_LISTS) -> str:
     """HASSHServer by its definition: lists 0, 3, 5 and 7."""
     return md5(b";".join(lists[at] for at in (0, 3, 5, 7)), usedforsecurity=False).hexdigest()
+
+
+def hassh_of(stream: bytes) -> str:
+    """HASSH of what a client sent: its banner and its KEXINIT come first. "" if that is not whole.
+
+    It shares nothing with the agent.
+    """
+    packets = stream.partition(b"\n")[2]
+    if len(packets) < 5 or len(packets) < 4 + int.from_bytes(packets[:4]):
+        return ""
+    at, lists = 5 + 1 + 16, []
+    for _ in range(10):
+        size = int.from_bytes(packets[at : at + 4])
+        lists.append(packets[at + 4 : at + 4 + size])
+        at += 4 + size
+    return client_hassh(lists)

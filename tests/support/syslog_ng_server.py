@@ -6,7 +6,8 @@ import socket
 import subprocess
 from pathlib import Path
 
-from tests.support.rsyslog_server import DEADLINE_S, free_port, wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS
+from tests.support.rsyslog_server import free_port, wait_until
 from tests.support.unpacked import environment, syslog_ng
 
 SYSLOG_NG = syslog_ng()
@@ -52,7 +53,7 @@ class SyslogNg:
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(DEADLINE_S)
+                self._process.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from struct import pack, unpack_from
 
 from deckwire.kernel.namespaces import inside
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from tests.support.tun import DEVICE, tun_device
 
 SERVER, CLIENT, PORT = "192.0.2.10", "198.51.100.9", 443
@@ -19,7 +20,6 @@ _COMMANDS = (
     f"route add 198.51.100.0/24 dev {DEVICE}",
 )
 _SYN, _RST, _PSH, _ACK, _URG = 0x02, 0x04, 0x08, 0x10, 0x20
-_SECONDS = 10.0
 
 
 def _checksum(data: bytes) -> int:
@@ -55,7 +55,7 @@ class Wire:
         os.write(self._device, ip[:10] + pack("!H", _checksum(ip)) + ip[12:] + segment)
 
     def _await_synack(self, port: int) -> int:
-        while select.select([self._device], [], [], _SECONDS)[0]:
+        while select.select([self._device], [], [], PATIENCE_SECONDS)[0]:
             packet = os.read(self._device, 65_535)
             if packet[0] >> 4 == 4 and packet[9] == 6:
                 _, to, seq, _, _, flags = unpack_from("!HHIIBB", packet, 20)
@@ -97,5 +97,5 @@ def linux_receiver() -> Iterator[Wire]:
         with inside(name):
             listener = socket.create_server((SERVER, PORT))
         with listener:
-            listener.settimeout(_SECONDS)
+            listener.settimeout(PATIENCE_SECONDS)
             yield Wire(device, listener)

@@ -18,7 +18,7 @@ from deckwire.abi import structs as abi
 from deckwire.events.event import STAMP
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess, JsonEvent
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.network import PARENT
 from deckwire.resilience.containment import Where
 from deckwire.tcp.addresses import MAPPED_PREFIX
@@ -80,11 +80,11 @@ class SyslogAgent:
                 stdout=stdout,
                 stderr=stderr,
             )
-        wait_until(lambda: "ready" in self.messages.read_text(), "the agent is ready", 60)
+        wait_until(lambda: "ready" in self.messages.read_text(), "the agent is ready")
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(20) == 0, self.messages.read_text()
+        assert self.process.wait(PATIENCE_SECONDS) == 0, self.messages.read_text()
 
 
 def lines_of(path: Path) -> list[bytes]:
@@ -124,7 +124,11 @@ def fetch(
 
 
 def fetch_plain(
-    node: Node, address: str, port: int = 80, source: str | None = None, seconds: float = 5.0
+    node: Node,
+    address: str,
+    port: int = 80,
+    source: str | None = None,
+    seconds: float = PATIENCE_SECONDS,
 ) -> Flow:
     """Make an HTTP connection from `node` that ends with FIN. Returns its 4-tuple.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,14 +15,13 @@ from typing import Any
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from tests.systemd.container import Container, lacking
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 PARANOIA = Path("/proc/sys/kernel/perf_event_paranoid")
 
-SECONDS = 60
-"""Longest wait for anything, on a machine under load."""
 PARENT = "parent0"
 DECKY = "192.0.2.10"
 CONFIG = Path("/etc/deckwire/deckwire.toml")
@@ -87,6 +89,51 @@ class Service:
             "its process runs, or has failed",
         )
 
+    def wait_shielded(self) -> str:
+        """Waits until SIGHUP cannot end it any more: its process id.
+
+        systemd starts a process of its own, which SIGHUP ends. Only then it becomes the unit's.
+        """
+
+        def is_shielded() -> bool:
+            folder = self.path(Path("/proc")) / self.show("MainPID")
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if b"/bin/deckwire\0" in (folder / "cmdline").read_bytes():
+                    masks = dict(
+                        line.split(":\t") for line in (folder / "status").read_text().splitlines()
+                    )
+                    either = int(masks["SigBlk"], 16) | int(masks["SigCgt"], 16)
+                    return bool(either >> (signal.SIGHUP - 1) & 1)
+            return False
+
+        self.wait_for(is_shielded, "SIGHUP is blocked or handled")
+        return self.show("MainPID")
+
+    @contextlib.contextmanager
+    def started_idle(self) -> Iterator[None]:
+        """Starts it. Inside ``with`` its first process does nothing, the second is the program."""
+        unit = self.systemctl("cat")
+        command = re.findall("^ExecStart=(/.*)$", unit, re.MULTILINE)[-1]
+        mine, drop_ins = "/run/deckwire-first", f"/run/systemd/system/{self._unit}.d"
+        self.container.run("mkdir", "-m", "777", mine)
+        self.container.run("mkdir", "-p", drop_ins)
+        self.path(Path(mine, "program")).write_text(
+            f"mkdir {mine}/once || exec {command}\nexec sleep 600\n"
+        )
+        self.path(Path(drop_ins, "first.conf")).write_text(
+            f"[Service]\nType=simple\nWatchdogSec=0\nReadWritePaths={mine}\n"
+            f"ExecStart=\nExecStart=/bin/sh {mine}/program\n"
+        )
+        self.container.run("systemctl", "daemon-reload")
+        try:
+            self.start()
+            self.wait_for(self.path(Path(mine, "once")).exists, "its process idles")
+            yield
+        finally:
+            self.stop()
+            self.container.run("rm", "-rf", drop_ins, mine)
+            self.container.run("systemctl", "daemon-reload")
+
     def stop(self) -> None:
         self.systemctl("stop")
 
@@ -112,9 +159,11 @@ class Service:
 
     def wait_for(self, condition: Callable[[], object], what: str) -> None:
         """Returns as soon as `condition` holds."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
-            assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}: {self.said()}"
+            assert time.monotonic() < deadline, (
+                f"not within {PATIENCE_SECONDS:.0f} s: {what}: {self.said()}"
+            )
             # Each check starts processes, which would slow the service down.
             time.sleep(0.1)
 

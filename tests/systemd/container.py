@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from deckwire.kernel import namespaces
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 
 HERE = Path(__file__).parent
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -83,7 +83,7 @@ class Container:
                 self.pid = int((children.read_text().split() or ["0"])[0])
                 return bool(self.pid) and self._is_systemd() and self._is_running()
 
-            wait_until(is_up, "systemd is up", 60)
+            wait_until(is_up, "systemd is up")
             self._closing = closing.pop_all()
         return self
 
@@ -95,7 +95,12 @@ class Container:
     ) -> None:
         self._closing.close()
 
-    def run(self, *argv: str | os.PathLike[str], check: bool = True, seconds: float = 60) -> str:
+    def run(
+        self,
+        *argv: str | os.PathLike[str],
+        check: bool = True,
+        seconds: float = PATIENCE_SECONDS,
+    ) -> str:
         """Runs a command in the container as root, so long at most: its output."""
         done = self.status(*argv, seconds=seconds)
         if check and done.returncode:
@@ -103,7 +108,7 @@ class Container:
         return done.stdout
 
     def status(
-        self, *argv: str | os.PathLike[str], seconds: float = 60
+        self, *argv: str | os.PathLike[str], seconds: float = PATIENCE_SECONDS
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command in the container as root, so long at most: its output and status."""
         return subprocess.run(

@@ -130,6 +130,23 @@ def test_a_change_of_the_state_is_read(sniffer: Service, bus: BusServer) -> None
     assert sniffer.show("MainPID") == pid
 
 
+def test_sighup_during_the_start_is_a_reload_after_it(sniffer: Service, bus: BusServer) -> None:
+    sniffer.start()
+    pid = sniffer.wait_shielded()
+    sniffer.systemctl("kill", "--signal=HUP")
+    sniffer.wait_said("deckies read again: 1")
+    assert sniffer.show("MainPID") == pid
+
+
+def test_sighup_before_the_program_runs_is_followed_by_a_restart(
+    sniffer: Service, bus: BusServer
+) -> None:
+    with sniffer.started_idle():
+        sniffer.systemctl("kill", "--signal=HUP")
+        sniffer.wait_said("ready: watching 1 decky")
+        assert sniffer.show("NRestarts") == "1"
+
+
 def test_a_stop_by_the_bus_ends_the_unit(sniffer: Service, bus: BusServer) -> None:
     ready(sniffer, bus)
     bus.send("system.sniffer.control", {"action": "stop"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deckwire.tcp.service_ports import is_known, is_listed
+from deckwire.tcp.service_ports import answering, is_known, is_listed
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,30 @@ def test_a_port_belongs_to_a_service_or_to_none(
 ) -> None:
     assert is_listed(services, port) is listed
     assert all(map(is_known, services)) == (listed is not None or not services)
+
+
+@pytest.mark.parametrize(
+    ("services", "port", "service"),
+    [
+        (["ssh"], 22, "ssh"),
+        (["SSH", "http"], 22, "SSH"),
+        (["8080"], 8080, "8080"),
+        (["ssh"], 23, None),
+        # A service may have none of its other ports.
+        (["smb"], 445, "smb"),
+        (["smb"], 139, None),
+        (["smtp"], 587, None),
+        (["ftp"], 20, None),
+        # These may use UDP only.
+        (["dns", "sip", "snmp"], 53, None),
+        (["dns", "sip"], 5060, None),
+        ([], 22, None),
+        (["ssh", "honeypot-x"], 22, None),
+        (["²2"], 22, None),
+    ],
+)
+def test_a_service_must_answer_on_its_port(
+    services: list[str], port: int, service: str | None
+) -> None:
+    assert answering(services, port) == service
+    assert service is None or is_listed(services, port)

@@ -34,6 +34,10 @@ class ProbeKind(IntEnum):
     MALFORMED = 18
 
 
+REFUSED_AGAIN_NS = 40_000_000_000
+"""How long after a first touch a refusal counts as another one."""
+
+
 class Answer(IntEnum):
     """What the decky answered. Bit numbers of `Target.answers`; no bit: nothing was seen."""
 
@@ -41,6 +45,10 @@ class Answer(IntEnum):
     """A SYN-ACK, or data of another protocol."""
     CLOSED = 1
     """An RST, or an ICMP message that the port cannot be reached."""
+    REFUSED = 2
+    """The RST that a SYN to a closed port gets. That of a wrong ACK looks different."""
+    REFUSED_AGAIN = 3
+    """Another one, REFUSED_AGAIN_NS or more after the target was touched first."""
 
 
 class Target(NamedTuple):
@@ -57,6 +65,19 @@ class Target(NamedTuple):
     answers: int
     first_ns: int
     """The kernel's time of the first probe."""
+
+
+class Glance(NamedTuple):
+    """What is known of a source that has changed, before its record is read."""
+
+    address: bytes
+    """In 16 bytes; IPv4 is mapped."""
+    proven: bool
+    """It completed a handshake."""
+    strong: bool
+    """It did, or has touched more targets than a forged packet or two."""
+    is_news: bool
+    """It has shown more than further probes of a known kind to known targets."""
 
 
 class Source(NamedTuple):

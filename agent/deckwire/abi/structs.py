@@ -232,6 +232,20 @@ _target_set = Struct(
     "pad" / Array(7, Int32ul),
     "target" / Array(PROBE_WAYS, _probe_target),
 )
+_begun = Struct(
+    "decky" / Bytes(16),
+    "peer" / Bytes(16),
+    "first_ns" / Int64ul,
+    "last_ns" / Int64ul,
+    "link" / Int64ul,
+    "lock" / Int32ul,
+    "count" / Int32ul,
+    "decky_port" / Int16ul,
+    "port" / Int16ul,
+    "protocol" / Int8ul,
+    "turn" / Int8ul,
+    "pad" / Bytes(2),
+)
 _decky_filter = Struct(
     "bits" / Bytes(DECKY_BITS // 8),
 )
@@ -326,6 +340,9 @@ COUNTERS = (
     "probes_unrecorded",
     "probe_sources_evicted",
     "probe_targets_lost",
+    "datagrams_begun",
+    "datagrams_begun_lost",
+    "datagrams_uncertain",
 )
 """struct counters in order; docs/events.md explains each."""
 
@@ -378,6 +395,7 @@ SCHEMAS = {
     "probe_target": _probe_target,
     "probe_source": _probe_source,
     "target_set": _target_set,
+    "begun": _begun,
     "decky_filter": _decky_filter,
     "settings": _settings,
     "counters": _counters,
@@ -488,6 +506,16 @@ PROBE_SEQUENCES = members(
 PROBE_COUNTS = members(_probe_source, *(f"probes.{kind}" for kind in range(20)))
 PROBE_GENERATION = members(_probe_source, "generation")
 PROBE_TARGETS = members(_probe_source, "targets")
+PROBE_GLANCE = members(_probe_source, "addr", "last_ns", "generation", "targets", "flags")
+PROBE_NEWS = members(
+    _probe_source, "generation", "targets", "kinds", "flags", "changes", "targets_lost"
+)
+"""What is more than another probe of the same kind and target, with the targets in the slot."""
+BEGUN = members(
+    _begun,
+    *("decky", "peer", "first_ns", "last_ns", "link", "lock", "count"),
+    *("decky_port", "port", "protocol", "turn"),
+)
 
 # The members of map keys.
 SLOT = members(_slot, "slot")
@@ -511,6 +539,8 @@ FLOW_SYNACK = offset(_flow, "synack")
 PROBE_SOURCE_TARGET = offset(_probe_source, "target")
 PROBE_OWNER = offset(_probe_target, "owner")
 PROBE_OWNER_SOURCE = offset(_probe_target, "source")
+BEGUN_LAST_NS = offset(_begun, "last_ns")
+BEGUN_BYTES: int = _begun.sizeof()
 PROBE_SOURCE_BYTES: int = _probe_source.sizeof()
 PROBE_TARGET_BYTES: int = _probe_target.sizeof()
 TARGET_SET_BYTES: int = _target_set.sizeof()

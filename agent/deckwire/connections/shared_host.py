@@ -7,10 +7,10 @@ older and other systems), a counter of IP identifications, or one of initial seq
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
-from deckwire.limits import ANSWERS_COMPARED, CLOCK_STAMPS
+from deckwire.limits import ANSWERING_DECKIES, ANSWERS_COMPARED, CLOCK_STAMPS
 from deckwire.resilience.bounded import Bounded
 
 _MASK = 0xFFFF_FFFF
@@ -30,7 +30,10 @@ _TOGETHER = 6
 _TURNS = 3
 """How often these must pass from one decky to the other."""
 _LOOKED_AT = 64
-"""Stamps of one clock that are compared: there may be thousands."""
+"""Stamps of one clock that are compared, the latest ones: there may be thousands."""
+_REST_NS = _NS
+"""A decky that shares a clock is compared again after so long. A flood of connections to it would
+find the same each time."""
 _SHOWN = 8
 """Deckies that an evidence names."""
 
@@ -59,8 +62,14 @@ class SharedClocks:
     def __init__(self) -> None:
         self._stamps: Bounded[_Key, _Stamp] = Bounded(CLOCK_STAMPS)
         """The last stamp of each decky and client."""
-        self._at: dict[tuple[int, int], set[_Key]] = {}
-        """Stamps by rate and by the time at which such a clock was 0."""
+        self._at: dict[tuple[int, int], tuple[_Key, ...]] = {}
+        """Stamps by rate and by the time at which such a clock was 0, the latest last.
+
+        Of each decky there are _CLIENTS_OF_TWO, because more of them say no more. So a flood of
+        clients of one decky takes neither time nor memory.
+        """
+        self._found: Bounded[str, int] = Bounded(ANSWERING_DECKIES)
+        """Deckies that share a clock, with the time of the stamp that showed it last."""
 
     def take(
         self, decky: str, address: bytes, client: bytes, time_ns: int, value: int
@@ -78,19 +87,26 @@ class SharedClocks:
         evicted = self._stamps.put(key, stamp)
         if evicted is not None:
             self._remove(*evicted)
-        found: Sharing | None = None
+        self._add(key, stamp)
+        before_ns = self._found.get(decky)
+        if before_ns is not None and 0 <= time_ns - before_ns < _REST_NS:
+            return None
         for rate in _RATES:
-            self._at.setdefault((rate, _origin(rate, stamp) // _width(rate)), set()).add(key)
-            found = found or self._shared(rate, key, stamp)
-        return found
+            found = self._shared(rate, key, stamp)
+            if found is not None:
+                self._found.put(decky, time_ns)
+                return found
+        return None
 
     def clear(self) -> None:
         """Forget all stamps, because the clock that they were taken by has jumped."""
         self._stamps.clear()
         self._at.clear()
+        self._found.clear()
 
     def _shared(self, rate: int, own: _Key, stamp: _Stamp) -> Sharing | None:
-        near = self._near(rate, own, stamp)
+        origin = _origin(rate, stamp)
+        near = self._near(rate, origin, own[0], stamp.time_ns)
         if not near:
             return None
         clients: dict[str, set[bytes]] = defaultdict(set, {own[0]: {own[1]}})
@@ -113,35 +129,44 @@ class SharedClocks:
             f" {seconds} s ago",
         )
 
-    def _near(self, rate: int, own: _Key, stamp: _Stamp) -> list[tuple[_Key, int]]:
-        """The other stamps of this clock, and how many ticks each is away."""
-        width, origin = _width(rate), _origin(rate, stamp)
-        found: list[tuple[_Key, int]] = []
-        slots, place = (_MASK // width) + 1, origin // width
-        for slot in (place - 1, place, place + 1):
-            keys = self._at.get((rate, slot % slots))
-            if keys is None:
-                continue
-            for key in islice(keys, _LOOKED_AT):
-                if key == own:
-                    continue
-                other = self._stamps[key]
-                ahead = (_origin(rate, other) - origin) & _MASK
-                distance = min(ahead, _MASK + 1 - ahead)
-                if distance <= width and abs(stamp.time_ns - other.time_ns) <= _STALE_NS:
-                    found.append((key, distance))
+    def _near(self, rate: int, origin: int, decky: str, now_ns: int) -> list[tuple[_Key, int]]:
+        """The stamps of this clock and how many ticks each is away, unless all are the decky's."""
+        width = _width(rate)
+        slots = (_MASK // width) + 1
+        keys: list[_Key] = []
+        for slot in (-1, 0, 1):
+            keys += self._at.get((rate, (origin // width + slot) % slots), ())
+        if all(key[0] == decky for key in keys):
+            return []
+        found = []
+        for key in keys:
+            other = self._stamps[key]
+            ahead = (_origin(rate, other) - origin) & _MASK
+            distance = min(ahead, _MASK + 1 - ahead)
+            if distance <= width and abs(now_ns - other.time_ns) <= _STALE_NS:
+                found.append((key, distance))
         return found
+
+    def _add(self, key: _Key, stamp: _Stamp) -> None:
+        for place in _places(stamp):
+            others = self._at.get(place, ())
+            alike = [other for other in others if other[0] == key[0]]
+            # Without the decky's own oldest one, or without the oldest of all.
+            if len(alike) >= _CLIENTS_OF_TWO:
+                others = _without(others, alike[0])
+            elif len(others) >= _LOOKED_AT:
+                others = others[1:]
+            self._at[place] = (*others, key)
 
     def _remove(self, key: _Key, stamp: _Stamp | None) -> None:
         if stamp is None:
             return
-        for rate in _RATES:
-            place = rate, _origin(rate, stamp) // _width(rate)
-            keys = self._at.get(place)
-            if keys is not None:
-                keys.discard(key)
-                if not keys:
-                    del self._at[place]
+        for place in _places(stamp):
+            others = _without(self._at.get(place, ()), key)
+            if others:
+                self._at[place] = others
+            else:
+                self._at.pop(place, None)
 
 
 class _Answer(NamedTuple):
@@ -209,6 +234,15 @@ def _width(rate: int) -> int:
 def _origin(rate: int, stamp: _Stamp) -> int:
     """When a clock of this rate was 0, in its ticks of the samples' clock, modulo its range."""
     return (stamp.value - stamp.time_ns * rate // _NS) & _MASK
+
+
+def _places(stamp: _Stamp) -> list[tuple[int, int]]:
+    """Where a stamp is among the others: with each rate, when its clock was 0."""
+    return [(rate, _origin(rate, stamp) // _width(rate)) for rate in _RATES]
+
+
+def _without(keys: tuple[_Key, ...], key: _Key) -> tuple[_Key, ...]:
+    return tuple([other for other in keys if other != key])
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -18,7 +18,6 @@ CLIENTS = 8
 """Each attacker has an address of its own, because events of one address are suppressed."""
 PLAIN_WIDTH = 1_000
 """Columns if the output is no terminal, so that no line is broken into two."""
-_EVENT_SECONDS = 5.0
 
 
 def demo() -> int:
@@ -76,7 +75,7 @@ def _carry_out(console: Console, attack: Attack, agent: AgentProcess, summary: S
     summary.names[attack.source] = attack.program
     attack.act()
     try:
-        agent.wait(lambda: attack.seen(agent), attack.title, _EVENT_SECONDS)
+        agent.wait(lambda: attack.seen(agent), attack.title)
     except LabError:
         if agent.process.poll() is not None:
             raise

@@ -219,9 +219,10 @@ _SYN = (
     _maybe(
         "ipid_class",
         TEXT,
-        "with `--sequences`: how the source chose IP identifications (IPv4) in its last SYNs, eight"
-        " at most: `zero`, `constant`, `incremental` (steps of 1 to 4,096) or `random`. Left out"
-        " for fewer than four SYNs, and for a SYN beyond its budget, which its handshake reports",
+        "how the source chose IP identifications (IPv4) in its last SYNs, eight at most: `zero`,"
+        " `constant`, `incremental` (steps of 1 to 4,096) or `random`. Suppressed SYNs count. Left"
+        " out for fewer than four SYNs, and for a SYN beyond its budget, which its handshake"
+        " reports",
         values=_SEQUENCE_CLASSES,
     ),
     _maybe("ipid_samples", INTEGER, "how many SYNs show it"),
@@ -658,7 +659,12 @@ _MISMATCH = tuple(
     replace(one, since=2)
     for one in (
         _field("dst_ip", TEXT, "address of the decky", ecs="destination.ip"),
-        _maybe("dst_port", INTEGER, "the port, of `port_open`", ecs="destination.port"),
+        _maybe(
+            "dst_port",
+            INTEGER,
+            "the port, of `port_open` and `port_closed`",
+            ecs="destination.port",
+        ),
         _field(
             "mismatch",
             TEXT,
@@ -668,7 +674,7 @@ _MISMATCH = tuple(
         _maybe(
             "claimed",
             TEXT,
-            "what the deckies file says: the system, or of `port_open` the services",
+            "what the deckies file says: the system, or of ports the services",
         ),
         _field("evidence", TEXT, "what shows it, in words and numbers"),
         _maybe("shared_with", LIST, "names of the other deckies, the first 16"),

@@ -17,5 +17,7 @@ class Choices:
     """If off, contract fields made by JA4+ methods are empty and added ones are left out."""
     decnet: bool = False
     """Gives the old sniffer's ja4 and ja4s values instead of FoxIO's."""
+    sequences: bool = False
+    """A SYN whose source turns out to be of another ipid_class or isn_class is no repeat."""
     redactor: Redactor | None = None
     """Replaces credentials in the events of some directions; None: in none."""

@@ -15,6 +15,7 @@ class Mismatch(StrEnum):
     TTL = "ttl"
     IP_ID = "ip_id"
     PORT_OPEN = "port_open"
+    PORT_CLOSED = "port_closed"
     SHARED_CLOCK = "shared_clock"
     SHARED_IP_ID = "shared_ip_id"
     SHARED_ISN = "shared_isn"

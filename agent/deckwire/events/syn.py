@@ -15,10 +15,10 @@ def headline(
 ) -> Headline:
     """Everything that deduplication needs of the event.
 
-    A source whose numbers turn out to be of another class has another key.
+    If wanted, a source whose numbers turn out to be of another class has another key.
     """
     key = stack.fingerprint
-    if (sequences := syn.sequences) is not None:
+    if choices.sequences and (sequences := syn.sequences) is not None:
         key = f"{key}|{sequences.ipid_class}|{sequences.isn_class}"
     return Headline(
         "tcp_syn_fingerprint",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-from deckwire.lab.namespaces import LabError
+from deckwire.lab.namespaces import PATIENCE_SECONDS, LabError
 from deckwire.lab.network import PARENT, Lab
 
 _READY = "ready"
@@ -44,7 +44,7 @@ class AgentProcess:
         *,
         program: Sequence[str] = (sys.executable, "-P", "-m", "deckwire"),
         ready: str = _READY,
-        seconds: float | None = 60.0,
+        seconds: float | None = PATIENCE_SECONDS,
     ) -> None:
         self.events: list[JsonEvent] = []
         self.messages: list[str] = []
@@ -72,7 +72,10 @@ class AgentProcess:
         )
 
     def wait(
-        self, condition: Callable[[], object], what: str, seconds: float | None = 10.0
+        self,
+        condition: Callable[[], object],
+        what: str,
+        seconds: float | None = PATIENCE_SECONDS,
     ) -> None:
         """Returns as soon as `condition`, about events and messages, holds.
 
@@ -99,7 +102,9 @@ class AgentProcess:
             and all(found["fields"].get(name) == value for name, value in fields.items())
         ]
 
-    def expect(self, event: str, *, seconds: float = 10.0, **fields: object) -> JsonEvent:
+    def expect(
+        self, event: str, *, seconds: float = PATIENCE_SECONDS, **fields: object
+    ) -> JsonEvent:
         """Waits for an event of this name whose fields have these values: the first one.
 
         Raises:
@@ -109,7 +114,9 @@ class AgentProcess:
         self.wait(lambda: self.find(event, **fields), f"event {event} ({shown})", seconds)
         return self.find(event, **fields)[0]
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20.0) -> int:
+    def stop(
+        self, number: signal.Signals = signal.SIGTERM, seconds: float = PATIENCE_SECONDS
+    ) -> int:
         """Ends it by a signal: its exit status. `events` is complete when this returns."""
         self.process.send_signal(number)
         with self._changed:

@@ -27,6 +27,9 @@ RUN = Path("/run")
 PREFIX = "dwlab"
 MARK = "DECKWIRE_LAB"
 """Environment variable with the stem. Every process of a lab inherits it."""
+PATIENCE_SECONDS = 120.0
+"""Longest wait for what must come. The wait ends as soon as it has come, so a busy machine may take
+long, and only a failure takes all of it."""
 
 _STEM = re.compile(rf"({PREFIX}-([0-9]+)-([0-9]+)-[0-9]+)(?:-.+)?")
 _ENDING_SECONDS = 5.0
@@ -67,7 +70,9 @@ def names(stem: str) -> list[str]:
     return [path.name for path in NAMESPACES.glob(f"{stem}-*")]
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS
+) -> None:
     """Returns as soon as `condition` holds.
 
     Raises:

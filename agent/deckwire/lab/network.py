@@ -25,7 +25,7 @@ from pyroute2 import IPRoute, NetlinkError, netns
 
 from deckwire.kernel.namespaces import inside, path_of
 from deckwire.lab import namespaces
-from deckwire.lab.namespaces import LabError, wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, LabError, wait_until
 from deckwire.lab.offloads import set_offloads
 
 PARENT = "parent0"
@@ -77,7 +77,11 @@ class Node:
         return inside(self.netns)
 
     def connect(
-        self, address: str, port: int, source: str | None = None, seconds: float = 5.0
+        self,
+        address: str,
+        port: int,
+        source: str | None = None,
+        seconds: float = PATIENCE_SECONDS,
     ) -> socket.socket:
         """Opens a TCP connection from here, from the node's address `source` if it is given."""
         with self.inside():
@@ -208,7 +212,7 @@ class Lab:
         node: Node | None,
         argv: Sequence[str | os.PathLike[str]],
         *,
-        seconds: float = 30.0,
+        seconds: float = PATIENCE_SECONDS,
         **options: Any,
     ) -> subprocess.CompletedProcess[str]:
         """Runs a process on `node` to its end: its status, and its output as text.

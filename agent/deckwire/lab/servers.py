@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from deckwire.lab.certificates import Certificate
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.network import Lab, Node
 
-_CONNECTION_SECONDS = 30.0
-"""A server closes a connection that is silent for so long."""
 _LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp."""
 _PAGE = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nIt works\n"
 
 Talk = Callable[[socket.socket], None]
-"""Serves one connection. An OSError ends it without a message."""
+"""Serves one connection. An OSError ends it without a message.
+
+The connection is closed when nothing came for PATIENCE_SECONDS.
+"""
 
 
 def openssl_server(
@@ -145,7 +146,7 @@ class _Server:
                 return
             self._connections.add(connection)
         try:
-            connection.settimeout(_CONNECTION_SECONDS)
+            connection.settimeout(PATIENCE_SECONDS)
             with connection, contextlib.suppress(OSError):
                 self._talk(connection)
         finally:

@@ -115,6 +115,7 @@ class Pipeline:
             idle_ns=scan_idle_ns,
         )
         self._report.note_author = self.scanning.note
+        self.scanning.note_probed = self._report.probed
 
     @property
     def registry(self) -> Registry:
@@ -160,7 +161,8 @@ class Pipeline:
 
     def ignore(self, rules: IgnoreRules) -> None:
         """Emit nothing of what matches these rules, and count it."""
-        self._report.ignored = self.scanning.ignored = rules
+        self._report.ignore(rules)
+        self.scanning.ignored = rules
 
     def replace_registry(
         self,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
+from deckwire.abi.sources import Answer, ProbeKind, Source, Target
 from deckwire.clock import Clock
+from deckwire.connections.probed_ports import ProbedPorts
 from deckwire.connections.shared_host import SharedClocks, SharedCounters, Sharing
-from deckwire.deckies import Registry
+from deckwire.deckies import Decky, Registry
 from deckwire.events.context import Context, locate
 from deckwire.events.decky_initiated import headline as initiated_headline
 from deckwire.events.decky_initiated import initiated_event
 from deckwire.events.decky_mismatch import Finding, Mismatch, mismatch_event
 from deckwire.events.decky_mismatch import headline as mismatch_headline
 from deckwire.events.event import Event, Headline
+from deckwire.events.ignore import IgnoreRules, Traffic
 from deckwire.events.stack import Stack
 from deckwire.fingerprints.claimed_system import family_of, has_zero_id, system_fault, ttl_fault
 from deckwire.fingerprints.identity import Identifier
@@ -22,12 +26,17 @@ from deckwire.resilience.bounded import Bounded
 from deckwire.tcp import options as tcp_options
 from deckwire.tcp.addresses import address_text
 from deckwire.tcp.handshake import Handshake
-from deckwire.tcp.service_ports import is_listed
+from deckwire.tcp.service_ports import answering, is_listed
 from deckwire.tcp.syn_packet import SynPacket
 
 Emit = Callable[[bytes, Context, int, Headline, Callable[[], Event]], None]
 """Emits an event of a connection: flow key, context, kernel time, headline, and what makes it."""
 
+_MISMATCH = "decky_mismatch"
+_TCP = 6
+_OPENING = 1 << ProbeKind.SYN | 1 << ProbeKind.CONNECT
+"""Kinds of probes that any system answers alike: what others show depends on the system."""
+_NS = 1_000_000_000
 _ZERO_IDS = 3
 """SYN-ACK packets in a row with IP identification 0: a counter has it once in 65,536."""
 
@@ -42,12 +51,16 @@ class Giveaways:
         clock: Clock,
         identifier: Identifier,
         emit: Emit,
+        counts: Counter[str],
     ) -> None:
         self.registry = registry
+        self.ignored = IgnoreRules()
         self._emitter = emitter
         self._clock = clock
         self._identifier = identifier
         self._emit = emit
+        self._counts = counts
+        self._ports = ProbedPorts()
         self._clocks = SharedClocks()
         self._counters = SharedCounters()
         self._zero_ids: Bounded[str, int] = Bounded(ANSWERING_DECKIES)
@@ -88,27 +101,68 @@ class Giveaways:
         decky = self.registry.name_of(server)
         if decky is None or handshake.synack is None:
             return
+        port = context.ends.server_port
+        self._ports.answered((server, port))
+        traffic = Traffic(_MISMATCH, context.ends.client, server, port, _TCP, context.direction)
         for finding in self._claims(decky, context, handshake):
-            self._found(decky, server, handshake.synack.time_ns, finding)
+            self._found(decky, server, handshake.synack.time_ns, finding, traffic)
         synack = handshake.whole_synack
         if synack is None or synack.reassembled:
             return
-        self._compare(decky, context, synack)
+        self._compare(decky, context, synack, traffic)
+
+    def probed(self, source: Source, now_ns: int) -> None:
+        """Deckies have answered the probes of a source. `now_ns` is when that is noticed."""
+        for target in source.targets:
+            if target.protocol != _TCP or target.kinds & ~_OPENING or not target.answers:
+                continue
+            claims = self.registry.claims(target.decky)
+            if claims is None or not claims.services:
+                continue
+            finding = self._port(claims, target, now_ns)
+            if finding is None:
+                continue
+            direction = "lateral" if source.address in self.registry else "inbound"
+            self._found(
+                claims.name,
+                target.decky,
+                now_ns,
+                finding,
+                Traffic(
+                    *(_MISMATCH, source.address, target.decky, target.port, _TCP, direction),
+                ),
+            )
+
+    def _port(self, claims: Decky, target: Target, now_ns: int) -> Finding | None:
+        """What a port's answer to a SYN contradicts."""
+        where, touched_ns = (target.decky, target.port), target.first_ns
+        if target.answers >> Answer.OPEN & 1:
+            is_news = self._ports.opened(where, touched_ns)
+            # A completed handshake has shown it already.
+            is_news &= not target.kinds >> ProbeKind.CONNECT & 1
+            return _port_open(claims, target.port) if is_news else None
+        service = answering(claims.services, target.port)
+        if service is None or not target.answers >> Answer.REFUSED & 1:
+            return None
+        again = bool(target.answers >> Answer.REFUSED_AGAIN & 1)
+        lasted_ns = self._ports.refused(where, touched_ns, again=again, now_ns=now_ns)
+        if lasted_ns is None:
+            return None
+        return Finding(
+            Mismatch.PORT_CLOSED,
+            f"TCP port {target.port} of its service {service} refuses SYNs with an RST, for"
+            f" {lasted_ns // _NS} s at least",
+            ", ".join(claims.services),
+            target.port,
+        )
 
     def _claims(self, decky: str, context: Context, handshake: Handshake) -> Iterator[Finding]:
         """What contradicts the registry."""
         claims = self.registry.claims(context.ends.server)
         if claims is None:
             return
-        port = context.ends.server_port
-        if is_listed(claims.services, port) is False:
-            services = ", ".join(claims.services)
-            yield Finding(
-                Mismatch.PORT_OPEN,
-                f"TCP port {port} answers with a SYN-ACK, and its services are {services}",
-                services,
-                port,
-            )
+        if (unlisted := _port_open(claims, context.ends.server_port)) is not None:
+            yield unlisted
         family = family_of(claims.os) if claims.os is not None else None
         synack = handshake.whole_synack
         if family is None or claims.os is None or synack is None:
@@ -131,7 +185,7 @@ class Giveaways:
         self._zero_ids.put(decky, count)
         return count >= _ZERO_IDS
 
-    def _compare(self, decky: str, context: Context, synack: SynPacket) -> None:
+    def _compare(self, decky: str, context: Context, synack: SynPacket, traffic: Traffic) -> None:
         """Compare a decky with the others."""
         if not self._clock.even(self._latest_ns, synack.time_ns):
             self._clocks.clear()
@@ -139,13 +193,23 @@ class Giveaways:
         where = decky, context.ends.server
         stamp = tcp_options.stamp(synack.options)
         shared = self._clocks.take(*where, context.ends.client, synack.time_ns, stamp)
-        self._shared(Mismatch.SHARED_CLOCK, decky, synack.time_ns, shared)
+        self._shared(Mismatch.SHARED_CLOCK, decky, synack.time_ns, shared, traffic)
         ids, isns = self._counters.take(*where, synack.ip_id, synack.seq)
-        self._shared(Mismatch.SHARED_IP_ID, decky, synack.time_ns, ids)
-        self._shared(Mismatch.SHARED_ISN, decky, synack.time_ns, isns)
+        self._shared(Mismatch.SHARED_IP_ID, decky, synack.time_ns, ids, traffic)
+        self._shared(Mismatch.SHARED_ISN, decky, synack.time_ns, isns, traffic)
 
-    def _shared(self, mismatch: Mismatch, decky: str, time_ns: int, shared: Sharing | None) -> None:
-        """Report a decky that shares something, and the others if they were not reported yet."""
+    def _shared(
+        self,
+        mismatch: Mismatch,
+        decky: str,
+        time_ns: int,
+        shared: Sharing | None,
+        traffic: Traffic,
+    ) -> None:
+        """Report a decky that shares something, and the others if they were not reported yet.
+
+        `traffic` has shown it.
+        """
         if shared is None:
             return
         for name, address in shared.deckies.items():
@@ -153,10 +217,29 @@ class Giveaways:
                 continue
             self._sharing.put((mismatch, name), address)
             others = tuple(other for other in shared.deckies if other != name)
-            self._found(name, address, time_ns, Finding(mismatch, shared.evidence, others=others))
+            finding = Finding(mismatch, shared.evidence, others=others)
+            self._found(name, address, time_ns, finding, traffic._replace(destination=address))
 
-    def _found(self, decky: str, address: bytes, time_ns: int, finding: Finding) -> None:
+    def _found(
+        self, decky: str, address: bytes, time_ns: int, finding: Finding, traffic: Traffic
+    ) -> None:
+        if self.ignored and (counter := self.ignored.counter(traffic)) is not None:
+            self._counts[counter] += 1
+            return
         headline = mismatch_headline(
             decky, address_text(address), self._clock.wall_ns(time_ns), finding
         )
         self._emitter.emit_new(headline, lambda: mismatch_event(headline, finding))
+
+
+def _port_open(claims: Decky, port: int) -> Finding | None:
+    """A port that answers and belongs to no service; None if it may."""
+    if is_listed(claims.services, port) is not False:
+        return None
+    services = ", ".join(claims.services)
+    return Finding(
+        Mismatch.PORT_OPEN,
+        f"TCP port {port} answers with a SYN-ACK, and its services are {services}",
+        services,
+        port,
+    )

@@ -9,6 +9,7 @@ from deckwire.abi import structs as abi
 from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import service_signature
 from deckwire.abi.samples import AnomalySample
+from deckwire.abi.sources import Source
 from deckwire.clock import Clock
 from deckwire.connections.connection import Connection
 from deckwire.connections.head_connection import HeadConnection, HeadSeen
@@ -111,12 +112,12 @@ class Reporter:
         self._attribution = attribution
         self._fragmented = fragmented
         self._uptimes = Uptimes(clock.even)
-        self._giveaways = Giveaways(registry, emitter, clock, identifier, self._emit)
+        self._giveaways = Giveaways(registry, emitter, clock, identifier, self._emit, counts)
         self.lateral = LateralHold(emitter.emit, counts, containment)
         """Events of connections between deckies that wait."""
         self.own_addresses: frozenset[bytes] = frozenset()
         """Addresses of this host, in 16 bytes, if its connections are to be ignored."""
-        self.ignored = IgnoreRules()
+        self._ignored = IgnoreRules()
         self.note_author: Callable[[bytes, Author], None] = lambda _address, _author: None
         """Takes what a SYN shows of its sender."""
 
@@ -130,6 +131,14 @@ class Reporter:
         self._registry = registry
         self._giveaways.registry = registry
         self._contexts.clear()
+
+    def ignore(self, rules: IgnoreRules) -> None:
+        """Emit nothing of what matches these rules, and count it."""
+        self._ignored = self._giveaways.ignored = rules
+
+    def probed(self, source: Source, now_ns: int) -> None:
+        """Report what the answers to a source's probes show of the deckies."""
+        self._giveaways.probed(source, now_ns)
 
     def syn(self, key: bytes, client: int, syn: SynPacket, signature: int) -> None:
         """Report a SYN; `signature` is the kernel's, 0 if it has none."""
@@ -500,7 +509,7 @@ class Reporter:
         `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
         suppress. `is_reversed` says that the client of TLS or HTTP did not open the connection.
         """
-        if self.ignored and (counter := self.ignored.counter(_traffic(headline.name, context))):
+        if self._ignored and (counter := self._ignored.counter(_traffic(headline.name, context))):
             self._counts[counter] += 1
             return
         if self._fragmented.seen:

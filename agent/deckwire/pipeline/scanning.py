@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from deckwire.abi.sources import Source, Target
+from deckwire.abi.sources import Glance, Source, Target
 from deckwire.clock import Clock
 from deckwire.deckies import Registry
 from deckwire.events.ignore import IgnoreRules, Traffic
@@ -36,7 +36,7 @@ class Scanning:
 
     def __init__(
         self,
-        read: Callable[[], Iterable[Source]],
+        read: Callable[[Callable[[Glance], bool]], Iterable[Source]],
         *,
         emitter: Emitter,
         clock: Clock,
@@ -46,7 +46,7 @@ class Scanning:
         targets: int,
         idle_ns: int,
     ) -> None:
-        """`read` gives the kernel's records of all sources that have changed.
+        """`read` gives the kernel's records of sources that have changed and are wanted now.
 
         `targets` is 0 if no scan is to be reported.
         """
@@ -64,6 +64,8 @@ class Scanning:
         self.ignored = IgnoreRules()
         self.own_addresses: frozenset[bytes] = frozenset()
         """Addresses of this host, in 16 bytes, if what it does is to be ignored."""
+        self.note_probed: Callable[[Source, int], None] = lambda _source, _now_ns: None
+        """Takes the record of a source that has changed, and when it was read."""
 
     def __len__(self) -> int:
         return len(self._tracker)
@@ -83,7 +85,7 @@ class Scanning:
         if not self._tracker.targets:
             return
         if now_ns - self._read_ns >= _REST_NS:
-            self._look(now_ns)
+            self._look(now_ns, lambda glance: self._tracker.wants(glance, now_ns))
         for report in self._tracker.due(now_ns):
             self._emit(report, now_ns)
 
@@ -93,7 +95,7 @@ class Scanning:
             return
         # One look gives a part of a full table.
         for _ in range(_LOOKS):
-            if not self._look(self._clock.now_ns()):
+            if not self._look(self._clock.now_ns(), lambda _: True):
                 break
 
     def finish(self) -> None:
@@ -120,20 +122,21 @@ class Scanning:
     def _new_tracker(self, targets: int, idle_ns: int) -> Tracker:
         return Tracker(targets, idle_ns, self._clock.wall_ns, self._counts)
 
-    def _look(self, now_ns: int) -> bool:
-        """Take what has changed; whether there was anything."""
+    def _look(self, now_ns: int, wants: Callable[[Glance], bool]) -> bool:
+        """Take what has changed and is wanted; whether there was anything."""
         self._read_ns = now_ns
-        # The kernel's order depends on a random seed, and two replays emit the same events.
-        sources = sorted(self._read(), key=_activity)
-        for source in sources:
+        is_any = False
+        for source in self._read(wants):
+            is_any = True
             with self._containment.during(Where.SCANS):
                 self._take(source, now_ns)
-        return bool(sources)
+        return is_any
 
     def _take(self, source: Source, now_ns: int) -> None:
         # A decky that opens connections has a record of its SYNs' numbers, without any probe.
         if not source.probes or source.address in self.own_addresses:
             return
+        self.note_probed(source, now_ns)
         is_lateral = source.address in self.registry
         if is_lateral and self._attribution.lateral != "emit":
             # A scan is no single connection that could be held until the bus announces it.
@@ -196,7 +199,3 @@ class Scanning:
                     name_of=self.registry.name_of,
                 )
             )
-
-
-def _activity(source: Source) -> tuple[int, bytes]:
-    return source.last_ns, source.address

@@ -148,6 +148,7 @@ def assemble(
             raw_fingerprints=settings.raw_fingerprints,
             ja4plus=settings.ja4plus,
             decnet=settings.compat == "decnet",
+            sequences=settings.sequences,
             redactor=redactor,
         ),
         idle_ns=round(settings.idle_timeout * _NS),

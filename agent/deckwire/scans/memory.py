@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -97,8 +98,9 @@ def _scan(entry: Mapping[str, Any], kernel_ns: Callable[[int], int]) -> Scan:
     scan.mac = bytes.fromhex(entry["mac"])
     if len(scan.mac) not in (0, 6):
         raise ValueError("mac")
-    for name, count in entry["probes"].items():
-        scan.probes[ProbeKind[name]] = _number(count)
+    scan.probes = Counter(
+        {ProbeKind[name]: _number(count) for name, count in entry["probes"].items()}
+    )
     scan.proven = entry["proven"] is True
     scan.begun = entry["begun"] is True
     scan.next_growth = _number(entry["next"])

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from deckwire.abi.sources import Answer, ProbeKind, Source
 from deckwire.limits import SCAN_TARGETS
 from deckwire.scans.author import NOBODY, Author
 from deckwire.scans.order import Place, place
+from deckwire.scans.targets import Targets
 
 _ANSWER_SHIFT = len(ProbeKind)
 """A target's kinds and answers are kept as one number."""
-_PROTOCOL = 0xFF << 16
-"""The protocol in a target's number; 0 for ARP and neighbour discovery."""
+
+_Counts = tuple[int, ...]
+"""A kind, its count, another kind, its count: a third of the memory of a dictionary."""
 
 
 class Baseline(NamedTuple):
@@ -23,11 +25,15 @@ class Baseline(NamedTuple):
     first_ns: int
     """It names the record: another one of the same source begins at another time."""
     last_ns: int
-    probes: dict[ProbeKind, int]
+    counts: _Counts
     targets_lost: int
 
+    def has_all_of(self, source: Source) -> bool:
+        """Whether a record says only what it had said then."""
+        return self.first_ns == source.first_ns and self.counts == _packed(source.probes)
 
-_NOTHING = Baseline(-1, 0, {}, 0)
+
+_NOTHING = Baseline(-1, 0, (), 0)
 
 
 class Scan:
@@ -35,7 +41,7 @@ class Scan:
 
     __slots__ = (
         "_before",
-        "_deckies",
+        "_counts",
         "_seen",
         "_targets",
         "_unkept",
@@ -48,9 +54,9 @@ class Scan:
         "lost",
         "mac",
         "next_growth",
-        "probes",
         "proven",
         "scan_id",
+        "taken_ns",
     )
 
     def __init__(self, address: bytes, first_ns: int) -> None:
@@ -59,8 +65,9 @@ class Scan:
         self.scan_id = ""
         """16 hexadecimal digits; "" if no event has named it."""
         self.first_ns = self.last_ns = first_ns
+        self.taken_ns = 0
+        """When the kernel's record was taken last."""
         self.mac = b""
-        self.probes: Counter[ProbeKind] = Counter()
         self.proven = False
         self.author: Author = NOBODY
         self.begun = False
@@ -71,10 +78,9 @@ class Scan:
         """How many targets it has touched, as far as that can be said."""
         self.lost = 0
         """Touches of targets that are not kept."""
-        self._deckies: dict[bytes, int] = {}
-        """The number of each decky, in their order."""
-        self._targets: dict[int, int] = {}
-        """Kinds and answers by number of the decky, protocol and port."""
+        self._counts: _Counts = ()
+        self._targets = Targets()
+        """With kinds and answers of each."""
         self._seen = _NOTHING
         self._before = _NOTHING
         """What the kernel's record had counted for the scan before this one."""
@@ -84,6 +90,15 @@ class Scan:
     def __len__(self) -> int:
         """How many targets are kept."""
         return len(self._targets)
+
+    @property
+    def probes(self) -> Counter[ProbeKind]:
+        """How many probes of each kind."""
+        return _unpacked(self._counts)
+
+    @probes.setter
+    def probes(self, probes: Mapping[ProbeKind, int]) -> None:
+        self._counts = _packed(probes)
 
     @property
     def exact(self) -> bool:
@@ -107,15 +122,21 @@ class Scan:
             seen = _NOTHING
             self.lost += self._unkept
             self.first_ns = min(self.first_ns, source.first_ns)
-        for kind, count in source.probes.items():
-            if count > seen.probes.get(kind, 0):
-                self.probes[kind] += count - seen.probes.get(kind, 0)
+        counts = _packed(source.probes)
+        if self._counts is not seen.counts:
+            # Not all of them are of this record.
+            probes, before = self.probes, _unpacked(seen.counts)
+            for kind, count in source.probes.items():
+                probes[kind] += max(count - before[kind], 0)
+            self.probes = probes
+        else:
+            self._counts = counts
         self.lost += max(source.targets_lost - seen.targets_lost, 0)
         self.last_ns = max(self.last_ns, source.last_ns)
         self.mac = source.mac or self.mac
         self.proven |= source.proven
         self._take_targets(source, min(room, SCAN_TARGETS - len(self._targets)))
-        self._seen = Baseline(source.first_ns, source.last_ns, source.probes, source.targets_lost)
+        self._seen = Baseline(source.first_ns, source.last_ns, counts, source.targets_lost)
         self.estimate = max(self.estimate, self._estimated())
 
     def _take_targets(self, source: Source, room: int) -> None:
@@ -124,38 +145,30 @@ class Scan:
         new = [target for target in source.targets if target.first_ns > before_ns]
         # If it touched only what the scan before it had touched, it is unknown which of that.
         for target in new or (() if self._targets else source.targets):
-            if room <= 0 and not self._has(place(target)):
-                self._unkept += 1
-                continue
-            at = self._number(place(target))
-            before = self._targets.get(at)
-            room -= before is None
-            self._targets[at] = (before or 0) | target.kinds | target.answers << _ANSWER_SHIFT
-
-    def _has(self, target: Place) -> bool:
-        return target[0] in self._deckies and self._number(target) in self._targets
+            where = place(target)
+            if where not in self._targets:
+                if room <= 0:
+                    self._unkept += 1
+                    continue
+                room -= 1
+            self._targets.add(where, target.kinds | target.answers << _ANSWER_SHIFT)
 
     @property
     def memory(self) -> tuple[list[bytes], dict[int, int]]:
-        """The deckies and targets as they are kept, for `restore`."""
-        return list(self._deckies), self._targets
+        """The deckies and targets as numbers, for `restore`."""
+        deckies, found = self._targets.memory
+        return list(deckies), found
 
     def restore(self, deckies: list[bytes], targets: dict[int, int]) -> None:
         """Take what `memory` of another one gave. Raises ValueError if it can be none."""
-        self._deckies = {decky: number for number, decky in enumerate(deckies)}
-        known = len(self._deckies) == len(deckies) and all(len(each) == 16 for each in deckies)
+        known = len({*deckies}) == len(deckies) and all(len(each) == 16 for each in deckies)
         if not known or len(targets) > SCAN_TARGETS:
             raise ValueError("deckies")
         for at, found in targets.items():
             if at >> 24 >= len(deckies) or not 0 < found < 1 << _ANSWER_SHIFT + len(Answer):
                 raise ValueError("targets")
-        self._targets = targets
+        self._targets.restore(deckies, targets)
         self.estimate = max(self.estimate, self._estimated())
-
-    def _number(self, target: Place) -> int:
-        decky, protocol, port = target
-        number = self._deckies.setdefault(decky, len(self._deckies))
-        return number << 24 | (protocol & 0xFF) << 16 | port & 0xFFFF
 
     def _estimated(self) -> int:
         """Known targets, and lost ones if those were touched as often as the known ones.
@@ -164,18 +177,25 @@ class Scan:
         IP, so the sum never gets smaller.
         """
         known = len(self._targets)
-        if self.exact and ProbeKind.ARP not in self.probes:
+        if self.exact and not self._has_resolved:
             return known
         known += self._unkept - len(self._resolved())
         touches = max(self.probes.total() - self.lost, known)
         return known + (round(self.lost * known / touches) if touches else 0)
 
-    def _resolved(self) -> set[int]:
-        """Targets of ARP and neighbour discovery that are only the way to others."""
-        if ProbeKind.ARP not in self.probes:
+    @property
+    def _has_resolved(self) -> bool:
+        return ProbeKind.ARP in self._counts[::2]
+
+    def _resolved(self) -> set[bytes]:
+        """Deckies with a target of ARP or neighbour discovery that is only the way to others."""
+        if not self._has_resolved:
             return set()
-        over_ip = {at >> 24 for at in self._targets if at & _PROTOCOL}
-        return {at for at in self._targets if not at & _PROTOCOL and at >> 24 in over_ip}
+        resolved: set[bytes] = set()
+        over_ip: set[bytes] = set()
+        for (decky, protocol, _), _ in self._targets:
+            (over_ip if protocol else resolved).add(decky)
+        return resolved & over_ip
 
     # --- what it shows ---
 
@@ -186,28 +206,35 @@ class Scan:
         because whoever sends it packets must send those first.
         """
         mask = (1 << _ANSWER_SHIFT) - 1
-        deckies = list(self._deckies)
         resolved = self._resolved()
-        for at, found in self._targets.items():
-            if at in resolved:
-                continue
-            yield (
-                (deckies[at >> 24], at >> 16 & 0xFF, at & 0xFFFF),
-                found & mask,
-                found >> _ANSWER_SHIFT,
-            )
+        for target, found in self._targets:
+            decky, protocol, _ = target
+            if protocol or decky not in resolved:
+                yield target, found & mask, found >> _ANSWER_SHIFT
 
     def kinds(self) -> list[ProbeKind]:
         """The kinds of its probes."""
-        return [kind for kind in ProbeKind if self.probes[kind]]
+        return [kind for kind, count in sorted(self.probes.items()) if count]
 
     def deckies(self) -> list[bytes]:
         """The deckies that it has touched, as far as their targets are kept."""
-        return list(self._deckies)
+        return self._targets.deckies()
 
     def answered(self) -> tuple[list[Place], list[Place], int]:
         """Targets that are open, those that are closed, and how many said nothing."""
         answers = [(target, answers) for target, _, answers in self.targets()]
         is_open = [one for one, answer in answers if answer >> Answer.OPEN & 1]
-        is_closed = [one for one, answer in answers if answer == 1 << Answer.CLOSED]
+        is_closed = [one for one, answer in answers if _is_closed(answer)]
         return is_open, is_closed, len(answers) - len(is_open) - len(is_closed)
+
+
+def _packed(probes: Mapping[ProbeKind, int]) -> _Counts:
+    return tuple([number for pair in sorted(probes.items()) for number in pair])
+
+
+def _unpacked(counts: _Counts) -> Counter[ProbeKind]:
+    return Counter(dict(zip(map(ProbeKind, counts[::2]), counts[1::2], strict=True)))
+
+
+def _is_closed(answer: int) -> bool:
+    return bool(answer >> Answer.CLOSED & 1) and not answer >> Answer.OPEN & 1

@@ -12,9 +12,11 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
 
-from deckwire.abi.sources import Source
+from deckwire.abi.sources import Glance, Source
 from deckwire.limits import (
     SCAN_AUTHORS,
+    SCAN_BEGINNINGS,
+    SCAN_BEGINNINGS_A_SECOND,
     SCAN_EVENTS,
     SCAN_EVENTS_A_SECOND,
     SCAN_RESTS,
@@ -34,6 +36,16 @@ _GROWTH = 10
 _ID_BYTES = 8
 _ANSWER_NS = 30_000_000_000
 """How long after its last probe a record may still get answers."""
+_AGAIN_NS = 3_000_000_000
+"""Time between two looks at a record that only counts more of the same. It is less than
+PROBE_MANY_NS, for which the kernel keeps it."""
+_AGAIN_PROVEN_NS = 30_000_000_000
+"""The same of a source with a handshake, which the kernel keeps for PROBE_PROVEN_NS."""
+_AGAIN_PARTS = 4
+"""Both are at most such a part of the time after which a scan ends."""
+_YIELD_NS = 60_000_000_000
+"""How long a source with a handshake is silent before it makes room for another one. Otherwise
+more sources than there is room for would evict each other, with an event each time."""
 
 
 class Phase(StrEnum):
@@ -79,6 +91,7 @@ class Tracker:
         self._rests: Bounded[bytes, Baseline] = Bounded(SCAN_RESTS)
         self._kept_targets = 0
         self._allowance = Allowance(SCAN_EVENTS, SCAN_EVENTS_A_SECOND)
+        self._beginnings = Allowance(SCAN_BEGINNINGS, SCAN_BEGINNINGS_A_SECOND)
 
     def __len__(self) -> int:
         return sum(map(len, self._tables()))
@@ -102,19 +115,34 @@ class Tracker:
         known = self._authors.get(address)
         self._authors.put(address, author if known is None else known.joined(author))
 
+    def wants(self, glance: Glance, now_ns: int) -> bool:
+        """Whether the record of a source is to be read now. Until then it stays in the kernel.
+
+        So the time that a flood takes is bounded: by new sources a second, and by reading what only
+        counts more of the same now and then.
+        """
+        scan = self._find(glance.address)
+        if scan is not None and not glance.is_news:
+            most_ns = _AGAIN_PROVEN_NS if glance.proven else _AGAIN_NS
+            return now_ns - scan.taken_ns >= min(most_ns, self.idle_ns // _AGAIN_PARTS)
+        if glance.proven:
+            return (scan is not None and scan.proven) or self._has_room_for_proven(now_ns)
+        return scan is not None or self._beginnings.take(now_ns, important=glance.strong)
+
     def take(self, source: Source, now_ns: int) -> list[Report]:
         """Take the record of a source that has changed; what is to be reported now."""
         scan = self._find(source.address)
         rest = None
         if scan is None:
             rest = self._rests.get(source.address)
-            if rest is not None and _adds_nothing(rest, source):
+            if rest is not None and rest.has_all_of(source):
                 # It was in a scan that has ended since.
                 return []
             scan = self._begin(source, rest)
-        elif _adds_nothing(scan.baseline, source) and now_ns - source.last_ns > _ANSWER_NS:
+        elif scan.baseline.has_all_of(source) and now_ns - source.last_ns > _ANSWER_NS:
             return []
         before, was_active_ns = len(scan), scan.last_ns
+        scan.taken_ns = now_ns
         scan.take(source, SCAN_TARGETS_ALL - self._kept_targets)
         self._kept_targets += len(scan) - before
         self._learn(scan)
@@ -151,6 +179,10 @@ class Tracker:
 
     def _tables(self) -> tuple[Bounded[bytes, Scan], ...]:
         return self._starts, self._begun, self._proven
+
+    def _has_room_for_proven(self, now_ns: int) -> bool:
+        oldest = self._proven.oldest() if len(self._proven) >= self._proven.limit else None
+        return oldest is None or now_ns - oldest.last_ns >= _YIELD_NS
 
     def _find(self, address: bytes) -> Scan | None:
         found = (table.get(address) for table in self._tables())
@@ -216,8 +248,3 @@ class Tracker:
             return True
         self._counts["scan_summaries_over_budget"] += 1
         return False
-
-
-def _adds_nothing(before: Baseline, source: Source) -> bool:
-    """Whether a record says only what it had said then."""
-    return before.first_ns == source.first_ns and before.probes == source.probes

@@ -5,14 +5,15 @@ The kernel marks what has changed, so an unchanged table costs one look at the m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import address_hash
-from deckwire.abi.sources import ProbeKind, Source, Target
+from deckwire.abi.sources import Glance, ProbeKind, Source, Target
 from deckwire.kernel.maps import Map
-from deckwire.limits import DECKIES, READ_SOURCES, READ_TARGETS
+from deckwire.limits import DECKIES, READ_SETS, READ_SOURCES, READ_TARGETS
 from deckwire.tcp.addresses import MAPPED_PREFIX
 
 _MARK = b"\1"
@@ -23,8 +24,13 @@ _NO_MAC = bytes(6)
 _PORT = 0xFFFF
 _PROTOCOL_SHIFT = 16
 
-_Read = tuple[int, int, bytes]
-"""Slot, generation and value of a source."""
+_SETS_AT_ONCE = 1_024
+"""Sets of further targets that are copied together."""
+_NEVER = -1
+"""No hash of Python has this value."""
+
+_Seen = tuple[int, bytes, int, bool, bool, bool]
+"""A source that has changed: time of its last probe, address, slot, and what Glance has of it."""
 
 
 class SourceTable:
@@ -39,34 +45,62 @@ class SourceTable:
         self._seed = seed
         self._deckies: dict[int, bytes] = {}
         """Addresses by their hashes in targets, those that are watched no more too."""
-        self._values: dict[int, int] = {}
-        """A hash of each slot as it was read last."""
+        slots = range(self._sources.max_entries)
+        self._given = array("q", [_NEVER for _ in slots])
+        """A hash of each slot as it was given last."""
+        self._news = array("q", [_NEVER for _ in slots])
+        """The same of what is more than another probe of the same kind and target."""
         self._learned = False
         """Whether this call has read the deckies."""
         self._next = 0
         """The set where the next call begins."""
+        self._sources.unmap()
+        self._targets.unmap()
 
-    def changed(self) -> list[Source]:
-        """The sources that have changed since they were read last.
+    def changed(self, wants: Callable[[Glance], bool] = lambda _: True) -> Iterator[Source]:
+        """The sources that have changed since they were given last, by the times of their probes.
 
-        A call stops after READ_SOURCES sources, or READ_TARGETS targets. The next one goes on with
-        the others.
+        `wants` says which of them to give now. The others come again with the next call, and so do
+        those for which a call has no room: it looks at READ_SETS sets, and stops before that after
+        READ_SOURCES sources, or READ_TARGETS targets, that are more than a forged packet each.
+        Sources are made one by one, so that a full table takes little memory.
         """
         self._learned = False
+        try:
+            wanted = [
+                (slot, value)
+                for _, address, slot, *about in self._look()
+                if (value := self._take(slot, wants(Glance(address, *about)))) is not None
+            ]
+            further = self._further(wanted)
+            for slot, value in wanted:
+                yield self._source(value, further.get(slot, ()))
+        finally:
+            # The pages of these maps count as memory of this process as long as they are mapped.
+            self._sources.unmap()
+            self._targets.unmap()
+
+    def _look(self) -> list[_Seen]:
+        """The sources that have changed in the sets of this call.
+
+        The kernel's order depends on a random seed, and two replays emit the same events.
+        """
         marks = self._marks.mapped(0, self._marks.max_entries)
-        read: list[_Read] = []
-        targets = 0
-        for number in self._marked(marks):
+        seen: list[_Seen] = []
+        sources = targets = 0
+        for sets, number in enumerate(self._marked(marks), 1):
             # First: what changes from now on sets the mark again.
-            self._marks.update(abi.SLOT.pack(number), _CLEAR)
-            for source in self._read(number):
-                read.append(source)
-                targets += _targets(source[2])
+            self._mark(number, _CLEAR)
+            for one, kept in self._changed_in(number):
+                seen.append(one)
+                if one[4]:
+                    sources += 1
+                    targets += kept
             self._next = number + 1
-            if len(read) >= READ_SOURCES or targets >= READ_TARGETS:
+            if sets >= READ_SETS or sources >= READ_SOURCES or targets >= READ_TARGETS:
                 break
-        further = self._further(read)
-        return [self._source(value, further.get(slot, ())) for slot, _, value in read]
+        seen.sort()
+        return seen
 
     def _marked(self, marks: bytes) -> Iterator[int]:
         """The numbers of marked sets, from the one after the last one that was read."""
@@ -78,37 +112,61 @@ class SourceTable:
                 yield at // size
                 at = marks.find(_MARK, at + 1, end)
 
-    def _read(self, number: int) -> Iterator[_Read]:
-        """The sources of a set that have changed."""
-        for slot in range(number * abi.PROBE_SOURCE_WAYS, (number + 1) * abi.PROBE_SOURCE_WAYS):
+    def _mark(self, number: int, value: bytes) -> None:
+        self._marks.update(abi.SLOT.pack(number), value)
+
+    def _changed_in(self, number: int) -> Iterator[tuple[_Seen, int]]:
+        """The sources of a set that have changed, each with its number of targets.
+
+        The kernel may be writing them, so this is only good enough to choose.
+        """
+        first, size = number * abi.PROBE_SOURCE_WAYS, abi.PROBE_SOURCE_BYTES
+        values = self._sources.mapped(first, abi.PROBE_SOURCE_WAYS)
+        for way in range(abi.PROBE_SOURCE_WAYS):
+            value = values[way * size : (way + 1) * size]
+            slot = first + way
+            if hash(value) == self._given[slot]:
+                continue
+            address, last_ns, generation, targets, flags = abi.PROBE_GLANCE.unpack_from(value)
+            if generation:
+                proven = bool(flags & abi.PROBE_PROVEN)
+                strong = proven or targets > abi.PROBE_INLINE
+                is_news = _news(value) != self._news[slot]
+                yield (last_ns, address, slot, proven, strong, is_news), targets
+
+    def _take(self, slot: int, is_wanted: bool) -> bytes | None:
+        """The value of a slot, if it is to be given now; else the next call sees it again."""
+        if is_wanted:
             value = self._sources.mapped(slot, 1)
             (generation,) = abi.PROBE_GENERATION.unpack_from(value)
             after = abi.PROBE_GENERATION.unpack_from(self._sources.mapped(slot, 1))
-            if generation & 1 or after != (generation,):
-                # The kernel gives the slot to another source just now.
-                self._marks.update(abi.SLOT.pack(number), _SET)
-            elif generation and self._values.get(slot) != hash(value):
-                self._values[slot] = hash(value)
-                yield slot, generation, value
+            # Odd: the kernel gives the slot to another source just now.
+            if not generation & 1 and after == (generation,):
+                self._given[slot] = hash(value)
+                self._news[slot] = _news(value)
+                return value
+        self._mark(slot // abi.PROBE_SOURCE_WAYS, _SET)
+        return None
 
-    def _further(self, read: Iterable[_Read]) -> dict[int, list[bytes]]:
+    def _further(self, read: Iterable[tuple[int, bytes]]) -> dict[int, list[bytes]]:
         """The targets for which their sources' slots have no room, by slot."""
         owners = {
-            slot: generation
-            for slot, generation, value in read
+            slot: abi.PROBE_GENERATION.unpack_from(value)[0]
+            for slot, value in read
             if _targets(value) > abi.PROBE_INLINE
         }
         found: dict[int, list[bytes]] = {slot: [] for slot in owners}
-        if not owners:
-            return found
         size = abi.PROBE_TARGET_BYTES
-        values = memoryview(self._targets.mapped(0, self._targets.max_entries))
-        # Two lists of numbers take a tenth of the time of reading each target.
-        generations = values.cast("I")[abi.PROBE_OWNER // 4 :: size // 4].tolist()
-        slots = values.cast("H")[abi.PROBE_OWNER_SOURCE // 2 :: size // 2].tolist()
-        for number, (slot, generation) in enumerate(zip(slots, generations, strict=True)):
-            if generation and owners.get(slot) == generation:
-                found[slot].append(bytes(values[number * size : (number + 1) * size]))
+        sets = range(0, self._targets.max_entries, _SETS_AT_ONCE) if owners else ()
+        for first in sets:
+            count = min(_SETS_AT_ONCE, self._targets.max_entries - first)
+            values = memoryview(self._targets.mapped(first, count))
+            # Two lists of numbers take a tenth of the time of reading each target.
+            generations = values.cast("I")[abi.PROBE_OWNER // 4 :: size // 4].tolist()
+            slots = values.cast("H")[abi.PROBE_OWNER_SOURCE // 2 :: size // 2].tolist()
+            for number, (slot, generation) in enumerate(zip(slots, generations, strict=True)):
+                if generation and owners.get(slot) == generation:
+                    found[slot].append(bytes(values[number * size : (number + 1) * size]))
         return found
 
     def _source(self, value: bytes, further: Iterable[bytes]) -> Source:
@@ -172,6 +230,13 @@ class SourceTable:
         for table, prefix in ((self._deckies4, MAPPED_PREFIX), (self._deckies6, b"")):
             for key, _ in table.items():
                 self._deckies[address_hash(prefix + key, self._seed)] = prefix + key
+
+
+def _news(value: bytes) -> int:
+    """A hash of what is more than another probe of a known kind to a known target."""
+    begin = abi.PROBE_SOURCE_TARGET
+    end = begin + abi.PROBE_INLINE * abi.PROBE_TARGET_BYTES
+    return hash((abi.PROBE_NEWS.unpack_from(value), value[begin:end]))
 
 
 def _targets(value: bytes) -> int:

@@ -61,6 +61,46 @@ def is_listed(services: Iterable[str], port: int) -> bool | None:
     return any(port in one for ports in found if ports is not None for one in ports)
 
 
+_USUAL = {
+    "elasticsearch": 9200,
+    "ftp": 21,
+    "http": 80,
+    "https": 443,
+    "imap": 143,
+    "imaps": 993,
+    "ldap": 389,
+    "ldaps": 636,
+    "memcached": 11211,
+    "mongodb": 27017,
+    "mqtt": 1883,
+    "mssql": 1433,
+    "mysql": 3306,
+    "pop3": 110,
+    "pop3s": 995,
+    "postgres": 5432,
+    "postgresql": 5432,
+    "rdp": 3389,
+    "redis": 6379,
+    "smb": 445,
+    "smtp": 25,
+    "ssh": 22,
+    "telnet": 23,
+    "vnc": 5900,
+}
+"""The port on which a service by its name answers if any. Others may be there for UDP only."""
+
+
+def answering(services: Iterable[str], port: int) -> str | None:
+    """The service that must answer on a TCP port; None if none must, or if one is unknown."""
+    services = tuple(services)
+    if any(_of(service) is None for service in services):
+        return None
+    for service in services:
+        if (service.isdigit() and int(service) == port) or _USUAL.get(service.lower()) == port:
+            return service
+    return None
+
+
 def _of(service: str) -> _Ports | None:
     if service.isascii() and service.isdigit() and len(service) <= 5:
         port = int(service)

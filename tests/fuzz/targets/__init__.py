@@ -26,6 +26,7 @@ NAMES = (
     "ssh",
     "http",
     "payloads",
+    "heads",
     "certificate",
     "syn_packet",
     "sample",

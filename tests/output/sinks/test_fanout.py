@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deckwire.events.event import Event
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.filter import EventFilter
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import Fanout, Output, to_all
@@ -55,7 +56,7 @@ def test_every_sink_gets_every_line_formatted_once(tmp_path: Path) -> None:
     fanout.start()
     assert all(fanout.offer(event(number)) for number in range(100))
     assert form.made == 100
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     expected = b"".join(form.line(event(number)) + b"\n" for number in range(100))
     assert [path.read_bytes() for path in paths] == [expected, expected]
     assert fanout.losses() == {}
@@ -92,7 +93,7 @@ def test_reopen_reaches_every_sink(tmp_path: Path) -> None:
         path.unlink()
     fanout.reopen()
     wait_until(lambda: all(path.exists() for path in paths), "all files are there again")
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
 
 
 def test_a_dead_receiver_does_not_keep_a_live_one_waiting(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_what_is_held_is_written_in_order_with_the_flush(tmp_path: Path) -> None
     fanout.hold()
     fanout.offer(event(4))
     fanout.start()
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     expected = b"".join(SyslogFormat().line(event(number)) + b"\n" for number in range(5))
     assert (tmp_path / "a").read_bytes() == expected
 
@@ -163,7 +164,7 @@ def test_an_event_that_cannot_be_written_is_the_only_one_lost(tmp_path: Path) ->
         fanout.flush()
     fanout.flush()
     fanout.start()
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     lines = (tmp_path / "a").read_bytes().splitlines()
     assert lines == [SyslogFormat().line(event(number)) for number in (0, 2)]
 
@@ -188,7 +189,7 @@ def test_outputs_with_one_format_share_the_line_and_others_do_not(tmp_path: Path
             fanout.hold()
         for name in ("tls_session", "capture_stats"):
             assert fanout.offer(named(name))
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     assert (shared.made, own.made) == (4, 4)
     assert [len((tmp_path / name).read_bytes().splitlines()) for name in "abc"] == [4, 4, 2]
     assert fanout.sums()["file_filtered"] == 2
@@ -299,7 +300,7 @@ def test_a_format_that_fails_costs_no_other_format_its_line(tmp_path: Path, hold
         fanout.flush()
     assert failures == 1
     fanout.start()
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     good = SyslogFormat()
     for name, numbers in (("a", (0, 2)), ("b", (0, 1, 2))):
         lines = (tmp_path / name).read_bytes().splitlines()
@@ -325,13 +326,13 @@ def test_a_sink_that_stays_keeps_its_lines_and_its_counts(tmp_path: Path, short_
     assert fanout.offer(event(2))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(path))
-        receiver.settimeout(20)
+        receiver.settimeout(PATIENCE_SECONDS)
         first, second = receiver.recv(9_000), receiver.recv(9_000)
     assert first.startswith(b"{")
     assert second.startswith(b"<")
     wait_until(lambda: fanout.sums()["file_written"] == 1, "the file has its line")
     assert fanout.sums()["file_filtered"] == 1
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
 
 
 def test_a_sink_that_is_removed_writes_its_lines_and_its_counts_stay(tmp_path: Path) -> None:
@@ -345,7 +346,7 @@ def test_a_sink_that_is_removed_writes_its_lines_and_its_counts_stay(tmp_path: P
     assert fanout.offer(event(5_000))
     wait_until(lambda: fanout.settled, "the old output has ended")
     assert len(lines_of(old)) == 5_000
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     assert len(lines_of(new)) == 1
     sums = fanout.sums()
     assert (sums["file_offered"], sums["file_written"], sums["file_queued"]) == (5_001, 5_001, 0)
@@ -359,7 +360,7 @@ def test_a_removed_sink_without_receiver_ends_and_its_lines_are_counted(tmp_path
     fanout.replace([], 0.1)
     wait_until(lambda: fanout.settled, "the old output has ended")
     assert fanout.losses() == {"unix_unsent": 1}
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     assert fanout.losses() == {"unix_unsent": 1}
     assert fanout.sums()["unix_offered"] == 1
 
@@ -378,6 +379,6 @@ def test_a_new_sink_of_the_same_place_writes_after_the_old_one(tmp_path: Path, h
         assert fanout.offer(event(number))
     if how == "goes on":
         wait_until(lambda: fanout.settled, "the old output has ended")
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     assert lines_of(path) == [form.line(event(number)).decode() for number in range(8_000)]
     assert fanout.losses() == {}

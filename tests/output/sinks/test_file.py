@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks import file
 from deckwire.output.sinks.file import FileSink
 from tests.support.rsyslog_server import wait_until
@@ -26,7 +27,7 @@ def test_lines_are_appended(tmp_path: Path) -> None:
     sink.start()
     assert sink.offer(b"one")
     assert sink.offer("zwölf".encode())
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert path.read_bytes() == "before\none\nzwölf\n".encode()
 
 
@@ -43,7 +44,7 @@ def test_reopen_leaves_a_rotated_file(tmp_path: Path, monkeypatch: pytest.Monkey
     sink.reopen()
     wait_until(path.exists, "the file is there again, even without a line")
     sink.offer(b"three")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert rotated.read_bytes() == b"one\ntwo\n"
     assert path.read_bytes() == b"three\n"
 
@@ -54,7 +55,7 @@ def test_a_torn_last_line_does_not_swallow_the_next(tmp_path: Path) -> None:
     sink = FileSink(str(path))
     sink.start()
     sink.offer(b"next")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert path.read_bytes() == b"whole\ntor\nnext\n"
 
 
@@ -66,7 +67,7 @@ def test_the_last_line_may_be_ended_by_an_output_that_is_being_replaced(tmp_path
         before.write(b"le\n")
     sink.start()
     sink.offer(b"next")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert path.read_bytes() == b"whole\nnext\n"
 
 
@@ -109,7 +110,7 @@ def test_lines_wait_while_the_directory_is_gone(
     assert not sink.offer(b"four")
     assert (tmp_path / "moved" / "events.log").read_bytes() == b""
     folder.mkdir()
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert (folder / "events.log").read_bytes() == b"one\ntwo\nthree\n"
     counters = sink.counters()
     assert (counters.written, counters.dropped) == (3, {"connect_error": 1})
@@ -135,7 +136,7 @@ def test_a_deleted_file_is_made_anew_and_no_line_is_lost(
     path.unlink()
     for number in range(300):
         assert sink.offer(b"%d" % number)
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert path.read_bytes().split() == [b"%d" % number for number in range(300)]
     counters = sink.counters()
     assert (counters.written, counters.dropped, counters.errors) == (301, {}, {})
@@ -152,7 +153,7 @@ def test_a_renamed_file_is_left_without_a_reopen(
     wait_until(lambda: sink.counters().written == 1, "the first line is written")
     path.rename(renamed)
     sink.offer(b"two")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert (renamed.read_bytes(), path.read_bytes()) == (b"one\n", b"two\n")
 
 
@@ -164,7 +165,7 @@ def test_the_path_is_looked_at_from_time_to_time(tmp_path: Path) -> None:
     wait_until(lambda: sink.counters().written == 1, "the first line is written")
     path.rename(tmp_path / "renamed")
     wait_until(lambda: sink.offer(b"more") and path.exists(), "the file is made anew")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     written = sink.counters().written
     assert len((path.read_bytes() + (tmp_path / "renamed").read_bytes()).split()) == written
 
@@ -218,7 +219,7 @@ def test_a_thing_in_place_of_the_file_gets_no_line(
         path.rmdir()
     else:
         path.unlink()
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert path.read_bytes() == b"two\n"
     counters = sink.counters()
     assert (counters.written, counters.dropped) == (2, {})
@@ -242,7 +243,7 @@ def test_a_symbolic_link_that_was_there_first_is_followed(
     link.unlink()
     link.symlink_to("two")
     sink.offer(b"2")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert [(tmp_path / name).read_bytes() for name in ("one", "two")] == [b"1\n", b"2\n"]
 
 
@@ -262,7 +263,7 @@ while not sink.counters().errors:
     time.sleep(0.001)
 print("failed", flush=True)
 sys.stdin.readline()
-sink.close(20)
+sink.close(120)
 assert sink.counters().written == 2, sink.counters()
 """
 
@@ -347,7 +348,7 @@ def test_logrotate_that_renames_loses_no_line(
             sink.reopen()
         wait_until(lambda: sink.offer(b"") and path.exists() and path.stat().st_size, "a new file")
         assert len(rotations(path)) == turn + 2
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     lines = b"".join(one.read_bytes() for one in rotations(path)).split()
     assert lines == [b"%d" % one for one in range(number)]
     counters = sink.counters()
@@ -369,7 +370,7 @@ def test_logrotate_that_copies_and_truncates_is_written_after(
         logrotate(path, "copytruncate")
         assert path.read_bytes() == b""
     sink.offer(b"300")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     lines = b"".join(one.read_bytes() for one in rotations(path)).split(b"\n")
     assert lines == [*(b"%d" % number for number in range(301)), b""]
 
@@ -403,7 +404,7 @@ def test_a_named_pipe_gets_every_line_through_several_readers(tmp_path: Path) ->
         closing.start()
         while piece := last.read(65_536):
             got += piece
-        closing.join(20)
+        closing.join(PATIENCE_SECONDS)
     assert got.split() == lines
     assert sink.counters().dropped == {}
 
@@ -419,7 +420,7 @@ def test_lines_left_in_a_named_pipe_are_counted_at_the_end(tmp_path: Path) -> No
     wait_until(lambda: sink.counters().written == 10, "the lines are in the pipe")
     assert os.read(reader, 17) == b"0000\n0001\n0002\n00"
     os.close(reader)
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     counters = sink.counters()
     assert (counters.written, counters.dropped) == (3, {"in_doubt": 7})
 
@@ -428,12 +429,12 @@ def test_character_devices_can_be_named(tmp_path: Path) -> None:
     sink = FileSink("/dev/null")
     sink.start()
     sink.offer(b"one")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert (sink.counters().written, sink.counters().dropped) == (1, {})
     program = (
         "from deckwire.output.sinks import file\n"
         "sink = file.FileSink('/dev/stderr')\n"
-        "sink.start(); sink.offer(b'one'); sink.offer(b'two'); sink.close(20)\n"
+        "sink.start(); sink.offer(b'one'); sink.offer(b'two'); sink.close(120)\n"
         "assert sink.counters().written == 2, sink.counters()"
     )
     run = [sys.executable, "-c", program]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.http import HttpSink, Url
 from deckwire.output.sinks.spooled import SpoolFolder
 from deckwire.output.sinks.token_file import TokenFile
@@ -38,7 +39,7 @@ def sink(server: Server, token: Path, tmp_path: Path) -> Iterator[HttpSink]:
     made = HttpSink(url, SpoolFolder(str(tmp_path / "spool")), token=TokenFile(str(token)))
     made.start()
     yield made
-    made.close(20)
+    made.close(PATIENCE_SECONDS)
 
 
 def shown(server: Server, sink: HttpSink) -> str:

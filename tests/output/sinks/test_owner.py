@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.file import FileSink
 from deckwire.output.sinks.owner import Creation, Owner, parse_mode, parse_owner
 from tests.support.rsyslog_server import wait_until
@@ -79,7 +80,7 @@ def test_a_new_file_has_its_owner_and_mode_also_after_a_rotation(tmp_path: Path)
     sink.reopen()
     wait_until(path.exists, "the file is made anew")
     wait_until(lambda: facts(path) == expected, "it has its owner and mode")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     path.unlink()
 
 

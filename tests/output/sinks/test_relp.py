@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.relp import RelpSink
 from deckwire.output.sinks.spooled import SpoolFolder
 from deckwire.output.sinks.tls_client import TlsClient, TlsSettings
@@ -72,7 +73,7 @@ def test_every_line_arrives_once_in_order(server: Rsyslog, tmp_path: Path) -> No
     sent = [line(number) for number in range(3_000)]
     assert sink.offer_all(sent) == 3_000
     wait_until(lambda: len(server.raw()) >= 3_000, "rsyslog wrote all lines")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert server.raw() == sent
     assert sink.more_sums() == {
         "spooled": 0,
@@ -102,7 +103,7 @@ def test_no_committed_line_is_lost_when_the_receiver_is_killed(
         )
         server.start()
     wait_until(lambda: not sink.more_sums()["spooled"], "all are acknowledged")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     received = server.raw()
     assert sorted(set(received)) == sent
     # The same line may arrive twice around a kill. Apart from that, the order is kept.
@@ -126,7 +127,7 @@ def test_a_damaged_spool_does_not_stop_the_lines_after_it(
     later = [line(number) for number in range(100, 150)]
     assert sink.offer_all(later) == 50
     wait_until(lambda: set(later) <= set(server.raw()), "the later lines have arrived")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert "the spool was damaged; moved to" in capfd.readouterr().err
     assert conserved(sink)
 
@@ -137,14 +138,14 @@ def test_lines_of_an_earlier_run_are_delivered_first(server: Rsyslog, tmp_path: 
     first = relp(server, tmp_path)
     assert first.offer_all(sent[:100]) == 100
     wait_until(lambda: first.counters().written == 100, "all are committed")
-    first.close(20)
+    first.close(PATIENCE_SECONDS)
     assert (first.more_sums()["spooled"], first.counters().dropped) == (100, {})
     server.start()
     second = relp(server, tmp_path)
     wait_until(lambda: len(server.raw()) >= 100, "the old lines have arrived")
     second.offer_all(sent[100:])
     wait_until(lambda: len(server.raw()) >= 200, "the new lines have arrived")
-    second.close(20)
+    second.close(PATIENCE_SECONDS)
     assert server.raw() == sent
     assert (second.counters().offered, second.counters().written) == (200, 200)
     assert conserved(second)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from deckwire.events.event import WARNING, Event
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import Fanout, Format, to_all
 from deckwire.output.sinks.spec import parse_output
@@ -65,7 +66,7 @@ def test_every_line_arrives_as_it_was_sent(rsyslog: Rsyslog, spec: str) -> None:
     for end in range(20, 220, 20):
         assert all(fanout.offer(one) for one in sent[end - 20 : end])
         wait_until(lambda end=end: len(rsyslog.raw()) >= end, "rsyslog wrote all lines")
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     ((_, counters),) = fanout.counters()
     assert (counters.written, counters.queued, counters.dropped) == (200, 0, {})
     assert rsyslog.raw() == [form.line(one) for one in sent]
@@ -78,7 +79,7 @@ def test_rsyslog_parses_every_line_as_rfc_5424(rsyslog: Rsyslog, spec: str, sd_i
     sent = events(50)
     fanout = opened(rsyslog, spec, form)
     assert all(fanout.offer(one) for one in sent)
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     wait_until(lambda: len(rsyslog.parsed()) >= len(sent), "rsyslog wrote all lines")
     line = re.compile(rb"<(\d+)>1 (\S+) (\S+) (\S+) - (\S+) (\[.*\])")
     expected = []
@@ -94,7 +95,7 @@ def test_json_lines_arrive_too(rsyslog: Rsyslog) -> None:
     sent = events(20)
     fanout = opened(rsyslog, SPECS[3], form)
     assert all(fanout.offer(one) for one in sent)
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     wait_until(lambda: len(rsyslog.raw()) >= len(sent), "rsyslog wrote all lines")
     assert rsyslog.raw() == [form.line(one) for one in sent]
 
@@ -113,7 +114,7 @@ def test_lines_wait_for_a_restarted_rsyslog(rsyslog: Rsyslog, spec: str) -> None
     rsyslog.start()
     assert all(fanout.offer(one) for one in sent[60:])
     wait_until(lambda: len(rsyslog.raw()) >= len(sent), "rsyslog wrote all lines")
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     assert rsyslog.raw() == [form.line(one) for one in sent]
     assert fanout.losses() == {}
 
@@ -130,7 +131,7 @@ def test_lines_wait_for_an_rsyslog_that_starts_later(rsyslog: Rsyslog) -> None:
     wait_until(lambda: len(rsyslog.raw()) >= 2 * len(sent), "rsyslog wrote all lines")
     assert sorted(rsyslog.raw()) == sorted(2 * [form.line(one) for one in sent])
     for fanout in fanouts:
-        fanout.close(20)
+        fanout.close(PATIENCE_SECONDS)
 
 
 def test_udp_counts_what_a_stopped_rsyslog_refused(rsyslog: Rsyslog) -> None:
@@ -144,7 +145,7 @@ def test_udp_counts_what_a_stopped_rsyslog_refused(rsyslog: Rsyslog) -> None:
     wait_until(lambda: fanout.losses().get("udp_refused"), "a refusal was counted")
     rsyslog.start()
     wait_until(lambda: not fanout.counters()[0][1].queued, "the queue is empty")
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     ((_, counters),) = fanout.counters()
     wait_until(lambda: len(rsyslog.raw()) >= counters.written, "rsyslog wrote the rest")
     assert len(rsyslog.raw()) == counters.written == 40 - counters.dropped["refused"]
@@ -198,7 +199,7 @@ def test_no_restart_loses_a_line_without_counting_it(
             )
             rsyslog.start()
     wait_until(lambda: not fanout.counters()[0][1].queued, "the queue is empty")
-    fanout.close(20)
+    fanout.close(PATIENCE_SECONDS)
     wait_until(lambda: rsyslog.raw()[-1:] == [form.line(sent[-1])], "the last line arrived")
     lines = [form.line(one) for one in sent]
     number_of = {line: number for number, line in enumerate(lines)}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.sink import ReceiverGoneError, Sink, SinkCounters
 from tests.support.rsyslog_server import wait_until
 
@@ -60,7 +61,7 @@ def test_lines_go_in_order_and_are_flushed_by_close() -> None:
     sink = Receiver(1000)
     assert all(offer(sink, 500))
     sink.start()
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.got == [b"%d" % number for number in range(500)]
     assert sink.counters() == SinkCounters(500, 500, 0, {}, {}, "")
     assert sink.released == 1
@@ -71,7 +72,7 @@ def test_a_full_queue_drops_the_newest_and_counts_them() -> None:
     assert offer(sink, 13) == [True] * 10 + [False] * 3
     assert sink.counters() == SinkCounters(13, 0, 10, {"queue_full": 3}, {}, "")
     sink.start()
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.got == [b"%d" % number for number in range(10)]
 
 
@@ -80,7 +81,7 @@ def test_a_receiver_that_hangs_blocks_neither_offer_nor_close() -> None:
     sink.open.clear()
     sink.start()
     sink.offer(b"0")
-    assert sink.waiting.wait(20)
+    assert sink.waiting.wait(PATIENCE_SECONDS)
     assert offer(sink, 20, 1) == [True] * 9 + [False] * 11
     assert conserved(sink.counters())
     sink.close(0.01)
@@ -99,7 +100,7 @@ def test_a_failed_line_is_tried_again_and_losses_meanwhile_count_by_the_failure(
     assert not sink.offer(b"lost")
     assert sink.counters().queued == 5
     sink.errors.clear()
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     counters = sink.counters()
     assert sink.got == [b"0", b"1", b"2", b"3", b"4"]
     assert counters.dropped == {"write_error": 1}
@@ -112,7 +113,7 @@ def test_a_partial_delivery_continues_with_the_next_line() -> None:
     sink.most = 7
     offer(sink, 50)
     sink.start()
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.got == [b"%d" % number for number in range(50)]
 
 
@@ -121,7 +122,7 @@ def test_a_line_too_large_is_dropped_alone() -> None:
     sink.errors = [OSError(errno.EMSGSIZE, "Message too long")]
     offer(sink, 3)
     sink.start()
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.got == [b"1", b"2"]
     assert sink.counters() == SinkCounters(3, 2, 0, {"too_large": 1}, {}, "")
 
@@ -147,7 +148,7 @@ def test_reopen_happens_without_lines_and_its_failure_loses_none() -> None:
     sink.reopen()
     wait_until(lambda: sink.counters().errors, "the failure is counted")
     sink.offer(b"0")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.got == [b"0"]
     assert sink.counters().errors == {"reopen_error": 1}
 
@@ -177,7 +178,7 @@ def test_offered_is_always_written_queued_or_dropped(
     for burst in bursts:
         offer(sink, burst)
         assert conserved(sink.counters())
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     counters = sink.counters()
     assert counters.queued == 0
     assert counters.written == len(sink.got)

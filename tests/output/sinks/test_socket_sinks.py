@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.sink import Sink, SinkCounters
 from deckwire.output.sinks.tcp import TcpSink
 from deckwire.output.sinks.udp import UdpSink
@@ -23,7 +24,7 @@ LINES = [b"<134>1 line %d" % number for number in range(50)]
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(20)
+        server.settimeout(PATIENCE_SECONDS)
         yield server
 
 
@@ -37,7 +38,7 @@ def conserved(counters: SinkCounters) -> bool:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    connection.settimeout(20)
+    connection.settimeout(PATIENCE_SECONDS)
     data = b""
     while chunk := connection.recv(1 << 16):
         data += chunk
@@ -72,7 +73,7 @@ def test_tcp_counts_octets(listener: socket.socket) -> None:
     assert sink.offer("zwölf".encode())
     connection, _ = listener.accept()
     with connection:
-        sink.close(20)
+        sink.close(PATIENCE_SECONDS)
         assert read_all(connection) == "1 a6 zwölf".encode()
 
 
@@ -98,7 +99,7 @@ def test_tcp_resends_a_frame_cut_by_the_end_of_a_connection(listener: socket.soc
         assert sink.offer(line)
     first, _ = listener.accept()
     with first:
-        first.settimeout(20)
+        first.settimeout(PATIENCE_SECONDS)
         begun = first.recv(20_000)
     # Closed with unread data: a reset, somewhere in a frame.
     second, _ = listener.accept()
@@ -106,8 +107,8 @@ def test_tcp_resends_a_frame_cut_by_the_end_of_a_connection(listener: socket.soc
         reader: list[bytes] = []
         thread = threading.Thread(target=lambda: reader.append(read_all(second)), daemon=True)
         thread.start()
-        sink.close(20)
-        thread.join(20)
+        sink.close(PATIENCE_SECONDS)
+        thread.join(PATIENCE_SECONDS)
     before, after = unframe(begun), unframe(reader[0])
     assert before == lines[: len(before)]
     assert after == lines[len(lines) - len(after) :]
@@ -127,9 +128,9 @@ def test_tcp_notices_a_closed_connection_before_writing(listener: socket.socket)
         assert sink.offer(line)
         connection, _ = listener.accept()
         with connection:
-            connection.settimeout(20)
+            connection.settimeout(PATIENCE_SECONDS)
             assert unframe(connection.recv(1000)) == [line]
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.counters().written == 5
 
 
@@ -145,7 +146,7 @@ def test_tcp_reopen_makes_a_new_connection(listener: socket.socket) -> None:
         assert unframe(read_all(first)) == [b"one"]
     second, _ = listener.accept()
     with second:
-        sink.close(20)
+        sink.close(PATIENCE_SECONDS)
         assert unframe(read_all(second)) == [b"two"]
 
 
@@ -185,7 +186,7 @@ def test_udp_sends_one_line_a_datagram(family: int, address: str, name: str) -> 
             receiver.bind((address, 0))
         except OSError:
             pytest.skip(f"no {address} here")
-        receiver.settimeout(20)
+        receiver.settimeout(PATIENCE_SECONDS)
         sink = UdpSink(name, receiver.getsockname()[1])
         sink.start()
         sink.offer(b"probe")
@@ -199,26 +200,26 @@ def test_udp_sends_one_line_a_datagram(family: int, address: str, name: str) -> 
             except TimeoutError:
                 continue
             break
-        receiver.settimeout(20)
+        receiver.settimeout(PATIENCE_SECONDS)
         for line in LINES[:20]:
             sink.offer(line)
         got = [receiver.recv(100)]
         while got[-1] != LINES[19]:
             got.append(receiver.recv(100))
         assert [line for line in got if line not in (b"probe", b"more")] == LINES[:20]
-        sink.close(20)
+        sink.close(PATIENCE_SECONDS)
         assert conserved(sink.counters())
 
 
 def test_udp_drops_what_no_datagram_holds() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(20)
+        receiver.settimeout(PATIENCE_SECONDS)
         sink = UdpSink(*receiver.getsockname())
         for line in (b"one", b"x" * 70_000, b"two"):
             sink.offer(line)
         sink.start()
-        sink.close(20)
+        sink.close(PATIENCE_SECONDS)
         assert [receiver.recv(100), receiver.recv(100)] == [b"one", b"two"]
         assert sink.counters() == SinkCounters(3, 2, 0, {"too_large": 1}, {}, "")
 
@@ -227,7 +228,7 @@ def test_unix_datagrams_wait_for_a_slow_receiver(short_path: Path) -> None:
     path = str(short_path / "log")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(path)
-        receiver.settimeout(20)
+        receiver.settimeout(PATIENCE_SECONDS)
         sink = UnixSink(path, capacity=20)
         sink.start()
         taken = 0
@@ -236,7 +237,7 @@ def test_unix_datagrams_wait_for_a_slow_receiver(short_path: Path) -> None:
         assert sink.counters().dropped == {"queue_full": 1}
         assert conserved(sink.counters())
         assert [int(receiver.recv(100)) for _ in range(taken)] == list(range(taken))
-        sink.close(20)
+        sink.close(PATIENCE_SECONDS)
         assert sink.counters().written == taken
 
 
@@ -245,14 +246,14 @@ def test_unix_falls_back_to_a_stream_of_lines(short_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.bind(path)
         server.listen()
-        server.settimeout(20)
+        server.settimeout(PATIENCE_SECONDS)
         sink = UnixSink(path)
         sink.start()
         for line in LINES:
             assert sink.offer(line)
         connection, _ = server.accept()
         with connection:
-            sink.close(20)
+            sink.close(PATIENCE_SECONDS)
             assert read_all(connection).split(b"\n") == [*LINES, b""]
 
 
@@ -286,7 +287,7 @@ class Breaker:
 
     def join(self) -> None:
         self._over.set()
-        self._thread.join(20)
+        self._thread.join(PATIENCE_SECONDS)
 
     def _serve(self) -> None:
         self._server.settimeout(0.1)
@@ -299,7 +300,7 @@ class Breaker:
                 if last:
                     return
                 continue
-            connection.settimeout(20)
+            connection.settimeout(PATIENCE_SECONDS)
             self._read(connection)
             self._end(connection)
             self.ended += 1
@@ -348,7 +349,7 @@ def test_however_connections_end_each_line_is_received_or_counted(
         breaker.finish()
         sink.offer(b"a line that ends in %05d]" % offered)
         offered += 1
-        sink.close(20)
+        sink.close(PATIENCE_SECONDS)
         breaker.join()
     received = [int(line) for line in breaker.lines]
     assert received == sorted(set(received))
@@ -391,19 +392,19 @@ def test_lines_in_doubt_are_counted_while_nothing_else_is_sent(listener: socket.
     connection.close()
     wait_until(lambda: sink.counters().dropped == {"in_doubt": 50}, "they are counted")
     assert sink.counters().written == 0
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
 
 
 def test_unix_drops_what_no_datagram_holds(short_path: Path) -> None:
     path = str(short_path / "log")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(path)
-        receiver.settimeout(20)
+        receiver.settimeout(PATIENCE_SECONDS)
         sink = UnixSink(path)
         for line in (b"one", b"x" * 1_000_000, b"two"):
             sink.offer(line)
         sink.start()
-        sink.close(20)
+        sink.close(PATIENCE_SECONDS)
         assert [receiver.recv(100), receiver.recv(100)] == [b"one", b"two"]
         assert sink.counters() == SinkCounters(3, 2, 0, {"too_large": 1}, {}, "")
 
@@ -418,5 +419,5 @@ def test_unix_datagrams_that_a_receiver_left_unread_are_counted(short_path: Path
         sink.start()
         wait_until(lambda: sink.counters().written == 5, "all are in its buffer")
     wait_until(lambda: sink.counters().dropped == {"in_doubt": 5}, "they are counted")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.counters().written == 0

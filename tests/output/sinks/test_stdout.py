@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.stdout import StdoutSink
 from tests.support.rsyslog_server import wait_until
 
@@ -28,7 +29,7 @@ def test_lines_arrive_and_the_descriptor_stays_open(pipe: list[int]) -> None:
     sink.start()
     sink.offer(b"one")
     sink.offer(b"two")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     os.write(pipe[1], b"still open\n")
     assert os.read(pipe[0], 100) == b"one\ntwo\nstill open\n"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.limits import SINK_UNCONFIRMED
 from deckwire.output.sinks.kernel_buffer import unsent_bytes
 from deckwire.output.sinks.stream_socket import SETTLE_S, StreamSocket
@@ -39,7 +40,7 @@ class Pair:
         self.ours = ours
         self.peer = peer
         self.ours.settimeout(0.5)
-        self.peer.settimeout(20)
+        self.peer.settimeout(PATIENCE_SECONDS)
         self.connection = StreamSocket(ours, lambda line: line + b"\n", self.clock)
 
     def read(self, count: int) -> None:
@@ -62,7 +63,7 @@ class Pair:
 
 def patience() -> Callable[[float], bool]:
     """Waits long for the peer, as a sink does while it closes."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
 
     def is_over(seconds: float) -> bool:
         time.sleep(seconds)

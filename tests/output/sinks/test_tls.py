@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.spec import parse_output
 from deckwire.output.sinks.spooled import SpooledSink
 from deckwire.output.sinks.tls import TlsSink
@@ -94,7 +95,7 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(20)
+        server.settimeout(PATIENCE_SECONDS)
         yield server
 
 
@@ -152,7 +153,7 @@ def test_lines_arrive_over_tls(listener: socket.socket, authority: Authority) ->
     sink = sink_to(listener, TlsSettings(ca=authority.path, name=NAME))
     assert sink.offer_all(LINES) == 50
     wait_until(lambda: sink.counters().written == 50, "all are written")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     wait_until(lambda: server.received == [counted(LINES)], "all have arrived")
     assert sink.counters().dropped == {}
     assert server.versions[0] in {"TLSv1.2", "TLSv1.3"}
@@ -165,7 +166,7 @@ def test_a_client_certificate_is_shown(listener: socket.socket, authority: Autho
     sink = sink_to(listener, settings)
     sink.offer_all(LINES)
     wait_until(lambda: server.received == [counted(LINES)], "all have arrived")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.counters().written == 50
 
 
@@ -228,7 +229,7 @@ def test_lines_wait_for_a_receiver_that_restarts(
     server = Server(listener, files)
     sink.offer_all(LINES[10:])
     wait_until(lambda: server.received == [counted(LINES[10:])], "the others have arrived")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.counters().dropped == {}
 
 
@@ -267,7 +268,7 @@ def test_files_that_change_are_read_again(
     wait_until(lambda: any(server.received) or not sink.counters().queued, "it is believed")
     sink.offer_all([b"last"])
     wait_until(lambda: any(b"4 last" in data for data in server.received), "lines arrive")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
 
 
 def serial(path: str) -> str:
@@ -302,7 +303,7 @@ def test_a_reopened_output_shows_a_renewed_certificate(
     sink.offer(b"three")
     wait_until(lambda: server.received == [b"3 one3 two", b"5 three"], "it has connected anew")
     assert server.peers == serials
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert sink.counters().dropped == {}
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import pytest
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks.tls import TlsSink
 from deckwire.output.sinks.tls_client import TlsClient, TlsSettings
 from tests.output.sinks.test_tls import NAME, Authority, Files
@@ -118,7 +119,7 @@ def test_a_wrong_certificate_is_one_line_and_the_right_one_ends_the_trouble(
     give(server, authority.certify(NAME))
     server.start()
     wait_until(lambda: len(server.raw()) >= len(LINES), "all lines have arrived")
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert server.raw() == LINES
     assert (sink.counters().written, sink.counters().dropped) == (len(LINES), {})
     said = [line for line in capfd.readouterr().err.splitlines() if sink.name in line]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deckwire.events.event import Event
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.output.sinks import file
 from deckwire.output.sinks.opened_file import OpenedFile
 from deckwire.output.sinks.owner import Creation, Owner
@@ -74,7 +75,7 @@ def test_each_line_is_followed_by_its_record(log: Path, twin: Path) -> None:
     sink = TwinSink(str(log))
     sink.start()
     assert all(sink.offer(made(number)) for number in range(300))
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert numbers(log, twin) == list(range(300))
     assert sink.counters().written == 300
 
@@ -96,7 +97,7 @@ def test_line_and_record_alternate_and_each_is_one_write(
     sink.start()
     for number in range(20):
         sink.offer(made(number))
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert [name for name, _ in written] == ["decnet.log", "decnet.json"] * 20
     assert all(data.endswith(b"\n") and data.count(b"\n") == 1 for _, data in written)
 
@@ -112,7 +113,7 @@ def test_both_are_reopened(log: Path, twin: Path, monkeypatch: pytest.MonkeyPatc
     sink.reopen()
     wait_until(lambda: log.exists() and twin.exists(), "both are there again")
     sink.offer(made(1))
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert numbers(log, twin) == [1]
     assert numbers(Path(f"{log}.1"), Path(f"{twin}.1")) == [0]
 
@@ -129,7 +130,7 @@ def test_one_of_them_renamed_without_a_signal_is_noticed(
     wait_until(lambda: sink.counters().written == 1, "the first line is written")
     path.rename(f"{path}.1")
     sink.offer(made(1))
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert len(read_whole(path.read_bytes())) == 1
     assert len(read_whole((twin if path is log else log).read_bytes())) == 2
 
@@ -147,7 +148,7 @@ def test_a_deleted_one_is_made_anew_and_the_other_repeats_nothing(
     path.unlink()
     for number in range(1, 200):
         sink.offer(made(number))
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert len(read_whole(path.read_bytes())) == 199
     assert len(read_whole(other.read_bytes())) == 200
     assert (sink.counters().written, sink.counters().dropped) == (200, {})
@@ -162,7 +163,7 @@ def test_truncating_a_copied_file_leaves_no_hole(log: Path, twin: Path) -> None:
     os.truncate(log, 0)
     os.truncate(twin, 0)
     sink.offer(made(1))
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert numbers(log, twin) == [1]
 
 
@@ -188,7 +189,7 @@ def test_a_disk_that_fills_between_line_and_record_repeats_no_line(log: Path, tw
     assert len(twin.read_bytes()) == 10
     assert sink.counters().written == 0
     room[0] = 1 << 30
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert numbers(log, twin) == [0, 1, 2]
     assert sink.counters().written == 3
 
@@ -213,7 +214,7 @@ def is_done():
     return sink.counters().written == 200
 is_done.failed = 0
 wait_until(is_done, "all lines are written")
-sink.close(20)
+sink.close(120)
 assert is_done.failed
 for path in copied:
     sys.stdout.buffer.write(copied[path] + path.read_bytes() + b"\\0")
@@ -252,7 +253,7 @@ def test_a_failure_names_the_file_that_fails(
     sink.reopen()
     wait_until(lambda: len(sink.counters().errors) == 2, "opening fails at both occasions")
     path.rmdir()
-    sink.close(20)
+    sink.close(PATIENCE_SECONDS)
     assert numbers(log, twin) == [0]
     named = "" if broken == "log" else f" its twin {twin}:"
     lines = capfd.readouterr().err.splitlines()

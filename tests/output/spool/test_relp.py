@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.limits import RELP_FRAME_BYTES
 from deckwire.output.spool.relp import RelpReceiver
 from deckwire.output.spool.spool import SpooledLine
@@ -27,7 +28,7 @@ class Server:
 
     def __init__(self) -> None:
         ours, self.socket = socket.socketpair()
-        self.socket.settimeout(20)
+        self.socket.settimeout(PATIENCE_SECONDS)
         self.receiver = RelpReceiver(lambda: ours)
 
     def open(self) -> bytes:
@@ -152,7 +153,7 @@ def test_no_answer_raises_anything_but_os_error(pieces: list[bytes]) -> None:
         except OSError:
             pass
         server.socket.shutdown(socket.SHUT_WR)
-        finish.join(20)
+        finish.join(PATIENCE_SECONDS)
         assert not finish.is_alive()
         server.receiver.close()
 
