@@ -42,6 +42,7 @@ def main(checkout: Path, folder: Path) -> None:
         config.write_text(CONFIG)
         extensions = mypycify(
             [f"--config-file={config}", f"--cache-dir={work}/cache", *paths],
+            opt_level="2",
             target_dir=f"{work}/c",
         )
         setup(
