@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -96,6 +95,9 @@ class Starting:
         )
 
 
+COMPILED = {"table_sizes": {"MAX_HALF_OPEN": 4_096}}
+"""A LoadRequest for which no object was compiled before."""
+
 STAGES: dict[str, Callable[[Starting], object]] = {
     "handlers": Starting.handles,
     "loader": Starting.children,
@@ -134,7 +136,8 @@ def test_one_sighup_after_the_handlers_are_set_is_enough(lab: Lab, tmp_path: Pat
 def test_a_signal_to_end_leaves_nothing_at_each_stage(
     lab: Lab, tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
-    agent = Starting(lab, tmp_path, "-i", PARENT)
+    program = with_request(COMPILED) if stage == "compiler" else PROGRAM
+    agent = Starting(lab, tmp_path, "-i", PARENT, program=program)
     wait_until(lambda: STAGES[stage](agent), stage)
     agent.signal_group(number)
     agent.assert_clean_end()
@@ -143,7 +146,8 @@ def test_a_signal_to_end_leaves_nothing_at_each_stage(
 @pytest.mark.parametrize("stage", ["compiler", "attached"])
 def test_filters_are_removed_after_a_signal(lab: Lab, tmp_path: Path, stage: str) -> None:
     """Filters outlive the loader, so a signal must not end it while it attaches."""
-    agent = Starting(lab, tmp_path, "-i", PARENT, program=with_request({"attach": "clsact"}))
+    request = {"attach": "clsact", **(COMPILED if stage == "compiler" else {})}
+    agent = Starting(lab, tmp_path, "-i", PARENT, program=with_request(request))
     wait_until(lambda: STAGES[stage](agent), stage)
     agent.signal_group(signal.SIGTERM)
     agent.signal_group(signal.SIGHUP)
@@ -162,9 +166,9 @@ def test_signals_work_while_the_agent_waits_for_an_interface(lab: Lab, tmp_path:
 
 @pytest.mark.skipif(not HAS_TCX, reason="this kernel has no TCX")
 def test_the_agent_ends_although_its_loader_hangs(lab: Lab, tmp_path: Path) -> None:
+    *python, code, request = with_request(COMPILED)
     patience = "from deckwire.kernel import signals; signals.ENDING_SECONDS = 0.5\n"
-    program = (sys.executable, "-P", "-c", f"{patience}from deckwire.entry import main; main()")
-    agent = Starting(lab, tmp_path, "-i", PARENT, program=program)
+    agent = Starting(lab, tmp_path, "-i", PARENT, program=(*python, patience + code, request))
     wait_until(agent.compiles, "the loader has the compiler")
     (loader,) = agent.children()
     os.kill(loader, signal.SIGSTOP)

@@ -394,9 +394,11 @@ def test_honest_traffic_is_never_refused(traffic: Traffic) -> None:
     with contextlib.suppress(LabError):
         agent.wait(lambda: len(agent.find("tls_session")) >= traffic.sessions, "all sessions")
     assert agent.stop() == 0
-    assert_honest(agent, lossy=traffic.lossy)
+    sums = assert_honest(agent, lossy=traffic.lossy)
     events = counted(agent)
-    assert events["tcp_handshake"] == events["tcp_flow_timing"] == traffic.connections
+    assert events["tcp_handshake"] == traffic.connections
+    # On a busy machine, what a decky sent before a reset came may pass 10 ms after it.
+    assert events["tcp_flow_timing"] == traffic.connections + sums["flows_resumed"]
     assert events["tls_client_hello"] == events["tls_session"] == traffic.sessions
 
 

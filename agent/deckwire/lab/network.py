@@ -22,6 +22,7 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, Self
 
 from pyroute2 import IPRoute, NetlinkError, netns
+from pyroute2 import config as pyroute2_config
 
 from deckwire.kernel.namespaces import inside, path_of
 from deckwire.lab import namespaces
@@ -46,6 +47,8 @@ _GSO_MAX_SEGS = 65_535
 """The kernel's own GSO_MAX_SEGS."""
 _DECKY_NAMES = ("web-01", "mail-01", "files-01")
 _ENDING_SECONDS = 3.0
+# It makes a namespace in a child process, and waits 2 s for that otherwise.
+pyroute2_config.default_communicate_timeout = int(PATIENCE_SECONDS)
 _IFA_F_NODAD, _IFA_F_TENTATIVE = 0x02, 0x40
 
 
