@@ -149,6 +149,13 @@
 #define HEAD_PAYLOAD_UNITS 16
 #define HEAD_REST_UNITS 3
 
+/*
+ * The longest segment of SSH that is hashed: a power of two. The walk over it
+ * takes one step for eight bytes, or for the end of a line.
+ */
+#define SSH_SEGMENT_BYTES 2048
+#define SSH_STEPS 288
+
 /* After a silence this long, the next segment may start an RTT measurement. */
 #define RTT_PAUSE_NS 1000000000ULL
 

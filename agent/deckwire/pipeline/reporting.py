@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from deckwire.abi import structs as abi
 from deckwire.abi.begun import Begun
@@ -24,6 +24,7 @@ from deckwire.connections.observations import (
 )
 from deckwire.connections.payload import PayloadSeen
 from deckwire.connections.ssh_connection import SshSeen
+from deckwire.connections.suppressed_head import EmittedHeads
 from deckwire.connections.suppressed_hello import EmittedHellos
 from deckwire.connections.uptimes import Uptime, Uptimes
 from deckwire.deckies import Registry
@@ -107,6 +108,7 @@ class Reporter:
         self._counts = counts
         self._describe = Descriptions(identifier, choices)
         self._emitted_hellos = EmittedHellos()
+        self._emitted_heads = EmittedHeads()
         self._contexts: Bounded[tuple[bytes, int], Context] = Bounded(CONTEXTS)
         self._attribution = attribution
         self._fragmented = fragmented
@@ -294,6 +296,14 @@ class Reporter:
             self._windows.withdraw_hello(signature)
         return hello
 
+    def recall_head(self, signature: int) -> bytes | None:
+        """What an end of SSH had sent up to a signature; None if it was evicted."""
+        head = self._emitted_heads.recall(signature)
+        if head is None:
+            self._counts["ssh_heads_evicted"] += 1
+            self._windows.withdraw_hello(signature)
+        return head
+
     def _hello(self, connection: Connection, context: Context, seen: HelloSeen) -> None:
         client = self._describe.client(seen.hello)
         headline = hello_headline(
@@ -409,6 +419,9 @@ class Reporter:
             choices=self._choices,
             proven=connection.proven,
         )
+        # The kernel knows who opened a connection, and not who the SSH client is.
+        links = [] if seen.reversed else connection.links(seen.sender)
+        signatures = [signature for signature, _ in links]
         self._emit(
             connection.key,
             context,
@@ -422,6 +435,12 @@ class Reporter:
                 banner=seen.banner,
                 kexinit=seen.kexinit,
                 unseen=connection.unseen,
+            ),
+            table=self._windows.hellos,
+            signature=signatures.pop() if signatures else 0,
+            earlier=signatures,
+            may_open=lambda: all(
+                self._emitted_heads.remember(signature, head) for signature, head in links
             ),
         )
 
@@ -507,13 +526,15 @@ class Reporter:
         *,
         table: Suppression[Key | IgnoredBy] | None = None,
         signature: int = 0,
+        earlier: Sequence[int] = (),
         may_open: Callable[[], bool] = lambda: True,
         is_reversed: bool = False,
     ) -> None:
         """Have an event emitted, unless its connection's direction says otherwise.
 
-        `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
-        suppress. `is_reversed` says that the client of TLS or HTTP did not open the connection.
+        `table`, `signature`, `earlier` and `may_open` are those of Windows.emit, for what the
+        kernel may suppress. `is_reversed` says that the client of TLS or HTTP did not open the
+        connection.
         """
         if self._ignored and (found := self._ignored.match(_traffic(headline.name, context))):
             self._counts[found.counter] += 1
@@ -534,7 +555,9 @@ class Reporter:
         if table is None:
             self._emitter.emit_new(headline, make)
         else:
-            self._windows.emit(table, signature, time_ns, headline, make, may_open=may_open)
+            self._windows.emit(
+                table, signature, time_ns, headline, make, earlier=earlier, may_open=may_open
+            )
 
     def _lateral(
         self, key: bytes, context: Context, time_ns: int, make: Callable[[], Event]

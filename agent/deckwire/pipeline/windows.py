@@ -7,14 +7,15 @@ summary of that dedup window.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from deckwire.clock import Clock
 from deckwire.events.dedup import Key
 from deckwire.events.event import Event, Headline
 from deckwire.events.ignore import Match
-from deckwire.output.emitter import Emitter, Fate
+from deckwire.output.emitter import Emitter
+from deckwire.output.fate import Fate
 from deckwire.resilience.containment import Containment, Where
 from deckwire.tables.suppression import Suppressed, Suppression
 from deckwire.tables.tables import Tables
@@ -57,18 +58,20 @@ class Windows:
         headline: Headline,
         make: Callable[[], Event],
         *,
+        earlier: Sequence[int] = (),
         may_open: Callable[[], bool] = lambda: True,
     ) -> None:
         """Emit an event, then have the kernel suppress equal ones as long as the dedup does.
 
         `signature` is the kernel's, 0 for none; `time_ns` is the kernel's time of the event.
-        `may_open` is asked before a window is opened.
+        `may_open` is asked before a window is opened. `earlier` are signatures of what comes
+        before it in other samples: the kernel suppresses those too, and does not count them.
         """
         if not signature:
             self._emitter.emit_new(headline, make)
             return
         # These come before the dedup window closes, because its summary reports them.
-        suppresses = table.suppresses(signature, time_ns)
+        suppresses = all(table.suppresses(each, time_ns) for each in (signature, *earlier))
         if not suppresses:
             self._add(table.close(signature))
         self._add(table.over(time_ns))
@@ -85,7 +88,8 @@ class Windows:
         if opened is not None:
             window, end_ns = opened
             until_ns = time_ns + end_ns - headline.time_ns
-            self._add(table.open(signature, window, until_ns))
+            for each in (*earlier, signature):
+                self._add(table.open(each, window, until_ns))
 
     def ignore(
         self, table: Suppression[Key | IgnoredBy], signature: int, time_ns: int, match: Match

@@ -67,11 +67,16 @@ class SourceTable:
         """
         self._learned = False
         try:
-            wanted = [
-                (slot, value)
-                for _, address, slot, *about in self._look()
-                if (value := self._take(slot, wants(Glance(address, *about)))) is not None
-            ]
+            wanted: list[tuple[int, bytes]] = []
+            later: set[int] = set()
+            for _, address, slot, *about in self._look():
+                value = self._take(slot) if wants(Glance(address, *about)) else None
+                if value is not None:
+                    wanted.append((slot, value))
+                else:
+                    later.add(slot // abi.PROBE_SOURCE_WAYS)
+            for number in later:
+                self._mark(number, _SET)
             further = self._further(wanted)
             for slot, value in wanted:
                 yield self._source(value, further.get(slot, ()))
@@ -131,22 +136,21 @@ class SourceTable:
             if generation:
                 proven = bool(flags & abi.PROBE_PROVEN)
                 strong = proven or targets > abi.PROBE_INLINE
-                is_news = _news(value) != self._news[slot]
+                known = self._news[slot]
+                is_news = known == _NEVER or known != _news(value)
                 yield (last_ns, address, slot, proven, strong, is_news), targets
 
-    def _take(self, slot: int, is_wanted: bool) -> bytes | None:
-        """The value of a slot, if it is to be given now; else the next call sees it again."""
-        if is_wanted:
-            value = self._sources.mapped(slot, 1)
-            (generation,) = abi.PROBE_GENERATION.unpack_from(value)
-            after = abi.PROBE_GENERATION.unpack_from(self._sources.mapped(slot, 1))
-            # Odd: the kernel gives the slot to another source just now.
-            if not generation & 1 and after == (generation,):
-                self._given[slot] = hash(value)
-                self._news[slot] = _news(value)
-                return value
-        self._mark(slot // abi.PROBE_SOURCE_WAYS, _SET)
-        return None
+    def _take(self, slot: int) -> bytes | None:
+        """The value of a slot, to be given now; None if the kernel is writing it."""
+        value = self._sources.mapped(slot, 1)
+        (generation,) = abi.PROBE_GENERATION.unpack_from(value)
+        after = abi.PROBE_GENERATION.unpack_from(self._sources.mapped(slot, 1))
+        # Odd: the kernel gives the slot to another source just now.
+        if generation & 1 or after != (generation,):
+            return None
+        self._given[slot] = hash(value)
+        self._news[slot] = _news(value)
+        return value
 
     def _further(self, read: Iterable[tuple[int, bytes]]) -> dict[int, list[bytes]]:
         """The targets for which their sources' slots have no room, by slot."""
