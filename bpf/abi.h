@@ -420,8 +420,7 @@ enum probe_kind {
 enum probe_answer {
 	ANSWER_OPEN,
 	ANSWER_CLOSED,
-	ANSWER_REFUSED,	      /* by the RST that a SYN to a closed port gets */
-	ANSWER_REFUSED_AGAIN, /* PROBE_AGAIN_NS after the first touch */
+	ANSWER_REFUSED, /* by the RST that a SYN to a closed port gets */
 };
 
 /* Protocols in probe_target.where that are none over IP. */
@@ -437,7 +436,7 @@ struct probe_target {
 	__u32 kinds;
 	__u16 source; /* in a target_set: slot of the source */
 	__u8 answers;
-	__u8 pad;
+	__u8 refused; /* when last, in REFUSED_SHIFT units after first_ns */
 };
 
 #define PROBE_PROVEN 0x1 /* it completed a handshake */

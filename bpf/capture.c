@@ -1445,7 +1445,8 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		source = probe_sources.lookup(&slot);
 	if (source)
 		at = inline_target(source, decky, touch->where);
-	if (touch->may_be_asked && (at >= PROBE_INLINE || may_be_from_decky(s)))
+	if (touch->may_be_asked &&
+	    (at >= PROBE_INLINE || touch->by_type || may_be_from_decky(s)))
 		asked = absorb(hash ^ decky,
 			       (__u64)touch->where << 32 | touch->peer_port);
 	if (is_probe) {
@@ -1498,7 +1499,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 	}
 	/* what a decky sends to nobody's probe, it sends for itself */
 	if (touch->of_decky && touch->may_be_asked &&
-	    (touched != TOUCHED || touch->asks)) {
+	    (touched != TOUCHED || touch->by_type)) {
 		note_asked(s, asked);
 		w->begun = 1;
 	}
@@ -1559,6 +1560,7 @@ touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
 			break;
 		case ICMP_ECHO_REPLY:
 		case ICMP_TIMESTAMP_REPLY:
+			touch->by_type = 1;
 			break;
 		/* about packets of the decky itself, or in its name */
 		case ICMP_UNREACHABLE:
@@ -1575,7 +1577,7 @@ touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
 	}
 	if (icmp.type == ICMP_ECHO || icmp.type == ICMP_TIMESTAMP) {
 		touch->may_be_asked = 1;
-		touch->asks = 1;
+		touch->by_type = 1;
 		return 1;
 	}
 	touch->answers = 1 << ANSWER_OPEN;
@@ -1628,12 +1630,13 @@ static __always_inline int touch_icmp6(struct __sk_buff *skb, struct packet *p,
 		touch->kind = PROBE_ICMP6;
 		touch->may_be_asked = icmp.type == ICMP6_ECHO ||
 				      icmp.type == ICMP6_ECHO_REPLY;
+		touch->by_type = icmp.type == ICMP6_ECHO_REPLY;
 		return icmp.type > ICMP6_ERRORS &&
 		       icmp.type != ICMP6_LISTENERS2;
 	}
 	if (icmp.type == ICMP6_ECHO) {
 		touch->may_be_asked = 1;
-		touch->asks = 1;
+		touch->by_type = 1;
 		return 1;
 	}
 	touch->answers = 1 << ANSWER_OPEN;
@@ -1888,7 +1891,7 @@ int decky_begun(struct __sk_buff *skb)
 		decky_port = 0;
 	}
 	s.counters->datagrams_begun++;
-	if (touch->of_decky && !touch->asks && may_be_forgotten(&s, p)) {
+	if (touch->of_decky && !touch->by_type && may_be_forgotten(&s, p)) {
 		s.counters->datagrams_uncertain++;
 		return TC_NEXT;
 	}

@@ -231,8 +231,8 @@
 #define PROBE_MANY_NS 5000000000ULL
 #define PROBE_PROVEN_NS 600000000000ULL
 
-/* A port that refuses for so long is closed for good. */
-#define PROBE_AGAIN_NS 40000000000ULL
+/* The time of a refusal is kept in units of 8.6 s, as far as a byte goes. */
+#define REFUSED_SHIFT 33
 
 /*
  * Targets of one source: the first ones have room in its slot, the others in

@@ -92,20 +92,20 @@ UPTIME_STAMPS = 8
 """Timestamps kept of one source."""
 
 # --- scans: what each source has probed ---------------------------------------------------------
-SCAN_STARTS = 4_096
+SCAN_STARTS = 2_048
 """Sources kept that have touched few targets and completed no handshake. Anybody can forge them.
 The one silent for longest is evicted: its scan ends, and is counted."""
 SCANS = 2_048
 """Scans kept of sources that completed no handshake. No source of SCAN_STARTS evicts one."""
-SCANS_PROVEN = 2_048
+SCANS_PROVEN = 4_096
 """Sources kept that completed a handshake. No other source evicts one."""
 SCAN_TARGETS = 4_096
 """Targets kept of one scan. More are counted."""
 SCAN_TARGETS_ALL = 65_536
 """Targets kept of all scans together. A target takes 170 bytes at most."""
-SCAN_AUTHORS = 4_096
+SCAN_AUTHORS = 2_048
 """Sources whose tool and system are kept until the next look at the kernel's table."""
-SCAN_RESTS = 4_096
+SCAN_RESTS = 2_048
 """Scans that have ended, whose counts may still be in the kernel's table."""
 SCAN_PORTS = 1_024
 """Characters of a list of ports in an event."""

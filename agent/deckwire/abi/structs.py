@@ -210,7 +210,7 @@ _probe_target = Struct(
     "kinds" / Int32ul,
     "source" / Int16ul,
     "answers" / Int8ul,
-    "pad" / Int8ul,
+    "refused" / Int8ul,
 )
 _probe_source = Struct(
     "addr" / Bytes(16),
@@ -501,7 +501,7 @@ SOURCE = members(_source, "handshakes.filled_ns", "handshakes.tokens_ns", "flows
 SEEN_COUNT = members(_seen, "signature", "suppressed")
 COUNTER_VALUES = members(_counters, *COUNTERS)
 
-PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers")
+PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers", "refused")
 PROBE_SOURCE = members(
     _probe_source,
     *("addr", "first_ns", "last_ns", "targets", "kinds", "mac", "flags", "samples", "next"),

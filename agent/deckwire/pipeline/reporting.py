@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from deckwire.abi import structs as abi
+from deckwire.abi.begun import Begun
 from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import service_signature
 from deckwire.abi.samples import AnomalySample
@@ -66,7 +67,7 @@ from deckwire.pipeline.describing import Descriptions
 from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.giveaways import Giveaways
 from deckwire.pipeline.lateral import Act, LateralHold
-from deckwire.pipeline.windows import Windows
+from deckwire.pipeline.windows import IgnoredBy, Windows
 from deckwire.resilience.bounded import Bounded
 from deckwire.resilience.containment import Containment
 from deckwire.scans.author import Author
@@ -77,8 +78,6 @@ from deckwire.tcp.flow import FlowRecord, has_ports
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.messages import ClientHello
-
-_TCP = 6
 
 
 class Reporter:
@@ -132,11 +131,18 @@ class Reporter:
     def registry(self, registry: Registry) -> None:
         self._registry = registry
         self._giveaways.registry = registry
+        # The direction of a connection depends on it.
+        self._windows.look_again()
         self._contexts.clear()
 
     def ignore(self, rules: IgnoreRules) -> None:
         """Emit nothing of what matches these rules, and count it."""
         self._ignored = self._giveaways.ignored = rules
+        self._windows.look_again()
+
+    def sent(self, begun: Begun) -> None:
+        """Report datagrams that a decky has sent on its own."""
+        self._giveaways.sent(begun)
 
     def probed(self, source: Source, now_ns: int) -> None:
         """Report what the answers to a source's probes show of the deckies."""
@@ -518,7 +524,7 @@ class Reporter:
         headline: Headline,
         make: Callable[[], Event],
         *,
-        table: Suppression[Key] | None = None,
+        table: Suppression[Key | IgnoredBy] | None = None,
         signature: int = 0,
         earlier: Sequence[int] = (),
         may_open: Callable[[], bool] = lambda: True,
@@ -530,8 +536,10 @@ class Reporter:
         kernel may suppress. `is_reversed` says that the client of TLS or HTTP did not open the
         connection.
         """
-        if self._ignored and (counter := self._ignored.counter(_traffic(headline.name, context))):
-            self._counts[counter] += 1
+        if self._ignored and (found := self._ignored.match(_traffic(headline.name, context))):
+            self._counts[found.counter] += 1
+            if table is not None and signature and self._tables.suppressing:
+                self._windows.ignore(table, signature, time_ns, found)
             return
         if self._fragmented.seen:
             make = self._marked(key, time_ns, make)
@@ -607,7 +615,9 @@ def _traffic(event: str, context: Context) -> Traffic:
     source, destination = ends.client, ends.server
     if context.turned:
         source, destination = destination, source
-    return Traffic(event, source, destination, ends.server_port, _TCP, context.direction)
+    return Traffic(
+        event, source, destination, ends.server_port, context.protocol, context.direction
+    )
 
 
 def _with_own_names(

@@ -92,6 +92,15 @@ class FlowRecord(NamedTuple):
         )
 
 
+def is_refused(record: FlowRecord) -> bool:
+    """Whether an end knows no such connection: a reset is all with which it answered.
+
+    Of a connection whose handshake was seen, or in which both ends take part, that is not known.
+    """
+    answers = [side.packets for side in record.sides if not side.bytes]
+    return record.close == "rst" and not record.proven and answers == [1]
+
+
 class FlowSums(NamedTuple):
     """The figures of several connections together."""
 
