@@ -1,6 +1,7 @@
 """Floods of first bytes from many sources at default settings, while honest clients use TLS.
 
-Each connection is a whole one and says something new, so that no suppression helps.
+Each connection is a whole one. It says something new, so that no suppression helps, but in the
+flood of equal heads.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def _garbage() -> Iterator[bytes]:
 
 _KINDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "SSH heads, each a new one": _banners,
+    "equal SSH heads": lambda: itertools.repeat(next(_banners())),
     "HTTP heads, each a new one": _requests,
     "first bytes of garbage": _garbage,
 }
