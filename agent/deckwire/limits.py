@@ -207,6 +207,10 @@ HEADS = 4_096
 counted."""
 HEADS_BYTES = 8 * 1_048_576
 """Bytes of memory for all of them."""
+EMITTED_HEADS = 4_096
+"""Beginnings of SSH that the kernel may suppress and the agent still knows."""
+EMITTED_HEADS_BYTES = 4 * 1_048_576
+"""Bytes of memory that they take."""
 HEAD_BYTES = 4_096
 """Bytes of one direction that are kept: as many as the kernel samples of HTTP."""
 SSH_BANNER_BYTES = 255

@@ -11,7 +11,7 @@ from itertools import chain
 
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import address_hash
-from deckwire.abi.sources import Glance, ProbeKind, Source, Target
+from deckwire.abi.sources import REFUSED_SHIFT, Answer, Glance, ProbeKind, Source, Target
 from deckwire.kernel.maps import Map
 from deckwire.limits import DECKIES, READ_SETS, READ_SOURCES, READ_TARGETS
 from deckwire.tcp.addresses import MAPPED_PREFIX
@@ -203,19 +203,24 @@ class SourceTable:
         """
         found: dict[tuple[bytes, int], Target] = {}
         for value in values:
-            decky_hash, where, first_ns, kinds, answers = abi.PROBE_TARGET.unpack_from(value)
+            decky_hash, where, first_ns, kinds, answers, after = abi.PROBE_TARGET.unpack_from(value)
             decky = self._decky(decky_hash)
             # It was removed before it was read.
             if decky is None:
                 continue
+            is_refused = answers >> Answer.REFUSED & 1
+            refused_ns = first_ns + (after << REFUSED_SHIFT) if is_refused else 0
             known = found.get((decky, where))
             if known is not None:
                 kinds |= known.kinds
                 answers |= known.answers
                 first_ns = min(first_ns, known.first_ns)
+                refused_ns = max(refused_ns, known.refused_ns)
             port = where & _PORT
             protocol = where >> _PROTOCOL_SHIFT
-            found[decky, where] = Target(decky, protocol, port, kinds, answers, first_ns)
+            found[decky, where] = Target(
+                *(decky, protocol, port, kinds, answers, first_ns, refused_ns)
+            )
         return tuple(sorted(found.values(), key=_first_ns))
 
     def _decky(self, decky_hash: int) -> bytes | None:
