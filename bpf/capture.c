@@ -1206,10 +1206,14 @@ static __always_inline void mark_probes(__u32 at)
 		*mark = 1;
 }
 
-/* A way for a new source in its set, or NO_WAY. */
+/*
+ * A way for a new source in its set, or NO_WAY. Its first target, if it has
+ * one, needs no lock of its own.
+ */
 static __always_inline __u32 take_way(const struct step *s,
 				      struct source_set *set, __u32 number,
-				      __u32 tag, const __be32 *addr, int proven)
+				      __u32 tag, const __be32 *addr,
+				      const struct touch *touch, __u64 decky)
 {
 	struct probe_source *source;
 	__u64 now = s->work->now;
@@ -1221,7 +1225,7 @@ static __always_inline __u32 take_way(const struct step *s,
 	way = way_of(set, tag);
 	if (way != NO_WAY)
 		goto out;
-	way = way_to_take(set, now, proven);
+	way = way_to_take(set, now, touch->kind == PROBE_CONNECT);
 	if (way >= PROBE_SOURCE_WAYS)
 		goto out;
 	slot = number * PROBE_SOURCE_WAYS + way;
@@ -1234,6 +1238,8 @@ static __always_inline __u32 take_way(const struct step *s,
 		s->counters->probe_sources_evicted++;
 	set->tag[way] = 0;
 	source_begin(source, addr, now);
+	if (touch->kind < PROBE_KINDS)
+		source_aim(source, decky, touch->where, now);
 	set->rank[way] = RANK_FEW;
 	set->seen[way] = probe_clock(now);
 	set->tag[way] = tag;
@@ -1407,7 +1413,9 @@ static __always_inline void note_mac(struct __sk_buff *skb,
 
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return;
-	__builtin_memcpy(source->mac, eth->src, MAC_LEN);
+	/* two words: clang copies what it takes for unaligned byte by byte */
+	*(__u32 *)source->mac = *(const __u32 *)eth->src;
+	*(__u16 *)&source->mac[4] = *(const __u16 *)&eth->src[4];
 }
 
 /* Takes in the touch of the frame in the work. */
@@ -1460,11 +1468,12 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		s->counters->probes++;
 	}
 	if (!source && !touch->of_decky) {
-		way = take_way(s, set, number, tag, addr,
-			       w->cause == TOUCH_HANDSHAKE);
+		way = take_way(s, set, number, tag, addr, touch, decky);
 		slot = number * PROBE_SOURCE_WAYS + way;
 		if (way < PROBE_SOURCE_WAYS)
 			source = probe_sources.lookup(&slot);
+		if (source)
+			at = inline_target(source, decky, touch->where);
 	}
 	if (source && is_source(source, addr)) {
 		w->source = slot;

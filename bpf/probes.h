@@ -110,9 +110,9 @@ struct source_set {
 
 /* Which sources stay. */
 enum source_rank {
-	RANK_FEW,
-	RANK_MANY,   /* more targets than PROBE_INLINE */
-	RANK_PROVEN, /* it completed a handshake */
+	RANK_FEW = 0,
+	RANK_MANY = 1,	 /* more targets than PROBE_INLINE */
+	RANK_PROVEN = 2, /* it completed a handshake */
 };
 
 /* Time in units of 1.05 ms. */
@@ -123,45 +123,56 @@ static __always_inline __u32 probe_clock(__u64 now)
 
 #define NO_WAY PROBE_SOURCE_WAYS
 
+/*
+ * The way of this tag in its set, or NO_WAY. Without branches: which way it is
+ * cannot be predicted, and the verifier would follow each.
+ */
 static __always_inline __u32 way_of(const struct source_set *set, __u32 tag)
 {
+	__u64 differs;
 	__u32 way = NO_WAY;
 
 #pragma unroll
-	for (int i = 0; i < PROBE_SOURCE_WAYS; i++)
-		if (set->tag[i] == tag)
-			way = i;
+	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
+		differs = set->tag[i] ^ tag;
+		/* else clang sees a comparison in what follows */
+		asm volatile("" : "+r"(differs));
+		way -= (NO_WAY - i) * ((differs - 1) >> 63);
+	}
 	return way;
 }
 
 /*
  * The slot that a new source gets: a free one, else that of the source that was
- * silent for longest and may go. NO_WAY: none may.
+ * silent for longest and may go. NO_WAY: none may. Without branches, as in
+ * way_of().
  */
 static __always_inline __u32 way_to_take(const struct source_set *set,
 					 __u64 now, int proven)
 {
-	__u32 way = NO_WAY, longest = 0, silent, keep;
-	__s32 since;
+	__u64 many = proven ? 0 : probe_clock(PROBE_MANY_NS), score, best = 0;
+	const __u32 last = PROBE_SOURCE_WAYS - 1;
+	__s64 silent, keep, behind;
 
 #pragma unroll
 	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
-		since = probe_clock(now) - set->seen[i];
-		silent = since > 0 ? since : 0;
-		keep = 0;
-		if (set->rank[i] == RANK_MANY && !proven)
-			keep = probe_clock(PROBE_MANY_NS);
-		if (set->rank[i] == RANK_PROVEN)
-			keep = probe_clock(PROBE_PROVEN_NS);
-		silent = silent >= keep ? silent + 1 : 0;
-		if (!set->tag[i])
-			silent = 0xffffffff;
-		if (silent > longest) {
-			longest = silent;
-			way = i;
-		}
+		silent = (__s32)(probe_clock(now) - set->seen[i]);
+		asm volatile("" : "+r"(silent));
+		silent &= ~(silent >> 63);
+		keep = (-(__u64)(set->rank[i] & RANK_MANY) & many) |
+		       (-(__u64)(set->rank[i] >> 1) &
+			probe_clock(PROBE_PROVEN_NS));
+		/* 0: it may not go */
+		score = (silent + 1) & ~((silent - keep) >> 63);
+		/* a free one is better than any */
+		score |= ((__u64)set->tag[i] - 1) >> 63 << 32;
+		/* of two alike, the first one */
+		score = score << 2 | (last - i);
+		behind = best - score;
+		asm volatile("" : "+r"(behind));
+		best -= behind & behind >> 63;
 	}
-	return way;
+	return best > last ? last - (best & last) : NO_WAY;
 }
 
 /*
@@ -185,11 +196,16 @@ static __always_inline void set_unlock(__u32 *lock)
 	__sync_fetch_and_add(lock, -1);
 }
 
-/* The slot's new source. Targets are valid up to their number only. */
+/*
+ * The slot's new source. Targets are valid up to their number only. Only who
+ * has the lock of the set writes the generation.
+ */
 static __always_inline void source_begin(struct probe_source *source,
 					 const __be32 *addr, __u64 now)
 {
-	__sync_fetch_and_add(&source->generation, 1);
+	__u32 generation = source->generation + 1;
+
+	*(volatile __u32 *)&source->generation = generation;
 	source->addr[0] = addr[0];
 	source->addr[1] = addr[1];
 	source->addr[2] = addr[2];
@@ -203,7 +219,8 @@ static __always_inline void source_begin(struct probe_source *source,
 	source->samples = 0;
 	source->next = 0;
 	source->kinds = 0;
-	__sync_fetch_and_add(&source->generation, 1);
+	asm volatile("" : : : "memory");
+	*(volatile __u32 *)&source->generation = generation + 1;
 }
 
 /* Counts a probe. Its count is valid from the first one on. */
@@ -235,13 +252,16 @@ static __always_inline int is_target(const struct probe_target *target,
 static __always_inline __u32 inline_target(const struct probe_source *source,
 					   __u64 decky, __u32 where)
 {
-	__u32 known = source->targets, at = PROBE_INLINE;
+	__u32 known = source->targets;
 
 #pragma unroll
-	for (int i = 0; i < PROBE_INLINE; i++)
-		if (i < known && is_target(&source->target[i], decky, where))
-			at = i;
-	return at;
+	for (int i = 0; i < PROBE_INLINE; i++) {
+		if (i >= known)
+			break;
+		if (is_target(&source->target[i], decky, where))
+			return i;
+	}
+	return PROBE_INLINE;
 }
 
 static __always_inline void target_begin(struct probe_target *target,
@@ -265,6 +285,15 @@ static __always_inline int target_refuses(struct probe_target *target,
 		return 0;
 	target->refused = after;
 	return 1;
+}
+
+/* The first target of a new source. */
+static __always_inline void source_aim(struct probe_source *source, __u64 decky,
+				       __u32 where, __u64 now)
+{
+	target_begin(&source->target[0], decky, where, now);
+	asm volatile("" : : : "memory");
+	source->targets = 1;
 }
 
 /* Takes in a probe of a known target. 0 if the target shows nothing new. */

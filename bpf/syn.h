@@ -76,64 +76,66 @@ static __always_inline void copy_options(struct syn_packet *syn,
 	}
 }
 
-/* The state of options_hash(). */
+/* The state of options_hash(). Its bytes hold a timestamp at the very end. */
 struct option_walk {
-	__u64 hash;
-	__u32 at;	 /* the byte under the cursor */
-	__u32 next;	 /* where the next option starts */
-	__u32 timestamp; /* where the timestamp option starts */
-	__u32 own;	 /* all bytes of the sender's timestamp, ORed */
-	__u32 echo;	 /* all bytes of the echoed one, ORed */
+	__u32 at;   /* where the option under the cursor starts */
+	__u32 own;  /* the sender's timestamps, ORed */
+	__u32 echo; /* the echoed ones, ORed */
 	__u32 pad;
+	union {
+		__u8 bytes[MAX_TCP_OPTIONS + 16];
+		__u64 words[MAX_TCP_OPTIONS / 8 + 2];
+	};
 };
 
 /*
  * Hashes the options without timestamp values, so that all SYNs of one stack
- * hash alike. The walk is in a map value and is read back in each step: the
- * states that the verifier compares at the head of the loop stay equal.
+ * hash alike. What follows the end of the list counts too. The walk is in a map
+ * value and is read back in each step: the states that the verifier compares at
+ * the head of the loop stay equal.
  */
 static __always_inline __u64 options_hash(volatile struct option_walk *walk,
 					  const struct syn_packet *syn,
 					  __u64 seed)
 {
-	__u32 at, kind, len, since;
+	volatile __u32 *stamps;
+	__u32 at, kind, len;
+	__u64 hash = seed;
 
-	walk->hash = seed;
 	walk->at = 0;
-	walk->next = 0;
-	walk->timestamp = MAX_TCP_OPTIONS;
 	walk->own = 0;
 	walk->echo = 0;
+	__builtin_memcpy((void *)walk->bytes, syn->options, MAX_TCP_OPTIONS);
+	walk->words[MAX_TCP_OPTIONS / 8] = 0;
+	walk->words[MAX_TCP_OPTIONS / 8 + 1] = 0;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < MAX_TCP_OPTIONS; i++) {
 		at = walk->at;
 		if (at >= syn->options_len || at >= MAX_TCP_OPTIONS)
 			break;
-		kind = syn->options[at];
-		if (at == walk->next) {
-			len = 1;
-			if (kind > OPTION_NOP && at + 1 < MAX_TCP_OPTIONS) {
-				len = syn->options[at + 1];
-				if (len < 2)
-					len = MAX_TCP_OPTIONS;
-				if (kind == OPTION_TIMESTAMP &&
-				    len == OPTION_TIMESTAMP_LEN)
-					walk->timestamp = at;
-			} else if (kind == OPTION_END) {
-				len = MAX_TCP_OPTIONS;
-			}
-			walk->next = at + len;
+		kind = walk->bytes[at];
+		len = 1;
+		if (kind == OPTION_END)
+			break;
+		if (kind != OPTION_NOP) {
+			len = walk->bytes[at + 1];
+			if (len < 2)
+				break;
 		}
-		since = at - walk->timestamp;
-		if (at >= walk->timestamp && since >= 2 && since < 6)
-			walk->own |= kind;
-		else if (at >= walk->timestamp && since >= 6 && since < 10)
-			walk->echo |= kind;
-		else
-			walk->hash = mix(walk->hash, kind);
-		walk->at = at + 1;
+		walk->at = at + len;
+		if (kind == OPTION_TIMESTAMP && len == OPTION_TIMESTAMP_LEN) {
+			stamps = (volatile __u32 *)&walk->bytes[at + 2];
+			walk->own |= stamps[0];
+			walk->echo |= stamps[1];
+			stamps[0] = 0;
+			stamps[1] = 0;
+		}
 	}
-	return absorb(walk->hash, (walk->own ? 2 : 0) | (walk->echo ? 1 : 0));
+#pragma unroll
+	for (int i = 0; i < MAX_TCP_OPTIONS / 8; i++)
+		hash = absorb(hash, walk->words[i]);
+	return absorb(hash, (__u64)syn->options_len << 8 | (walk->own ? 2 : 0) |
+				    (walk->echo ? 1 : 0));
 }
 
 /*

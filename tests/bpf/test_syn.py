@@ -206,7 +206,7 @@ def test_every_byte_of_options_counts(kernel: Kernel, length: int) -> None:
 
 
 def test_two_timestamps_of_one_stack_make_one_signature_at_any_offset(kernel: Kernel) -> None:
-    for shift in range(30):
+    for shift in range(31):
         front = b"\x01" * shift
         options = front + TIMESTAMP
         back = b"\x01" * (-len(options) % 4)
@@ -217,6 +217,17 @@ def test_two_timestamps_of_one_stack_make_one_signature_at_any_offset(kernel: Ke
             syn4(later),
         )
         assert one == other, shift
+
+
+@pytest.mark.parametrize("left", range(1, 10))
+def test_options_of_the_syn_before_do_not_count(kernel: Kernel, left: int) -> None:
+    """A timestamp for which there is no room is cut, whatever was there before."""
+    cut = b"\x01" * (40 - left) + TIMESTAMP[:left]
+    others = (b"\xfe\x28" + b"\x0a" * 38, b"\x01" * 30 + TIMESTAMP, MSS)
+    frames = [syn4(cut)]
+    for other in others:
+        frames += [syn4(other), syn4(cut)]
+    assert len(set(signatures(kernel, *frames)[::2])) == 1
 
 
 def test_the_seed_makes_signatures_of_its_own(kernel: Kernel) -> None:
