@@ -206,6 +206,8 @@ static __always_inline void source_begin(struct probe_source *source,
 	__u32 generation = source->generation + 1;
 
 	*(volatile __u32 *)&source->generation = generation;
+	/* odd before anything changes, and even after all has */
+	asm volatile("" : : : "memory");
 	source->addr[0] = addr[0];
 	source->addr[1] = addr[1];
 	source->addr[2] = addr[2];
