@@ -53,6 +53,7 @@ NO_COUNTERS = {
     "connections.open_connections.Connections._held": "how much is held now",
     "connections.open_connections.Connections._midstream_held": "how much is held now",
     "events.dedup.Dedup._held": "how much is held now",
+    "tables.begun.BegunTable.unread": "the next look adds it to datagrams_begun_unread",
     "events.dedup.Dedup._hosts_left": "how much room there is now",
     "events.dedup._Window.count": "what a dedup_summary reports",
     "http.body.Body": "of one body",
