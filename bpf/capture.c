@@ -1234,15 +1234,15 @@ static __always_inline __u32 take_way(const struct step *s,
 		way = NO_WAY;
 		goto out;
 	}
-	if (set->tag[way])
+	if (set->tag[bounded_way(way)])
 		s->counters->probe_sources_evicted++;
-	set->tag[way] = 0;
+	set->tag[bounded_way(way)] = 0;
 	source_begin(source, addr, now);
 	if (touch->kind < PROBE_KINDS)
 		source_aim(source, decky, touch->where, now);
-	set->rank[way] = RANK_FEW;
-	set->seen[way] = probe_clock(now);
-	set->tag[way] = tag;
+	set->rank[bounded_way(way)] = RANK_FEW;
+	set->seen[bounded_way(way)] = probe_clock(now);
+	set->tag[bounded_way(way)] = tag;
 out:
 	set_unlock(&set->lock);
 	return way;
@@ -1484,13 +1484,13 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 			source_count(source, kind);
 			if ((__s64)(w->now - source->last_ns) > 0)
 				source->last_ns = w->now;
-			set->seen[way] = probe_clock(w->now);
+			set->seen[bounded_way(way)] = probe_clock(w->now);
 			if (!w->reassembled)
 				note_mac(skb, source);
 		}
 		if (w->cause == TOUCH_HANDSHAKE) {
 			source->flags |= PROBE_PROVEN;
-			set->rank[way] = RANK_PROVEN;
+			set->rank[bounded_way(way)] = RANK_PROVEN;
 		}
 		if (at < PROBE_INLINE) {
 			target_note(&source->target[at], touch, w->now);
@@ -1499,8 +1499,8 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 			touched = touch_target(s, set, source, slot, decky,
 					       touch);
 			if (source->targets > PROBE_INLINE &&
-			    set->rank[way] == RANK_FEW)
-				set->rank[way] = RANK_MANY;
+			    set->rank[bounded_way(way)] == RANK_FEW)
+				set->rank[bounded_way(way)] = RANK_MANY;
 		}
 		mark_probes(number);
 	} else if (is_probe) {

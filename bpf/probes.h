@@ -142,6 +142,13 @@ static __always_inline __u32 way_of(const struct source_set *set, __u32 tag)
 	return way;
 }
 
+/* A way that is one, for 5.10: it loses the bounds of a spilled number. */
+static __always_inline __u32 bounded_way(__u32 way)
+{
+	asm volatile("" : "+r"(way));
+	return way & (PROBE_SOURCE_WAYS - 1);
+}
+
 /*
  * The slot that a new source gets: a free one, else that of the source that was
  * silent for longest and may go. NO_WAY: none may. Without branches, as in
