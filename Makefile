@@ -5,11 +5,14 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv python3-seccomp iproute2 openssl curl nmap masscan zmap hping3 \
 	fping arp-scan tcpdump ethtool rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate \
-	iperf3 clang-format systemd
+	iperf3 clang-format systemd dropbear-bin ldap-utils inetutils-telnet
+COMPILER := python3-mypy python3-setuptools python3-dev gcc
+EXTENSION := agent/deckwire/extension
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help setup demo schema test test-oldest delivery-test man deb deb-test lint bench \
-	bench-flood clean fuzz differential vm-test vm-matrix ci-vm vagrant-test
+.PHONY: help setup demo schema test test-oldest test-programs test-compiled compiled pure \
+	delivery-test man deb deb-test lint bench bench-flood clean fuzz differential vm-test vm-matrix \
+	ci-vm vagrant-test
 
 ## setup: install the Debian packages and make .venv (most targets do this first)
 setup: $(VENV)/.installed $(VENV)/.kept
@@ -51,6 +54,34 @@ test: setup
 # These are Debian 12's, unpacked into .oldest but not installed. ARGS are arguments for pytest.
 test-oldest: setup
 	$(BIN)/python -m tests.oldest $(ARGS)
+
+## test-programs: test with real clients of SSH, HTTP and others, which it installs
+test-programs: setup
+	$(APTGET) install -y -qq --no-install-recommends openssh-client wget hydra gobuster \
+		golang-go smbclient freerdp2-x11 xvfb xauth redis-tools postgresql-client \
+		default-mysql-client mosquitto-clients
+	$(BIN)/python -m pip install -q --disable-pip-version-check paramiko asyncssh
+	$(BIN)/python -m pytest -q -rs tests/netns/test_live_ssh.py tests/netns/test_live_http.py \
+		tests/netns/test_live_payload.py
+
+## compiled: compile the hot modules where they are, with Debian's mypyc, until `make pure`
+# An edited source runs itself again, and with it all others. `deckwire --version` names the form.
+compiled: setup
+	@for p in $(COMPILER); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then $(APTGET) update -qq && $(APTGET) install -y -qq --no-install-recommends $$missing; fi
+	$(PYTHON) deploy/compile.py . $(EXTENSION)
+
+## pure: remove the compiled modules, so that the sources run
+pure:
+	rm -rf $(EXTENSION)
+
+## test-compiled: run the whole test suite with compiled modules, then remove them (JOBS=3)
+# ARGS are arguments for pytest, such as a folder of tests.
+test-compiled: JOBS ?= 3
+test-compiled: compiled
+	tests/unpack.sh
+	DECKWIRE_FORM=compiled $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS); \
+		status=$$?; rm -rf $(EXTENSION); exit $$status
 
 ## delivery-test: 100,000 lines by RELP and by HTTPS, while sender and receiver are killed
 delivery-test: setup
@@ -138,4 +169,5 @@ vagrant-test: setup
 
 ## clean: remove .venv, unpacked packages and the build files
 clean:
-	rm -rf $(VENV) .oldest .unpacked build dist agent/*.egg-info agent/deckwire/objects
+	rm -rf $(VENV) .oldest .unpacked build dist agent/*.egg-info $(EXTENSION) \
+		agent/deckwire/objects

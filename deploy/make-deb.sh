@@ -30,7 +30,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/deckwire"
 cd "$checkout"
-tar -c --exclude=agent/deckwire/objects --exclude=__pycache__ --exclude='*.egg-info' --exclude-caches \
+tar -c --exclude=agent/deckwire/objects --exclude=agent/deckwire/extension \
+	--exclude=__pycache__ --exclude='*.egg-info' --exclude-caches \
 	agent bpf debian deploy docs pyproject.toml README.md CHANGELOG.md NOTICE |
 	tar -x -C "$work/deckwire"
 if [[ $version != "$(dpkg-parsechangelog -l debian/changelog -S Version)" ]]; then

@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from deckwire.compiled import FORM
 from tests.support.replaying import ReplayLab
 
 # The time of an example depends on how busy the machine is. It is no property of the code.
@@ -18,6 +19,12 @@ hypothesis.settings.load_profile("deckwire")
 
 LIVE = Path(__file__).with_name("netns")
 """Every test in this folder makes its own namespaces, so it needs root."""
+
+
+def pytest_configure() -> None:
+    """`make test-compiled` must not test the sources."""
+    if os.environ.get("DECKWIRE_FORM") == "compiled" and FORM.why_not() is not None:
+        raise pytest.UsageError(f"the sources would run: {FORM.why_not()}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

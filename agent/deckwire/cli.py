@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 from deckwire import __version__
+from deckwire.compiled import FORM
 from deckwire.errors import PassingError, UsageError
 from deckwire.options import OPTIONS, Option, Section
 
@@ -97,8 +98,14 @@ def _as_click(option: Option) -> Callable[[_Function], _Function]:
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"deckwire {__version__}, Linux {os.uname().release}, {_bcc()}")
+        click.echo(f"deckwire {__version__}, Linux {os.uname().release}, {_bcc()}, {_form()}")
         context.exit()
+
+
+def _form() -> str:
+    """Which form of the hot modules runs, and why."""
+    why_not = FORM.why_not()
+    return "compiled modules" if why_not is None else f"pure modules ({why_not})"
 
 
 def _bcc() -> str:

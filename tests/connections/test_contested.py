@@ -8,6 +8,7 @@ import pytest
 
 from deckwire.abi.samples import SackSample, SegmentSample, SuppressedHello
 from deckwire.connections.connection import Connection
+from deckwire.connections.direction import Direction
 from deckwire.connections.observations import AnomalySeen, HelloSeen, Observation
 from deckwire.tcp.anomaly import Technique
 from deckwire.tls.hello_cache import HelloCache
@@ -170,6 +171,28 @@ def test_the_memory_of_both_copies_is_counted() -> None:
     seen = watched.add(segment(6_000, large[6_000:] + b"XX")) + watched.finish()
     assert [quality for _, quality in hellos(seen)] == ["contested"]
     assert watched.held == 0
+
+
+def test_a_restart_leaves_only_what_the_whole_direction_is_about() -> None:
+    large = record(message(1, client_hello(suites=bytes(8_000))))
+    direction, fresh = Direction(), Direction()
+    direction.anchor(ISS[CLIENT] + 1)
+    direction.add(segment(4_000, large[4_000:5_000]))
+    direction.add(segment(0, large[:3_000]))
+    direction.add(segment(3_000, large[3_000:4_000], urgent=3_500))
+    direction.add(segment(3_000, bytes(1_000)))
+    names = [name for name in vars(Direction) if not name.startswith("__")]
+    state = [name for name in names if not callable(getattr(fresh, name))]
+
+    def changed() -> set[str]:
+        return {name for name in state if getattr(direction, name) != getattr(fresh, name)}
+
+    assert changed() >= {"start_seq", "_anchor", "_stream", "_reader", "_other"}
+    direction.restart()
+    assert changed() <= {"last_ns", "is_new", "dropped", "other_hello", "held", "_other_held"}
+    direction.close()
+    direction.restart()
+    assert not direction.closed
 
 
 def test_a_hello_that_only_the_other_copy_gives_is_counted() -> None:

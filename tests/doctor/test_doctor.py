@@ -53,7 +53,7 @@ def test_nothing_is_missing_for_root_and_the_columns_are_aligned() -> None:
     assert "missing" not in states.values()
     expected = {"kernel", "machine", "jit", "btf", "clock", "cap_net_admin", "cap_perfmon"}
     expected |= {"cap_bpf", "cap_sys_admin", "memlock", "perf", "python", "package", "bcc"}
-    assert states.keys() == expected | {"headers", "trial", "tcx", "seccomp"}
+    assert states.keys() == expected | {"modules", "headers", "trial", "tcx", "seccomp"}
     way = "loaded, as kept at the installation," if any_kept() else "compiled and loaded"
     assert re.search(rf"^ok +trial +the programs were {way} in \d+ ms$", text, re.M)
     starts = {re.match(r"\S+ +\S+ +", line).end() for line in text.splitlines()}  # type: ignore[union-attr]

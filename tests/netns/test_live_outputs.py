@@ -21,7 +21,7 @@ from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import CLIENT_INTERFACE
 from deckwire.lab.servers import http_server, openssl_server
-from deckwire.output.emitter import Fate
+from deckwire.output.fate import Fate
 from tests.support.decnet_lines import check_pair, read_whole
 from tests.support.rsyslog_server import RSYSLOGD, Rsyslog
 from tests.support.watching import (

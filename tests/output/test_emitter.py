@@ -6,7 +6,8 @@ import pytest
 
 from deckwire.events.dedup import Dedup
 from deckwire.events.event import Event, Headline
-from deckwire.output.emitter import Emitter, Fate
+from deckwire.output.emitter import Emitter
+from deckwire.output.fate import Fate
 from deckwire.resilience.containment import Containment
 from tests.support.uncontained import Uncontained
 

@@ -120,10 +120,15 @@ class Direction:
 
     def restart(self) -> None:
         """Drop what was read because it is not TLS; a later start in this direction counts."""
-        dropped = self.dropped + (self._stream.dropped if self._stream is not None else 0)
-        last_ns, other_hello = self.last_ns, self.other_hello
-        self.__dict__.clear()
-        self.last_ns, self.dropped, self.other_hello = last_ns, dropped, other_hello
+        if self._stream is not None:
+            self.dropped += self._stream.dropped
+        self.start_seq = self._anchor = self._hello = None
+        self._first = self.overlapped = None
+        self._stream = self._other = None
+        self._reader = self._other_reader = None
+        self._packets = self._other_packets = None
+        self.closed = self._pending = self._given = self._doubted = False
+        self._unproven = 0
         self.held = self._other_held
 
     def close(self) -> None:

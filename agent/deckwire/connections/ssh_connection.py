@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from deckwire.ssh.messages import KexInit
 from deckwire.ssh.reader import Outcome, Reader
@@ -56,7 +56,7 @@ class SshConnection:
     it. Without them, at the end, who opened the connection counts as the SSH client.
     """
 
-    BEGINNING = b"SSH-"
+    BEGINNING: Final = b"SSH-"
     """With these bytes at either end a connection is SSH."""
 
     def __init__(self, opener: int) -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from deckwire.compiled import FORM
 from deckwire.doctor.finding import Finding, State
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import LoadRequest, load
@@ -25,6 +26,7 @@ _ASK_BCC = "import bcc; print(bcc.__version__)"
 def examine_software() -> Iterator[Finding]:
     """The findings on what is installed."""
     yield Finding("ok", "python", f"{sys.version.split()[0]} at {sys.executable}")
+    yield _form()
     yield from _packages()
     yield _bcc(needed=not _are_kept())
     yield _filter()
@@ -55,6 +57,16 @@ def try_loading() -> Iterator[Finding]:
             "before Linux 6.6 there is none: clsact filters are used, which stay after a crash "
             "until the next start",
         )
+
+
+def _form() -> Finding:
+    why_not = FORM.why_not()
+    if why_not is None:
+        return Finding("ok", "modules", "the hot ones run compiled")
+    text = f"all run from their sources, which takes more CPU time: {why_not}"
+    if FORM.is_broken:
+        return Finding("note", "modules", text, "install the package again")
+    return Finding("ok", "modules", text)
 
 
 def _packages() -> Iterator[Finding]:

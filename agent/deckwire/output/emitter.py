@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 
 from deckwire.events.dedup import Dedup, Key, Summary
 from deckwire.events.event import Event, Headline
 from deckwire.events.identity import Identity
+from deckwire.output.fate import Fate
 from deckwire.resilience.containment import Containment, Where
 from deckwire.tcp.flow import FlowSums
-
-
-class Fate(StrEnum):
-    """What became of an event: events made = emitted + suppressed + filtered + dropped."""
-
-    EMITTED = "emitted"
-    """At least one output accepted it."""
-    SUPPRESSED = "suppressed"
-    """An equal event was emitted within its dedup window."""
-    FILTERED = "filtered"
-    """No output takes such events. It opens a dedup window as if it had been emitted."""
-    DROPPED = "dropped"
-    """No output had room."""
 
 
 class Emitter:

@@ -44,9 +44,7 @@ class JsonFormat:
         line = f"{head}{', '.join(filter(None, members))}{_TAIL}".encode()
         if len(line) <= LINE_BYTES:
             return line
-        one_by_one = (
-            f"{', ' if at else ''}{_member(field)}" for at, field in enumerate(event.fields)
-        )
+        one_by_one = map(_next_member, range(len(event.fields)), event.fields)
         tail = f", {members[-1]}{_TAIL}" if event.event_id else _TAIL
         room = LINE_BYTES - len(head.encode()) - len(tail.encode())
         return f"{head}{fitting(one_by_one, room, _CUT)}{tail}".encode()
@@ -85,11 +83,19 @@ def value_text(value: Value) -> str:
     return text(value)
 
 
+def _next_member(at: int, field: Field) -> str:
+    return f"{', ' if at else ''}{_member(field)}"
+
+
 def _text(value: str) -> str:
     return f'"{_escape(value)}"'
 
 
+def _next_item(at: int, value: str) -> str:
+    return f'{", " if at else ""}"{_escape_item(value)}"'
+
+
 def _list(values: tuple[str, ...]) -> str:
     """The items that fit into VALUE_BYTES; a list that was cut ends in the item ``...``."""
-    items = (f'{", " if at else ""}"{_escape_item(value)}"' for at, value in enumerate(values))
+    items = map(_next_item, range(len(values)), values)
     return f"[{fitting(items, VALUE_BYTES - 2, _CUT_LIST)}]"

@@ -21,7 +21,7 @@ from deckwire.kernel.link_watch import LinkOverrunError
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import Loaded, detach, reattach
 from deckwire.kernel.signals import Requests
-from deckwire.output.emitter import Fate
+from deckwire.output.fate import Fate
 from deckwire.output.outputs import discard
 from deckwire.resilience.containment import Where
 from deckwire.resilience.report import report

@@ -9,7 +9,8 @@ from deckwire.abi import structs as abi
 from deckwire.abi.samples import MalformedSample, Sample, decode
 from deckwire.events.dedup import Dedup
 from deckwire.kernel.rings import Rings
-from deckwire.output.emitter import Emitter, Fate
+from deckwire.output.emitter import Emitter
+from deckwire.output.fate import Fate
 from deckwire.output.sinks.fanout import Fanout
 from deckwire.pipeline.dispatch import Pipeline
 from deckwire.resilience.containment import Containment

@@ -70,6 +70,8 @@ class FlowRecord(NamedTuple):
     """Its handshake was not seen."""
     proven: bool = True
     """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
+    heads: tuple[int, int] = (0, 0)
+    """By end: the signature of first bytes that the kernel suppressed, if more could follow."""
 
     def without_urgent(self, marks: tuple[Iterable[int], Iterable[int]]) -> FlowRecord:
         """The same without the urgent bytes of each end, in `accepted`."""

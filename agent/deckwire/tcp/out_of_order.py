@@ -151,7 +151,7 @@ class OutOfOrderQueue:
         size = len(self._pieces[0])
         self._remove(0, 1)
         # Those that began inside it begin now with the first byte that they give.
-        first = None
+        first: int | None = None
         for index, start in enumerate(self._starts):
             if first is not None and start > first:
                 break

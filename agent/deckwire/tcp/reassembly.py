@@ -33,7 +33,7 @@ class Stream:
         "_cuts",
         "_data",
         "_first_seq",
-        "_inline",
+        "_is_inline",
         "_near",
         "_queue",
         "_read",
@@ -55,7 +55,7 @@ class Stream:
         """
         self._first_seq = first_seq & _SEQ_MASK
         self._begun = begun
-        self._inline = False  # urgent bytes are part of the stream
+        self._is_inline = False  # urgent bytes are part of the stream
         self._near = 0  # before the beginning is known: offset of the last segment
         self._base = 0  # offset of _data[0]
         self._data = bytearray()  # in order: read bytes kept for comparison, then unread ones
@@ -75,7 +75,7 @@ class Stream:
         """
         other = deepcopy(self)
         other._queue.joins = False
-        other._inline = True
+        other._is_inline = True
         return other
 
     def had(self, block: tuple[int, int] | None) -> bool:
@@ -164,7 +164,7 @@ class Stream:
         start = self._offset(seq)
         end = start + len(data)
         # A receiver looks at nothing of a segment that ends before what it has acknowledged.
-        if urgent_seq is not None and not self._inline and not (self._begun and end < expected):
+        if urgent_seq is not None and not self._is_inline and not (self._begun and end < expected):
             self._mark_urgent(self._offset(urgent_seq))
         if claimed_len is not None and claimed_len > len(data):
             self._note_cut(end, start + claimed_len)

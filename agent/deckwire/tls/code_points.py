@@ -6,6 +6,8 @@ Source: IANA, "Transport Layer Security (TLS) Parameters" and "TLS ExtensionType
 
 from __future__ import annotations
 
+from typing import Final
+
 SSL20 = 0x0002
 SSL30 = 0x0300
 TLS10 = 0x0301
@@ -28,40 +30,40 @@ DRAFT_MAJOR = 0x7F
 class ContentType:
     """Record types: those of a clear-text flight, and the two that end it (RFC 8446, B.1)."""
 
-    CHANGE_CIPHER_SPEC = 20
-    ALERT = 21
-    HANDSHAKE = 22
-    APPLICATION_DATA = 23
-    HEARTBEAT = 24
+    CHANGE_CIPHER_SPEC: Final = 20
+    ALERT: Final = 21
+    HANDSHAKE: Final = 22
+    APPLICATION_DATA: Final = 23
+    HEARTBEAT: Final = 24
 
 
 class HandshakeType:
     """Handshake messages that the agent parses (RFC 8446, B.3)."""
 
-    CLIENT_HELLO = 1
-    SERVER_HELLO = 2
-    CERTIFICATE = 11
-    CLIENT_KEY_EXCHANGE = 16
-    SSL2_CLIENT_HELLO = 0x100
+    CLIENT_HELLO: Final = 1
+    SERVER_HELLO: Final = 2
+    CERTIFICATE: Final = 11
+    CLIENT_KEY_EXCHANGE: Final = 16
+    SSL2_CLIENT_HELLO: Final = 0x100
     """The hello of SSL 2.0: no number on the wire, which is 1 there too."""
 
 
 class ExtensionType:
     """Extensions that the agent parses, or whose presence counts (RFC 8446, 4.2)."""
 
-    SERVER_NAME = 0
-    SUPPORTED_GROUPS = 10
-    EC_POINT_FORMATS = 11
-    SIGNATURE_ALGORITHMS = 13
-    ALPN = 16
-    PADDING = 21
-    SESSION_TICKET = 35
-    PRE_SHARED_KEY = 41
-    EARLY_DATA = 42
-    SUPPORTED_VERSIONS = 43
-    COOKIE = 44
-    KEY_SHARE = 51
-    ENCRYPTED_CLIENT_HELLO = 0xFE0D
+    SERVER_NAME: Final = 0
+    SUPPORTED_GROUPS: Final = 10
+    EC_POINT_FORMATS: Final = 11
+    SIGNATURE_ALGORITHMS: Final = 13
+    ALPN: Final = 16
+    PADDING: Final = 21
+    SESSION_TICKET: Final = 35
+    PRE_SHARED_KEY: Final = 41
+    EARLY_DATA: Final = 42
+    SUPPORTED_VERSIONS: Final = 43
+    COOKIE: Final = 44
+    KEY_SHARE: Final = 51
+    ENCRYPTED_CLIENT_HELLO: Final = 0xFE0D
 
 
 GREASE = frozenset(0x0A0A + 0x1010 * n for n in range(16))

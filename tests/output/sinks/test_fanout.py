@@ -21,14 +21,28 @@ from deckwire.output.syslog import SyslogFormat
 from tests.support.rsyslog_server import wait_until
 
 
-class CountingFormat(SyslogFormat):
+class CountingFormat:
     """Counts how often it is asked."""
 
-    made = 0
+    def __init__(self, form: SyslogFormat | None = None) -> None:
+        self.made = 0
+        self._form = form or SyslogFormat()
 
     def line(self, event: Event) -> bytes:
         self.made += 1
-        return super().line(event)
+        return self._form.line(event)
+
+
+class FailingFormat:
+    """Cannot write the event of the time 1."""
+
+    def __init__(self) -> None:
+        self._form = SyslogFormat()
+
+    def line(self, event: Event) -> bytes:
+        if event.time_ns == 1:
+            raise ValueError("odd")
+        return self._form.line(event)
 
 
 def event(number: int) -> Event:
@@ -142,13 +156,7 @@ def test_held_or_not_the_same_lines_are_taken_and_lost(
 
 
 def test_an_event_that_cannot_be_written_is_the_only_one_lost(tmp_path: Path) -> None:
-    class Failing(SyslogFormat):
-        def line(self, event: Event) -> bytes:
-            if event.time_ns == 1:
-                raise ValueError("odd")
-            return super().line(event)
-
-    fanout = Fanout(to_all(Failing(), [FileSink(str(tmp_path / "a"))]))
+    fanout = Fanout(to_all(FailingFormat(), [FileSink(str(tmp_path / "a"))]))
     fanout.hold()
     for number in range(3):
         fanout.offer(event(number))
@@ -166,7 +174,7 @@ def named(name: str, number: int = 0, severity: int = 6) -> Event:
 
 
 def test_outputs_with_one_format_share_the_line_and_others_do_not(tmp_path: Path) -> None:
-    shared, own = CountingFormat(), CountingFormat(procid="7")
+    shared, own = CountingFormat(), CountingFormat(SyslogFormat(procid="7"))
     sinks = [FileSink(str(tmp_path / name)) for name in "abc"]
     fanout = Fanout(
         [
@@ -271,15 +279,9 @@ def test_filtered_outputs_get_their_lines_in_order_held_or_not(data: st.DataObje
 
 @pytest.mark.parametrize("hold", [False, True])
 def test_a_format_that_fails_costs_no_other_format_its_line(tmp_path: Path, hold: bool) -> None:
-    class Failing(SyslogFormat):
-        def line(self, event: Event) -> bytes:
-            if event.time_ns == 1:
-                raise ValueError("odd")
-            return super().line(event)
-
     fanout = Fanout(
         [
-            Output(FileSink(str(tmp_path / "a")), Failing()),
+            Output(FileSink(str(tmp_path / "a")), FailingFormat()),
             Output(FileSink(str(tmp_path / "b")), SyslogFormat()),
         ]
     )
