@@ -5,13 +5,14 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 APT     := python3-bpfcc python3-venv python3-seccomp iproute2 openssl curl nmap masscan zmap hping3 \
 	fping arp-scan tcpdump ethtool rsyslog rsyslog-relp rsyslog-gnutls rsyslog-openssl logrotate \
-	iperf3 clang-format systemd
+	iperf3 clang-format systemd dropbear-bin ldap-utils inetutils-telnet
 COMPILER := python3-mypy python3-setuptools python3-dev gcc
 EXTENSION := agent/deckwire/extension
 APTGET  := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: help setup demo schema test test-oldest test-compiled compiled pure delivery-test man deb \
-	deb-test lint bench bench-flood clean fuzz differential vm-test vm-matrix ci-vm vagrant-test
+.PHONY: help setup demo schema test test-oldest test-programs test-compiled compiled pure \
+	delivery-test man deb deb-test lint bench bench-flood clean fuzz differential vm-test vm-matrix \
+	ci-vm vagrant-test
 
 ## setup: install the Debian packages and make .venv (most targets do this first)
 setup: $(VENV)/.installed $(VENV)/.kept
@@ -53,6 +54,15 @@ test: setup
 # These are Debian 12's, unpacked into .oldest but not installed. ARGS are arguments for pytest.
 test-oldest: setup
 	$(BIN)/python -m tests.oldest $(ARGS)
+
+## test-programs: test with real clients of SSH, HTTP and others, which it installs
+test-programs: setup
+	$(APTGET) install -y -qq --no-install-recommends openssh-client wget hydra gobuster \
+		golang-go smbclient freerdp2-x11 xvfb xauth redis-tools postgresql-client \
+		default-mysql-client mosquitto-clients
+	$(BIN)/python -m pip install -q --disable-pip-version-check paramiko asyncssh
+	$(BIN)/python -m pytest -q -rs tests/netns/test_live_ssh.py tests/netns/test_live_http.py \
+		tests/netns/test_live_payload.py
 
 ## compiled: compile the hot modules where they are, with Debian's mypyc, until `make pure`
 # An edited source runs itself again, and with it all others. `deckwire --version` names the form.

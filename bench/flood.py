@@ -15,6 +15,7 @@ from bench import (
     crowd,
     flood_forged,
     flood_handshake,
+    flood_heads,
     flood_hello,
     flood_memory,
     flood_syn,
@@ -50,6 +51,7 @@ def main() -> int:
             "memory": lambda: flood_memory.measure(lab, 5 if quick else 75),
             "crowd": lambda: crowd.measure(lab, sessions, 2_000 if quick else 100_000, 5_000),
             "forged": lambda: flood_forged.measure(lab, sessions, 5 if quick else 20),
+            "heads": lambda: flood_heads.measure(lab, sessions, 5 if quick else 20),
             "handshake": lambda: _handshakes(lab, sessions, quick),
             "soak": lambda: soak.measure(lab, arguments.minutes),
         }
@@ -77,7 +79,7 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=("syn", "hello", "memory", "crowd", "forged", "handshake", "soak"),
+        choices=("syn", "hello", "memory", "crowd", "forged", "heads", "handshake", "soak"),
         help="run only this part; may be repeated",
     )
     parser.add_argument(

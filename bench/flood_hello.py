@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -44,16 +45,14 @@ def measure(lab: Lab, sessions: int) -> list[Line]:
     The lab's client needs many addresses.
     """
     target, real = lab.deckies[0], lab.deckies[1]
-    sink = lab.popen(target, [sys.executable, str(Path(__file__).parent / "sink.py"), str(PORT)])
-    cpu.pin(sink.pid, cpu.SERVERS)
-    wait_until(lambda: is_listening(sink.pid, PORT), "the sink listens")
+    sink = serve_sink(lab, target)
     lines = []
     for what, attack in _KINDS.items():
         agent = Agent(lab, ["--dedup-ttl", "0"])
         made = itertools.count()
 
         def run(over: threading.Event, attack: Attack = attack, made: Iterator[int] = made) -> None:
-            attack(_sockets(lab, target, made), over)
+            attack(connections(lab, target, made), over)
 
         outcome = real_sessions.under_attack(lab, agent, real, sessions, run)
         agent.stop()
@@ -63,11 +62,19 @@ def measure(lab: Lab, sessions: int) -> list[Line]:
     return lines
 
 
+def serve_sink(lab: Lab, target: Node) -> subprocess.Popen[bytes]:
+    """Run a server on PORT of a decky that reads everything and sends nothing."""
+    sink = lab.popen(target, [sys.executable, str(Path(__file__).parent / "sink.py"), str(PORT)])
+    cpu.pin(sink.pid, cpu.SERVERS)
+    wait_until(lambda: is_listening(sink.pid, PORT), "the sink listens")
+    return sink
+
+
 Attack = Callable[[Iterator[socket.socket], threading.Event], None]
 """A function that takes connections and uses them until the event is set."""
 
 
-def _sockets(lab: Lab, target: Node, made: Iterator[int]) -> Iterator[socket.socket]:
+def connections(lab: Lab, target: Node, made: Iterator[int]) -> Iterator[socket.socket]:
     """Connections to the sink from one source after another."""
     for source in itertools.cycle(lab.client.ipv4):
         connection = lab.client.connect(target.v4, PORT, source)

@@ -20,6 +20,8 @@ from deckwire.lab import Lab, Node
 from deckwire.resilience.containment import Where
 
 FIRST_PORT = 30_000
+PORT = 443
+"""Of the deckies. Floods of connections have another one."""
 REPORTED = ("tls_client_hello", "tls_session", "tcp_flow_timing")
 RESIDENT = Goal("≤", 70)
 """Megabytes of resident memory in floods of single frames."""
@@ -81,7 +83,7 @@ def _session(lab: Lab, decky: Node, visitor: Visitor, context: ssl.SSLContext) -
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         plain.settimeout(10)
         plain.bind(visitor)
-        plain.connect((decky.v6 if is_v6 else decky.v4, 443))
+        plain.connect((decky.v6 if is_v6 else decky.v4, PORT))
         with context.wrap_socket(plain, suppress_ragged_eofs=True) as tls:
             tls.sendall(b"GET / HTTP/1.0\r\n\r\n")
             while tls.recv(65_536):
@@ -97,6 +99,7 @@ def around(
     flood: Callable[[threading.Event, threading.Event], int],
     options: Sequence[str] = (),
     resident_goal: Goal = RESIDENT,
+    unit: str = "frames",
 ) -> list[Line]:
     """Run a flood; make sessions during and after it.
 
@@ -107,6 +110,7 @@ def around(
         flood: it sends, sets the first event when the sessions may begin, and returns the number
             of frames it has sent once the second event is set.
         options: of the agent, whose other settings are the defaults.
+        unit: what the flood counts.
     """
     decky, group = lab.deckies[1], visitors(lab, sessions)
     agent = Agent(lab, options)
@@ -146,7 +150,7 @@ def around(
     status = agent.end(_STOP_SECONDS)
     sums = agent.last_sums()
     note = f"died: {agent.last_words()}" if died else _cost(sums)
-    rate = f"{sent[0]:,} frames at {sent[0] / took:,.0f} a second"
+    rate = f"{sent[0]:,} {unit} at {sent[0] / took:,.0f} a second"
     return [
         _count(section, f"honest sessions reported, during {what}", agent, group.during,
                f"{served} served, {rate}"),
@@ -167,10 +171,10 @@ def whole(agent: Agent, addresses: set[str]) -> int:
 
 
 def reported(agent: Agent, addresses: set[str]) -> dict[str, set[str]]:
-    """For each event, the sources among `addresses` for which it was emitted."""
+    """For each event of a session, the sources among `addresses` for which it was emitted."""
     found: dict[str, set[str]] = {name: set() for name in REPORTED}
     for name, fields in agent.events():
-        if name in found:
+        if name in found and fields["dst_port"] == str(PORT):
             found[name].add(fields["src_ip"])
     return {name: sources & addresses for name, sources in found.items()}
 
@@ -197,6 +201,13 @@ def _cost(sums: dict[str, int]) -> str:
     names = (
         *("frames_refused", "frames_midstream", "half_open_evicted", "midstream_evicted"),
         *("flow_inserts", "flows_evicted", "flow_insert_failed", "flow_source_capped"),
-        *("samples_lost", "tls_evicted", "tls_not_admitted", "events_dropped", "dedup_evicted"),
+        *(
+            "samples_lost",
+            "tls_evicted",
+            "heads_evicted",
+            "tls_not_admitted",
+            "events_dropped",
+            "dedup_evicted",
+        ),
     )
     return ", ".join(f"{name} {sums[name]:,}" for name in names if sums.get(name)) or "no loss"

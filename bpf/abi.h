@@ -129,7 +129,9 @@ struct flow_side {
 	__u32 fin_seq;
 	__u32 tls_seq; /* of the next byte that tls_scan() needs */
 	__u32 tls_bytes;
-	__u64 tls_header; /* the bytes so far of a header in two segments */
+	__u64 tls_header; /* the bytes so far of a header in two segments,
+			   * or the chain of SSH: see head_chain()
+			   */
 	__u16 tls_samples;
 	__u8 tls_state;	  /* enum tls_state */
 	__u8 tls_bits;	  /* BITS_* */
@@ -255,11 +257,13 @@ struct sample_head {
 	__u64 time_ns;
 	__u64 born_ns;
 	/*
-	 * Hash of the ClientHello in it, or of a suppressed one. Of a SYN or a
-	 * handshake it is the link: the client's MAC address in the lower 48
-	 * bits, above them the outermost VLAN.
+	 * Hash of the ClientHello in it, or of a suppressed one; of a head of
+	 * SSH, that of all that its end has sent up to the end of this segment.
+	 * Of a SYN or a handshake it is the link: the client's MAC address in
+	 * the lower 48 bits, above them the outermost VLAN.
 	 */
 	__u64 hello;
+	__u64 before; /* of SSH: the same hash of what was suppressed, or 0 */
 	struct flow_key key;
 	__u32 seq;
 	__u32 start_seq;
@@ -416,8 +420,7 @@ enum probe_kind {
 enum probe_answer {
 	ANSWER_OPEN,
 	ANSWER_CLOSED,
-	ANSWER_REFUSED,	      /* by the RST that a SYN to a closed port gets */
-	ANSWER_REFUSED_AGAIN, /* PROBE_AGAIN_NS after the first touch */
+	ANSWER_REFUSED, /* by the RST that a SYN to a closed port gets */
 };
 
 /* Protocols in probe_target.where that are none over IP. */
@@ -433,7 +436,7 @@ struct probe_target {
 	__u32 kinds;
 	__u16 source; /* in a target_set: slot of the source */
 	__u8 answers;
-	__u8 pad;
+	__u8 refused; /* when last, in REFUSED_SHIFT units after first_ns */
 };
 
 #define PROBE_PROVEN 0x1 /* it completed a handshake */
@@ -579,6 +582,7 @@ struct counters {
 	__u64 handshakes_suppressed;
 	__u64 ends_suppressed;
 	__u64 hellos_suppressed;
+	__u64 heads_suppressed; /* what one end of SSH says, to its KEXINIT */
 
 	/* handshake bytes */
 	__u64 tls_not_admitted;

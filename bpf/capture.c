@@ -13,6 +13,7 @@
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_options           options that few systems send, for decky_handshake
  *   decky_hello             a ClientHello: was an equal one emitted?
+ *   decky_head              the beginning of SSH: the same question
  *   decky_search            is there a hello behind other bytes?
  *   decky_tags              a frame with many VLAN tags
  *   decky_fragment          an IP fragment: the agent gets it
@@ -38,6 +39,7 @@
 #include "tls_records.h"
 #include "heads.h"
 #include "client_hello.h"
+#include "ssh_head.h"
 #include "receiver.h"
 #include "tls_search.h"
 #include "flow.h"
@@ -135,6 +137,9 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->to_decky = 0;
 	w->half_open = 0;
 	w->options_read = 0;
+	w->head_read = 0;
+	w->head_known = 0;
+	w->chain = 0;
 	w->found = NOT_FOUND;
 }
 
@@ -658,6 +663,8 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 	if (!midstream_admitted(s, flow))
 		return 0;
 	if (!is_unproven(&flow->totals) && !tls_unfinished(&flow->totals) &&
+	    !head_unfinished(&flow->totals.side[0]) &&
+	    !head_unfinished(&flow->totals.side[1]) &&
 	    !may_be_scan(&flow->totals) &&
 	    service_suppressed(s, flow->totals.client, SERVICE_FLOW,
 			       &flow->totals)) {
@@ -718,6 +725,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	if (!walk)
 		return;
 	record_walk_begin(walk, skb, side, p, payload_off, w->ahead);
+	walk->known = w->head_known;
 	/* what was found is not what this end begins with */
 	if (w->found != NOT_FOUND && walk->at_start) {
 		walk->decided = load_prefix(skb, p, 0, &first);
@@ -728,6 +736,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	tls_keep(walk, side);
 	if (s->settings->heads)
 		head_scan(walk, flow, side, peer, s->settings->heads);
+	head_keep(walk, side, w->head_read, w->chain, w->packet_end);
 	cut = walk->cut;
 	/* an urgent pointer is sampled without bytes too: it marks one */
 	if (!cut && !(p->flags & TCP_URG))
@@ -780,6 +789,11 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		head.flags |= SAMPLE_HELLO_SUPPRESSED;
 	if (w->hashed || flow->totals.flags & FLOW_HELLO_SUPPRESSED)
 		head.hello = flow->hello;
+	if (walk->flags & SAMPLE_HEAD && w->chain &&
+	    head_kind(side) == HEAD_SSH)
+		head.hello = w->chain & ~SSH_STATE;
+	if (walk->flags & SAMPLE_HEAD && walk->chain && side->tls_samples == 1)
+		head.before = walk->chain & ~SSH_STATE;
 	head.payload_off = payload_off;
 	head.copied = cut;
 	frame_len = payload_off + cut;
@@ -831,6 +845,31 @@ static __always_inline int wants_hash(const struct step *s,
 	return !w->hashed && s->settings->dedup && w->checked != JUDGED_OLD &&
 	       (may_be_hello(flow, &w->packet, w->sender) ||
 		may_repeat_hello(flow, &w->packet, w->sender));
+}
+
+/* Does this segment need decky_head first? */
+static __always_inline int wants_chain(struct __sk_buff *skb,
+				       const struct step *s,
+				       const struct flow *flow)
+{
+	const struct work *w = s->work;
+	const struct packet *p = &w->packet;
+	const struct flow_side *side = &flow->totals.side[w->sender & 1];
+
+	if (!p->payload_len || side->tls_state > TLS_WATCH || w->head_read ||
+	    w->checked == JUDGED_OLD || flow->totals.close != CLOSE_NONE ||
+	    p->flags & (TCP_RST | TCP_URG) || side->flags & SIDE_HOLE ||
+	    flow->totals.flags & FLOW_MIDSTREAM ||
+	    p->seq != flow->totals.end[w->sender & 1].sent)
+		return 0;
+	if (!s->settings->dedup || !wants_head(s->settings->heads, HEAD_SSH))
+		return 0;
+	if (side->tls_state == TLS_WATCH)
+		return side->head && head_chain(side) &&
+		       (side->tls_header & SSH_STATE) != SSH_FINISHED;
+	return !side->tls_samples &&
+	       (head_kind(side) == HEAD_SSH ||
+		may_begin_with(skb, p->l4_off + p->tcp_len, 'S'));
 }
 
 /* Opens a connection again that a RST seemed to have ended. */
@@ -1012,6 +1051,10 @@ int decky_packet(struct __sk_buff *skb)
 	/* decky_check sees no mid-stream connections */
 	if (is_forged(&flow->totals, s.work->sender, s.work->ingress)) {
 		refused(skb, &s, REFUSED_FORGED);
+		return TC_NEXT;
+	}
+	if (wants_chain(skb, &s, flow)) {
+		jumps.call(skb, JUMP_HEAD);
 		return TC_NEXT;
 	}
 	if (!s.work->searched && s.work->checked != JUDGED_OLD &&
@@ -1402,7 +1445,8 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 		source = probe_sources.lookup(&slot);
 	if (source)
 		at = inline_target(source, decky, touch->where);
-	if (touch->may_be_asked && (at >= PROBE_INLINE || may_be_from_decky(s)))
+	if (touch->may_be_asked &&
+	    (at >= PROBE_INLINE || touch->by_type || may_be_from_decky(s)))
 		asked = absorb(hash ^ decky,
 			       (__u64)touch->where << 32 | touch->peer_port);
 	if (is_probe) {
@@ -1455,7 +1499,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 	}
 	/* what a decky sends to nobody's probe, it sends for itself */
 	if (touch->of_decky && touch->may_be_asked &&
-	    (touched != TOUCHED || touch->asks)) {
+	    (touched != TOUCHED || touch->by_type)) {
 		note_asked(s, asked);
 		w->begun = 1;
 	}
@@ -1516,6 +1560,7 @@ touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
 			break;
 		case ICMP_ECHO_REPLY:
 		case ICMP_TIMESTAMP_REPLY:
+			touch->by_type = 1;
 			break;
 		/* about packets of the decky itself, or in its name */
 		case ICMP_UNREACHABLE:
@@ -1532,7 +1577,7 @@ touch_icmp(struct __sk_buff *skb, const struct packet *p, struct touch *touch)
 	}
 	if (icmp.type == ICMP_ECHO || icmp.type == ICMP_TIMESTAMP) {
 		touch->may_be_asked = 1;
-		touch->asks = 1;
+		touch->by_type = 1;
 		return 1;
 	}
 	touch->answers = 1 << ANSWER_OPEN;
@@ -1585,12 +1630,13 @@ static __always_inline int touch_icmp6(struct __sk_buff *skb, struct packet *p,
 		touch->kind = PROBE_ICMP6;
 		touch->may_be_asked = icmp.type == ICMP6_ECHO ||
 				      icmp.type == ICMP6_ECHO_REPLY;
+		touch->by_type = icmp.type == ICMP6_ECHO_REPLY;
 		return icmp.type > ICMP6_ERRORS &&
 		       icmp.type != ICMP6_LISTENERS2;
 	}
 	if (icmp.type == ICMP6_ECHO) {
 		touch->may_be_asked = 1;
-		touch->asks = 1;
+		touch->by_type = 1;
 		return 1;
 	}
 	touch->answers = 1 << ANSWER_OPEN;
@@ -1845,7 +1891,7 @@ int decky_begun(struct __sk_buff *skb)
 		decky_port = 0;
 	}
 	s.counters->datagrams_begun++;
-	if (touch->of_decky && !touch->asks && may_be_forgotten(&s, p)) {
+	if (touch->of_decky && !touch->by_type && may_be_forgotten(&s, p)) {
 		s.counters->datagrams_uncertain++;
 		return TC_NEXT;
 	}
@@ -2832,6 +2878,80 @@ int decky_hello(struct __sk_buff *skb)
 		}
 	}
 	w->hashed = 1;
+	jumps.call(skb, JUMP_PACKET);
+	return TC_NEXT;
+}
+
+/* --- decky_head ----------------------------------------------------------- */
+
+/* Has the agent emitted what this end of SSH says, as far as it was said? */
+static __always_inline int head_suppressed(const struct step *s,
+					   const struct flow *flow)
+{
+	struct work *w = s->work;
+	__u64 signature = w->chain & ~SSH_STATE, state = w->chain & SSH_STATE;
+	__u32 slot = (signature >> 32) & (HELLO_SEEN_SLOTS - 1);
+	struct seen *seen;
+
+	seen = hello_seen.lookup(&slot);
+	if (!seen)
+		return 0;
+	/* one head is one event: it counts when nothing can make it another */
+	if (state != SSH_FINISHED)
+		return suppresses(seen, signature, w->now);
+	if (!suppress(seen, signature, w->now,
+		      decky_bit(&w->key, flow->totals.client)))
+		return 0;
+	s->counters->heads_suppressed++;
+	return 1;
+}
+
+/*
+ * Hashes what an end of SSH says in this segment. It is suppressed if all
+ * before it was. Then decky_packet accounts the segment.
+ */
+int decky_head(struct __sk_buff *skb)
+{
+	const struct flow_side *side;
+	struct ssh_walk *walk;
+	struct packet *p;
+	struct flow *flow;
+	struct work *w;
+	struct step s;
+	__u64 before;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	walk = ssh_walks.lookup(&s.slot);
+	if (!walk)
+		return TC_NEXT;
+	w = s.work;
+	flow = flows.lookup(&w->id);
+	if (!flow) {
+		s.counters->frames_unattached++;
+		return TC_NEXT;
+	}
+	p = &w->packet;
+	side = &flow->totals.side[w->sender & 1];
+	w->head_read = 1;
+	before = head_chain(side);
+	if (!before)
+		before = ssh_chain_begin(&w->key, w->sender,
+					 flow->totals.client, s.settings->seed);
+	w->chain = before;
+	walk->number = w->sender != flow->totals.client;
+	if (!ssh_hash(skb, walk, p->l4_off + p->tcp_len, p->payload_len - 1,
+		      before, side->tls_seq - p->seq)) {
+		w->chain = 0;
+	} else {
+		w->chain = (walk->hash & ~SSH_STATE) | walk->state;
+		w->packet_end =
+			p->seq + p->payload_len + walk->content + walk->padding;
+		if (!side->tls_samples && !side->tls_orphans &&
+		    head_suppressed(&s, flow))
+			w->head_known =
+				(w->chain & SSH_STATE) == SSH_FINISHED ? 2 : 1;
+	}
 	jumps.call(skb, JUMP_PACKET);
 	return TC_NEXT;
 }

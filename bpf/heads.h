@@ -159,6 +159,11 @@ static __always_inline void head_scan(volatile struct record_walk *walk,
 		cut = left * HEAD_UNIT;
 	}
 	side->head = left - units;
+	if (walk->known) {
+		if (walk->known > 1)
+			side->head = 0;
+		return;
+	}
 	walk->head = head_kind(side);
 	walk->flags |= SAMPLE_HEAD;
 	if (walk->cut)

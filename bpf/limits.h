@@ -149,6 +149,13 @@
 #define HEAD_PAYLOAD_UNITS 16
 #define HEAD_REST_UNITS 3
 
+/*
+ * The longest segment of SSH that is hashed: a power of two. The walk over it
+ * takes one step for eight bytes, or for the end of a line.
+ */
+#define SSH_SEGMENT_BYTES 2048
+#define SSH_STEPS 288
+
 /* After a silence this long, the next segment may start an RTT measurement. */
 #define RTT_PAUSE_NS 1000000000ULL
 
@@ -224,8 +231,8 @@
 #define PROBE_MANY_NS 5000000000ULL
 #define PROBE_PROVEN_NS 600000000000ULL
 
-/* A port that refuses for so long is closed for good. */
-#define PROBE_AGAIN_NS 40000000000ULL
+/* The time of a refusal is kept in units of 8.6 s, as far as a byte goes. */
+#define REFUSED_SHIFT 33
 
 /*
  * Targets of one source: the first ones have room in its slot, the others in

@@ -9,6 +9,7 @@
 #include "syn.h"
 #include "tls_records.h"
 #include "client_hello.h"
+#include "ssh_head.h"
 #include "receiver.h"
 #include "probes.h"
 #include "sequences.h"
@@ -119,6 +120,7 @@ BPF_TABLE("percpu_array", __u32, struct option_walk, option_walks, SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct record_walk, record_walks, SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct hello_walk, hello_walks, SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct segment_walk, segment_walks, SCRATCHES);
+BPF_TABLE("percpu_array", __u32, struct ssh_walk, ssh_walks, SCRATCHES);
 
 /* One frame on its way from program to program. */
 struct work {
@@ -145,6 +147,10 @@ struct work {
 	__u8 cause;	      /* enum touch_cause, for decky_probe */
 	__u8 half_open;	      /* by decky_handshake: of an attempt to connect */
 	__u8 options_read;    /* by decky_options */
+	__u8 head_read;	      /* by decky_head, with the next two */
+	__u8 head_known;      /* suppressed: as in struct record_walk */
+	__u32 packet_end;     /* seq behind a KEXINIT that has begun */
+	__u64 chain;	      /* of its end, with this segment: ssh_head.h */
 	__u8 closed;	      /* the connection had ended before */
 	__u8 continues;	      /* the segment continues a long write */
 	__u8 begun;	      /* by decky_probe: a decky sends it on its own */
@@ -172,6 +178,7 @@ enum jump {
 	JUMP_PROBE,
 	JUMP_OPTIONS,
 	JUMP_BEGUN,
+	JUMP_HEAD,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

@@ -38,7 +38,7 @@ struct touch {
 	__u8 answers;	   /* bits of enum probe_answer */
 	__u8 of_decky;	   /* the decky is the sender: its peer is the source */
 	__u8 may_be_asked; /* it may answer a decky, or ask somebody for one */
-	__u8 asks;	   /* the decky asks for certain: it answers nobody */
+	__u8 by_type;	   /* its type shows whether it asks or answers */
 	__u8 pad[3];
 };
 
@@ -252,6 +252,19 @@ static __always_inline void target_begin(struct probe_target *target,
 	target->first_ns = now;
 	target->kinds = 0;
 	target->answers = 0;
+	target->refused = 0;
+}
+
+/* Takes in when a target refused. 0: it did so before, in the same unit. */
+static __always_inline int target_refuses(struct probe_target *target,
+					  __u64 now)
+{
+	__u64 after = (now - target->first_ns) >> REFUSED_SHIFT;
+
+	if (after <= target->refused || after > 255)
+		return 0;
+	target->refused = after;
+	return 1;
 }
 
 /* Takes in a probe of a known target. 0 if the target shows nothing new. */
@@ -260,13 +273,13 @@ static __always_inline int target_note(struct probe_target *target,
 {
 	__u32 kinds = touch->kind < PROBE_KINDS ? 1U << touch->kind : 0;
 	__u8 answers = touch->answers;
+	int refuses = 0;
 
-	if (answers & target->answers & 1 << ANSWER_REFUSED &&
-	    (__s64)(now - target->first_ns) >= (__s64)PROBE_AGAIN_NS)
-		answers |= 1 << ANSWER_REFUSED_AGAIN;
+	if (answers & 1 << ANSWER_REFUSED)
+		refuses = target_refuses(target, now);
 	if ((target->kinds | kinds) == target->kinds &&
 	    (target->answers | answers) == target->answers)
-		return 0;
+		return refuses;
 	target->kinds |= kinds;
 	target->answers |= answers;
 	return 1;

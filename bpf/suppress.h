@@ -14,6 +14,7 @@
 #include "seq.h"
 #include "tls_records.h"
 #include "client_hello.h"
+#include "ssh_head.h"
 #include "maps.h"
 
 /*
@@ -57,11 +58,18 @@ static __always_inline __u64 decky_bit(const struct flow_key *key, __u8 client)
 	return 1ULL << (mix(addr[3], addr[2]) >> 58);
 }
 
-/* Does the slot suppress this signature? Then it counts one more. */
+/* Does the slot suppress this signature? */
+static __always_inline int suppresses(const struct seen *seen, __u64 signature,
+				      __u64 now)
+{
+	return seen->signature == signature && seen->expires_ns > now;
+}
+
+/* The same. Then it counts one more. */
 static __always_inline int suppress(struct seen *seen, __u64 signature,
 				    __u64 now, __u64 decky)
 {
-	if (seen->signature != signature || seen->expires_ns <= now)
+	if (!suppresses(seen, signature, now))
 		return 0;
 	if (!seen->suppressed)
 		seen->first_ns = now;
@@ -118,6 +126,21 @@ static __always_inline __u64 hello_signature(const struct hello_walk *walk,
 	__u64 hash = absorb_address(walk->hash, key->addr[sender & 1]);
 
 	return absorb_address(hash, key->addr[!(sender & 1)]);
+}
+
+/*
+ * Where the chain of an end of SSH begins: with who speaks to whom, and whether
+ * it opened the connection. Any port counts, as for a ClientHello.
+ */
+static __always_inline __u64 ssh_chain_begin(const struct flow_key *key,
+					     __u8 sender, __u8 client,
+					     __u64 seed)
+{
+	__u64 hash = absorb(seed, HEAD_SSH << 1 | (sender == client));
+
+	hash = absorb_address(hash, key->addr[sender & 1]);
+	hash = absorb_address(hash, key->addr[!(sender & 1)]);
+	return (hash & ~SSH_STATE) | SSH_LINE;
 }
 
 /* Is this ClientHello the next thing that the client should send? */

@@ -166,6 +166,17 @@ static __always_inline __u32 head_kind(const struct flow_side *side)
 	return side->tls_bits >> BITS_HEAD;
 }
 
+/*
+ * The chain of an end that speaks SSH, or 0: see ssh_head.h. As long as no
+ * record begins, it has the place of one's header.
+ */
+static __always_inline __u64 head_chain(const struct flow_side *side)
+{
+	return side->tls_state == TLS_WATCH && head_kind(side) == HEAD_SSH
+		       ? side->tls_header
+		       : 0;
+}
+
 /* Has this end sent a record of TLS in response to the other one's hello? */
 static __always_inline int has_answered(const struct flow_side *side)
 {
@@ -226,8 +237,12 @@ static __always_inline int is_searchable(const struct flow_side *side,
 	       p->payload_len <= TLS_SEARCH_BYTES;
 }
 
-/* Could a hello's record begin here? One linear byte shows bulk data. */
-static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
+/*
+ * Could this byte be here? One linear byte shows it: a hello's record begins no
+ * bulk data.
+ */
+static __always_inline int may_begin_with(struct __sk_buff *skb, __u64 off,
+					  __u8 byte)
 {
 	__u8 *first;
 
@@ -238,7 +253,12 @@ static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
 	first = (void *)(long)skb->data + off;
 	if ((void *)(first + 1) > (void *)(long)skb->data_end)
 		return 1;
-	return *first == TLS_HANDSHAKE;
+	return *first == byte;
+}
+
+static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
+{
+	return may_begin_with(skb, off, TLS_HANDSHAKE);
 }
 
 /* Is this segment worth a walk? ahead is its distance from sent. */
@@ -261,6 +281,7 @@ static __always_inline int may_hold_record(struct __sk_buff *skb,
 /* The state of walk_records() and its result. */
 struct record_walk {
 	__u64 first;	 /* the first bytes, if they begin no record */
+	__u64 chain;	 /* of SSH: what was said before: see ssh_head.h */
 	__u32 pos;	 /* of the next header, in the payload */
 	__u32 avail;	 /* payload bytes in the frame */
 	__u32 cut;	 /* payload bytes worth a sample */
@@ -273,6 +294,8 @@ struct record_walk {
 	__u32 decided;	/* now they are: `first` has them */
 	__u32 head;	/* enum head_kind, HEAD_SHARED */
 	__s32 ahead;	/* distance from sent, or AHEAD_REPEATED */
+	__u32 known;	/* of SSH, and suppressed: 1, or 2 if all was said */
+	__u32 pad;
 };
 
 #define NOT_CHANGED 0xffffffff
@@ -302,6 +325,7 @@ static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 	walk->decided = 0;
 	walk->head = 0;
 	walk->ahead = ahead;
+	walk->chain = head_chain(side);
 }
 
 /*

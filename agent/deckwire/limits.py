@@ -92,20 +92,20 @@ UPTIME_STAMPS = 8
 """Timestamps kept of one source."""
 
 # --- scans: what each source has probed ---------------------------------------------------------
-SCAN_STARTS = 4_096
+SCAN_STARTS = 2_048
 """Sources kept that have touched few targets and completed no handshake. Anybody can forge them.
 The one silent for longest is evicted: its scan ends, and is counted."""
 SCANS = 2_048
 """Scans kept of sources that completed no handshake. No source of SCAN_STARTS evicts one."""
-SCANS_PROVEN = 2_048
+SCANS_PROVEN = 4_096
 """Sources kept that completed a handshake. No other source evicts one."""
 SCAN_TARGETS = 4_096
 """Targets kept of one scan. More are counted."""
 SCAN_TARGETS_ALL = 65_536
 """Targets kept of all scans together. A target takes 170 bytes at most."""
-SCAN_AUTHORS = 4_096
+SCAN_AUTHORS = 2_048
 """Sources whose tool and system are kept until the next look at the kernel's table."""
-SCAN_RESTS = 4_096
+SCAN_RESTS = 2_048
 """Scans that have ended, whose counts may still be in the kernel's table."""
 SCAN_PORTS = 1_024
 """Characters of a list of ports in an event."""
@@ -207,6 +207,10 @@ HEADS = 4_096
 counted."""
 HEADS_BYTES = 8 * 1_048_576
 """Bytes of memory for all of them."""
+EMITTED_HEADS = 4_096
+"""Beginnings of SSH that the kernel may suppress and the agent still knows."""
+EMITTED_HEADS_BYTES = 4 * 1_048_576
+"""Bytes of memory that they take."""
 HEAD_BYTES = 4_096
 """Bytes of one direction that are kept: as many as the kernel samples of HTTP."""
 SSH_BANNER_BYTES = 255

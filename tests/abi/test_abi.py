@@ -19,7 +19,7 @@ from deckwire import limits
 from deckwire.abi import structs as abi
 from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import flow_id
-from deckwire.abi.sources import REFUSED_AGAIN_NS, Answer, ProbeKind
+from deckwire.abi.sources import REFUSED_SHIFT, Answer, ProbeKind
 from deckwire.events.flow import PROBE_NS, PROBE_PACKETS
 from deckwire.fingerprints import scanners
 from deckwire.kernel.loading import JUMPS, LoadRequest, bpf_directory, load
@@ -123,7 +123,7 @@ CONSTANTS = {
     **{f"PROBE_{kind.name}": kind.value for kind in ProbeKind},
     "PROBE_KINDS": len(ProbeKind),
     **{f"ANSWER_{answer.name}": answer.value for answer in Answer},
-    "PROBE_AGAIN_NS": REFUSED_AGAIN_NS,
+    "REFUSED_SHIFT": REFUSED_SHIFT,
     "PROBE_PROVEN": abi.PROBE_PROVEN,
     "PROBE_PROTO_ARP": abi.PROBE_PROTO_ARP,
     "PROBE_PROTO_BROKEN": abi.PROBE_PROTO_BROKEN,

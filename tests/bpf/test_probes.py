@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from deckwire.abi.sources import Answer, ProbeKind, Source, Target
+from deckwire.abi.sources import REFUSED_SHIFT, Answer, ProbeKind, Source, Target
 from deckwire.abi.structs import PROBE_INLINE
 from deckwire.deckies import parse_address
 from tests.support.bpf_frames import (
@@ -262,19 +262,20 @@ def test_a_refusal_is_the_answer_to_a_syn(
 
 @pytest.mark.parametrize("six", [False, True], ids=["v4", "v6"])
 @pytest.mark.parametrize("others", [0, PROBE_INLINE], ids=["inside", "outside"])
-def test_a_refusal_long_after_the_first_one_is_another(
-    kernel: Kernel, six: bool, others: int
-) -> None:
+def test_the_time_of_a_refusal_is_kept_in_units(kernel: Kernel, six: bool, others: int) -> None:
     """In the source's slot, and in the table of further targets."""
     ports = [tcp(flags="S", sport=50_000, dport=1_000 + n) for n in range(others)]
     kernel.feed(*(to_decky(one, TCP, six=six) for one in ports))
-    answers = []
-    for wait_s in (0, 30, 11):
+    after = []
+    for wait_s in (0, 5, 30, 3_000):
         kernel.feed(Wait(wait_s * SECOND), to_decky(flags("S"), TCP, six=six))
         kernel.feed(refusal("RA", 0, six=six), egress=True)
         source = the_source(kernel, CLIENT6 if six else CLIENT)
-        answers += [one.answers for one in source.targets if one.port == 81]
-    assert answers == [REFUSED, REFUSED, REFUSED | 1 << Answer.REFUSED_AGAIN]
+        (target,) = [one for one in source.targets if one.port == 81]
+        assert target.answers == REFUSED
+        after.append(target.refused_ns - target.first_ns >> REFUSED_SHIFT)
+    # What has no room in a byte is not taken in.
+    assert after == [0, 0, 4, 4]
 
 
 def unreachable(kind: int, code: int, probe: bytes, protocol: int, *, six: bool) -> bytes:

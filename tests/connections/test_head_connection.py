@@ -9,7 +9,15 @@ from deckwire.connections.ssh_connection import SshSeen
 from deckwire.limits import HEAD_BYTES
 from deckwire.options import HEADS
 from tests.support.http_wire import answer, request
-from tests.support.ssh_wire import SERVER, SERVER_BANNER, kexinit, packet
+from tests.support.ssh_wire import (
+    CLIENT,
+    CLIENT_BANNER,
+    ECDH_INIT,
+    SERVER,
+    SERVER_BANNER,
+    kexinit,
+    packet,
+)
 
 KEY = bytes(36)
 OPENER, OTHER = 0, 1
@@ -89,3 +97,41 @@ def test_bytes_beyond_the_bound_are_not_read() -> None:
         seen += watched.add(segment(OPENER, at, asked[at : at + 1_000]))
         assert watched.held < 4 * HEAD_BYTES + 4_000
     assert targets(seen + watched.finish()) == [b"/1"]
+
+
+def of_ssh(offset: int, payload: bytes, *, hello: int = 0, before: int = 0) -> SegmentSample:
+    return segment(OPENER, offset, payload)._replace(head="ssh", hello=hello, before=before)
+
+
+LINE, OFFER = CLIENT_BANNER + b"\r\n", packet(kexinit())
+INIT = packet(bytes([ECDH_INIT]) + bytes(36))
+
+
+def test_the_signatures_of_an_end_are_kept_with_their_bytes() -> None:
+    watched = connection()
+    watched.add(of_ssh(0, LINE, hello=1))
+    watched.add(of_ssh(len(LINE), OFFER, hello=2))
+    watched.add(of_ssh(len(LINE + OFFER), INIT, hello=2))
+    assert watched.links(OPENER) == [(1, LINE), (2, LINE + OFFER)]
+
+
+def test_what_was_suppressed_before_the_first_sample_is_recalled() -> None:
+    watched = HeadConnection(KEY, 1, OPENER, wanted=HEADS, recall={1: LINE}.get)
+    seen = watched.add(of_ssh(len(LINE), OFFER, hello=2, before=1))
+    seen += watched.add(of_ssh(len(LINE + OFFER), INIT, hello=2))
+    assert banners(seen) == [CLIENT_BANNER]
+    assert watched.links(OPENER) == [(1, LINE), (2, LINE + OFFER)]
+
+
+def test_what_was_evicted_is_not_reported() -> None:
+    watched = connection()
+    watched.add(of_ssh(len(LINE), OFFER, hello=2, before=1))
+    assert watched.finish() == []
+    assert watched.links(OPENER) == []
+
+
+def test_an_end_of_which_all_was_suppressed_is_recalled() -> None:
+    watched = HeadConnection(KEY, 1, OPENER, wanted=HEADS, recall={1: CLIENT}.get)
+    seen = watched.recall(OPENER, 1, 9)
+    assert banners(seen + watched.finish()) == [CLIENT_BANNER]
+    assert watched.recall(OPENER, 1, 9) == []

@@ -9,6 +9,7 @@ import pytest
 from deckwire.abi.samples import SegmentSample
 from deckwire.connections import heads as heads_module
 from deckwire.connections.heads import Heads
+from deckwire.tcp.flow import FlowRecord, SideRecord
 from tests.support.ssh_wire import CLIENT, SERVER, SERVER_BANNER
 
 BANNER = SERVER_BANNER + b"\r\n"
@@ -91,3 +92,40 @@ def test_those_whose_handshake_was_not_seen_are_evicted_first(
     assert [heads.end(sample(number, 1, b"").key, number) is not None for number in (1, 3, 5)] == [
         *(False, True, True)
     ]
+
+
+def record_of(number: int, *heads: int) -> FlowRecord:
+    """The record of connection `number`, of which the kernel suppressed these signatures."""
+    sides = (SideRecord(1, 1, 0), SideRecord(1, 1, 0))
+    return FlowRecord(
+        *(number, number + 5, None, None, "fin", False, False, 0, sides, None, None, None),
+        heads=(heads[0], heads[1]),
+    )
+
+
+def test_what_the_kernel_suppressed_is_reported_at_the_end() -> None:
+    heads = Heads({7: BANNER}.get)
+    key = sample(1, 0, b"").key
+    assert heads.recall(key, record_of(1, 0, 7)) is not None
+    assert heads.held > 0
+    found = heads.end(key, 1)
+    assert found is not None
+    assert [(one.banner, one.time_ns) for one in found[1]] == [(SERVER_BANNER, 6)]
+    assert (len(heads), heads.held) == (0, 0)
+
+
+def test_what_is_recalled_joins_what_was_sampled() -> None:
+    heads = Heads({7: BANNER}.get)
+    heads.add(sample(1, 0, CLIENT))
+    key = sample(1, 0, b"").key
+    heads.recall(key, record_of(1, 0, 7))
+    found = heads.end(key, 1)
+    assert found is not None
+    assert [one.banner for one in found[1]] == [SERVER_BANNER]
+    assert heads.held == 0
+
+
+def test_nothing_of_a_connection_that_was_reported_is_recalled(heads: Heads) -> None:
+    heads.add(sample(1, 1, SERVER))
+    heads.add(sample(1, 0, CLIENT))
+    assert heads.recall(sample(1, 0, b"").key, record_of(1, 7, 7)) is None

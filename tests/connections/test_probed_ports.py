@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from deckwire.abi.sources import REFUSED_AGAIN_NS
 from deckwire.connections.probed_ports import CLOSED_NS, ProbedPorts
 from deckwire.limits import PROBED_PORTS
 
@@ -10,13 +9,11 @@ S = 1_000_000_000
 PORT = (bytes(15) + b"\1", 22)
 
 
-def refused(
-    ports: ProbedPorts, touched_s: float, now_s: float, *, again: bool = False
-) -> int | None:
-    return ports.refused(PORT, round(touched_s * S), again=again, now_ns=round(now_s * S))
+def refused(ports: ProbedPorts, refused_s: float, now_s: float) -> int | None:
+    return ports.refused(PORT, round(refused_s * S), round(now_s * S))
 
 
-def test_a_refusal_is_no_finding_until_another_source_is_refused_later() -> None:
+def test_a_refusal_is_no_finding_until_there_is_another_one_later() -> None:
     ports = ProbedPorts()
     assert refused(ports, 10, 11) is None
     assert refused(ports, 30, 31) is None
@@ -28,14 +25,6 @@ def test_a_record_that_is_read_again_is_no_other_refusal() -> None:
     ports = ProbedPorts()
     for now_s in range(11, 500, 10):
         assert refused(ports, 10, now_s) is None
-
-
-def test_the_same_source_is_refused_again() -> None:
-    ports = ProbedPorts()
-    assert refused(ports, 10, 11) is None
-    lasted = refused(ports, 10, 60, again=True)
-    assert lasted == REFUSED_AGAIN_NS - S
-    assert refused(ports, 10, 61, again=True) is None
 
 
 def test_a_record_that_is_read_late_makes_no_time() -> None:
@@ -67,7 +56,7 @@ def test_the_tables_are_bounded() -> None:
     ports = ProbedPorts()
     assert refused(ports, 10, 11) is None
     for number in range(PROBED_PORTS):
-        ports.refused((b"x" * 16, number), 10 * S, again=False, now_ns=11 * S)
+        ports.refused((b"x" * 16, number), 10 * S, 11 * S)
     assert refused(ports, 100, 101) is None
     assert ports.opened(PORT, 5)
     for number in range(PROBED_PORTS):

@@ -34,6 +34,13 @@ class MemoryMap:
         size = len(next(iter(self.entries), keys)) or 1
         return sum(self.delete(keys[at : at + size]) for at in range(0, len(keys), size))
 
+    def unmap(self) -> None:
+        pass
+
+    def mapped(self, first: int, count: int) -> bytes:
+        """As of an array, which has no entries here."""
+        return b""
+
     def batches(self) -> Iterator[Batch]:
         return iter([Batch(1, key, value) for key, value in self.entries.items()])
 
@@ -42,6 +49,7 @@ def memory_maps(*, dedup: bool) -> dict[str, MemoryMap]:
     """Return a map for every name; all are empty except the settings."""
     maps: dict[str, MemoryMap] = defaultdict(MemoryMap)
     maps["deckies6"] = MemoryMap(16)
+    maps["begun_by_deckies"].max_entries = 0
     settings = abi.SETTINGS.parse(bytes(abi.SETTINGS.sizeof()))
     maps["settings"].update(bytes(4), abi.SETTINGS.build({**settings, "dedup": int(dedup)}))
     return maps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -12,15 +13,19 @@ import pytest
 
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
+from deckwire.lab.network import CLIENT_INTERFACE
 from tests.support.watching import EVERYTHING, assert_nothing_lost
 
 pytestmark = pytest.mark.root
 
 FLEET = tuple(f"right-{n}" for n in range(10))
 CLOCKED = ("clock-1", "clock-2", "clock-3")
-WINDOWS, OPEN, TAKEN = "windows", "open", "taken"
-NAMES = (*FLEET, *CLOCKED, WINDOWS, OPEN, TAKEN)
-BACKDOOR = 4444
+WINDOWS, OPEN, TAKEN, SHUT = "windows", "open", "taken", "shut"
+NAMES = (*FLEET, *CLOCKED, WINDOWS, OPEN, TAKEN, SHUT)
+BACKDOOR, SCANNED = 4444, 4445
+"""Ports of no service: one is connected to, the other only scanned."""
+NMAP = ("nmap", "-n", "-Pn", "-sS", "-e", CLIENT_INTERFACE)
+PING = ("nmap", "-n", "-sn", "-PE", "--disable-arp-ping")
 
 
 def deckies_file(lab: Lab) -> Path:
@@ -57,19 +62,40 @@ def attack(lab: Lab, decky: Node, port: int) -> None:
         lab.client.connect(to, port, source).close()
 
 
+def ask(node: Node, to: str, port: int) -> None:
+    """A datagram, as to a name server."""
+    with node.inside():
+        family = socket.AF_INET6 if ":" in to else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.sendto(b"?", (to, port))
+
+
+def refuse(lab: Lab, decky: Node) -> None:
+    """The decky refuses a SYN to its service."""
+    with suppress(ConnectionRefusedError):
+        lab.client.connect(decky.v4, 80).close()
+
+
+@pytest.mark.skipif(shutil.which("nmap") is None, reason="not installed: nmap")
 def test_decoys_that_give_themselves_away_are_reported_and_others_are_not() -> None:
     with Lab(NAMES, clients=2) as lab, ExitStack() as serving:
         deckies = {decky.name: decky for decky in lab.deckies}
         for decky in lab.deckies:
-            listen(serving, decky, 80)
+            if decky.name != SHUT:
+                listen(serving, decky, 80)
             if decky.name in CLOCKED:
                 with decky.inside():
                     Path("/proc/sys/net/ipv4/tcp_timestamps").write_text("2\n")
         listen(serving, deckies[OPEN], BACKDOOR)
+        listen(serving, deckies[OPEN], SCANNED)
         agent = AgentProcess(lab, options=[*EVERYTHING, "--deckies", deckies_file(lab)])
-        for decky in (*lab.deckies, *lab.deckies):
+        serving_deckies = [decky for decky in lab.deckies if decky.name != SHUT]
+        for decky in (*serving_deckies, *serving_deckies):
             attack(lab, decky, 80)
         attack(lab, deckies[OPEN], BACKDOOR)
+        every = [decky.v4 for decky in lab.deckies]
+        done = lab.run(lab.client, [*NMAP, "-p", f"80,81,{SCANNED}", *every], seconds=120)
+        assert done.returncode == 0, done.stderr
         taken = deckies[TAKEN]
         for victim in (deckies[FLEET[0]], deckies[FLEET[1]]):
             for to in (victim.v4, victim.v6):
@@ -78,7 +104,21 @@ def test_decoys_that_give_themselves_away_are_reported_and_others_are_not() -> N
                     taken.connect(to, 81)
         with suppress(ConnectionRefusedError):
             taken.connect(lab.client.v4, 25)
+        for to in (lab.client.v4, lab.client.v6, deckies[FLEET[2]].v4):
+            ask(taken, to, 53)
+        # A decky that answers a datagram begins nothing.
+        for name in (*FLEET, TAKEN):
+            ask(lab.client, deckies[name].v4, 161)
+        lab.run(taken, [*PING, lab.client.v4], seconds=120)
+        lab.run(lab.client, [*PING, deckies[FLEET[3]].v4], seconds=120)
         agent.expect("decky_initiated", dst_ip=lab.client.v4, dst_port=25)
+        agent.expect("decky_initiated", transport="icmp")
+
+        def is_closed() -> bool:
+            refuse(lab, deckies[SHUT])
+            return bool(agent.find("decky_mismatch", mismatch="port_closed"))
+
+        agent.wait(is_closed, "the closed port is reported", 180)
         assert agent.stop() == 0
         assert_nothing_lost(agent)
 
@@ -90,13 +130,14 @@ def test_decoys_that_give_themselves_away_are_reported_and_others_are_not() -> N
         **{name: {"shared_clock"} for name in CLOCKED},
         WINDOWS: {"system", "ttl", "ip_id"},
         OPEN: {"port_open"},
+        SHUT: {"port_closed"},
     }
-    (port,) = {
+    ports = {
         event["fields"]["dst_port"] for event in agent.find("decky_mismatch", mismatch="port_open")
     }
-    assert port == BACKDOOR
+    assert ports == {BACKDOOR, SCANNED}
     began = {
-        (event["host"], *(event["fields"][name] for name in ("dst_ip", "dst_port", "direction")))
+        (event["host"], *map(event["fields"].get, ("dst_ip", "dst_port", "direction")))
         for event in agent.find("decky_initiated")
     }
     assert began == {
@@ -107,8 +148,12 @@ def test_decoys_that_give_themselves_away_are_reported_and_others_are_not() -> N
             for port in (80, 81)
         ),
         (TAKEN, lab.client.v4, 25, "outbound"),
+        (TAKEN, lab.client.v4, 53, "outbound"),
+        (TAKEN, lab.client.v6, 53, "outbound"),
+        (TAKEN, deckies[FLEET[2]].v4, 53, "lateral"),
+        (TAKEN, lab.client.v4, None, "outbound"),
     }
-    for event in agent.find("decky_initiated", direction="lateral"):
+    for event in agent.find("decky_initiated", direction="lateral", transport="tcp"):
         assert event["fields"]["dst_decky"] in FLEET
         assert "Linux" in event["fields"]["os"]
     # Its own MAC address shows that no other host has sent the SYN.

@@ -1,9 +1,11 @@
-"""curl, wget and Python speak HTTP with a decky, and a decky fetches a URL."""
+"""curl, wget and other programs speak HTTP with a decky, and a decky fetches a URL."""
 
 from __future__ import annotations
 
-import shutil
+import os
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +13,12 @@ from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.servers import serve
 from tests.support.http_wire import answer
+from tests.support.programs import needs
 from tests.support.watching import assert_nothing_lost
 
 pytestmark = pytest.mark.root
 
+GO_SOURCE = Path(__file__).parents[1] / "support" / "httpget.go"
 FORM = "user=root&password=x"
 PYTHON = (
     "import http.client, sys; c = http.client.HTTPConnection(sys.argv[1], 8080);"
@@ -29,9 +33,7 @@ def respond(connection: socket.socket) -> None:
         connection.sendall(answer(b"404 Not Found", server=b"lab"))
 
 
-@pytest.mark.skipif(
-    not (shutil.which("curl") and shutil.which("wget")), reason="not installed: curl, wget"
-)
+@needs("curl", "wget")
 def test_programs_are_read_in_every_direction(lab: Lab) -> None:
     web, mail, _ = lab.deckies
     for node in (web, mail, lab.client):
@@ -61,4 +63,48 @@ def test_programs_are_read_in_every_direction(lab: Lab) -> None:
     assert len(agent.find("http_request")) == 7
     login = agent.find("http_request", path="/login?next=/")[0]["fields"]
     assert login["body_length"] == len(FORM)
+    assert_nothing_lost(agent)
+
+
+@needs("go")
+def test_the_client_of_go_is_read(lab: Lab) -> None:
+    web, program = lab.deckies[0], lab.directory / "httpget"
+    built = subprocess.run(
+        ["go", "build", "-o", program, GO_SOURCE],
+        env={**os.environ, "GO111MODULE": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    serve(lab, web, 8_080, respond)
+    agent = AgentProcess(lab)
+    done = lab.run(lab.client, [program, f"http://{web.v4}:8080/go"])
+    assert done.returncode == 0, done.stderr
+    for method, start in (("GET", "ge11nn03"), ("POST", "po11nn04")):
+        fields = agent.expect("http_request", method=method)["fields"]
+        assert (fields["path"], fields["user_agent"]) == ("/go", "Go-http-client/1.1")
+        assert fields["ja4h"].startswith(start)
+        assert fields["status"] == 404
+    assert agent.stop() == 0
+    assert len(agent.find("http_request")) == 2
+    assert_nothing_lost(agent)
+
+
+@needs("gobuster")
+def test_each_path_that_gobuster_tries_is_read(lab: Lab) -> None:
+    web, words = lab.deckies[0], lab.directory / "words"
+    words.write_text("admin\nbackup\n.git\n")
+    serve(lab, web, 8_080, respond)
+    agent = AgentProcess(lab)
+    tries = ["dir", "-q", "-t", "1", "-u", f"http://{web.v4}:8080", "-w", str(words)]
+    done = lab.run(lab.client, ["gobuster", *tries])
+    assert done.returncode == 0, done.stderr
+    for path in ("/admin", "/backup", "/.git"):
+        fields = agent.expect("http_request", path=path)["fields"]
+        assert fields["user_agent"].startswith("gobuster/")
+        assert fields["direction"] == "inbound"
+    assert agent.stop() == 0
+    paths = [event["fields"]["path"] for event in agent.find("http_request")]
+    assert len(paths) == len(set(paths))
     assert_nothing_lost(agent)

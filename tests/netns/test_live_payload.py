@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import socket
 import subprocess
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from deckwire.events.redaction import PREFIX
-from deckwire.lab import Lab
-from deckwire.lab.agent import AgentProcess
+from deckwire.lab import Lab, Node
+from deckwire.lab.agent import AgentProcess, JsonEvent
 from deckwire.lab.namespaces import PATIENCE_SECONDS
 from deckwire.lab.servers import serve
 from tests.support import payload_wire as wire
+from tests.support.programs import each_of, is_installed
 from tests.support.watching import assert_nothing_lost
 
 pytestmark = pytest.mark.root
@@ -54,6 +55,8 @@ class Program:
     talk: Talk
     fields: dict[str, object]
     typed: bytes = b""
+    secrets: bool = True
+    """Its first bytes have a login."""
 
 
 PROGRAMS = {
@@ -64,7 +67,7 @@ PROGRAMS = {
     ),
     "psql": Program(
         "psql host={host}\tport={port}\tuser=bobby\tdbname=shop\tpassword=hunter2\tsslmode=disable"
-        "\tgssencmode=disable\tconnect_timeout=120",
+        "\tgssencmode=disable\tconnect_timeout=20",
         answering(wire.postgres_challenge(3), b""),
         {
             "protocol": "postgres",
@@ -105,19 +108,46 @@ PROGRAMS = {
         {"protocol": "telnet", "login_user": "bobby", "login_password": "hunter2"},
         b"bobby\nhunter2\n",
     ),
+    "ldapsearch": Program(
+        "ldapsearch -x -H ldap://{host}:{port} -D cn=bobby -w hunter2 -b dc=lab",
+        answering(wire.LDAP_REFUSED),
+        {
+            "protocol": "ldap",
+            "login_user": "cn=bobby",
+            "login_password": "hunter2",
+            "login_method": "simple",
+        },
+    ),
+    "smbclient": Program(
+        "smbclient -t 60 -p {port} -U bobby%hunter2 -L //{host}",
+        answering(b""),
+        {"protocol": "smb", "smb_dialects": ["2.0.2", "2.1", "3.0", "3.0.2", "3.1.1"]},
+        secrets=False,
+    ),
+    # xfreerdp ends without a display.
+    "xfreerdp": Program(
+        "xvfb-run -a xfreerdp /v:{host}:{port} /u:bobby /p:hunter2 /cert:ignore",
+        answering(b""),
+        {"protocol": "rdp", "rdp_cookie": "bobby", "rdp_protocols": ["tls", "credssp"]},
+    ),
+    "hydra": Program(
+        "hydra -I -t 1 -l bobby -p hunter2 -s {port} ftp://{host}",
+        answering(b"331 Password\r\n", b"530 No\r\n", b"221 Bye\r\n", first=b"220 lab\r\n"),
+        {"protocol": "ftp/smtp", "login_user": "bobby", "login_password": "hunter2"},
+    ),
 }
 PORT = 7_001
-INSTALLED = {name: one for name, one in PROGRAMS.items() if shutil.which(name)}
 
 
-def start(lab: Lab, node: str, program: Program, host: str, port: int) -> subprocess.Popen[bytes]:
+def start(lab: Lab, node: Node, program: Program, host: str, port: int) -> subprocess.Popen[bytes]:
     """Start the program with what is typed; it ends when the server closes the connection."""
     words = [word.format(host=host, port=port) for word in program.command.split(" ")]
     words = [word.replace("\t", " ") for word in words]
-    nodes = {one.name: one for one in (lab.client, *lab.deckies)}
     process = lab.popen(
-        nodes[node],
+        node,
         words,
+        env={**os.environ, "HOME": str(lab.directory)},
+        cwd=lab.directory,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -128,33 +158,54 @@ def start(lab: Lab, node: str, program: Program, host: str, port: int) -> subpro
     return process
 
 
-@pytest.mark.skipif(not INSTALLED, reason=f"none is installed: {', '.join(PROGRAMS)}")
-def test_clients_are_recognised_with_their_logins(lab: Lab) -> None:
-    web = lab.deckies[0]
-    agent = AgentProcess(lab)
-    processes = []
-    for port, program in enumerate(INSTALLED.values(), PORT):
-        serve(lab, web, port, program.talk)
-        serve(lab, lab.client, port, program.talk)
-        processes.append(start(lab, lab.client.name, program, web.v4, port))
-        processes.append(start(lab, web.name, program, lab.client.v4, port))
-    for port, (name, program) in enumerate(INSTALLED.items(), PORT):
-        found = agent.expect("tcp_payload", direction="inbound", dst_port=port)
-        fields = found["fields"]
-        assert {one: fields.get(one) for one in program.fields} == program.fields, name
-        assert "redacted" not in fields
-        # What a decky sends is the operator's own.
-        found = agent.expect("tcp_payload", direction="outbound", dst_port=port)
-        fields = found["fields"]
-        assert fields["protocol"] == program.fields["protocol"]
-        assert fields["redacted"] is True
-        secrets = [one for one in ("login_user", "login_password") if one in program.fields]
-        assert all(fields[one].startswith(PREFIX) for one in secrets)
-        sent = b64decode(fields["payload"])
-        assert b"hunter2" not in sent
-        assert b"bobby" not in sent
-    for process in processes:
-        process.wait(PATIENCE_SECONDS)
-    assert agent.stop() == 0
-    assert len(agent.find("tcp_payload")) == 2 * len(INSTALLED)
-    assert_nothing_lost(agent)
+NEEDS = {name: (name, one.command.split(" ")[0]) for name, one in PROGRAMS.items()}
+"""Each program, and the one that starts it."""
+Talks = dict[tuple[str, str], list[JsonEvent]]
+"""The events of tcp_payload by program and direction."""
+
+
+@pytest.fixture(scope="module")
+def talks() -> Iterator[Talks]:
+    """Every installed program talks to a decky, and on a decky to a peer, all at the same time."""
+    made: Talks = {}
+    with Lab() as lab:
+        web = lab.deckies[0]
+        agent = AgentProcess(lab)
+        processes = []
+        names = [name for name in PROGRAMS if all(map(is_installed, NEEDS[name]))]
+        for port, name in enumerate(names, PORT):
+            program = PROGRAMS[name]
+            for client, server in ((lab.client, web), (web, lab.client)):
+                serve(lab, server, port, program.talk)
+                processes.append(start(lab, client, program, server.v4, port))
+        for process in processes:
+            process.wait(PATIENCE_SECONDS)
+        assert agent.stop() == 0
+        for port, name in enumerate(names, PORT):
+            for direction in ("inbound", "outbound"):
+                found = agent.find("tcp_payload", direction=direction, dst_port=port)
+                made[name, direction] = found
+        assert_nothing_lost(agent)
+        yield made
+
+
+@pytest.mark.parametrize("name", each_of(NEEDS))
+def test_a_client_is_recognised_with_its_login(name: str, talks: Talks) -> None:
+    (event,) = talks[name, "inbound"]
+    fields, program = event["fields"], PROGRAMS[name]
+    assert {one: fields.get(one) for one in program.fields} == program.fields
+    assert "redacted" not in fields
+
+
+@pytest.mark.parametrize("name", each_of(NEEDS))
+def test_the_login_of_a_decky_is_replaced(name: str, talks: Talks) -> None:
+    """What a decky sends is the operator's own."""
+    (event,) = talks[name, "outbound"]
+    fields, program = event["fields"], PROGRAMS[name]
+    assert fields["protocol"] == program.fields["protocol"]
+    assert fields.get("redacted", False) is program.secrets
+    secrets = [one for one in ("login_user", "login_password") if one in program.fields]
+    assert all(fields[one].startswith(PREFIX) for one in secrets)
+    sent = b64decode(fields["payload"])
+    assert b"hunter2" not in sent
+    assert b"bobby" not in sent

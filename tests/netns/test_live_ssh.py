@@ -13,7 +13,7 @@ import pytest
 
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess, JsonEvent
-from deckwire.lab.namespaces import wait_until
+from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.servers import Talk, is_listening, serve
 from tests.support.programs import each_of, is_installed, needs
 from tests.support.ssh_wire import (
@@ -28,9 +28,6 @@ from tests.support.ssh_wire import (
 from tests.support.watching import assert_nothing_lost
 
 pytestmark = pytest.mark.root
-
-SECONDS = 120.0
-"""For a program on a slow machine."""
 
 
 def speak(connection: socket.socket) -> None:
@@ -98,7 +95,7 @@ def expect_reversed(agent: AgentProcess, lab: Lab, server: str, client: str) -> 
     """Wait for the events of a connection of a decky whose SSH client is the peer."""
     where = {"direction": "outbound", "role_reversed": True}
     for name, banner in (("ssh_server_banner", server), ("ssh_client_banner", client)):
-        fields = agent.expect(name, seconds=SECONDS, **where)["fields"]
+        fields = agent.expect(name, **where)["fields"]
         assert fields["ssh_version"].startswith(banner)
         # The addresses are those of the connection, which the decky opened.
         assert fields["src_ip"] == lab.deckies[0].v4
@@ -179,10 +176,12 @@ def visits() -> Iterator[Visits]:
             words = [word.format(host=web.v4, port=port) for word in PROGRAMS[name].command]
             running += [start(lab, lab.client, words) for _ in range(2)]
         for process in running:
-            process.wait(SECONDS)
+            process.wait(PATIENCE_SECONDS)
         assert agent.stop() == 0
         for port, name in enumerate(names, PORT):
             made.events[name] = agent.find("ssh_client_banner", dst_port=port)
+        read = [made.sent[name] for name in names if made.events[name]]
+        wait_until(lambda: all(any(map(hassh_of, sent)) for sent in read), "the servers read it")
         assert_nothing_lost(agent)
         yield made
 
@@ -244,11 +243,13 @@ def test_a_session_of_dropbear(lab: Lab) -> None:
     web, key = lab.deckies[0], lab.directory / "key"
     assert lab.run(None, ["dropbearkey", "-t", "ed25519", "-f", key]).returncode == 0
     server = start(lab, web, ["dropbear", "-F", "-E", "-r", str(key), "-p", "22"])
-    wait_until(lambda: is_listening(server.pid, 22), "dropbear listens", SECONDS)
+    wait_until(lambda: is_listening(server.pid, 22), "dropbear listens")
     agent = AgentProcess(lab)
-    start(lab, lab.client, ["dbclient", "-y", "-y", f"nobody@{web.v4}", "true"]).wait(SECONDS)
+    start(lab, lab.client, ["dbclient", "-y", "-y", f"nobody@{web.v4}", "true"]).wait(
+        PATIENCE_SECONDS
+    )
     for name, hassh in (("ssh_client_banner", "hassh"), ("ssh_server_banner", "hassh_server")):
-        fields = agent.expect(name, seconds=SECONDS, direction="inbound")["fields"]
+        fields = agent.expect(name, direction="inbound")["fields"]
         assert fields["ssh_version"].startswith("SSH-2.0-dropbear")
         assert len(fields[hassh]) == 32
     assert agent.stop() == 0
@@ -276,7 +277,7 @@ asyncio.run(main())
 def test_a_decky_dials_out_as_a_server_of_asyncssh(lab: Lab) -> None:
     web = lab.deckies[0]
     client = start(lab, lab.client, [sys.executable, "-c", REVERSE_CLIENT])
-    wait_until(lambda: is_listening(client.pid, 443), "asyncssh listens", SECONDS)
+    wait_until(lambda: is_listening(client.pid, 443), "asyncssh listens")
     agent = AgentProcess(lab)
     start(lab, web, [sys.executable, "-c", REVERSE_SERVER, lab.client.v4])
     expect_reversed(agent, lab, "SSH-2.0-AsyncSSH_", "SSH-2.0-AsyncSSH_")

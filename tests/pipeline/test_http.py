@@ -67,6 +67,20 @@ def test_a_request_has_an_event(lab: ReplayLab, client: str, server: str, direct
     assert not {"role_reversed", "handshake"} & fields.keys()
 
 
+@pytest.mark.parametrize("client", [PEER, CLIENT6])
+def test_bytes_that_begin_like_a_hello_do_not_conceal_a_request(
+    lab: ReplayLab, client: str
+) -> None:
+    hello = b"\x16\3\1\0\x40\1"
+    asked = request(b"/x", headers=[*HEADERS, (b"X", hello)], body=bytes(100))
+    server = DECKY if client == PEER else DECKY6
+    talk = conversation(client, server).send(asked).answer(answer()).close()
+    (fields,) = http(lab.frames(talk.frames, [DECKY, DECKY6]))
+    assert (fields["method"], fields["path"], fields["host"]) == ("GET", "/x", "decky.example")
+    # The head was cut there.
+    assert "header_order" not in fields
+
+
 def test_the_tls_side_opens_nothing_for_it(lab: ReplayLab) -> None:
     lab.frames(conversation().send(request()).answer(answer()).close().frames, [DECKY])
     assert lab.last is not None

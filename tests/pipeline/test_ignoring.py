@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from deckwire.captures import Frame
 from deckwire.config import Settings
-from deckwire.events.ignore import read_rules
+from deckwire.events.ignore import IgnoreRules, read_rules
+from tests.pipeline.test_pipeline import kernel
 from tests.support.conversation import (
     CLIENT,
     CLIENT6,
     DECKY,
     DECKY6,
     DECKY_B,
+    SECOND,
+    START_NS,
     Conversation,
     in_time,
 )
@@ -91,3 +97,72 @@ def test_what_is_ignored_suppresses_nothing_of_others(lab: ReplayLab) -> None:
     rules = settings({"source": CLIENT})
     found, ignored = seen(lab, talk(), talk("198.51.100.99"), rules=rules)
     assert (found, ignored) == (ALL, len(ALL))
+
+
+def knocking(count: int, port: int = PORT, begin_s: int = 0) -> list[Conversation]:
+    """SYNs of one source, one a second, each of a connection of its own."""
+    found = []
+    for number in range(count):
+        one = Conversation(CLIENT, DECKY, 30_000 + begin_s + number, port)
+        one.now_ns = START_NS + (begin_s + number) * SECOND
+        found.append(one.syn())
+    return found
+
+
+def sums(lab: ReplayLab, frames: list[Frame], rules: Settings) -> tuple[list[str], dict[str, int]]:
+    with kernel(lab, rules):
+        events = lab.frames(frames, [DECKY, DECKY_B], rules)
+    assert lab.last is not None
+    return names(events), lab.last.stats.sums()
+
+
+def deduplicating(*tables: dict[str, Any]) -> Settings:
+    return replace(settings(*tables), dedup_ttl=300.0)
+
+
+def test_the_kernel_suppresses_what_is_ignored_and_each_is_counted(lab: ReplayLab) -> None:
+    """A look at it each minute is enough."""
+    rules = deduplicating({"name": "mine", "source": CLIENT})
+    events, counts = sums(lab, in_time(*knocking(150)), rules)
+    assert events == []
+    assert counts["ignored_rule_mine"] == 150
+    assert counts["syn_suppressed"] >= 145
+
+
+def test_whole_connections_that_are_ignored_are_suppressed(lab: ReplayLab) -> None:
+    rules = deduplicating({"name": "mine", "source": CLIENT, "port": PORT})
+    talks = []
+    for number in range(20):
+        one = Conversation(CLIENT, DECKY, 30_000 + number, PORT)
+        one.now_ns = START_NS + number * SECOND
+        talks.append(one.open().send(b"PING").answer(b"PONG").close())
+    events, counts = sums(lab, in_time(*talks), rules)
+    assert events == []
+    assert counts["handshakes_suppressed"] >= 15
+    # A SYN to another port looks the same, so these are not suppressed for longer than a second.
+    assert counts.get("syn_suppressed", 0) < 15
+    # The SYN, the handshake, the payload and the end of each.
+    assert counts["ignored_rule_mine"] == 20 * 4
+
+
+def test_a_rule_for_a_port_suppresses_no_syn_to_another_one(lab: ReplayLab) -> None:
+    rules = deduplicating({"name": "mine", "source": CLIENT, "port": PORT})
+    frames = in_time(*knocking(5), *knocking(5, 22, begin_s=10))
+    events, counts = sums(lab, frames, rules)
+    assert "tcp_syn_fingerprint" in events
+    assert counts["ignored_rule_mine"] == 5
+
+
+def test_rules_that_change_are_looked_at_again(lab: ReplayLab) -> None:
+    rules = deduplicating({"name": "mine", "source": CLIENT})
+
+    def frames() -> Iterator[Frame]:
+        yield from in_time(*knocking(5))
+        assert lab.last is not None
+        assert lab.last.pipeline.counts["ignored_rule_mine"]
+        lab.last.pipeline.ignore(IgnoreRules())
+        yield from in_time(*knocking(5, begin_s=10))
+
+    with kernel(lab, rules):
+        events = lab.frames(frames(), [DECKY], rules)
+    assert names(events).count("tcp_syn_fingerprint") == 1

@@ -182,3 +182,32 @@ def test_a_request_behind_that_of_a_proxy_is_a_payload(lab: ReplayLab) -> None:
     events = lab.frames(conversation.close().frames, [DECKY])
     assert one(events, "tcp_payload")["protocol"] == "socks4"
     assert not of(events, "http_request")
+
+
+@pytest.mark.parametrize("end", ["payload", "server_payload"])
+def test_bytes_before_tls_in_the_first_segment_are_read(lab: ReplayLab, end: str) -> None:
+    hello, _ = handshake()
+    line = b"STARTTLS now\r\n"
+    opened = Conversation(PEER, DECKY, server_port=4_711).open()
+    opened = opened.send(line + hello) if end == "payload" else opened.answer(line + hello)
+    events = lab.frames(opened.close().frames, [DECKY])
+    found = one(events, "tcp_payload")
+    assert b64decode(found[end]) == line
+    assert "tls_client_hello" in names(events)
+
+
+def test_bytes_before_tls_are_left_out_if_no_head_is_wanted(lab: ReplayLab) -> None:
+    hello, _ = handshake()
+    opened = Conversation(PEER, DECKY, server_port=4_711).open().send(b"STARTTLS\r\n" + hello)
+    events = lab.frames(opened.close().frames, [DECKY], Settings(dedup_ttl=0.0, heads=()))
+    assert "tls_client_hello" in names(events)
+    assert "tcp_payload" not in names(events)
+    assert lab.last is not None
+    assert lab.last.stats.sums()["heads_opened"] == 0
+
+
+def test_bytes_of_a_connection_whose_beginning_was_not_seen_are_none(lab: ReplayLab) -> None:
+    hello, _ = handshake()
+    opened = Conversation(PEER, DECKY, server_port=4_711).open()
+    talk = opened.send(LOGIN + hello).close()
+    assert not of(lab.frames(talk.frames[3:], [DECKY]), "tcp_payload")

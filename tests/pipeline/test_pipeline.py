@@ -519,6 +519,17 @@ def test_a_forged_answer_is_no_warning(lab: ReplayLab) -> None:
     assert dict(session.fields)["handshake"] == "unseen"
 
 
+@pytest.mark.parametrize("answer", ["R", "A"])
+def test_what_a_decky_answers_with_a_reset_alone_is_not_reported(
+    lab: ReplayLab, answer: str
+) -> None:
+    """A part of a hello in a connection that it does not know. An ACK shows that it does."""
+    unknown = Conversation().send(TLS12.client[:100])
+    unknown.add(1, answer, 1, 101 if answer == "A" else None)
+    events = lab.frames(unknown.frames, [DECKY])
+    assert names(events) == (["tls_client_hello"] if answer == "A" else [])
+
+
 def test_a_window_is_not_renewed(lab: ReplayLab) -> None:
     talks = [
         talk(client_port=40_000 + n, start_ns=START_NS + at * SECOND)

@@ -142,3 +142,11 @@ def test_resolving_an_address_is_no_target_of_its_own() -> None:
     assert [protocol for (_, protocol, _), _, _ in found.targets()] == [0, 6, 6, 6]
     assert found.kinds() == [ProbeKind.SYN, ProbeKind.ARP]
     assert found.answered()[2] == 3
+
+
+def test_a_counter_that_begins_at_0_again_takes_nothing_away() -> None:
+    """It has 32 bits."""
+    scan = Scan(packed(ATTACKER), S)
+    for count, total in ((2**32 - 1, 2**32 - 1), (4, 2**32 - 1), (9, 2**32 + 4)):
+        scan.take(source([target(22)], probes={ProbeKind.SYN: count}), 9)
+        assert scan.probes == {ProbeKind.SYN: total}

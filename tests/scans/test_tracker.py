@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from ipaddress import IPv4Address
+from itertools import compress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deckwire.abi.sources import ProbeKind, Source
-from deckwire.limits import SCAN_EVENTS, SCAN_STARTS, SCAN_TARGETS_ALL
+from deckwire.abi.sources import Glance, ProbeKind, Source
+from deckwire.limits import (
+    SCAN_BEGINNINGS,
+    SCAN_BEGINNINGS_A_SECOND,
+    SCAN_EVENTS,
+    SCAN_STARTS,
+    SCAN_TARGETS_ALL,
+    SCANS_PROVEN,
+)
 from deckwire.scans import tracker as tracking
 from deckwire.scans.author import Author
 from deckwire.scans.scan import Scan
@@ -155,6 +164,63 @@ def test_a_source_that_proves_itself_leaves_the_others() -> None:
     assert packed(ATTACKER) in {scan.address for scan in follow.tracker.scans()}
 
 
+def glance(
+    address: str, *, proven: bool = False, strong: bool = False, is_news: bool = True
+) -> Glance:
+    return Glance(packed(address), proven, strong or proven, is_news)
+
+
+def test_a_record_that_counts_more_of_the_same_is_read_now_and_then() -> None:
+    """Until then it stays in the kernel, which keeps it for longer."""
+    for proven, seconds in ((False, 3), (True, 30)):
+        follow = Following()
+        wants = follow.tracker.wants
+        assert wants(glance(ATTACKER, proven=proven), S)
+        follow.take(source([target(22)], proven=proven))
+        more = glance(ATTACKER, proven=proven, is_news=False)
+        assert not wants(more, S + seconds * S - 1)
+        assert wants(more, S + seconds * S)
+        assert wants(glance(ATTACKER, proven=proven), S + 1)
+        # A scan that ends soon is read more often.
+        follow.tracker.idle_ns = S
+        assert wants(more, S + S // 4)
+
+
+def test_new_sources_of_a_flood_wait_in_the_kernel() -> None:
+    tracker = Following().tracker
+    few = [glance(str(IPv4Address(0x0A000000 + n))) for n in range(4 * SCAN_BEGINNINGS)]
+    assert sum(tracker.wants(each, S) for each in few) == SCAN_BEGINNINGS // 2
+    # The other half is for those with many targets. One that completed a handshake needs none.
+    many = [each._replace(strong=True) for each in few]
+    assert sum(tracker.wants(each, S) for each in many) == SCAN_BEGINNINGS // 2
+    assert tracker.wants(few[0]._replace(proven=True), S)
+    assert sum(tracker.wants(each, 2 * S) for each in many) == SCAN_BEGINNINGS_A_SECOND
+
+
+def test_sources_with_a_handshake_do_not_evict_each_other_again_and_again() -> None:
+    follow = Following()
+    addresses = [str(IPv4Address(0x0A000000 + n)) for n in range(2 * SCANS_PROVEN)]
+
+    def look(seconds: int) -> None:
+        seen = [glance(address, proven=True) for address in addresses]
+        # All are asked for before one is taken.
+        wanted = [follow.tracker.wants(each, seconds * S) for each in seen]
+        for address in compress(addresses, wanted):
+            last_ns = min(seconds, 59) * S
+            follow.take(source([target(22)], address, last_ns=last_ns, proven=True), seconds * S)
+
+    for seconds in (1, 2, 59):
+        look(seconds)
+    assert len(follow.tracker) == SCANS_PROVEN
+    assert not follow.counts
+    assert not follow.reports
+    # Those that waited get the room of some that are silent.
+    look(119)
+    assert len(follow.tracker) == SCANS_PROVEN
+    assert follow.phases() == [Phase.ENDED] * 64
+    assert follow.counts == {"scans_evicted": 64}
+
+
 def test_events_of_a_flood_are_bounded_and_counted() -> None:
     follow = Following()
     for record in flood(3 * SCAN_EVENTS):
@@ -181,6 +247,22 @@ def test_a_thousand_scanners_at_once_each_have_their_summaries() -> None:
     found = Counter(follow.phases())
     assert found == {Phase.BEGUN: 1_000, Phase.GROWN: 1_000, Phase.ENDED: 1_000}
     assert not follow.counts
+
+
+def test_a_forged_source_takes_little_memory() -> None:
+    """Of a flood of them, thousands are kept."""
+    follow = Following()
+    records = flood(1_000)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for record in records:
+            follow.take(record)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(follow.tracker) == 1_000
+    assert (after - before) / 1_000 < 800
 
 
 def test_all_targets_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,10 @@ def ldap_bind(name: bytes, password: bytes) -> bytes:
     return ber(0x30, b"\2\1\1", bind)
 
 
+LDAP_REFUSED = ber(0x30, b"\2\1\1", ber(0x61, b"\x0a\1\x31", ber(4), ber(4)))
+"""The answer to a bind as the first message: invalidCredentials (RFC 4511, 4.1.9)."""
+
+
 def adb(command: bytes, body: bytes) -> bytes:
     magic = bytes(byte ^ 0xFF for byte in command)
     return command + bytes(8) + len(body).to_bytes(4, "little") + bytes(4) + magic + body

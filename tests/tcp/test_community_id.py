@@ -35,6 +35,20 @@ def test_published_vectors(src: str, dst: str, sport: int, dport: int, expected:
     assert community_id(packed(src), packed(dst), sport, dport) == expected
 
 
+@pytest.mark.parametrize(
+    ("src", "dst", "sport", "dport", "protocol", "expected"),
+    [
+        ("192.168.1.52", "8.8.8.8", 54585, 53, 17, "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
+        ("192.168.170.8", "192.168.170.56", 7, 80, 132, "1:jQgCxbku+pNGw8WPbEc/TS/uTpQ="),
+    ],
+    ids=["udp", "sctp"],
+)
+def test_published_vectors_of_other_protocols(
+    src: str, dst: str, sport: int, dport: int, protocol: int, expected: str
+) -> None:
+    assert community_id(packed(src), packed(dst), sport, dport, protocol) == expected
+
+
 @pytest.mark.parametrize("address", [ipv4, st.binary(min_size=16, max_size=16)])
 @given(data=st.data(), sport=ports, dport=ports)
 def test_both_directions_are_one_connection(

@@ -72,3 +72,12 @@ def test_only_a_syn_ack_with_all_its_options_is_whole() -> None:
         is None
     )
     assert Handshake(syn(time_ns=0)).whole_synack is None
+
+
+def test_where_the_bytes_of_each_end_begin() -> None:
+    opened, answered = syn(seq=0xFFFF_FFFF), syn(seq=7, ack=9)
+    both = Handshake(opened, answered)
+    assert (both.first_seq(of_client=True), both.first_seq(of_client=False)) == (0, 8)
+    assert Handshake(synack=answered).first_seq(of_client=True) == 9
+    assert Handshake(opened).first_seq(of_client=False) is None
+    assert Handshake().first_seq(of_client=True) is None

@@ -72,7 +72,8 @@ class SegmentSample(NamedTuple):
     ends: bool = False
     """After this payload the direction is encrypted."""
     hello: int = 0
-    """The kernel's hash of a ClientHello, sent here or suppressed, and of its sender; 0 if none."""
+    """The kernel's hash of a ClientHello, sent here or suppressed, and of its sender; 0 if none.
+    Of a head of SSH it is that of all that its end has sent, this segment included."""
     hello_suppressed: bool = False
     """The kernel suppressed the connection's ClientHello, because an equal one was emitted."""
     urgent_seq: int | None = None
@@ -90,6 +91,9 @@ class SegmentSample(NamedTuple):
     `start_seq` is the sequence number of the end's first byte."""
     shared: bool = False
     """With `head`: it may carry TLS as well."""
+    before: int = 0
+    """With `head`: the kernel's hash of all that its end has sent before, if that was suppressed;
+    else 0."""
 
 
 class SackSample(NamedTuple):
@@ -272,10 +276,18 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         packets_0,
         bytes_0,
         retransmits_0,
+        header_0,
+        samples_0,
+        state_0,
+        bits_0,
         side_flags_0,
         packets_1,
         bytes_1,
         retransmits_1,
+        header_1,
+        samples_1,
+        state_1,
+        bits_1,
         side_flags_1,
         born_ns,
         established_ns,
@@ -310,7 +322,20 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         None if rtt_min_us == abi.RTT_UNKNOWN else rtt_min_us,
         unseen=midstream and not established_ns,
         proven=not midstream or flags & abi.FLOW_PROVEN != 0,
+        heads=(
+            _unfinished_head(header_0, samples_0, state_0, bits_0),
+            _unfinished_head(header_1, samples_1, state_1, bits_1),
+        ),
     )
+
+
+def _unfinished_head(chain: int, samples: int, state: int, bits: int) -> int:
+    """FlowRecord.heads of one end: head_unfinished() of bpf/ssh_head.h."""
+    if samples or state != abi.TLS_WATCH or bits >> abi.BITS_HEAD != abi.HEAD_SSH:
+        return 0
+    if chain & abi.SSH_STATE == abi.SSH_FINISHED:
+        return 0
+    return chain & ~abi.SSH_STATE
 
 
 def _close(close: int, flags_0: int, flags_1: int) -> str:
@@ -339,6 +364,7 @@ def _segment(data: bytes) -> SegmentSample:
         time_ns,
         born_ns,
         hello,
+        before,
         key,
         seq,
         start_seq,
@@ -378,6 +404,7 @@ def _segment(data: bytes) -> SegmentSample:
         fragmented=flags & abi.SAMPLE_REASSEMBLED != 0,
         head=abi.HEAD_KINDS[head & 3] if flags & abi.SAMPLE_HEAD else "",
         shared=head & abi.HEAD_SHARED != 0,
+        before=before,
     )
 
 

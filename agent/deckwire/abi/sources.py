@@ -34,8 +34,8 @@ class ProbeKind(IntEnum):
     MALFORMED = 18
 
 
-REFUSED_AGAIN_NS = 40_000_000_000
-"""How long after a first touch a refusal counts as another one."""
+REFUSED_SHIFT = 33
+"""The kernel keeps the time of a refusal in units of 2^33 ns after the first touch."""
 
 
 class Answer(IntEnum):
@@ -47,8 +47,6 @@ class Answer(IntEnum):
     """An RST, or an ICMP message that the port cannot be reached."""
     REFUSED = 2
     """The RST that a SYN to a closed port gets. That of a wrong ACK looks different."""
-    REFUSED_AGAIN = 3
-    """Another one, REFUSED_AGAIN_NS or more after the target was touched first."""
 
 
 class Target(NamedTuple):
@@ -65,6 +63,8 @@ class Target(NamedTuple):
     answers: int
     first_ns: int
     """The kernel's time of the first probe."""
+    refused_ns: int = 0
+    """The latest refusal came then or later; 0 if there was none."""
 
 
 class Glance(NamedTuple):

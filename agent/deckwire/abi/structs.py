@@ -27,6 +27,10 @@ HEAD_SHARED = 0x80
 HEAD_KINDS = ("undecided", "ssh", "http", "payload")
 """enum head_kind. Bit n of the setting `heads` is that of number n; after the first, the order is
 that of options.HEADS."""
+HEAD_SSH, BITS_HEAD, TLS_WATCH = 1, 6, 1
+"""Of an end that speaks SSH, tls_header has its chain in the state TLS_WATCH."""
+SSH_STATE, SSH_FINISHED = 0xFF, 3
+"""Parts of a chain: its lowest bits, and their value once nothing more is of interest."""
 REASSEMBLED_INGRESS = 0x1
 """In skb->cb[0] of a test run of the program `reassembled`."""
 
@@ -156,6 +160,7 @@ _sample_head = Struct(
     "time_ns" / Int64ul,
     "born_ns" / Int64ul,
     "hello" / Int64ul,
+    "before" / Int64ul,
     "key" / Bytes(FLOW_KEY_BYTES),
     "seq" / Int32ul,
     "start_seq" / Int32ul,
@@ -205,7 +210,7 @@ _probe_target = Struct(
     "kinds" / Int32ul,
     "source" / Int16ul,
     "answers" / Int8ul,
-    "pad" / Int8ul,
+    "refused" / Int8ul,
 )
 _probe_source = Struct(
     "addr" / Bytes(16),
@@ -313,6 +318,7 @@ COUNTERS = (
     "handshakes_suppressed",
     "ends_suppressed",
     "hellos_suppressed",
+    "heads_suppressed",
     "tls_not_admitted",
     "tls_over_budget",
     "tls_unread",
@@ -437,7 +443,8 @@ END_SAMPLE_BYTES: int = _end_sample.sizeof()
 # The members of samples that the agent reads, in one unpack: samples.py names the values the same.
 SEGMENT = members(
     _sample_head,
-    *("time_ns", "born_ns", "hello", "key", "seq", "start_seq", "payload_len", "payload_off"),
+    *("time_ns", "born_ns", "hello", "before", "key", "seq", "start_seq", "payload_len"),
+    "payload_off",
     *("copied", "sender", "client", "flags", "urgent", "tcp_flags", "ipid_class"),
 )
 SACK = members(
@@ -467,8 +474,10 @@ FLOW_TOTALS = members(
     _flow_totals,
     *("last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
     *("end.0.acked", "end.1.acked"),
-    *("side.0.packets", "side.0.bytes", "side.0.retransmits", "side.0.flags"),
-    *("side.1.packets", "side.1.bytes", "side.1.retransmits", "side.1.flags"),
+    *("side.0.packets", "side.0.bytes", "side.0.retransmits", "side.0.tls_header"),
+    *("side.0.tls_samples", "side.0.tls_state", "side.0.tls_bits", "side.0.flags"),
+    *("side.1.packets", "side.1.bytes", "side.1.retransmits", "side.1.tls_header"),
+    *("side.1.tls_samples", "side.1.tls_state", "side.1.tls_bits", "side.1.flags"),
     *("born_ns", "established_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
 )
 FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
@@ -492,7 +501,7 @@ SOURCE = members(_source, "handshakes.filled_ns", "handshakes.tokens_ns", "flows
 SEEN_COUNT = members(_seen, "signature", "suppressed")
 COUNTER_VALUES = members(_counters, *COUNTERS)
 
-PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers")
+PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers", "refused")
 PROBE_SOURCE = members(
     _probe_source,
     *("addr", "first_ns", "last_ns", "targets", "kinds", "mac", "flags", "samples", "next"),

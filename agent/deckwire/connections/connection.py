@@ -232,16 +232,7 @@ class Connection:
             if suppressed is not None:
                 side.begin(suppressed.end_seq)
         elif sample.start_seq is None and self.client != abi.CLIENT_UNKNOWN:
-            side.anchor(self._first_seq(sample.sender))
-
-    def _first_seq(self, sender: int) -> int | None:
-        """Sequence number of an end's first byte; None if its handshake was not seen."""
-        syn, synack = self.handshake.syn, self.handshake.synack
-        if sender != self.client:
-            return None if synack is None else (synack.seq + 1) & _SEQ_MASK
-        if syn is not None:
-            return (syn.seq + 1) & _SEQ_MASK
-        return None if synack is None else synack.ack
+            side.anchor(self.handshake.first_seq(of_client=sample.sender == self.client))
 
     # --- messages ---
 
@@ -495,7 +486,7 @@ class Connection:
     def _take_copy(self, sample: SegmentSample, seen: _Seen) -> None:
         """Take a segment at the place of the suppressed hello: its bytes may be others."""
         suppressed = self._find_suppressed() if self._find_suppressed is not None else None
-        start = self._first_seq(self.client)
+        start = self.handshake.first_seq(of_client=True)
         if suppressed is None or start is None or self._overlap_seen:
             return
         if not (suppressed.end_seq - sample.seq - 1) & _SEQ_MASK < _SEQ_MASK >> 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from deckwire.abi.samples import SegmentSample
 from deckwire.connections.http_connection import HttpConnection, HttpSeen
@@ -16,9 +16,19 @@ _CONNECTION_BYTES = 600
 _DIRECTION_BYTES = 700
 """Memory of one direction without its bytes, about."""
 
+_LINK_BYTES = 100
+"""Memory of a signature with its length, about."""
+
 _SEQ_MASK = 0xFFFF_FFFF
 
+Recall = Callable[[int], bytes | None]
+"""Gives the bytes behind a signature of the kernel; None if they were evicted."""
+
 HeadSeen = SshSeen | HttpSeen | PayloadSeen
+
+
+def no_head(_signature: int) -> None:
+    """The Recall of whoever remembers nothing."""
 
 
 class Direction:
@@ -32,19 +42,37 @@ class Direction:
         """Up to HEAD_BYTES: a reader that begins late reads these first."""
         self.time_ns = 0
         """Kernel time of the last segment of them."""
+        self.links: dict[int, int] = {}
+        """The kernel's signatures of SSH, each with the number of bytes that it stands for."""
 
     @property
     def held(self) -> int:
         """Bytes of memory, about."""
-        return _DIRECTION_BYTES + self.stream.held + len(self.first)
+        links = _LINK_BYTES * len(self.links)
+        return _DIRECTION_BYTES + self.stream.held + len(self.first) + links
 
     def add(self, sample: SegmentSample) -> bytes:
         """Take a segment; the bytes that are in order now."""
         self.stream.add(sample.seq, sample.payload, sample.claimed, sample.urgent_seq)
+        return self.read(sample.time_ns)
+
+    def read(self, time_ns: int) -> bytes:
+        """The bytes that are in order now."""
         data = self.stream.read()[: HEAD_BYTES - len(self.first)]
         self.first.extend(data)
-        self.time_ns = sample.time_ns
+        self.time_ns = time_ns
         return data
+
+    def recall(self, signature: int, head: bytes) -> None:
+        """Take the first bytes, which the kernel suppressed."""
+        self.links[signature] = len(head)
+        self.stream.add(self.first_seq, head, len(head), None)
+
+    def note(self, sample: SegmentSample) -> None:
+        """Keep the signature of all that was sent up to this segment's end, if it has one."""
+        if sample.hello:
+            length = (sample.seq + sample.claimed - self.first_seq) & _SEQ_MASK
+            self.links.setdefault(sample.hello, length)
 
     def sent(self, total: int | None = None) -> Sent:
         """Its first bytes; `total` is how many the other end has acknowledged, if that is known."""
@@ -64,8 +92,12 @@ class HeadConnection:
         *,
         wanted: Container[str],
         unseen: bool = False,
+        recall: Recall = no_head,
     ) -> None:
-        """`wanted` are the protocols that are read: of options.HEADS."""
+        """`wanted` are the protocols that are read: of options.HEADS.
+
+        `recall` gives the bytes of a signature, of which the kernel suppressed the samples.
+        """
         self.key = key
         self.born_ns = born_ns
         self.client = client & 1
@@ -75,6 +107,7 @@ class HeadConnection:
         self.proven = False
         """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
         self._wanted = wanted
+        self._recall = recall
         self._directions: dict[int, Direction] = {}
         self._ssh: SshConnection | None = None
         self._http = HttpConnection(self.client) if "http" in wanted else None
@@ -104,18 +137,48 @@ class HeadConnection:
         if direction is None:
             first_seq = sample.seq if sample.start_seq is None else sample.start_seq
             direction = self._directions[sample.sender] = Direction(first_seq)
+        if sample.head == "ssh":
+            head = self._recall(sample.before) if sample.before else None
+            if head is not None:
+                direction.recall(sample.before, head)
+            direction.note(sample)
         data = direction.add(sample)
         self.proven = self.proven or sample.proven
+        return self._take(sample.sender, direction, data, sample.time_ns)
+
+    def recall(self, sender: int, signature: int, time_ns: int) -> list[HeadSeen]:
+        """Take an end whose bytes the kernel has all suppressed; what they show."""
+        head = self._recall(signature)
+        if head is None or sender in self._directions:
+            return []
+        direction = self._directions[sender] = Direction(0)
+        direction.recall(signature, head)
+        return self._take(sender, direction, direction.read(time_ns), time_ns)
+
+    def links(self, sender: int) -> list[tuple[int, bytes]]:
+        """The kernel's signatures of what an end has sent, each with all bytes up to there.
+
+        Of what the kernel suppressed, only the last one is known.
+        """
+        direction = self._directions[sender]
+        return [
+            (signature, bytes(direction.first[:length]))
+            for signature, length in direction.links.items()
+            if length <= len(direction.first)
+        ]
+
+    def _take(self, sender: int, direction: Direction, data: bytes, time_ns: int) -> list[HeadSeen]:
+        """Read the next bytes of an end; what they show."""
         if not data:
             return []
-        self._time_ns = sample.time_ns
+        self._time_ns = time_ns
         seen: list[HeadSeen] = []
         if self._ssh is not None:
-            seen += self._ssh.feed(sample.sender, data, sample.time_ns)
+            seen += self._ssh.feed(sender, data, time_ns)
         elif direction.first.startswith(SshConnection.BEGINNING) and "ssh" in self._wanted:
             seen += self._begin_ssh()
         if self._http is not None:
-            seen += self._http.feed(sample.sender, data, sample.time_ns)
+            seen += self._http.feed(sender, data, time_ns)
         if self._is_full and (self._http is None or self._http.is_over):
             seen += self._payload()
         return seen

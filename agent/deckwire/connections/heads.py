@@ -7,10 +7,11 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from deckwire.abi.samples import SegmentSample
-from deckwire.connections.head_connection import HeadConnection, HeadSeen
+from deckwire.connections.head_connection import HeadConnection, HeadSeen, Recall, no_head
 from deckwire.limits import HEADS, HEADS_BYTES
 from deckwire.options import HEADS as HEADS_READ
 from deckwire.resilience.bounded import Bounded
+from deckwire.tcp.flow import FlowRecord
 
 Identity = tuple[bytes, int]
 """Flow key and born_ns: they identify a connection for ever."""
@@ -32,7 +33,9 @@ class Heads:
     whose handshake was not seen are evicted first, because anybody can forge them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recall: Recall = no_head) -> None:
+        """`recall` gives the bytes of a signature, of which the kernel suppressed the samples."""
+        self._recall = recall
         self.wanted: Container[str] = HEADS_READ
         """The protocols that are read: of options.HEADS. It holds for new connections."""
         self.counters = Counters()
@@ -63,6 +66,7 @@ class Heads:
                 *(sample.key, sample.born_ns, sample.client),
                 wanted=self.wanted,
                 unseen=sample.midstream,
+                recall=self._recall,
             )
             self._open[identity] = connection
             self.counters.opened += 1
@@ -93,6 +97,35 @@ class Heads:
         self._done.put(identity, True)
         self._drop(connection)
         return connection, connection.begin_tls(sender, seq)
+
+    def recall(
+        self, key: bytes, record: FlowRecord
+    ) -> tuple[HeadConnection, list[HeadSeen]] | None:
+        """Read what the kernel suppressed of a connection that ends; None if it was reported.
+
+        `record.heads` has the signatures. The connection is to be ended next.
+        """
+        identity = key, record.born_ns
+        if self._done.get(identity):
+            return None
+        connection, held = self._open.get(identity), 0
+        if connection is not None:
+            held = connection.held
+        else:
+            connection = HeadConnection(
+                *(key, record.born_ns, record.client), wanted=self.wanted, recall=self._recall
+            )
+            connection.proven = record.proven
+            self._open[identity] = connection
+            self.counters.opened += 1
+        seen: list[HeadSeen] = []
+        try:
+            for end, signature in enumerate(record.heads):
+                if signature:
+                    seen += connection.recall(end, signature, record.last_ns)
+        finally:
+            self._held += connection.held - held
+        return connection, seen
 
     def over_bounds(self) -> tuple[HeadConnection, list[HeadSeen]] | None:
         """Evict the connection silent for longest if there are too many; call until None."""

@@ -95,6 +95,15 @@ class Connections:
             return
         self._recent.put(identity, handshake)
 
+    def first_seq(self, sample: SegmentSample) -> int | None:
+        """Sequence number of the first byte of a segment's end; None if it is not at hand."""
+        identity = sample.key, sample.born_ns
+        connection = self._open.get(identity)
+        handshake = self._recent.get(identity) if connection is None else connection.handshake
+        if handshake is None:
+            return None
+        return handshake.first_seq(of_client=sample.sender == sample.client)
+
     def hold(self, sample: SegmentSample) -> None:
         """Hold the payload of a SYN until its SYN-ACK shows how much of it the server took."""
         self._syn_data.keep((sample.key, sample.born_ns), sample, len(sample.payload))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from deckwire.abi.sources import REFUSED_AGAIN_NS
 from deckwire.limits import PROBED_PORTS
 from deckwire.resilience.bounded import Bounded
 
@@ -19,10 +18,8 @@ Port = tuple[bytes, int]
 class _Refusing(NamedTuple):
     since_ns: int
     """When the first refusal was noticed."""
-    touched_ns: int
-    """The latest first touch of a source that was refused."""
-    again: bool
-    """Whether a source was refused again."""
+    refused_ns: int
+    """When the latest one came at the earliest."""
 
 
 class ProbedPorts:
@@ -49,8 +46,8 @@ class ProbedPorts:
         """A port has answered, so it is not closed."""
         self._refusing.pop(port, None)
 
-    def refused(self, port: Port, touched_ns: int, *, again: bool, now_ns: int) -> int | None:
-        """A port has refused a source that touched it first then, and `again` later on.
+    def refused(self, port: Port, refused_ns: int, now_ns: int) -> int | None:
+        """A port has refused a source, not before `refused_ns`, as is noticed at `now_ns`.
 
         Records may be read late, so the time between two refusals is the least that it can be.
 
@@ -59,18 +56,8 @@ class ProbedPorts:
             long enough.
         """
         before = self._refusing.get(port)
-        if before is None:
-            self._refusing.put(port, _Refusing(now_ns, touched_ns, again))
+        if before is not None and refused_ns <= before.refused_ns:
             return None
-        if again and not before.again:
-            refused_ns = touched_ns + REFUSED_AGAIN_NS
-        elif touched_ns > before.touched_ns:
-            refused_ns = touched_ns
-        else:
-            return None
-        after = _Refusing(
-            before.since_ns, max(touched_ns, before.touched_ns), again or before.again
-        )
-        self._refusing.put(port, after)
-        lasted_ns = refused_ns - before.since_ns
-        return lasted_ns if lasted_ns >= CLOSED_NS else None
+        since_ns = now_ns if before is None else before.since_ns
+        self._refusing.put(port, _Refusing(since_ns, refused_ns))
+        return refused_ns - since_ns if refused_ns - since_ns >= CLOSED_NS else None

@@ -6,8 +6,8 @@ believed only if SYN packets to two destinations show the same one.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import dropwhile
 from typing import NamedTuple
 
 from deckwire.limits import UPTIME_SOURCES, UPTIME_STAMPS
@@ -51,7 +51,8 @@ class Uptimes:
     def __init__(self, even: Callable[[int, int], bool] = lambda *_: True) -> None:
         self._even = even
         self._latest_ns = 0
-        self._sources: Bounded[bytes, deque[_Stamp]] = Bounded(UPTIME_SOURCES)
+        self._sources: Bounded[bytes, tuple[_Stamp, ...]] = Bounded(UPTIME_SOURCES)
+        """Tuples, because most have one stamp, and the smallest deque has room for 64."""
 
     def take(self, source: bytes, destination: bytes, time_ns: int, value: int) -> Uptime | None:
         """Take the timestamp of one SYN packet; None if the stamps so far show no uptime."""
@@ -60,19 +61,15 @@ class Uptimes:
         if not self._even(self._latest_ns, time_ns):
             self._sources.clear()
         self._latest_ns = time_ns
-        stamps = self._sources.get(source)
-        if stamps is None:
-            stamps = deque(maxlen=UPTIME_STAMPS)
-            self._sources.put(source, stamps)
-        else:
-            self._sources.refresh(source)
-        while stamps and not 0 <= time_ns - stamps[0].time_ns <= _MOST_NS:
-            stamps.popleft()
-        stamps.append(_Stamp(time_ns, value, destination))
+        before = dropwhile(
+            lambda one: not 0 <= time_ns - one.time_ns <= _MOST_NS, self._sources.get(source) or ()
+        )
+        stamps = (*before, _Stamp(time_ns, value, destination))[-UPTIME_STAMPS:]
+        self._sources.put(source, stamps)
         return _uptime(stamps)
 
 
-def _uptime(stamps: deque[_Stamp]) -> Uptime | None:
+def _uptime(stamps: Sequence[_Stamp]) -> Uptime | None:
     first, last = stamps[0], stamps[-1]
     elapsed_ns = last.time_ns - first.time_ns
     ticks = (last.value - first.value) & _MASK

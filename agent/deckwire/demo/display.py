@@ -124,7 +124,11 @@ def _flow(fields: Fields) -> Parts:
 
 def _initiated(fields: Fields) -> Parts:
     yield f"opens {fields.get('dst_decky', fields['dst_ip'])}", _STRONG
-    yield f"port {fields['dst_port']}", _PLAIN
+    transport = fields.get("transport", "tcp")
+    if "dst_port" in fields:
+        yield f"port {fields['dst_port']}" + ("/udp" if transport == "udp" else ""), _PLAIN
+    else:
+        yield transport, _PLAIN
     yield from _named(fields, "ja4t")
 
 

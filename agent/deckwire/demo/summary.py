@@ -25,7 +25,7 @@ _MEANINGS = {
     "tls_session": "the decky's choice: JA3S, JA4S, version, cipher",
     "tls_certificate": "the decky's certificate, which TLS 1.2 and older show in clear text",
     "tcp_flow_timing": "the whole connection: packets, bytes, pace, how it ended",
-    "decky_initiated": "a decky opened a connection: an intruder may be at work on it",
+    "decky_initiated": "a decky sent something on its own: an intruder may be at work on it",
     "tcp_payload": "first bytes that are neither TLS, SSH nor HTTP: protocol, logins",
     "scan_summary": "what each source has probed, as its scan begins, grows and ends",
     "dedup_summary": "how many repeats of an event were suppressed",

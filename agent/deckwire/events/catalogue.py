@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from deckwire.events.decky_initiated import TRANSPORTS
 from deckwire.events.decky_mismatch import Mismatch
 from deckwire.events.declaration import Declared, DeclaredEvent, Type
 from deckwire.events.event import INFORMATIONAL, WARNING
@@ -640,10 +641,18 @@ _ANOMALY = (
 
 _INITIATED = (
     replace(_ADDRESSES[0], meaning="address of the decky", since=2),
-    replace(_ADDRESSES[1], since=2),
+    *_optional(replace(_ADDRESSES[1], meaning="its port, of the first datagram", since=2)),
     replace(_ADDRESSES[2], meaning="address of its peer", since=2),
-    replace(_ADDRESSES[3], since=2),
+    *_optional(replace(_ADDRESSES[3], meaning="the peer's port; ICMP has none", since=2)),
     _new("dst_decky", TEXT, "name of the peer, if it is a decky"),
+    _field(
+        "transport",
+        TEXT,
+        "protocol over IP",
+        since=2,
+        ecs="network.transport",
+        values=TRANSPORTS,
+    ),
     _new("ttl", INTEGER, "of the SYN, as are the fields down to ip_version: as there"),
     _new("ja4t", TEXT, "JA4T"),
     _new("p0f_sig", TEXT, "raw signature in p0f's syntax"),
@@ -652,7 +661,9 @@ _INITIATED = (
     *(replace(one, since=2) for one in _TOOL),
     _new("ip_version", INTEGER, "4 or 6"),
     *_LINK,
-    *(replace(one, since=2) for one in _TAIL),
+    replace(_DIRECTION, since=2),
+    *_optional(replace(_CONN_ID, since=2)),
+    replace(_FRAGMENTS, since=2),
 )
 
 _MISMATCH = tuple(

@@ -8,7 +8,7 @@ from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
 from deckwire.events.event import Block, Field, Part
 from deckwire.tcp.addresses import address_text
-from deckwire.tcp.community_id import community_id
+from deckwire.tcp.community_id import TCP, community_id
 from deckwire.tcp.flow import Ends
 
 Fields = list[Field]
@@ -22,7 +22,7 @@ REVERSED: Field = ("tls_client", "server")
 
 @dataclass(slots=True)
 class Context:
-    """The facts that all events of one connection share."""
+    """The facts that all events of one connection share, or of datagrams with ports."""
 
     ends: Ends
     host: str
@@ -32,6 +32,8 @@ class Context:
     source: str
     """Address of the client; of the peer if `turned`."""
     destination: str
+    protocol: int = TCP
+    """The number of the protocol over IP."""
     turned: bool = False
     """A decky opened the connection, and the peer is its source all the same."""
     _addresses: Block | None = None
@@ -46,7 +48,7 @@ class Context:
         if not self._conn_id:
             ends = self.ends
             self._conn_id = community_id(
-                ends.client, ends.server, ends.client_port, ends.server_port
+                ends.client, ends.server, ends.client_port, ends.server_port, self.protocol
             )
         return self._conn_id
 

@@ -85,6 +85,15 @@ class IgnoreRule:
         )
 
 
+class Match(NamedTuple):
+    """The first rule that matches an event's traffic."""
+
+    counter: str
+    """The counter of the rule."""
+    any_port: bool
+    """Whether the same holds for any other port."""
+
+
 class IgnoreRules:
     """All rules in their order. It is false if there is none."""
 
@@ -96,12 +105,19 @@ class IgnoreRules:
     def __len__(self) -> int:
         return len(self._rules)
 
+    def match(self, traffic: Traffic) -> Match | None:
+        """The first rule that matches; None if the traffic is not ignored."""
+        any_port = True
+        for counter, rule in self._rules:
+            any_port = any_port and not rule.ports
+            if rule.matches(traffic):
+                return Match(counter, any_port)
+        return None
+
     def counter(self, traffic: Traffic) -> str | None:
         """The counter of the first rule that matches; None if the traffic is not ignored."""
-        for counter, rule in self._rules:
-            if rule.matches(traffic):
-                return counter
-        return None
+        found = self.match(traffic)
+        return None if found is None else found.counter
 
 
 def read_rules(value: object) -> tuple[IgnoreRule, ...]:

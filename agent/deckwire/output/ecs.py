@@ -159,7 +159,7 @@ def _shape(paths: tuple[str, ...]) -> tuple[str, itemgetter[Any]]:
 
 def _complete(members: Members, event: Event) -> Members:
     """Add what follows from the fields of a connection's event."""
-    members["network.transport"] = '"tcp"'
+    members.setdefault("network.transport", '"tcp"')
     members["network.type"] = '"ipv6"' if ":" in event.source else '"ipv4"'
     if event.turned:
         members = _turn(members)

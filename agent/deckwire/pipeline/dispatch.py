@@ -31,6 +31,7 @@ from deckwire.events.ignore import IgnoreRules
 from deckwire.fingerprints.identity import Identifier
 from deckwire.output.emitter import Emitter
 from deckwire.pipeline.attribution import Attribution
+from deckwire.pipeline.datagrams import Datagrams
 from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.reporting import Reporter
 from deckwire.pipeline.scanning import Scanning
@@ -40,7 +41,7 @@ from deckwire.resilience.containment import Containment, Where
 from deckwire.scans.author import Author
 from deckwire.tables.deckies import DeckiesChange, DeckiesRefused
 from deckwire.tables.tables import Tables
-from deckwire.tcp.flow import FlowRecord
+from deckwire.tcp.flow import FlowRecord, is_refused
 from deckwire.tcp.handshake import Handshake
 
 _AS_OPENED = Attribution()
@@ -73,14 +74,14 @@ class Pipeline:
         """Counts of what was dropped or evicted on purpose, by cause."""
         self.connections = Connections(self._find_handshake, self._recall_hello)
         self.urgent = UrgentBytes()
-        self.heads = Heads()
+        self.heads = Heads(self._recall_head)
         """Connections whose first bytes are being read, as long as no TLS begins."""
         self.fragmented = FragmentedConnections()
         """Connections that came in IP fragments."""
         self._tables = tables
         self._clock = clock
         self._containment = containment
-        self._windows = Windows(tables, emitter, clock, containment)
+        self._windows = Windows(tables, emitter, clock, containment, self.counts)
         self._report = Reporter(
             registry=registry,
             tables=tables,
@@ -114,6 +115,7 @@ class Pipeline:
             targets=scan_targets,
             idle_ns=scan_idle_ns,
         )
+        self._datagrams = Datagrams(tables.begun, self._report.sent, self.counts, containment)
         self._report.note_author = self.scanning.note
         self.scanning.note_probed = self._report.probed
 
@@ -148,6 +150,8 @@ class Pipeline:
             self._judged(self._connect_scans.due(now_ns, self._attempts))
         with self._containment.during(Where.SCANS):
             self.scanning.sweep(now_ns)
+        with self._containment.during(Where.DUE):
+            self._datagrams.sweep(now_ns)
         self._report.lateral.release_due(now_ns)
         self._windows.close_due(now_ns)
 
@@ -217,6 +221,8 @@ class Pipeline:
                     self._report.heads(*head)
         with contained(Where.DUE):
             self._judge_all()
+        with contained(Where.DUE):
+            self._datagrams.look()
         self._report.lateral.release_all()
         with contained(Where.SCANS):
             self.scanning.finish()
@@ -248,18 +254,34 @@ class Pipeline:
             if not sample.shared:
                 return
             sample = sample._replace(start_seq=None)
-        elif sample.start_seq is not None and len(self.heads):
-            head = self.heads.tls_begins(
-                *(sample.key, sample.born_ns, sample.sender, sample.start_seq)
-            )
-            if head is not None:
-                self._report.heads(*head)
+            if sample.head == "ssh":
+                sample = sample._replace(hello=0)
+        elif sample.start_seq is not None:
+            self._tls_begins(sample, sample.start_seq)
         self.urgent.note(sample)
         found = self.connections.add(sample)
         if found is not None:
             self._report.observations(*found)
         while (evicted := self.connections.over_bounds()) is not None:
             self._report.observations(*evicted)
+
+    def _tls_begins(self, sample: SegmentSample, start_seq: int) -> None:
+        """End the reading of first bytes. Those before TLS in an end's first segment are some too.
+
+        Else bytes that only begin like a hello would conceal what is before them.
+        """
+        before = (start_seq - sample.seq) & 0xFFFF_FFFF
+        if (
+            self.heads.wanted
+            and 0 < before < len(sample.payload)
+            and self.connections.first_seq(sample) == sample.seq
+        ):
+            payload = sample.payload[:before]
+            self._head(sample._replace(payload=payload, claimed=before, start_seq=sample.seq))
+        if len(self.heads):
+            head = self.heads.tls_begins(sample.key, sample.born_ns, sample.sender, start_seq)
+            if head is not None:
+                self._report.heads(*head)
 
     def _head(self, sample: SegmentSample) -> None:
         found = self.heads.add(sample)
@@ -290,7 +312,13 @@ class Pipeline:
             if ended is not None:
                 if client == abi.CLIENT_UNKNOWN:
                     client = ended[0].client
-                self._report.observations(*ended)
+                if not is_refused(record):
+                    self._report.observations(*ended)
+        if any(record.heads):
+            with self._containment.during(Where.END):
+                head = self.heads.recall(key, record)
+                if head is not None:
+                    self._report.heads(*head)
         with self._containment.during(Where.END):
             first, second = record.sides
             head = self.heads.end(key, record.born_ns, (first.accepted, second.accepted))
@@ -351,6 +379,10 @@ class Pipeline:
             self._report.recall_hello(signature),
             partial(self._tables.flows.suppressed_hello, connection.key, connection.born_ns),
         )
+
+    def _recall_head(self, signature: int) -> bytes | None:
+        """The first bytes of SSH that the kernel suppressed."""
+        return self._report.recall_head(signature)
 
     def _likely_client(self, key: bytes) -> int:
         """The end that probably opened a mid-stream connection, which does not show who did.

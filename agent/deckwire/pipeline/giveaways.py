@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from deckwire.abi.begun import Begun
 from deckwire.abi.sources import Answer, ProbeKind, Source, Target
 from deckwire.clock import Clock
 from deckwire.connections.probed_ports import ProbedPorts
 from deckwire.connections.shared_host import SharedClocks, SharedCounters, Sharing
 from deckwire.deckies import Decky, Registry
 from deckwire.events.context import Context, locate
+from deckwire.events.decky_initiated import datagram_event, datagram_headline, initiated_event
 from deckwire.events.decky_initiated import headline as initiated_headline
-from deckwire.events.decky_initiated import initiated_event
 from deckwire.events.decky_mismatch import Finding, Mismatch, mismatch_event
 from deckwire.events.decky_mismatch import headline as mismatch_headline
 from deckwire.events.event import Event, Headline
@@ -25,6 +26,7 @@ from deckwire.output.emitter import Emitter
 from deckwire.resilience.bounded import Bounded
 from deckwire.tcp import options as tcp_options
 from deckwire.tcp.addresses import address_text
+from deckwire.tcp.flow import Ends
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.service_ports import answering, is_listed
 from deckwire.tcp.syn_packet import SynPacket
@@ -95,6 +97,34 @@ class Giveaways:
             lambda: initiated_event(headline, own, peer=peer, syn=syn, stack=stack),
         )
 
+    def sent(self, begun: Begun) -> None:
+        """A decky has sent datagrams that answer nobody."""
+        decky = self.registry.name_of(begun.decky)
+        ends = Ends(begun.decky, begun.decky_port, begun.peer, begun.port)
+        context = locate(self.registry, ends) if decky is not None else None
+        if decky is None or context is None:
+            # It is watched no more.
+            return
+        context.protocol = begun.protocol
+        headline = datagram_headline(context, self._clock.wall_ns(begun.time_ns), decky)
+        peer = self.registry.name_of(begun.peer)
+        self._emit(
+            begun.decky + begun.peer + bytes((begun.protocol,)) + begun.port.to_bytes(2, "big"),
+            context,
+            begun.time_ns,
+            headline,
+            lambda: datagram_event(headline, context, begun, peer),
+        )
+        if begun.datagrams > 1 and (opened := self._emitter.window(headline)) is not None:
+            window, _ = opened
+            self._emitter.add_suppressed(
+                window,
+                count=begun.datagrams - 1,
+                first_ns=headline.time_ns,
+                last_ns=self._clock.wall_ns(begun.last_ns),
+                deckies=0,
+            )
+
     def answered(self, context: Context, handshake: Handshake) -> None:
         """A decky has sent the SYN-ACK packet of a connection, if it is not outbound."""
         server = context.ends.server
@@ -144,8 +174,7 @@ class Giveaways:
         service = answering(claims.services, target.port)
         if service is None or not target.answers >> Answer.REFUSED & 1:
             return None
-        again = bool(target.answers >> Answer.REFUSED_AGAIN & 1)
-        lasted_ns = self._ports.refused(where, touched_ns, again=again, now_ns=now_ns)
+        lasted_ns = self._ports.refused(where, target.refused_ns, now_ns)
         if lasted_ns is None:
             return None
         return Finding(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from deckwire.abi import structs as abi
+from deckwire.abi.begun import Begun
 from deckwire.abi.flow_key import ends
 from deckwire.abi.hashes import service_signature
 from deckwire.abi.samples import AnomalySample
@@ -23,6 +24,7 @@ from deckwire.connections.observations import (
 )
 from deckwire.connections.payload import PayloadSeen
 from deckwire.connections.ssh_connection import SshSeen
+from deckwire.connections.suppressed_head import EmittedHeads
 from deckwire.connections.suppressed_hello import EmittedHellos
 from deckwire.connections.uptimes import Uptime, Uptimes
 from deckwire.deckies import Registry
@@ -65,7 +67,7 @@ from deckwire.pipeline.describing import Descriptions
 from deckwire.pipeline.fragmented import FragmentedConnections
 from deckwire.pipeline.giveaways import Giveaways
 from deckwire.pipeline.lateral import Act, LateralHold
-from deckwire.pipeline.windows import Windows
+from deckwire.pipeline.windows import IgnoredBy, Windows
 from deckwire.resilience.bounded import Bounded
 from deckwire.resilience.containment import Containment
 from deckwire.scans.author import Author
@@ -76,8 +78,6 @@ from deckwire.tcp.flow import FlowRecord, has_ports
 from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.syn_packet import SynPacket
 from deckwire.tls.messages import ClientHello
-
-_TCP = 6
 
 
 class Reporter:
@@ -108,6 +108,7 @@ class Reporter:
         self._counts = counts
         self._describe = Descriptions(identifier, choices)
         self._emitted_hellos = EmittedHellos()
+        self._emitted_heads = EmittedHeads()
         self._contexts: Bounded[tuple[bytes, int], Context] = Bounded(CONTEXTS)
         self._attribution = attribution
         self._fragmented = fragmented
@@ -130,11 +131,18 @@ class Reporter:
     def registry(self, registry: Registry) -> None:
         self._registry = registry
         self._giveaways.registry = registry
+        # The direction of a connection depends on it.
+        self._windows.look_again()
         self._contexts.clear()
 
     def ignore(self, rules: IgnoreRules) -> None:
         """Emit nothing of what matches these rules, and count it."""
         self._ignored = self._giveaways.ignored = rules
+        self._windows.look_again()
+
+    def sent(self, begun: Begun) -> None:
+        """Report datagrams that a decky has sent on its own."""
+        self._giveaways.sent(begun)
 
     def probed(self, source: Source, now_ns: int) -> None:
         """Report what the answers to a source's probes show of the deckies."""
@@ -288,6 +296,14 @@ class Reporter:
             self._windows.withdraw_hello(signature)
         return hello
 
+    def recall_head(self, signature: int) -> bytes | None:
+        """What an end of SSH had sent up to a signature; None if it was evicted."""
+        head = self._emitted_heads.recall(signature)
+        if head is None:
+            self._counts["ssh_heads_evicted"] += 1
+            self._windows.withdraw_hello(signature)
+        return head
+
     def _hello(self, connection: Connection, context: Context, seen: HelloSeen) -> None:
         client = self._describe.client(seen.hello)
         headline = hello_headline(
@@ -403,6 +419,9 @@ class Reporter:
             choices=self._choices,
             proven=connection.proven,
         )
+        # The kernel knows who opened a connection, and not who the SSH client is.
+        links = [] if seen.reversed else connection.links(seen.sender)
+        signatures = [signature for signature, _ in links]
         self._emit(
             connection.key,
             context,
@@ -416,6 +435,12 @@ class Reporter:
                 banner=seen.banner,
                 kexinit=seen.kexinit,
                 unseen=connection.unseen,
+            ),
+            table=self._windows.hellos,
+            signature=signatures.pop() if signatures else 0,
+            earlier=signatures,
+            may_open=lambda: all(
+                self._emitted_heads.remember(signature, head) for signature, head in links
             ),
         )
 
@@ -499,18 +524,22 @@ class Reporter:
         headline: Headline,
         make: Callable[[], Event],
         *,
-        table: Suppression[Key] | None = None,
+        table: Suppression[Key | IgnoredBy] | None = None,
         signature: int = 0,
+        earlier: Sequence[int] = (),
         may_open: Callable[[], bool] = lambda: True,
         is_reversed: bool = False,
     ) -> None:
         """Have an event emitted, unless its connection's direction says otherwise.
 
-        `table`, `signature` and `may_open` are those of Windows.emit, for what the kernel may
-        suppress. `is_reversed` says that the client of TLS or HTTP did not open the connection.
+        `table`, `signature`, `earlier` and `may_open` are those of Windows.emit, for what the
+        kernel may suppress. `is_reversed` says that the client of TLS or HTTP did not open the
+        connection.
         """
-        if self._ignored and (counter := self._ignored.counter(_traffic(headline.name, context))):
-            self._counts[counter] += 1
+        if self._ignored and (found := self._ignored.match(_traffic(headline.name, context))):
+            self._counts[found.counter] += 1
+            if table is not None and signature and self._tables.suppressing:
+                self._windows.ignore(table, signature, time_ns, found)
             return
         if self._fragmented.seen:
             make = self._marked(key, time_ns, make)
@@ -526,7 +555,9 @@ class Reporter:
         if table is None:
             self._emitter.emit_new(headline, make)
         else:
-            self._windows.emit(table, signature, time_ns, headline, make, may_open=may_open)
+            self._windows.emit(
+                table, signature, time_ns, headline, make, earlier=earlier, may_open=may_open
+            )
 
     def _lateral(
         self, key: bytes, context: Context, time_ns: int, make: Callable[[], Event]
@@ -584,7 +615,9 @@ def _traffic(event: str, context: Context) -> Traffic:
     source, destination = ends.client, ends.server
     if context.turned:
         source, destination = destination, source
-    return Traffic(event, source, destination, ends.server_port, _TCP, context.direction)
+    return Traffic(
+        event, source, destination, ends.server_port, context.protocol, context.direction
+    )
 
 
 def _with_own_names(

@@ -6,52 +6,72 @@ summary of that dedup window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from deckwire.clock import Clock
 from deckwire.events.dedup import Key
 from deckwire.events.event import Event, Headline
+from deckwire.events.ignore import Match
 from deckwire.output.emitter import Emitter
 from deckwire.output.fate import Fate
 from deckwire.resilience.containment import Containment, Where
 from deckwire.tables.suppression import Suppressed, Suppression
 from deckwire.tables.tables import Tables
 
+_IGNORED_NS = 60_000_000_000
+"""How long the kernel suppresses what a rule ignores, until the agent looks at it again."""
+
+
+class IgnoredBy(NamedTuple):
+    """The window of what a rule ignores."""
+
+    counter: str
+
 
 class Windows:
     """The four tables of suppression windows, opened and closed in one sequence."""
 
     def __init__(
-        self, tables: Tables, emitter: Emitter, clock: Clock, containment: Containment
+        self,
+        tables: Tables,
+        emitter: Emitter,
+        clock: Clock,
+        containment: Containment,
+        counts: Counter[str],
     ) -> None:
-        self.syns: Suppression[Key] = tables.syns
-        self.services: Suppression[Key] = tables.services
-        self.hellos: Suppression[Key] = tables.hellos
-        self.anomalies: Suppression[Key] = tables.anomalies
+        self.syns: Suppression[Key | IgnoredBy] = tables.syns
+        self.services: Suppression[Key | IgnoredBy] = tables.services
+        self.hellos: Suppression[Key | IgnoredBy] = tables.hellos
+        self.anomalies: Suppression[Key | IgnoredBy] = tables.anomalies
+        self._counts = counts
         self._emitter = emitter
         self._clock = clock
         self._containment = containment
 
     def emit(
         self,
-        table: Suppression[Key],
+        table: Suppression[Key | IgnoredBy],
         signature: int,
         time_ns: int,
         headline: Headline,
         make: Callable[[], Event],
         *,
+        earlier: Sequence[int] = (),
         may_open: Callable[[], bool] = lambda: True,
     ) -> None:
         """Emit an event, then have the kernel suppress equal ones as long as the dedup does.
 
         `signature` is the kernel's, 0 for none; `time_ns` is the kernel's time of the event.
-        `may_open` is asked before a window is opened.
+        `may_open` is asked before a window is opened. `earlier` are signatures of what comes
+        before it in other samples: the kernel suppresses those too, and does not count them.
         """
         if not signature:
             self._emitter.emit_new(headline, make)
             return
         # These come before the dedup window closes, because its summary reports them.
-        suppresses = table.suppresses(signature, time_ns)
+        suppresses = all(table.suppresses(each, time_ns) for each in (signature, *earlier))
         if not suppresses:
             self._add(table.close(signature))
         self._add(table.over(time_ns))
@@ -68,7 +88,28 @@ class Windows:
         if opened is not None:
             window, end_ns = opened
             until_ns = time_ns + end_ns - headline.time_ns
-            self._add(table.open(signature, window, until_ns))
+            for each in (*earlier, signature):
+                self._add(table.open(each, window, until_ns))
+
+    def ignore(
+        self, table: Suppression[Key | IgnoredBy], signature: int, time_ns: int, match: Match
+    ) -> None:
+        """Have the kernel suppress what a rule ignores, if all of this signature is ignored.
+
+        What it counts is added to the rule's counter.
+        """
+        # The signature of a service has its port. A suppressed hello must be known.
+        is_all = match.any_port or table is self.services
+        if is_all and table is not self.hellos and not table.suppresses(signature, time_ns):
+            window = IgnoredBy(match.counter)
+            self._add(table.close(signature))
+            self._add(table.open(signature, window, time_ns + _IGNORED_NS))
+
+    def look_again(self) -> None:
+        """Have the kernel sample what was ignored, because the rules have changed."""
+        for table in self._tables():
+            with self._containment.during(Where.DUE):
+                self._add(table.withdraw_all(lambda window: isinstance(window, IgnoredBy)))
 
     def withdraw_hello(self, signature: int) -> None:
         """Have the kernel sample ClientHellos of a signature again."""
@@ -100,7 +141,7 @@ class Windows:
                 self._add(table.release(None))
         self._emitter.close_windows(self._clock.wall_ns(self._clock.now_ns()), all_of_them=True)
 
-    def _tables(self) -> tuple[Suppression[Key], ...]:
+    def _tables(self) -> tuple[Suppression[Key | IgnoredBy], ...]:
         return self.syns, self.services, self.hellos, self.anomalies
 
     def _collect(self, now_ns: int | None) -> None:
@@ -108,8 +149,11 @@ class Windows:
             with self._containment.during(Where.DUE):
                 self._add(table.over(now_ns))
 
-    def _add(self, found: Iterable[Suppressed[Key]]) -> None:
+    def _add(self, found: Iterable[Suppressed[Key | IgnoredBy]]) -> None:
         for suppressed in found:
+            if isinstance(suppressed.window, IgnoredBy):
+                self._counts[suppressed.window.counter] += suppressed.events
+                continue
             self._emitter.add_suppressed(
                 suppressed.window,
                 count=suppressed.events,

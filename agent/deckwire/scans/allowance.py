@@ -16,11 +16,11 @@ class Allowance:
 
     def take(self, now_ns: int, *, important: bool) -> bool:
         """Whether one more is allowed; if so, it is taken."""
-        if self._filled_ns is None:
+        if now_ns != self._filled_ns:
+            elapsed_ns = 0 if self._filled_ns is None else max(now_ns - self._filled_ns, 0)
+            gained = elapsed_ns * self._per_second / _NS
+            self._tokens = min(float(self._most), self._tokens + gained)
             self._filled_ns = now_ns
-        gained = max(now_ns - self._filled_ns, 0) * self._per_second / _NS
-        self._tokens = min(float(self._most), self._tokens + gained)
-        self._filled_ns = now_ns
         if self._tokens < 1.0 + (0.0 if important else self._most / 2):
             return False
         self._tokens -= 1.0

@@ -19,7 +19,7 @@ _FOUND = Tool(
 
 def discovery(scan: Scan) -> Tool | None:
     """nmap, if the scan has all four probes to one decky."""
-    if not scan.probes.keys() >= _NEEDED:
+    if not scan.has(_NEEDED):
         return None
     seen: dict[bytes, set[ProbeKind]] = {}
     for (decky, protocol, port), kinds, _ in scan.targets():

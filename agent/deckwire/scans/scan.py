@@ -14,6 +14,7 @@ from deckwire.scans.targets import Targets
 
 _ANSWER_SHIFT = len(ProbeKind)
 """A target's kinds and answers are kept as one number."""
+_ARP = frozenset({ProbeKind.ARP})
 
 _Counts = tuple[int, ...]
 """A kind, its count, another kind, its count: a third of the memory of a dictionary."""
@@ -100,6 +101,10 @@ class Scan:
     def probes(self, probes: Mapping[ProbeKind, int]) -> None:
         self._counts = _packed(probes)
 
+    def has(self, kinds: frozenset[ProbeKind]) -> bool:
+        """Whether there are probes of all these kinds."""
+        return kinds.issubset(self._counts[::2])
+
     @property
     def exact(self) -> bool:
         """Whether every target is kept."""
@@ -123,8 +128,8 @@ class Scan:
             self.lost += self._unkept
             self.first_ns = min(self.first_ns, source.first_ns)
         counts = _packed(source.probes)
-        if self._counts is not seen.counts:
-            # Not all of them are of this record.
+        if self._counts is not seen.counts or sum(counts[1::2]) < sum(seen.counts[1::2]):
+            # Not all of them are of this record, or a counter of the kernel began at 0 again.
             probes, before = self.probes, _unpacked(seen.counts)
             for kind, count in source.probes.items():
                 probes[kind] += max(count - before[kind], 0)
@@ -177,19 +182,15 @@ class Scan:
         IP, so the sum never gets smaller.
         """
         known = len(self._targets)
-        if self.exact and not self._has_resolved:
+        if self.exact and not self.has(_ARP):
             return known
         known += self._unkept - len(self._resolved())
         touches = max(self.probes.total() - self.lost, known)
         return known + (round(self.lost * known / touches) if touches else 0)
 
-    @property
-    def _has_resolved(self) -> bool:
-        return ProbeKind.ARP in self._counts[::2]
-
     def _resolved(self) -> set[bytes]:
         """Deckies with a target of ARP or neighbour discovery that is only the way to others."""
-        if not self._has_resolved:
+        if not self.has(_ARP):
             return set()
         resolved: set[bytes] = set()
         over_ip: set[bytes] = set()

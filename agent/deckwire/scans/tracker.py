@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from hashlib import blake2b
+from itertools import islice
 from typing import NamedTuple
 
 from deckwire.abi.sources import Glance, Source
@@ -46,6 +47,10 @@ _AGAIN_PARTS = 4
 _YIELD_NS = 60_000_000_000
 """How long a source with a handshake is silent before it makes room for another one. Otherwise
 more sources than there is room for would evict each other, with an event each time."""
+
+
+_YIELDS = 64
+"""Sources that make room so at one look, with an event each."""
 
 
 class Phase(StrEnum):
@@ -87,14 +92,18 @@ class Tracker:
         self._starts: Bounded[bytes, Scan] = Bounded(SCAN_STARTS)
         self._begun: Bounded[bytes, Scan] = Bounded(SCANS)
         self._proven: Bounded[bytes, Scan] = Bounded(SCANS_PROVEN)
+        self._all = self._starts, self._begun, self._proven
         self._authors: Bounded[bytes, Author] = Bounded(SCAN_AUTHORS)
         self._rests: Bounded[bytes, Baseline] = Bounded(SCAN_RESTS)
+        self._asked_ns = -1
+        self._promised = 0
+        """Sources with a handshake, new ones, that are wanted since `wants` got another time."""
         self._kept_targets = 0
         self._allowance = Allowance(SCAN_EVENTS, SCAN_EVENTS_A_SECOND)
         self._beginnings = Allowance(SCAN_BEGINNINGS, SCAN_BEGINNINGS_A_SECOND)
 
     def __len__(self) -> int:
-        return sum(map(len, self._tables()))
+        return sum(map(len, self._all))
 
     @property
     def kept_targets(self) -> int:
@@ -103,7 +112,7 @@ class Tracker:
 
     def scans(self) -> Iterator[Scan]:
         """All scans."""
-        for table in self._tables():
+        for table in self._all:
             yield from table.values()
 
     def note(self, address: bytes, author: Author) -> None:
@@ -156,7 +165,7 @@ class Tracker:
 
     def due(self, now_ns: int, *, all_of_them: bool = False) -> Iterator[Report]:
         """End the scans whose sources have been silent for long enough."""
-        for table in self._tables():
+        for table in self._all:
             while (oldest := table.oldest()) is not None:
                 if not all_of_them and now_ns - oldest.last_ns < self.idle_ns:
                     break
@@ -177,16 +186,25 @@ class Tracker:
             self._counts["scans_evicted"] += 1
             self._rest(evicted)
 
-    def _tables(self) -> tuple[Bounded[bytes, Scan], ...]:
-        return self._starts, self._begun, self._proven
-
     def _has_room_for_proven(self, now_ns: int) -> bool:
-        oldest = self._proven.oldest() if len(self._proven) >= self._proven.limit else None
-        return oldest is None or now_ns - oldest.last_ns >= _YIELD_NS
+        """Whether one more source with a handshake has room, with those wanted at this time."""
+        if now_ns != self._asked_ns:
+            self._asked_ns, self._promised = now_ns, 0
+        over = len(self._proven) + self._promised - self._proven.limit
+        if over >= 0:
+            silent = next(islice(self._proven.values(), over, None), None)
+            if over >= _YIELDS or silent is None or now_ns - silent.last_ns < _YIELD_NS:
+                return False
+        self._promised += 1
+        return True
 
     def _find(self, address: bytes) -> Scan | None:
-        found = (table.get(address) for table in self._tables())
-        return next((scan for scan in found if scan is not None), None)
+        for table in self._all:
+            scan = table.get(address)
+            # One of which no target is kept is false.
+            if scan is not None:
+                return scan
+        return None
 
     def _begin(self, source: Source, rest: Baseline | None) -> Scan:
         first_ns = source.first_ns
@@ -225,7 +243,7 @@ class Tracker:
             if is_active:
                 right.refresh(scan.address)
             return None
-        for table in self._tables():
+        for table in self._all:
             table.pop(scan.address, None)
         evicted = right.put(scan.address, scan)
         return None if evicted is None else evicted[1]

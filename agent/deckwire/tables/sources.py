@@ -11,7 +11,7 @@ from itertools import chain
 
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import address_hash
-from deckwire.abi.sources import Glance, ProbeKind, Source, Target
+from deckwire.abi.sources import REFUSED_SHIFT, Answer, Glance, ProbeKind, Source, Target
 from deckwire.kernel.maps import Map
 from deckwire.limits import DECKIES, READ_SETS, READ_SOURCES, READ_TARGETS
 from deckwire.tcp.addresses import MAPPED_PREFIX
@@ -67,11 +67,16 @@ class SourceTable:
         """
         self._learned = False
         try:
-            wanted = [
-                (slot, value)
-                for _, address, slot, *about in self._look()
-                if (value := self._take(slot, wants(Glance(address, *about)))) is not None
-            ]
+            wanted: list[tuple[int, bytes]] = []
+            later: set[int] = set()
+            for _, address, slot, *about in self._look():
+                value = self._take(slot) if wants(Glance(address, *about)) else None
+                if value is not None:
+                    wanted.append((slot, value))
+                else:
+                    later.add(slot // abi.PROBE_SOURCE_WAYS)
+            for number in later:
+                self._mark(number, _SET)
             further = self._further(wanted)
             for slot, value in wanted:
                 yield self._source(value, further.get(slot, ()))
@@ -131,22 +136,21 @@ class SourceTable:
             if generation:
                 proven = bool(flags & abi.PROBE_PROVEN)
                 strong = proven or targets > abi.PROBE_INLINE
-                is_news = _news(value) != self._news[slot]
+                known = self._news[slot]
+                is_news = known == _NEVER or known != _news(value)
                 yield (last_ns, address, slot, proven, strong, is_news), targets
 
-    def _take(self, slot: int, is_wanted: bool) -> bytes | None:
-        """The value of a slot, if it is to be given now; else the next call sees it again."""
-        if is_wanted:
-            value = self._sources.mapped(slot, 1)
-            (generation,) = abi.PROBE_GENERATION.unpack_from(value)
-            after = abi.PROBE_GENERATION.unpack_from(self._sources.mapped(slot, 1))
-            # Odd: the kernel gives the slot to another source just now.
-            if not generation & 1 and after == (generation,):
-                self._given[slot] = hash(value)
-                self._news[slot] = _news(value)
-                return value
-        self._mark(slot // abi.PROBE_SOURCE_WAYS, _SET)
-        return None
+    def _take(self, slot: int) -> bytes | None:
+        """The value of a slot, to be given now; None if the kernel is writing it."""
+        value = self._sources.mapped(slot, 1)
+        (generation,) = abi.PROBE_GENERATION.unpack_from(value)
+        after = abi.PROBE_GENERATION.unpack_from(self._sources.mapped(slot, 1))
+        # Odd: the kernel gives the slot to another source just now.
+        if generation & 1 or after != (generation,):
+            return None
+        self._given[slot] = hash(value)
+        self._news[slot] = _news(value)
+        return value
 
     def _further(self, read: Iterable[tuple[int, bytes]]) -> dict[int, list[bytes]]:
         """The targets for which their sources' slots have no room, by slot."""
@@ -199,19 +203,24 @@ class SourceTable:
         """
         found: dict[tuple[bytes, int], Target] = {}
         for value in values:
-            decky_hash, where, first_ns, kinds, answers = abi.PROBE_TARGET.unpack_from(value)
+            decky_hash, where, first_ns, kinds, answers, after = abi.PROBE_TARGET.unpack_from(value)
             decky = self._decky(decky_hash)
             # It was removed before it was read.
             if decky is None:
                 continue
+            is_refused = answers >> Answer.REFUSED & 1
+            refused_ns = first_ns + (after << REFUSED_SHIFT) if is_refused else 0
             known = found.get((decky, where))
             if known is not None:
                 kinds |= known.kinds
                 answers |= known.answers
                 first_ns = min(first_ns, known.first_ns)
+                refused_ns = max(refused_ns, known.refused_ns)
             port = where & _PORT
             protocol = where >> _PROTOCOL_SHIFT
-            found[decky, where] = Target(decky, protocol, port, kinds, answers, first_ns)
+            found[decky, where] = Target(
+                *(decky, protocol, port, kinds, answers, first_ns, refused_ns)
+            )
         return tuple(sorted(found.values(), key=_first_ns))
 
     def _decky(self, decky_hash: int) -> bytes | None:

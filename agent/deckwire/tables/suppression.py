@@ -7,7 +7,7 @@ a slot, the first is no longer suppressed there. The agent then deduplicates its
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from mmap import mmap
 from typing import Generic, NamedTuple, TypeVar
@@ -122,6 +122,12 @@ class Suppression(Generic[W]):
         if abi.SEEN_COUNT.unpack_from(self._table.lookup(key) or _EMPTY)[0] == signature:
             self._table.update(key, _EMPTY)
         return found
+
+    def withdraw_all(self, which: Callable[[W], bool]) -> Iterator[Suppressed[W]]:
+        """Withdraw the windows for which `which` is true; give what they suppressed."""
+        for slot, window in enumerate(self._windows):
+            if window is not None and which(window):
+                yield from self.withdraw(self._signatures[slot])
 
     def over(self, now_ns: int | None) -> Iterator[Suppressed[W]]:
         """Close the windows that end by `now_ns`, or all if None; give what they suppressed."""

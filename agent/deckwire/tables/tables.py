@@ -7,6 +7,7 @@ from typing import Any
 
 from deckwire.abi import structs as abi
 from deckwire.kernel.maps import Map
+from deckwire.tables.begun import BegunTable
 from deckwire.tables.counters import kernel_counters
 from deckwire.tables.deckies import DeckyTables
 from deckwire.tables.flows import FlowTables
@@ -42,6 +43,8 @@ class Tables:
         """By the kernel's signature of an anomaly."""
         self.sources = SourceTable(maps, self.seed)
         """Who has sent probes to which deckies."""
+        self.begun = BegunTable(maps)
+        """What deckies have sent on their own."""
         self._counters = maps["counters"]
 
     def change_settings(self, members: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Community ID v1, seed 0: a name of a TCP connection that other sensors give it too.
+"""Community ID v1, seed 0: a name of a connection that other sensors give it too.
 
 Source: github.com/corelight/community-id-spec.
 """
@@ -13,14 +13,15 @@ from deckwire.tcp.addresses import MAPPED_PREFIX
 
 VERSION_PREFIX = "1:"
 SEED = bytes(2)
-TCP_AND_PADDING = b"\x06\x00"
+TCP = 6
 PORTS = Struct("!HH")
 
 
-def community_id(src: bytes, dst: bytes, sport: int, dport: int) -> str:
-    """The Community ID of a TCP connection, the same for both of its directions.
+def community_id(src: bytes, dst: bytes, sport: int, dport: int, protocol: int = TCP) -> str:
+    """The Community ID of a connection, the same for both of its directions.
 
-    Addresses are 16 bytes. Two v4-mapped ones are taken as IPv4.
+    Addresses are 16 bytes. Two v4-mapped ones are taken as IPv4. The protocol has ports: TCP, UDP
+    or SCTP.
 
     Raises:
         struct.error: a port has more than 16 bits.
@@ -29,6 +30,6 @@ def community_id(src: bytes, dst: bytes, sport: int, dport: int) -> str:
         src, dst = src[len(MAPPED_PREFIX) :], dst[len(MAPPED_PREFIX) :]
     if src > dst or (src == dst and sport > dport):
         src, dst, sport, dport = dst, src, dport, sport
-    tuple_bytes = SEED + src + dst + TCP_AND_PADDING + PORTS.pack(sport, dport)
+    tuple_bytes = SEED + src + dst + bytes((protocol, 0)) + PORTS.pack(sport, dport)
     digest = hashlib.sha1(tuple_bytes, usedforsecurity=False).digest()
     return VERSION_PREFIX + b2a_base64(digest, newline=False).decode("ascii")

@@ -70,6 +70,8 @@ class FlowRecord(NamedTuple):
     """Its handshake was not seen."""
     proven: bool = True
     """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
+    heads: tuple[int, int] = (0, 0)
+    """By end: the signature of first bytes that the kernel suppressed, if more could follow."""
 
     def without_urgent(self, marks: tuple[Iterable[int], Iterable[int]]) -> FlowRecord:
         """The same without the urgent bytes of each end, in `accepted`."""
@@ -88,6 +90,15 @@ class FlowRecord(NamedTuple):
             rtt_server_us=None,
             rtt_min_us=None,
         )
+
+
+def is_refused(record: FlowRecord) -> bool:
+    """Whether an end knows no such connection: a reset is all with which it answered.
+
+    Of a connection whose handshake was seen, or in which both ends take part, that is not known.
+    """
+    answers = [side.packets for side in record.sides if not side.bytes]
+    return record.close == "rst" and not record.proven and answers == [1]
 
 
 class FlowSums(NamedTuple):

@@ -55,6 +55,14 @@ class Handshake:
             return None
         return synack
 
+    def first_seq(self, *, of_client: bool) -> int | None:
+        """Sequence number of an end's first byte; None if no packet shows it."""
+        if not of_client:
+            return None if self.synack is None else (self.synack.seq + 1) & 0xFFFF_FFFF
+        if self.syn is not None:
+            return (self.syn.seq + 1) & 0xFFFF_FFFF
+        return None if self.synack is None else self.synack.ack
+
     def keep_even(self, even: Callable[[int, int], bool]) -> Handshake:
         """Forget the times during which the clock did not run evenly; the handshake itself."""
         if self.synack is None:
