@@ -124,15 +124,6 @@ def test_doctor_finds_all_that_is_needed(host: Container) -> None:
     assert "missing" not in done.stdout
 
 
-def test_hot_modules_run_compiled_on_the_release_that_built_them(host: Container) -> None:
-    """On the other one the sources run. The package was built with the Python of this process."""
-    version = host.run("python3", "-c", "import sys; print(*sys.version_info[:2])").split()
-    form = "compiled modules"
-    if version != [str(number) for number in sys.version_info[:2]]:
-        form = "pure modules (none are compiled for this Python)"
-    assert host.run("deckwire", "--version").rstrip().endswith(f", {form}")
-
-
 @needs_corpus
 def test_replay_emits_the_events_of_this_checkout(host: Container) -> None:
     for name in CAPTURES:
