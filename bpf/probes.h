@@ -261,16 +261,14 @@ static __always_inline int is_target(const struct probe_target *target,
 static __always_inline __u32 inline_target(const struct probe_source *source,
 					   __u64 decky, __u32 where)
 {
-	__u32 known = source->targets;
+	__u32 known = source->targets, at = PROBE_INLINE;
 
+	/* without a way out, or clang makes a loop that 5.10 cannot bound */
 #pragma unroll
-	for (int i = 0; i < PROBE_INLINE; i++) {
-		if (i >= known)
-			break;
-		if (is_target(&source->target[i], decky, where))
-			return i;
-	}
-	return PROBE_INLINE;
+	for (int i = 0; i < PROBE_INLINE; i++)
+		if (i < known && is_target(&source->target[i], decky, where))
+			at = i;
+	return at;
 }
 
 static __always_inline void target_begin(struct probe_target *target,
