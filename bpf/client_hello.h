@@ -37,20 +37,9 @@ struct hello_walk {
 	__u8 bytes[HELLO_BYTES + 8];
 };
 
-/*
- * Eight bytes at any offset, as a little-endian word. For an unaligned read of
- * a word clang would emit eight reads of a byte.
- */
 static __always_inline __u64 hello_word(const struct hello_walk *walk, __u32 at)
 {
-	const __u8 *first = walk->bytes + (at & (HELLO_BYTES - 1));
-	__u64 word;
-
-	asm volatile("%0 = *(u64 *)(%1 + 0)"
-		     : "=r"(word)
-		     : "r"(first)
-		     : "memory");
-	return word;
+	return word_at(walk->bytes + (at & (HELLO_BYTES - 1)));
 }
 
 static __always_inline __u16 hello_be16(const struct hello_walk *walk, __u32 at)

@@ -146,6 +146,21 @@ static __always_inline __u32 be32(__be32 v)
 	return __builtin_bswap32(v);
 }
 
+/*
+ * Eight bytes at any place, as a little-endian word. For an unaligned read of a
+ * word clang would emit eight reads of a byte.
+ */
+static __always_inline __u64 word_at(const __u8 *first)
+{
+	__u64 word;
+
+	asm volatile("%0 = *(u64 *)(%1 + 0)"
+		     : "=r"(word)
+		     : "r"(first)
+		     : "memory");
+	return word;
+}
+
 static __always_inline struct cursor frame_cursor(struct __sk_buff *skb)
 {
 	struct cursor c = {

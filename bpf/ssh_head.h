@@ -77,15 +77,7 @@ static __always_inline void head_keep(volatile struct record_walk *walk,
 
 static __always_inline __u64 ssh_word(const struct ssh_walk *walk, __u32 at)
 {
-	const __u8 *first = walk->bytes + (at & (SSH_SEGMENT_BYTES - 1));
-	__u64 word;
-
-	/* see hello_word() */
-	asm volatile("%0 = *(u64 *)(%1 + 0)"
-		     : "=r"(word)
-		     : "r"(first)
-		     : "memory");
-	return word;
+	return word_at(walk->bytes + (at & (SSH_SEGMENT_BYTES - 1)));
 }
 
 /* The first n bytes of a little-endian word, from one to eight. */
