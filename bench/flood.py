@@ -18,6 +18,7 @@ from bench import (
     flood_heads,
     flood_hello,
     flood_memory,
+    flood_probes,
     flood_syn,
     handshakes,
     machine,
@@ -26,6 +27,7 @@ from bench import (
 from bench.figures import Line, markdown, write_json
 from deckwire.lab import Lab
 
+PARTS = "syn", "hello", "memory", "crowd", "forged", "heads", "probes", "handshake", "soak"
 SOURCES = 250
 """Addresses of the client. Each one is a separate source."""
 HANDSHAKE_SOURCES = 48, 4_000
@@ -52,6 +54,9 @@ def main() -> int:
             "crowd": lambda: crowd.measure(lab, sessions, 2_000 if quick else 100_000, 5_000),
             "forged": lambda: flood_forged.measure(lab, sessions, 5 if quick else 20),
             "heads": lambda: flood_heads.measure(lab, sessions, 5 if quick else 20),
+            "probes": lambda: flood_probes.measure(
+                SOURCES, sessions, 5 if quick else 20, arguments.minutes
+            ),
             "handshake": lambda: _handshakes(lab, sessions, quick),
             "soak": lambda: soak.measure(lab, arguments.minutes),
         }
@@ -79,11 +84,14 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=("syn", "hello", "memory", "crowd", "forged", "heads", "handshake", "soak"),
+        choices=PARTS,
         help="run only this part; may be repeated",
     )
     parser.add_argument(
-        "--minutes", type=float, default=10, help="length of the soak in minutes (default 10)"
+        "--minutes",
+        type=float,
+        default=10,
+        help="length of the soak, and of the mixed probes, in minutes (default 10)",
     )
     parser.add_argument(
         "--quick", action="store_true", help="small floods, as a check: do not quote the figures"

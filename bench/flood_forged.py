@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 
 from bench import visits
 from bench.figures import Line
-from bench.flood_memory import GHOSTS, frames_of, spoofed_hellos
+from bench.flood_memory import spoofed_hellos
 from bench.packets import Burst, link_address, spoofed_syns
+from bench.spoofed import GHOSTS, frames_of
 from deckwire.lab import Lab
 from tests.support.bpf_frames import Talk, hello, summed
 
@@ -24,10 +24,8 @@ SECTION = "floods of forged frames, default settings"
 
 _HELLOS, _SYNS, _FORGED = 20_000, 100_000, 20_000
 """Frames a second."""
-_TICK_SECONDS = 0.01
 _FRAMES = 100_000
 """Frames of a burst, which is repeated."""
-_SETTLE_SECONDS = 1.0
 
 
 def measure(lab: Lab, sessions: int, seconds: float) -> list[Line]:
@@ -56,18 +54,7 @@ def measure(lab: Lab, sessions: int, seconds: float) -> list[Line]:
 
 
 def _flood(burst: Burst, rate: int, begun: threading.Event, over: threading.Event) -> int:
-    """Send the burst again and again, so many frames a second."""
-    step = round(rate * _TICK_SECONDS)
-    sent = at = 0
-    started = due = time.monotonic()
-    while not over.is_set():
-        sent += burst.send(at, step)
-        at = (at + step) % burst.count
-        due += _TICK_SECONDS
-        time.sleep(max(due - time.monotonic(), 0))
-        if time.monotonic() - started > _SETTLE_SECONDS:
-            begun.set()
-    return sent
+    return burst.repeat(rate, begun, over.is_set)
 
 
 def _forged(lab: Lab, sessions: int, flags: str) -> Iterator[bytes]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import socket
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from struct import Struct, pack
 
 from deckwire.lab import Lab, Node
@@ -15,6 +17,8 @@ PORT = 443
 
 _BATCH = 1_024
 """UIO_MAXIOV: the most messages that one sendmmsg(2) takes."""
+_TICK_SECONDS = 0.01
+_SETTLE_SECONDS = 1.0
 _SOL_PACKET, _PACKET_QDISC_BYPASS = 263, 20
 _IOVEC = Struct("=QQ")
 _MMSGHDR = Struct("=QIxxxxQQQQIxxxxIxxxx")
@@ -63,6 +67,33 @@ class Burst:
                 raise LabError(f"sendmmsg: errno {ctypes.get_errno()}")
             at += sent
         return at - first
+
+    def once(self, rate: int) -> int:
+        """Send the frames once, `rate` a second. Returns their number."""
+        step = round(rate * _TICK_SECONDS)
+        sent, due = 0, time.monotonic()
+        while sent < self.count:
+            sent += self.send(sent, step)
+            due += _TICK_SECONDS
+            time.sleep(max(due - time.monotonic(), 0))
+        return sent
+
+    def repeat(self, rate: int, begun: threading.Event, is_over: Callable[[], bool]) -> int:
+        """Send the frames again and again, `rate` a second; how many were sent in all.
+
+        `begun` is set as soon as the flood has lasted a second.
+        """
+        step = round(rate * _TICK_SECONDS)
+        sent = at = 0
+        started = due = time.monotonic()
+        while not is_over():
+            sent += self.send(at, step)
+            at = (at + step) % self.count
+            due += _TICK_SECONDS
+            time.sleep(max(due - time.monotonic(), 0))
+            if time.monotonic() - started > _SETTLE_SECONDS:
+                begun.set()
+        return sent
 
     def close(self) -> None:
         self._socket.close()

@@ -100,6 +100,7 @@ def around(
     options: Sequence[str] = (),
     resident_goal: Goal = RESIDENT,
     unit: str = "frames",
+    more: Callable[[Agent], list[Line]] = lambda _: [],
 ) -> list[Line]:
     """Run a flood; make sessions during and after it.
 
@@ -111,6 +112,7 @@ def around(
             of frames it has sent once the second event is set.
         options: of the agent, whose other settings are the defaults.
         unit: what the flood counts.
+        more: makes further lines of the agent, which has ended then.
     """
     decky, group = lab.deckies[1], visitors(lab, sessions)
     agent = Agent(lab, options)
@@ -162,6 +164,7 @@ def around(
         Line(section, f"exit status and internal failures, {what}",
              Spread.of([status + sum(sums.get(where, 0) for where in Where)]), "", "0", 0, 1,
              Goal("≤", 0), note),
+        *more(agent),
     ]  # fmt: skip
 
 
