@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from deckwire.lab import Lab
+from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.network import CLIENT_INTERFACE
 from deckwire.lab.servers import http_server
@@ -17,7 +17,9 @@ from tests.support.watching import assert_nothing_lost
 
 pytestmark = pytest.mark.root
 
-NMAP = ("nmap", "-n", "-Pn", "-T4", "--max-retries", "1", "-e", CLIENT_INTERFACE, "-S", "{source}")
+NMAP_DEFAULT = ("nmap", "-n", "-Pn", "-e", CLIENT_INTERFACE, "-S", "{source}")
+NMAP = (*NMAP_DEFAULT, "-T4", "--max-retries", "1")
+NMAP_FAST = (*NMAP_DEFAULT, "-T5", "--min-rate", "2000")
 TCP = "22,80,443,8080"
 """80 is open on the first decky, 8080 on the second. So 12 targets of three deckies."""
 
@@ -28,19 +30,27 @@ class Scan(NamedTuple):
     argv: Sequence[str]
     """``{source}`` is its address; ``{all}`` are the deckies, ``{first}`` is one."""
     expected: dict[str, Any]
-    ipv6: bool = False
+    family: Literal["ipv4", "ipv6", "link-local"] = "ipv4"
 
 
-def tcp(option: str, kind: str, **expected: Any) -> Scan:
+def tcp(option: str, kind: str, nmap: Sequence[str] = NMAP, **expected: Any) -> Scan:
     """An nmap scan of all ports of all deckies."""
     found = {"kinds": {kind}, "ports": TCP, "deckies": 3, "targets": 12, "spread": "both"}
-    return Scan((*NMAP, option, "-p", TCP, "{all}"), found | expected)
+    return Scan((*nmap, option, "-p", TCP, "{all}"), found | expected)
+
+
+def tcp6(option: str, kind: str, *, link: bool = False, **expected: Any) -> Scan:
+    """The same over IPv6, where the client asks for link addresses too."""
+    found = {"kinds": {kind}, "ports": TCP, "deckies": 3, "spread": "both"}
+    argv = (*NMAP, "-6", option, "-p", TCP, "{all}")
+    return Scan(argv, found | expected, "link-local" if link else "ipv6")
 
 
 SILENT = {"open": 0, "closed": 10, "silent": 2}
 """Linux ignores these probes at an open port."""
 OPEN = {"open": 2, "closed": 10, "silent": 0, "open_ports": "80,8080"}
 
+# masscan 1.3.2 does not end after a scan over IPv6.
 SCANS = {
     "nmap -sS": tcp("-sS", "syn", tool="nmap", **OPEN),
     "nmap -sF": tcp("-sF", "fin", **SILENT),
@@ -49,15 +59,16 @@ SCANS = {
     "nmap -sM": tcp("-sM", "maimon"),
     "nmap -sA": tcp("-sA", "ack", open=0, closed=12),
     "nmap -sW": tcp("-sW", "ack", open=0, closed=12),
-    "nmap -6 -sS": Scan(
-        (*NMAP, "-6", "-sS", "-p", TCP, "{all}"),
-        {"kinds": {"syn"}, "ports": TCP, "deckies": 3, **OPEN},
-        ipv6=True,
-    ),
-    "nmap -6 -sF": Scan(
-        (*NMAP, "-6", "-sF", "-p", TCP, "{all}"),
-        {"kinds": {"fin"}, "ports": TCP, "deckies": 3, **SILENT},
-        ipv6=True,
+    "nmap -T5 --min-rate": tcp("-sS", "syn", NMAP_FAST, tool="nmap", **OPEN),
+    "nmap at its default pace": tcp("-sS", "syn", NMAP_DEFAULT, tool="nmap", **OPEN),
+    "nmap -6 -sS": tcp6("-sS", "syn", **OPEN),
+    "nmap -6 -sF": tcp6("-sF", "fin", **SILENT),
+    "nmap -6 -sS link-local": tcp6("-sS", "syn", link=True, **OPEN),
+    "nmap -6 -sX link-local": tcp6("-sX", "xmas", link=True, **SILENT),
+    "nmap -6 -sU link-local": Scan(
+        (*NMAP, "-6", "-sU", "-p", "53,161", "{all}"),
+        {"kinds": {"udp"}, "ports": "53,161", "deckies": 3, "open": 0, "closed": 6},
+        "link-local",
     ),
     "nmap -sU": Scan(
         (*NMAP, "-sU", "-p", "53,161", "{all}"),
@@ -95,6 +106,16 @@ SCANS = {
         ("fping", "-q", "-r", "0", "-S", "{source}", "{all}"),
         {"kinds": {"icmp_echo"}, "deckies": 3, "spread": "horizontal", "open": 3},
     ),
+    "fping -6": Scan(
+        ("fping", "-6", "-q", "-r", "0", "-S", "{source}", "{all}"),
+        {"kinds": {"icmpv6"}, "deckies": 3, "open": 3},
+        "ipv6",
+    ),
+    "fping -6 link-local": Scan(
+        ("fping", "-6", "-q", "-r", "0", "-I", CLIENT_INTERFACE, "-S", "{source}", "{all}"),
+        {"kinds": {"icmpv6"}, "deckies": 3, "open": 3},
+        "link-local",
+    ),
 }
 
 
@@ -105,14 +126,20 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[d
         web, mail, _ = lab.deckies
         http_server(lab, web)
         http_server(lab, mail, 8080)
-        agent = AgentProcess(lab, options=["--dedup-ttl", "0"])
+        addresses = {
+            "ipv4": [decky.v4 for decky in lab.deckies],
+            "ipv6": [decky.v6 for decky in lab.deckies],
+            "link-local": [link_local(lab, decky) for decky in lab.deckies],
+        }
+        links = zip(addresses["link-local"], lab.deckies, strict=True)
+        options = [word for at, decky in links for word in ("--decky", f"{at}={decky.name}")]
+        agent = AgentProcess(lab, options=["--dedup-ttl", "0", *options])
         sources = {}
         for number, (name, scan) in enumerate(SCANS.items()):
             if shutil.which(scan.argv[0]) is None:
                 continue
-            addresses = lab.client.ipv6 if scan.ipv6 else lab.client.ipv4
-            sources[name] = addresses[number]
-            run(lab, scan, addresses[number])
+            sources[name] = source_of(lab, scan, number)
+            run(lab, scan, sources[name], addresses[scan.family])
         assert agent.stop() == 0
         assert_nothing_lost(agent)
         summaries = [event["fields"] for event in agent.find("scan_summary")]
@@ -122,12 +149,30 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[d
         }
 
 
-def run(lab: Lab, scan: Scan, source: str) -> None:
-    deckies = [decky.v6 if scan.ipv6 else decky.v4 for decky in lab.deckies]
+def link_local(lab: Lab, node: Node) -> str:
+    """The link-local address that the kernel has given a decky."""
+    show = ["ip", "-j", "-6", "addr", "show", "dev", node.interface]
+    (link,) = json.loads(lab.run(node, show).stdout)
+    (found,) = [one["local"] for one in link["addr_info"] if one["scope"] == "link"]
+    return str(found)
+
+
+def source_of(lab: Lab, scan: Scan, number: int) -> str:
+    """An address of the client that no other scan has."""
+    if scan.family != "link-local":
+        return (lab.client.ipv6 if scan.family == "ipv6" else lab.client.ipv4)[number]
+    address = f"fe80::c:{number + 1:x}"
+    add = ["ip", "-6", "addr", "add", f"{address}/64", "dev", CLIENT_INTERFACE, "nodad"]
+    assert lab.run(lab.client, add).returncode == 0
+    return address
+
+
+def run(lab: Lab, scan: Scan, source: str, deckies: Sequence[str]) -> None:
+    zone = f"%{CLIENT_INTERFACE}" if scan.family == "link-local" else ""
     argv: list[str] = []
     for word in scan.argv:
         if word == "{all}":
-            argv += deckies
+            argv += [decky + zone for decky in deckies]
         else:
             argv.append(word.format(source=source, first=deckies[0], mac=mac_of(lab)))
     done = lab.run(lab.client, argv)
