@@ -421,6 +421,12 @@ enum probe_answer {
 	ANSWER_OPEN,
 	ANSWER_CLOSED,
 	ANSWER_REFUSED, /* by the RST that a SYN to a closed port gets */
+	/* how that RST looks over IPv4: with what its TTL may begin, ... */
+	ANSWER_TTL_64,
+	ANSWER_TTL_128,
+	ANSWER_TTL_255,
+	ANSWER_NO_ID, /* ... and whether its IP identification is 0 */
+	ANSWER_ID,
 };
 
 /* Protocols in probe_target.where that are none over IP. */

@@ -1772,7 +1772,8 @@ static __always_inline int touch_of(struct __sk_buff *skb, const struct step *s,
 			touch->of_decky = 1;
 			touch->answers = 1 << ANSWER_CLOSED;
 			if (refuses_opening(p))
-				touch->answers |= 1 << ANSWER_REFUSED;
+				touch->answers |=
+					1 << ANSWER_REFUSED | refusal_look(p);
 			return 1;
 		}
 		touch->kind = segment_kind(p->flags);

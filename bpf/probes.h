@@ -76,6 +76,23 @@ static __always_inline int refuses_opening(const struct packet *p)
 }
 
 /*
+ * What the RST that refuses an opening shows of its sender's system: bits of
+ * enum probe_answer. Over IPv6 nothing: a router may choose the hop limit.
+ */
+static __always_inline __u8 refusal_look(const struct packet *p)
+{
+	__u8 ttl = 1 << ANSWER_TTL_255;
+
+	if (p->ip_version != 4)
+		return 0;
+	if (p->ttl <= 64)
+		ttl = 1 << ANSWER_TTL_64;
+	else if (p->ttl <= 128)
+		ttl = 1 << ANSWER_TTL_128;
+	return ttl | (p->ip_id ? 1 << ANSWER_ID : 1 << ANSWER_NO_ID);
+}
+
+/*
  * What a segment of no connection probes, by its flags. A segment with URG or
  * PSH and nothing else is sent by no stack and is no scan with a name.
  */

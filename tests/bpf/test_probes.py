@@ -240,6 +240,11 @@ def refusal(letters: str, seq: int, *, six: bool, dport: int = 50_000) -> bytes:
 REFUSED = CLOSED | 1 << Answer.REFUSED
 
 
+def looks(*answers: Answer, six: bool = False) -> int:
+    """The bits of a refusal with these looks, which only one over IPv4 has."""
+    return REFUSED if six else REFUSED | sum(1 << answer for answer in answers)
+
+
 @pytest.mark.parametrize("six", [False, True], ids=["v4", "v6"])
 @pytest.mark.parametrize(
     ("about", "letters", "seq", "answers"),
@@ -257,7 +262,28 @@ def test_a_refusal_is_the_answer_to_a_syn(
     for _ in range(2):
         kernel.feed(refusal(letters, seq, six=six), egress=True)
     source = the_source(kernel, CLIENT6 if six else CLIENT)
+    if answers & 1 << Answer.REFUSED:
+        answers = looks(Answer.TTL_64, Answer.ID, six=six)
     assert [one.answers for one in source.targets] == [answers], about
+
+
+@pytest.mark.parametrize(
+    ("ttl", "begins"),
+    [
+        *((ttl, Answer.TTL_64) for ttl in (1, 64)),
+        *((ttl, Answer.TTL_128) for ttl in (65, 128)),
+        *((ttl, Answer.TTL_255) for ttl in (129, 255)),
+    ],
+)
+@pytest.mark.parametrize("ip_id", [0, 1, 0x100])
+def test_the_looks_of_a_refusal_are_kept(
+    kernel: Kernel, ttl: int, begins: Answer, ip_id: int
+) -> None:
+    rst = tcp(flags="RA", sport=81, dport=50_000, seq=0, ack=1)
+    kernel.feed(to_decky(flags("S"), TCP, six=False))
+    kernel.feed(ethernet(ipv4(rst, DECKY, CLIENT, ttl=ttl, ip_id=ip_id)), egress=True)
+    (target,) = the_source(kernel, CLIENT).targets
+    assert target.answers == looks(begins, Answer.ID if ip_id else Answer.NO_ID)
 
 
 @pytest.mark.parametrize("six", [False, True], ids=["v4", "v6"])
@@ -272,7 +298,7 @@ def test_the_time_of_a_refusal_is_kept_in_units(kernel: Kernel, six: bool, other
         kernel.feed(refusal("RA", 0, six=six), egress=True)
         source = the_source(kernel, CLIENT6 if six else CLIENT)
         (target,) = [one for one in source.targets if one.port == 81]
-        assert target.answers == REFUSED
+        assert target.answers == looks(Answer.TTL_64, Answer.ID, six=six)
         after.append(target.refused_ns - target.first_ns >> REFUSED_SHIFT)
     # What has no room in a byte is not taken in.
     assert after == [0, 0, 4, 4]

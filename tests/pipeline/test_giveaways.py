@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -313,14 +313,22 @@ CLOSED = [played(services=["ssh", "8080", "smb"])]
 THIRD = "192.0.2.50"
 
 
-def knock(at_s: float, source: str, port: int, reply: str, seq: int = 0, kind: str = "S") -> Any:
-    """A probe of the decky, and its reply a millisecond later."""
-    ip = ipv6 if ":" in source else ipv4
+def knock(
+    at_s: float,
+    source: str,
+    port: int,
+    reply: str,
+    seq: int = 0,
+    kind: str = "S",
+    **replied: int,
+) -> Any:
+    """A probe of the decky, and its reply a millisecond later, whose IP header has `replied`."""
+    ip: Callable[..., bytes] = ipv6 if ":" in source else ipv4
     to = DECKY6 if ":" in source else DECKY
     frames = [ip(tcp(sport=5_000, dport=port, flags=kind, window=1_024), source, to)]
     if reply:
         segment = tcp(sport=port, dport=5_000, flags=reply, seq=seq, ack=1_001)
-        frames.append(ip(segment, to, source))
+        frames.append(ip(segment, to, source, **replied))
     start_ns = START_NS + round(at_s * SECOND)
     whole = [ethernet(frame) for frame in frames]
     return [Frame(start_ns + n * MS, 1, data, len(data)) for n, data in enumerate(whole)]
@@ -424,6 +432,65 @@ def test_a_finding_of_scans_is_reported_once_a_window(lab: ReplayLab) -> None:
     knocks += [knock(n, f"192.0.2.{n + 10}", 4444, "SA", seq=5) for n in range(200, 240, 8)]
     found = probed(lab, knocks, settings=DEDUP)
     assert [one["dst_port"] for one in found] == [22, 4444]
+
+
+LOOKS: list[tuple[str, dict[str, int], list[str]]] = [
+    ("linux", {"ttl": 64, "ip_id": 0}, []),
+    ("linux", {"ttl": 128, "ip_id": 7}, ["ttl"]),
+    ("windows", {"ttl": 128, "ip_id": 7}, []),
+    ("windows", {"ttl": 64, "ip_id": 0}, ["ttl", "ip_id"]),
+    ("windows", {"ttl": 128, "ip_id": 0}, ["ip_id"]),
+    ("freebsd", {"ttl": 255, "ip_id": 0}, ["ttl"]),
+    ("embedded", {"ttl": 255, "ip_id": 0}, []),
+    ("something else", {"ttl": 128, "ip_id": 0}, []),
+]
+"""What a registry says, the RST of a closed port, and what is found."""
+
+
+@pytest.mark.parametrize(("claim", "look", "expected"), LOOKS)
+def test_the_rst_of_a_closed_port_is_that_of_the_system(
+    lab: ReplayLab, claim: str, look: dict[str, int], expected: list[str]
+) -> None:
+    knocks = [knock(n, CLIENT, 100 + n, "RA", **look) for n in range(3)]
+    settings = Settings(dedup_ttl=300.0)
+    found = probed(lab, [*knocks, later(9)], [played(claim)], settings)
+    assert [each["mismatch"] for each in found] == expected
+    for each in found:
+        assert (each["claimed"], "dst_port" in each) == (claim, False)
+        shows = "RST begins with" if each["mismatch"] == "ttl" else "3 answers in a row is 0"
+        assert shows in each["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("about", "knocks"),
+    [
+        ("two without identification", [(CLIENT, 0, "RA", 0), (CLIENT, 1, "RA", 0)]),
+        ("one that has one", [(CLIENT, 0, "RA", 0), (CLIENT, 1, "RA", 9), (CLIENT, 2, "RA", 0)]),
+        ("one again and again", [(CLIENT, 0, "RA", 0)] * 4),
+        ("of no SYN", [(CLIENT, n, "R", 0) for n in range(4)]),
+    ],
+)
+def test_a_few_identifications_of_0_are_a_coincidence(
+    lab: ReplayLab, about: str, knocks: list[tuple[str, int, str, int]]
+) -> None:
+    frames = [
+        knock(at, source, port + 100, reply, ttl=128, ip_id=ip_id)
+        for at, (source, port, reply, ip_id) in enumerate(knocks)
+    ]
+    assert not probed(lab, [*frames, later(9)], [played("windows")]), about
+
+
+def test_the_rst_of_a_closed_port_over_ipv6_shows_nothing(lab: ReplayLab) -> None:
+    knocks = [knock(n, CLIENT6, 100 + n, "RA", hop_limit=64) for n in range(4)]
+    assert not probed(lab, [*knocks, later(9)], [played("windows", address=DECKY6)])
+
+
+def test_the_rst_of_each_target_is_compared_once(lab: ReplayLab) -> None:
+    """Although the record of its source is read again and again."""
+    knocks = [knock(0, CLIENT, 99, "RA", ttl=64, ip_id=7)]
+    knocks += [knock(n, CLIENT, 0, "", kind="A") for n in range(1, 9)]
+    (found,) = probed(lab, [*knocks, later(40)], [played("windows")])
+    assert found["mismatch"] == "ttl"
 
 
 @pytest.mark.parametrize(

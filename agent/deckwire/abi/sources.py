@@ -47,6 +47,16 @@ class Answer(IntEnum):
     """An RST, or an ICMP message that the port cannot be reached."""
     REFUSED = 2
     """The RST that a SYN to a closed port gets. That of a wrong ACK looks different."""
+    TTL_64 = 3
+    """Over IPv4, the TTL of that RST is 64 at most."""
+    TTL_128 = 4
+    """It is 65 to 128."""
+    TTL_255 = 5
+    """It is higher."""
+    NO_ID = 6
+    """Over IPv4, the IP identification of that RST is 0."""
+    ID = 7
+    """It is another number."""
 
 
 class Target(NamedTuple):

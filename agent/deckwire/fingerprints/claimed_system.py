@@ -1,4 +1,4 @@
-"""The system that a decky plays, and what of a SYN-ACK packet contradicts it.
+"""The system that a decky plays, and what of its SYN-ACK and RST packets contradicts it.
 
 What is not known contradicts nothing. Neither does what depends on the client or on a setting that
 is common on the system.
@@ -75,8 +75,24 @@ def ttl_fault(family: str, synack: SynPacket) -> str | None:
     return f"the TTL of its SYN-ACK is {synack.ttl}, and {family} begins with {expected}"
 
 
+def refusal_ttl_fault(family: str, initial: int) -> str | None:
+    """What shows that the TTL of a decky's RST is not that of the system; None if it can be.
+
+    `initial` is 64, 128 or 255: the lowest usual one from which it can come.
+    """
+    expected = _TTLS.get(family)
+    if expected is None or initial == expected:
+        return None
+    return f"the TTL of its RST begins with {initial}, and {family} begins with {expected}"
+
+
+def counts_ids(family: str) -> bool:
+    """Whether the system counts the IP identifications of all packets over IPv4."""
+    return family == "windows"
+
+
 def has_zero_id(family: str, synack: SynPacket) -> bool | None:
     """Whether the IP identification is 0 where the system counts; None if that says nothing."""
-    if family != "windows" or synack.ip_version != 4 or not synack.df:
+    if not counts_ids(family) or synack.ip_version != 4 or not synack.df:
         return None
     return synack.ip_id == 0

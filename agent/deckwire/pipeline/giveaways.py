@@ -19,7 +19,14 @@ from deckwire.events.decky_mismatch import headline as mismatch_headline
 from deckwire.events.event import Event, Headline
 from deckwire.events.ignore import IgnoreRules, Traffic
 from deckwire.events.stack import Stack
-from deckwire.fingerprints.claimed_system import family_of, has_zero_id, system_fault, ttl_fault
+from deckwire.fingerprints.claimed_system import (
+    counts_ids,
+    family_of,
+    has_zero_id,
+    refusal_ttl_fault,
+    system_fault,
+    ttl_fault,
+)
 from deckwire.fingerprints.identity import Identifier
 from deckwire.limits import ANSWERING_DECKIES
 from deckwire.output.emitter import Emitter
@@ -40,7 +47,8 @@ _OPENING = 1 << ProbeKind.SYN | 1 << ProbeKind.CONNECT
 """Kinds of probes that any system answers alike: what others show depends on the system."""
 _NS = 1_000_000_000
 _ZERO_IDS = 3
-"""SYN-ACK packets in a row with IP identification 0: a counter has it once in 65,536."""
+"""Answers in a row with IP identification 0: a counter has it once in 65,536."""
+_INITIAL_TTLS = {Answer.TTL_64: 64, Answer.TTL_128: 128, Answer.TTL_255: 255}
 
 
 class Giveaways:
@@ -66,7 +74,9 @@ class Giveaways:
         self._clocks = SharedClocks()
         self._counters = SharedCounters()
         self._zero_ids: Bounded[str, int] = Bounded(ANSWERING_DECKIES)
-        """SYN-ACK packets in a row with IP identification 0, by decky; 0 once it had another."""
+        """Answers in a row with IP identification 0, by decky; 0 once it had another."""
+        self._refusals: Bounded[bytes, int] = Bounded(ANSWERING_DECKIES)
+        """By a decky's address, the latest first touch whose refusal was compared."""
         self._sharing: Bounded[tuple[Mismatch, str], bytes] = Bounded(ANSWERING_DECKIES)
         """Deckies that were reported to share something, with an address of theirs."""
         self._latest_ns = 0
@@ -143,25 +153,43 @@ class Giveaways:
 
     def probed(self, source: Source, now_ns: int) -> None:
         """Deckies have answered the probes of a source. `now_ns` is when that is noticed."""
+        known: dict[bytes, Decky | None] = {}
         for target in source.targets:
             if target.protocol != _TCP or target.kinds & ~_OPENING or not target.answers:
                 continue
-            claims = self.registry.claims(target.decky)
-            if claims is None or not claims.services:
+            if target.decky not in known:
+                known[target.decky] = self.registry.claims(target.decky)
+            claims = known[target.decky]
+            if claims is None:
                 continue
-            finding = self._port(claims, target, now_ns)
-            if finding is None:
-                continue
-            direction = "lateral" if source.address in self.registry else "inbound"
-            self._found(
-                claims.name,
-                target.decky,
-                now_ns,
-                finding,
-                Traffic(
-                    *(_MISMATCH, source.address, target.decky, target.port, _TCP, direction),
-                ),
-            )
+            for finding in self._answers(claims, target, now_ns):
+                direction = "lateral" if source.address in self.registry else "inbound"
+                traffic = Traffic(
+                    *(_MISMATCH, source.address, target.decky, target.port, _TCP, direction)
+                )
+                self._found(claims.name, target.decky, now_ns, finding, traffic)
+
+    def _answers(self, claims: Decky, target: Target, now_ns: int) -> Iterator[Finding]:
+        """What a decky's answer to a SYN contradicts."""
+        if claims.services and (finding := self._port(claims, target, now_ns)) is not None:
+            yield finding
+        if claims.os is not None and target.answers >> Answer.REFUSED & 1:
+            yield from self._refusal(claims, claims.os, target)
+
+    def _refusal(self, claims: Decky, system: str, target: Target) -> Iterator[Finding]:
+        """What the RST of a closed port contradicts. Each target is compared once."""
+        family = family_of(system)
+        before_ns = self._refusals.get(target.decky)
+        if family is None or (before_ns is not None and target.first_ns <= before_ns):
+            return
+        self._refusals.put(target.decky, target.first_ns)
+        for answer, initial in _INITIAL_TTLS.items():
+            fault = refusal_ttl_fault(family, initial) if target.answers >> answer & 1 else None
+            if fault is not None:
+                yield Finding(Mismatch.TTL, fault, system)
+        has_id, has_none = target.answers >> Answer.ID & 1, target.answers >> Answer.NO_ID & 1
+        if counts_ids(family) and has_id | has_none and self._has_no_ids(claims.name, not has_id):
+            yield _no_ids(family, system)
 
     def _port(self, claims: Decky, target: Target, now_ns: int) -> Finding | None:
         """What a port's answer to a SYN contradicts."""
@@ -203,11 +231,7 @@ class Giveaways:
             yield Finding(Mismatch.TTL, fault, claims.os)
         zero = has_zero_id(family, synack)
         if zero is not None and self._has_no_ids(decky, zero):
-            yield Finding(
-                Mismatch.IP_ID,
-                f"the IP identification of {_ZERO_IDS} SYN-ACKs in a row is 0, and {family} counts",
-                claims.os,
-            )
+            yield _no_ids(family, claims.os)
 
     def _has_no_ids(self, decky: str, zero: bool) -> bool:
         count = min((self._zero_ids.get(decky) or 0) + 1, _ZERO_IDS) if zero else 0
@@ -259,6 +283,14 @@ class Giveaways:
             decky, address_text(address), self._clock.wall_ns(time_ns), finding
         )
         self._emitter.emit_new(headline, lambda: mismatch_event(headline, finding))
+
+
+def _no_ids(family: str, system: str) -> Finding:
+    return Finding(
+        Mismatch.IP_ID,
+        f"the IP identification of {_ZERO_IDS} answers in a row is 0, and {family} counts",
+        system,
+    )
 
 
 def _port_open(claims: Decky, port: int) -> Finding | None:

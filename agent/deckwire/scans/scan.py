@@ -14,6 +14,8 @@ from deckwire.scans.targets import Targets
 
 _ANSWER_SHIFT = len(ProbeKind)
 """A target's kinds and answers are kept as one number."""
+_ANSWER_BITS = Answer.REFUSED + 1
+"""How an answer looks is nothing that a scan shows."""
 _ARP = frozenset({ProbeKind.ARP})
 
 _Counts = tuple[int, ...]
@@ -156,7 +158,8 @@ class Scan:
                     self._unkept += 1
                     continue
                 room -= 1
-            self._targets.add(where, target.kinds | target.answers << _ANSWER_SHIFT)
+            answers = target.answers & (1 << _ANSWER_BITS) - 1
+            self._targets.add(where, target.kinds | answers << _ANSWER_SHIFT)
 
     @property
     def memory(self) -> tuple[list[bytes], dict[int, int]]:
@@ -170,7 +173,7 @@ class Scan:
         if not known or len(targets) > SCAN_TARGETS:
             raise ValueError("deckies")
         for at, found in targets.items():
-            if at >> 24 >= len(deckies) or not 0 < found < 1 << _ANSWER_SHIFT + len(Answer):
+            if at >> 24 >= len(deckies) or not 0 < found < 1 << _ANSWER_SHIFT + _ANSWER_BITS:
                 raise ValueError("targets")
         self._targets.restore(deckies, targets)
         self.estimate = max(self.estimate, self._estimated())
