@@ -29,6 +29,8 @@ _SNAPSHOT = 160
 """Enough for all headers and the first bytes of the payload."""
 
 _END = b"the last frame of the test"
+_TAIL = 1_048_576
+"""Bytes of the file that are searched for it, because other frames may come after it."""
 
 _SOL_PACKET, _PACKET_VNET_HDR = 263, 15
 _VNET_HDR = Struct("=BBHHHH")
@@ -64,23 +66,29 @@ class Segment(NamedTuple):
 
 
 class Tap:
-    """tcpdump on the parent for the time of a `with` block. `flows` has its segments after that."""
+    """tcpdump on the parent for the time of a `with` block. `flows` has its segments after that.
 
-    def __init__(self, lab: Lab, interface: str = PARENT) -> None:
+    Its file has the beginnings of all TCP segments, or with `everything` all frames as a whole.
+    """
+
+    def __init__(self, lab: Lab, interface: str = PARENT, *, everything: bool = False) -> None:
         self.path = lab.directory / "tap.pcap"
         self._messages = lab.directory / "tap.stderr"
         self._lab = lab
         self._interface = interface
+        self._everything = everything
         self.flows: dict[Flow, list[Segment]] = {}
 
     def __enter__(self) -> Self:
+        snapshot = 0 if self._everything else _SNAPSHOT
+        which = () if self._everything else ("tcp or udp port 9",)
         with self._messages.open("wb") as messages:
             self._process = self._lab.popen(
                 self._lab.host,
                 [
                     *("tcpdump", "-i", self._interface, "-w", self.path, "-U", "-n", "-p"),
-                    *("--time-stamp-precision=nano", "-s", str(_SNAPSHOT), "-B", "65536"),
-                    *("--immediate-mode", "-Z", "root", "tcp or udp port 9"),
+                    *("--time-stamp-precision=nano", "-s", str(snapshot), "-B", "65536"),
+                    *("--immediate-mode", "-Z", "root", *which),
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=messages,
@@ -93,7 +101,7 @@ class Tap:
         client, decky = self._lab.client, self._lab.deckies[0]
         with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.sendto(_END, (decky.v4, 9))
-        wait_until(lambda: _END in self.path.read_bytes()[-4_096:], "tcpdump has read all")
+        wait_until(lambda: _END in self.path.read_bytes()[-_TAIL:], "tcpdump has read all")
         self._process.send_signal(signal.SIGINT)
         self._process.wait(PATIENCE_SECONDS)
         messages = self._messages.read_text()
