@@ -94,6 +94,19 @@ def test_the_next_call_goes_on_where_the_last_one_stopped(
     assert names(found) == sorted(clients)
 
 
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 40])
+def test_each_source_has_its_own_further_targets(
+    lab: ReplayLab, table: SourceTable, count: int
+) -> None:
+    clients = [f"192.0.2.{number}" for number in range(1, count + 1)]
+    feed(lab, *(frame for at, one in enumerate(clients) for frame in syns(one, 20 + at)))
+    # Of a source that is not read.
+    feed(lab, *syns("203.0.113.1", 30))
+    found = table.changed(lambda glance: address_text(glance.address) in clients)
+    ports = {address_text(one.address): {each.port for each in one.targets} for one in found}
+    assert ports == {one: {*range(1, 21 + at)} for at, one in enumerate(clients)}
+
+
 def test_sources_come_in_the_order_of_their_last_probes(lab: ReplayLab, table: SourceTable) -> None:
     clients = [f"192.0.2.{number}" for number in range(1, 41)]
     feed(lab, *(syns(one, 1)[0] for one in reversed(clients)))
