@@ -26,7 +26,7 @@ from tests.support.conversation import SECOND
 from tests.support.emitted import of
 from tests.support.live_wire import Tap
 from tests.support.replaying import ReplayLab
-from tests.support.watching import assert_nothing_lost, fetch, fetch_plain
+from tests.support.watching import LARGE_RINGS, assert_nothing_lost, fetch, fetch_plain
 
 pytestmark = [
     pytest.mark.root,
@@ -139,7 +139,7 @@ def test_a_correct_fleet_gives_nothing_away_under_mixed_attacks(tmp_path: Path) 
         for decky in lab.deckies:
             http_server(lab, decky)
             tls_server(lab, decky, certificate)
-        agent = AgentProcess(lab, options=["--deckies", deckies_file(lab)])
+        agent = AgentProcess(lab, options=[*LARGE_RINGS, "--deckies", deckies_file(lab)])
         with Tap(lab, everything=True) as tap:
             attack(lab)
         shutil.copy(tap.path, path)

@@ -13,7 +13,7 @@ from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.network import CLIENT_INTERFACE
 from deckwire.lab.servers import http_server
-from tests.support.watching import assert_nothing_lost
+from tests.support.watching import LARGE_RINGS, assert_nothing_lost
 
 pytestmark = pytest.mark.root
 
@@ -133,7 +133,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[d
         }
         links = zip(addresses["link-local"], lab.deckies, strict=True)
         options = [word for at, decky in links for word in ("--decky", f"{at}={decky.name}")]
-        agent = AgentProcess(lab, options=["--dedup-ttl", "0", *options])
+        agent = AgentProcess(lab, options=["--dedup-ttl", "0", *LARGE_RINGS, *options])
         sources = {}
         for number, (name, scan) in enumerate(SCANS.items()):
             if shutil.which(scan.argv[0]) is None:
