@@ -275,8 +275,8 @@ class Pipeline:
         """
         before = (start_seq - sample.seq) & 0xFFFF_FFFF
         if (
-            self.heads.wanted
-            and 0 < before < len(sample.payload)
+            0 < before < len(sample.payload)
+            and self.heads.wanted
             and self.connections.first_seq(sample) == sample.seq
         ):
             payload = sample.payload[:before]
