@@ -44,10 +44,15 @@ static __always_inline __u32 fragment_len(const struct packet *p,
 	return len < frame_len ? len : frame_len;
 }
 
-/* What a sample costs: long ones take more of a ring. */
-static __always_inline __u64 fragment_cost(__u32 len, __u64 cost)
+/* Takes a sample of so many bytes out of a bucket, which counts in time. */
+static __always_inline int fragment_take(struct token_bucket *bucket, __u32 len,
+					 __u64 now, __u32 rate, __u32 burst)
 {
-	return cost * (1 + len / FRAGMENT_COST_BYTES);
+	__u64 byte_ns = 1000000000ULL / rate;
+
+	return token_bucket_take(bucket, now,
+				 (len + FRAGMENT_HEAD_BYTES) * byte_ns,
+				 burst * byte_ns);
 }
 
 /* Does the budget of the source, and that of all, have room for this one? */
@@ -55,11 +60,9 @@ static __always_inline int fragment_admit(struct token_bucket *source,
 					  struct token_bucket *all, __u32 len,
 					  __u64 now)
 {
-	return token_bucket_take(
-		       source, now, fragment_cost(len, FRAGMENT_SOURCE_COST_NS),
-		       FRAGMENT_SOURCE_COST_NS * FRAGMENT_SOURCE_BURST) &&
-	       token_bucket_take(all, now, fragment_cost(len, FRAGMENT_COST_NS),
-				 FRAGMENT_COST_NS * FRAGMENT_BURST);
+	return fragment_take(source, len, now, FRAGMENT_SOURCE_RATE,
+			     FRAGMENT_SOURCE_BURST) &&
+	       fragment_take(all, len, now, FRAGMENT_RATE, FRAGMENT_BURST);
 }
 
 static __always_inline void

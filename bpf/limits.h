@@ -69,18 +69,19 @@
 #define MAX_PRIORITY_TAGS 368
 
 /*
- * Samples of IP fragments: a second's budget of a source and of all, and how
- * many may come at once. A fragment costs one for each 256 bytes begun. All of
- * a burst fit into half of a ring of the default size.
+ * Samples of IP fragments: the bytes that a source and all may take of the
+ * rings in a second, and at once. A fragment costs its bytes and those of its
+ * record before them. All of a burst fit into half of a ring of the default
+ * size, and a quarter wakes the agent.
  */
 #ifndef FRAGMENT_SLOTS
 #define FRAGMENT_SLOTS 4096
 #endif
-#define FRAGMENT_COST_BYTES 256
-#define FRAGMENT_SOURCE_COST_NS 1000000ULL
-#define FRAGMENT_SOURCE_BURST 1024
-#define FRAGMENT_COST_NS 200000ULL
-#define FRAGMENT_BURST 2048
+#define FRAGMENT_HEAD_BYTES 128
+#define FRAGMENT_SOURCE_RATE 1250000
+#define FRAGMENT_SOURCE_BURST 262144
+#define FRAGMENT_RATE 2500000
+#define FRAGMENT_BURST 524288
 
 /* A longer one is not sampled. A ring's records end at 64 KB. */
 #define FRAGMENT_BYTES 32768

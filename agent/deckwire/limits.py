@@ -63,6 +63,9 @@ OPTION_WALKS = 1_024
 """TCP options of SYN and SYN-ACK packets kept in parsed form."""
 LATENCIES = 1_024
 """Fields of round-trip times kept between the events of a connection, for each kind."""
+WORDS = 256
+"""Fields whose values are of few words, kept with their written form. Also the kept addresses of
+link layers."""
 TEXT_CACHE = 4_096
 """Addresses kept with their text."""
 

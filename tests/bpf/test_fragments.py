@@ -38,27 +38,40 @@ def test_a_fragment_is_sampled_whole(
     assert sample == (kernel.now_ns, not egress, frame, 14 + 4 * len(tags))
 
 
-def test_a_source_has_a_budget(kernel: Kernel) -> None:
-    kernel.feed(*[PIECE, Wait(0)] * 1_100)
-    assert kernel.raised() == {
-        "ignored_fragment_first": 1_100,
-        "fragments_over_budget": 1_100 - 1_024,
-    }
-    kernel.feed(Wait(SECOND), *[PIECE, Wait(0)] * 1_100)
-    assert kernel.raised()["fragments_over_budget"] == 2 * 76 + 24
-
-
-def test_all_sources_have_a_budget_and_long_fragments_cost_more(kernel: Kernel) -> None:
-    frames = [
-        ethernet(ipv4(bytes(1_000), f"203.0.{n >> 8}.{n & 255}", DECKY, fragment=MF))
-        for n in range(600)
+def pieces(count: int, length: int, *, sources: int = 1) -> list[bytes]:
+    """Frames of `length` bytes, each with the first fragment of a packet."""
+    return [
+        ethernet(ipv4(bytes(length - 34), f"203.0.113.{n % sources}", DECKY, fragment=MF))
+        for n in range(count)
     ]
+
+
+def refused(kernel: Kernel, frames: list[bytes], after_ns: int = 0) -> int:
+    """How many of these are beyond the budget if they come at once, after this time."""
+    before = kernel.counters().get("fragments_over_budget", 0)
     for frame in frames:
-        kernel.feed(Wait(0), frame)
+        kernel.feed(Wait(after_ns), frame)
+        after_ns = 0
         if kernel.run % 50 == 0:
+            # The ring has no room for all.
             kernel.samples()
-    # 1,034 bytes cost five each
-    assert kernel.raised()["fragments_over_budget"] == 600 - 2_048 // 5
+    return kernel.counters().get("fragments_over_budget", 0) - before
+
+
+@pytest.mark.parametrize("length", [42, 1_034])
+def test_a_source_has_a_budget_of_bytes(kernel: Kernel, length: int) -> None:
+    """A record has 128 bytes more. An eighth of a second gives 156,250 bytes again."""
+    at_once = 262_144 // (length + 128)
+    assert refused(kernel, pieces(at_once + 20, length)) == 20
+    again = 156_250 // (length + 128)
+    assert refused(kernel, pieces(again + 20, length), SECOND // 8) in (19, 20)
+
+
+def test_all_sources_have_a_budget_and_none_takes_more_than_half(kernel: Kernel) -> None:
+    at_once = 524_288 // (1_034 + 128)
+    assert refused(kernel, pieces(at_once, 1_034)) == at_once - at_once // 2
+    others = pieces(at_once, 1_034, sources=9)[1:]
+    assert refused(kernel, others) == len(others) - (at_once - at_once // 2)
 
 
 def test_others_fragments_are_not_sampled(kernel: Kernel) -> None:

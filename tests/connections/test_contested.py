@@ -206,6 +206,16 @@ def test_a_hello_that_only_the_other_copy_gives_is_counted() -> None:
     assert watched.held == 0
 
 
+def test_a_malformed_hello_of_the_other_copy_conceals_no_unfinished_one() -> None:
+    """Read in line, the urgent byte is a part of the message's length, which is then shorter."""
+    whole = record(message(1, client_hello(suites=bytes(300))))
+    watched = connection()
+    watched.add(segment(0, whole[:8] + b"\x21", urgent=8))
+    watched.add(segment(9, whole[8:-10]))
+    seen = watched.finish()
+    assert [quality for _, quality in hellos(seen)] == ["truncated"]
+
+
 @pytest.mark.parametrize(
     ("headers", "fragmented", "name"),
     [(40, False, b"aaaa.example"), (180, False, b"bbbb.example"), (40, True, b"bbbb.example")],

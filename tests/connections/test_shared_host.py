@@ -104,7 +104,40 @@ def test_any_numbers_are_compared(answers: list[tuple[int, int, int]]) -> None:
     for decky, ip_id, isn in answers:
         for shared in counters.take(f"d{decky}", address(decky), ip_id, isn):
             assert shared is None or len(shared.deckies) == 2
-    assert len(counters._answers) <= ANSWERS_COMPARED
+
+
+@pytest.mark.parametrize("most", [64, 1 << 10])
+def test_numbers_that_are_near_each_other_are_found(most: int) -> None:
+    """Also across the greatest number, and among a bounded number of others."""
+    numbers = shared_host._Numbers("numbers", 0xFFFF, most)
+    chosen = random.Random(4)
+    value = found = 0
+    for turn in range(6 * ANSWERS_COMPARED):
+        value += chosen.choice([1, most // 2, most, most + 1, -1])
+        answer = shared_host._Answer(f"d{turn % 2}", address(turn % 2), value & 0xFFFF)
+        expected = numbers._shared(answer)
+        assert numbers.take(answer) == expected
+        found += expected is not None
+        assert len(numbers) <= ANSWERS_COMPARED
+        assert sum(numbers._ranges.values()) == len(numbers)
+    assert found
+
+
+def test_a_client_that_comes_again_is_compared_once_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[int] = []
+    origin = shared_host._origin
+    monkeypatch.setattr(
+        shared_host, "_origin", lambda rate, stamp: compared.append(rate) or origin(rate, stamp)
+    )
+    clocks = SharedClocks()
+    for number in range(1_000):
+        take(clocks, 1, 9, number, 90_000)
+    once = len(compared)
+    assert once <= 3 * 3
+    take(clocks, 1, 9, SECOND, 91_000)
+    assert len(compared) > once
 
 
 def test_random_numbers_are_not_counted_together() -> None:

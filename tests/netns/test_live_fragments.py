@@ -133,7 +133,7 @@ def stop(agent: AgentProcess) -> dict[str, int]:
 def test_a_flood_of_single_fragments_stays_within_its_budget(
     watched: tuple[Lab, AgentProcess],
 ) -> None:
-    """From many sources. Those who send whole packets are reported meanwhile."""
+    """From many sources, 18 MB: seven seconds' budget. Whole packets are reported meanwhile."""
     lab, agent = watched
     decky = lab.deckies[0]
     mac = bytes(6)
@@ -145,8 +145,8 @@ def test_a_flood_of_single_fragments_stays_within_its_budget(
         ends = socket.inet_aton(decky.v4)
         for n in range(20_000):
             source = bytes([198, 19, n >> 8 & 0xFF, n & 0xFF])
-            head = pack("!BBHHHBBH", 0x45, 0, 28, n & 0xFFFF, 0x2000, 64, 6, 0)
-            raw.send(mac + bytes(6) + b"\x08\x00" + head + source + ends + bytes(8))
+            head = pack("!BBHHHBBH", 0x45, 0, 820, n & 0xFFFF, 0x2000, 64, 6, 0)
+            raw.send(mac + bytes(6) + b"\x08\x00" + head + source + ends + bytes(800))
     with FragmentingClient(lab, decky, 4, 41_000, None) as client:
         client.talk(client_context(TLS13), NAME)
     agent.expect("tls_client_hello", src_port=41_000)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from deckwire.output.sinks.fanout import to_all
 from deckwire.output.sinks.sink import Sink
 from deckwire.output.sinks.stdout import StdoutSink
 from deckwire.runtime.replay import PatientFanout, ReaderGoneError
+from tests.support.conversation import DECKY, Conversation, pcap
 
 EVENT = Event("capture_stats", 0, "sensor", ())
 
@@ -60,6 +63,19 @@ def test_a_missing_library_is_one_line_before_anything_starts(command: Sequence[
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     line = "deckwire: the Python package cryptography is missing; see deckwire doctor\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+@pytest.mark.root
+def test_a_connection_that_is_open_at_the_end_of_the_capture_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "open.pcap"
+    path.write_bytes(pcap(Conversation().open().send(b"hello").frames))
+    argv = [sys.executable, "-m", "deckwire", "replay", "--format", "json"]
+    done = subprocess.run(
+        [*argv, "--decky", f"{DECKY}=web", str(path)], capture_output=True, text=True, check=True
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    closes = [one["fields"]["close"] for one in events if one["event"] == "tcp_flow_timing"]
+    assert closes == ["open"]
 
 
 class GatedSink(Sink):

@@ -382,6 +382,7 @@ def _segment(data: bytes) -> SegmentSample:
     end = start + copied
     if end > len(data):
         raise MalformedSample("segment_short")
+    # By position, because names cost half as much again.
     return SegmentSample(
         time_ns,
         born_ns,
@@ -397,14 +398,13 @@ def _segment(data: bytes) -> SegmentSample:
         hello,
         flags & abi.SAMPLE_HELLO_SUPPRESSED != 0,
         (seq + max(urgent - 1, 0)) & _SEQ_MASK if tcp_flags & URG else None,
-        syn_data=flags & abi.SAMPLE_SYN_DATA != 0,
-        proven=flags & (abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN)
-        != abi.SAMPLE_FLOW_MIDSTREAM,
-        headers=payload_off - _ETHERNET_BYTES,
-        fragmented=flags & abi.SAMPLE_REASSEMBLED != 0,
-        head=abi.HEAD_KINDS[head & 3] if flags & abi.SAMPLE_HEAD else "",
-        shared=head & abi.HEAD_SHARED != 0,
-        before=before,
+        flags & abi.SAMPLE_SYN_DATA != 0,
+        flags & (abi.SAMPLE_FLOW_MIDSTREAM | abi.SAMPLE_FLOW_PROVEN) != abi.SAMPLE_FLOW_MIDSTREAM,
+        payload_off - _ETHERNET_BYTES,
+        flags & abi.SAMPLE_REASSEMBLED != 0,
+        abi.HEAD_KINDS[head & 3] if flags & abi.SAMPLE_HEAD else "",
+        head & abi.HEAD_SHARED != 0,
+        before,
     )
 
 

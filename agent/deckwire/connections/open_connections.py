@@ -111,8 +111,7 @@ class Connections:
     def held_syn_data(self, key: bytes, born_ns: int, handshake: Handshake) -> SegmentSample | None:
         """The held payload of a connection's SYN, as far as the server took it."""
         sample = self._syn_data.pop((key, born_ns))
-        taken = handshake.syn_data_taken
-        if sample is None or not taken:
+        if sample is None or not (taken := handshake.syn_data_taken):
             return None
         return sample._replace(
             payload=sample.payload[:taken], claimed=min(sample.claimed, taken), syn_data=False

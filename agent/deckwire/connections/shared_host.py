@@ -6,7 +6,7 @@ older and other systems), a counter of IP identifications, or one of initial seq
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -32,8 +32,8 @@ _TURNS = 3
 _LOOKED_AT = 64
 """Stamps of one clock that are compared, the latest ones: there may be thousands."""
 _REST_NS = _NS
-"""A decky that shares a clock is compared again after so long. A flood of connections to it would
-find the same each time."""
+"""A decky that shares a clock is compared again after so long, and so are a decky and a client that
+were compared. A flood of connections would find the same each time."""
 _SHOWN = 8
 """Deckies that an evidence names."""
 
@@ -82,7 +82,12 @@ class SharedClocks:
             # The sender has no clock (RFC 7323 allows it in an opening).
             return None
         key = decky, client
-        self._remove(key, self._stamps.pop(key, None))
+        last = self._stamps.get(key)
+        if last is not None and 0 <= time_ns - last.time_ns < _REST_NS:
+            # The same clock as just now: a client that comes again and again shows nothing new.
+            return None
+        if last is not None:
+            self._remove(key, last)
         stamp = _Stamp(address, time_ns, value)
         evicted = self._stamps.put(key, stamp)
         if evicted is not None:
@@ -158,9 +163,7 @@ class SharedClocks:
                 others = others[1:]
             self._at[place] = (*others, key)
 
-    def _remove(self, key: _Key, stamp: _Stamp | None) -> None:
-        if stamp is None:
-            return
+    def _remove(self, key: _Key, stamp: _Stamp) -> None:
         for place in _places(stamp):
             others = _without(self._at.get(place, ()), key)
             if others:
@@ -172,15 +175,16 @@ class SharedClocks:
 class _Answer(NamedTuple):
     decky: str
     address: bytes
-    ip_id: int
-    isn: int
+    value: int
 
 
 class SharedCounters:
     """Compares IP identifications and initial sequence numbers of deckies. For one thread."""
 
     def __init__(self) -> None:
-        self._answers: deque[_Answer] = deque(maxlen=ANSWERS_COMPARED)
+        self._ids = _Numbers("IP identifications", 0xFFFF, 64)
+        # 64,000 a connection is the step of old BSDs, and 128,000 the one of each second.
+        self._isns = _Numbers("initial sequence numbers", _MASK, 1 << 22)
 
     def take(
         self, decky: str, address: bytes, ip_id: int, isn: int
@@ -189,30 +193,59 @@ class SharedCounters:
 
         The deckies that count identifications together, and those that count sequence numbers.
         """
-        answer = _Answer(decky, address, ip_id, isn)
-        ids = self._shared(answer, "ip_id", 0xFFFF, 64, "IP identifications") if ip_id else None
-        # 64,000 a connection is the step of old BSDs, and 128,000 the one of each second.
-        isns = self._shared(answer, "isn", _MASK, 1 << 22, "initial sequence numbers")
-        self._answers.append(answer)
-        return ids, isns
+        ids = self._ids.take(_Answer(decky, address, ip_id)) if ip_id else None
+        return ids, self._isns.take(_Answer(decky, address, isn))
 
-    def _shared(
-        self, answer: _Answer, member: str, mask: int, most: int, what: str
-    ) -> Sharing | None:
-        value: int = getattr(answer, member)
+
+class _Numbers:
+    """The numbers of one kind in the answers that are compared."""
+
+    def __init__(self, what: str, mask: int, most: int) -> None:
+        """`mask` is the greatest number. One counter advances by at most `most` at a time.
+
+        Both are powers of two, but for the 1 that is missing in `mask`.
+        """
+        self._what = what
+        self._mask = mask
+        self._most = most
+        self._answers: deque[_Answer] = deque()
+        self._ranges: Counter[int] = Counter()
+        """The answers in each range of `most` numbers: most have none near them."""
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def take(self, answer: _Answer) -> Sharing | None:
+        """The deckies that count together, as this answer shows, if there are any."""
+        answers, ranges = self._answers, self._ranges
+        number = answer.value // self._most
+        is_near = number in ranges or (number - 1) & (self._mask // self._most) in ranges
+        found = self._shared(answer) if is_near else None
+        answers.append(answer)
+        ranges[number] += 1
+        if len(answers) > ANSWERS_COMPARED:
+            oldest = answers.popleft().value // self._most
+            ranges[oldest] -= 1
+            if not ranges[oldest]:
+                del ranges[oldest]
+        return found
+
+    def _shared(self, answer: _Answer) -> Sharing | None:
+        mask, most = self._mask, self._most
         others = {
             one.decky: one.address
             for one in self._answers
-            if one.decky != answer.decky and 0 < (value - getattr(one, member)) & mask <= most
+            if one.decky != answer.decky and 0 < (answer.value - one.value) & mask <= most
         }
         for other, address in sorted(others.items()):
             pair = {answer.decky: answer.address, other: address}
-            row = [(one.decky, getattr(one, member)) for one in self._answers if one.decky in pair]
-            row = [*row[-_TOGETHER + 1 :], (answer.decky, value)]
+            row = [(one.decky, one.value) for one in self._answers if one.decky in pair]
+            row = [*row[-_TOGETHER + 1 :], (answer.decky, answer.value)]
             if _counts(row, mask, most):
                 values = " ".join(f"{number} ({name})" for name, number in row)
                 return Sharing(
-                    dict(sorted(pair.items())), f"two deckies count {what} together: {values}"
+                    dict(sorted(pair.items())),
+                    f"two deckies count {self._what} together: {values}",
                 )
         return None
 

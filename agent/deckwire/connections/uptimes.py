@@ -7,7 +7,6 @@ believed only if SYN packets to two destinations show the same one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import dropwhile
 from typing import NamedTuple
 
 from deckwire.limits import UPTIME_SOURCES, UPTIME_STAMPS
@@ -61,10 +60,10 @@ class Uptimes:
         if not self._even(self._latest_ns, time_ns):
             self._sources.clear()
         self._latest_ns = time_ns
-        before = dropwhile(
-            lambda one: not 0 <= time_ns - one.time_ns <= _MOST_NS, self._sources.get(source) or ()
-        )
-        stamps = (*before, _Stamp(time_ns, value, destination))[-UPTIME_STAMPS:]
+        before = self._sources.get(source) or ()
+        while before and not 0 <= time_ns - before[0].time_ns <= _MOST_NS:
+            before = before[1:]
+        stamps = (*before[1 - UPTIME_STAMPS :], _Stamp(time_ns, value, destination))
         self._sources.put(source, stamps)
         return _uptime(stamps)
 

@@ -432,8 +432,9 @@ _FLOW = (
     _field(
         "close",
         TEXT,
-        "how it ended; `fin` too if only the last ACK of a FIN was missing",
-        values=("fin", "rst", "idle", "evicted", "removed", "shutdown"),
+        "how it ended; `fin` too if only the last ACK of a FIN was missing; `open` if a capture"
+        " ended first, `shutdown` if the agent did",
+        values=("fin", "rst", "idle", "evicted", "removed", "shutdown", "open"),
     ),
     _RTT_CLIENT,
     _RTT_SERVER,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from deckwire.events.choices import Choices
 from deckwire.events.context import REVERSED, Context, Fields, Parts
-from deckwire.events.event import Block, Event, Headline
+from deckwire.events.event import Block, Event, Headline, word
 from deckwire.fingerprints import ja4plus
 from deckwire.x509.certificate import Certificate
 
@@ -89,8 +89,8 @@ def certificate_event(
     if chain_length is not None:
         parts.append(("chain_length", chain_length))
     parts += [
-        ("side", "client" if from_client else "server"),
-        ("quality", "malformed" if chain[0].malformed else quality),
+        word("side", "client" if from_client else "server"),
+        word("quality", "malformed" if chain[0].malformed else quality),
     ]
     if is_reversed:
         parts.append(REVERSED)

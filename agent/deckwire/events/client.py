@@ -9,7 +9,7 @@ from deckwire.events.context import Fields
 from deckwire.events.event import Block
 from deckwire.fingerprints import decnet, ja3, ja4
 from deckwire.tls.code_points import TLS13, is_grease
-from deckwire.tls.messages import SESSION_ID_BYTES, ClientHello
+from deckwire.tls.messages import ClientHello
 from deckwire.tls.registry import group_name, is_post_quantum, version_name
 
 _FIELDS_MEMORY, _DECIMAL_MEMORY, _TEXT_MEMORY = 2_000, 14, 96
@@ -81,7 +81,7 @@ def describe(hello: ClientHello, choices: Choices) -> Client:
         stable=Block(stable),
         raw=Block(raw),
         marks=Block(_marks(hello)),
-        malformed=_is_malformed(hello),
+        malformed=hello.malformed,
     )
 
 
@@ -137,11 +137,6 @@ def _marks(hello: ClientHello) -> Fields:
 
 def _version_is_missing(hello: ClientHello) -> bool:
     return hello.cut and not hello.supported_versions
-
-
-def _is_malformed(hello: ClientHello) -> bool:
-    too_long = len(hello.session_id) > SESSION_ID_BYTES
-    return bool(hello.malformed_extensions or hello.trailing or too_long)
 
 
 def _resumption(hello: ClientHello) -> tuple[str, ...]:

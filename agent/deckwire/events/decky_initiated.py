@@ -54,7 +54,7 @@ def initiated_event(
         known = dict(stack.before_id.fields)
         parts += [(name, known[name]) for name in _OF_STACK if name in known]
     if syn is not None and syn.link is not None:
-        parts += link_fields(syn.link)
+        parts.append(link_fields(syn.link))
     parts.append(context.tail())
     return headline.event(parts, context.conn_id)
 
@@ -82,7 +82,8 @@ def datagram_event(headline: Headline, context: Context, begun: Begun, peer: str
     parts.append(("transport", _TRANSPORTS[context.protocol]))
     parts.append(("ip_version", 4 if begun.decky.startswith(MAPPED_PREFIX) else 6))
     if begun.link:
-        parts += link_fields(Link(begun.link & (1 << _MAC_BITS) - 1, begun.link >> _MAC_BITS))
+        link = Link(begun.link & (1 << _MAC_BITS) - 1, begun.link >> _MAC_BITS)
+        parts.append(link_fields(link))
     if has_ports:
         parts.append(context.tail())
         return headline.event(parts, context.conn_id)

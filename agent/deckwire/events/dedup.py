@@ -173,6 +173,8 @@ class Dedup:
 
     def admit(self, event: Event | Headline) -> bool:
         """Whether `event` is to be emitted. If not, this counts it in its window."""
+        if not self._windows:  # always so if deduplication is off
+            return True
         found = self._find(event)
         time_ns = event.time_ns
         if found is not None and abs(time_ns - _opened_ns(found[1])) >= self._ttl_ns:
@@ -296,7 +298,7 @@ class Dedup:
 
     def _find(self, event: Event | Headline) -> tuple[Key, int | _Window] | None:
         """The open window of the event's key."""
-        if not self._windows:  # always so if deduplication is off: no key is needed
+        if not self._windows:  # no key is needed
             return None
         key = _key(event)
         window = self._windows.get(key) if key is not None else None
@@ -305,8 +307,7 @@ class Dedup:
     def _rest_of(self, event: Event | Headline) -> tuple[Key, _Window] | None:
         """The window that suppresses a new key; None if the event is to be emitted."""
         if (
-            not self._windows  # always so if deduplication is off
-            or not self._keys
+            not self._keys
             or event.fingerprint is None
             or self._counts[_slot(event.source, _name(event))] < self._keys
         ):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple, final
 
+from deckwire.limits import WORDS
 from deckwire.tcp.flow import FlowSums
 
 WARNING = 4
@@ -48,6 +50,12 @@ class Block:
 
 
 Part = Field | Block
+
+
+@lru_cache(maxsize=WORDS)
+def word(name: str, value: str | bool) -> Block:
+    """A field that has one of few values, with its written form."""
+    return Block(((name, value),))
 
 
 class Event(NamedTuple):

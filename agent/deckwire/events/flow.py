@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deckwire.events.context import Context, Fields, Parts
-from deckwire.events.event import Event, Headline
+from deckwire.events.event import Event, Headline, word
 from deckwire.events.latency import rtt_fields
 from deckwire.fingerprints.scanners import Tool
 from deckwire.tcp.flow import FlowRecord, sums_of
@@ -73,7 +73,7 @@ def flow_event(
     parts += [
         ("packets_client", sent.packets),
         ("packets_server", answered.packets),
-        ("close", close),
+        word("close", close),
         rtt_fields(record.rtt_client_us, record.rtt_server_us),
     ]
     if record.rtt_min_us is not None:

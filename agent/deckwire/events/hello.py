@@ -5,7 +5,7 @@ from __future__ import annotations
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
 from deckwire.events.context import REVERSED, Context, Parts
-from deckwire.events.event import Event, Headline
+from deckwire.events.event import Event, Headline, word
 from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
 from deckwire.tcp.handshake import Handshake
 
@@ -48,7 +48,7 @@ def hello_event(
         kept_fields(handshake),
         client.stable,
         client.raw,
-        ("quality", "malformed" if client.malformed else quality),
+        word("quality", "malformed" if client.malformed else quality),
         client.marks,
         rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us),
     ]

@@ -23,7 +23,8 @@ class Server:
 
     ja3s: str
     ja4s: str
-    ja4s_r: str
+    raw: Block
+    """ja4s_r."""
     prints: Block
     """ja3s, ja4s, and the tls_version that the server chose."""
     choice: Block
@@ -45,7 +46,7 @@ def describe(hello: ServerHello, choices: Choices) -> Server:
     return Server(
         ja3s=ja3s,
         ja4s=ja4s,
-        ja4s_r=ja4s_r,
+        raw=Block((("ja4s_r", ja4s_r),)),
         prints=Block((("ja3s", ja3s), ("ja4s", ja4s), ("tls_version", version))),
         choice=Block(fields),
         hrr=hello.is_hello_retry_request,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
 from deckwire.events.context import REVERSED, Context, Parts
-from deckwire.events.event import INFORMATIONAL, WARNING, Event, Headline
+from deckwire.events.event import INFORMATIONAL, WARNING, Event, Headline, word
 from deckwire.events.latency import ja4l_fields, kept_fields
 from deckwire.events.server import Server
 from deckwire.events.server_stack import ja4ts_field
@@ -66,7 +66,7 @@ def session_event(
         parts.append(client.stable)
     parts.append(server.choice)
     if resumed is not None:
-        parts.append(("resumed", resumed))
+        parts.append(word("resumed", resumed))
     if server.hrr:
         parts.append(("hrr", True))
     if after_retry is not None:
@@ -74,7 +74,7 @@ def session_event(
     if choices.ja4plus:
         if after_retry is not None:
             parts.append(("ja4s_after_retry", after_retry.ja4s))
-        parts += [("ja4s_r", server.ja4s_r), ja4l_fields(handshake)]
+        parts += [server.raw, ja4l_fields(handshake)]
         if (synack := handshake.whole_synack) is not None:
             parts.append(ja4ts_field(synack))
     if is_reversed:

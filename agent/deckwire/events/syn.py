@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from deckwire.connections.uptimes import Uptime
 from deckwire.events.choices import Choices
 from deckwire.events.context import Context, Fields, Parts
-from deckwire.events.event import Event, Headline
+from deckwire.events.event import Block, Event, Headline, word
 from deckwire.events.stack import Stack
+from deckwire.limits import WORDS
 from deckwire.tcp.syn_packet import Link, SynPacket
 
 
@@ -47,24 +50,27 @@ def syn_event(
     parts += [stack.after_id, ("tos", syn.tos)]
     if (sequences := syn.sequences) is not None:
         if sequences.ipid_class:
-            parts += [("ipid_class", sequences.ipid_class)]
+            parts += [word("ipid_class", sequences.ipid_class)]
             parts += [("ipid_samples", sequences.ipid_samples)]
         if sequences.isn_class:
-            parts += [("isn_class", sequences.isn_class), ("isn_samples", sequences.isn_samples)]
+            parts += [word("isn_class", sequences.isn_class)]
+            parts += [("isn_samples", sequences.isn_samples)]
     parts += [("total_len", syn.total_len), stack.quirks]
     if uptime is not None:
         parts += [("uptime", uptime.seconds), ("uptime_hz", uptime.rate)]
     if syn.link is not None:
-        parts += link_fields(syn.link)
+        parts.append(link_fields(syn.link))
     parts.append(context.tail())
     return headline.event(parts, context.conn_id)
 
 
-def link_fields(link: Link) -> Fields:
+# Most sources are behind the same router.
+@lru_cache(maxsize=WORDS)
+def link_fields(link: Link) -> Block:
     """src_mac and vlan of a SYN, as far as its link has them."""
     fields: Fields = []
     if link.mac:
         fields.append(("src_mac", link.mac_text))
     if link.vlan:
         fields.append(("vlan", link.vlan))
-    return fields
+    return Block(fields)

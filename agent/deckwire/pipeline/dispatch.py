@@ -204,11 +204,14 @@ class Pipeline:
         """Close every window, and have the kernel sample everything again."""
         self._windows.restart()
 
-    def finish(self) -> None:
-        """End every connection and close every window; an error in one spares the others."""
+    def finish(self, close: str = "shutdown") -> None:
+        """End every connection and close every window; an error in one spares the others.
+
+        `close` is what is said of connections that are open.
+        """
         contained = self._containment.during
         with contained(Where.SHUTDOWN):
-            self._sweeper.end_all("shutdown")
+            self._sweeper.end_all(close)
         while len(self.connections):
             with contained(Where.END):
                 ended = self.connections.end_any()
@@ -272,8 +275,8 @@ class Pipeline:
         """
         before = (start_seq - sample.seq) & 0xFFFF_FFFF
         if (
-            self.heads.wanted
-            and 0 < before < len(sample.payload)
+            0 < before < len(sample.payload)
+            and self.heads.wanted
             and self.connections.first_seq(sample) == sample.seq
         ):
             payload = sample.payload[:before]

@@ -137,19 +137,19 @@ class Giveaways:
 
     def answered(self, context: Context, handshake: Handshake) -> None:
         """A decky has sent the SYN-ACK packet of a connection, if it is not outbound."""
-        server = context.ends.server
-        decky = self.registry.name_of(server)
-        if decky is None or handshake.synack is None:
+        if context.direction == "outbound" or handshake.synack is None:
             return
-        port = context.ends.server_port
-        self._ports.answered((server, port))
-        traffic = Traffic(_MISMATCH, context.ends.client, server, port, _TCP, context.direction)
-        for finding in self._claims(decky, context, handshake):
-            self._found(decky, server, handshake.synack.time_ns, finding, traffic)
+        ends = context.ends
+        where = context.host, ends.server
+        self._ports.answered((ends.server, ends.server_port))
+        claims = self.registry.claims(ends.server)
+        if claims is not None:
+            for finding in self._claims(claims, ends.server_port, handshake):
+                self._found(*where, handshake.synack.time_ns, finding, _traffic(context))
         synack = handshake.whole_synack
         if synack is None or synack.reassembled:
             return
-        self._compare(decky, context, synack, traffic)
+        self._compare(context, synack)
 
     def probed(self, source: Source, now_ns: int) -> None:
         """Deckies have answered the probes of a source. `now_ns` is when that is noticed."""
@@ -213,12 +213,9 @@ class Giveaways:
             target.port,
         )
 
-    def _claims(self, decky: str, context: Context, handshake: Handshake) -> Iterator[Finding]:
+    def _claims(self, claims: Decky, port: int, handshake: Handshake) -> Iterator[Finding]:
         """What contradicts the registry."""
-        claims = self.registry.claims(context.ends.server)
-        if claims is None:
-            return
-        if (unlisted := _port_open(claims, context.ends.server_port)) is not None:
+        if (unlisted := _port_open(claims, port)) is not None:
             yield unlisted
         family = family_of(claims.os) if claims.os is not None else None
         synack = handshake.whole_synack
@@ -230,7 +227,7 @@ class Giveaways:
         if (fault := ttl_fault(family, synack)) is not None:
             yield Finding(Mismatch.TTL, fault, claims.os)
         zero = has_zero_id(family, synack)
-        if zero is not None and self._has_no_ids(decky, zero):
+        if zero is not None and self._has_no_ids(claims.name, zero):
             yield _no_ids(family, claims.os)
 
     def _has_no_ids(self, decky: str, zero: bool) -> bool:
@@ -238,35 +235,27 @@ class Giveaways:
         self._zero_ids.put(decky, count)
         return count >= _ZERO_IDS
 
-    def _compare(self, decky: str, context: Context, synack: SynPacket, traffic: Traffic) -> None:
+    def _compare(self, context: Context, synack: SynPacket) -> None:
         """Compare a decky with the others."""
         if not self._clock.even(self._latest_ns, synack.time_ns):
             self._clocks.clear()
         self._latest_ns = synack.time_ns
-        where = decky, context.ends.server
+        where = context.host, context.ends.server
         stamp = tcp_options.stamp(synack.options)
-        shared = self._clocks.take(*where, context.ends.client, synack.time_ns, stamp)
-        self._shared(Mismatch.SHARED_CLOCK, decky, synack.time_ns, shared, traffic)
+        clock = self._clocks.take(*where, context.ends.client, synack.time_ns, stamp)
         ids, isns = self._counters.take(*where, synack.ip_id, synack.seq)
-        self._shared(Mismatch.SHARED_IP_ID, decky, synack.time_ns, ids, traffic)
-        self._shared(Mismatch.SHARED_ISN, decky, synack.time_ns, isns, traffic)
+        if clock is not None:
+            self._shared(Mismatch.SHARED_CLOCK, context, synack.time_ns, clock)
+        if ids is not None:
+            self._shared(Mismatch.SHARED_IP_ID, context, synack.time_ns, ids)
+        if isns is not None:
+            self._shared(Mismatch.SHARED_ISN, context, synack.time_ns, isns)
 
-    def _shared(
-        self,
-        mismatch: Mismatch,
-        decky: str,
-        time_ns: int,
-        shared: Sharing | None,
-        traffic: Traffic,
-    ) -> None:
-        """Report a decky that shares something, and the others if they were not reported yet.
-
-        `traffic` has shown it.
-        """
-        if shared is None:
-            return
+    def _shared(self, mismatch: Mismatch, context: Context, time_ns: int, shared: Sharing) -> None:
+        """Report a decky that shares something, and the others if they were not reported yet."""
+        traffic = _traffic(context)
         for name, address in shared.deckies.items():
-            if name != decky and (mismatch, name) in self._sharing:
+            if name != context.host and (mismatch, name) in self._sharing:
                 continue
             self._sharing.put((mismatch, name), address)
             others = tuple(other for other in shared.deckies if other != name)
@@ -291,6 +280,12 @@ def _no_ids(family: str, system: str) -> Finding:
         f"the IP identification of {_ZERO_IDS} answers in a row is 0, and {family} counts",
         system,
     )
+
+
+def _traffic(context: Context) -> Traffic:
+    """What rules ask of a connection that has shown something of its server."""
+    ends = context.ends
+    return Traffic(_MISMATCH, ends.client, ends.server, ends.server_port, _TCP, context.direction)
 
 
 def _port_open(claims: Decky, port: int) -> Finding | None:

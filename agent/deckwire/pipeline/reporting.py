@@ -118,7 +118,8 @@ class Reporter:
         """Events of connections between deckies that wait."""
         self.own_addresses: frozenset[bytes] = frozenset()
         """Addresses of this host, in 16 bytes, if its connections are to be ignored."""
-        self._ignored = IgnoreRules()
+        self._ignored: IgnoreRules | None = None
+        """None without rules, because each event asks."""
         self.note_author: Callable[[bytes, Author], None] = lambda _address, _author: None
         """Takes what a SYN shows of its sender."""
 
@@ -137,7 +138,7 @@ class Reporter:
 
     def ignore(self, rules: IgnoreRules) -> None:
         """Emit nothing of what matches these rules, and count it."""
-        self._ignored = self._giveaways.ignored = rules
+        self._ignored, self._giveaways.ignored = rules or None, rules
         self._windows.look_again()
 
     def sent(self, begun: Begun) -> None:
@@ -536,7 +537,8 @@ class Reporter:
         kernel may suppress. `is_reversed` says that the client of TLS or HTTP did not open the
         connection.
         """
-        if self._ignored and (found := self._ignored.match(_traffic(headline.name, context))):
+        rules = self._ignored
+        if rules is not None and (found := rules.match(_traffic(headline.name, context))):
             self._counts[found.counter] += 1
             if table is not None and signature and self._tables.suppressing:
                 self._windows.ignore(table, signature, time_ns, found)

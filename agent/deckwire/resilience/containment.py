@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
 
 from deckwire.errors import plain
 from deckwire.limits import FAILURE_KINDS, FAILURE_TEXT
@@ -48,14 +48,12 @@ class Containment:
         """Exceptions by Where."""
         self._report = report
         self._reported: set[tuple[str, str, str]] = set()
+        # They have no state. Each connection passes some, so none is made anew.
+        self._steps = {where: _Step(self, where) for where in Where}
 
-    @contextmanager
-    def during(self, where: Where) -> Iterator[None]:
+    def during(self, where: Where) -> _Step:
         """Catch and count an exception of the block: it ends the block and nothing else."""
-        try:
-            yield
-        except Exception as error:
-            self.failed(where, error)
+        return self._steps[where]
 
     def failed(self, where: Where, error: Exception) -> None:
         """Count an exception, and report it if it is the first of its type at its line of code."""
@@ -70,6 +68,30 @@ class Containment:
             f"{where}: {kind[1]}: {text} ({kind[2]}): a bug in Deckwire, the capture goes on;"
             " please report this line, repeats are only counted"
         )
+
+
+class _Step:
+    """The context of a block whose exceptions are contained."""
+
+    __slots__ = ("_containment", "_where")
+
+    def __init__(self, containment: Containment, where: Where) -> None:
+        self._containment = containment
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._containment.failed(self._where, error)
+        return True
 
 
 def _origin(error: Exception) -> str:

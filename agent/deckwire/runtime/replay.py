@@ -134,7 +134,7 @@ def _replay_all(
         status |= _replay_one(replay, path)
     contained = parts.containment.during
     with contained(Where.SHUTDOWN):
-        parts.pipeline.finish()
+        parts.pipeline.finish("open")
     # Wait, because the counters of lines must not depend on the speed of the reader.
     outputs.wait(0)
     with contained(Where.STATS):

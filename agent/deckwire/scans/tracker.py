@@ -122,7 +122,10 @@ class Tracker:
             scan.author = scan.author.joined(author)
             return
         known = self._authors.get(address)
-        self._authors.put(address, author if known is None else known.joined(author))
+        # Equal SYN packets have one object.
+        if known is not None and known is not author:
+            author = known.joined(author)
+        self._authors.put(address, author)
 
     def wants(self, glance: Glance, now_ns: int) -> bool:
         """Whether the record of a source is to be read now. Until then it stays in the kernel.

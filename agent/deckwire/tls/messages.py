@@ -97,6 +97,12 @@ class ClientHello(Hello):
         self._set_memory(_NUMBER_MEMORY * sum(map(len, numbers)) + _NAME_MEMORY * len(self.alpn))
 
     @property
+    def malformed(self) -> bool:
+        """Return whether servers refuse it for its form."""
+        too_long = len(self.session_id) > SESSION_ID_BYTES
+        return bool(self.malformed_extensions or self.trailing or too_long)
+
+    @property
     def has_pre_shared_key(self) -> bool:
         """Return whether the client offers a pre-shared key (RFC 8446, 4.2.11)."""
         return self.has_extension(ExtensionType.PRE_SHARED_KEY)
