@@ -406,7 +406,8 @@ int decky_anomaly(struct __sk_buff *skb)
 		sample->known = 1;
 	}
 	sample_sent(s.counters,
-		    samples.perf_submit(skb, sample, sizeof(*sample)));
+		    samples.perf_submit(skb, sample, sizeof(*sample)),
+		    sizeof(*sample));
 	return TC_NEXT;
 }
 
@@ -654,9 +655,38 @@ static __always_inline int midstream_admitted(const struct step *s,
 	return 0;
 }
 
-/* 1 if the sample of the connection's end is in the ring or is suppressed. */
+/*
+ * Is half of this CPU's ring taken? The other half is for samples that nothing
+ * makes good: segments above all. Else a flood of handshakes would push out the
+ * ClientHellos of others.
+ */
+static __always_inline int is_ring_crowded(const struct step *s)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct ring *ring;
+
+	ring = rings.lookup(&cpu);
+	return ring && ring->half &&
+	       (__s64)(s->counters->samples_bytes - ring->read) >
+		       (__s64)ring->half;
+}
+
+/* The same, for a sample that a sweep of the agent makes good: it is counted.
+ */
+static __always_inline int is_deferred(const struct step *s)
+{
+	if (!is_ring_crowded(s))
+		return 0;
+	s->counters->samples_deferred++;
+	return 1;
+}
+
+/*
+ * 1 if the sample of the connection's end is in the ring or is suppressed. It
+ * may be deferred if the connection stays in flows.
+ */
 static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
-				    struct flow *flow)
+				    struct flow *flow, int stays)
 {
 	struct end_sample *sample;
 
@@ -671,6 +701,8 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 		s->counters->ends_suppressed++;
 		return 1;
 	}
+	if (stays && !(flow->totals.flags & FLOW_MIDSTREAM) && is_deferred(s))
+		return 0;
 	sample = end_scratch.lookup(scratch_slot(s));
 	if (!sample)
 		return 0;
@@ -682,7 +714,8 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 	sample->isn[0] = initial_seq(flow, 0);
 	sample->isn[1] = initial_seq(flow, 1);
 	return sample_sent(s->counters,
-			   samples.perf_submit(skb, sample, sizeof(*sample)));
+			   samples.perf_submit(skb, sample, sizeof(*sample)),
+			   sizeof(*sample));
 }
 
 /* Does the source of this connection have budget for its handshake bytes? */
@@ -799,7 +832,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	frame_len = payload_off + cut;
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
-	if (!sample_sent(s->counters, error))
+	if (!sample_sent(s->counters, error, sizeof(head) + frame_len))
 		flow->totals.flags |= FLOW_TLS_CUT;
 }
 
@@ -833,7 +866,7 @@ static __always_inline void sample_sack(struct __sk_buff *skb,
 	frame_len = head.payload_off;
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
-	sample_sent(s->counters, error);
+	sample_sent(s->counters, error, sizeof(head) + frame_len);
 }
 
 /* Does this segment need decky_hello first? */
@@ -964,7 +997,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	}
 	/* of an end in doubt the agent's sweep learns, if it is one by then */
 	if (!w->closed && flow->totals.close != CLOSE_NONE &&
-	    !is_end_doubted(&flow->totals, w->sender) && send_end(skb, s, flow))
+	    !is_end_doubted(&flow->totals, w->sender) &&
+	    send_end(skb, s, flow, 1))
 		flow->totals.flags |= FLOW_END_SENT;
 }
 
@@ -1953,8 +1987,10 @@ static __always_inline int syn_wanted(const struct step *s,
 		s->counters->syn_suppressed++;
 		return 0;
 	}
+	/* the sample of its handshake carries a SYN that is over budget */
 	if (!token_bucket_take(budget, now, set->syn_cost_ns,
-			       set->syn_burst_ns)) {
+			       set->syn_burst_ns) ||
+	    is_ring_crowded(s)) {
 		s->counters->syn_over_budget++;
 		return 0;
 	}
@@ -2041,7 +2077,9 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	frame_len = payload_off + cut;
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
-	return sample_sent(s->counters, error) ? record : 0;
+	if (!sample_sent(s->counters, error, sizeof(head) + frame_len))
+		return 0;
+	return record;
 }
 
 /* Is this SYN a retransmission of one that another attempt began with? */
@@ -2238,7 +2276,8 @@ int decky_syn(struct __sk_buff *skb)
 		sample->head.hello = link_of(skb);
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,
-			samples.perf_submit(skb, sample, sizeof(*sample)));
+			samples.perf_submit(skb, sample, sizeof(*sample)),
+			sizeof(*sample));
 	}
 	if (known || swapped)
 		half_open.update(&w->key, &sample->half_open);
@@ -2542,7 +2581,7 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 		older = midstream;
 	if (older && !(older->totals.flags & FLOW_END_SENT)) {
 		older->totals.close = close_of_replaced(&older->totals);
-		send_end(skb, s, older);
+		send_end(skb, s, older, 0);
 	}
 	if (old)
 		c->flow_reopened++;
@@ -2593,12 +2632,13 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 				   struct half_open *half, struct flow *old,
 				   struct flow *midstream, struct flow *fresh)
 {
+	struct half_open *attempt = half;
 	struct half_open_sample *sample;
 	struct counters *c = s->counters;
 	struct work *w = s->work;
 	struct source *source;
 	__u32 slot;
-	int entered = 0, error;
+	int entered = 0, error = 1;
 
 	/* one by one: clang would OR the pointers, the verifier forbids it */
 	slot = source_slot(&w->key, half->client, s->settings->seed);
@@ -2623,7 +2663,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	if (entered)
 		sample->head.born_ns = fresh->totals.born_ns;
 	else
-		half->flags |= HALF_REPORTED;
+		attempt->flags |= HALF_REPORTED;
 
 	/* needed if no other has the SYN, or if data of the SYN waits for it */
 	half = &sample->half_open;
@@ -2636,9 +2676,19 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 		c->handshakes_suppressed++;
 		return entered;
 	}
-	error = samples.perf_submit(skb, sample, sizeof(*sample));
-	if (!sample_sent(c, error) && entered)
+	if (entered && !half->syn_record && is_deferred(s)) {
 		note_lost_handshake(s, half);
+		return entered;
+	}
+	if (entered || !is_ring_crowded(s))
+		error = samples.perf_submit(skb, sample, sizeof(*sample));
+	if (sample_sent(c, error, sizeof(*sample)))
+		return entered;
+	if (entered)
+		note_lost_handshake(s, half);
+	else
+		/* the next segment tries again */
+		attempt->flags &= ~HALF_REPORTED;
 	return entered;
 }
 
@@ -3043,7 +3093,7 @@ int decky_fragment(struct __sk_buff *skb)
 	}
 	fragment_sample_begin(&sample, p, len, s.work->ingress, now);
 	error = samples.perf_submit_skb(skb, len, &sample, sizeof(sample));
-	sample_sent(s.counters, error);
+	sample_sent(s.counters, error, sizeof(sample) + len);
 	return TC_NEXT;
 }
 

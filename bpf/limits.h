@@ -82,6 +82,9 @@
 #define FRAGMENT_COST_NS 200000ULL
 #define FRAGMENT_BURST 2048
 
+/* CPUs with a ring whose second half is for what no sweep makes good. */
+#define RING_SLOTS 1024
+
 /* A longer one is not sampled. A ring's records end at 64 KB. */
 #define FRAGMENT_BYTES 32768
 

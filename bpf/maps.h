@@ -96,6 +96,9 @@ BPF_TABLE("array", __u32, struct token_bucket, fragment_sources,
 	  FRAGMENT_SLOTS);
 BPF_TABLE("array", __u32, struct token_bucket, fragment_budget, 1);
 
+/* By CPU; written by the agent when it has read a ring. */
+BPF_F_TABLE("array", __u32, struct ring, rings, RING_SLOTS, BPF_F_MMAPABLE);
+
 BPF_TABLE("array", __u32, struct settings, settings, 1);
 BPF_TABLE("percpu_array", __u32, struct counters, counters, 1);
 

@@ -195,7 +195,9 @@ class Agent:
 
     def _drain(self) -> None:
         fragments: list[FragmentSample] = []
-        for _, data in self._loaded.rings.drain():
+        records = self._loaded.rings.drain()
+        self._parts.tables.ring_room.note(self._loaded.rings)
+        for _, data in records:
             try:
                 sample = self._parts.intake.decode(data)
             except Exception as error:
