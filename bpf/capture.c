@@ -331,13 +331,19 @@ static __always_inline int anomaly_wanted(const struct step *s, __u64 signature,
 	struct counters *c = s->counters;
 	struct token_bucket *budget, *source;
 	struct work *w = s->work;
-	struct seen *seen;
+	struct seen *seen, *second;
 	__u32 slot, zero = 0;
 
-	slot = (signature >> 32) & (ANOMALY_SEEN_SLOTS - 1);
+	slot = seen_slot(signature, 0, ANOMALY_SEEN_SLOTS);
 	seen = anomaly_seen.lookup(&slot);
 	if (!seen)
 		return 0;
+	slot = seen_slot(signature, 1, ANOMALY_SEEN_SLOTS);
+	second = anomaly_seen.lookup(&slot);
+	if (!second)
+		return 0;
+	if (is_in_second(seen, second, signature))
+		seen = second;
 	if (s->settings->dedup &&
 	    suppress(seen, signature, w->now, decky_bit(&w->key, client))) {
 		c->anomalies_suppressed++;
@@ -613,18 +619,28 @@ static __always_inline int service_suppressed(const struct step *s, __u8 client,
 					      const struct flow_totals *totals)
 {
 	struct flow_sums *sums;
-	struct seen *seen;
+	struct seen *seen, *second;
 	__u64 signature;
-	__u32 slot;
+	__u32 slot, other;
 
 	if (!s->settings->dedup || client == CLIENT_UNKNOWN)
 		return 0;
 	signature = service_signature(&s->work->key, client, s->settings->seed,
 				      event);
-	slot = (signature >> 32) & (SERVICE_SEEN_SLOTS - 1);
+	slot = seen_slot(signature, 0, SERVICE_SEEN_SLOTS);
 	seen = service_seen.lookup(&slot);
-	if (!seen || !suppress(seen, signature, s->work->now,
-			       decky_bit(&s->work->key, client)))
+	if (!seen)
+		return 0;
+	other = seen_slot(signature, 1, SERVICE_SEEN_SLOTS);
+	second = service_seen.lookup(&other);
+	if (!second)
+		return 0;
+	if (is_in_second(seen, second, signature)) {
+		seen = second;
+		slot = other;
+	}
+	if (!suppress(seen, signature, s->work->now,
+		      decky_bit(&s->work->key, client)))
 		return 0;
 	if (totals) {
 		sums = service_sums.lookup(&slot);
@@ -1971,16 +1987,23 @@ static __always_inline int syn_wanted(const struct step *s,
 {
 	const struct settings *set = s->settings;
 	__u64 signature = half->signature, now = s->work->now;
-	__u32 slot = (signature >> 32) & (SYN_SEEN_SLOTS - 1), zero = 0;
 	struct token_bucket *budget;
-	struct seen *seen;
+	struct seen *seen, *second;
+	__u32 slot, zero = 0;
 
 	budget = syn_budget.lookup(&zero);
 	if (!budget)
 		return 0;
+	slot = seen_slot(signature, 0, SYN_SEEN_SLOTS);
 	seen = syn_seen.lookup(&slot);
 	if (!seen)
 		return 0;
+	slot = seen_slot(signature, 1, SYN_SEEN_SLOTS);
+	second = syn_seen.lookup(&slot);
+	if (!second)
+		return 0;
+	if (is_in_second(seen, second, signature))
+		seen = second;
 	if (set->dedup && suppress(seen, signature, now,
 				   decky_bit(&s->work->key, s->work->sender))) {
 		half->syn_suppressed = seen->decided != 0;
@@ -2882,17 +2905,33 @@ int decky_options(struct __sk_buff *skb)
 
 /* --- decky_hello ---------------------------------------------------------- */
 
+/* The slot of a hello or of a beginning of SSH. */
+static __always_inline struct seen *hello_slot(__u64 signature)
+{
+	struct seen *first, *second;
+	__u32 slot;
+
+	slot = seen_slot(signature, 0, HELLO_SEEN_SLOTS);
+	first = hello_seen.lookup(&slot);
+	if (!first)
+		return 0;
+	slot = seen_slot(signature, 1, HELLO_SEEN_SLOTS);
+	second = hello_seen.lookup(&slot);
+	if (!second)
+		return 0;
+	return is_in_second(first, second, signature) ? second : first;
+}
+
 /* Has the agent emitted this ClientHello of this client to this server? */
 static __always_inline int hello_suppressed(const struct step *s,
 					    const struct flow *flow)
 {
-	__u32 slot = (flow->hello >> 32) & (HELLO_SEEN_SLOTS - 1);
 	struct work *w = s->work;
 	struct seen *seen;
 
 	if (!hello_in_order(flow, &w->packet, w->sender))
 		return 0;
-	seen = hello_seen.lookup(&slot);
+	seen = hello_slot(flow->hello);
 	return seen && suppress(seen, flow->hello, w->now,
 				decky_bit(&w->key, w->sender));
 }
@@ -2949,10 +2988,9 @@ static __always_inline int head_suppressed(const struct step *s,
 {
 	struct work *w = s->work;
 	__u64 signature = w->chain & ~SSH_STATE, state = w->chain & SSH_STATE;
-	__u32 slot = (signature >> 32) & (HELLO_SEEN_SLOTS - 1);
 	struct seen *seen;
 
-	seen = hello_seen.lookup(&slot);
+	seen = hello_slot(signature);
 	if (!seen)
 		return 0;
 	/* one head is one event: it counts when nothing can make it another */

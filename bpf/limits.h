@@ -37,7 +37,7 @@
 #define MAX_MIDSTREAM 16384
 #endif
 
-/* Slots of the direct-mapped tables. Powers of two. */
+/* Slots of the tables without keys. Powers of two. */
 #ifndef SYN_SEEN_SLOTS
 #define SYN_SEEN_SLOTS 16384
 #endif

@@ -57,8 +57,8 @@ BPF_TABLE("lru_hash", struct flow_key, struct flow, midstream_flows,
 	  MAX_MIDSTREAM);
 
 /*
- * Direct-mapped by a seeded hash, so an overwrite is seen and counted. The
- * agent reads and writes them in place.
+ * A signature has one of two slots, by its seeded hash. The agent reads and
+ * writes them in place.
  */
 BPF_F_TABLE("array", __u32, struct seen, syn_seen, SYN_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);

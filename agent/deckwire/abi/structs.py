@@ -507,6 +507,7 @@ SOURCE = members(_source, "handshakes.filled_ns", "handshakes.tokens_ns", "flows
 """Every member: a value is written back with another count of connections."""
 RING = members(_ring, "read", "half")
 SEEN_COUNT = members(_seen, "signature", "suppressed")
+SEEN_END = members(_seen, "signature", "expires_ns")
 COUNTER_VALUES = members(_counters, *COUNTERS)
 
 PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers", "refused")
