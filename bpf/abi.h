@@ -508,6 +508,12 @@ struct decky_filter {
 	__u8 bits[DECKY_BITS / 8];
 };
 
+/* How far the agent has read the ring of one CPU. */
+struct ring {
+	__u64 read; /* as counters.samples_bytes */
+	__u64 half; /* bytes of half of the ring; 0: nothing is deferred */
+};
+
 /* Written once by the loader. */
 struct settings {
 	__u64 seed;
@@ -561,6 +567,9 @@ struct counters {
 	__u64 samples_wanted;
 	__u64 samples_submitted;
 	__u64 samples_lost;
+	__u64 samples_bytes; /* that the submitted ones took in the rings */
+	/* not wanted: half of the ring is taken, and a sweep makes them good */
+	__u64 samples_deferred;
 
 	/* frames_syn = retransmits + suppressed + over budget + wanted */
 	__u64 syn_noted; /* by XDP, before TC */

@@ -331,13 +331,19 @@ static __always_inline int anomaly_wanted(const struct step *s, __u64 signature,
 	struct counters *c = s->counters;
 	struct token_bucket *budget, *source;
 	struct work *w = s->work;
-	struct seen *seen;
+	struct seen *seen, *second;
 	__u32 slot, zero = 0;
 
-	slot = (signature >> 32) & (ANOMALY_SEEN_SLOTS - 1);
+	slot = seen_slot(signature, 0, ANOMALY_SEEN_SLOTS);
 	seen = anomaly_seen.lookup(&slot);
 	if (!seen)
 		return 0;
+	slot = seen_slot(signature, 1, ANOMALY_SEEN_SLOTS);
+	second = anomaly_seen.lookup(&slot);
+	if (!second)
+		return 0;
+	if (is_in_second(seen, second, signature))
+		seen = second;
 	if (s->settings->dedup &&
 	    suppress(seen, signature, w->now, decky_bit(&w->key, client))) {
 		c->anomalies_suppressed++;
@@ -406,7 +412,8 @@ int decky_anomaly(struct __sk_buff *skb)
 		sample->known = 1;
 	}
 	sample_sent(s.counters,
-		    samples.perf_submit(skb, sample, sizeof(*sample)));
+		    samples.perf_submit(skb, sample, sizeof(*sample)),
+		    sizeof(*sample));
 	return TC_NEXT;
 }
 
@@ -612,18 +619,28 @@ static __always_inline int service_suppressed(const struct step *s, __u8 client,
 					      const struct flow_totals *totals)
 {
 	struct flow_sums *sums;
-	struct seen *seen;
+	struct seen *seen, *second;
 	__u64 signature;
-	__u32 slot;
+	__u32 slot, other;
 
 	if (!s->settings->dedup || client == CLIENT_UNKNOWN)
 		return 0;
 	signature = service_signature(&s->work->key, client, s->settings->seed,
 				      event);
-	slot = (signature >> 32) & (SERVICE_SEEN_SLOTS - 1);
+	slot = seen_slot(signature, 0, SERVICE_SEEN_SLOTS);
 	seen = service_seen.lookup(&slot);
-	if (!seen || !suppress(seen, signature, s->work->now,
-			       decky_bit(&s->work->key, client)))
+	if (!seen)
+		return 0;
+	other = seen_slot(signature, 1, SERVICE_SEEN_SLOTS);
+	second = service_seen.lookup(&other);
+	if (!second)
+		return 0;
+	if (is_in_second(seen, second, signature)) {
+		seen = second;
+		slot = other;
+	}
+	if (!suppress(seen, signature, s->work->now,
+		      decky_bit(&s->work->key, client)))
 		return 0;
 	if (totals) {
 		sums = service_sums.lookup(&slot);
@@ -654,9 +671,38 @@ static __always_inline int midstream_admitted(const struct step *s,
 	return 0;
 }
 
-/* 1 if the sample of the connection's end is in the ring or is suppressed. */
+/*
+ * Is half of this CPU's ring taken? The other half is for samples that nothing
+ * makes good: segments above all. Else a flood of handshakes would push out the
+ * ClientHellos of others.
+ */
+static __always_inline int is_ring_crowded(const struct step *s)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct ring *ring;
+
+	ring = rings.lookup(&cpu);
+	return ring && ring->half &&
+	       (__s64)(s->counters->samples_bytes - ring->read) >
+		       (__s64)ring->half;
+}
+
+/* The same, for a sample that a sweep of the agent makes good: it is counted.
+ */
+static __always_inline int is_deferred(const struct step *s)
+{
+	if (!is_ring_crowded(s))
+		return 0;
+	s->counters->samples_deferred++;
+	return 1;
+}
+
+/*
+ * 1 if the sample of the connection's end is in the ring or is suppressed. It
+ * may be deferred if the connection stays in flows.
+ */
 static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
-				    struct flow *flow)
+				    struct flow *flow, int stays)
 {
 	struct end_sample *sample;
 
@@ -671,6 +717,8 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 		s->counters->ends_suppressed++;
 		return 1;
 	}
+	if (stays && !(flow->totals.flags & FLOW_MIDSTREAM) && is_deferred(s))
+		return 0;
 	sample = end_scratch.lookup(scratch_slot(s));
 	if (!sample)
 		return 0;
@@ -682,7 +730,8 @@ static __always_inline int send_end(struct __sk_buff *skb, const struct step *s,
 	sample->isn[0] = initial_seq(flow, 0);
 	sample->isn[1] = initial_seq(flow, 1);
 	return sample_sent(s->counters,
-			   samples.perf_submit(skb, sample, sizeof(*sample)));
+			   samples.perf_submit(skb, sample, sizeof(*sample)),
+			   sizeof(*sample));
 }
 
 /* Does the source of this connection have budget for its handshake bytes? */
@@ -799,7 +848,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	frame_len = payload_off + cut;
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
-	if (!sample_sent(s->counters, error))
+	if (!sample_sent(s->counters, error, sizeof(head) + frame_len))
 		flow->totals.flags |= FLOW_TLS_CUT;
 }
 
@@ -833,7 +882,7 @@ static __always_inline void sample_sack(struct __sk_buff *skb,
 	frame_len = head.payload_off;
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
-	sample_sent(s->counters, error);
+	sample_sent(s->counters, error, sizeof(head) + frame_len);
 }
 
 /* Does this segment need decky_hello first? */
@@ -964,7 +1013,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	}
 	/* of an end in doubt the agent's sweep learns, if it is one by then */
 	if (!w->closed && flow->totals.close != CLOSE_NONE &&
-	    !is_end_doubted(&flow->totals, w->sender) && send_end(skb, s, flow))
+	    !is_end_doubted(&flow->totals, w->sender) &&
+	    send_end(skb, s, flow, 1))
 		flow->totals.flags |= FLOW_END_SENT;
 }
 
@@ -1938,24 +1988,33 @@ static __always_inline int syn_wanted(const struct step *s,
 {
 	const struct settings *set = s->settings;
 	__u64 signature = half->signature, now = s->work->now;
-	__u32 slot = (signature >> 32) & (SYN_SEEN_SLOTS - 1), zero = 0;
 	struct token_bucket *budget;
-	struct seen *seen;
+	struct seen *seen, *second;
+	__u32 slot, zero = 0;
 
 	budget = syn_budget.lookup(&zero);
 	if (!budget)
 		return 0;
+	slot = seen_slot(signature, 0, SYN_SEEN_SLOTS);
 	seen = syn_seen.lookup(&slot);
 	if (!seen)
 		return 0;
+	slot = seen_slot(signature, 1, SYN_SEEN_SLOTS);
+	second = syn_seen.lookup(&slot);
+	if (!second)
+		return 0;
+	if (is_in_second(seen, second, signature))
+		seen = second;
 	if (set->dedup && suppress(seen, signature, now,
 				   decky_bit(&s->work->key, s->work->sender))) {
 		half->syn_suppressed = seen->decided != 0;
 		s->counters->syn_suppressed++;
 		return 0;
 	}
+	/* the sample of its handshake carries a SYN that is over budget */
 	if (!token_bucket_take(budget, now, set->syn_cost_ns,
-			       set->syn_burst_ns)) {
+			       set->syn_burst_ns) ||
+	    is_ring_crowded(s)) {
 		s->counters->syn_over_budget++;
 		return 0;
 	}
@@ -2042,7 +2101,9 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	frame_len = payload_off + cut;
 	/* a statement of its own: BCC's rewrite ends in a semicolon */
 	error = samples.perf_submit_skb(skb, frame_len, &head, sizeof(head));
-	return sample_sent(s->counters, error) ? record : 0;
+	if (!sample_sent(s->counters, error, sizeof(head) + frame_len))
+		return 0;
+	return record;
 }
 
 /* Is this SYN a retransmission of one that another attempt began with? */
@@ -2239,7 +2300,8 @@ int decky_syn(struct __sk_buff *skb)
 		sample->head.hello = link_of(skb);
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,
-			samples.perf_submit(skb, sample, sizeof(*sample)));
+			samples.perf_submit(skb, sample, sizeof(*sample)),
+			sizeof(*sample));
 	}
 	if (known || swapped)
 		half_open.update(&w->key, &sample->half_open);
@@ -2543,7 +2605,7 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 		older = midstream;
 	if (older && !(older->totals.flags & FLOW_END_SENT)) {
 		older->totals.close = close_of_replaced(&older->totals);
-		send_end(skb, s, older);
+		send_end(skb, s, older, 0);
 	}
 	if (old)
 		c->flow_reopened++;
@@ -2594,12 +2656,13 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 				   struct half_open *half, struct flow *old,
 				   struct flow *midstream, struct flow *fresh)
 {
+	struct half_open *attempt = half;
 	struct half_open_sample *sample;
 	struct counters *c = s->counters;
 	struct work *w = s->work;
 	struct source *source;
 	__u32 slot;
-	int entered = 0, error;
+	int entered = 0, error = 1;
 
 	/* one by one: clang would OR the pointers, the verifier forbids it */
 	slot = source_slot(&w->key, half->client, s->settings->seed);
@@ -2624,7 +2687,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	if (entered)
 		sample->head.born_ns = fresh->totals.born_ns;
 	else
-		half->flags |= HALF_REPORTED;
+		attempt->flags |= HALF_REPORTED;
 
 	/* needed if no other has the SYN, or if data of the SYN waits for it */
 	half = &sample->half_open;
@@ -2637,9 +2700,19 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 		c->handshakes_suppressed++;
 		return entered;
 	}
-	error = samples.perf_submit(skb, sample, sizeof(*sample));
-	if (!sample_sent(c, error) && entered)
+	if (entered && !half->syn_record && is_deferred(s)) {
 		note_lost_handshake(s, half);
+		return entered;
+	}
+	if (entered || !is_ring_crowded(s))
+		error = samples.perf_submit(skb, sample, sizeof(*sample));
+	if (sample_sent(c, error, sizeof(*sample)))
+		return entered;
+	if (entered)
+		note_lost_handshake(s, half);
+	else
+		/* the next segment tries again */
+		attempt->flags &= ~HALF_REPORTED;
 	return entered;
 }
 
@@ -2833,17 +2906,33 @@ int decky_options(struct __sk_buff *skb)
 
 /* --- decky_hello ---------------------------------------------------------- */
 
+/* The slot of a hello or of a beginning of SSH. */
+static __always_inline struct seen *hello_slot(__u64 signature)
+{
+	struct seen *first, *second;
+	__u32 slot;
+
+	slot = seen_slot(signature, 0, HELLO_SEEN_SLOTS);
+	first = hello_seen.lookup(&slot);
+	if (!first)
+		return 0;
+	slot = seen_slot(signature, 1, HELLO_SEEN_SLOTS);
+	second = hello_seen.lookup(&slot);
+	if (!second)
+		return 0;
+	return is_in_second(first, second, signature) ? second : first;
+}
+
 /* Has the agent emitted this ClientHello of this client to this server? */
 static __always_inline int hello_suppressed(const struct step *s,
 					    const struct flow *flow)
 {
-	__u32 slot = (flow->hello >> 32) & (HELLO_SEEN_SLOTS - 1);
 	struct work *w = s->work;
 	struct seen *seen;
 
 	if (!hello_in_order(flow, &w->packet, w->sender))
 		return 0;
-	seen = hello_seen.lookup(&slot);
+	seen = hello_slot(flow->hello);
 	return seen && suppress(seen, flow->hello, w->now,
 				decky_bit(&w->key, w->sender));
 }
@@ -2900,10 +2989,9 @@ static __always_inline int head_suppressed(const struct step *s,
 {
 	struct work *w = s->work;
 	__u64 signature = w->chain & ~SSH_STATE, state = w->chain & SSH_STATE;
-	__u32 slot = (signature >> 32) & (HELLO_SEEN_SLOTS - 1);
 	struct seen *seen;
 
-	seen = hello_seen.lookup(&slot);
+	seen = hello_slot(signature);
 	if (!seen)
 		return 0;
 	/* one head is one event: it counts when nothing can make it another */
@@ -3044,7 +3132,7 @@ int decky_fragment(struct __sk_buff *skb)
 	}
 	fragment_sample_begin(&sample, p, len, s.work->ingress, now);
 	error = samples.perf_submit_skb(skb, len, &sample, sizeof(sample));
-	sample_sent(s.counters, error);
+	sample_sent(s.counters, error, sizeof(sample) + len);
 	return TC_NEXT;
 }
 

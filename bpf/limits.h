@@ -37,7 +37,7 @@
 #define MAX_MIDSTREAM 16384
 #endif
 
-/* Slots of the direct-mapped tables. Powers of two. */
+/* Slots of the tables without keys. Powers of two. */
 #ifndef SYN_SEEN_SLOTS
 #define SYN_SEEN_SLOTS 16384
 #endif
@@ -82,6 +82,9 @@
 #define FRAGMENT_SOURCE_BURST 262144
 #define FRAGMENT_RATE 2500000
 #define FRAGMENT_BURST 524288
+
+/* CPUs with a ring whose second half is for what no sweep makes good. */
+#define RING_SLOTS 1024
 
 /* A longer one is not sampled. A ring's records end at 64 KB. */
 #define FRAGMENT_BYTES 32768

@@ -57,8 +57,8 @@ BPF_TABLE("lru_hash", struct flow_key, struct flow, midstream_flows,
 	  MAX_MIDSTREAM);
 
 /*
- * Direct-mapped by a seeded hash, so an overwrite is seen and counted. The
- * agent reads and writes them in place.
+ * A signature has one of two slots, by its seeded hash. The agent reads and
+ * writes them in place.
  */
 BPF_F_TABLE("array", __u32, struct seen, syn_seen, SYN_SEEN_SLOTS,
 	    BPF_F_MMAPABLE);
@@ -95,6 +95,9 @@ BPF_F_TABLE("array", __u32, struct begun, begun_by_deckies, BEGUN_SLOTS,
 BPF_TABLE("array", __u32, struct token_bucket, fragment_sources,
 	  FRAGMENT_SLOTS);
 BPF_TABLE("array", __u32, struct token_bucket, fragment_budget, 1);
+
+/* By CPU; written by the agent when it has read a ring. */
+BPF_F_TABLE("array", __u32, struct ring, rings, RING_SLOTS, BPF_F_MMAPABLE);
 
 BPF_TABLE("array", __u32, struct settings, settings, 1);
 BPF_TABLE("percpu_array", __u32, struct counters, counters, 1);

@@ -51,15 +51,29 @@ static __always_inline __u64 link_of(struct __sk_buff *skb)
 	return vlan << 48 | link;
 }
 
-/* Counts a sample by what its submission returned. 1 if it is in the ring. */
-static __always_inline int sample_sent(struct counters *c, int error)
+/*
+ * The bytes that a sample takes in a ring: behind a header of 8 bytes, its
+ * length in 4 and its bytes, padded to a multiple of 8.
+ */
+static __always_inline __u64 record_bytes(__u32 len)
+{
+	return 8 + ((len + 4 + 7) & ~7U);
+}
+
+/*
+ * Counts a sample of `len` bytes by what its submission returned. 1 if it is in
+ * the ring.
+ */
+static __always_inline int sample_sent(struct counters *c, int error, __u32 len)
 {
 	c->samples_wanted++;
-	if (error)
+	if (error) {
 		c->samples_lost++;
-	else
-		c->samples_submitted++;
-	return !error;
+		return 0;
+	}
+	c->samples_submitted++;
+	c->samples_bytes += record_bytes(len);
+	return 1;
 }
 
 #endif

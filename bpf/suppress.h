@@ -58,6 +58,29 @@ static __always_inline __u64 decky_bit(const struct flow_key *key, __u8 client)
 	return 1ULL << (mix(addr[3], addr[2]) >> 58);
 }
 
+/*
+ * The two slots of a signature. It is in one of them: two signatures that
+ * alternate in one slot would both be sampled each time.
+ */
+static __always_inline __u32 seen_slot(__u64 signature, int second, __u32 slots)
+{
+	return (signature >> (second ? 46 : 32)) & (slots - 1);
+}
+
+/*
+ * Is the signature in the second of its slots? If it is in neither, it gets the
+ * one that expires first.
+ */
+static __always_inline int is_in_second(const struct seen *first,
+					const struct seen *second,
+					__u64 signature)
+{
+	if (first->signature == signature)
+		return 0;
+	return second->signature == signature ||
+	       second->expires_ns < first->expires_ns;
+}
+
 /* Does the slot suppress this signature? */
 static __always_inline int suppresses(const struct seen *seen, __u64 signature,
 				      __u64 now)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from deckwire.abi import structs as abi
-from deckwire.abi.hashes import service_signature
+from deckwire.abi.hashes import service_signature, slots_of
 from deckwire.abi.samples import EndSample, HandshakeSample
 from deckwire.tables.suppression import (
     Suppression,
@@ -117,6 +117,32 @@ def test_a_suppression_window_closes(kernel: Kernel) -> None:
     emit(kernel, Talk(), [abi.SERVICE_HANDSHAKE, abi.SERVICE_FLOW], seconds=10)
     kernel.feed(Wait(10 * SECOND), *whole(Talk(client_port=40_001)))
     assert kernel.submitted() == "syn handshake end:fin"
+
+
+def test_signatures_that_share_a_slot_are_suppressed_side_by_side(kernel: Kernel) -> None:
+    """Few slots and many clients: the kernel looks where the agent has opened the window.
+
+    A client without a window has lost it to two others, which have both of its slots.
+    """
+    talks = [Talk(client=f"192.0.2.{n}") for n in range(1, 33)]
+    first: set[int] = set()
+    suppression: Suppression[str] = Suppression(kernel.loaded.maps["service_seen"])
+    signatures = []
+    for talk in talks:
+        kernel.feed(*whole(talk))
+        (end,) = (s for s in kernel.samples() if isinstance(s, EndSample))
+        signatures.append(
+            service_signature(end.key, end.record.client, SETTINGS["seed"], abi.SERVICE_HANDSHAKE)
+        )
+        slots = slots_of(signatures[-1], kernel.loaded.maps["service_seen"].max_entries)
+        first.add(slots[0])
+        suppression.open(signatures[-1], talk.client, kernel.now_ns + 300 * SECOND)
+    kept = [suppression.suppresses(each, kernel.now_ns) for each in signatures]
+    # With one slot for each, only as many would be kept as there are different ones.
+    assert sum(kept) > len(first)
+    for talk, is_kept in zip(talks, kept, strict=True):
+        kernel.feed(Wait(2 * SECOND), *whole(replace(talk, client_port=50_000, client_iss=9_000)))
+        assert kernel.submitted() == ("syn end:fin" if is_kept else "syn handshake end:fin")
 
 
 def test_without_dedup_everything_is_sampled(kernel: Kernel) -> None:

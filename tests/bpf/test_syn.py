@@ -313,7 +313,7 @@ def test_without_dedup_every_syn_is_sampled(kernel: Kernel, talk: Talk) -> None:
 
 
 def test_another_signature_in_the_slot_is_sampled_and_counted(kernel: Kernel) -> None:
-    """A direct-mapped table: more signatures than slots overwrite each other."""
+    """More signatures than slots overwrite each other, all of them within a second."""
     slots = kernel.loaded.maps["syn_seen"].max_entries
     kernel.settings(syn_cost_ns=1)
     for n in range(2 * slots):

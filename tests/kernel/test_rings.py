@@ -98,6 +98,21 @@ def test_losses_are_counted_by_cpu(written: tuple[Writer, Rings]) -> None:
     assert rings.lost == {5: 3 + (1 << 40)}
 
 
+def test_the_bytes_of_samples_are_counted_by_cpu(written: tuple[Writer, Rings]) -> None:
+    """With their headers, and without records of losses."""
+    writer, rings = written
+    writer.start_at(7 * SIZE - 24)
+    writer.put(sample(b"abcd"))
+    writer.put(lost(3))
+    writer.put(sample(b"efghijklmnop"))
+    rings.drain()
+    assert rings.read == {5: 16 + 24}
+    # What a ring skips counts too: else the kernel would take it for what is still unread.
+    writer.put(pack("=IHHI", 9, 0, 0, 0) + bytes(4))
+    rings.drain()
+    assert rings.read == {5: 16 + 24 + 16}
+
+
 def test_other_records_are_skipped(written: tuple[Writer, Rings]) -> None:
     writer, rings = written
     writer.put(pack("=IHHQ", 5, 0, 16, 0))  # PERF_RECORD_THROTTLE

@@ -61,6 +61,7 @@ NO_COUNTERS = {
     "ip.reassembly.Reassembler.held": "how much is held now",
     "ip.reassembly._Datagram": "of one datagram",
     "kernel.link_watch.LinkWatch._sequence": "a sequence number",
+    "kernel.rings.Rings.read": "a position in the rings; the kernel has it as samples_bytes",
     "kernel.macvlan_addresses.MacvlanAddresses": "of a single search of another command",
     "kernel.macvlans.Search": "of a single search before the capture",
     "output.rate.EventRate._tokens": "how much room there is now",

@@ -79,7 +79,7 @@ ZEROED = (
     *("sources", "syn_budget", "midstream_budget", "anomaly_budget", "anomaly_sources"),
     *("fragment_sources", "fragment_budget"),
     *("source_sets", "probe_sources", "probe_targets", "probe_marks", "asked_by_deckies"),
-    "begun_by_deckies",
+    *("begun_by_deckies", "rings"),
 )
 
 
@@ -119,6 +119,7 @@ class Kernel:
         tables.deckies.replace([Decky("decky", one).packed for one in addresses])
         self.settings(**settings)
         self.loaded.rings.drain()
+        self.loaded.rings.read = dict.fromkeys(self.loaded.rings.cpus, 0)
         self.now_ns, self.run, self.received = START_NS, 0, 0
         self._frames.clear()
 
@@ -216,6 +217,7 @@ class Kernel:
         self.samples()
         counters = self.counters()
         assert_conserved(counters, self.run, self.received)
+        assert counters.get("samples_bytes", 0) == sum(self.loaded.rings.read.values())
         if not counters.get("probe_sources_evicted"):
             recorded = sum(sum(one.probes.values()) for one in self.sources().values())
             unrecorded = counters.get("probes_unrecorded", 0)

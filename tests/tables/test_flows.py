@@ -106,7 +106,7 @@ def test_ended_connections_are_deleted_and_their_sources_recounted(
         (stays, False),
         (stays, True),
     ]
-    tables.flows.recount_sources({4: 1})
+    list(tables.flows.recount_sources({4: 1}, 1))
     assert sources.lookup(slot) == b"budget of the s." + (1).to_bytes(8, "little")
     counters = {**tables.counters(), "midstream_inserts": 5, "midstream_deletes": 1}
     assert tables.evictions(counters)["midstream_evicted"] == 1
@@ -122,7 +122,7 @@ def test_sources_are_recounted_and_keep_their_budget(lab: ReplayLab, tables: Tab
     flows.update(ENTRY, flow(slot=4))
     for one in tables.flows.every_flow():
         tables.flows.take(one)
-    tables.flows.recount_sources({3: 2})
+    assert len(list(tables.flows.recount_sources({3: 2}, 1))) == 2, "in parts of one source"
     values = [sources.lookup(slot) for slot in slots]
     # Nothing was taken in slot 5 and nothing is present, so its count stays.
     assert values == [b"budget of the s." + n.to_bytes(8, "little") for n in (2, 0, 9)]

@@ -93,9 +93,38 @@ def test_a_slot_that_another_signature_took_over_counts_nothing(table: Map) -> N
     assert entry(table)["suppressed"] == 3
 
 
+def test_two_signatures_that_share_their_slots_have_windows(table: Map) -> None:
+    suppression = Suppression(table)
+    for number, signature in enumerate((SIGNATURE, SIGNATURE ^ 1)):
+        assert list(suppression.open(signature, WINDOW, (500 + number) * GRAIN)) == []
+    assert suppression.suppresses(SIGNATURE, 400 * GRAIN)
+    assert suppression.suppresses(SIGNATURE ^ 1, 400 * GRAIN)
+    assert len(suppression) == 2
+    # Each stays where it is.
+    for number, signature in enumerate((SIGNATURE, SIGNATURE ^ 1)):
+        assert list(suppression.open(signature, LATER, (600 + number) * GRAIN)) == []
+    assert len(suppression) == 2
+    assert list(suppression.withdraw(SIGNATURE ^ 1)) == []
+    assert suppression.suppresses(SIGNATURE, 400 * GRAIN)
+    assert not suppression.suppresses(SIGNATURE ^ 1, 400 * GRAIN)
+
+
+def test_the_window_that_ends_first_makes_room(table: Map) -> None:
+    for ends in (500, 550), (550, 500):
+        suppression = Suppression(table)
+        for signature, end in zip((SIGNATURE, SIGNATURE ^ 1), ends, strict=True):
+            suppression.open(signature, WINDOW, end * GRAIN)
+        suppression.open(SIGNATURE ^ 2, LATER, 600 * GRAIN)
+        left = [suppression.suppresses(SIGNATURE ^ n, 400 * GRAIN) for n in range(3)]
+        assert left == [ends[0] > ends[1], ends[1] > ends[0], True]
+        for n in range(3):
+            suppression.withdraw(SIGNATURE ^ n)
+
+
 def test_a_window_that_loses_its_slot_keeps_its_count(table: Map) -> None:
     suppression = Suppression(table)
     list(suppression.open(SIGNATURE, WINDOW, 500 * GRAIN))
+    list(suppression.open(SIGNATURE ^ 2, LATER, 550 * GRAIN))
     suppress_in_kernel(table, suppressed=3, first_ns=110, last_ns=120)
     assert list(suppression.open(SIGNATURE ^ 1, LATER, 600 * GRAIN)) == [
         Suppressed(WINDOW, 3, 110, 120, 0)

@@ -90,6 +90,9 @@ def session_id_hash(session_id: bytes, seed: int) -> int:
     return value
 
 
-def slot_of(signature: int, slots: int) -> int:
-    """The slot of a signature in a direct-mapped table; `slots` is a power of two."""
-    return signature >> 32 & slots - 1
+def slots_of(signature: int, slots: int) -> tuple[int, int]:
+    """The two slots of a signature in a table of suppression windows: seen_slot().
+
+    `slots` is a power of two. Both may be the same.
+    """
+    return signature >> 32 & slots - 1, signature >> 46 & slots - 1

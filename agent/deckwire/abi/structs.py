@@ -254,6 +254,10 @@ _begun = Struct(
 _decky_filter = Struct(
     "bits" / Bytes(DECKY_BITS // 8),
 )
+_ring = Struct(
+    "read" / Int64ul,
+    "half" / Int64ul,
+)
 _slot = Struct(
     "slot" / Int32ul,
 )
@@ -297,6 +301,8 @@ COUNTERS = (
     "samples_wanted",
     "samples_submitted",
     "samples_lost",
+    "samples_bytes",
+    "samples_deferred",
     "syn_noted",
     "syn_retransmits",
     "syn_suppressed",
@@ -403,6 +409,7 @@ SCHEMAS = {
     "target_set": _target_set,
     "begun": _begun,
     "decky_filter": _decky_filter,
+    "ring": _ring,
     "settings": _settings,
     "counters": _counters,
     "half_open_sample": _half_open_sample,
@@ -498,7 +505,9 @@ HALF_OPEN_STATE = members(_half_open, "syn.time_ns", "synack.ip_version", "clien
 """The time of the SYN, whether a SYN-ACK was seen (0: none), and who sent the SYN."""
 SOURCE = members(_source, "handshakes.filled_ns", "handshakes.tokens_ns", "flows")
 """Every member: a value is written back with another count of connections."""
+RING = members(_ring, "read", "half")
 SEEN_COUNT = members(_seen, "signature", "suppressed")
+SEEN_END = members(_seen, "signature", "expires_ns")
 COUNTER_VALUES = members(_counters, *COUNTERS)
 
 PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers", "refused")

@@ -99,6 +99,10 @@ class Rings:
         """The CPU of each ring."""
         self.lost = dict.fromkeys(self.cpus, 0)
         """Samples that found their CPU's ring full. The kernel reports them with a later sample."""
+        self.read = dict.fromkeys(self.cpus, 0)
+        """Bytes of the samples that were read from each CPU's ring, with their headers."""
+        self.size = data_bytes
+        """Bytes of each ring."""
         self.corrupt = 0
         """Times that a ring was skipped up to its head, because a record's size was impossible."""
         self._rings = [_Ring(fd, data_bytes) for fd in fds]
@@ -119,8 +123,9 @@ class Rings:
         heads = [ring.head() for ring in self._rings]
         samples: list[tuple[int, bytes]] = []
         for cpu, ring, head in zip(self.cpus, self._rings, heads, strict=True):
-            lost, intact = ring.drain(head, cpu, samples)
+            lost, read, intact = ring.drain(head, cpu, samples)
             self.lost[cpu] += lost
+            self.read[cpu] += read
             self.corrupt += not intact
         return samples
 
@@ -157,11 +162,16 @@ class _Ring:
     def head(self) -> int:
         return self._control[_HEAD]
 
-    def drain(self, head: int, cpu: int, samples: list[tuple[int, bytes]]) -> tuple[int, bool]:
-        """Appends the samples up to `head`: (losses reported, whether all sizes were possible)."""
+    def drain(self, head: int, cpu: int, samples: list[tuple[int, bytes]]) -> tuple[int, int, bool]:
+        """Appends the samples up to `head`.
+
+        Returns the losses reported, the bytes of all samples, and whether all sizes were possible.
+        If not, what was skipped counts as samples.
+        """
         memory, words, size = self._memory, self._words, self._size
         tail = self._control[_TAIL]
         offset, left = tail & size - 1, head - tail
+        read = left
         lost, intact = 0, True
         append = samples.append
         while left > 0:
@@ -185,12 +195,14 @@ class _Ring:
                     break
                 start += _RAW_BYTES
                 append((cpu, record[start : start + raw]))
-            elif kind == RECORD_LOST and length >= _LOST_BYTES:
-                lost += _LOST.unpack_from(record, start + _LOST_AT)[0]
+            else:
+                read -= length
+                if kind == RECORD_LOST and length >= _LOST_BYTES:
+                    lost += _LOST.unpack_from(record, start + _LOST_AT)[0]
             offset = end & size - 1
             left -= length
         self._control[_TAIL] = head
-        return lost, intact
+        return lost, read, intact
 
     def close(self) -> None:
         self._control.release()

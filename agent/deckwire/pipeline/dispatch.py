@@ -95,7 +95,7 @@ class Pipeline:
             containment=containment,
             fragmented=self.fragmented,
         )
-        self._sweeper = Sweeper(
+        self.sweeper = Sweeper(
             tables.flows,
             self._end,
             self._handshake,
@@ -104,6 +104,7 @@ class Pipeline:
             containment=containment,
             in_order=in_order,
         )
+        """Its sweeps may be done in slices."""
         self._connect_scans = ConnectScans(self.counts)
         self.scanning = Scanning(
             tables.sources.changed,
@@ -140,9 +141,9 @@ class Pipeline:
             case AnomalySample():
                 self._report.anomaly(sample)
 
-    def sweep(self, now_ns: int) -> float:
-        """End what is over by the samples' clock; return how full the table is, from 0 to 1."""
-        return self._sweeper.sweep(now_ns)
+    def sweep(self, now_ns: int) -> None:
+        """End what is over by the samples' clock, without slices."""
+        self.sweeper.sweep(now_ns)
 
     def emit_due(self, now_ns: int) -> None:
         """Emit what is due: verdicts about connections, scans, and summaries of dedup windows."""
@@ -198,7 +199,7 @@ class Pipeline:
 
     def change_idle_time(self, idle_ns: int) -> None:
         """End connections that idle for this long, from the next sweep on."""
-        self._sweeper.idle_ns = idle_ns
+        self.sweeper.idle_ns = idle_ns
 
     def restart_dedup(self) -> None:
         """Close every window, and have the kernel sample everything again."""
@@ -211,7 +212,7 @@ class Pipeline:
         """
         contained = self._containment.during
         with contained(Where.SHUTDOWN):
-            self._sweeper.end_all(close)
+            self.sweeper.end_all(close)
         while len(self.connections):
             with contained(Where.END):
                 ended = self.connections.end_any()
@@ -348,7 +349,7 @@ class Pipeline:
             return len(others) < 2 and not any(end in registry for end in others)
 
         self._judge_all()
-        self._sweeper.end_all("removed", left)
+        self.sweeper.end_all("removed", left)
 
     # --- connect scans ---
 

@@ -1,11 +1,15 @@
-"""Sweeps: ends entries of the kernel's tables by time, and evicts entries for others."""
+"""Sweeps: ends entries of the kernel's tables by time, and evicts entries for others.
+
+A sweep of a full table takes a second or more. It comes in slices of bounded work, between which
+samples are taken, so that no ring fills meanwhile.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
-from heapq import nsmallest
+from itertools import chain
 from operator import itemgetter
 
 from deckwire.abi import structs as abi
@@ -18,8 +22,9 @@ from deckwire.tcp.flow import FlowRecord
 _State = tuple[int, int, int, int, int]
 """One entry of FlowBatch.states: last_ns, close, flags, source_slot, synack_flags."""
 _source_slot = itemgetter(3)
-_Rank = tuple[bool, int, int]
-"""Connections of a lower rank are evicted first."""
+_Slices = Generator[None, None, None]
+_Ranks = Callable[[Iterable[_State]], list[int]]
+"""The rank of each connection. Those of a lower rank are evicted first."""
 
 _LOST = abi.HANDSHAKE_LOST
 
@@ -27,6 +32,16 @@ _LINGER_NS = 10_000_000_000
 """How long a closed entry stays, so that late segments begin no connection of their own."""
 _SETTLE_NS = 1_000_000_000
 """How long an end sample may take to arrive. Only after that, the sweep reports the end."""
+_ENDS = 64
+"""Connections that end in one slice at most."""
+_CORRECTIONS = 1_024
+"""Counts of sources that are corrected in one slice."""
+_OPEN = 1 << 96
+"""In the rank of a connection that is open: it is above what follows."""
+_MOST, _COUNT_SHIFT = 1 << 31, 64
+"""More connections than any source has, and where their number is in a rank, above the time."""
+_NEVER = 1 << 100
+"""The rank of a connection that is not to be evicted."""
 
 End = Callable[[bytes, FlowRecord, str], None]
 """Takes a connection that ended: its flow key, its record, and how it ended."""
@@ -56,29 +71,64 @@ class Sweeper:
         self._handshake = handshake
         self._made_good_ns = 0
         """Handshakes completed until then are reported, if their samples were lost."""
+        self._slices: _Slices | None = None
+        """What is left of the sweep that is under way."""
+        self.fill = 0.0
+        """How full the table of connections was after the last sweep, from 0 to 1."""
         self.idle_ns = idle_ns
         """Nanoseconds without a packet after which a connection ends."""
         self._counts = counts
         self._containment = containment
         self._in_order = in_order
 
-    def sweep(self, now_ns: int) -> float:
-        """End connections that idled, and those that ended while the rings were full.
+    def begin(self, now_ns: int) -> None:
+        """Begin a sweep, whose slices `go_on` does. One that is under way goes on instead.
 
-        `now_ns` is kernel time. Returns how full the table of connections is then, from 0 to 1.
+        It ends connections that idled, and those that ended while the rings were full. `now_ns` is
+        kernel time.
         """
+        if self._slices is None:
+            self._slices = self._sweep(now_ns)
+
+    def go_on(self) -> bool:
+        """Do one slice of the sweep that is under way; whether there are more.
+
+        A slice reads one batch of a table, ends _ENDS connections, or makes as many handshakes
+        good. Samples may be taken between two slices. An exception ends the sweep.
+        """
+        slices, self._slices = self._slices, None
+        if slices is None:
+            return False
+        try:
+            next(slices)
+        except StopIteration:
+            return False
+        self._slices = slices
+        return True
+
+    def sweep(self, now_ns: int) -> None:
+        """Begin a sweep and do all of it."""
+        self.begin(now_ns)
+        while self.go_on():
+            pass
+
+    def _sweep(self, now_ns: int) -> _Slices:
         sources: Counter[int] = Counter()
-        for flow in self._ordered(self._due(now_ns, sources), _time_of):
-            if self.end(flow, "idle") and not flow.midstream:
-                sources[flow.state.source_slot] -= 1
-        sources = self._evict(sources)
-        self._flows.recount_sources(sources)
-        return self._flows.fill(sources.total())
+        for flows in self._pieces(self._due(now_ns, sources), _time_of):
+            for flow in flows:
+                if self.end(flow, "idle") and not flow.midstream:
+                    sources[flow.state.source_slot] -= 1
+            yield
+        sources = yield from self._evict(sources)
+        for _ in self._flows.recount_sources(sources, _CORRECTIONS):
+            yield
+        self.fill = self._flows.fill(sources.total())
 
-    def _due(self, now_ns: int, sources: Counter[int]) -> Iterator[OpenFlow]:
-        """The connections to end. Those whose ends were sent are deleted, lost handshakes reported.
+    def _due(self, now_ns: int, sources: Counter[int]) -> Iterator[list[OpenFlow]]:
+        """The connections to end, by batches of the tables, which may have none.
 
-        `sources` gets the connections that are present, by source_slot.
+        Those whose ends were sent are deleted, and lost handshakes are reported. `sources` gets the
+        connections that are present, by source_slot.
         """
         before_ns, until_ns = self._made_good_ns, now_ns - _SETTLE_NS
         # Set before any connection ends, so that end() does not report them again.
@@ -86,11 +136,6 @@ class Sweeper:
         room = SWEPT_HANDSHAKES
         for batch in self._flows.batches():
             states = batch.states()
-            for number in [n for n, state in enumerate(states) if state[4] & _LOST]:
-                flow = batch.flow(number)
-                if before_ns < flow.established_ns <= until_ns:
-                    room -= 1
-                    self._make_good(flow, room >= 0)
             over = self._over(states, now_ns)
             sent = [number for number in over if _is_end_sent(states[number])]
             deleted = self._flows.delete_ended(batch, sent, (states[number][3] for number in sent))
@@ -99,9 +144,15 @@ class Sweeper:
             if not batch.midstream:
                 sources.update(map(_source_slot, states))
                 sources.subtract(states[number][3] for number in gone)
-            for number in over:
-                if not _is_end_sent(states[number]):
-                    yield batch.flow(number)
+            lost = [number for number, state in enumerate(states) if state[4] & _LOST]
+            for at, number in enumerate(lost, 1):
+                flow = batch.flow(number)
+                if before_ns < flow.established_ns <= until_ns:
+                    room -= 1
+                    self._make_good(flow, room >= 0)
+                if not at % _ENDS:
+                    yield []
+            yield [batch.flow(number) for number in over if not _is_end_sent(states[number])]
 
     def end(self, flow: OpenFlow, close: str) -> OpenFlow | None:
         """End a connection in a table, unless its end was sent already.
@@ -120,9 +171,14 @@ class Sweeper:
         return taken
 
     def end_all(self, close: str, which: Callable[[bytes], bool] = lambda _: True) -> None:
-        """End the connections for whose flow key `which` is true."""
-        flows = (flow for flow in self._flows.every_flow() if which(flow.key))
-        for flow in self._ordered(flows, _time_of):
+        """End the connections for whose flow key `which` is true.
+
+        A sweep that is under way ends first: it reports handshakes that nobody reports later.
+        """
+        while self.go_on():
+            pass
+        flows: Iterable[OpenFlow] = filter(lambda flow: which(flow.key), self._flows.every_flow())
+        for flow in self._ordered(flows, _time_of) if self._in_order else flows:
             self.end(flow, close)
 
     def _make_good(self, flow: OpenFlow, has_room: bool = True) -> None:
@@ -146,7 +202,7 @@ class Sweeper:
             and (last_ns <= idle if close == open_ else last_ns <= lingered or not flags & sent)
         ]
 
-    def _evict(self, sources: Counter[int]) -> Counter[int]:
+    def _evict(self, sources: Counter[int]) -> Generator[None, None, Counter[int]]:
         """Evict in time: closed connections first, then the most idle ones.
 
         A source near its share makes room for its own next connections, and the biggest source
@@ -154,45 +210,67 @@ class Sweeper:
         Returns those present afterwards.
         """
         for slot, excess in self._flows.crowded_sources(sources):
-            sources = self._evict_first(excess, partial(_rank_within, slot))
+            sources = yield from self._evict_first(excess, partial(_ranks_within, slot))
         excess = self._flows.crowd(sources.total())
         if excess:
-            sources = self._evict_first(excess, partial(_rank, sources))
+            sources = yield from self._evict_first(excess, partial(_ranks, _Prefixes(sources)))
         return sources
 
-    def _evict_first(self, excess: int, rank: Callable[[_State], _Rank]) -> Counter[int]:
+    def _evict_first(self, excess: int, ranks: _Ranks) -> Generator[None, None, Counter[int]]:
         """Evict so many of the lowest rank. Returns the connections present by source_slot."""
-        ranks = (rank(state) for batch in self._owned() for state in batch.states())
-        last = max(nsmallest(excess, ranks), default=None)
+        last = yield from self._last(excess, ranks)
         # Connections come and go between both passes. Only those that the second pass counts are
         # evicted, and only evicted ones are subtracted.
         present: Counter[int] = Counter()
-        lowest = self._up_to(last, rank, present)
-        for flow in self._ordered(lowest, lambda flow: rank(flow.state)):
-            evicted = self.end(flow, "evicted") if excess else None
-            if evicted is not None:
-                excess -= 1
-                present[flow.state.source_slot] -= 1
-                self._counts["flows_evicted"] += not evicted.state.closed
+        lowest = self._up_to(last, ranks, present)
+        for flows in self._pieces(lowest, lambda flow: ranks((flow.state,))[0]):
+            for flow in flows:
+                evicted = self.end(flow, "evicted") if excess else None
+                if evicted is not None:
+                    excess -= 1
+                    present[flow.state.source_slot] -= 1
+                    self._counts["flows_evicted"] += not evicted.state.closed
+            yield
         return present
 
-    def _up_to(
-        self, last: _Rank | None, rank: Callable[[_State], _Rank], present: Counter[int]
-    ) -> Iterator[OpenFlow]:
-        """The connections up to a rank; `present` gets all, by source_slot."""
+    def _last(self, excess: int, ranks: _Ranks) -> Generator[None, None, int]:
+        """The rank of the last one of so many to evict."""
+        lowest: list[int] = []
+        last = _NEVER - 1
+        for batch in self._owned():
+            lowest += [rank for rank in ranks(batch.states()) if rank <= last]
+            # Sorting now and then takes less time than a heap, and as little memory.
+            if len(lowest) > 2 * excess + batch.entries.size:
+                lowest.sort()
+                del lowest[excess:]
+                last = lowest[-1]
+            yield
+        lowest.sort()
+        return lowest[:excess][-1] if lowest else -1
+
+    def _up_to(self, last: int, ranks: _Ranks, present: Counter[int]) -> Iterator[list[OpenFlow]]:
+        """The connections up to a rank, by batches; `present` gets all, by source_slot."""
         for batch in self._owned():
             states = batch.states()
             present.update(map(_source_slot, states))
-            for number, state in enumerate(states):
-                if last is not None and rank(state) <= last:
-                    yield batch.flow(number)
+            yield [batch.flow(n) for n, rank in enumerate(ranks(states)) if rank <= last]
+
+    def _pieces(
+        self, batches: Iterable[list[OpenFlow]], first: Callable[[OpenFlow], int]
+    ) -> Iterator[list[OpenFlow]]:
+        """The connections by _ENDS at most; an empty list for each batch without any.
+
+        If they are to be in order, they are sorted by `first`, then by 4-tuple.
+        """
+        if self._in_order:
+            batches = [self._ordered(chain.from_iterable(batches), first)]
+        for flows in batches:
+            for at in range(0, max(len(flows), 1), _ENDS):
+                yield flows[at : at + _ENDS]
 
     def _ordered(
-        self, flows: Iterable[OpenFlow], first: Callable[[OpenFlow], object]
-    ) -> Iterable[OpenFlow]:
-        """The connections by `first`, then by 4-tuple, if they are to be in order."""
-        if not self._in_order:
-            return flows
+        self, flows: Iterable[OpenFlow], first: Callable[[OpenFlow], int]
+    ) -> list[OpenFlow]:
         return sorted(flows, key=lambda flow: (first(flow), flow.state.last_ns, flow.key))
 
     def _owned(self) -> Iterator[FlowBatch]:
@@ -204,14 +282,32 @@ def _time_of(flow: OpenFlow) -> int:
     return flow.state.last_ns
 
 
-def _rank(sources: Counter[int], state: _State) -> _Rank:
-    last_ns, close, _, slot, _ = state
-    return close == abi.CLOSE_NONE, -sources[slot], last_ns
+class _Prefixes(dict[int, int]):
+    """The upper part of the rank for each source_slot: the source with the most goes first."""
+
+    def __init__(self, sources: Counter[int]) -> None:
+        self._sources = sources
+
+    def __missing__(self, slot: int) -> int:
+        prefix = self[slot] = _MOST - self._sources[slot] << _COUNT_SHIFT
+        return prefix
 
 
-def _rank_within(slot: int, state: _State) -> _Rank:
-    last_ns, close, _, other, _ = state
-    return other != slot, close == abi.CLOSE_NONE, last_ns
+def _ranks(prefixes: _Prefixes, states: Iterable[_State]) -> list[int]:
+    open_ = abi.CLOSE_NONE
+    return [
+        last_ns + prefixes[slot] + (_OPEN if close == open_ else 0)
+        for last_ns, close, _, slot, _ in states
+    ]
+
+
+def _ranks_within(slot: int, states: Iterable[_State]) -> list[int]:
+    """The ranks of one source's connections."""
+    open_ = abi.CLOSE_NONE
+    return [
+        (_OPEN if close == open_ else 0) + last_ns if other == slot else _NEVER
+        for last_ns, close, _, other, _ in states
+    ]
 
 
 def _is_end_sent(state: _State) -> bool:

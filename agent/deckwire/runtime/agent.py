@@ -20,6 +20,7 @@ from deckwire.events.ignore import IgnoreRules
 from deckwire.kernel.link_watch import LinkOverrunError
 from deckwire.kernel.loader_process import LoadError
 from deckwire.kernel.loading import Loaded, detach, reattach
+from deckwire.kernel.rings import WAIT_SECONDS
 from deckwire.kernel.signals import Requests
 from deckwire.output.fate import Fate
 from deckwire.output.outputs import discard
@@ -42,6 +43,11 @@ _SWEEP_S = 4.0
 """Seconds between two sweeps of an empty table of connections; fewer if it is fuller."""
 _SWEEP_REST_S = 1.0
 """Seconds between two sweeps at least: samples and events have the CPU."""
+_SLICE_S = 0.02
+"""Seconds of a sweep between two looks at the rings. It gets more if there are so many samples that
+they take longer, or the table would have no room before the sweep ends."""
+_SLICE_MOST_S = 0.2
+"""The most that it gets: no ring of the default size fills meanwhile."""
 _TOGETHER = 128
 """Samples taken between two writings of their events."""
 _FLUSH_S = 5.0
@@ -83,7 +89,8 @@ class Agent:
         """The reload that is under way."""
         self._reload_wanted = False
         """SIGHUP came, and its reload has not begun."""
-        self._next_stats = 0.0
+        self._next_stats = self._next_sweep = 0.0
+        self._is_sweeping = False
         self._own_host_due = False
         """An interface or the deckies changed since the host's own addresses were read."""
         self._ordering = parts.ordering
@@ -128,16 +135,14 @@ class Agent:
 
     def _loop(self) -> None:
         self._schedule_stats()
-        next_sweep = next_round = time.monotonic() + _ROUND_S
+        self._next_sweep = next_round = time.monotonic() + _ROUND_S
         while not self._requests.stopping:
-            self._pass()
+            took_s = self._pass()
             now = time.monotonic()
             with self._contained(Where.STATS):
                 self._health.round()
-            if now >= next_sweep:
-                fill = self._sweep()
-                # A full table takes long to sweep, but its sources wait for the room.
-                next_sweep = time.monotonic() + max(_SWEEP_S * (1 - fill), _SWEEP_REST_S)
+            if self._is_sweeping or now >= self._next_sweep:
+                self._sweep(now + min(max(took_s, _SLICE_S), _SLICE_MOST_S))
             if now >= next_round:
                 next_round = now + _ROUND_S
                 self._serve_bus(now)
@@ -155,14 +160,20 @@ class Agent:
 
     # --- samples ---
 
-    def _pass(self) -> None:
-        """Wait for samples and take them."""
+    def _pass(self) -> float:
+        """Wait for samples, unless there is other work, and take them.
+
+        Returns the seconds that it took, without the wait.
+        """
+        started = time.monotonic()
         try:
-            self._loaded.rings.wait()
+            self._loaded.rings.wait(0 if self._is_sweeping else WAIT_SECONDS)
+            started = time.monotonic()
             self._take_all()
         except Exception as error:
             self._parts.containment.failed(Where.RINGS, error)
             time.sleep(_REST_S)
+        return time.monotonic() - started
 
     def _take_all(self) -> None:
         """Make one pass over the rings; take the samples from before the previous one, in order."""
@@ -195,7 +206,9 @@ class Agent:
 
     def _drain(self) -> None:
         fragments: list[FragmentSample] = []
-        for _, data in self._loaded.rings.drain():
+        records = self._loaded.rings.drain()
+        self._parts.tables.ring_room.note(self._loaded.rings)
+        for _, data in records:
             try:
                 sample = self._parts.intake.decode(data)
             except Exception as error:
@@ -217,14 +230,21 @@ class Agent:
 
     # --- from time to time ---
 
-    def _sweep(self) -> float:
-        """Sweep; return how full the table of connections is, from 0 to 1, or 0 if that failed."""
-        fill = 0.0
+    def _sweep(self, until: float) -> None:
+        """Begin a sweep or go on with it, until about this time of the monotonic clock."""
+        sweeper, more = self._parts.pipeline.sweeper, False
         with self._contained(Where.SWEEP):
             self._parts.outputs.hold()
-            fill = self._parts.pipeline.sweep(self._clock.now_ns())
+            if not self._is_sweeping:
+                sweeper.begin(self._clock.now_ns())
+            while (more := sweeper.go_on()) and time.monotonic() < until:
+                pass
         self._flush()
-        return fill
+        self._is_sweeping = more
+        if not more:
+            # A full table takes long to sweep, but its sources wait for the room.
+            rest_s = max(_SWEEP_S * (1 - sweeper.fill), _SWEEP_REST_S)
+            self._next_sweep = time.monotonic() + rest_s
 
     def _emit_due(self) -> None:
         with self._contained(Where.DUE):

@@ -208,17 +208,21 @@ class FlowTables:
         most = max(int(_CROWDED * self._share), 1)
         return [(slot, count - most) for slot, count in sources.items() if count > most]
 
-    def recount_sources(self, flows: Mapping[int, int]) -> None:
-        """Correct how many connections each source has; `flows` are those present, by slot."""
-        for slot in flows.keys() | self._left:
+    def recount_sources(self, flows: Mapping[int, int], at_once: int) -> Iterator[None]:
+        """Correct how many connections each source has, in parts of `at_once` sources.
+
+        `flows` are the connections present, by slot.
+        """
+        for number, slot in enumerate(flows.keys() | self._left, 1):
             key = abi.SLOT.pack(slot)
             value = self._sources.lookup(key)
-            if value is None:
-                continue
-            *budget, counted = abi.SOURCE.unpack(value)
-            present = flows.get(slot, 0)
-            if counted != present:
-                self._sources.update(key, abi.SOURCE.pack(*budget, present))
+            if value is not None:
+                *budget, counted = abi.SOURCE.unpack(value)
+                present = flows.get(slot, 0)
+                if counted != present:
+                    self._sources.update(key, abi.SOURCE.pack(*budget, present))
+            if not number % at_once:
+                yield
         self._left = {slot for slot, present in flows.items() if present}
 
     def _find(self, key: bytes) -> bytes | None:

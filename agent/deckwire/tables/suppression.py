@@ -1,7 +1,8 @@
 """Suppression windows: the kernel counts repeats of what was emitted, and sends no samples of them.
 
-Each map of the kernel is bounded and direct-mapped by signature. When another signature takes over
-a slot, the first is no longer suppressed there. The agent then deduplicates its events.
+Each map of the kernel is bounded, and a signature has one of two slots in it. When another
+signature takes over that slot, the first is no longer suppressed. The agent then deduplicates its
+events.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from mmap import mmap
 from typing import Generic, NamedTuple, TypeVar
 
 from deckwire.abi import structs as abi
-from deckwire.abi.hashes import slot_of
+from deckwire.abi.hashes import slots_of
 from deckwire.kernel.maps import Map
 from deckwire.tcp.flow import FlowSums
 
@@ -73,12 +74,10 @@ class Suppression(Generic[W]):
 
     def suppresses(self, signature: int, time_ns: int) -> bool:
         """Whether the kernel suppresses this signature at `time_ns`, as far as the agent knows."""
-        slot = slot_of(signature, self._slots)
-        return (
-            self._signatures[slot] == signature
-            and self._windows[slot] is not None
-            and time_ns < self._ends[slot]
-        )
+        for slot in slots_of(signature, self._slots):
+            if self._has(slot, signature) and time_ns < self._ends[slot]:
+                return True
+        return False
 
     def open(self, signature: int, window: W, until_ns: int) -> Sequence[Suppressed[W]]:
         """Have the kernel suppress `signature` until `until_ns`, because `window` is open.
@@ -86,10 +85,9 @@ class Suppression(Generic[W]):
         The suppression ends up to _GRAIN_NS earlier, so that many windows end at once. Returns what
         the kernel suppressed on its own before, or for the window that had this slot.
         """
-        slot = slot_of(signature, self._slots)
+        slot, before = self._choose(signature)
         end_ns = until_ns - until_ns % _GRAIN_NS
         key = abi.SLOT.pack(slot)
-        before = self._table.lookup(key) or _EMPTY
         known, suppressed = abi.SEEN_COUNT.unpack_from(before)
         found: Sequence[Suppressed[W]] = ()
         if suppressed:
@@ -110,17 +108,19 @@ class Suppression(Generic[W]):
 
     def close(self, signature: int) -> Sequence[Suppressed[W]]:
         """Close a window if it is open; return what was suppressed because of it."""
-        slot = slot_of(signature, self._slots)
-        if self._signatures[slot] != signature or self._windows[slot] is None:
-            return ()
-        return self._take(slot)
+        found: list[Suppressed[W]] = []
+        for slot in slots_of(signature, self._slots):
+            if self._has(slot, signature):
+                found += self._take(slot)
+        return found
 
     def withdraw(self, signature: int) -> Sequence[Suppressed[W]]:
         """Stop the suppression of a signature; return what was suppressed because of its window."""
         found = self.close(signature)
-        key = abi.SLOT.pack(slot_of(signature, self._slots))
-        if abi.SEEN_COUNT.unpack_from(self._table.lookup(key) or _EMPTY)[0] == signature:
-            self._table.update(key, _EMPTY)
+        for slot in slots_of(signature, self._slots):
+            key = abi.SLOT.pack(slot)
+            if abi.SEEN_COUNT.unpack_from(self._table.lookup(key) or _EMPTY)[0] == signature:
+                self._table.update(key, _EMPTY)
         return found
 
     def withdraw_all(self, which: Callable[[W], bool]) -> Iterator[Suppressed[W]]:
@@ -138,6 +138,23 @@ class Suppression(Generic[W]):
         """Stop suppression for windows that end by then, or all if None: they can be evicted."""
         for slot in self._ended(until_ns):
             yield from self.withdraw(self._signatures[slot])
+
+    def _has(self, slot: int, signature: int) -> bool:
+        """Whether the window of this signature has this slot."""
+        return self._signatures[slot] == signature and self._windows[slot] is not None
+
+    def _choose(self, signature: int) -> tuple[int, bytes]:
+        """The slot that the kernel would use for a signature, and its value: is_in_second()."""
+        first, second = slots_of(signature, self._slots)
+        value = self._table.lookup(abi.SLOT.pack(first)) or _EMPTY
+        known, until_ns = abi.SEEN_END.unpack_from(value)
+        if known == signature:
+            return first, value
+        other = self._table.lookup(abi.SLOT.pack(second)) or _EMPTY
+        known, other_until_ns = abi.SEEN_END.unpack_from(other)
+        if known == signature or other_until_ns < until_ns:
+            return second, other
+        return first, value
 
     def _note(self, slot: int, end_ns: int) -> None:
         if self._noted >= 2 * len(self._windows):

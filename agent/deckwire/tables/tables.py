@@ -13,6 +13,7 @@ from deckwire.tables.deckies import DeckyTables
 from deckwire.tables.flows import FlowTables
 from deckwire.tables.half_open import HalfOpenTable
 from deckwire.tables.own_host import OwnHostTables
+from deckwire.tables.ring_room import RingRoom
 from deckwire.tables.sources import SourceTable
 from deckwire.tables.suppression import Suppression
 
@@ -45,6 +46,8 @@ class Tables:
         """Who has sent probes to which deckies."""
         self.begun = BegunTable(maps)
         """What deckies have sent on their own."""
+        self.ring_room = RingRoom(maps)
+        """How far the rings are read."""
         self._counters = maps["counters"]
 
     def change_settings(self, members: Mapping[str, int]) -> None:

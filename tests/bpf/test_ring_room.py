@@ -1,0 +1,86 @@
+"""The second half of a ring is for samples that no sweep makes good."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from deckwire.abi import structs as abi
+from deckwire.tables.ring_room import RingRoom
+from tests.support.bpf_frames import CLIENT_HELLO, TALK6, Talk, ethernet, ipv4, tcp
+from tests.support.bpf_harness import Kernel
+
+pytestmark = pytest.mark.root
+
+TALKS = pytest.mark.parametrize("talk", [Talk(client_port=60_000), TALK6], ids=["IPv4", "IPv6"])
+
+
+def take_half(kernel: Kernel) -> RingRoom:
+    """Fill half of this CPU's ring with SYN samples, of which the agent has read none."""
+    room = RingRoom(kernel.loaded.maps)
+    kernel.settings(dedup=0, syn_cost_ns=1)
+    room.note(kernel.loaded.rings)
+    for n in range(2_000):
+        kernel.feed(ethernet(ipv4(tcp(sport=1_024 + n, window=n + 1))))
+        if not n % 50 and kernel.counters().get("syn_over_budget"):
+            return room
+    raise AssertionError("every SYN was sampled")
+
+
+@TALKS
+def test_handshakes_and_ends_wait_for_the_sweep_and_segments_do_not(
+    tiny: Kernel, talk: Talk
+) -> None:
+    room = take_half(tiny)
+    tiny.feed(*talk.opened())
+    assert tiny.flow().synack.ip_flags & abi.HANDSHAKE_LOST
+    assert not tiny.flow().syn.ip_flags & abi.SYN_KNOWN, "its sample is to carry the SYN"
+    tiny.feed(talk.c("PA", 1, 1, CLIENT_HELLO))
+    tiny.feed(*talk.closed(1 + len(CLIENT_HELLO), 1))
+    totals = tiny.flow().totals
+    assert totals.close == abi.CLOSES.index("fin")
+    assert not totals.flags & abi.FLOW_END_SENT
+    counters = tiny.counters()
+    assert counters["samples_deferred"] == 2
+    assert "samples_lost" not in counters
+    assert tiny.submitted().split()[-1] == f"segment:{len(CLIENT_HELLO)}"
+    # Once the agent has read the ring, all is sampled again.
+    room.note(tiny.loaded.rings)
+    again = replace(talk, client_port=50_000)
+    tiny.feed(*again.opened(), *again.closed())
+    assert tiny.submitted() == "syn handshake end:fin"
+    assert tiny.counters()["samples_deferred"] == 2
+
+
+def test_without_room_in_the_table_the_next_segment_tries_again(tiny: Kernel) -> None:
+    """No sweep finds the connection. The end of one that is replaced is sampled all the same."""
+    first = Talk(client_port=60_000)
+    full = [first, *(replace(first, client_port=60_001 + n) for n in range(3))]
+    for talk in full:
+        tiny.feed(*talk.opened())
+    tiny.samples()
+    room = take_half(tiny)
+    tiny.samples()
+    again = replace(first, client_iss=70_000, server_iss=80_000)
+    late = replace(first, client_port=50_000)
+    tiny.feed(*late.opened(), *again.opened())
+    assert tiny.submitted() == "end:idle"
+    assert (tiny.counters()["samples_lost"], tiny.counters()["samples_deferred"]) == (1, 1)
+    room.note(tiny.loaded.rings)
+    tiny.feed(late.c("A", 1, 1), late.c("A", 1, 1))
+    assert tiny.submitted() == "handshake"
+
+
+def test_nothing_is_deferred_as_long_as_nobody_reads_the_rings_for_the_kernel(
+    tiny: Kernel,
+) -> None:
+    """A replay reads them before half of one is taken."""
+    tiny.settings(dedup=0, syn_cost_ns=1)
+    for n in range(2_000):
+        tiny.feed(ethernet(ipv4(tcp(sport=1_024 + n, window=n + 1))))
+    tiny.feed(*Talk(client_port=60_000).opened())
+    counters = tiny.counters()
+    assert counters["samples_lost"] > 0
+    assert "samples_deferred" not in counters
+    assert "syn_over_budget" not in counters
