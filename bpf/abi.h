@@ -599,6 +599,9 @@ struct counters {
 	__u64 hellos_suppressed;
 	__u64 heads_suppressed; /* what one end of SSH says, to its KEXINIT */
 
+	/* ends whose head was cut short, because half of the ring was taken */
+	__u64 heads_left_out;
+
 	/* handshake bytes */
 	__u64 tls_not_admitted;
 	__u64 tls_over_budget;

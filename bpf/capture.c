@@ -790,6 +790,11 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	/* an urgent pointer is sampled without bytes too: it marks one */
 	if (!cut && !(p->flags & TCP_URG))
 		return;
+	if (is_head_alone(walk) && is_ring_crowded(s)) {
+		side->head = 0;
+		s->counters->heads_left_out++;
+		return;
+	}
 	if (cut > TLS_SEGMENT_BYTES)
 		cut = TLS_SEGMENT_BYTES;
 	/* who opened the connection may be the TLS server */

@@ -172,4 +172,11 @@ static __always_inline void head_scan(volatile struct record_walk *walk,
 		walk->cut = cut;
 }
 
+/* Are these bytes wanted for the head alone, because no TLS is in sight? */
+static __always_inline int
+is_head_alone(const volatile struct record_walk *walk)
+{
+	return walk->flags & SAMPLE_HEAD && !(walk->head & HEAD_SHARED);
+}
+
 #endif

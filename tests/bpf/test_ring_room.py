@@ -14,6 +14,7 @@ from tests.support.bpf_harness import Kernel
 pytestmark = pytest.mark.root
 
 TALKS = pytest.mark.parametrize("talk", [Talk(client_port=60_000), TALK6], ids=["IPv4", "IPv6"])
+ALL_HEADS = sum(1 << kind for kind in range(1, len(abi.HEAD_KINDS)))
 
 
 def take_half(kernel: Kernel) -> RingRoom:
@@ -51,6 +52,28 @@ def test_handshakes_and_ends_wait_for_the_sweep_and_segments_do_not(
     tiny.feed(*again.opened(), *again.closed())
     assert tiny.submitted() == "syn handshake end:fin"
     assert tiny.counters()["samples_deferred"] == 2
+
+
+@TALKS
+@pytest.mark.parametrize("head", [b"SSH-2.0-x\r\n", b"GET / HTTP/1.1\r\n\r\n", b"12345678"])
+def test_first_bytes_are_left_out_and_tls_behind_them_is_not(
+    tiny: Kernel, talk: Talk, head: bytes
+) -> None:
+    room = take_half(tiny)
+    tiny.settings(dedup=0, heads=ALL_HEADS)
+    tiny.feed(*talk.opened())
+    tiny.samples()
+    tiny.feed(talk.c("PA", 1, 1, head), talk.s("PA", 1, 1 + len(head), head))
+    assert tiny.submitted() == ""
+    assert tiny.counters()["heads_left_out"] == 2
+    # What an end has left out of its head stays out: nothing could be read behind a gap.
+    room.note(tiny.loaded.rings)
+    said = 1 + len(head)
+    tiny.feed(talk.c("PA", said, said, head))
+    assert tiny.submitted() == ""
+    tiny.feed(talk.c("PA", said + len(head), said, CLIENT_HELLO))
+    assert tiny.submitted() == f"segment:{len(CLIENT_HELLO)}"
+    assert tiny.counters()["heads_left_out"] == 2
 
 
 def test_without_room_in_the_table_the_next_segment_tries_again(tiny: Kernel) -> None:

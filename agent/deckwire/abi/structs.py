@@ -325,6 +325,7 @@ COUNTERS = (
     "ends_suppressed",
     "hellos_suppressed",
     "heads_suppressed",
+    "heads_left_out",
     "tls_not_admitted",
     "tls_over_budget",
     "tls_unread",

@@ -21,6 +21,7 @@ from deckwire.tables.tables import Tables
 
 _KERNEL_LOSSES = (
     "samples_lost",
+    "heads_left_out",
     "half_open_failed",
     "flow_insert_failed",
     "flow_source_capped",
