@@ -8,7 +8,7 @@
 set -eu
 extent=${1:-quick}
 python=${2:-.venv/bin/python}
-pytest="-m pytest -q --color=no --timeout=900 -p no:cacheprovider --durations=8"
+pytest="-m pytest -q --color=no --timeout=3600 -p no:cacheprovider --durations=8"
 
 case $extent in
 quick) kernel=tests/bpf/test_tls_records.py live=tests/vm ;;
