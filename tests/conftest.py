@@ -10,11 +10,14 @@ import hypothesis
 import pytest
 
 from deckwire.compiled import FORM
+from deckwire.kernel import loader_process
 from tests.support.replaying import ReplayLab
 
 # The time of an example depends on how busy the machine is. It is no property of the code.
 hypothesis.settings.register_profile("deckwire", deadline=None)
 hypothesis.settings.load_profile("deckwire")
+# An emulated CPU of a busy machine compiles for more than five minutes. Tests have their own limit.
+loader_process.LOADER_SECONDS = 3_600.0
 
 
 LIVE = Path(__file__).with_name("netns")

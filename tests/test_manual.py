@@ -18,9 +18,10 @@ from deckwire.manual import COMMAND_PAGE, FILE_PAGE, pages
 from deckwire.options import BUDGETS, OPTIONS, OUTPUT_SETTINGS
 from deckwire.output.outputs import OutputSettings
 from deckwire.output.sinks.spec import OWN
+from tests.support.unpacked import program
 
 MAN = shutil.which("man")
-MANDOC = shutil.which("mandoc")
+MANDOC = program("mandoc")
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 #!/bin/bash
-# unpack.sh: unpacks programs that tests run, but that are not to be installed, into .unpacked.
+# unpack.sh: unpacks what tests use, but what is not to be installed, into .unpacked.
 #
-# syslog-ng cannot be installed together with rsyslog. Of prometheus, only promtool is used. Tests
-# find them by tests/support/unpacked.py, and are skipped without them.
+# syslog-ng cannot be installed together with rsyslog. Of prometheus, only promtool is used, and of
+# p0f its signatures. Tests find them by tests/support/unpacked.py, and are skipped without them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PACKAGES=(syslog-ng-core libivykis0 libnet1 libwrap0 prometheus)
+PACKAGES=(syslog-ng-core libivykis0 libnet1 libwrap0 prometheus mandoc p0f)
 made=.unpacked
 [[ ! -e $made/.complete || $0 -nt $made/.complete ]] || exit 0
 
@@ -18,7 +18,10 @@ rm -rf "$made"
 mkdir "$made"
 for deb in "$work"/*.deb; do
 	wanted=()
-	[[ $deb != */prometheus_* ]] || wanted=(./usr/bin/promtool)
+	case $deb in
+	*/prometheus_*) wanted=(./usr/bin/promtool) ;;
+	*/p0f_*) wanted=(./etc/p0f/p0f.fp) ;;
+	esac
 	dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$made" --no-same-owner "${wanted[@]}"
 done
 touch "$made/.complete"

@@ -20,7 +20,7 @@ need_packages debootstrap
 root() {
 	local suite=$1 root=$CACHE/roots/$1-systemd
 	if [[ ! -e $root/.complete ]]; then
-		rm -rf "$root"
+		remove_root "$root"
 		debootstrap --variant=minbase --include="$(IFS=, && echo "${BASE[*]}")" \
 			"$suite" "$root" "$(mirror Debian)" >&2
 		# Downloads stay for the tests.

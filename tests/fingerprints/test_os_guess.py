@@ -7,7 +7,7 @@ import pytest
 from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.os_guess import os_guess
 from deckwire.fingerprints.p0f_db import TOOL, Label
-from tests.support.shared import P0F_FP, needs_p0f_fp
+from tests.support.unpacked import P0F_FP, needs_p0f_fp
 
 WORDS = ["linux", "windows", "macos_ios", "freebsd", "openbsd", "embedded", "nmap", "unknown"]
 

@@ -12,7 +12,7 @@ from deckwire.fingerprints import p0f_db
 from deckwire.fingerprints.p0f import QUIRKS, Direction
 from deckwire.fingerprints.p0f_db import Label, SignatureError, parse
 from deckwire.tcp.options import EOL, MSS, NOP, SACK, TIMESTAMPS, WSCALE
-from tests.support.shared import P0F_FP, needs_p0f_fp
+from tests.support.unpacked import P0F_FP, needs_p0f_fp
 
 LINUX = "*:64:0:*:mss*20,10:mss,sok,ts,nop,ws:df,id+:0"
 HEAD = "classes = win,unix\n[tcp:request]\n"

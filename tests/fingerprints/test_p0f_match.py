@@ -14,13 +14,8 @@ from deckwire.fingerprints.p0f_db import Signature
 from deckwire.fingerprints.p0f_match import SignatureIndex, compare
 from deckwire.tcp.syn_packet import SynPacket
 from tests.support.fingerprint_frames import LINUX, MSS, sent_in, sent_packets, syn, syn6
-from tests.support.shared import (
-    CORPUS,
-    P0F_FP,
-    labelled_packets,
-    needs_corpus,
-    needs_p0f_fp,
-)
+from tests.support.shared import CORPUS, labelled_packets, needs_corpus
+from tests.support.unpacked import P0F_FP, needs_p0f_fp
 
 LINUX_SIG = "*:64:0:*:*,*:mss,sok,ts,nop,ws:df,id+:0"
 

@@ -14,6 +14,7 @@ from struct import Struct
 
 import pytest
 
+from deckwire.kernel import loader_process
 from deckwire.kernel.loading import LoadRequest, bpf_directory
 from deckwire.kernel.programs import Program
 from deckwire.kernel.syscalls import Command, bpf
@@ -166,11 +167,12 @@ def package(tmp_path: Path) -> Path:
 def start(package: Path) -> str:
     """What a start that loads the programs of `package` says."""
     script = (
-        "from deckwire.kernel.loader_process import LoadError\n"
+        "from deckwire.kernel import loader_process\n"
         "from deckwire.kernel.loading import LoadRequest, load\n"
+        f"loader_process.LOADER_SECONDS = {loader_process.LOADER_SECONDS}\n"
         "try:\n"
         "    loaded = load(LoadRequest())\n"
-        "except LoadError as error:\n"
+        "except loader_process.LoadError as error:\n"
         "    print(error)\n"
         "else:\n"
         "    print('kept' if loaded.kept else 'compiled')\n"

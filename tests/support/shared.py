@@ -15,10 +15,8 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("DECKWIRE_SHARED") or CHECKOUT.parent / "shared").resolve()
 CORPUS = SHARED / "corpus"
-P0F_FP = Path("/etc/p0f/p0f.fp")
 
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason=f"no capture corpus: {CORPUS}")
-needs_p0f_fp = pytest.mark.skipif(not P0F_FP.is_file(), reason="p0f.fp is not installed")
 
 
 def captures() -> list[str]:

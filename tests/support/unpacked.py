@@ -1,4 +1,4 @@
-"""Programs that tests run if they are installed, or unpacked by tests/unpack.sh."""
+"""Programs and data that tests use if they are installed, or unpacked by tests/unpack.sh."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.support.shared import CHECKOUT
 
 UNPACKED = CHECKOUT / ".unpacked"
 _FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib/syslog-ng")
+
+
+def data(path: str) -> Path:
+    """A file of a package, by its absolute path there."""
+    installed = Path(path)
+    return installed if installed.is_file() else UNPACKED / path.lstrip("/")
+
+
+P0F_FP = data("/etc/p0f/p0f.fp")
+needs_p0f_fp = pytest.mark.skipif(not P0F_FP.is_file(), reason="p0f.fp is not installed")
 
 
 def program(name: str) -> str | None:

@@ -40,6 +40,13 @@ need_qemu() {
 	[[ $virtiofsd ]] || { need_packages virtiofsd && virtiofsd=/usr/libexec/virtiofsd; }
 }
 
+# remove_root DIRECTORY: removes a root that debootstrap made. One that was interrupted left this
+# machine's /proc mounted there.
+remove_root() {
+	! mountpoint -q "$1/proc" || umount --recursive "$1/proc"
+	rm -rf --one-file-system "$1"
+}
+
 # mirror LABEL: the address of the system's mirror with this label in its Release file.
 mirror() {
 	# shellcheck disable=SC2016 # apt-get expands these

@@ -18,9 +18,12 @@ packages=(
 )
 mkdir -p "$CACHE/roots"
 need_packages debootstrap >&2
+# Another one may be making the same root.
+exec {lock}>"$root.lock"
+flock "$lock"
 
 if [[ ! -e $root/.complete ]]; then
-	rm -rf "$root"
+	remove_root "$root"
 	debootstrap --variant=minbase --include="$(IFS=, && echo "${packages[*]}")" \
 		"$suite" "$root" "$(mirror Debian)" >&2
 	rm -rf "$root"/var/cache/apt/archives/*.deb

@@ -1,8 +1,9 @@
 #!/bin/bash
 # vm-test.sh [-w FILE] quick|full all|KERNEL[@SUITE]...
 #
-# Runs tests/vm/suite.sh in virtual machines, JOBS (default 1) at a time. Each boots the newest
-# Debian kernel of a series KERNEL, with the user space of this machine or of the release SUITE.
+# Runs tests/vm/suite.sh in virtual machines, JOBS (default 1) at a time, each for LIMIT seconds at
+# most (default 3600). Each boots the newest Debian kernel of a series KERNEL, with the user space
+# of this machine or of the release SUITE.
 # Prints a table of results. With -w, writes it and the verifier's counts to FILE (docs/kernels.md),
 # also if a machine failed. Exits with status 0 if all passed.
 set -euo pipefail
@@ -12,7 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 ALL=(5.10 6.1 6.12 6.18 7.3 6.12@trixie)
 MEMORY=768
-LIMIT=3600
+LIMIT=${LIMIT:-3600}
 
 usage="usage: vm-test.sh [-w FILE] quick|full all|KERNEL[@SUITE]..."
 document=
@@ -49,10 +50,10 @@ test_machine() {
 	SECONDS=0
 	"$here/boot.sh" "${options[@]}" "${machine%@*}" tests/vm/suite.sh "$extent" "$python" 2>&1 |
 		tee "$log.log" | sed -u "s/^/$machine: /" || result=failed
-	# The last line of pytest, or of whatever failed before pytest.
+	# The last line of each pytest, or of whatever failed before the first one.
 	tests=$(grep -E '^[0-9]+ (passed|failed|skipped|error).* in ' "$log.log" ||
-		grep -v '^\[' "$log.log" || true)
-	conclude "$machine" "$result" "$SECONDS" "${tests##*$'\n'}"
+		grep -v '^\[' "$log.log" | tail -n 1 || true)
+	conclude "$machine" "$result" "$SECONDS" "${tests//$'\n'/; }"
 }
 
 # Download and install one after another, before machines run at the same time. If that fails for
