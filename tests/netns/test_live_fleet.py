@@ -52,7 +52,7 @@ SCANS: tuple[Sequence[str], ...] = (
     ("fping", "-q", "-r", "0"),
 )
 """Of the whole fleet."""
-DETECTION = (*NMAP, "-O", "--osscan-limit", *PORTS)
+DETECTION = (*NMAP, "-O", "--max-os-tries", "1", *PORTS)
 """nmap's probes of a system, some of which no stack sends. It takes longer: of one decky."""
 
 
