@@ -30,7 +30,9 @@ from tests.support.watching import LARGE_RINGS, assert_nothing_lost, fetch, fetc
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(shutil.which("nmap") is None, reason="not installed: nmap"),
+    pytest.mark.skipif(
+        None in map(shutil.which, ("nmap", "tcpdump")), reason="not installed: nmap or tcpdump"
+    ),
 ]
 
 FLEET = tuple(f"right-{number}" for number in range(10))
