@@ -30,7 +30,9 @@ from tests.support.watching import LARGE_RINGS, assert_nothing_lost, fetch, fetc
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(shutil.which("nmap") is None, reason="not installed: nmap"),
+    pytest.mark.skipif(
+        None in map(shutil.which, ("nmap", "tcpdump")), reason="not installed: nmap or tcpdump"
+    ),
 ]
 
 FLEET = tuple(f"right-{number}" for number in range(10))
@@ -52,7 +54,7 @@ SCANS: tuple[Sequence[str], ...] = (
     ("fping", "-q", "-r", "0"),
 )
 """Of the whole fleet."""
-DETECTION = (*NMAP, "-O", "--osscan-limit", *PORTS)
+DETECTION = (*NMAP, "-O", "--max-os-tries", "1", *PORTS)
 """nmap's probes of a system, some of which no stack sends. It takes longer: of one decky."""
 
 

@@ -25,7 +25,9 @@ from tests.support.replaying import ReplayLab
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(shutil.which("nmap") is None, reason="not installed: nmap"),
+    pytest.mark.skipif(
+        None in map(shutil.which, ("nmap", "tcpdump")), reason="not installed: nmap or tcpdump"
+    ),
 ]
 
 PORTS = 1_440
