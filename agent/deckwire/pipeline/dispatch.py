@@ -249,14 +249,15 @@ class Pipeline:
         if data is not None:
             self._segment(data)
 
-    def _suppress_handshake(self, flow: OpenFlow) -> bool:
-        """Count a handshake without a sample, if its events were emitted lately.
+    def _suppress_handshake(self, flow: OpenFlow, without_syn: bool) -> bool:
+        """Count a handshake without a sample, if an equal one was emitted lately.
 
-        A flood has thousands of them. The kernel would have suppressed their samples too.
+        A flood has thousands of them. The kernel would have suppressed their samples too. If its
+        SYN may be a new one, that stays over its budget, if `without_syn` allows that.
         """
         client, syn_data, flags = abi.FLOW_OPENED.unpack_from(flow.value)
         # The report of a handshake also reads data of its SYN.
-        if syn_data or not flags & abi.SYN_KNOWN:
+        if syn_data or not (without_syn or flags & abi.SYN_KNOWN):
             return False
         return self._windows.suppress(
             self._windows.services,
