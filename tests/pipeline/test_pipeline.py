@@ -1000,6 +1000,44 @@ def test_a_lost_sample_of_a_handshake_is_made_good_once(small: ReplayLab, known:
     assert small.last.pipeline.counts["handshakes_made_good"] == 1
 
 
+@pytest.mark.parametrize(
+    ("known", "room"),
+    [(True, 100), (False, 0), (False, 100)],
+    ids=["SYN emitted", "SYN lost too", "SYN lost too, and there is room for it"],
+)
+@pytest.mark.parametrize("client", [CLIENT, CLIENT6])
+def test_lost_handshakes_with_an_open_window_are_only_counted(
+    lab: ReplayLab, monkeypatch: pytest.MonkeyPatch, client: str, known: bool, room: int
+) -> None:
+    """The samples of both found the ring full."""
+    monkeypatch.setattr(sweeping, "SWEPT_HANDSHAKES", room)
+    server = DECKY6 if client == CLIENT6 else DECKY
+
+    def lose() -> None:
+        table = lab.loaded.maps["flows"]
+        schema = abi.SCHEMAS["flow"]
+        for key, value in list(table.items()):
+            flow = schema.parse(value)
+            flow.synack.ip_flags |= abi.HANDSHAKE_LOST
+            flow.syn.ip_flags |= abi.SYN_KNOWN if known else 0
+            table.update(key, schema.build(flow))
+
+    talks = [
+        Conversation(client, server, 40_000 + n, start_ns=START_NS + n * 100 * MS).open()
+        for n in range(2)
+    ]
+    with kernel(lab, DEDUP):
+        frames = then(in_time(*talks, later(0.5)), lose, in_time(later(2.5), later(5)))
+        events = lab.frames(frames, [DECKY, DECKY6], DEDUP)
+    assert lab.last is not None
+    counts = lab.last.pipeline.counts
+    assert counts["handshakes_lost"] == 0
+    assert counts["handshakes_made_good"] == (2 if room and not known else 0)
+    (summary,) = [s for s in of(events, "dedup_summary") if s["event"] == "tcp_handshake"]
+    # The kernel has suppressed one itself.
+    assert (summary["count"], summary["deckies"]) == (3, 1)
+
+
 def test_a_lost_handshake_of_a_connection_that_ends_in_the_same_sweep_is_made_good_once(
     small: ReplayLab,
 ) -> None:

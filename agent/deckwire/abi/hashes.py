@@ -82,6 +82,12 @@ def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
     return absorb(value, port << 8 | event)
 
 
+def decky_bit(key: bytes, client: int) -> int:
+    """The bit of a connection's server in the deckies of a suppression window: decky_bit()."""
+    _, _, third, fourth = _ADDRESS.unpack(ADDRESSES.unpack(key)[1 - (client & 1)])
+    return 1 << (mix(fourth, third) >> 58)
+
+
 def session_id_hash(session_id: bytes, seed: int) -> int:
     """The hash of a session id of at most SESSION_ID_BYTES: session_id_hash()."""
     value = absorb(seed, len(session_id))

@@ -496,6 +496,8 @@ FLOW_OPENINGS = members(
 ESTABLISHED = members(_flow_totals, "established_ns")
 
 # The members of map values that the agent reads without the rest.
+FLOW_OPENED = members(_flow, "totals.client", "syn.payload_len", "syn.ip_flags")
+"""The client, and of its SYN the bytes of data and the flags (SYN_KNOWN)."""
 FLOW_BORN = members(_flow, "totals.born_ns")
 FLOW_STATE = members(
     _flow,

@@ -8,6 +8,7 @@ from functools import partial
 
 from deckwire.abi import structs as abi
 from deckwire.abi.flow_key import ends
+from deckwire.abi.hashes import decky_bit, service_signature
 from deckwire.abi.samples import (
     AnomalySample,
     EndSample,
@@ -40,6 +41,7 @@ from deckwire.pipeline.windows import Windows
 from deckwire.resilience.containment import Containment, Where
 from deckwire.scans.author import Author
 from deckwire.tables.deckies import DeckiesChange, DeckiesRefused
+from deckwire.tables.flows import OpenFlow
 from deckwire.tables.tables import Tables
 from deckwire.tcp.flow import FlowRecord, is_refused
 from deckwire.tcp.handshake import Handshake
@@ -99,6 +101,7 @@ class Pipeline:
             tables.flows,
             self._end,
             self._handshake,
+            self._suppress_handshake,
             idle_ns=idle_ns,
             counts=self.counts,
             containment=containment,
@@ -248,6 +251,23 @@ class Pipeline:
         self._report.handshake(sample.key, sample.client, sample.time_ns, handshake)
         if data is not None:
             self._segment(data)
+
+    def _suppress_handshake(self, flow: OpenFlow, without_syn: bool) -> bool:
+        """Count a handshake without a sample, if an equal one was emitted lately.
+
+        A flood has thousands of them. The kernel would have suppressed their samples too. If its
+        SYN may be a new one, that stays over its budget, if `without_syn` allows that.
+        """
+        client, syn_data, flags = abi.FLOW_OPENED.unpack_from(flow.value)
+        # The report of a handshake also reads data of its SYN.
+        if syn_data or not (without_syn or flags & abi.SYN_KNOWN):
+            return False
+        return self._windows.suppress(
+            self._windows.services,
+            service_signature(flow.key, client, self._tables.seed, abi.SERVICE_HANDSHAKE),
+            flow.established_ns,
+            decky_bit(flow.key, client),
+        )
 
     def _segment(self, sample: SegmentSample) -> None:
         if sample.syn_data:

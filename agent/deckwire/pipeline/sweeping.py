@@ -55,20 +55,24 @@ class Sweeper:
         flows: FlowTables,
         end: End,
         handshake: Callable[[HandshakeSample], None],
+        suppress: Callable[[OpenFlow, bool], bool] = lambda _flow, _all: False,
         *,
         idle_ns: int,
         counts: Counter[str],
         containment: Containment,
         in_order: bool = False,
     ) -> None:
-        """`in_order` ends connections by time, so that the same packets give the same events.
+        """`suppress` counts a handshake and returns True if an equal one was emitted lately. Only
+        if its second argument is true, it does so if the SYN may be a new one.
 
+        `in_order` ends connections by time, so that the same packets give the same events.
         Otherwise they end in the order of the kernel's tables, which differs from run to run: to
         sort a full table takes much memory.
         """
         self._flows = flows
         self._end = end
         self._handshake = handshake
+        self._suppress = suppress
         self._made_good_ns = 0
         """Handshakes completed until then are reported, if their samples were lost."""
         self._slices: _Slices | None = None
@@ -147,7 +151,10 @@ class Sweeper:
             lost = [number for number, state in enumerate(states) if state[4] & _LOST]
             for at, number in enumerate(lost, 1):
                 flow = batch.flow(number)
-                if before_ns < flow.established_ns <= until_ns:
+                # Half of the room is for services that nothing was emitted of lately.
+                if before_ns < flow.established_ns <= until_ns and not self._suppress(
+                    flow, room <= SWEPT_HANDSHAKES // 2
+                ):
                     room -= 1
                     self._make_good(flow, room >= 0)
                 if not at % _ENDS:

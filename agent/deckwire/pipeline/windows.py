@@ -91,6 +91,23 @@ class Windows:
             for each in (*earlier, signature):
                 self._add(table.open(each, window, until_ns))
 
+    def suppress(
+        self,
+        table: Suppression[Key | IgnoredBy],
+        signature: int,
+        time_ns: int,
+        deckies: int,
+    ) -> bool:
+        """Count an event as the kernel does, if its window is open; whether it is.
+
+        `time_ns` is the kernel's time of the event, `deckies` a bit set of hashed deckies.
+        """
+        window = table.window(signature, time_ns)
+        if window is None:
+            return False
+        self._add((Suppressed(window, 1, time_ns, time_ns, deckies),))
+        return True
+
     def ignore(
         self, table: Suppression[Key | IgnoredBy], signature: int, time_ns: int, match: Match
     ) -> None:

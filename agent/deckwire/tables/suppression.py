@@ -74,10 +74,14 @@ class Suppression(Generic[W]):
 
     def suppresses(self, signature: int, time_ns: int) -> bool:
         """Whether the kernel suppresses this signature at `time_ns`, as far as the agent knows."""
+        return self.window(signature, time_ns) is not None
+
+    def window(self, signature: int, time_ns: int) -> W | None:
+        """The window because of which it does so; None if it does not."""
         for slot in slots_of(signature, self._slots):
             if self._has(slot, signature) and time_ns < self._ends[slot]:
-                return True
-        return False
+                return self._windows[slot]
+        return None
 
     def open(self, signature: int, window: W, until_ns: int) -> Sequence[Suppressed[W]]:
         """Have the kernel suppress `signature` until `until_ns`, because `window` is open.
