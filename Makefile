@@ -162,9 +162,9 @@ vm-matrix: setup
 ci-vm: setup
 	JOBS=2 tests/vm/vm-test.sh quick 5.10 6.12
 
-## vagrant-test: bring up a machine with vagrant, attack it and check its events
+## vagrant-test: bring up a machine with vagrant and the package, attack it and check its events
 # The box is made on this machine (docs/vagrant.md).
-vagrant-test: setup
+vagrant-test: setup deb
 	vagrant/vagrant-test.sh
 
 ## clean: remove .venv, unpacked packages and the build files

@@ -13,6 +13,8 @@ SUITE=bookworm
 SYSTEM=(
 	systemd-sysv udev dbus openssh-server sudo ifupdown isc-dhcp-client rsync iproute2 kmod
 	initramfs-tools procps python3 ca-certificates linux-image-cloud-amd64
+	# python3-cryptography wants it by a virtual name, which debootstrap does not resolve.
+	python3-cffi-backend
 )
 [[ $EUID == 0 ]] || die "debootstrap needs root; run this as root"
 box=$CACHE/box/deckwire.box
@@ -30,6 +32,7 @@ root=$work/root
 # shellcheck disable=SC2317 # called by the trap
 cleanup() {
 	! mountpoint -q "$work/mount" || umount "$work/mount"
+	remove_root "$root"
 	rm -rf "$work"
 }
 trap cleanup EXIT

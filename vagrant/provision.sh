@@ -24,12 +24,13 @@ deb=$(compgen -G "$checkout/dist/deckwire_*.deb" || true)
 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --reinstall --allow-downgrades \
 	--no-install-recommends -o Dpkg::Options::=--force-confold "$deb"
 install -D -m 644 "$here/fleet/deckwire.toml" "$here/fleet/deckies.txt" -t /etc/deckwire
-# The log receiver is on this host.
+# The log receiver is on this host. An emulated CPU may take longer than 90 s to verify the programs.
 install -D -m 644 /dev/stdin /etc/systemd/system/deckwire.service.d/local.conf <<-CONF
 	[Unit]
 	Requires=deckwire-fleet.service
 	After=deckwire-fleet.service
 	[Service]
+	TimeoutStartSec=10min
 	IPAddressDeny=any
 	IPAddressAllow=localhost
 CONF

@@ -72,6 +72,9 @@ if [[ ${1:-} == --inside ]]; then
 fi
 
 [[ $EUID == 0 ]] || die "libvirtd and namespaces need root; run this as root"
+# The virtual machine cannot download what building the package needs.
+compgen -G "${here%/*}/dist/deckwire_*.deb" >/dev/null ||
+	die "dist has no package for the machine; run make deb before"
 mkdir -p "$LOGS"
 timed "packages" need_packages vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients \
 	dnsmasq-base iptables qemu-system-x86 qemu-utils seabios rsync openssh-client
@@ -81,7 +84,5 @@ if [[ $(cat "$VAGRANT_HOME/${box##*/}.made-from" 2>/dev/null) != "$(cat "$box.ma
 	timed "vagrant box add" vagrant box add --no-color --no-tty --force --name "$DECKWIRE_BOX" "$box"
 	cp "$box.made-from" "$VAGRANT_HOME/"
 fi
-# The virtual machine cannot download what building the package needs.
-timed "package" "${here%/*}/deploy/make-deb.sh" "${here%/*}/dist"
 timed "all in the machine" unshare --net --mount --pid --fork --mount-proc --kill-child \
 	"$0" --inside

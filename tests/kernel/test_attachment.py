@@ -19,6 +19,7 @@ from deckwire.kernel.loading import Loaded, LoadRequest, attach_request, detach,
 from deckwire.kernel.programs import TCX_EGRESS, TCX_INGRESS
 from deckwire.loader.again import attach_again
 from deckwire.loader.errors import LoaderError
+from deckwire.loader.filters import delete_filters
 from tests.kernel.conftest import PROGRAMS, Load
 from tests.support.kernel_namespaces import HAS_TCX, Namespace, ip
 
@@ -136,6 +137,18 @@ def test_other_peoples_filters_and_the_qdisc_stay(namespace: Namespace, start: L
     assert before.count("someone_else") == 2
     assert namespace.tc("filter", "show", "dev", "dw0", "ingress") == before
     assert "clsact" in namespace.tc("qdisc", "show", "dev", "dw0")
+
+
+def test_filters_are_deleted_without_pyroute2(
+    namespace: Namespace, start: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To import it takes a slow host longer than a service has for its stop."""
+    start(interfaces=("dw0",), netns=namespace.name, attach="clsact")
+    assert ours(namespace) == BY_METHOD["clsact"]
+    monkeypatch.setitem(sys.modules, "pyroute2", None)
+    ifindex = namespace.ifindex()
+    namespace.run(lambda: delete_filters(ifindex))
+    assert ours(namespace) == NOTHING
 
 
 def test_an_ingress_qdisc_instead_of_clsact_is_reported(namespace: Namespace, start: Load) -> None:

@@ -19,7 +19,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 
 S32, U16, U32, U64 = Struct("=i"), Struct("=H"), Struct("=I"), Struct("=Q")
 
-_NLM_F_REQUEST, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x10, 0x300
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP_INTR, _NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
 _NLA_TYPE_MASK = 0x3FFF
 
 _HEADER = Struct("=IHHII")
@@ -80,6 +80,23 @@ def ask(channel: socket.socket, kind: int, body: bytes, what: str) -> bytes:
             raise_error(message.payload, what)
         return message.payload
     raise MalformedError(f"{what}: an empty datagram")
+
+
+def command(channel: socket.socket, kind: int, body: bytes, what: str) -> None:
+    """Has the kernel change something. It is done when this returns.
+
+    Args:
+        what: stands in front of an error's text.
+
+    Raises:
+        OSError: the kernel refused, or did not acknowledge it.
+    """
+    _send(channel, kind, _NLM_F_REQUEST | _NLM_F_ACK, 1, body)
+    for message in messages(channel.recv(NETLINK_DATAGRAM_BYTES)):
+        if message.kind == NLMSG_ERROR:
+            raise_error(message.payload, what)
+            return
+    raise MalformedError(f"{what}: no acknowledgement")
 
 
 def dump(channel: socket.socket, kind: int, body: bytes, what: str) -> list[tuple[int, bytes]]:

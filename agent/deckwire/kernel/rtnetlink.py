@@ -1,7 +1,7 @@
-"""Network interfaces and their qdiscs, as rtnetlink reports them.
+"""Network interfaces, their qdiscs and filters, as rtnetlink reports them.
 
-Formats are those of <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h> and
-<linux/net_namespace.h>.
+Formats are those of <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>,
+<linux/pkt_cls.h> and <linux/net_namespace.h>.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from deckwire.kernel.netlink import S32, U32, MalformedError, attribute, attribu
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38
+RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
 RTM_NEWNSID, RTM_GETNSID = 88, 90
 RTMGRP_LINK = 1
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
@@ -33,7 +34,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1,
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_MACVLAN_MODE = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_TCA_KIND = 1
+_TCA_KIND, _TCA_OPTIONS = 1, 2
+_TCA_BPF_NAME = 7
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 
 _IFINFO = Struct("=BxHiII")
@@ -65,6 +67,15 @@ class Interface(NamedTuple):
     """IFLA_MACVLAN_MODE of a macvlan or macvtap."""
     mac: bytes = b""
     """Its hardware address, 6 bytes on Ethernet."""
+
+
+class BpfFilter(NamedTuple):
+    """A filter of an interface that runs a BPF program."""
+
+    handle: int
+    info: int
+    """Priority and protocol, as the kernel has them."""
+    name: str
 
 
 def open_socket(groups: int = 0) -> socket.socket:
@@ -161,6 +172,39 @@ def has_filters(channel: socket.socket, ifindex: int) -> bool:
         index: int = _TCMSG.unpack_from(payload)[1]
         found |= index == ifindex and name in ("clsact", "ingress")
     return found
+
+
+def bpf_filters(channel: socket.socket, ifindex: int, parent: int) -> list[BpfFilter]:
+    """The filters of an interface that run BPF programs, on one of its hooks.
+
+    Raises:
+        OSError: the kernel refused, or a message is malformed.
+    """
+    body = _TCMSG.pack(socket.AF_UNSPEC, ifindex, 0, parent, 0)
+    found = []
+    for kind, payload in netlink.dump(channel, RTM_GETTFILTER, body, "list of filters"):
+        if kind != RTM_NEWTFILTER:
+            continue
+        if len(payload) < _TCMSG.size:
+            raise MalformedError(f"a tcmsg of {len(payload)} bytes")
+        about = attributes(payload, _TCMSG.size)
+        if text(about.get(_TCA_KIND)) != "bpf":
+            continue
+        _, _, handle, _, info = _TCMSG.unpack_from(payload)
+        options = attributes(about.get(_TCA_OPTIONS, b""), 0)
+        found.append(BpfFilter(handle, info, text(options.get(_TCA_BPF_NAME))))
+    return found
+
+
+def delete_filter(channel: socket.socket, ifindex: int, parent: int, one: BpfFilter) -> None:
+    """Deletes a filter that bpf_filters() returned.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    body = _TCMSG.pack(socket.AF_UNSPEC, ifindex, one.handle, parent, one.info)
+    body += attribute(_TCA_KIND, b"bpf\0")
+    netlink.command(channel, RTM_DELTFILTER, body, "deleting a filter")
 
 
 def namespace_id(channel: socket.socket, namespace_fd: int) -> int | None:

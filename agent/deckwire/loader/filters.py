@@ -59,31 +59,20 @@ def add_filters(target: Target, programs: Sequence[Program]) -> None:
 
 
 def delete_filters(ifindex: int) -> None:
-    """Deletes the filters that have our names. The qdisc stays, because others may use it."""
+    """Deletes the filters that have our names. The qdisc stays, because others may use it.
+
+    It imports nothing, because a service that stops has little time.
+    """
     with rtnetlink.open_socket() as channel:
         if not rtnetlink.has_filters(channel, ifindex):
             return
-    from pyroute2 import IPRoute, NetlinkError  # noqa: PLC0415 - see add_filters
-
-    with IPRoute() as route:
         for program, parent in FILTER_PARENTS.items():
             try:
-                filters = route.get_filters(index=ifindex, parent=parent)
-            except NetlinkError as error:
-                if error.code in (EINVAL, ENODEV, ENOENT, EPERM):
+                filters = rtnetlink.bpf_filters(channel, ifindex, parent)
+            except OSError as error:
+                if error.errno in (EINVAL, ENODEV, ENOENT, EPERM):
                     continue
                 raise
-            for entry in filters:
-                options = entry.get_attr("TCA_OPTIONS")
-                if options is None or entry.get_attr("TCA_KIND") != "bpf":
-                    continue
-                if options.get_attr("TCA_BPF_NAME") == FILTER_NAMES[program]:
-                    route.tc(
-                        "del-filter",
-                        "bpf",
-                        ifindex,
-                        handle=entry["handle"],
-                        parent=parent,
-                        prio=entry["info"] >> 16,
-                        protocol=ETH_P_ALL,
-                    )
+            for one in filters:
+                if one.name == FILTER_NAMES[program]:
+                    rtnetlink.delete_filter(channel, ifindex, parent, one)
