@@ -14,6 +14,7 @@ import pytest
 from deckwire.abi.sources import REFUSED_SHIFT, Answer, ProbeKind, Source, Target
 from deckwire.abi.structs import PROBE_INLINE
 from deckwire.deckies import parse_address
+from deckwire.kernel.programs import Program
 from tests.support.bpf_frames import (
     CLIENT,
     CLIENT6,
@@ -618,7 +619,7 @@ def test_two_cpus_that_record_at_once_lose_nothing_silently(kernel: Kernel) -> N
         pytest.skip("one CPU")
     kernel.settings(dedup=0, syn_cost_ns=SECOND, syn_burst_ns=0)
     kernel.feed(*syns(CLIENT, [1]))
-    program = kernel.loaded.programs["tc_ingress"]
+    fd = kernel.loaded.programs["tc_ingress"].fd
     ports = {cpu: range(1 + 200 * number, 201 + 200 * number) for number, cpu in enumerate(cpus)}
     ready = Barrier(len(cpus))
 
@@ -629,9 +630,12 @@ def test_two_cpus_that_record_at_once_lose_nothing_silently(kernel: Kernel) -> N
             for port in ports[cpu]
             for frame in (*syns(CLIENT, [port]), *syns(f"10.1.{port >> 8}.{port & 255}", [80]))
         ]
+        # One is for one thread: its frame and its request have one place in memory.
+        program = Program("tc_ingress", os.dup(fd))
         ready.wait()
         for frame in frames:
             program.test_run(frame, tstamp=kernel.now_ns)
+        program.close()
 
     threads = [Thread(target=run, args=(cpu,)) for cpu in cpus]
     for thread in threads:
