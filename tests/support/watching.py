@@ -30,11 +30,11 @@ TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 LARGE_RINGS = ("--ring-kb", "8192")
 """With rings of the default size, samples are lost if a busy machine lets the agent wait."""
 
-EVERYTHING = ("--dedup-ttl", "0", "--scan-targets", "0", *LARGE_RINGS)
-"""Options with which every event of a connection is emitted.
+UNSUPPRESSED = ("--dedup-ttl", "0", "--scan-targets", "0")
+"""Options that turn suppression off. Scans are not reported: their events are of no connection."""
 
-Scans are not reported, because their events are about no connection.
-"""
+EVERYTHING = (*UNSUPPRESSED, *LARGE_RINGS)
+"""Options of `run` with which every event of a connection is emitted."""
 
 PROGRAM = (sys.executable, "-P", "-m", "deckwire")
 

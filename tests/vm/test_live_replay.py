@@ -19,7 +19,7 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import smtp_server, tls_server
-from tests.support.watching import EVERYTHING
+from tests.support.watching import EVERYTHING, UNSUPPRESSED
 
 pytestmark = [
     pytest.mark.root,
@@ -120,7 +120,7 @@ def test_a_replay_emits_the_events_of_the_live_run(tmp_path: Path) -> None:
             None,
             [
                 *(sys.executable, "-P", "-m", "deckwire", "replay", "--format", "json"),
-                *(*EVERYTHING, "--deckies", lab.deckies_file(), capture),
+                *(*UNSUPPRESSED, "--deckies", lab.deckies_file(), capture),
             ],
             seconds=SECONDS,
         )
