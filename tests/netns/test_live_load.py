@@ -110,7 +110,7 @@ def test_each_cpu_has_a_ring_of_the_size_that_is_set(
     agent.stop()
     ends = re.findall(r"^(\w+)-(\w+) .*\[perf_event\]$", maps, re.MULTILINE)
     sizes = [int(end, 16) - int(start, 16) - mmap.PAGESIZE for start, end in ends]
-    assert sizes == [size * 1_024] * len(os.sched_getaffinity(0))
+    assert sizes == [size * 1_024] * (os.cpu_count() or 1)
 
 
 def test_thousands_of_handshakes_are_all_reported(lab: Lab, web: Node) -> None:
