@@ -19,6 +19,7 @@ from bench import (
     machine,
     observers,
     program_runs,
+    readers,
     registry,
     reload,
     rtt,
@@ -68,6 +69,7 @@ def _parts(lab: Lab, *, quick: bool) -> dict[str, Part]:
         "rtt": lambda: rtt.measure(lab, rounds, 100 if quick else 2_000),
         "start": lambda: startup.measure(lab, 1 if quick else 9),
         "lines": lambda: lines.measure(2 if quick else 50),
+        "readers": lambda: readers.measure(2 if quick else 50),
         "registry": lambda: registry.measure(1 if quick else 9),
         "reload": lambda: reload.measure(lab, 10),
         "xdp": lambda: xdp_modes.measure(
@@ -89,8 +91,8 @@ def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
 
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = (
-        *("programs", "bulk", "handshakes", "syns", "rtt", "start", "lines", "registry"),
-        *("reload", "xdp", "sizes"),
+        *("programs", "bulk", "handshakes", "syns", "rtt", "start", "lines", "readers"),
+        *("registry", "reload", "xdp", "sizes"),
     )
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(

@@ -22,8 +22,9 @@ _INTERIM = range(100, 200)
 _SWITCHED = 101
 _GOOD = range(200, 300)
 _NO_BODY = (204, 304)
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_HEAD_END_BYTES = 3
+_HEAD_END = re.compile(rb"\n\r?\n")
+"""Its first byte is a fixed one, so that the search skips all others quickly."""
+_HEAD_END_BYTES = 2
 """Bytes at the end of what was searched that may begin one."""
 _SIMPLE_PARTS = 2
 

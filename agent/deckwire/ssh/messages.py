@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
-from construct import Bytes, ConstructError, Int8ub, Int32ub, Struct, this
-
-from deckwire.schema import Compiled
-
 KEXINIT = 20
-_COOKIE_BYTES = 16
-_LISTS = (
-    *("kex", "host_keys", "ciphers_to_server", "ciphers_to_client"),
-    *("macs_to_server", "macs_to_client", "compressions_to_server", "compressions_to_client"),
-    *("languages_to_server", "languages_to_client"),
-)
-_LENGTHS = tuple(f"{name}_length" for name in _LISTS)
-_FIXED_BYTES = 1 + _COOKIE_BYTES + 4 * len(_LISTS) + 1 + 4
-
-_SCHEMA = Compiled(
-    Struct(
-        "message" / Int8ub,
-        "cookie" / Bytes(_COOKIE_BYTES),
-        *(
-            field
-            for name, length in zip(_LISTS, _LENGTHS, strict=True)
-            for field in (length / Int32ub, name / Bytes(this[length]))
-        ),
-        "first_packet_follows" / Int8ub,
-        "reserved" / Int32ub,
-    )
-)
+_NUMBER = bytes([KEXINIT])
+_FIRST_BYTES = 1 + 16
+"""The number of the message, and the cookie."""
+_LISTS = 10
+_LAST_BYTES = 1 + 4
+"""first_kex_packet_follows, and a reserved number."""
 
 
 class MalformedKexInit(Exception):
@@ -69,13 +48,15 @@ class KexInit(NamedTuple):
 
 def parse_kexinit(payload: bytes) -> KexInit:
     """Parse the payload of a packet; MalformedKexInit if it is no KEXINIT, whole and alone."""
-    try:
-        fields = _SCHEMA.parse(payload)
-    except (ConstructError, struct.error, ValueError) as error:
-        raise MalformedKexInit("too short") from error
-    # The compiled schema does not notice a list that is shorter than its length says.
-    if _FIXED_BYTES + sum([fields[length] for length in _LENGTHS]) != len(payload):
-        raise MalformedKexInit("its lengths do not add up")
-    if fields.message != KEXINIT:
+    if payload[:1] != _NUMBER:
         raise MalformedKexInit("another message")
-    return KexInit(*[fields[name] for name in KexInit._fields])
+    lists = []
+    end = _FIRST_BYTES
+    for _ in range(_LISTS):
+        start = end + 4
+        end = start + int.from_bytes(payload[end:start], "big")
+        lists.append(payload[start:end])
+    # Where this holds, all lengths and lists are inside the payload.
+    if end + _LAST_BYTES != len(payload):
+        raise MalformedKexInit("its lengths do not add up")
+    return KexInit(*lists[: len(KexInit._fields)])
