@@ -4,7 +4,8 @@ The true times come from the client's interface. Its kernel stamps the SYN when 
 SYN-ACK when it arrives and the ACK when it leaves. The client's wire (a veth pair) lies between
 that interface and the tap. Its transit time is part of the error, because nobody at the tap can
 know it. So the baseline is a packet socket at the tap with the kernel's timestamps: no sniffer
-there can do better. It watches in separate rounds, without the agent.
+there can do better. It watches twice: without the agent, and at the same time as the agent. At the
+same time both see the same frames, so that other work on the machine delays both alike.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ PORT = 4_000
 _GOAL = Goal("≤", 8)
 _SHARE = 0.99
 _PAUSE_SECONDS = 0.001
+_AT_ONCE = 1.1
+"""The agent's error over that of the packet socket, where both watch the same connections."""
+_FIRST_PORT = 10_000
 _OURS, _PACKET_SOCKET = "deckwire", "packet socket at the tap"
+_OURS_AT_ONCE, _SOCKET_AT_ONCE = "deckwire, both at once", "packet socket at the same time"
 
 Errors = dict[tuple[str, str], list[float]]
 """The 99th percentile of each round in microseconds, by observer and side."""
@@ -61,15 +66,19 @@ def agent_errors(lab: Lab, connections: int, options: Iterable[str] = ()) -> tup
         return _errors(truth.take(), reported(agent))
 
 
-def connect(lab: Lab, decky: Node, count: int) -> None:
-    """Make TCP connections from the client one after the other, and reset each at once."""
+def connect(lab: Lab, decky: Node, count: int, first: int = _FIRST_PORT) -> None:
+    """Make TCP connections from the client one after the other, and reset each at once.
+
+    Each has a port of its own, from `first` on: the ports tell the connections apart.
+    """
     with decky.inside():
         listener = socket.create_server((decky.v4, PORT))
     cpu.pin(0, cpu.CLIENTS)
     try:
-        for _ in range(count):
+        for port in range(first, first + count):
             with lab.client.inside():
                 client = socket.socket()
+            client.bind((lab.client.v4, port))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
             client.connect((decky.v4, PORT))
             server, _ = listener.accept()
@@ -93,23 +102,37 @@ def reported(agent: Agent) -> dict[int, RoundTrips]:
 
 
 def _round(lab: Lab, connections: int, errors: Errors) -> list[float]:
-    """Measure the agent, then the packet socket. Returns the medians of the true rtt_server."""
+    """Measure the agent, it with the packet socket, and the packet socket.
+
+    Returns the medians of the true rtt_server of the agent alone and of the packet socket alone.
+    """
     decky = lab.deckies[0]
     with _client_stamps(lab) as truth:
         with watching(lab, "deckwire", ["--dedup-ttl", "0"]) as agent:
             assert agent is not None
             connect(lab, decky, connections)
+            true = truth.take()
+            both = _socket_sees(lab, decky, connections, _FIRST_PORT + connections)
+            true_of_both = truth.take()
             agent.stop()
             ours = reported(agent)
-        true = truth.take()
         _note(errors, _OURS, true, ours)
-        tap = Stamps(lab.host, PARENT, PORT)
-        connect(lab, decky, connections)
-        theirs = tap.take()
-        tap.close()
+        _note(errors, _OURS_AT_ONCE, true_of_both, ours)
+        _note(errors, _SOCKET_AT_ONCE, true_of_both, both)
+        theirs = _socket_sees(lab, decky, connections, _FIRST_PORT)
         again = truth.take()
         _note(errors, _PACKET_SOCKET, again, theirs)
-    return [percentile([trip.server for trip in both.values()], 0.5) for both in (true, again)]
+    return [percentile([trip.server for trip in trips.values()], 0.5) for trips in (true, again)]
+
+
+def _socket_sees(lab: Lab, decky: Node, connections: int, first: int) -> dict[int, RoundTrips]:
+    """Connect as connect() does, and return what a packet socket at the tap sees of it."""
+    tap = Stamps(lab.host, PARENT, PORT)
+    try:
+        connect(lab, decky, connections, first)
+        return tap.take()
+    finally:
+        tap.close()
 
 
 def _note(
@@ -147,6 +170,18 @@ def _lines(errors: Errors, medians: list[float], where: str) -> Iterator[Line]:
             ratio(ours.median, theirs.median),
             _GOAL,
             f"SYN to SYN-ACK takes {true:.0f} µs",
+        )
+        ours = Spread.of(errors[_OURS_AT_ONCE, side])
+        theirs = Spread.of(errors[_SOCKET_AT_ONCE, side])
+        yield Line(
+            SECTION,
+            f"rtt_{side}_us, p99, {where}, both at once",
+            ours,
+            "µs",
+            f"{_SOCKET_AT_ONCE} {theirs.median:.1f} µs",
+            theirs.median,
+            ratio(ours.median, theirs.median),
+            Goal("≤", _AT_ONCE * theirs.median),
         )
 
 
