@@ -301,6 +301,17 @@ static __always_inline int step_begin(struct __sk_buff *skb, struct step *s)
 	return s->work != 0;
 }
 
+/*
+ * Reads the time of a frame of a handshake again if it goes out: it leaves only
+ * after the programs, and what they touch may not be in the caches. One that
+ * comes in has its time from before them.
+ */
+static __always_inline void note_leaving(struct __sk_buff *skb, struct work *w)
+{
+	if (!w->ingress && !w->reassembled)
+		w->now = frame_time(skb);
+}
+
 /* --- decky_anomaly -------------------------------------------------------- */
 
 /* The key of a frame without ports. */
@@ -1057,12 +1068,16 @@ int decky_packet(struct __sk_buff *skb)
 			return TC_NEXT;
 		}
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
-			s.work->cause = TOUCH_SYN;
+			s.work->cause =
+				p->flags & TCP_ACK ? TOUCH_SYNACK : TOUCH_SYN;
 			s.work->to_decky = is_to_decky(p);
 			if (!s.work->to_decky && !is_from_decky(p))
 				s.counters->foreign_no_decky++;
-			else if (p->flags & TCP_ACK)
+			else if (s.work->to_decky && p->flags & TCP_ACK)
 				jumps.call(skb, JUMP_SYNACK);
+			else if (p->flags & TCP_ACK)
+				/* first, because its time is read last */
+				jumps.call(skb, JUMP_PROBE);
 			else if (may_search_syn(skb, p, &s.work->found))
 				jumps.call(skb, JUMP_SEARCH);
 			else
@@ -1874,6 +1889,8 @@ int decky_probe(struct __sk_buff *skb)
 	}
 	if (w->cause == TOUCH_SYN) {
 		jumps.call(skb, JUMP_SYN);
+	} else if (w->cause == TOUCH_SYNACK && !w->to_decky) {
+		jumps.call(skb, JUMP_SYNACK);
 	} else if (w->cause == TOUCH_HANDSHAKE) {
 		w->cause = TOUCH_NOTHING;
 		jumps.call(skb, JUMP_PACKET);
@@ -2272,6 +2289,7 @@ int decky_syn(struct __sk_buff *skb)
 	sample = half_open_scratch.lookup(&s.slot);
 	if (!sample)
 		return TC_NEXT;
+	note_leaving(skb, w);
 	swapped = half && precedes_synack(half, p, w->sender, w->now);
 	if (known || swapped)
 		sample->half_open = *half;
@@ -2435,15 +2453,13 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	struct half_open *half, *other;
 	struct work *w = s->work;
 	__u8 rules, answered;
+	int first;
 
 	rules = opening_rules(skb, s);
 	/* of the other end: it sends to a decky, even if its SYN was not seen
 	 */
 	answered = is_from_decky(p) ? RULES_JUDGED : 0;
 	half = half_open.lookup(&w->key);
-	/* on the way out: it leaves soon now, and the cold look-ups are done */
-	if (!w->ingress && !w->reassembled)
-		w->now = frame_time(skb);
 	if (half) {
 		if (repeats_opening(half, p, w->sender))
 			return 0;
@@ -2465,16 +2481,23 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 			half = bring_to_front(s, half, other);
 			return half != 0;
 		}
+		first = !half->synack.ip_version;
+		if (first)
+			syn_packet_fill(skb, &half->synack, p, w->now);
+		note_leaving(skb, w);
 		note_packet(p, w->now, &half->last_ns, &half->min_iat_ns,
 			    &half->max_iat_ns);
-		if (half->synack.ip_version && half->synack.seq == p->seq &&
+		if (first) {
+			half->synack.time_ns = w->now;
+			return 1;
+		}
+		if (half->synack.seq == p->seq &&
 		    half->synack.flags & TCP_ACK) {
 			if (half->synack.retransmits < 255)
 				half->synack.retransmits++;
 			return 0;
 		}
-		if (half->synack.ip_version && half->synack.seq != p->seq &&
-		    keep_older_synack(s, half))
+		if (half->synack.seq != p->seq && keep_older_synack(s, half))
 			return 0;
 		syn_packet_fill(skb, &half->synack, p, w->now);
 		return 1;
@@ -2486,6 +2509,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	scratch = half_open_scratch.lookup(scratch_slot(s));
 	if (!scratch)
 		return 0;
+	note_leaving(skb, w);
 	half_open_begin(&scratch->half_open, !w->sender, w->now);
 	syn_packet_fill(skb, &scratch->half_open.synack, p, w->now);
 	note_opening_rules(&scratch->half_open, w->sender, rules);
@@ -2536,8 +2560,9 @@ int decky_synack(struct __sk_buff *skb)
 	/* without the flag, segments of a known connection skip half_open */
 	if (record_synack(skb, &s, flow) && flow)
 		flow->totals.flags |= FLOW_PENDING;
-	s.work->cause = TOUCH_SYNACK;
-	jumps.call(skb, JUMP_PROBE);
+	/* of a decky's own, decky_probe has been before */
+	if (s.work->to_decky)
+		jumps.call(skb, JUMP_PROBE);
 	return TC_NEXT;
 }
 
@@ -2677,6 +2702,7 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	sample = half_open_scratch.lookup(scratch_slot(s));
 	if (!sample)
 		return 0;
+	note_leaving(skb, w);
 	sample_begin(&sample->head, SAMPLE_HANDSHAKE, &w->packet, &w->key,
 		     w->sender, w->now);
 	__builtin_memcpy(&sample->half_open, half, sizeof(*half));

@@ -168,6 +168,32 @@ def test_a_connection_from_its_syn_to_its_end(live: Live, talk: Talk) -> None:
     }
 
 
+@pytest.mark.parametrize("out", [False, True], ids=["in", "out"])
+def test_what_the_programs_do_is_no_part_of_the_time_on_the_wire(live: Live, *, out: bool) -> None:
+    """A frame has been on the wire before them on its way in, and is after them on its way out."""
+    talk = Talk(DECKY, DECKY_B)
+    live.send(talk.c("S"), out=out)
+    (sample,) = live.samples()
+    recorded = live.sources()[DECKY].first_ns
+    assert (recorded < sample.time_ns) is out
+
+
+def test_all_samples_of_an_outbound_connection_agree_when_it_began(live: Live) -> None:
+    talk = Talk(DECKY, STRANGER)
+    (syn, synack, ack), (fin, answer, last) = talk.opened(), talk.closed()
+    live.send(syn, out=True)
+    live.send(synack)
+    live.send(ack, fin, out=True)
+    live.send(answer)
+    live.send(last, out=True)
+    samples = live.samples()
+    assert sorted(map(word, samples)) == ["end:fin", "handshake", "syn"]
+    assert len({sample.born_ns for sample in samples}) == 1
+    (opened,) = [sample for sample in samples if isinstance(sample, HandshakeSample)]
+    assert opened.handshake.synack is not None
+    assert opened.born_ns < opened.handshake.synack.time_ns < opened.time_ns
+
+
 @pytest.mark.parametrize(
     "tags", [[], [(VLAN, 5)], [(QINQ, 5), (VLAN, 6)]], ids=["no tag", "one tag", "two tags"]
 )
