@@ -83,6 +83,10 @@ _OPTIONS = b"\x01\x01" + TIMESTAMP
 """The options of every Linux segment: two NOPs, timestamps."""
 _DATA = bytes(range(256)) * 6
 _MSS4, _MSS6 = 1_448, 1_428
+_BULK4, _BULK6 = Goal("≤", 75), Goal("≤", 79)
+"""The floor of a program that accounts a bulk segment, and 5 % more. On the faster machine of
+docs/performance.md it is 71 ns: parsing 7, clock 30, look-up 22, account 12. IPv6 has a hash of 4
+more."""
 _MIDSTREAM_BEFORE = 50
 
 
@@ -139,9 +143,9 @@ def _paths() -> Iterator[Path]:
     yield Path("not a decky, v4, egress", "foreign_no_decky", stranger4, hook="tc_egress")
     yield from _probes()
     again = "the same segment each time, so counted as a retransmission"
-    for family, talk, size in (
-        ("v4", Talk(), _MSS4),
-        ("v6", Talk(CLIENT6, DECKY6), _MSS6),
+    for family, talk, size, goal in (
+        ("v4", Talk(), _MSS4, _BULK4),
+        ("v6", Talk(CLIENT6, DECKY6), _MSS6, _BULK6),
     ):
         syn_packet, seq, ack = _tls_connection(talk)
         data = _DATA[:size]
@@ -156,7 +160,7 @@ def _paths() -> Iterator[Path]:
             "frames_flow",
             talk.c("A", seq, ack, data, _OPTIONS),
             syn_packet,
-            Goal("≤", 70),
+            goal,
             note=again,
         )
         yield Path(
@@ -164,7 +168,7 @@ def _paths() -> Iterator[Path]:
             "frames_flow",
             talk.s("A", ack, seq, data, _OPTIONS),
             syn_packet,
-            Goal("≤", 70),
+            goal,
             hook="tc_egress",
             note=again,
         )
