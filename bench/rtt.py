@@ -69,7 +69,7 @@ def agent_errors(lab: Lab, connections: int, options: Iterable[str] = ()) -> tup
 def connect(lab: Lab, decky: Node, count: int, first: int = _FIRST_PORT) -> None:
     """Make TCP connections from the client one after the other, and reset each at once.
 
-    Each has a port of its own, from `first` on: the ports tell the connections apart.
+    Each has a port of its own, from `first` on, because reports are found by the port.
     """
     with decky.inside():
         listener = socket.create_server((decky.v4, PORT))
