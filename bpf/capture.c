@@ -2048,25 +2048,28 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 /* A copy of the attempt of this key in half_open, or 0. */
 static __always_inline struct half_open_copy *
 half_open_find(__u32 *scratch, const struct flow_key *key,
-	       const struct flow_id *id, __u64 seed)
+	       const struct flow_id *id, __u64 seed,
+	       struct half_open_place *place)
 {
-	struct half_open_place place;
 	struct half_open_group *group;
 	struct half_open_copy *copy;
 
-	half_open_place(&place, id, seed);
-	group = half_open.lookup(&place.slot);
+	half_open_place(place, id, seed);
+	group = half_open.lookup(&place->slot);
 	if (!group)
 		return 0;
+	/* before the tags: what comes later raises it */
+	place->inserts = *(volatile __u32 *)&group->inserts;
+	place->looked = half_open_index(group, place) == HALF_OPEN_ENTRIES;
 	/* most are new, which needs no lock */
-	if (half_open_index(group, &place) == HALF_OPEN_ENTRIES)
+	if (place->looked)
 		return 0;
 	copy = half_open_copies.lookup(scratch);
 	if (!copy)
 		return 0;
 	bpf_spin_lock(&group->lock);
-	copy->slot = place.slot;
-	copy->index = half_open_index(group, &place);
+	copy->slot = place->slot;
+	copy->index = half_open_index(group, place);
 	/* if it has gone, of any entry: the key decides */
 	__builtin_memcpy(&copy->entry, entry_of(group, copy->index),
 			 sizeof(copy->entry));
@@ -2077,43 +2080,50 @@ half_open_find(__u32 *scratch, const struct flow_key *key,
 		       : 0;
 }
 
-static __always_inline struct half_open_copy *half_open_of(const struct step *s)
+static __always_inline struct half_open_copy *
+half_open_of(const struct step *s, struct half_open_place *place)
 {
 	struct work *w = s->work;
 
 	return half_open_find(scratch_slot(s), &w->key, &w->id,
-			      s->settings->seed);
+			      s->settings->seed, place);
 }
 
-/* Puts a new attempt into half_open. 0: another CPU was first, counted. */
-static __always_inline int
-half_open_insert(struct counters *c, const struct flow_key *key,
-		 const struct flow_id *id, __u64 seed,
-		 const struct half_open *half, __u64 now)
+/*
+ * Puts a new attempt into half_open, where half_open_find() has not found it.
+ * 0: another CPU was first, counted.
+ */
+static __always_inline int half_open_insert(struct counters *c,
+					    struct half_open_place *place,
+					    const struct flow_key *key,
+					    const struct half_open *half,
+					    __u64 now)
 {
+	__u32 index = HALF_OPEN_ENTRIES, evicted = 0;
 	struct half_open_entry *entry;
-	struct half_open_place place;
 	struct half_open_group *group;
-	__u32 index, evicted = 0;
 	int known;
 
-	half_open_place(&place, id, seed);
-	group = half_open.lookup(&place.slot);
+	group = half_open.lookup(&place->slot);
 	if (!group)
 		return 0;
 	bpf_spin_lock(&group->lock);
-	index = half_open_index(group, &place);
+	if (!place->looked || group->inserts != place->inserts)
+		index = half_open_index(group, place);
 	known = index < HALF_OPEN_ENTRIES;
 	if (!known)
-		index = half_open_victim(group, &place, half_open_clock(now));
+		index = half_open_victim(group, place, half_open_clock(now));
 	entry = entry_of(group, index);
 	/* else another 4-tuple of the same hash */
 	known = known && same_key(&entry->key, key);
 	if (!known) {
 		evicted = half_open_tag(group, index) != 0;
 		half_open_write(entry, key, half);
-		half_open_mark(group, index, place.tag,
+		half_open_mark(group, index, place->tag,
 			       half_open_time(half, now));
+		/* behind the tag: see half_open_find() */
+		barrier();
+		group->inserts++;
 	}
 	bpf_spin_unlock(&group->lock);
 	if (known) {
@@ -2238,6 +2248,7 @@ static __always_inline void keep_other(const struct step *s,
  * SYN-ACK already: a SYN that the other end ignores must not push it out.
  */
 static __always_inline void record_attempt(const struct step *s,
+					   struct half_open_place *place,
 					   struct half_open_copy *copy,
 					   struct half_open *fresh)
 {
@@ -2245,8 +2256,7 @@ static __always_inline void record_attempt(const struct step *s,
 	struct half_open *half;
 
 	if (!copy) {
-		half_open_insert(s->counters, &w->key, &w->id,
-				 s->settings->seed, fresh, w->now);
+		half_open_insert(s->counters, place, &w->key, fresh, w->now);
 		return;
 	}
 	half = &copy->entry.half;
@@ -2337,6 +2347,7 @@ int decky_syn(struct __sk_buff *skb)
 {
 	volatile struct option_walk *walk;
 	struct half_open_sample *sample;
+	struct half_open_place place;
 	struct half_open_copy *copy;
 	struct half_open *half;
 	struct packet *p;
@@ -2356,7 +2367,7 @@ int decky_syn(struct __sk_buff *skb)
 	if (!w->restarts)
 		s.counters->frames_syn++;
 	rules = opening_rules(skb, &s);
-	copy = half_open_of(&s);
+	copy = half_open_of(&s, &place);
 	half = copy ? &copy->entry.half : 0;
 	known = half && repeats_syn(half, p, w->sender, w->now);
 	if (known)
@@ -2422,7 +2433,7 @@ int decky_syn(struct __sk_buff *skb)
 		if (!half_open_store(copy, w->now))
 			s.counters->half_open_failed++;
 	} else {
-		record_attempt(&s, copy, &sample->half_open);
+		record_attempt(&s, &place, copy, &sample->half_open);
 	}
 	return TC_NEXT;
 }
@@ -2542,6 +2553,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	const struct packet *p = &s->work->packet;
 	struct half_open_sample *scratch;
 	struct half_open *half, *other;
+	struct half_open_place place;
 	struct half_open_copy *copy;
 	struct work *w = s->work;
 	__u8 rules, answered;
@@ -2551,7 +2563,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	/* of the other end: it sends to a decky, even if its SYN was not seen
 	 */
 	answered = is_from_decky(p) ? RULES_JUDGED : 0;
-	copy = half_open_of(s);
+	copy = half_open_of(s, &place);
 	/* on the way out: it leaves soon now, and the cold look-ups are done */
 	if (!w->ingress && !w->reassembled && !w->restarts)
 		w->now = frame_time(skb);
@@ -2603,7 +2615,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	syn_packet_fill(skb, &scratch->half_open.synack, p, w->now);
 	note_opening_rules(&scratch->half_open, w->sender, rules);
 	note_opening_rules(&scratch->half_open, !w->sender, answered);
-	return half_open_insert(s->counters, &w->key, &w->id, s->settings->seed,
+	return half_open_insert(s->counters, &place, &w->key,
 				&scratch->half_open, w->now);
 }
 
@@ -2611,12 +2623,13 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 static __always_inline int is_idle_synack(const struct step *s,
 					  const struct flow *flow)
 {
+	struct half_open_place place;
 	struct work *w = s->work;
 
 	return flow && flow->totals.close == CLOSE_NONE &&
 	       is_judged(&flow->totals, w->sender) &&
 	       !repeats_handshake(flow, &w->packet, w->sender) &&
-	       !half_open_of(s);
+	       !half_open_of(s, &place);
 }
 
 int decky_synack(struct __sk_buff *skb)
@@ -2928,6 +2941,7 @@ int decky_handshake(struct __sk_buff *skb)
 {
 	struct flow *flow, *midstream = 0, *fresh;
 	volatile struct segment_walk *walk;
+	struct half_open_place place;
 	struct half_open_copy *copy;
 	enum judgement verdict;
 	struct half_open *half;
@@ -2940,7 +2954,7 @@ int decky_handshake(struct __sk_buff *skb)
 	if (!walk)
 		return TC_NEXT;
 	flow = flows.lookup(&s.work->id);
-	copy = half_open_of(&s);
+	copy = half_open_of(&s, &place);
 	half = copy ? &copy->entry.half : 0;
 	if (copy) {
 		s.work->half_open = half_open_fresh(half, s.work->now);
@@ -3004,6 +3018,7 @@ int decky_handshake(struct __sk_buff *skb)
 int decky_options(struct __sk_buff *skb)
 {
 	volatile struct segment_walk *walk;
+	struct half_open_place place;
 	struct half_open_copy *copy;
 	struct step s;
 
@@ -3012,7 +3027,7 @@ int decky_options(struct __sk_buff *skb)
 	walk = segment_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
-	copy = half_open_of(&s);
+	copy = half_open_of(&s, &place);
 	/* without it decky_handshake finds no attempt either */
 	if (copy)
 		read_attempt(skb, walk, &copy->entry.half, &s.work->packet, 1);
@@ -3286,6 +3301,7 @@ int xdp_ingress(struct xdp_md *xdp)
 {
 	struct half_open_sample *scratch;
 	const struct tcp_header *tcp;
+	struct half_open_place place;
 	struct half_open_copy *copy;
 	struct settings *set;
 	struct counters *c;
@@ -3325,7 +3341,7 @@ int xdp_ingress(struct xdp_md *xdp)
 	if (!set)
 		return XDP_PASS;
 	make_id(&id, &key, p.ip_version, set->seed);
-	copy = half_open_find(&zero, &key, &id, set->seed);
+	copy = half_open_find(&zero, &key, &id, set->seed, &place);
 	/* of several attempts, decky_syn keeps each */
 	if (copy && half_open_fresh(&copy->entry.half, now))
 		return XDP_PASS;
@@ -3335,8 +3351,7 @@ int xdp_ingress(struct xdp_md *xdp)
 		     p.tcp_len - sizeof(struct tcp_header), cur.end);
 	scratch->half_open.noted = 1;
 	if (!copy) {
-		half_open_insert(c, &key, &id, set->seed, &scratch->half_open,
-				 now);
+		half_open_insert(c, &place, &key, &scratch->half_open, now);
 	} else {
 		copy->entry.half = scratch->half_open;
 		if (!half_open_store(copy, now))

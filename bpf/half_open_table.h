@@ -23,7 +23,8 @@
 /* The entries of one lock. */
 struct half_open_group {
 	struct bpf_spin_lock lock;
-	__u32 pad[11]; /* values of an array begin 16 bytes into a cache line */
+	__u32 inserts;
+	__u32 pad[10]; /* values of an array begin 16 bytes into a cache line */
 	struct half_open_set set[HALF_OPEN_SETS];
 	struct half_open_entry entry[HALF_OPEN_SETS * HALF_OPEN_WAYS];
 	__u32 pad_after[4];
@@ -35,6 +36,8 @@ struct half_open_place {
 	__u32 first;
 	__u32 second;
 	__u32 tag;
+	__u32 looked; /* it is not there, if the group has no more than: */
+	__u32 inserts;
 };
 
 static __always_inline void half_open_place(struct half_open_place *place,
@@ -50,6 +53,8 @@ static __always_inline void half_open_place(struct half_open_place *place,
 	place->second = place->first ^
 			(1 + ((hash >> 32 & 0xff) * (HALF_OPEN_SETS - 1) >> 8));
 	place->tag = (__u32)hash | 1;
+	place->looked = 0;
+	place->inserts = 0;
 }
 
 /* Time in units of 1.05 ms. */
@@ -149,7 +154,7 @@ static __always_inline __u32 half_open_index(
 
 /*
  * The greater of `best` and the score of the oldest way of a set, with the
- * index of its entry in the lowest bits. A free one is older than any.
+ * index of its entry in the lowest bits. A free one has the time 0.
  */
 static __always_inline __u64 half_open_oldest(const struct half_open_set *set,
 					      __u32 number, __u32 clock,
@@ -160,7 +165,6 @@ static __always_inline __u64 half_open_oldest(const struct half_open_set *set,
 #pragma unroll
 	for (int i = 0; i < HALF_OPEN_WAYS; i++) {
 		score = (__u32)(clock + HALF_OPEN_AHEAD - set->time[i]);
-		score |= negative((__u64)set->tag[i] - 1) << 32;
 		score = score * HALF_OPEN_ENTRIES + number * HALF_OPEN_WAYS + i;
 		behind = best - score;
 		best -= behind * negative(behind);

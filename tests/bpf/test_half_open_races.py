@@ -27,7 +27,7 @@ pytestmark = pytest.mark.root
 HANDSHAKES = int(os.environ.get("DECKWIRE_RACE_HANDSHAKES", "3000"))
 ROUND = 50
 """Handshakes of one round."""
-FLOOD = 1_000
+FLOOD = 1_700
 """SYNs of the flood in one round. With the handshakes they fit into the larger table."""
 REPEAT = 20
 """Runs of a rival SYN in one system call."""
