@@ -30,6 +30,7 @@ interface = ["eth0", "macvlan-1"]
 xdp = "generic"
 netns = "lab"
 wait_interface = true
+ring_kb = 4096
 checksums = "off"
 decky = ["10.0.0.1=web", "fd00::1"]
 deckies = "deckies.txt"
@@ -104,6 +105,7 @@ def test_every_key(path: Path, tmp_path: Path) -> None:
         xdp="generic",
         netns="lab",
         wait_interface=True,
+        ring_kb=4096,
         checksums="off",
         deckies=Registry(
             [Decky("web", ip_address("10.0.0.1")), Decky("fd00::1", ip_address("fd00::1"))]
@@ -276,6 +278,8 @@ def test_options_replace_the_file(path: Path) -> None:
         ("idle_timeout = 0", "idle_timeout: 0 is out of range; use seconds from 1"),
         ("raw_fingerprints = 1", "raw_fingerprints: 1 is neither; use true or false"),
         ("ja4plus = 'yes'", "ja4plus: 'yes' is neither; use true or false"),
+        ("ring_kb = 127", "ring_kb: 127 is out of range; use a whole number from 128 to 65536"),
+        ("ring_kb = 65537", "ring_kb: 65537 is out of range; use a whole number from 128 to"),
         ("scan_targets = -1", "scan_targets: -1 is out of range; use a whole number from 0 to"),
         ("scan_idle = 0", "scan_idle: 0 is out of range; use seconds from 1"),
         ("ignore = 3", "ignore: 3 is no table; use [[ignore]] with name, source,"),

@@ -14,7 +14,15 @@ from deckwire.errors import UsageError, plain, shown
 from deckwire.events.identity import check_sensor
 from deckwire.events.ignore import IgnoreRule, read_rules
 from deckwire.kernel.user import User
-from deckwire.limits import CONFIG_FILE_BYTES, DEDUP_ENTRIES, DEDUP_KEYS, SCAN_TARGETS
+from deckwire.limits import (
+    CONFIG_FILE_BYTES,
+    DEDUP_ENTRIES,
+    DEDUP_KEYS,
+    RING_BYTES,
+    RING_BYTES_MAX,
+    RING_BYTES_MIN,
+    SCAN_TARGETS,
+)
 from deckwire.options import (
     CHECKSUMS,
     COMPATIBILITIES,
@@ -86,6 +94,8 @@ class Settings:
     """Name of the network namespace that has the interfaces; None for the agent's own."""
     wait_interface: bool = False
     """Wait for interfaces that do not exist yet."""
+    ring_kb: int = RING_BYTES // 1024
+    """Wanted size of each CPU's ring: kernel.rings.ring_bytes() bounds it."""
     deckies: Registry = field(default_factory=Registry)
     """Only those of ``decky`` entries, not those of the file."""
     deckies_file: str | None = None
@@ -353,10 +363,12 @@ def _seconds(least: float) -> Check:
     return check
 
 
-def _count(most: int) -> Check:
+def _count(most: int, *, least: int = 0) -> Check:
     def check(value: object, _base: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise ValueError(f"{shown(value)} is out of range; use a whole number from 0 to {most}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(
+                f"{shown(value)} is out of range; use a whole number from {least} to {most}"
+            )
         return value
 
     return check
@@ -427,6 +439,7 @@ _CHECKS: dict[str, Check] = {
     "netns": _netns,
     "wait_interface": _flag,
     "xdp": _one_of(XDP_MODES),
+    "ring_kb": _count(RING_BYTES_MAX // 1024, least=RING_BYTES_MIN // 1024),
     "checksums": _one_of(CHECKSUMS),
     "decky": _deckies,
     "deckies": _path,

@@ -97,6 +97,14 @@ OPTIONS = (
         live_only=True,
     ),
     Option(
+        *("ring_kb", "ring_kb", Section.WATCH),
+        "Size in KB of the ring in which each CPU's samples wait for the agent.",
+        metavar="KB",
+        default="1024",
+        is_count=True,
+        live_only=True,
+    ),
+    Option(
         *("decky", "deckies", Section.WATCH),
         "Address of a decky, and its name in the events. Repeat it for more.",
         metavar="ADDR[=NAME]",

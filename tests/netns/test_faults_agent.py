@@ -16,7 +16,14 @@ from deckwire.lab.namespaces import wait_until
 from deckwire.lab.network import PARENT
 from deckwire.lab.servers import http_server
 from tests.support.hooks import tcx
-from tests.support.watching import PROGRAM, assert_nothing_lost, fetch_plain, final_sums, time_ns
+from tests.support.watching import (
+    LARGE_RINGS,
+    PROGRAM,
+    assert_nothing_lost,
+    fetch_plain,
+    final_sums,
+    time_ns,
+)
 
 pytestmark = pytest.mark.root
 
@@ -112,7 +119,7 @@ def test_a_clock_step_changes_timestamps_but_no_interval(
     step_to(offset, 0)
     program = [sys.executable, "-P", "-c", STEPPED, str(offset)]
     # Suppression windows follow the kernel's clock, so this test turns them off.
-    agent = AgentProcess(lab, program=program, options=["--dedup-ttl", "0"])
+    agent = AgentProcess(lab, program=program, options=["--dedup-ttl", "0", *LARGE_RINGS])
     with lab.client.connect(web.v4, 80) as across:
         across_port = across.getsockname()[1]
         first = agent.expect("tcp_handshake", src_port=across_port)
@@ -139,7 +146,7 @@ def test_no_exception_ends_the_capture(lab: Lab, web: Node, tmp_path: Path) -> N
     bad = tmp_path / "ports"
     bad.write_text("")
     program = [sys.executable, "-P", "-c", MISTAKEN, str(bad)]
-    agent = AgentProcess(lab, program=program, options=["--dedup-ttl", "0"])
+    agent = AgentProcess(lab, program=program, options=["--dedup-ttl", "0", *LARGE_RINGS])
     steps = ("sweep", "due", "interfaces", "stats", "reload")
 
     def reported(where: str) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.network import CLIENT_INTERFACE
-from tests.support.watching import assert_nothing_lost
+from tests.support.watching import LARGE_RINGS, assert_nothing_lost
 
 pytestmark = pytest.mark.root
 
@@ -88,7 +88,9 @@ def test_decoys_that_give_themselves_away_are_reported_and_others_are_not() -> N
                     Path("/proc/sys/net/ipv4/tcp_timestamps").write_text("2\n")
         listen(serving, deckies[OPEN], BACKDOOR)
         listen(serving, deckies[OPEN], SCANNED)
-        agent = AgentProcess(lab, options=["--dedup-ttl", "0", "--deckies", deckies_file(lab)])
+        agent = AgentProcess(
+            lab, options=["--dedup-ttl", "0", *LARGE_RINGS, "--deckies", deckies_file(lab)]
+        )
         serving_deckies = [decky for decky in lab.deckies if decky.name != SHUT]
         for decky in (*serving_deckies, *serving_deckies):
             attack(lab, decky, 80)

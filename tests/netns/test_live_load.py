@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 import subprocess
@@ -98,6 +99,18 @@ def assert_small(agent: AgentProcess) -> None:
     mapped = re.findall(r"/\S+", (process / "maps").read_text())
     assert not [path for path in mapped if re.search(r"llvm|clang|bcc", path, re.IGNORECASE)]
     assert (process / "task" / process.name / "children").read_text() == ""
+
+
+@pytest.mark.parametrize(("options", "size"), [([], 1_024), (["--ring-kb", "600"], 512)])
+def test_each_cpu_has_a_ring_of_the_size_that_is_set(
+    lab: Lab, options: list[str], size: int
+) -> None:
+    agent = AgentProcess(lab, options=options)
+    maps = Path(f"/proc/{agent.process.pid}/maps").read_text()
+    agent.stop()
+    ends = re.findall(r"^(\w+)-(\w+) .*\[perf_event\]$", maps, re.MULTILINE)
+    sizes = [int(end, 16) - int(start, 16) - mmap.PAGESIZE for start, end in ends]
+    assert sizes == [size * 1_024] * len(os.sched_getaffinity(0))
 
 
 def test_thousands_of_handshakes_are_all_reported(lab: Lab, web: Node) -> None:

@@ -17,6 +17,7 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.servers import http_server
 from tests.support.watching import (
+    LARGE_RINGS,
     assert_conserved,
     assert_nothing_lost,
     fetch_plain,
@@ -168,7 +169,7 @@ def test_a_wrong_configuration_changes_nothing(lab: Lab, web: Node, folder: Path
 def test_samples_are_taken_while_the_deckies_are_read(lab: Lab, web: Node, folder: Path) -> None:
     gate = folder / "gate"
     program = (sys.executable, "-P", "-c", SLOW, str(gate))
-    agent = AgentProcess(lab, options=["--dedup-ttl", "0"], program=program)
+    agent = AgentProcess(lab, options=["--dedup-ttl", "0", *LARGE_RINGS], program=program)
     agent.process.send_signal(signal.SIGHUP)
     for count in (1, 2):
         fetch_plain(lab.client, web.v4)

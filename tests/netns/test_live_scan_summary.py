@@ -13,7 +13,7 @@ from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
 from deckwire.lab.network import CLIENT_INTERFACE
 from deckwire.lab.servers import http_server
-from tests.support.watching import assert_nothing_lost
+from tests.support.watching import LARGE_RINGS, assert_nothing_lost
 
 pytestmark = pytest.mark.root
 
@@ -105,7 +105,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[d
         web, mail, _ = lab.deckies
         http_server(lab, web)
         http_server(lab, mail, 8080)
-        agent = AgentProcess(lab, options=["--dedup-ttl", "0"])
+        agent = AgentProcess(lab, options=["--dedup-ttl", "0", *LARGE_RINGS])
         sources = {}
         for number, (name, scan) in enumerate(SCANS.items()):
             if shutil.which(scan.argv[0]) is None:

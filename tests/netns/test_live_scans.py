@@ -17,7 +17,7 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import LabError
 from deckwire.lab.servers import http_server, serve, tls_server
-from tests.support.watching import EVERYTHING, assert_nothing_lost
+from tests.support.watching import EVERYTHING, LARGE_RINGS, assert_nothing_lost
 
 pytestmark = pytest.mark.root
 
@@ -85,7 +85,7 @@ def test_a_connect_scan_is_recognised(
     evidence: str,
 ) -> None:
     open_ports(lab)
-    agent = AgentProcess(lab, options=["--dedup-ttl", "0"])
+    agent = AgentProcess(lab, options=["--dedup-ttl", "0", *LARGE_RINGS])
     target = lab.deckies[decky]
     address = target.v6 if "-6" in options else target.v4
 

@@ -27,8 +27,11 @@ from tests.support.live_wire import Flow
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
-EVERYTHING = ("--dedup-ttl", "0", "--scan-targets", "0")
-"""Options that turn suppression off, so that every event of a connection is emitted.
+LARGE_RINGS = ("--ring-kb", "8192")
+"""With rings of the default size, samples are lost if a busy machine lets the agent wait."""
+
+EVERYTHING = ("--dedup-ttl", "0", "--scan-targets", "0", *LARGE_RINGS)
+"""Options with which every event of a connection is emitted.
 
 Scans are not reported, because their events are about no connection.
 """

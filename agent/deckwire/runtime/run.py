@@ -57,6 +57,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
                 wait=settings.wait_interface,
                 xdp=settings.xdp,
                 settings=kernel_settings(settings),
+                ring_bytes=settings.ring_kb * 1024,
             )
             if requests.stopping:
                 return 0
