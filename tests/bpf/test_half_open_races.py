@@ -3,8 +3,7 @@
 A program makes the flood inside the kernel, so both CPUs are in the table all the time. Every
 handshake has numbers, windows, options and times of its own, so any part of another one shows.
 
-`DECKWIRE_RACE_HANDSHAKES` makes the tests longer: 300000 handshakes and over 10 million SYNs are
-one row of docs/performance.md.
+`DECKWIRE_RACE_HANDSHAKES` makes the tests longer: 300000 handshakes meet 10 million SYNs.
 """
 
 from __future__ import annotations
@@ -147,7 +146,7 @@ def racing(request: pytest.FixtureRequest) -> Kernel:
     return kernel
 
 
-def test_handshakes_beside_a_flood_are_whole_or_counted(racing: Kernel) -> None:
+def test_handshakes_during_a_flood_are_whole_or_counted(racing: Kernel) -> None:
     """None has a part of another. If the table holds all, those missing are counted as failed."""
     kernel = racing
     roomy = kernel.loaded.maps["flows"].max_entries > ROUND

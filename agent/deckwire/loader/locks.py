@@ -1,6 +1,6 @@
 """Maps whose values begin with a lock (bpf_spin_lock).
 
-The kernel allows one only in a map whose types it is given (BTF). BCC is told to leave types out,
+The kernel allows one only in a map whose types it is given (BTF). BCC leaves types out here,
 and a kept object has none either. So the few types that the kernel asks for are written here.
 """
 
