@@ -81,6 +81,19 @@ struct half_open {
 	__u16 syn_record;    /* where a hello in its data ends, SYN_* or 0 */
 };
 
+/* The entries of one hash: tags in a cache line, and times in another. */
+struct half_open_set {
+	__u32 tag[HALF_OPEN_WAYS];  /* hash of the 4-tuple; 0: free */
+	__u32 time[HALF_OPEN_WAYS]; /* last change, by half_open_clock() */
+};
+
+/* An entry of the table of half-open connections. */
+struct half_open_entry {
+	struct half_open half;
+	struct flow_key key;
+	__u32 generation; /* odd while it is written */
+};
+
 #define SYN_UNDECIDED 0xffff /* the data ends before a hello shows */
 #define SYN_HEAD 0xfff0	     /* plus enum head_kind: a head, and no hello */
 
@@ -582,6 +595,7 @@ struct counters {
 	__u64 half_open_inserts;
 	__u64 half_open_deletes;
 	__u64 half_open_failed;
+	__u64 half_open_evicted;
 	__u64 half_open_others; /* attempts kept in other_half_open */
 	__u64 synack_unmatched;
 	__u64 handshakes;

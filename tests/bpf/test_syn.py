@@ -30,7 +30,7 @@ from tests.support.bpf_frames import (
     ipv6,
     tcp,
 )
-from tests.support.bpf_harness import MS, SECOND, Kernel, Wait
+from tests.support.bpf_harness import MS, SECOND, Kernel, Wait, zero
 
 pytestmark = pytest.mark.root
 
@@ -50,11 +50,9 @@ def syn6(options: bytes = LINUX_OPTIONS, segment: dict[str, Any] | None = None, 
 def signatures(kernel: Kernel, *frames: bytes) -> list[int]:
     """The signature of each SYN, as if it were the first of its connection."""
     kernel.settings(dedup=0)
-    half_open = kernel.loaded.maps["half_open"]
     for frame in frames:
         kernel.feed(frame)
-        for key, _ in list(half_open.items()):
-            half_open.delete(key)
+        zero(kernel.loaded.maps["half_open"])
     found = [sample for sample in kernel.samples() if isinstance(sample, SynSample)]
     assert len(found) == len(frames)
     return [sample.signature for sample in found]

@@ -38,6 +38,8 @@ SEQUENCE_CLASSES = ("", "zero", "constant", "incremental", "random")
 """enum sequence_class; "" if nothing is known."""
 SEQUENCE_SAMPLES = 8
 """SYNs of a source whose numbers are kept."""
+HALF_OPEN_SETS, HALF_OPEN_WAYS = 8, 16
+"""Sets in a group of half-open connections, and entries in a set."""
 PROBE_PROVEN = 0x1
 PROBE_PROTO_ARP, PROBE_PROTO_BROKEN = 0, 255
 """Protocols of targets that are none over IP."""
@@ -100,6 +102,15 @@ _half_open = Struct(
     "flags" / Int8ul,
     "rules" / Int8ul,
     "syn_record" / Int16ul,
+)
+_half_open_entry = Struct(
+    "half" / _half_open,
+    "key" / Bytes(FLOW_KEY_BYTES),
+    "generation" / Int32ul,
+)
+_half_open_set = Struct(
+    "tag" / Array(HALF_OPEN_WAYS, Int32ul),
+    "time" / Array(HALF_OPEN_WAYS, Int32ul),
 )
 _flow_side = Struct(
     "packets" / Int64ul,
@@ -311,6 +322,7 @@ COUNTERS = (
     "half_open_inserts",
     "half_open_deletes",
     "half_open_failed",
+    "half_open_evicted",
     "half_open_others",
     "synack_unmatched",
     "handshakes",
@@ -396,6 +408,8 @@ SCHEMAS = {
     "flow_id": _flow_id,
     "syn_packet": _syn_packet,
     "half_open": _half_open,
+    "half_open_entry": _half_open_entry,
+    "half_open_set": _half_open_set,
     "flow_side": _flow_side,
     "flow_end": _flow_end,
     "flow_totals": _flow_totals,
@@ -438,6 +452,7 @@ SETTINGS = _settings.compile()
 
 SYN_PACKET_BYTES: int = _syn_packet.sizeof()
 HALF_OPEN_BYTES: int = _half_open.sizeof()
+HALF_OPEN_ENTRY_BYTES: int = _half_open_entry.sizeof()
 FLOW_TOTALS_BYTES: int = _flow_totals.sizeof()
 FLOW_BYTES: int = _flow.sizeof()
 SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
@@ -504,8 +519,13 @@ FLOW_STATE = members(
     *("totals.last_ns", "totals.close", "totals.flags", "totals.source_slot", "synack.ip_flags"),
 )
 """The members that a sweep decides by."""
-HALF_OPEN_STATE = members(_half_open, "syn.time_ns", "synack.ip_version", "client")
-"""The time of the SYN, whether a SYN-ACK was seen (0: none), and who sent the SYN."""
+HALF_OPEN_STATE = members(
+    _half_open_entry,
+    *("half.syn.time_ns", "half.synack.ip_version", "half.client", "key", "generation"),
+)
+"""Among them the time of the SYN, whether a SYN-ACK was seen (0: none), and who sent the SYN."""
+HALF_OPEN_TAGS = members(_half_open_set, *(f"tag.{way}" for way in range(HALF_OPEN_WAYS)))
+"""One for each entry of a set, in their order; 0: it is free."""
 SOURCE = members(_source, "handshakes.filled_ns", "handshakes.tokens_ns", "flows")
 """Every member: a value is written back with another count of connections."""
 RING = members(_ring, "read", "half")
@@ -551,6 +571,12 @@ network byte order."""
 
 # Offsets of members.
 SAMPLE_KIND = offset(_sample_head, "kind")
+HALF_OPEN_GROUP_SETS = 48
+"""Of the sets in struct half_open_group, whose entries follow."""
+HALF_OPEN_GROUP_ENTRIES: int = HALF_OPEN_GROUP_SETS + HALF_OPEN_SETS * _half_open_set.sizeof()
+HALF_OPEN_GROUP_BYTES: int = (
+    HALF_OPEN_GROUP_ENTRIES + HALF_OPEN_SETS * HALF_OPEN_WAYS * HALF_OPEN_ENTRY_BYTES + 16
+)
 HALF_OPEN_SAMPLE_SYN = offset(_half_open_sample, "half_open.syn")
 HALF_OPEN_SAMPLE_SYNACK = offset(_half_open_sample, "half_open.synack")
 FLOW_SYN = offset(_flow, "syn")
