@@ -1530,6 +1530,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 			source = probe_sources.lookup(&slot);
 		if (source)
 			at = inline_target(source, decky, touch->where);
+		w->new_source = source != 0;
 	}
 	if (source && is_source(source, addr)) {
 		w->source = slot;
@@ -1864,6 +1865,7 @@ int decky_probe(struct __sk_buff *skb)
 	touch = &w->touch;
 	__builtin_memset(touch, 0, sizeof(*touch));
 	w->source = NO_SOURCE;
+	w->new_source = 0;
 	w->begun = 0;
 	if (!w->now)
 		w->now = coarse_time(skb, w);
@@ -1988,32 +1990,59 @@ int decky_begun(struct __sk_buff *skb)
 
 /* --- decky_syn ------------------------------------------------------------ */
 
-/* Is this SYN worth a sample? If so, equal ones are suppressed tentatively. */
-static __always_inline int syn_wanted(const struct step *s,
-				      struct half_open *half)
+/* The slot of a SYN. */
+static __always_inline struct seen *syn_slot(__u64 signature)
 {
-	const struct settings *set = s->settings;
-	__u64 signature = half->signature, now = s->work->now;
-	struct token_bucket *budget;
-	struct seen *seen, *second;
-	__u32 slot, zero = 0;
+	struct seen *first, *second;
+	__u32 slot;
 
-	budget = syn_budget.lookup(&zero);
-	if (!budget)
-		return 0;
 	slot = seen_slot(signature, 0, SYN_SEEN_SLOTS);
-	seen = syn_seen.lookup(&slot);
-	if (!seen)
+	first = syn_seen.lookup(&slot);
+	if (!first)
 		return 0;
 	slot = seen_slot(signature, 1, SYN_SEEN_SLOTS);
 	second = syn_seen.lookup(&slot);
 	if (!second)
 		return 0;
-	if (is_in_second(seen, second, signature))
-		seen = second;
-	if (set->dedup && suppress(seen, signature, now,
-				   decky_bit(&s->work->key, s->work->sender))) {
-		half->syn_suppressed = seen->decided != 0;
+	return is_in_second(first, second, signature) ? second : first;
+}
+
+/*
+ * Is this SYN suppressed? Of a source that is new in its table, none was
+ * emitted, or so many sources came since that its window counts no more: the
+ * agent then deduplicates the event. So a flood from forged sources does not
+ * fetch the slots of its SYNs into the caches.
+ */
+static __always_inline int syn_suppressed(const struct step *s,
+					  struct half_open *half)
+{
+	struct work *w = s->work;
+	struct seen *seen;
+
+	if (!s->settings->dedup || w->new_source)
+		return 0;
+	seen = syn_slot(half->signature);
+	if (!seen || !suppress(seen, half->signature, w->now,
+			       decky_bit(&w->key, w->sender)))
+		return 0;
+	half->syn_suppressed = seen->decided != 0;
+	return 1;
+}
+
+/* Is this SYN worth a sample? If so, equal ones are suppressed tentatively. */
+static __always_inline int syn_wanted(const struct step *s,
+				      struct half_open *half)
+{
+	const struct settings *set = s->settings;
+	__u64 now = s->work->now;
+	struct token_bucket *budget;
+	struct seen *seen;
+	__u32 zero = 0;
+
+	budget = syn_budget.lookup(&zero);
+	if (!budget)
+		return 0;
+	if (syn_suppressed(s, half)) {
 		s->counters->syn_suppressed++;
 		return 0;
 	}
@@ -2024,7 +2053,8 @@ static __always_inline int syn_wanted(const struct step *s,
 		s->counters->syn_over_budget++;
 		return 0;
 	}
-	if (set->dedup && suppress_tentatively(seen, signature, now))
+	seen = set->dedup ? syn_slot(half->signature) : 0;
+	if (seen && suppress_tentatively(seen, half->signature, now))
 		s->counters->syn_seen_overwrites++;
 	return 1;
 }
@@ -2409,6 +2439,20 @@ static __always_inline void restart(struct __sk_buff *skb, const struct step *s,
 	s->counters->half_open_failed++;
 }
 
+/* The head of a SYN's sample, with what the last SYNs of its source show. */
+static __always_inline void begin_syn_sample(const struct step *s,
+					     struct half_open_sample *sample)
+{
+	const struct syn_packet *syn = &sample->half_open.syn;
+	const struct work *w = s->work;
+
+	sample_begin(&sample->head, SAMPLE_SYN, &w->packet, &w->key, w->sender,
+		     syn->time_ns);
+	sample->head.born_ns = syn->time_ns;
+	sample->head.client = w->sender;
+	classify_sequences(s, &sample->head);
+}
+
 /* A SYN: a retransmission, or the first packet of a connection. */
 int decky_syn(struct __sk_buff *skb)
 {
@@ -2470,26 +2514,21 @@ int decky_syn(struct __sk_buff *skb)
 	if (swapped)
 		order_openings(&sample->half_open, p, w->now);
 	note_opening_rules(&sample->half_open, w->sender, rules);
-	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
-		     sample->half_open.syn.time_ns);
-	sample->head.born_ns = sample->half_open.syn.time_ns;
-	sample->head.client = w->sender;
 	sample->half_open.noted = 0;
 	sample->half_open.signature =
 		syn_signature(walk, p, &sample->half_open.syn, s.settings->seed,
 			      may_be_from_decky(&s));
 	if (s.settings->sequences) {
-		classify_sequences(&s, &sample->head);
+		begin_syn_sample(&s, sample);
 		sample->half_open.signature = sequences_sign(
 			sample->half_open.signature, &sample->head);
 	}
 	if (p->payload_len && !swapped)
 		sample->half_open.syn_record = sample_syn_data(skb, &s);
 	if (syn_wanted(&s, &sample->half_open)) {
-		/* else only a sample needs the classes, and most SYNs get none
-		 */
+		/* else only a sample needs its head, and most SYNs get none */
 		if (!s.settings->sequences)
-			classify_sequences(&s, &sample->head);
+			begin_syn_sample(&s, sample);
 		sample->head.hello = link_of(skb);
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,

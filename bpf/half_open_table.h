@@ -16,6 +16,7 @@
 #include "limits.h"
 #include "abi.h"
 #include "hash.h"
+#include "negative.h"
 
 #define HALF_OPEN_ENTRIES (HALF_OPEN_SETS * HALF_OPEN_WAYS)
 #define HALF_OPEN_GROUPS (MAX_HALF_OPEN / HALF_OPEN_ENTRIES)
@@ -108,19 +109,6 @@ static __always_inline void half_open_mark(struct half_open_group *group,
 	index &= HALF_OPEN_WAYS - 1;
 	set->tag[index] = tag;
 	set->time[index] = time;
-}
-
-/*
- * 1 if the difference is negative, else 0. Without branches: which way of a set
- * it is cannot be predicted, and the verifier would follow each. Newer ones
- * also follow both values of a sign that is spread over a word.
- */
-static __always_inline __u64 negative(__u64 difference)
-{
-	asm volatile("" : "+r"(difference));
-	difference >>= 63;
-	asm volatile("" : "+r"(difference));
-	return difference;
 }
 
 /* The way of this tag in a set, or HALF_OPEN_WAYS. */

@@ -165,6 +165,7 @@ struct work {
 	__u8 closed;	      /* the connection had ended before */
 	__u8 continues;	      /* the segment continues a long write */
 	__u8 begun;	      /* by decky_probe: a decky sends it on its own */
+	__u8 new_source;      /* by decky_probe: it has no record before */
 	__u8 restarts;	      /* of decky_syn or decky_synack */
 	__s32 ahead;	      /* its distance from sent, or AHEAD_REPEATED */
 	__u32 found;  /* offset of a hello in the payload, or NOT_FOUND */

@@ -152,7 +152,7 @@ def test_handshakes_during_a_flood_are_whole_or_counted(racing: Kernel) -> None:
     roomy = kernel.loaded.maps["flows"].max_entries > ROUND
     now_ns, missing = START_NS, 0
     with (
-        syn_driver(kernel.loaded.programs["tc_ingress"]) as driver,
+        syn_driver(kernel.loaded.programs["tc_ingress"], flood_frame(DECKY_B)) as driver,
         closing(Handshakes(kernel)) as handshakes,
     ):
         flood = Flood(driver)
@@ -272,11 +272,12 @@ def test_a_flood_leaves_answered_handshakes_alone(
 ) -> None:
     """SYNs without an answer fill the table ten times; answered ones fill half of it."""
     kernel.settings(dedup=0, syn_cost_ns=SECOND, syn_burst_ns=0, flows_per_source=2**31)
+    tc_ingress = kernel.loaded.programs["tc_ingress"]
     count = 100
     flood = int(SMALL_TABLES["MAX_HALF_OPEN"] * turns) * (2 if answered else 1)
     with (
-        syn_driver(kernel.loaded.programs["tc_ingress"]) as before,
-        syn_driver(kernel.loaded.programs["tc_ingress"], answered=answered) as driver,
+        syn_driver(tc_ingress, flood_frame(DECKY_B)) as before,
+        syn_driver(tc_ingress, flood_frame(DECKY_B), answered=answered) as driver,
         closing(Handshakes(kernel)) as handshakes,
     ):
         # The table is full of older ones.

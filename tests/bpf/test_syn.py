@@ -279,6 +279,23 @@ def test_the_agent_suppresses_for_as_long_as_it_says(kernel: Kernel, talk: Talk)
     assert kernel.raised()["syn_suppressed"] == 2
 
 
+def test_a_source_without_a_record_is_sampled_again(kernel: Kernel) -> None:
+    """So many sources came meanwhile that its record is gone. The agent deduplicates the event."""
+    talk = Talk()
+    kernel.feed(talk.c("S"))
+    (sample,) = kernel.samples()
+    assert isinstance(sample, SynSample)
+    suppress(kernel, sample.signature, kernel.now_ns + 300 * SECOND)
+    kernel.feed(talk.c("S", 50))
+    kernel.settings(syn_cost_ns=SECOND, syn_burst_ns=0)
+    kernel.feed(*(ethernet(ipv4(tcp(), src=f"10.1.{n >> 8}.{n & 255}")) for n in range(2_000)))
+    kernel.settings()
+    assert kernel.submitted() == ""
+    kernel.feed(talk.c("S", 60), talk.c("S", 70), Wait(100 * SECOND), talk.c("S", 80))
+    assert kernel.submitted() == "syn"
+    assert kernel.raised()["syn_suppressed"] == 3
+
+
 def seen(kernel: Kernel) -> list[Any]:
     """The slots of syn_seen that are in use."""
     return [

@@ -7,9 +7,9 @@ lock of the interpreter meanwhile.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from struct import Struct, pack, pack_into
+from struct import Struct, pack, pack_into, unpack
 
 from deckwire.kernel.maps import Map
 from deckwire.kernel.programs import Program
@@ -20,6 +20,8 @@ STEP_NS = 1_000
 """Time between two SYNs of a flood by the replay clock."""
 SOURCE, DESTINATION, PORTS, SEQ, ACK, FLAGS = 26, 30, 34, 38, 42, 47
 """Offsets of members of the headers in a frame of IPv4 without options."""
+_IP, _IP_CHECK, _TCP, _TCP_CHECK = 14, 24, 34, 50
+_PROTO_TCP = 6
 
 _SCHED_CLS, _PROG_ARRAY = 3, 3
 _PROG = Struct("=IIQQIIQII16s")
@@ -31,17 +33,22 @@ _SYN, _SYN_ACK = 0x02, 0x12
 
 
 @contextmanager
-def syn_driver(target: Program, *, answered: bool = False) -> Iterator[Program]:
-    """The program; see flood_frame() for its frame.
+def syn_driver(
+    target: Program, frame: bytes, *, answered: bool = False, one_source: bool = False
+) -> Iterator[Program]:
+    """The program. All its SYNs have right checksums.
 
     Args:
         target: the program that gets each frame.
+        frame: of flood_frame(). The frame of each test run must be like it.
         answered: every second frame is the SYN-ACK of the SYN before.
+        one_source: all SYNs are from the address in the frame, else each from another one.
     """
     attr = ctypes.create_string_buffer(_MAP.pack(_PROG_ARRAY, 4, 4, 1, 0))
     with Map(bpf(Command.MAP_CREATE, attr, "map of jumps")) as jumps:
         jumps.update(bytes(4), pack("=I", target.fd))
-        driver = Program("syn_driver", _load(_driver(jumps.fd, answered=answered)))
+        code = _driver(jumps.fd, frame, answered=answered, one_source=one_source)
+        driver = Program("syn_driver", _load(code))
         try:
             yield driver
         finally:
@@ -56,19 +63,32 @@ def flood_frame(destination: str, number: int = 0, port: int = 443) -> bytes:
     return bytes(frame)
 
 
-def _driver(jumps: int, *, answered: bool) -> bytes:
+def _driver(jumps: int, frame: bytes, *, answered: bool, one_source: bool) -> bytes:
+    fixed = bytearray(frame)
+    for at, size in ((SOURCE, 4), (PORTS, 2), (SEQ, 4), (_IP_CHECK, 2), (_TCP_CHECK, 2)):
+        fixed[at : at + size] = bytes(size)
+    new_source = [
+        _op(0xBC, 4, 3),
+        _op(0x24, 4, 0, 0, 0x9E37_79B1 - (1 << 32)),
+        _op(0x63, 7, 4, SOURCE),
+        _op(0x72, 7, 0, SOURCE, 10),
+    ]
     next_syn = [
         # The next number of a sequence of 2**32 (Numerical Recipes).
         _op(0x61, 3, 7, SEQ),
         _op(0x24, 3, 0, 0, 1_664_525),
         _op(0x04, 3, 0, 0, 1_013_904_223),
         _op(0x63, 7, 3, SEQ),
-        _op(0xBF, 4, 3),
-        _op(0x24, 4, 0, 0, 0x9E37_79B1 - (1 << 32)),
-        _op(0x63, 7, 4, SOURCE),
-        _op(0x72, 7, 0, SOURCE, 10),
-        _op(0x77, 3, 0, 0, 16),
-        _op(0x6B, 7, 3, PORTS),
+        *([] if one_source else new_source),
+        _op(0xBC, 4, 3),
+        _op(0x74, 4, 0, 0, 16),
+        _op(0x6B, 7, 4, PORTS),
+        *_checksum(fixed[_IP:_TCP], (SOURCE, SOURCE + 2), _IP_CHECK),
+        *_checksum(
+            fixed[SOURCE:] + pack("!HH", _PROTO_TCP, len(frame) - _TCP),
+            (SOURCE, SOURCE + 2, PORTS, SEQ, SEQ + 2),
+            _TCP_CHECK,
+        ),
     ]
     turn = [
         *(_op(0x61, 3, 7, SOURCE), _op(0x61, 4, 7, DESTINATION)),
@@ -104,6 +124,16 @@ def _driver(jumps: int, *, answered: bool) -> bytes:
         *(_op(0xB7, 0, 0, 0, -1), _op(0x95)),
     ]
     return b"".join(code)
+
+
+def _checksum(fixed: bytes, changed: Sequence[int], at: int) -> list[bytes]:
+    """Instructions that sum `fixed` and the words at `changed` (RFC 1071), and write it to `at`."""
+    fold = [_op(0xBC, 5, 4), _op(0x74, 5, 0, 0, 16), _op(0x54, 4, 0, 0, 0xFFFF), _op(0x0C, 4, 5)]
+    words = sum(unpack(f"<{len(fixed) // 2}H", fixed))
+    code = [_op(0xB4, 4, 0, 0, words)]
+    for offset in changed:
+        code += [_op(0x69, 5, 7, offset), _op(0x0C, 4, 5)]
+    return [*code, *fold, *fold, _op(0xA4, 4, 0, 0, 0xFFFF), _op(0x6B, 7, 4, at)]
 
 
 def _op(code: int, dst: int = 0, src: int = 0, offset: int = 0, immediate: int = 0) -> bytes:

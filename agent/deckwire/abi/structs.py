@@ -230,14 +230,13 @@ _probe_source = Struct(
     "generation" / Int32ul,
     "targets" / Int32ul,
     "kinds" / Int32ul,
+    "repeated" / Int32ul,
     "mac" / Bytes(6),
     "flags" / Int8ul,
-    "samples" / Int8ul,
-    "next" / Int8ul,
-    "pad" / Int8ul,
+    "syns" / Int8ul,
     "changes" / Int16ul,
+    "first_ip_id" / Int16ul,
     "targets_lost" / Int32ul,
-    "pad2" / Int32ul,
     "seq" / Array(SEQUENCE_SAMPLES, Int32ul),
     "target" / Array(PROBE_INLINE, _probe_target),
     "ip_id" / Array(SEQUENCE_SAMPLES, Int16ul),
@@ -536,11 +535,12 @@ COUNTER_VALUES = members(_counters, *COUNTERS)
 PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers", "refused")
 PROBE_SOURCE = members(
     _probe_source,
-    *("addr", "first_ns", "last_ns", "targets", "kinds", "mac", "flags", "samples", "next"),
+    *("addr", "first_ns", "last_ns", "targets", "kinds", "repeated", "mac", "flags"),
     "targets_lost",
 )
 PROBE_SEQUENCES = members(
     _probe_source,
+    *("syns", "first_ip_id"),
     *(f"seq.{number}" for number in range(SEQUENCE_SAMPLES)),
     *(f"ip_id.{number}" for number in range(SEQUENCE_SAMPLES)),
 )
