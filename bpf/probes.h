@@ -242,10 +242,14 @@ static __always_inline void source_begin(struct probe_source *source,
 static __always_inline void source_count(struct probe_source *source,
 					 __u32 kind)
 {
+	__u32 *count = &source->probes[kind];
+
+	/* kept: Linux 5.10 loses the bounds of a spilled number */
+	asm volatile("" : "+r"(count));
 	if (source->repeated >> kind & 1) {
-		__sync_fetch_and_add(&source->probes[kind], 1);
+		__sync_fetch_and_add(count, 1);
 	} else if (source->kinds >> kind & 1) {
-		source->probes[kind] = 2;
+		*count = 2;
 		source->repeated |= 1U << kind;
 	} else {
 		source->kinds |= 1U << kind;
