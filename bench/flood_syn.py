@@ -12,7 +12,7 @@ from bench.packets import Burst, spoofed_syns
 from deckwire.lab import Lab
 
 SECTION = "SYN flood"
-HALF_OPEN = 65_536
+HALF_OPEN = 79_872
 """MAX_HALF_OPEN of bpf/limits.h."""
 
 

@@ -43,9 +43,9 @@ def _line(lab: Lab, rounds: int, pace: str, options: Sequence[str]) -> Line:
     found: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
         for name in (NOOP, DECKWIRE) if number % 2 else (DECKWIRE, NOOP):
-            with watching(lab, name) as agent, _accounting():
+            with watching(lab, name) as agent, accounting():
                 transfer(lab, lab.deckies[0], options)
-                found[name].append(_mean_ns(agent.pid if agent else os.getpid()))
+                found[name].append(mean_ns(agent.pid if agent else os.getpid()))
     added = Spread.of(ours - noop for ours, noop in zip(found[DECKWIRE], found[NOOP], strict=True))
     base = Spread.of(found[NOOP]).median
     return Line(
@@ -60,7 +60,7 @@ def _line(lab: Lab, rounds: int, pace: str, options: Sequence[str]) -> Line:
 
 
 @contextlib.contextmanager
-def _accounting() -> Iterator[None]:
+def accounting() -> Iterator[None]:
     """Let the kernel account the run time of all programs."""
     attr = ctypes.create_string_buffer(pack("=I", _RUN_TIME))
     fd = bpf(_ENABLE_STATS, attr, "the account of BPF programs' run time")
@@ -70,7 +70,7 @@ def _accounting() -> Iterator[None]:
         os.close(fd)
 
 
-def _mean_ns(pid: int) -> float:
+def mean_ns(pid: int) -> float:
     """Mean time of one run of the programs that a process holds."""
     time_ns = count = 0
     for entry in Path(f"/proc/{pid}/fdinfo").iterdir():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench import (
     bulk,
+    flood_runs,
     handshakes,
     lines,
     live_runs,
@@ -66,6 +67,7 @@ def _parts(lab: Lab, *, quick: bool) -> dict[str, Part]:
         "bulk": lambda: _bulk(lab, rounds, seconds, 0.1 if quick else 1.0),
         "handshakes": lambda: handshakes.measure(lab, rounds, seconds, 200 if quick else 3_000),
         "syns": lambda: syns.measure(lab, 1 if quick else 7, 20_000 if quick else 200_000),
+        "frames": lambda: flood_runs.measure(lab, rounds, 20_000 if quick else 200_000),
         "rtt": lambda: rtt.measure(lab, rounds, 100 if quick else 2_000),
         "start": lambda: startup.measure(lab, 1 if quick else 9),
         "lines": lambda: lines.measure(2 if quick else 50),
@@ -91,8 +93,8 @@ def _bulk(lab: Lab, rounds: int, seconds: int, gigabytes: float) -> list[Line]:
 
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = (
-        *("programs", "bulk", "handshakes", "syns", "rtt", "start", "lines", "readers"),
-        *("registry", "reload", "xdp", "sizes"),
+        *("programs", "bulk", "handshakes", "syns", "frames", "rtt", "start", "lines"),
+        *("readers", "registry", "reload", "xdp", "sizes"),
     )
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(

@@ -13,6 +13,7 @@ from bench.packets import Burst, spoofed_syns
 from deckwire.lab import Lab
 
 SECTION = "CPU added per SYN"
+_EVENT = "tcp_syn_fingerprint"
 
 Memory = list[tuple[int, int]]
 """Bytes before and after, of each round."""
@@ -31,13 +32,14 @@ def measure(lab: Lab, rounds: int, count: int) -> list[Line]:
         cpu.pin(0, cpu.CLIENTS)
         try:
             burst.send()
-            busy, counted, resident, kernel = _interleaved(lab, burst, names, rounds)
+            busy, counted, emitted, resident, kernel = _interleaved(lab, burst, names, rounds)
         finally:
             cpu.pin(0, cpu.ALL)
             burst.close()
         what = f"{count:,} SYNs {where}"
         goal = Goal("≤", 0.8) if sources == count else None
         lines += [*_added_lines(busy, count, what, goal), _counted_line(counted, count, where)]
+        lines.append(_emitted_line(emitted, where))
         if sources == count:
             lines += _memory(resident, kernel)
     return lines
@@ -81,9 +83,10 @@ def one_burst(burst: Burst) -> float:
 
 def _interleaved(
     lab: Lab, burst: Burst, names: Sequence[str], rounds: int
-) -> tuple[dict[str, list[float]], list[int], Memory, Memory]:
+) -> tuple[dict[str, list[float]], list[int], list[tuple[int, int]], Memory, Memory]:
     busy: dict[str, list[float]] = defaultdict(list)
     counted: list[int] = []
+    emitted: list[tuple[int, int]] = []
     resident: Memory = []
     kernel: Memory = []
     for number in range(rounds):
@@ -95,8 +98,15 @@ def _interleaved(
                 if agent is not None:
                     resident.append((before[0], agent.resident_bytes()))
                     kernel.append((before[1], agent.map_bytes()))
-                    counted.append(agent.stop()["frames_syn"])
-    return busy, counted, resident, kernel
+                    sums = agent.stop()
+                    counted.append(sums["frames_syn"])
+                    emitted.append((agent.counted()[_EVENT], sums["frames_syn"] - _without(sums)))
+    return busy, counted, emitted, resident, kernel
+
+
+def _without(sums: dict[str, int]) -> int:
+    """SYNs of which no sample was due."""
+    return sums["syn_retransmits"] + sums["syn_suppressed"] + sums["syn_over_budget"]
 
 
 def _counted_line(counted: Sequence[int], count: int, where: str) -> Line:
@@ -108,6 +118,22 @@ def _counted_line(counted: Sequence[int], count: int, where: str) -> Line:
         "%",
         f"{count:,} sent",
         count,
+        shares.median / 100,
+        Goal("≥", 100),
+    )
+
+
+def _emitted_line(emitted: Sequence[tuple[int, int]], where: str) -> Line:
+    """A table that mixes up SYNs may count them all and yet lose their events."""
+    shares = Spread.of(100 * min(events / due, 1.0) for events, due in emitted)
+    due = Spread.of(due for _, due in emitted).median
+    return Line(
+        SECTION,
+        f"SYN events emitted, {where}",
+        shares,
+        "%",
+        f"{due:,.0f} SYNs within the budget",
+        due,
         shares.median / 100,
         Goal("≥", 100),
     )

@@ -81,6 +81,19 @@ struct half_open {
 	__u16 syn_record;    /* where a hello in its data ends, SYN_* or 0 */
 };
 
+/* The entries of one hash: tags in a cache line, and times in another. */
+struct half_open_set {
+	__u32 tag[HALF_OPEN_WAYS];  /* hash of the 4-tuple; 0: free */
+	__u32 time[HALF_OPEN_WAYS]; /* last change, by half_open_clock() */
+};
+
+/* An entry of the table of half-open connections. */
+struct half_open_entry {
+	struct half_open half;
+	struct flow_key key;
+	__u32 generation; /* odd while it is written */
+};
+
 #define SYN_UNDECIDED 0xffff /* the data ends before a hello shows */
 #define SYN_HEAD 0xfff0	     /* plus enum head_kind: a head, and no hello */
 
@@ -450,7 +463,7 @@ struct probe_target {
 /*
  * One slot of probe_sources: what an address has sent to deckies. Its first
  * targets are here, so that a flood from forged sources fills no other table.
- * The first SYN of a source touches three cache lines.
+ * The first probe of a source touches the first two cache lines only.
  */
 struct probe_source {
 	__be32 addr[4];
@@ -458,15 +471,14 @@ struct probe_source {
 	__u64 last_ns;
 	__u32 generation; /* odd while another source takes the slot over */
 	__u32 targets;	  /* that are kept */
-	__u32 kinds;	  /* of its probes: only their counts are valid */
+	__u32 kinds;	  /* of its probes */
+	__u32 repeated;	  /* kinds with more than one: their counts are valid */
 	__u8 mac[6];	  /* of the frame that came last */
 	__u8 flags;	  /* PROBE_PROVEN */
-	__u8 samples;	  /* in seq and ip_id */
-	__u8 next;	  /* where the next one goes */
-	__u8 pad;
-	__u16 changes; /* of targets outside of it */
+	__u8 syns;	  /* in seq and ip_id: see sequences_add() */
+	__u16 changes;	  /* of targets outside of it */
+	__u16 first_ip_id; /* of its first SYN, if that is the only one */
 	__u32 targets_lost;
-	__u32 pad2;
 	__u32 seq[SEQUENCE_SAMPLES]; /* of its last SYNs, as ip_id */
 	struct probe_target target[PROBE_INLINE];
 	__u16 ip_id[SEQUENCE_SAMPLES];
@@ -582,6 +594,7 @@ struct counters {
 	__u64 half_open_inserts;
 	__u64 half_open_deletes;
 	__u64 half_open_failed;
+	__u64 half_open_evicted;
 	__u64 half_open_others; /* attempts kept in other_half_open */
 	__u64 synack_unmatched;
 	__u64 handshakes;

@@ -136,6 +136,7 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->cause = TOUCH_NOTHING;
 	w->to_decky = 0;
 	w->half_open = 0;
+	w->restarts = 0;
 	w->options_read = 0;
 	w->head_read = 0;
 	w->head_known = 0;
@@ -1544,6 +1545,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 			source = probe_sources.lookup(&slot);
 		if (source)
 			at = inline_target(source, decky, touch->where);
+		w->new_source = source != 0;
 	}
 	if (source && is_source(source, addr)) {
 		w->source = slot;
@@ -1878,6 +1880,7 @@ int decky_probe(struct __sk_buff *skb)
 	touch = &w->touch;
 	__builtin_memset(touch, 0, sizeof(*touch));
 	w->source = NO_SOURCE;
+	w->new_source = 0;
 	w->begun = 0;
 	if (!w->now)
 		w->now = coarse_time(skb, w);
@@ -2004,32 +2007,59 @@ int decky_begun(struct __sk_buff *skb)
 
 /* --- decky_syn ------------------------------------------------------------ */
 
-/* Is this SYN worth a sample? If so, equal ones are suppressed tentatively. */
-static __always_inline int syn_wanted(const struct step *s,
-				      struct half_open *half)
+/* The slot of a SYN. */
+static __always_inline struct seen *syn_slot(__u64 signature)
 {
-	const struct settings *set = s->settings;
-	__u64 signature = half->signature, now = s->work->now;
-	struct token_bucket *budget;
-	struct seen *seen, *second;
-	__u32 slot, zero = 0;
+	struct seen *first, *second;
+	__u32 slot;
 
-	budget = syn_budget.lookup(&zero);
-	if (!budget)
-		return 0;
 	slot = seen_slot(signature, 0, SYN_SEEN_SLOTS);
-	seen = syn_seen.lookup(&slot);
-	if (!seen)
+	first = syn_seen.lookup(&slot);
+	if (!first)
 		return 0;
 	slot = seen_slot(signature, 1, SYN_SEEN_SLOTS);
 	second = syn_seen.lookup(&slot);
 	if (!second)
 		return 0;
-	if (is_in_second(seen, second, signature))
-		seen = second;
-	if (set->dedup && suppress(seen, signature, now,
-				   decky_bit(&s->work->key, s->work->sender))) {
-		half->syn_suppressed = seen->decided != 0;
+	return is_in_second(first, second, signature) ? second : first;
+}
+
+/*
+ * Is this SYN suppressed? Of a source that is new in its table, none was
+ * emitted, or so many sources came since that its window counts no more: the
+ * agent then deduplicates the event. So a flood from forged sources does not
+ * fetch the slots of its SYNs into the caches.
+ */
+static __always_inline int syn_suppressed(const struct step *s,
+					  struct half_open *half)
+{
+	struct work *w = s->work;
+	struct seen *seen;
+
+	if (!s->settings->dedup || w->new_source)
+		return 0;
+	seen = syn_slot(half->signature);
+	if (!seen || !suppress(seen, half->signature, w->now,
+			       decky_bit(&w->key, w->sender)))
+		return 0;
+	half->syn_suppressed = seen->decided != 0;
+	return 1;
+}
+
+/* Is this SYN worth a sample? If so, equal ones are suppressed tentatively. */
+static __always_inline int syn_wanted(const struct step *s,
+				      struct half_open *half)
+{
+	const struct settings *set = s->settings;
+	__u64 now = s->work->now;
+	struct token_bucket *budget;
+	struct seen *seen;
+	__u32 zero = 0;
+
+	budget = syn_budget.lookup(&zero);
+	if (!budget)
+		return 0;
+	if (syn_suppressed(s, half)) {
 		s->counters->syn_suppressed++;
 		return 0;
 	}
@@ -2040,7 +2070,8 @@ static __always_inline int syn_wanted(const struct step *s,
 		s->counters->syn_over_budget++;
 		return 0;
 	}
-	if (set->dedup && suppress_tentatively(seen, signature, now))
+	seen = set->dedup ? syn_slot(half->signature) : 0;
+	if (seen && suppress_tentatively(seen, half->signature, now))
 		s->counters->syn_seen_overwrites++;
 	return 1;
 }
@@ -2128,6 +2159,170 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	return record;
 }
 
+/* A copy of the attempt of this key in half_open, or 0. */
+static __always_inline struct half_open_copy *
+half_open_find(__u32 *scratch, const struct flow_key *key,
+	       const struct flow_id *id, __u64 seed,
+	       struct half_open_place *place)
+{
+	struct half_open_group *group;
+	struct half_open_copy *copy;
+
+	half_open_place(place, id, seed);
+	group = half_open.lookup(&place->slot);
+	if (!group)
+		return 0;
+	/* before the tags: what comes later raises it */
+	place->inserts = *(volatile __u32 *)&group->inserts;
+	place->looked = half_open_index(group, place) == HALF_OPEN_ENTRIES;
+	/* most are new, which needs no lock */
+	if (place->looked)
+		return 0;
+	copy = half_open_copies.lookup(scratch);
+	if (!copy)
+		return 0;
+	bpf_spin_lock(&group->lock);
+	copy->slot = place->slot;
+	copy->index = half_open_index(group, place);
+	/* if it has gone, of any entry: the key decides */
+	__builtin_memcpy(&copy->entry, entry_of(group, copy->index),
+			 sizeof(copy->entry));
+	bpf_spin_unlock(&group->lock);
+	return copy->index < HALF_OPEN_ENTRIES &&
+			       same_key(&copy->entry.key, key)
+		       ? copy
+		       : 0;
+}
+
+static __always_inline struct half_open_copy *
+half_open_of(const struct step *s, struct half_open_place *place)
+{
+	struct work *w = s->work;
+
+	return half_open_find(scratch_slot(s), &w->key, &w->id,
+			      s->settings->seed, place);
+}
+
+/*
+ * Puts a new attempt into half_open, where half_open_find() has not found it.
+ * 0: another CPU was first, counted.
+ */
+static __always_inline int half_open_insert(struct counters *c,
+					    struct half_open_place *place,
+					    const struct flow_key *key,
+					    const struct half_open *half,
+					    __u64 now)
+{
+	__u32 index = HALF_OPEN_ENTRIES, evicted = 0;
+	struct half_open_entry *entry;
+	struct half_open_group *group;
+	int known;
+
+	group = half_open.lookup(&place->slot);
+	if (!group)
+		return 0;
+	bpf_spin_lock(&group->lock);
+	if (!place->looked || group->inserts != place->inserts)
+		index = half_open_index(group, place);
+	known = index < HALF_OPEN_ENTRIES;
+	if (!known)
+		index = half_open_victim(group, place, half_open_clock(now));
+	entry = entry_of(group, index);
+	/* else another 4-tuple of the same hash */
+	known = known && same_key(&entry->key, key);
+	if (!known) {
+		evicted = half_open_tag(group, index) != 0;
+		half_open_write(entry, key, half);
+		half_open_mark(group, index, place->tag,
+			       half_open_time(half, now));
+		/* behind the tag: see half_open_find() */
+		barrier();
+		group->inserts++;
+	}
+	bpf_spin_unlock(&group->lock);
+	if (known) {
+		c->half_open_failed++;
+		return 0;
+	}
+	c->half_open_inserts++;
+	c->half_open_evicted += evicted;
+	return 1;
+}
+
+/* Writes a copy back. 0: the entry has changed since. */
+static __always_inline int half_open_store(struct half_open_copy *copy,
+					   __u64 now)
+{
+	struct half_open_entry *entry;
+	struct half_open_group *group;
+	int same;
+
+	group = half_open.lookup(&copy->slot);
+	if (!group)
+		return 0;
+	bpf_spin_lock(&group->lock);
+	entry = entry_of(group, copy->index);
+	same = entry->generation == copy->entry.generation;
+	if (same) {
+		half_open_write(entry, &copy->entry.key, &copy->entry.half);
+		copy->entry.generation = entry->generation;
+		half_open_mark(group, copy->index,
+			       half_open_tag(group, copy->index),
+			       half_open_time(&entry->half, now));
+	}
+	bpf_spin_unlock(&group->lock);
+	return same;
+}
+
+/* Removes the attempt of a copy. 0: it is not there any more. */
+static __always_inline int half_open_remove(const struct half_open_copy *copy)
+{
+	struct half_open_entry *entry;
+	struct half_open_group *group;
+	__u32 slot = copy->slot;
+	int same;
+
+	group = half_open.lookup(&slot);
+	if (!group)
+		return 0;
+	bpf_spin_lock(&group->lock);
+	entry = entry_of(group, copy->index);
+	same = half_open_tag(group, copy->index) &&
+	       half_open_same(entry, &copy->entry);
+	if (same) {
+		/* no copy of it may be written back */
+		entry->generation += 2;
+		half_open_mark(group, copy->index, 0, 0);
+	}
+	bpf_spin_unlock(&group->lock);
+	return same;
+}
+
+/*
+ * A copy of an attempt in other_half_open, in the scratch sample, or 0. That
+ * table gives an entry that it evicts to another 4-tuple, and may do so while
+ * the entry is read. Then it is not there any more.
+ */
+static __always_inline struct half_open *other_of(const struct step *s,
+						  struct attempt_key *id)
+{
+	struct half_open_sample *scratch;
+	struct half_open *other;
+
+	other = other_half_open.lookup(id);
+	if (!other)
+		return 0;
+	scratch = half_open_scratch.lookup(scratch_slot(s));
+	if (!scratch)
+		return 0;
+	__builtin_memcpy(&scratch->half_open, other, sizeof(*other));
+	barrier();
+	if (other_half_open.lookup(id) != other ||
+	    !half_open_fresh(&scratch->half_open, s->work->now))
+		return 0;
+	return &scratch->half_open;
+}
+
 /* Is this SYN a retransmission of one that another attempt began with? */
 static __always_inline int repeats_other_syn(const struct step *s)
 {
@@ -2138,13 +2333,14 @@ static __always_inline int repeats_other_syn(const struct step *s)
 	id.key = w->key;
 	id.seq = w->packet.seq;
 	id.answered = 0;
-	other = other_half_open.lookup(&id);
+	other = other_of(s, &id);
 	if (!other || !repeats_syn(other, &w->packet, w->sender, w->now))
 		return 0;
 	if (other->syn.retransmits < 255)
 		other->syn.retransmits++;
 	note_packet(&w->packet, w->now, &other->last_ns, &other->min_iat_ns,
 		    &other->max_iat_ns);
+	other_half_open.update(&id, other);
 	s->counters->syn_retransmits++;
 	return 1;
 }
@@ -2166,28 +2362,30 @@ static __always_inline void keep_other(const struct step *s,
  * SYN-ACK already: a SYN that the other end ignores must not push it out.
  */
 static __always_inline void record_attempt(const struct step *s,
-					   struct half_open *half,
+					   struct half_open_place *place,
+					   struct half_open_copy *copy,
 					   struct half_open *fresh)
 {
 	struct work *w = s->work;
+	struct half_open *half;
 
-	if (!half) {
-		if (half_open.insert(&w->key, fresh))
-			s->counters->half_open_failed++;
-		else
-			s->counters->half_open_inserts++;
+	if (!copy) {
+		half_open_insert(s->counters, place, &w->key, fresh, w->now);
 		return;
 	}
-	if (half_open_fresh(half, w->now)) {
-		if (half->synack.ip_version) {
-			half->flags |= HALF_OTHERS;
-			keep_other(s, fresh);
-			return;
+	half = &copy->entry.half;
+	if (half_open_fresh(half, w->now) && half->synack.ip_version) {
+		keep_other(s, fresh);
+		half->flags |= HALF_OTHERS;
+	} else {
+		if (half_open_fresh(half, w->now)) {
+			keep_other(s, half);
+			fresh->flags |= HALF_OTHERS;
 		}
-		keep_other(s, half);
-		fresh->flags |= HALF_OTHERS;
+		__builtin_memcpy(half, fresh, sizeof(*half));
 	}
-	half_open.update(&w->key, fresh);
+	if (!half_open_store(copy, w->now))
+		s->counters->half_open_failed++;
 }
 
 /* What is learned of an end by its SYN or SYN-ACK, for struct half_open. */
@@ -2244,11 +2442,41 @@ static __always_inline void classify_sequences(const struct step *s,
 		sequences_classify(source, head, s->work->packet.ip_version);
 }
 
+/*
+ * Another CPU has changed the attempt that this program was about to change.
+ * The program begins anew, a few times.
+ */
+static __always_inline void restart(struct __sk_buff *skb, const struct step *s,
+				    enum jump program)
+{
+	if (s->work->restarts < HALF_OPEN_RESTARTS) {
+		s->work->restarts++;
+		jumps.call(skb, program);
+	}
+	s->counters->half_open_failed++;
+}
+
+/* The head of a SYN's sample, with what the last SYNs of its source show. */
+static __always_inline void begin_syn_sample(const struct step *s,
+					     struct half_open_sample *sample)
+{
+	const struct syn_packet *syn = &sample->half_open.syn;
+	const struct work *w = s->work;
+
+	sample_begin(&sample->head, SAMPLE_SYN, &w->packet, &w->key, w->sender,
+		     syn->time_ns);
+	sample->head.born_ns = syn->time_ns;
+	sample->head.client = w->sender;
+	classify_sequences(s, &sample->head);
+}
+
 /* A SYN: a retransmission, or the first packet of a connection. */
 int decky_syn(struct __sk_buff *skb)
 {
 	volatile struct option_walk *walk;
 	struct half_open_sample *sample;
+	struct half_open_place place;
+	struct half_open_copy *copy;
 	struct half_open *half;
 	struct packet *p;
 	struct work *w;
@@ -2264,9 +2492,11 @@ int decky_syn(struct __sk_buff *skb)
 		s.counters->ignored_own_host++;
 		return TC_NEXT;
 	}
-	s.counters->frames_syn++;
+	if (!w->restarts)
+		s.counters->frames_syn++;
 	rules = opening_rules(skb, &s);
-	half = half_open.lookup(&w->key);
+	copy = half_open_of(&s, &place);
+	half = copy ? &copy->entry.half : 0;
 	known = half && repeats_syn(half, p, w->sender, w->now);
 	if (known)
 		note_opening_rules(half, w->sender, rules);
@@ -2275,6 +2505,8 @@ int decky_syn(struct __sk_buff *skb)
 			half->syn.retransmits++;
 		note_packet(p, w->now, &half->last_ns, &half->min_iat_ns,
 			    &half->max_iat_ns);
+		if (!half_open_store(copy, w->now))
+			restart(skb, &s, JUMP_SYN);
 		s.counters->syn_retransmits++;
 		return TC_NEXT;
 	}
@@ -2300,64 +2532,59 @@ int decky_syn(struct __sk_buff *skb)
 	if (swapped)
 		order_openings(&sample->half_open, p, w->now);
 	note_opening_rules(&sample->half_open, w->sender, rules);
-	sample_begin(&sample->head, SAMPLE_SYN, p, &w->key, w->sender,
-		     sample->half_open.syn.time_ns);
-	sample->head.born_ns = sample->half_open.syn.time_ns;
-	sample->head.client = w->sender;
 	sample->half_open.noted = 0;
 	sample->half_open.signature =
 		syn_signature(walk, p, &sample->half_open.syn, s.settings->seed,
 			      may_be_from_decky(&s));
 	if (s.settings->sequences) {
-		classify_sequences(&s, &sample->head);
+		begin_syn_sample(&s, sample);
 		sample->half_open.signature = sequences_sign(
 			sample->half_open.signature, &sample->head);
 	}
 	if (p->payload_len && !swapped)
 		sample->half_open.syn_record = sample_syn_data(skb, &s);
 	if (syn_wanted(&s, &sample->half_open)) {
-		/* else only a sample needs the classes, and most SYNs get none
-		 */
+		/* else only a sample needs its head, and most SYNs get none */
 		if (!s.settings->sequences)
-			classify_sequences(&s, &sample->head);
+			begin_syn_sample(&s, sample);
 		sample->head.hello = link_of(skb);
 		sample->half_open.syn_sampled = sample_sent(
 			s.counters,
 			samples.perf_submit(skb, sample, sizeof(*sample)),
 			sizeof(*sample));
 	}
-	if (known || swapped)
-		half_open.update(&w->key, &sample->half_open);
-	else
-		record_attempt(&s, half, &sample->half_open);
+	if (copy && (known || swapped)) {
+		copy->entry.half = sample->half_open;
+		if (!half_open_store(copy, w->now))
+			s.counters->half_open_failed++;
+	} else {
+		record_attempt(&s, &place, copy, &sample->half_open);
+	}
 	return TC_NEXT;
 }
 
 /* --- decky_synack --------------------------------------------------------- */
 
 /*
- * Exchanges the attempt in half_open with another one of the 4-tuple. Returns
- * that one in its new place, or 0. The exchange is not atomic: half_open always
- * has one of them.
+ * Exchanges the attempt in half_open, of which `copy` is, with another one of
+ * the 4-tuple. Then `copy` is of that one. 0: another CPU was first. The
+ * exchange is not atomic: half_open always has one of them.
  */
-static __always_inline struct half_open *bring_to_front(const struct step *s,
-							struct half_open *half,
-							struct half_open *other)
+static __always_inline int bring_to_front(const struct step *s,
+					  struct half_open_copy *copy,
+					  const struct half_open *other)
 {
-	struct half_open_sample *scratch;
 	struct attempt_key id;
 	struct work *w = s->work;
 
-	scratch = half_open_scratch.lookup(scratch_slot(s));
-	if (!scratch)
-		return 0;
-	scratch->half_open = *other;
-	scratch->half_open.flags |= HALF_OTHERS;
 	attempt_key_of(&id, &w->key, other);
-	keep_other(s, half);
+	keep_other(s, &copy->entry.half);
+	__builtin_memcpy(&copy->entry.half, other, sizeof(*other));
+	copy->entry.half.flags |= HALF_OTHERS;
+	if (!half_open_store(copy, w->now))
+		return 0;
 	other_half_open.delete(&id);
-	half_open.update(&w->key, &scratch->half_open);
-	return half_open.lookup(&w->key);
+	return 1;
 }
 
 /* The other attempt whose SYN this SYN-ACK answers, or 0. */
@@ -2373,11 +2600,8 @@ answered_other(const struct step *s, const struct half_open *half)
 	id.key = w->key;
 	id.seq = w->packet.ack - 1;
 	id.answered = 0;
-	other = other_half_open.lookup(&id);
-	if (!other || !half_open_fresh(other, w->now) ||
-	    other->client == w->sender)
-		return 0;
-	return other;
+	other = other_of(s, &id);
+	return other && other->client != w->sender ? other : 0;
 }
 
 /*
@@ -2398,9 +2622,8 @@ crossed_other(const struct step *s, const struct half_open *half)
 	id.key = w->key;
 	id.seq = w->packet.seq;
 	id.answered = 0;
-	other = other_half_open.lookup(&id);
-	if (!other || !half_open_fresh(other, w->now) ||
-	    other->client != w->sender ||
+	other = other_of(s, &id);
+	if (!other || other->client != w->sender ||
 	    other->syn.time_ns >= half->syn.time_ns)
 		return 0;
 	return other;
@@ -2420,10 +2643,11 @@ static __always_inline int keep_older_synack(const struct step *s,
 	id.key = w->key;
 	id.seq = w->packet.seq;
 	id.answered = 1;
-	other = other_half_open.lookup(&id);
-	if (other && half_open_fresh(other, w->now)) {
+	other = other_of(s, &id);
+	if (other) {
 		if (other->synack.retransmits < 255)
 			other->synack.retransmits++;
+		other_half_open.update(&id, other);
 		return 1;
 	}
 	keep_other(s, half);
@@ -2443,7 +2667,10 @@ static __always_inline int may_be_lone(const struct step *s,
 	return !midstream_flows.lookup(&s->work->key);
 }
 
-/* Records the SYN-ACK. 0 if it is not the first, or belongs to no SYN. */
+/*
+ * Records the SYN-ACK. 0 if it is not the first, or belongs to no SYN. -1:
+ * another CPU has changed the attempt meanwhile.
+ */
 static __always_inline int record_synack(struct __sk_buff *skb,
 					 const struct step *s,
 					 const struct flow *flow)
@@ -2451,26 +2678,29 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	const struct packet *p = &s->work->packet;
 	struct half_open_sample *scratch;
 	struct half_open *half, *other;
+	struct half_open_place place;
+	struct half_open_copy *copy;
 	struct work *w = s->work;
 	__u8 rules, answered;
-	int first;
+	int recorded = 1, first;
 
 	rules = opening_rules(skb, s);
 	/* of the other end: it sends to a decky, even if its SYN was not seen
 	 */
 	answered = is_from_decky(p) ? RULES_JUDGED : 0;
-	half = half_open.lookup(&w->key);
-	if (half) {
+	copy = half_open_of(s, &place);
+	if (copy) {
+		half = &copy->entry.half;
 		if (repeats_opening(half, p, w->sender))
 			return 0;
 		if (!answers_syn(half, p, w->sender)) {
 			other = answered_other(s, half);
-			if (other)
-				half = bring_to_front(s, half, other);
-			if (!other || !half) {
+			if (!other) {
 				s->counters->synack_unmatched++;
 				return 0;
 			}
+			if (!bring_to_front(s, copy, other))
+				return -1;
 		}
 		w->half_open = half->syn.ip_version != 0;
 		note_opening_rules(half, w->sender, rules);
@@ -2478,8 +2708,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 		other = crossed_other(s, half);
 		if (other) {
 			half_open_cross(other, half, p, w->now);
-			half = bring_to_front(s, half, other);
-			return half != 0;
+			return bring_to_front(s, copy, other) ? 1 : -1;
 		}
 		first = !half->synack.ip_version;
 		if (first)
@@ -2489,18 +2718,18 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 			    &half->max_iat_ns);
 		if (first) {
 			half->synack.time_ns = w->now;
-			return 1;
-		}
-		if (half->synack.seq == p->seq &&
-		    half->synack.flags & TCP_ACK) {
+		} else if (half->synack.seq == p->seq &&
+			   half->synack.flags & TCP_ACK) {
 			if (half->synack.retransmits < 255)
 				half->synack.retransmits++;
-			return 0;
+			recorded = 0;
+		} else if (half->synack.seq != p->seq &&
+			   keep_older_synack(s, half)) {
+			recorded = 0;
+		} else {
+			syn_packet_fill(skb, &half->synack, p, w->now);
 		}
-		if (half->synack.seq != p->seq && keep_older_synack(s, half))
-			return 0;
-		syn_packet_fill(skb, &half->synack, p, w->now);
-		return 1;
+		return half_open_store(copy, w->now) ? recorded : -1;
 	}
 	if (!may_be_lone(s, flow)) {
 		s->counters->synack_unmatched++;
@@ -2514,24 +2743,21 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	syn_packet_fill(skb, &scratch->half_open.synack, p, w->now);
 	note_opening_rules(&scratch->half_open, w->sender, rules);
 	note_opening_rules(&scratch->half_open, !w->sender, answered);
-	if (half_open.insert(&w->key, &scratch->half_open)) {
-		s->counters->half_open_failed++;
-		return 0;
-	}
-	s->counters->half_open_inserts++;
-	return 1;
+	return half_open_insert(s->counters, &place, &w->key,
+				&scratch->half_open, w->now);
 }
 
 /* A SYN-ACK to a decky in its open connection: nobody sent a SYN for it. */
 static __always_inline int is_idle_synack(const struct step *s,
 					  const struct flow *flow)
 {
+	struct half_open_place place;
 	struct work *w = s->work;
 
 	return flow && flow->totals.close == CLOSE_NONE &&
 	       is_judged(&flow->totals, w->sender) &&
 	       !repeats_handshake(flow, &w->packet, w->sender) &&
-	       !half_open.lookup(&w->key);
+	       !half_open_of(s, &place);
 }
 
 int decky_synack(struct __sk_buff *skb)
@@ -2539,6 +2765,7 @@ int decky_synack(struct __sk_buff *skb)
 	struct packet *p;
 	struct flow *flow;
 	struct step s;
+	int recorded;
 
 	if (!step_begin(skb, &s))
 		return TC_NEXT;
@@ -2552,13 +2779,17 @@ int decky_synack(struct __sk_buff *skb)
 		refused(skb, &s, REFUSED_SYNACK);
 		return TC_NEXT;
 	}
-	s.counters->frames_synack++;
+	if (!s.work->restarts)
+		s.counters->frames_synack++;
 	if (flow && repeats_handshake(flow, p, s.work->sender)) {
 		flow_repeat_handshake(flow, p, s.work->sender, s.work->now);
 		return TC_NEXT;
 	}
 	/* without the flag, segments of a known connection skip half_open */
-	if (record_synack(skb, &s, flow) && flow)
+	recorded = record_synack(skb, &s, flow);
+	if (recorded < 0)
+		restart(skb, &s, JUMP_SYNACK);
+	if (recorded > 0 && flow)
 		flow->totals.flags |= FLOW_PENDING;
 	/* of a decky's own, decky_probe has been before */
 	if (s.work->to_decky)
@@ -2621,11 +2852,12 @@ static __always_inline struct flow *flow_of(const struct step *s,
  */
 static __always_inline int enter_flow(struct __sk_buff *skb,
 				      const struct step *s,
-				      const struct half_open *half,
+				      const struct half_open_copy *copy,
 				      struct flow *old, struct flow *midstream,
 				      struct flow *fresh, struct source *source,
 				      __u32 slot)
 {
+	const struct half_open *half = &copy->entry.half;
 	struct counters *c = s->counters;
 	struct flow *older = old;
 	struct work *w = s->work;
@@ -2655,7 +2887,7 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 		c->flow_inserts++;
 	}
 	c->handshakes++;
-	if (!half_open.delete(&w->key))
+	if (half_open_remove(copy))
 		c->half_open_deletes++;
 	if (midstream && !midstream_flows.delete(&w->key))
 		c->midstream_deletes++;
@@ -2683,10 +2915,11 @@ static __always_inline void note_lost_handshake(const struct step *s,
  * sampled all the same, once.
  */
 static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
-				   struct half_open *half, struct flow *old,
-				   struct flow *midstream, struct flow *fresh)
+				   struct half_open_copy *copy,
+				   struct flow *old, struct flow *midstream,
+				   struct flow *fresh)
 {
-	struct half_open *attempt = half;
+	struct half_open *half = &copy->entry.half;
 	struct half_open_sample *sample;
 	struct counters *c = s->counters;
 	struct work *w = s->work;
@@ -2713,12 +2946,14 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	if (!old && source->flows >= s->settings->flows_per_source)
 		c->flow_source_capped++;
 	else
-		entered = enter_flow(skb, s, half, old, midstream, fresh,
+		entered = enter_flow(skb, s, copy, old, midstream, fresh,
 				     source, slot);
-	if (entered)
+	if (entered) {
 		sample->head.born_ns = fresh->totals.born_ns;
-	else
-		attempt->flags |= HALF_REPORTED;
+	} else {
+		half->flags |= HALF_REPORTED;
+		half_open_store(copy, w->now);
+	}
 
 	/* needed if no other has the SYN, or if data of the SYN waits for it */
 	half = &sample->half_open;
@@ -2739,39 +2974,44 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 		error = samples.perf_submit(skb, sample, sizeof(*sample));
 	if (sample_sent(c, error, sizeof(*sample)))
 		return entered;
-	if (entered)
+	if (entered) {
 		note_lost_handshake(s, half);
-	else
+	} else {
 		/* the next segment tries again */
-		attempt->flags &= ~HALF_REPORTED;
+		copy->entry.half.flags &= ~HALF_REPORTED;
+		half_open_store(copy, w->now);
+	}
 	return entered;
 }
 
 /*
- * The half-open connection that this segment completes, in half_open, or 0. Of
- * several attempts, the one whose SYN-ACK is acknowledged counts.
+ * Does this segment complete the half-open connection of `copy`? Of several
+ * attempts, the one whose SYN-ACK is acknowledged counts: `copy` is of that one
+ * then.
  */
-static __always_inline struct half_open *completed(const struct step *s,
-						   struct half_open *half,
-						   const struct flow *midstream)
+static __always_inline int completed(const struct step *s,
+				     struct half_open_copy *copy,
+				     const struct flow *midstream)
 {
+	struct half_open *half = &copy->entry.half, *other;
 	struct work *w = s->work;
-	struct half_open *other;
 	struct attempt_key id;
 
 	if (may_complete(half, &w->packet, w->sender) &&
 	    acks_synack(half, &w->packet, w->sender, midstream))
-		return half;
+		return 1;
 	if (!(half->flags & HALF_OTHERS))
 		return 0;
 	id.key = w->key;
 	id.seq = w->packet.ack - 1;
 	id.answered = 1;
-	other = other_half_open.lookup(&id);
-	if (!other || !half_open_fresh(other, w->now) ||
-	    !may_complete(other, &w->packet, w->sender))
+	other = other_of(s, &id);
+	if (!other || !may_complete(other, &w->packet, w->sender))
 		return 0;
-	return bring_to_front(s, half, other);
+	if (bring_to_front(s, copy, other))
+		return 1;
+	s->counters->half_open_failed++;
+	return 0;
 }
 
 /* Would a decky take this final ACK? Its acknowledgement number is right. */
@@ -2841,12 +3081,14 @@ static __always_inline int begin_midstream(const struct step *s,
  */
 int decky_handshake(struct __sk_buff *skb)
 {
-	struct half_open *half, *complete = 0;
 	struct flow *flow, *midstream = 0, *fresh;
 	volatile struct segment_walk *walk;
+	struct half_open_place place;
+	struct half_open_copy *copy;
 	enum judgement verdict;
+	struct half_open *half;
 	struct step s;
-	int promoted = 0;
+	int complete = 0, promoted = 0;
 
 	if (!step_begin(skb, &s))
 		return TC_NEXT;
@@ -2854,21 +3096,22 @@ int decky_handshake(struct __sk_buff *skb)
 	if (!walk)
 		return TC_NEXT;
 	flow = flows.lookup(&s.work->id);
-	half = half_open.lookup(&s.work->key);
-	if (half) {
+	copy = half_open_of(&s, &place);
+	half = copy ? &copy->entry.half : 0;
+	if (copy) {
 		s.work->half_open = half_open_fresh(half, s.work->now);
 		midstream = midstream_of(&s);
-		complete = completed(&s, half, midstream);
+		complete = completed(&s, copy, midstream);
 	}
-	if (complete) {
-		if (opened_to_decky(complete, s.work->sender))
+	if (copy && complete) {
+		if (opened_to_decky(half, s.work->sender))
 			s.work->cause = TOUCH_HANDSHAKE;
 		if (!s.work->options_read &&
-		    !read_attempt(skb, walk, complete, &s.work->packet, 0)) {
+		    !read_attempt(skb, walk, half, &s.work->packet, 0)) {
 			jumps.call(skb, JUMP_OPTIONS);
 			return TC_NEXT;
 		}
-		fresh = flow_of(&s, complete, midstream, walk);
+		fresh = flow_of(&s, half, midstream, walk);
 		if (!fresh)
 			return TC_NEXT;
 		verdict = judge_final_ack(&s, fresh, walk);
@@ -2876,12 +3119,11 @@ int decky_handshake(struct __sk_buff *skb)
 			refused(skb, &s, verdict);
 			return TC_NEXT;
 		}
-		promoted = promote(skb, &s, complete, flow, midstream, fresh);
+		promoted = promote(skb, &s, copy, flow, midstream, fresh);
 		if (!promoted && flow) {
 			s.counters->frames_unattached++;
 			return TC_NEXT;
 		}
-		half = complete;
 	}
 	if (!promoted && !flow) {
 		if (is_own_host(skb, &s,
@@ -2889,8 +3131,8 @@ int decky_handshake(struct __sk_buff *skb)
 			s.counters->ignored_own_host++;
 			return TC_NEXT;
 		}
-		if (!begin_midstream(&s, half, complete != 0) &&
-		    s.work->unknown && !complete) {
+		if (!begin_midstream(&s, half, complete) && s.work->unknown &&
+		    !complete) {
 			/* decky_packet would find nothing either */
 			s.counters->frames_unattached++;
 			s.work->cause = TOUCH_SEGMENT;
@@ -2918,7 +3160,8 @@ int decky_handshake(struct __sk_buff *skb)
 int decky_options(struct __sk_buff *skb)
 {
 	volatile struct segment_walk *walk;
-	struct half_open *half;
+	struct half_open_place place;
+	struct half_open_copy *copy;
 	struct step s;
 
 	if (!step_begin(skb, &s))
@@ -2926,10 +3169,10 @@ int decky_options(struct __sk_buff *skb)
 	walk = segment_walks.lookup(&s.slot);
 	if (!walk)
 		return TC_NEXT;
-	half = half_open.lookup(&s.work->key);
+	copy = half_open_of(&s, &place);
 	/* without it decky_handshake finds no attempt either */
-	if (half)
-		read_attempt(skb, walk, half, &s.work->packet, 1);
+	if (copy)
+		read_attempt(skb, walk, &copy->entry.half, &s.work->packet, 1);
 	s.work->options_read = 1;
 	jumps.call(skb, JUMP_HANDSHAKE);
 	return TC_NEXT;
@@ -3215,9 +3458,12 @@ int xdp_ingress(struct xdp_md *xdp)
 {
 	struct half_open_sample *scratch;
 	const struct tcp_header *tcp;
-	struct half_open *half;
+	struct half_open_place place;
+	struct half_open_copy *copy;
+	struct settings *set;
 	struct counters *c;
 	struct flow_key key;
+	struct flow_id id;
 	struct cursor cur;
 	struct packet p;
 	__u32 zero = 0, len = xdp->data_end - xdp->data;
@@ -3248,21 +3494,26 @@ int xdp_ingress(struct xdp_md *xdp)
 		return XDP_PASS;
 	now = bpf_ktime_get_ns();
 	sender = make_key(&p, &key);
-	half = half_open.lookup(&key);
+	set = settings.lookup(&zero);
+	if (!set)
+		return XDP_PASS;
+	make_id(&id, &key, p.ip_version, set->seed);
+	copy = half_open_find(&zero, &key, &id, set->seed, &place);
 	/* of several attempts, decky_syn keeps each */
-	if (half && half_open_fresh(half, now))
+	if (copy && half_open_fresh(&copy->entry.half, now))
 		return XDP_PASS;
 	half_open_begin(&scratch->half_open, sender, now);
 	syn_packet_begin(&scratch->half_open.syn, &p, now);
 	copy_options(&scratch->half_open.syn, (const __u8 *)(tcp + 1),
 		     p.tcp_len - sizeof(struct tcp_header), cur.end);
 	scratch->half_open.noted = 1;
-	if (half)
-		half_open.update(&key, &scratch->half_open);
-	else if (half_open.insert(&key, &scratch->half_open))
-		c->half_open_failed++;
-	else
-		c->half_open_inserts++;
+	if (!copy) {
+		half_open_insert(c, &place, &key, &scratch->half_open, now);
+	} else {
+		copy->entry.half = scratch->half_open;
+		if (!half_open_store(copy, now))
+			c->half_open_failed++;
+	}
 	c->syn_noted++;
 	return XDP_PASS;
 }

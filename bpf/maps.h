@@ -12,6 +12,7 @@
 #include "ssh_head.h"
 #include "receiver.h"
 #include "probes.h"
+#include "half_open_table.h"
 #include "sequences.h"
 
 struct decky6 {
@@ -37,8 +38,7 @@ BPF_TABLE("hash", struct decky6, __u8, own_addresses, MAX_OWN_ADDRESSES);
 BPF_TABLE("hash", struct own_mac, __u8, own_macs, MAX_OWN_MACS);
 
 /* Spoofed SYNs stay in half_open. Only a real handshake moves to flows. */
-BPF_TABLE("lru_hash", struct flow_key, struct half_open, half_open,
-	  MAX_HALF_OPEN);
+BPF_TABLE("array", __u32, struct half_open_group, half_open, HALF_OPEN_GROUPS);
 /*
  * Attempts on a 4-tuple of which half_open has another: the one that is
  * acknowledged becomes the connection. Keyed by the number that the next packet
@@ -114,6 +114,14 @@ enum scratch {
 };
 BPF_TABLE("percpu_array", __u32, struct half_open_sample, half_open_scratch,
 	  SCRATCHES);
+/* The copy of an entry of half_open, and where that is. */
+struct half_open_copy {
+	struct half_open_entry entry;
+	__u32 slot;
+	__u32 index;
+};
+BPF_TABLE("percpu_array", __u32, struct half_open_copy, half_open_copies,
+	  SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct end_sample, end_scratch, SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct flow, flow_scratch, SCRATCHES);
 BPF_TABLE("percpu_array", __u32, struct anomaly_sample, anomaly_scratch,
@@ -157,6 +165,8 @@ struct work {
 	__u8 closed;	      /* the connection had ended before */
 	__u8 continues;	      /* the segment continues a long write */
 	__u8 begun;	      /* by decky_probe: a decky sends it on its own */
+	__u8 new_source;      /* by decky_probe: it has no record before */
+	__u8 restarts;	      /* of decky_syn or decky_synack */
 	__s32 ahead;	      /* its distance from sent, or AHEAD_REPEATED */
 	__u32 found;  /* offset of a hello in the payload, or NOT_FOUND */
 	__u32 source; /* by decky_probe: the source's slot, or NO_SOURCE */

@@ -10,6 +10,7 @@
 #include "limits.h"
 #include "abi.h"
 #include "hash.h"
+#include "negative.h"
 #include "net.h"
 #include "decky_filter.h"
 
@@ -140,22 +141,14 @@ static __always_inline __u32 probe_clock(__u64 now)
 
 #define NO_WAY PROBE_SOURCE_WAYS
 
-/*
- * The way of this tag in its set, or NO_WAY. Without branches: which way it is
- * cannot be predicted, and the verifier would follow each.
- */
+/* The way of this tag in its set, or NO_WAY. */
 static __always_inline __u32 way_of(const struct source_set *set, __u32 tag)
 {
-	__u64 differs;
 	__u32 way = NO_WAY;
 
 #pragma unroll
-	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
-		differs = set->tag[i] ^ tag;
-		/* else clang sees a comparison in what follows */
-		asm volatile("" : "+r"(differs));
-		way -= (NO_WAY - i) * ((differs - 1) >> 63);
-	}
+	for (int i = 0; i < PROBE_SOURCE_WAYS; i++)
+		way -= (NO_WAY - i) * negative((__u64)(set->tag[i] ^ tag) - 1);
 	return way;
 }
 
@@ -168,33 +161,29 @@ static __always_inline __u32 bounded_way(__u32 way)
 
 /*
  * The slot that a new source gets: a free one, else that of the source that was
- * silent for longest and may go. NO_WAY: none may. Without branches, as in
- * way_of().
+ * silent for longest and may go. NO_WAY: none may.
  */
 static __always_inline __u32 way_to_take(const struct source_set *set,
 					 __u64 now, int proven)
 {
 	__u64 many = proven ? 0 : probe_clock(PROBE_MANY_NS), score, best = 0;
 	const __u32 last = PROBE_SOURCE_WAYS - 1;
-	__s64 silent, keep, behind;
+	__u64 silent, keep, behind;
 
 #pragma unroll
 	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
-		silent = (__s32)(probe_clock(now) - set->seen[i]);
-		asm volatile("" : "+r"(silent));
-		silent &= ~(silent >> 63);
-		keep = (-(__u64)(set->rank[i] & RANK_MANY) & many) |
-		       (-(__u64)(set->rank[i] >> 1) &
-			probe_clock(PROBE_PROVEN_NS));
+		silent = (__s64)(__s32)(probe_clock(now) - set->seen[i]);
+		silent *= 1 - negative(silent);
+		keep = (set->rank[i] & RANK_MANY) * many +
+		       (set->rank[i] >> 1) * probe_clock(PROBE_PROVEN_NS);
 		/* 0: it may not go */
-		score = (silent + 1) & ~((silent - keep) >> 63);
+		score = (silent + 1) * (1 - negative(silent - keep));
 		/* a free one is better than any */
-		score |= ((__u64)set->tag[i] - 1) >> 63 << 32;
+		score |= negative((__u64)set->tag[i] - 1) << 32;
 		/* of two alike, the first one */
 		score = score << 2 | (last - i);
 		behind = best - score;
-		asm volatile("" : "+r"(behind));
-		best -= behind & behind >> 63;
+		best -= behind * negative(behind);
 	}
 	return best > last ? last - (best & last) : NO_WAY;
 }
@@ -242,23 +231,29 @@ static __always_inline void source_begin(struct probe_source *source,
 	source->targets_lost = 0;
 	__builtin_memset(source->mac, 0, sizeof(source->mac));
 	source->flags = 0;
-	source->samples = 0;
-	source->next = 0;
+	source->syns = 0;
 	source->kinds = 0;
+	source->repeated = 0;
 	asm volatile("" : : : "memory");
 	*(volatile __u32 *)&source->generation = generation + 1;
 }
 
-/* Counts a probe. Its count is valid from the first one on. */
+/* Counts a probe. The count is valid from the second one of its kind on. */
 static __always_inline void source_count(struct probe_source *source,
 					 __u32 kind)
 {
-	if (source->kinds >> kind & 1) {
-		__sync_fetch_and_add(&source->probes[kind], 1);
-		return;
+	__u32 *count = &source->probes[kind];
+
+	/* kept: Linux 5.10 loses the bounds of a spilled number */
+	asm volatile("" : "+r"(count));
+	if (source->repeated >> kind & 1) {
+		__sync_fetch_and_add(count, 1);
+	} else if (source->kinds >> kind & 1) {
+		*count = 2;
+		source->repeated |= 1U << kind;
+	} else {
+		source->kinds |= 1U << kind;
 	}
-	source->probes[kind] = 1;
-	source->kinds |= 1U << kind;
 }
 
 static __always_inline int is_source(const struct probe_source *source,

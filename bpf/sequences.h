@@ -12,17 +12,26 @@
 #include "hash.h"
 #include "net.h"
 
-/* Takes in the numbers of a new SYN. Racy by design. */
+/*
+ * Takes in the numbers of a new SYN. Racy by design. `syns` counts them up to
+ * twice SEQUENCE_SAMPLES, and then goes on from that. The IP identification of
+ * the first one waits where a source of one SYN has all else.
+ */
 static __always_inline void sequences_add(struct probe_source *source,
 					  const struct packet *p)
 {
-	__u32 at = source->next & (SEQUENCE_SAMPLES - 1);
+	__u32 syns = source->syns, at = syns & (SEQUENCE_SAMPLES - 1);
 
 	source->seq[at] = p->seq;
-	source->ip_id[at] = p->ip_id;
-	source->next = at + 1;
-	if (source->samples < SEQUENCE_SAMPLES)
-		source->samples++;
+	if (!syns) {
+		source->first_ip_id = p->ip_id;
+	} else {
+		if (syns == 1)
+			source->ip_id[0] = source->first_ip_id;
+		source->ip_id[at] = p->ip_id;
+	}
+	syns++;
+	source->syns = syns < 2 * SEQUENCE_SAMPLES ? syns : SEQUENCE_SAMPLES;
 }
 
 /*
@@ -59,10 +68,12 @@ static __always_inline void sequences_classify(const struct probe_source *known,
 					       int ip_version)
 {
 	struct steps seq = {}, ip_id = {};
-	__u32 at, before, mask, count = known->samples, next = known->next;
+	__u32 at, before, mask, count = known->syns, next = known->syns;
 
 	if (count < SEQUENCE_LEAST)
 		return;
+	if (count > SEQUENCE_SAMPLES)
+		count = SEQUENCE_SAMPLES;
 #pragma clang loop unroll(full)
 	for (int i = 1; i < SEQUENCE_SAMPLES; i++) {
 		mask = (i - (__s32)count) >> 31;

@@ -120,6 +120,9 @@ static __always_inline int suppress_tentatively(struct seen *seen,
 		seen->first_ns = now;
 		seen->last_ns = now;
 		seen->deckies = 0;
+	} else if (suppresses(seen, signature, now)) {
+		/* see syn_suppressed(): the agent knows until when */
+		return 0;
 	}
 	seen->expires_ns = now + SYN_TENTATIVE_NS;
 	return overwrites;

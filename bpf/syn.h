@@ -133,7 +133,8 @@ static __always_inline __u64 options_hash(volatile struct option_walk *walk,
 	}
 #pragma unroll
 	for (int i = 0; i < MAX_TCP_OPTIONS / 8; i++)
-		hash = absorb(hash, walk->words[i]);
+		if (i * 8 < syn->options_len)
+			hash = absorb(hash, walk->words[i]);
 	return absorb(hash, (__u64)syn->options_len << 8 | (walk->own ? 2 : 0) |
 				    (walk->echo ? 1 : 0));
 }
@@ -205,6 +206,8 @@ static __always_inline __u64 syn_signature(volatile struct option_walk *walk,
 	hash = absorb(hash, (__u64)(of_decky ? p->dport : 0) << 32 |
 				    (__u64)p->ip_options_len << 16 |
 				    p->ip_version << 8 | syn->ip_flags);
+	if (p->ip_version == 4)
+		return absorb(hash, (__u64)p->saddr[3] << 32 | p->daddr[3]);
 	hash = absorb_address(hash, p->saddr);
 	return absorb_address(hash, p->daddr);
 }

@@ -127,6 +127,8 @@ CONSTANTS = {
     "PROBE_PROVEN": abi.PROBE_PROVEN,
     "PROBE_PROTO_ARP": abi.PROBE_PROTO_ARP,
     "PROBE_PROTO_BROKEN": abi.PROBE_PROTO_BROKEN,
+    "HALF_OPEN_SETS": abi.HALF_OPEN_SETS,
+    "HALF_OPEN_WAYS": abi.HALF_OPEN_WAYS,
     "PROBE_INLINE": abi.PROBE_INLINE,
     "PROBE_WAYS": abi.PROBE_WAYS,
     "PROBE_SOURCE_WAYS": abi.PROBE_SOURCE_WAYS,
@@ -148,6 +150,8 @@ SIZES = {
     "flow_id": len(flow_id(bytes(abi.FLOW_KEY_BYTES), 0)),
     "syn_packet": abi.SYN_PACKET_BYTES,
     "half_open": abi.HALF_OPEN_BYTES,
+    "half_open_entry": abi.HALF_OPEN_ENTRY_BYTES,
+    "half_open_group": abi.HALF_OPEN_GROUP_BYTES,
     "flow_totals": abi.FLOW_TOTALS_BYTES,
     "flow": abi.FLOW_BYTES,
     "sample_head": abi.SAMPLE_HEAD_BYTES,
@@ -167,6 +171,8 @@ SIZES = {
 OFFSETS = {
     ("half_open_sample", "half_open.syn"): abi.HALF_OPEN_SAMPLE_SYN,
     ("half_open_sample", "half_open.synack"): abi.HALF_OPEN_SAMPLE_SYNACK,
+    ("half_open_group", "set"): abi.HALF_OPEN_GROUP_SETS,
+    ("half_open_group", "entry"): abi.HALF_OPEN_GROUP_ENTRIES,
     ("end_sample", "totals"): abi.SAMPLE_HEAD_BYTES,
     ("sample_head", "kind"): abi.SAMPLE_KIND,
     ("flow", "totals"): 0,
@@ -198,7 +204,7 @@ class Compiler:
         )
         source.write_text(
             '#include "limits.h"\n#include "abi.h"\n#include "syn.h"\n'
-            '#include "tls_records.h"\n#include "client_hello.h"\n'
+            '#include "tls_records.h"\n#include "client_hello.h"\n#include "half_open_table.h"\n'
             f'BPF_TABLE("array", __u32, __u64, values, {len(expressions)});\n'
             "BPF_PERF_OUTPUT(samples);\n"
             "int tc_ingress(struct __sk_buff *skb)\n{\n\t__u32 slot;\n\t__u64 value;\n\n"

@@ -23,7 +23,16 @@ from tests.support.bpf_frames import (
     TALK6,
     Talk,
 )
-from tests.support.bpf_harness import MS, SECOND, START_NS, Kernel, Wait, ports, segments
+from tests.support.bpf_harness import (
+    MS,
+    SECOND,
+    SMALL_TABLES,
+    START_NS,
+    Kernel,
+    Wait,
+    ports,
+    segments,
+)
 from tests.support.flights import SSL2
 
 pytestmark = pytest.mark.root
@@ -1024,7 +1033,7 @@ def test_a_midstream_connection_that_completes_keeps_its_bytes(kernel: Kernel) -
 def test_spoofed_syns_enter_half_open_only(kernel: Kernel, talk: Talk) -> None:
     """More of them than half_open holds evict only each other."""
     kernel.feed(*talk.opened())
-    size = kernel.loaded.maps["half_open"].max_entries
+    size = SMALL_TABLES["MAX_HALF_OPEN"]
     for port in range(2_000, 2_000 + size + 500):
         kernel.feed(replace(talk, client_port=port).c("S"))
     half_open, flows, midstream = kernel.sizes()

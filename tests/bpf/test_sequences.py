@@ -10,7 +10,7 @@ import pytest
 from deckwire.abi.samples import HandshakeSample, SynSample
 from deckwire.tcp.syn_packet import Sequences
 from tests.support.bpf_frames import DECKY, DECKY6, DECKY_B, Talk, ethernet, ipv4, ipv6, tcp
-from tests.support.bpf_harness import Kernel
+from tests.support.bpf_harness import Kernel, zero
 from tests.support.sequences import IP_ID, SEQ, sequence_class
 
 pytestmark = pytest.mark.root
@@ -55,7 +55,6 @@ def test_classes_are_those_of_the_reference(kernel: Kernel) -> None:
     kernel.settings(dedup=0, sequences=1, syn_cost_ns=0)
     rng = random.Random(SEED)
     found: Counter[tuple[str, str]] = Counter()
-    half_open = kernel.loaded.maps["half_open"]
     for number in range(SERIES):
         count = rng.choice([1, 3, 4, 5, 8, 9, 12])
         ip_ids, seqs = (series(rng, modulus, count) for modulus in (IP_ID, SEQ))
@@ -75,8 +74,7 @@ def test_classes_are_those_of_the_reference(kernel: Kernel) -> None:
         )
         assert samples[-1] == expected, (ip_ids, seqs)
         found[ipid_class, isn_class] += 1
-        for key, _ in list(half_open.items()):
-            half_open.delete(key)
+        zero(kernel.loaded.maps["half_open"])
     assert len(found) > 15
 
 

@@ -30,7 +30,7 @@ from tests.support.bpf_frames import (
     ipv6,
     tcp,
 )
-from tests.support.bpf_harness import MS, SECOND, Kernel, Wait
+from tests.support.bpf_harness import MS, SECOND, Kernel, Wait, zero
 
 pytestmark = pytest.mark.root
 
@@ -50,11 +50,9 @@ def syn6(options: bytes = LINUX_OPTIONS, segment: dict[str, Any] | None = None, 
 def signatures(kernel: Kernel, *frames: bytes) -> list[int]:
     """The signature of each SYN, as if it were the first of its connection."""
     kernel.settings(dedup=0)
-    half_open = kernel.loaded.maps["half_open"]
     for frame in frames:
         kernel.feed(frame)
-        for key, _ in list(half_open.items()):
-            half_open.delete(key)
+        zero(kernel.loaded.maps["half_open"])
     found = [sample for sample in kernel.samples() if isinstance(sample, SynSample)]
     assert len(found) == len(frames)
     return [sample.signature for sample in found]
@@ -279,6 +277,23 @@ def test_the_agent_suppresses_for_as_long_as_it_says(kernel: Kernel, talk: Talk)
     kernel.feed(talk.c("S", 70))
     assert kernel.submitted() == "syn"
     assert kernel.raised()["syn_suppressed"] == 2
+
+
+def test_a_source_without_a_record_is_sampled_again(kernel: Kernel) -> None:
+    """So many sources came meanwhile that its record is gone. The agent deduplicates the event."""
+    talk = Talk()
+    kernel.feed(talk.c("S"))
+    (sample,) = kernel.samples()
+    assert isinstance(sample, SynSample)
+    suppress(kernel, sample.signature, kernel.now_ns + 300 * SECOND)
+    kernel.feed(talk.c("S", 50))
+    kernel.settings(syn_cost_ns=SECOND, syn_burst_ns=0)
+    kernel.feed(*(ethernet(ipv4(tcp(), src=f"10.1.{n >> 8}.{n & 255}")) for n in range(2_000)))
+    kernel.settings()
+    assert kernel.submitted() == ""
+    kernel.feed(talk.c("S", 60), talk.c("S", 70), Wait(100 * SECOND), talk.c("S", 80))
+    assert kernel.submitted() == "syn"
+    assert kernel.raised()["syn_suppressed"] == 3
 
 
 def seen(kernel: Kernel) -> list[Any]:

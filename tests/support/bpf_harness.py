@@ -23,6 +23,7 @@ from deckwire.abi.sources import Source
 from deckwire.deckies import Decky, parse_address
 from deckwire.kernel.loading import Loaded
 from deckwire.kernel.maps import Map
+from deckwire.tables.half_open import HalfOpenTable
 from deckwire.tables.sources import SourceTable
 from deckwire.tables.tables import Tables
 from deckwire.tcp.addresses import address_text
@@ -64,7 +65,7 @@ SMALL_TABLES = {
     "ASKED_SLOTS": 64,
 }
 """Small enough to be cleared for every test."""
-TINY_TABLES = {**SMALL_TABLES, "MAX_FLOWS": 4, "MAX_MIDSTREAM": 256}
+TINY_TABLES = {**SMALL_TABLES, "MAX_HALF_OPEN": 1_024, "MAX_FLOWS": 4, "MAX_MIDSTREAM": 256}
 """Small enough to be filled."""
 
 ZERO = bytes(4)
@@ -72,9 +73,10 @@ SAMPLE_HEAD = Flat("SampleHead", abi.SCHEMAS["sample_head"])
 HALF_OPEN, FLOW = (abi.SCHEMAS[name].compile() for name in ("half_open", "flow"))
 CLEARED = (
     *("deckies4", "deckies6", "own_addresses", "own_macs", "vepa_parents"),
-    *("half_open", "other_half_open", "flows", "midstream_flows"),
+    *("other_half_open", "flows", "midstream_flows"),
 )
 ZEROED = (
+    "half_open",
     *("syn_seen", "service_seen", "service_sums", "hello_seen", "anomaly_seen"),
     *("sources", "syn_budget", "midstream_budget", "anomaly_budget", "anomaly_sources"),
     *("fragment_sources", "fragment_budget"),
@@ -104,6 +106,7 @@ class Kernel:
         self.received = 0
         """Samples read since the reset."""
         self._frames: dict[int, list[bytes]] = {}
+        self.half_open = HalfOpenTable(loaded.maps["half_open"])
 
     def reset(self, **settings: int) -> None:
         """Empty tables, zero counters, two deckies of each family."""
@@ -181,8 +184,9 @@ class Kernel:
 
     def table(self, name: str) -> list[Any]:
         """The values of half_open, flows or midstream_flows, as construct's containers."""
-        schema = HALF_OPEN if name == "half_open" else FLOW
-        return [schema.parse(value) for _, value in self.loaded.maps[name].items()]
+        if name == "half_open":
+            return [HALF_OPEN.parse(value) for _, value in self.half_open.entries()]
+        return [FLOW.parse(value) for _, value in self.loaded.maps[name].items()]
 
     def flow(self) -> Any:
         """The only entry of flows."""
@@ -207,10 +211,8 @@ class Kernel:
 
     def sizes(self) -> tuple[int, int, int]:
         """Entries in half_open, flows and midstream_flows."""
-        half_open, flows, midstream = (
-            len(self.table(n)) for n in ("half_open", "flows", "midstream_flows")
-        )
-        return half_open, flows, midstream
+        flows, midstream = (len(self.table(n)) for n in ("flows", "midstream_flows"))
+        return self.half_open.size(), flows, midstream
 
     def check(self) -> None:
         """Conservation: each frame raised one counter, each sample is in a ring or counted lost."""

@@ -115,7 +115,7 @@ class ReplayLab:
     def clear(self) -> None:
         """Empty the tables, so that a replay starts anew."""
         for name in (
-            *("deckies4", "deckies6", "half_open", "other_half_open"),
+            *("deckies4", "deckies6", "other_half_open"),
             *("flows", "midstream_flows"),
         ):
             table = self.loaded.maps[name]

@@ -198,8 +198,11 @@ def test_a_target_that_two_cpus_have_added_is_one(lab: ReplayLab, table: SourceT
 
 
 def test_numbers_of_the_last_syns_come_in_order(lab: ReplayLab, table: SourceTable) -> None:
-    frames = [ethernet(ipv4(tcp(sport=1_024 + n, seq=100 + n), CLIENT, ip_id=n)) for n in range(11)]
-    feed(lab, *frames)
-    (source,) = table.changed()
-    assert source.isns == tuple(range(103, 111))
-    assert source.ip_ids == tuple(range(3, 11))
+    """After each of 40 SYNs: the numbers of the last eight, and their count."""
+    for n in range(40):
+        feed(lab, ethernet(ipv4(tcp(sport=1_024 + n, seq=100 + n), CLIENT, ip_id=n + 7)))
+        (source,) = table.changed()
+        first = max(n - 7, 0)
+        assert source.isns == tuple(range(100 + first, 101 + n))
+        assert source.ip_ids == tuple(range(7 + first, 8 + n))
+        assert source.probes == {ProbeKind.SYN: n + 1}

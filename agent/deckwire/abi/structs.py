@@ -38,6 +38,8 @@ SEQUENCE_CLASSES = ("", "zero", "constant", "incremental", "random")
 """enum sequence_class; "" if nothing is known."""
 SEQUENCE_SAMPLES = 8
 """SYNs of a source whose numbers are kept."""
+HALF_OPEN_SETS, HALF_OPEN_WAYS = 8, 16
+"""Sets in a group of half-open connections, and entries in a set."""
 PROBE_PROVEN = 0x1
 PROBE_PROTO_ARP, PROBE_PROTO_BROKEN = 0, 255
 """Protocols of targets that are none over IP."""
@@ -100,6 +102,15 @@ _half_open = Struct(
     "flags" / Int8ul,
     "rules" / Int8ul,
     "syn_record" / Int16ul,
+)
+_half_open_entry = Struct(
+    "half" / _half_open,
+    "key" / Bytes(FLOW_KEY_BYTES),
+    "generation" / Int32ul,
+)
+_half_open_set = Struct(
+    "tag" / Array(HALF_OPEN_WAYS, Int32ul),
+    "time" / Array(HALF_OPEN_WAYS, Int32ul),
 )
 _flow_side = Struct(
     "packets" / Int64ul,
@@ -219,14 +230,13 @@ _probe_source = Struct(
     "generation" / Int32ul,
     "targets" / Int32ul,
     "kinds" / Int32ul,
+    "repeated" / Int32ul,
     "mac" / Bytes(6),
     "flags" / Int8ul,
-    "samples" / Int8ul,
-    "next" / Int8ul,
-    "pad" / Int8ul,
+    "syns" / Int8ul,
     "changes" / Int16ul,
+    "first_ip_id" / Int16ul,
     "targets_lost" / Int32ul,
-    "pad2" / Int32ul,
     "seq" / Array(SEQUENCE_SAMPLES, Int32ul),
     "target" / Array(PROBE_INLINE, _probe_target),
     "ip_id" / Array(SEQUENCE_SAMPLES, Int16ul),
@@ -311,6 +321,7 @@ COUNTERS = (
     "half_open_inserts",
     "half_open_deletes",
     "half_open_failed",
+    "half_open_evicted",
     "half_open_others",
     "synack_unmatched",
     "handshakes",
@@ -396,6 +407,8 @@ SCHEMAS = {
     "flow_id": _flow_id,
     "syn_packet": _syn_packet,
     "half_open": _half_open,
+    "half_open_entry": _half_open_entry,
+    "half_open_set": _half_open_set,
     "flow_side": _flow_side,
     "flow_end": _flow_end,
     "flow_totals": _flow_totals,
@@ -438,6 +451,7 @@ SETTINGS = _settings.compile()
 
 SYN_PACKET_BYTES: int = _syn_packet.sizeof()
 HALF_OPEN_BYTES: int = _half_open.sizeof()
+HALF_OPEN_ENTRY_BYTES: int = _half_open_entry.sizeof()
 FLOW_TOTALS_BYTES: int = _flow_totals.sizeof()
 FLOW_BYTES: int = _flow.sizeof()
 SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
@@ -504,8 +518,13 @@ FLOW_STATE = members(
     *("totals.last_ns", "totals.close", "totals.flags", "totals.source_slot", "synack.ip_flags"),
 )
 """The members that a sweep decides by."""
-HALF_OPEN_STATE = members(_half_open, "syn.time_ns", "synack.ip_version", "client")
-"""The time of the SYN, whether a SYN-ACK was seen (0: none), and who sent the SYN."""
+HALF_OPEN_STATE = members(
+    _half_open_entry,
+    *("half.syn.time_ns", "half.synack.ip_version", "half.client", "key", "generation"),
+)
+"""Among them the time of the SYN, whether a SYN-ACK was seen (0: none), and who sent the SYN."""
+HALF_OPEN_TAGS = members(_half_open_set, *(f"tag.{way}" for way in range(HALF_OPEN_WAYS)))
+"""One for each entry of a set, in their order; 0: it is free."""
 SOURCE = members(_source, "handshakes.filled_ns", "handshakes.tokens_ns", "flows")
 """Every member: a value is written back with another count of connections."""
 RING = members(_ring, "read", "half")
@@ -516,11 +535,12 @@ COUNTER_VALUES = members(_counters, *COUNTERS)
 PROBE_TARGET = members(_probe_target, "decky", "where", "first_ns", "kinds", "answers", "refused")
 PROBE_SOURCE = members(
     _probe_source,
-    *("addr", "first_ns", "last_ns", "targets", "kinds", "mac", "flags", "samples", "next"),
+    *("addr", "first_ns", "last_ns", "targets", "kinds", "repeated", "mac", "flags"),
     "targets_lost",
 )
 PROBE_SEQUENCES = members(
     _probe_source,
+    *("syns", "first_ip_id"),
     *(f"seq.{number}" for number in range(SEQUENCE_SAMPLES)),
     *(f"ip_id.{number}" for number in range(SEQUENCE_SAMPLES)),
 )
@@ -551,6 +571,12 @@ network byte order."""
 
 # Offsets of members.
 SAMPLE_KIND = offset(_sample_head, "kind")
+HALF_OPEN_GROUP_SETS = 48
+"""Of the sets in struct half_open_group, whose entries follow."""
+HALF_OPEN_GROUP_ENTRIES: int = HALF_OPEN_GROUP_SETS + HALF_OPEN_SETS * _half_open_set.sizeof()
+HALF_OPEN_GROUP_BYTES: int = (
+    HALF_OPEN_GROUP_ENTRIES + HALF_OPEN_SETS * HALF_OPEN_WAYS * HALF_OPEN_ENTRY_BYTES + 16
+)
 HALF_OPEN_SAMPLE_SYN = offset(_half_open_sample, "half_open.syn")
 HALF_OPEN_SAMPLE_SYNACK = offset(_half_open_sample, "half_open.synack")
 FLOW_SYN = offset(_flow, "syn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from errno import EAGAIN
 from struct import Struct
 from threading import Thread
@@ -11,12 +12,14 @@ from deckwire.kernel import cpus
 from deckwire.kernel.maps import Map, MapShape
 from deckwire.kernel.programs import Program
 from deckwire.kernel.syscalls import Command, bpf, call_bpf, failure
+from deckwire.loader import locks
 from deckwire.loader.kernel_object import INSTRUCTION_BYTES, KernelObject, ProgramCode
 
 _NAME_BYTES = 15
 """BPF_OBJ_NAME_LEN without the terminating zero."""
-_MAP = Struct("=IIIIIII16s")
-"""map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node, map_name."""
+_MAP = Struct("=IIIIIII16sIIII")
+"""map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node, map_name,
+map_ifindex, btf_fd, btf_key_type_id, btf_value_type_id."""
 _PROGRAM = Struct("=IIQQIIQII16s")
 """prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags,
 prog_name."""
@@ -46,7 +49,7 @@ def create(made: KernelObject) -> tuple[dict[str, Map], dict[str, Program]]:
     programs: dict[str, Program] = {}
     try:
         for shape in made.maps:
-            maps[shape.name] = _create_map(shape)
+            maps[shape.name] = create_map(shape)
         programs |= _load_all(made, [table.fd for table in maps.values()])
     except BaseException:
         for table in maps.values():
@@ -55,7 +58,25 @@ def create(made: KernelObject) -> tuple[dict[str, Map], dict[str, Program]]:
     return maps, programs
 
 
-def _create_map(shape: MapShape) -> Map:
+def create_map(shape: MapShape) -> Map:
+    """Makes a map, also one with a lock.
+
+    Raises:
+        RefusedError: the kernel refused it.
+    """
+    try:
+        if shape.name not in locks.LOCKED:
+            return _create_map(shape)
+        types, key, value = locks.describe(shape)
+        try:
+            return _create_map(shape, types, key, value)
+        finally:
+            os.close(types)
+    except OSError as error:
+        raise RefusedError(f"the map {shape.name}", error.errno or 0) from error
+
+
+def _create_map(shape: MapShape, types: int = 0, key: int = 0, value: int = 0) -> Map:
     attr = ctypes.create_string_buffer(_MAP.size)
     _MAP.pack_into(
         attr,
@@ -68,11 +89,9 @@ def _create_map(shape: MapShape) -> Map:
         0,
         0,
         _short(shape.name),
+        *(0, types, key, value),
     )
-    try:
-        return Map(bpf(Command.MAP_CREATE, attr, shape.name))
-    except OSError as error:
-        raise RefusedError(f"the map {shape.name}", error.errno or 0) from error
+    return Map(bpf(Command.MAP_CREATE, attr, shape.name))
 
 
 def _load_all(made: KernelObject, fds: list[int]) -> dict[str, Program]:

@@ -17,8 +17,10 @@ from deckwire.kernel.maps import PERF_EVENT_ARRAY, Map, MapShape
 from deckwire.kernel.names import SAMPLES_MAP, SETTINGS_MAP
 from deckwire.kernel.programs import Program
 from deckwire.kernel.rings import open_ring
+from deckwire.loader.creation import RefusedError, create_map
 from deckwire.loader.errors import LoaderError
 from deckwire.loader.kernel_object import KernelObject, ProgramCode
+from deckwire.loader.locks import LOCKED
 from deckwire.loader.printed import Printed
 from deckwire.loader.signatures import known_signatures
 
@@ -107,10 +109,25 @@ def compile_module(
     shim = f"{bpf_directory}/shim" if request["headers"] == "shim" else None
     with Printed() as printed, _kernel_source(shim):
         try:
-            return BPF(src_file=source, cflags=cflags)
+            module = BPF(src_file=source, cflags=cflags)
         except Exception as error:  # bcc raises Exception itself for everything
             what = f"{os.path.basename(source)} does not compile"
             raise refusal(what, printed.text()) from error
+    _give_locks(module)
+    return module
+
+
+def _give_locks(module: Any) -> None:
+    """Puts maps with a lock in the place of those that BCC has made without."""
+    for name, table in maps_of(module).items():
+        if name not in LOCKED:
+            continue
+        try:
+            # The programs refer to the descriptor, which stands for the new map from now on.
+            with create_map(MapShape.of(table.fd)._replace(name=name)) as made:
+                os.dup2(made.fd, table.fd, inheritable=False)
+        except RefusedError as error:
+            raise refusal(str(error), os.strerror(error.number), error.number) from error
 
 
 @contextlib.contextmanager

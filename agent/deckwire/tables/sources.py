@@ -180,26 +180,28 @@ class SourceTable:
         return found
 
     def _source(self, value: bytes, further: Iterable[bytes]) -> Source:
-        address, first_ns, last_ns, targets, kinds, mac, flags, samples, after, lost = (
+        address, first_ns, last_ns, targets, kinds, repeated, mac, flags, lost = (
             abi.PROBE_SOURCE.unpack_from(value)
         )
         begin, size = abi.PROBE_SOURCE_TARGET, abi.PROBE_TARGET_BYTES
         inside = [value[begin + n * size :] for n in range(min(targets, abi.PROBE_INLINE))]
         counts = abi.PROBE_COUNTS.unpack_from(value)
-        numbers = abi.PROBE_SEQUENCES.unpack_from(value)
-        isns, ip_ids = numbers[: abi.SEQUENCE_SAMPLES], numbers[abi.SEQUENCE_SAMPLES :]
-        order = [(after - n) % abi.SEQUENCE_SAMPLES for n in range(samples, 0, -1)]
+        isns, ip_ids = _sequences(value)
         return Source(
             address=address,
             mac=b"" if mac == _NO_MAC else mac,
             first_ns=first_ns,
             last_ns=last_ns,
-            probes={kind: counts[kind] for kind in _KINDS if kinds >> kind & 1},
+            probes={
+                kind: counts[kind] if repeated >> kind & 1 else 1
+                for kind in _KINDS
+                if kinds >> kind & 1
+            },
             proven=bool(flags & abi.PROBE_PROVEN),
             targets=self._in_order(chain(inside, further)),
             targets_lost=lost,
-            isns=tuple([isns[n] for n in order]),
-            ip_ids=tuple([ip_ids[n] for n in order]),
+            isns=isns,
+            ip_ids=ip_ids,
         )
 
     def _in_order(self, values: Iterable[bytes]) -> tuple[Target, ...]:
@@ -266,6 +268,17 @@ def _news(value: bytes) -> int:
     begin = abi.PROBE_SOURCE_TARGET
     end = begin + abi.PROBE_INLINE * abi.PROBE_TARGET_BYTES
     return hash((abi.PROBE_NEWS.unpack_from(value), value[begin:end]))
+
+
+def _sequences(value: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The initial sequence numbers and the IP identifications of the last SYNs, the latest last."""
+    syns, first_ip_id, *numbers = abi.PROBE_SEQUENCES.unpack_from(value)
+    isns, ip_ids = numbers[: abi.SEQUENCE_SAMPLES], numbers[abi.SEQUENCE_SAMPLES :]
+    if syns == 1:
+        ip_ids[0] = first_ip_id
+    count = min(syns, abi.SEQUENCE_SAMPLES)
+    order = [(syns - n) % abi.SEQUENCE_SAMPLES for n in range(count, 0, -1)]
+    return tuple([isns[n] for n in order]), tuple([ip_ids[n] for n in order])
 
 
 def _targets(value: bytes) -> int:

@@ -63,11 +63,7 @@ class Tables:
         return kernel_counters(self._counters)
 
     def evictions(self, counters: Mapping[str, int]) -> dict[str, int]:
-        """Entries that the LRU maps evicted: inserted - deleted - present, by a sweep of each."""
-        half_open = counters["half_open_inserts"] - counters["half_open_deletes"]
+        """Entries that the LRU map evicted: inserted - deleted - present, by a sweep of it."""
         midstream = counters["midstream_inserts"] - counters["midstream_deletes"]
         midstream -= self.flows.midstream_deleted
-        return {
-            "half_open_evicted": max(half_open - self.half_open.size(), 0),
-            "midstream_evicted": max(midstream - self.flows.midstream_size(), 0),
-        }
+        return {"midstream_evicted": max(midstream - self.flows.midstream_size(), 0)}
