@@ -935,8 +935,9 @@ static __always_inline int resume(const struct step *s, struct flow *flow)
 	if (!resumes(totals, w->sender, &w->packet, w->now))
 		return 0;
 	totals->close = CLOSE_NONE;
-	totals->rules[!(w->sender & 1)] &= ~RULES_RESET;
-	totals->flags &= ~FLOW_END_SENT;
+	totals->rules[!(w->sender & 1)] += RULES_RESUMED - RULES_RESET;
+	totals->ends = 0;
+	totals->end_sent = 0;
 	s->counters->flows_resumed++;
 	return 1;
 }
@@ -1019,8 +1020,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	/* of an end in doubt the agent's sweep learns, if it is one by then */
 	if (!w->closed && flow->totals.close != CLOSE_NONE &&
 	    !is_end_doubted(&flow->totals, w->sender) &&
-	    send_end(skb, s, flow, 1))
-		flow->totals.flags |= FLOW_END_SENT;
+	    claim_end(&flow->totals) && send_end(skb, s, flow, 1))
+		flow->totals.end_sent = 1;
 }
 
 /* Does this segment need decky_check first? */
@@ -2608,9 +2609,11 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 	/* both only if two CPUs race: see begin_midstream() */
 	if (!older && !goes_on(midstream, half))
 		older = midstream;
-	if (older && !(older->totals.flags & FLOW_END_SENT)) {
+	if (older && !older->totals.end_sent) {
 		older->totals.close = close_of_replaced(&older->totals);
-		send_end(skb, s, older, 0);
+		/* no sweep finds it later, so it is not claimed */
+		if (send_end(skb, s, older, 0))
+			older->totals.end_sent = 1;
 	}
 	if (old)
 		c->flow_reopened++;

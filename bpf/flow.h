@@ -350,6 +350,21 @@ static __always_inline __u32 initial_seq(const struct flow *flow, __u8 end)
 	return flow->syn.ip_version ? flow->syn.seq : flow->synack.ack - 1;
 }
 
+/* One more in `ends`. Only whole words can be added to atomically. */
+#define END_FOUND 0x10000
+
+/*
+ * Is this CPU the one that samples the end of the connection? While one finds
+ * the end, another one may account a segment of the other direction and find it
+ * too. If both add before either reads, neither is the one: then the end is
+ * left to the agent's sweep.
+ */
+static __always_inline int claim_end(struct flow_totals *totals)
+{
+	__sync_fetch_and_add((__u32 *)&totals->source_slot, END_FOUND);
+	return *(volatile __u8 *)&totals->ends == 1;
+}
+
 /* How a connection ended whose 4-tuple another one takes over. */
 static __always_inline enum flow_close
 close_of_replaced(const struct flow_totals *totals)

@@ -1049,7 +1049,7 @@ def test_a_lost_handshake_of_a_connection_that_ends_in_the_same_sweep_is_made_go
         for key, value in list(table.items()):
             flow = schema.parse(value)
             flow.synack.ip_flags |= abi.HANDSHAKE_LOST
-            flow.totals.flags &= ~abi.FLOW_END_SENT
+            flow.totals.end_sent = 0
             table.update(key, schema.build(flow))
 
     ended = talk()
@@ -1107,9 +1107,7 @@ def entry(number: int, slot: int, close: int = 1) -> tuple[bytes, bytes]:
     schema = abi.SCHEMAS["flow"]
     value = schema.parse(bytes(schema.sizeof()))
     value.key = bytes([number]) * 36
-    value.totals.update(
-        {"born_ns": number, "source_slot": slot, "close": close, "flags": abi.FLOW_END_SENT}
-    )
+    value.totals.update({"born_ns": number, "source_slot": slot, "close": close, "end_sent": 1})
     return bytes([number]) * 16, schema.build(value)
 
 
