@@ -1144,6 +1144,7 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	if ((totals->close != CLOSE_NONE && !late) ||
 	    !is_judged(totals, sender))
 		return JUDGED_GOOD;
+	restore_sent(totals, sender, p);
 	data = judge_segment(flow, sender, p, late);
 	if (data != JUDGED_GOOD && data != REFUSED_AFTER_FIN)
 		return data;
@@ -2591,21 +2592,37 @@ static __always_inline struct flow *flow_of(const struct step *s,
 	return fresh;
 }
 
+enum entry {
+	NOT_ENTERED,
+	ENTERED,
+	ENTERED_BEFORE, /* another CPU has entered it meanwhile */
+};
+
 /*
  * Moves a half-open connection to flows. An older connection on the same
- * 4-tuple ends here. 0 if flows is full: counted.
+ * 4-tuple ends here. If flows is full, that is counted.
+ *
+ * The final ACK and the first data may come on two CPUs at once, and both
+ * complete the handshake. The second one must not overwrite what was accounted
+ * since the first one: it finds the connection entered. Where it takes the
+ * place of an older one, only the moment between look-up and update is left.
  */
-static __always_inline int enter_flow(struct __sk_buff *skb,
-				      const struct step *s,
-				      const struct half_open *half,
-				      struct flow *old, struct flow *midstream,
-				      struct flow *fresh, struct source *source,
-				      __u32 slot)
+static __always_inline enum entry
+enter_flow(struct __sk_buff *skb, const struct step *s,
+	   const struct half_open *half, struct flow *old,
+	   struct flow *midstream, struct flow *fresh, struct source *source,
+	   __u32 slot)
 {
+	struct flow *older = old, *present;
 	struct counters *c = s->counters;
-	struct flow *older = old;
 	struct work *w = s->work;
+	int error;
 
+	if (old) {
+		present = flows.lookup(&w->id);
+		if (present && is_same_handshake(present, fresh))
+			return ENTERED_BEFORE;
+	}
 	/* both only if two CPUs race: see begin_midstream() */
 	if (!older && !goes_on(midstream, half))
 		older = midstream;
@@ -2624,9 +2641,21 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 			fresh->totals.rtt_client_us =
 				rtt_us(half->synack.time_ns, w->now);
 	}
-	if (flows.update(&w->id, fresh)) {
+	if (old) {
+		error = flows.update(&w->id, fresh);
+	} else {
+		error = flows.insert(&w->id, fresh);
+		if (error) {
+			present = flows.lookup(&w->id);
+			if (present && is_same_handshake(present, fresh))
+				return ENTERED_BEFORE;
+			if (present)
+				error = flows.update(&w->id, fresh);
+		}
+	}
+	if (error) {
 		c->flow_insert_failed++;
-		return 0;
+		return NOT_ENTERED;
 	}
 	if (!old) {
 		__sync_fetch_and_add(&source->flows, 1);
@@ -2637,7 +2666,7 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 		c->half_open_deletes++;
 	if (midstream && !midstream_flows.delete(&w->key))
 		c->midstream_deletes++;
-	return 1;
+	return ENTERED;
 }
 
 /* The agent's sweep makes the lost sample of this handshake good. */
@@ -2670,7 +2699,8 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	struct work *w = s->work;
 	struct source *source;
 	__u32 slot;
-	int entered = 0, error = 1;
+	enum entry entered = NOT_ENTERED;
+	int error = 1;
 
 	/* one by one: clang would OR the pointers, the verifier forbids it */
 	slot = source_slot(&w->key, half->client, s->settings->seed);
@@ -2692,6 +2722,11 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	else
 		entered = enter_flow(skb, s, half, old, midstream, fresh,
 				     source, slot);
+	/* the other CPU has sampled and counted all of it */
+	if (entered == ENTERED_BEFORE) {
+		w->cause = TOUCH_NOTHING;
+		return 1;
+	}
 	if (entered)
 		sample->head.born_ns = fresh->totals.born_ns;
 	else

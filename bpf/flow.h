@@ -132,6 +132,14 @@ static __always_inline void flow_begin(struct flow *flow,
 	}
 }
 
+/* Has another segment completed the handshake of this connection already? */
+static __always_inline int is_same_handshake(const struct flow *present,
+					     const struct flow *fresh)
+{
+	return present->totals.born_ns == fresh->totals.born_ns &&
+	       present->synack.seq == fresh->synack.seq;
+}
+
 /* The SYN came late, after data of the server: see precedes_synack(). */
 static __always_inline void flow_add_syn(struct flow *flow,
 					 const struct half_open *half)

@@ -19,6 +19,8 @@ from tests.support.bpf_harness import FLOW, Kernel
 
 pytestmark = pytest.mark.root
 
+PENDING = 0x1
+"""FLOW_PENDING: a SYN-ACK on the 4-tuple of a connection was seen."""
 ROUNDS = 40
 """Connections; in about half of the rounds both CPUs do the same at once."""
 OFTEN = 2_000
@@ -96,3 +98,43 @@ def test_a_connection_that_is_open_again_has_another_end(kernel: Kernel) -> None
     kernel.feed(talk.c("R", 2))
     ends = [each.record for each in kernel.samples() if isinstance(each, EndSample)]
     assert [sum(record.resumed) for record in ends] == [0, 1]
+
+
+def test_a_handshake_that_another_cpu_has_completed_is_not_entered_again(kernel: Kernel) -> None:
+    """The first data have completed it there; here comes the final ACK, of the same attempt."""
+    talk = Talk()
+    kernel.feed(talk.c("S"), talk.s("SA", 0, 1))
+    attempts, flows = (kernel.loaded.maps[name] for name in ("half_open", "flows"))
+    ((attempt, half_open),) = attempts.items()
+    kernel.feed(talk.c("PA", 1, 1, b"data"))
+    assert kernel.submitted() == "syn handshake"
+    ((key, value),) = flows.items()
+    flow = FLOW.parse(value)
+    flow.totals.flags |= PENDING
+    flows.update(key, FLOW.build(flow))
+    attempts.update(attempt, half_open)
+    kernel.feed(talk.c("A", 1, 1))
+    assert kernel.submitted() == ""
+    assert kernel.counters()["handshakes"] == 1
+    side = kernel.client_side()
+    assert (side.packets, side.bytes) == (3, 4), "what was accounted there is still there"
+
+
+@pytest.mark.parametrize("data", [b"", b"answer"], ids=["ACK", "data"])
+@pytest.mark.parametrize("known", [True, False], ids=["overwritten", "never sent"])
+def test_what_another_cpu_has_overwritten_is_acknowledged_all_the_same(
+    kernel: Kernel, data: bytes, *, known: bool
+) -> None:
+    """Two segments of the decky: the second one is accounted, then the first one's end stored."""
+    talk = Talk()
+    kernel.feed(*talk.opened())
+    if known:
+        kernel.feed(talk.s("A", 101, 1, bytes(100)))
+    ((key, value),) = kernel.loaded.maps["flows"].items()
+    flow = FLOW.parse(value)
+    flow.totals.end[1 - flow.totals.client].sent = 5_000_000 + 101
+    kernel.loaded.maps["flows"].update(key, FLOW.build(flow))
+    kernel.feed(talk.c("PA" if data else "A", 1, 201, data))
+    assert kernel.counters().get("refused_ack_unsent", 0) == (not known)
+    assert kernel.client_side().bytes == (len(data) if known else 0)
+    assert kernel.sent_by(client=False) == 5_000_000 + (201 if known else 101)
