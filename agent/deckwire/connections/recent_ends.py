@@ -9,7 +9,7 @@ from deckwire.tcp.flow import FlowRecord
 _Identity = tuple[bytes, int, tuple[int, int] | None]
 """Flow key, born_ns and initial sequence numbers. Without the latter it is mid-stream: such a
 connection and the one that its handshake then makes have the rest in common. A capture without
-times has connections that only they tell apart."""
+times has connections that differ in nothing else."""
 
 
 class RecentEnds:
