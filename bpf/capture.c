@@ -2824,6 +2824,8 @@ static __always_inline int begin_midstream(const struct step *s,
 	/* nor one that does not acknowledge the SYN-ACK that it has sent */
 	if (half && refuses(half, p, w->sender, w->now) && is_to_decky(p))
 		return 0;
+	if (half && precedes_its_synack(half, p, w->sender, w->now))
+		return 0;
 	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)
 		return 0;

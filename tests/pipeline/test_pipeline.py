@@ -227,6 +227,20 @@ def test_an_answer_before_the_final_ack_is_mid_stream(lab: ReplayLab, how: Fligh
     assert hello["conn_id"] == session["conn_id"]
 
 
+@pytest.mark.parametrize("how", [TLS12, TLS13], ids=["TLS 1.2", "TLS 1.3"])
+def test_an_answer_whose_syn_ack_was_lost_is_reported_once(lab: ReplayLab, how: Flight) -> None:
+    """With Fast Open. The client takes nothing before the SYN-ACK, so the server sends it again."""
+    talk, taken = Conversation().syn(data=how.client), 1 + len(how.client)
+    talk.sent[0] = taken
+    talk.answer(how.server).wait(1)
+    talk.syn().add(1, "SA", 0, taken, b"", talk.options)
+    talk.sent[1] = 1
+    events = lab.frames(talk.ack().answer(how.server).close().frames, [DECKY])
+    session, hello = one(events, "tls_session"), one(events, "tls_client_hello")
+    assert session["ja4"] == hello["ja4"]
+    assert hello["conn_id"] == session["conn_id"]
+
+
 @pytest.mark.parametrize("lost", [[3], [5], [3, 5]])
 def test_an_aborted_upload_is_ended_by_the_reset_that_counts(
     lab: ReplayLab, lost: list[int]
