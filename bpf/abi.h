@@ -109,6 +109,10 @@ struct half_open_entry {
 /* in a connection only: a segment of it was refused that may have been taken */
 #define RULES_DOUBTED 0x10
 
+/* from this bit on: how often its RST ended the connection, and was not taken
+ */
+#define RULES_RESUMED 0x20
+
 /* The options that both ends agreed on, in flow_side.offers. */
 #define OFFER_SCALE 0x0f  /* of the windows that it announces */
 #define OFFER_SIGNED 0x10 /* it signs its segments: MD5 or AO */
@@ -176,10 +180,18 @@ enum flow_close {
 
 #define CLIENT_UNKNOWN 2
 
+/*
+ * Flags of a connection. Two CPUs that write them at once may lose a bit, so
+ * none is here that both write for one reason. What is left:
+ * PENDING is set by a SYN-ACK, while no end sends handshake bytes of the older
+ * connection, with which the others are set. ADMITTED costs or spares a token.
+ * TLS_CUT needs a lost sample too: the agent then holds what it has up to its
+ * bounds. HELLO_SUPPRESSED is set before the server has sent anything. PROVEN
+ * is set again by the next segment that proves as much.
+ */
 #define FLOW_PENDING 0x1   /* a SYN-ACK on the same 4-tuple was seen */
 #define FLOW_ADMITTED 0x2  /* its source had budget for its samples */
 #define FLOW_MIDSTREAM 0x4 /* its SYN was not seen */
-#define FLOW_END_SENT 0x8  /* its end is in the ring, or was suppressed */
 #define FLOW_TLS_CUT 0x10  /* handshake bytes are missing in the samples */
 #define FLOW_HELLO_SUPPRESSED 0x20 /* its ClientHello was not sampled */
 #define FLOW_PROVEN 0x40 /* mid-stream, but both ends take part in it */
@@ -217,8 +229,11 @@ struct flow_totals {
 	__u32 rtt_server_us;  /* SYN to SYN-ACK, or RTT_UNKNOWN */
 	__u32 rtt_client_us;  /* SYN-ACK to the final ACK, or RTT_UNKNOWN */
 	__u32 rtt_min_us;     /* least of the timed segments, or RTT_UNKNOWN */
-	__u32 source_slot;    /* the slot of sources that counts it, or 0 */
-	__u64 timed_ns;	      /* when the timed segment was sent */
+	/* one word: see claim_end() */
+	__u16 source_slot; /* the slot of sources that counts it, or 0 */
+	__u8 ends;	   /* CPUs that have found its end */
+	__u8 end_sent;	   /* it is in the ring, or was suppressed */
+	__u64 timed_ns;	   /* when the timed segment was sent */
 };
 
 /* A connection, with the packets that opened it. */

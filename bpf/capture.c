@@ -947,8 +947,9 @@ static __always_inline int resume(const struct step *s, struct flow *flow)
 	if (!resumes(totals, w->sender, &w->packet, w->now))
 		return 0;
 	totals->close = CLOSE_NONE;
-	totals->rules[!(w->sender & 1)] &= ~RULES_RESET;
-	totals->flags &= ~FLOW_END_SENT;
+	totals->rules[!(w->sender & 1)] += RULES_RESUMED - RULES_RESET;
+	totals->ends = 0;
+	totals->end_sent = 0;
 	s->counters->flows_resumed++;
 	return 1;
 }
@@ -1031,8 +1032,8 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	/* of an end in doubt the agent's sweep learns, if it is one by then */
 	if (!w->closed && flow->totals.close != CLOSE_NONE &&
 	    !is_end_doubted(&flow->totals, w->sender) &&
-	    send_end(skb, s, flow, 1))
-		flow->totals.flags |= FLOW_END_SENT;
+	    claim_end(&flow->totals) && send_end(skb, s, flow, 1))
+		flow->totals.end_sent = 1;
 }
 
 /* Does this segment need decky_check first? */
@@ -1159,6 +1160,7 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 	if ((totals->close != CLOSE_NONE && !late) ||
 	    !is_judged(totals, sender))
 		return JUDGED_GOOD;
+	restore_sent(totals, sender, p);
 	data = judge_segment(flow, sender, p, late);
 	if (data != JUDGED_GOOD && data != REFUSED_AFTER_FIN)
 		return data;
@@ -2846,28 +2848,46 @@ static __always_inline struct flow *flow_of(const struct step *s,
 	return fresh;
 }
 
+enum entry {
+	NOT_ENTERED,
+	ENTERED,
+	ENTERED_BEFORE, /* another CPU has entered it meanwhile */
+};
+
 /*
  * Moves a half-open connection to flows. An older connection on the same
- * 4-tuple ends here. 0 if flows is full: counted.
+ * 4-tuple ends here. If flows is full, that is counted.
+ *
+ * The final ACK and the first data may come on two CPUs at once, and both
+ * complete the handshake. The second one must not overwrite what was accounted
+ * since the first one: it finds the connection entered. Where it takes the
+ * place of an older one, only the moment between look-up and update is left.
  */
-static __always_inline int enter_flow(struct __sk_buff *skb,
-				      const struct step *s,
-				      const struct half_open_copy *copy,
-				      struct flow *old, struct flow *midstream,
-				      struct flow *fresh, struct source *source,
-				      __u32 slot)
+static __always_inline enum entry
+enter_flow(struct __sk_buff *skb, const struct step *s,
+	   const struct half_open_copy *copy, struct flow *old,
+	   struct flow *midstream, struct flow *fresh, struct source *source,
+	   __u32 slot)
 {
 	const struct half_open *half = &copy->entry.half;
+	struct flow *older = old, *present;
 	struct counters *c = s->counters;
-	struct flow *older = old;
 	struct work *w = s->work;
+	int error;
 
+	if (old) {
+		present = flows.lookup(&w->id);
+		if (present && is_same_handshake(present, fresh))
+			return ENTERED_BEFORE;
+	}
 	/* both only if two CPUs race: see begin_midstream() */
 	if (!older && !goes_on(midstream, half))
 		older = midstream;
-	if (older && !(older->totals.flags & FLOW_END_SENT)) {
+	if (older && !older->totals.end_sent) {
 		older->totals.close = close_of_replaced(&older->totals);
-		send_end(skb, s, older, 0);
+		/* no sweep finds it later, so it is not claimed */
+		if (send_end(skb, s, older, 0))
+			older->totals.end_sent = 1;
 	}
 	if (old)
 		c->flow_reopened++;
@@ -2878,9 +2898,21 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 			fresh->totals.rtt_client_us =
 				rtt_us(half->synack.time_ns, w->now);
 	}
-	if (flows.update(&w->id, fresh)) {
+	if (old) {
+		error = flows.update(&w->id, fresh);
+	} else {
+		error = flows.insert(&w->id, fresh);
+		if (error) {
+			present = flows.lookup(&w->id);
+			if (present && is_same_handshake(present, fresh))
+				return ENTERED_BEFORE;
+			if (present)
+				error = flows.update(&w->id, fresh);
+		}
+	}
+	if (error) {
 		c->flow_insert_failed++;
-		return 0;
+		return NOT_ENTERED;
 	}
 	if (!old) {
 		__sync_fetch_and_add(&source->flows, 1);
@@ -2891,7 +2923,7 @@ static __always_inline int enter_flow(struct __sk_buff *skb,
 		c->half_open_deletes++;
 	if (midstream && !midstream_flows.delete(&w->key))
 		c->midstream_deletes++;
-	return 1;
+	return ENTERED;
 }
 
 /* The agent's sweep makes the lost sample of this handshake good. */
@@ -2925,7 +2957,8 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	struct work *w = s->work;
 	struct source *source;
 	__u32 slot;
-	int entered = 0, error = 1;
+	enum entry entered = NOT_ENTERED;
+	int error = 1;
 
 	/* one by one: clang would OR the pointers, the verifier forbids it */
 	slot = source_slot(&w->key, half->client, s->settings->seed);
@@ -2948,6 +2981,11 @@ static __always_inline int promote(struct __sk_buff *skb, const struct step *s,
 	else
 		entered = enter_flow(skb, s, copy, old, midstream, fresh,
 				     source, slot);
+	/* the other CPU has sampled and counted all of it */
+	if (entered == ENTERED_BEFORE) {
+		w->cause = TOUCH_NOTHING;
+		return 1;
+	}
 	if (entered) {
 		sample->head.born_ns = fresh->totals.born_ns;
 	} else {
@@ -3051,6 +3089,8 @@ static __always_inline int begin_midstream(const struct step *s,
 		return 1;
 	/* nor one that does not acknowledge the SYN-ACK that it has sent */
 	if (half && refuses(half, p, w->sender, w->now) && is_to_decky(p))
+		return 0;
+	if (half && precedes_its_synack(half, p, w->sender, w->now))
 		return 0;
 	fresh = flow_scratch.lookup(scratch_slot(s));
 	if (!fresh)

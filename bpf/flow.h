@@ -132,6 +132,14 @@ static __always_inline void flow_begin(struct flow *flow,
 	}
 }
 
+/* Has another segment completed the handshake of this connection already? */
+static __always_inline int is_same_handshake(const struct flow *present,
+					     const struct flow *fresh)
+{
+	return present->totals.born_ns == fresh->totals.born_ns &&
+	       present->synack.seq == fresh->synack.seq;
+}
+
 /* The SYN came late, after data of the server: see precedes_synack(). */
 static __always_inline void flow_add_syn(struct flow *flow,
 					 const struct half_open *half)
@@ -348,6 +356,21 @@ static __always_inline __u32 initial_seq(const struct flow *flow, __u8 end)
 	if ((end & 1) != flow->totals.client)
 		return flow->synack.seq;
 	return flow->syn.ip_version ? flow->syn.seq : flow->synack.ack - 1;
+}
+
+/* One more in `ends`. Only whole words can be added to atomically. */
+#define END_FOUND 0x10000
+
+/*
+ * Is this CPU the one that samples the end of the connection? While one finds
+ * the end, another one may account a segment of the other direction and find it
+ * too. If both add before either reads, neither is the one: then the end is
+ * left to the agent's sweep.
+ */
+static __always_inline int claim_end(struct flow_totals *totals)
+{
+	__sync_fetch_and_add((__u32 *)&totals->source_slot, END_FOUND);
+	return *(volatile __u8 *)&totals->ends == 1;
 }
 
 /* How a connection ended whose 4-tuple another one takes over. */

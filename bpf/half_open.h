@@ -187,6 +187,20 @@ static __always_inline int refuses(const struct half_open *half,
 	       p->ack != half->synack.seq + 1 && half_open_fresh(half, now);
 }
 
+/*
+ * Does the server answer data of the SYN before its SYN-ACK has come? With TCP
+ * Fast Open it may, if the SYN-ACK was lost on its way to us. A client takes
+ * nothing before the SYN-ACK, so the same bytes come again.
+ */
+static __always_inline int precedes_its_synack(const struct half_open *half,
+					       const struct packet *p,
+					       __u8 sender, __u64 now)
+{
+	return half->syn.ip_version && half->syn.payload_len &&
+	       !half->synack.ip_version && half->client != sender &&
+	       half_open_fresh(half, now);
+}
+
 /* Did the packet right before this one open the connection? */
 static __always_inline int precedes(const struct half_open *half,
 				    const struct packet *p, __u8 sender)

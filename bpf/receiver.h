@@ -201,6 +201,26 @@ static __always_inline enum judgement judge_segment(const struct flow *flow,
 }
 
 /*
+ * Frames that come by the ingress hook may be handled on two CPUs at once, also
+ * those of one end. Then the later one may be accounted before the earlier one,
+ * whose lower number stays in `sent`. The hole that the later one has left
+ * shows it, because no hole reaches as far as what was sent. An ACK within the
+ * window then says what was.
+ */
+static __always_inline void restore_sent(struct flow_totals *totals,
+					 __u32 sender, const struct packet *p)
+{
+	const struct flow_side *side = &totals->side[!(sender & 1)];
+	struct flow_end *peer = &totals->end[!(sender & 1)];
+
+	if (side->flags & SIDE_HOLE && p->flags & TCP_ACK &&
+	    seq_diff(side->hole_end, peer->sent) >= 0 &&
+	    seq_diff(p->ack, peer->sent) > 0 &&
+	    seq_diff(p->ack, totals->end[sender & 1].edge) <= 0)
+		peer->sent = p->ack;
+}
+
+/*
  * Takes in the ACK of a segment whose data come after the FIN of its sender.
  * The receiver drops nothing but the data.
  */

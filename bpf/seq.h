@@ -9,7 +9,13 @@
 #include "abi.h"
 #include "net.h"
 
-/* Flags of a struct flow_side. */
+/*
+ * Flags of a struct flow_side. Its own segments write them, and three are
+ * written by the other end's: FIN and FIN_ACKED by the ACK of a FIN, TLS_FRESH
+ * by a hello. Their CPUs may write at once and lose a bit. That needs payload
+ * that is on its way at that moment: sent again behind a FIN, whose ACK is then
+ * sent again too, or before a TLS server has read the hello.
+ */
 #define SIDE_SEEN 0x1
 #define SIDE_FIN 0x2
 #define SIDE_FIN_ACKED 0x4

@@ -42,6 +42,8 @@ MIDSTREAM_CONNECTIONS_BYTES = 2 * 1_048_576
 """Bytes of memory for all mid-stream ones among them."""
 RECENT_HANDSHAKES = 8_192
 """Handshakes kept until their first TLS segment. Older ones are read from the kernel's map."""
+RECENT_ENDS = 4_096
+"""Connections whose ends are remembered, so that none is reported twice."""
 SYN_DATA = 1_024
 """Payloads of SYNs held until a SYN-ACK acknowledges them."""
 SYN_DATA_BYTES = 2 * 1_048_576

@@ -74,9 +74,9 @@ CONSTANTS = {
     "RTT_UNKNOWN": abi.RTT_UNKNOWN,
     "INTERVALS_UNKNOWN": abi.INTERVALS_UNKNOWN,
     "FLOW_MIDSTREAM": abi.FLOW_MIDSTREAM,
-    "FLOW_END_SENT": abi.FLOW_END_SENT,
     "SAMPLE_FLOW_PROVEN": abi.SAMPLE_FLOW_PROVEN,
     "FLOW_PROVEN": abi.FLOW_PROVEN,
+    "RULES_RESUMED": abi.RULES_RESUMED,
     "SERVICE_HANDSHAKE": abi.SERVICE_HANDSHAKE,
     "SERVICE_FLOW": abi.SERVICE_FLOW,
     "PROBE_PACKETS": PROBE_PACKETS,
@@ -370,18 +370,18 @@ def test_a_sweep_reads_the_right_members() -> None:
     flow = abi.SCHEMAS["flow"].parse(bytes(abi.FLOW_BYTES))
     flow.totals.last_ns = 2**63 + 5
     flow.totals.close = abi.CLOSES.index("rst")
-    flow.totals.flags = abi.FLOW_END_SENT
-    flow.totals.source_slot = 0xFEDC_BA98
+    flow.totals.end_sent = 1
+    flow.totals.source_slot = 0xFEDC
     flow.synack.ip_flags = abi.HANDSHAKE_LOST | abi.IP_FLAG_DF
     value = abi.SCHEMAS["flow"].build(flow)
     state = OpenFlow(b"", value, False).state
     assert state == (
-        *(2**63 + 5, abi.CLOSES.index("rst"), abi.FLOW_END_SENT, 0xFEDC_BA98),
+        *(2**63 + 5, abi.CLOSES.index("rst"), 0xFEDC, 1),
         abi.HANDSHAKE_LOST | abi.IP_FLAG_DF,
     )
     assert state == abi.FLOW_STATE.unpack(value)
-    assert (state.closed, state.end_sent) == (True, True)
-    assert OpenFlow(b"", bytes(abi.FLOW_BYTES), False).state == (0, False, False, 0, 0)
+    assert state.closed
+    assert OpenFlow(b"", bytes(abi.FLOW_BYTES), False).state == (0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("name", CONSTANTS)

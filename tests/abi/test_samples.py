@@ -66,7 +66,9 @@ TOTALS: dict[str, Any] = {
     "rtt_min_us": 2,
     "client": 1,
     "close": 2,
-    "flags": abi.FLOW_MIDSTREAM | abi.FLOW_END_SENT,
+    "flags": abi.FLOW_MIDSTREAM,
+    "end_sent": 1,
+    "rules": bytes([0x3F, 0xFF]),
     "established_ns": 60,
     "side": [
         side(packets=2**40, bytes=2**50, retransmits=7),
@@ -304,6 +306,7 @@ def test_an_end() -> None:
         True,
         1,
     )
+    assert (record.isn, record.resumed) == (None, (1, 7))
     assert record.sides == ((2**40, 2**50, 7, None, 0), (1, 2, 3, None, 0))
     assert (record.rtt_client_us, record.rtt_server_us, record.rtt_min_us) == (None, 3, 2)
 

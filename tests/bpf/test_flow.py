@@ -159,8 +159,7 @@ def test_how_connections_end(kernel: Kernel, case: Ending, talk: Talk) -> None:
     assert kernel.submitted() == f"syn handshake {case.samples}".strip()
     assert kernel.raised().get("frames_late", 0) == case.late
     assert kernel.sizes() == (0, 1, 0)
-    flags = kernel.flow().totals.flags
-    assert bool(flags & abi.FLOW_END_SENT) == ("end" in case.samples)
+    assert bool(kernel.flow().totals.end_sent) == ("end" in case.samples)
 
 
 def test_the_end_is_sampled_with_all_counts(kernel: Kernel) -> None:
@@ -692,7 +691,7 @@ def test_an_end_that_finds_the_ring_full_stays_for_the_sweep(tiny: Kernel) -> No
     tiny.feed(talk.closed()[2])
     totals = tiny.flow().totals
     assert totals.close == abi.CLOSES.index("fin")
-    assert not totals.flags & abi.FLOW_END_SENT
+    assert not totals.end_sent
 
 
 @pytest.mark.parametrize("sampled", [True, False], ids=["SYN sampled", "SYN lost too"])

@@ -41,7 +41,7 @@ def test_handshakes_and_ends_wait_for_the_sweep_and_segments_do_not(
     tiny.feed(*talk.closed(1 + len(CLIENT_HELLO), 1))
     totals = tiny.flow().totals
     assert totals.close == abi.CLOSES.index("fin")
-    assert not totals.flags & abi.FLOW_END_SENT
+    assert not totals.end_sent
     counters = tiny.counters()
     assert counters["samples_deferred"] == 2
     assert "samples_lost" not in counters

@@ -103,7 +103,7 @@ def test_an_equal_end_is_suppressed(kernel: Kernel, talk: Talk) -> None:
     assert kernel.submitted() == "syn handshake"
     assert kernel.raised()["ends_suppressed"] == 1
     # Nothing is left for a sweep to emit.
-    assert kernel.flow().totals.flags & abi.FLOW_END_SENT
+    assert kernel.flow().totals.end_sent
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)

@@ -895,7 +895,7 @@ def test_flags_say_who_was_admitted(kernel: Kernel) -> None:
     kernel.feed(talk.c("PA", 1 + len(PLAIN), 1, CLIENT_HELLO))
     flags = kernel.flow().totals.flags
     assert flags
-    assert not flags & (abi.FLOW_MIDSTREAM | abi.FLOW_END_SENT)
+    assert not flags & abi.FLOW_MIDSTREAM
 
 
 # --- what a decky says that it holds out of order ---

@@ -227,6 +227,20 @@ def test_an_answer_before_the_final_ack_is_mid_stream(lab: ReplayLab, how: Fligh
     assert hello["conn_id"] == session["conn_id"]
 
 
+@pytest.mark.parametrize("how", [TLS12, TLS13], ids=["TLS 1.2", "TLS 1.3"])
+def test_an_answer_whose_syn_ack_was_lost_is_reported_once(lab: ReplayLab, how: Flight) -> None:
+    """With Fast Open. The client takes nothing before the SYN-ACK, so the server sends it again."""
+    talk, taken = Conversation().syn(data=how.client), 1 + len(how.client)
+    talk.sent[0] = taken
+    talk.answer(how.server).wait(1)
+    talk.syn().add(1, "SA", 0, taken, b"", talk.options)
+    talk.sent[1] = 1
+    events = lab.frames(talk.ack().answer(how.server).close().frames, [DECKY])
+    session, hello = one(events, "tls_session"), one(events, "tls_client_hello")
+    assert session["ja4"] == hello["ja4"]
+    assert hello["conn_id"] == session["conn_id"]
+
+
 @pytest.mark.parametrize("lost", [[3], [5], [3, 5]])
 def test_an_aborted_upload_is_ended_by_the_reset_that_counts(
     lab: ReplayLab, lost: list[int]
@@ -1049,7 +1063,7 @@ def test_a_lost_handshake_of_a_connection_that_ends_in_the_same_sweep_is_made_go
         for key, value in list(table.items()):
             flow = schema.parse(value)
             flow.synack.ip_flags |= abi.HANDSHAKE_LOST
-            flow.totals.flags &= ~abi.FLOW_END_SENT
+            flow.totals.end_sent = 0
             table.update(key, schema.build(flow))
 
     ended = talk()
@@ -1107,9 +1121,7 @@ def entry(number: int, slot: int, close: int = 1) -> tuple[bytes, bytes]:
     schema = abi.SCHEMAS["flow"]
     value = schema.parse(bytes(schema.sizeof()))
     value.key = bytes([number]) * 36
-    value.totals.update(
-        {"born_ns": number, "source_slot": slot, "close": close, "flags": abi.FLOW_END_SENT}
-    )
+    value.totals.update({"born_ns": number, "source_slot": slot, "close": close, "end_sent": 1})
     return bytes([number]) * 16, schema.build(value)
 
 

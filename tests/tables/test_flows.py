@@ -48,7 +48,7 @@ def test_a_sweep_reads_the_members_of_the_schema(value: bytes) -> None:
     record = flow_record(value)
     totals = abi.SCHEMAS["flow"].parse(value).totals
     assert state.last_ns == record.last_ns
-    assert state.end_sent == record.end_sent
+    assert bool(state.end_sent) == record.end_sent
     assert state.closed == (totals.close != abi.CLOSE_NONE)
     assert state.source_slot == totals.source_slot
 
@@ -98,7 +98,7 @@ def test_ended_connections_are_deleted_and_their_sources_recounted(
     stays = keys[0]
     for batch in tables.flows.batches():
         chosen = [n for n in range(batch.entries.size) if batch.flow(n).key != stays]
-        slots = [batch.states()[n][3] for n in chosen]
+        slots = [batch.states()[n][2] for n in chosen]
         assert tables.flows.delete_ended(batch, chosen, slots) == len(chosen)
         assert tables.flows.delete_ended(batch, chosen, slots) == 0
         assert tables.flows.delete_ended(batch, [], []) == 0

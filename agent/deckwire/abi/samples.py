@@ -271,6 +271,7 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         client,
         close,
         flags,
+        rules,
         acked_0,
         acked_1,
         packets_0,
@@ -294,6 +295,7 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         rtt_server_us,
         rtt_client_us,
         rtt_min_us,
+        end_sent,
     ) = abi.FLOW_TOTALS.unpack_from(value, at)
     midstream = flags & abi.FLOW_MIDSTREAM != 0
     # The kernel starts with the greatest number, so a lower one was measured.
@@ -311,7 +313,7 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         max_iat_ns if measured else None,
         _close(close, side_flags_0, side_flags_1),
         midstream,
-        flags & abi.FLOW_END_SENT != 0,
+        end_sent != 0,
         client if client in _ENDS else abi.CLIENT_UNKNOWN,
         (
             SideRecord(packets_0, bytes_0, retransmits_0, accepted_0, acked_1),
@@ -326,6 +328,8 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
             _unfinished_head(header_0, samples_0, state_0, bits_0),
             _unfinished_head(header_1, samples_1, state_1, bits_1),
         ),
+        isn=None if midstream else isn,
+        resumed=(rules[0] // abi.RULES_RESUMED, rules[1] // abi.RULES_RESUMED),
     )
 
 

@@ -54,7 +54,9 @@ CLIENT_UNKNOWN = 2
 RTT_UNKNOWN = 0xFFFF_FFFF
 INTERVALS_UNKNOWN = 0xFFFF_FFFF_FFFF_FFFF
 
-FLOW_MIDSTREAM, FLOW_END_SENT, FLOW_PROVEN = 0x4, 0x8, 0x40
+FLOW_MIDSTREAM, FLOW_PROVEN = 0x4, 0x40
+RULES_RESUMED = 0x20
+"""Of an end's rules: from this bit on, how often its RST ended the connection and was not taken."""
 SIDE_FIN, SIDE_FIN_ACKED, SIDE_ACKED = 0x2, 0x4, 0x20
 CLOSE_NONE = 0
 CLOSES = ("", "fin", "rst", "idle", "evicted", "removed", "shutdown")
@@ -155,7 +157,9 @@ _flow_totals = Struct(
     "rtt_server_us" / Int32ul,
     "rtt_client_us" / Int32ul,
     "rtt_min_us" / Int32ul,
-    "source_slot" / Int32ul,
+    "source_slot" / Int16ul,
+    "ends" / Int8ul,
+    "end_sent" / Int8ul,
     "timed_ns" / Int64ul,
 )
 _flow = Struct(
@@ -494,13 +498,14 @@ SYN_PACKET = members(
 )
 FLOW_TOTALS = members(
     _flow_totals,
-    *("last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags"),
+    *("last_ns", "min_iat_ns", "max_iat_ns", "client", "close", "flags", "rules"),
     *("end.0.acked", "end.1.acked"),
     *("side.0.packets", "side.0.bytes", "side.0.retransmits", "side.0.tls_header"),
     *("side.0.tls_samples", "side.0.tls_state", "side.0.tls_bits", "side.0.flags"),
     *("side.1.packets", "side.1.bytes", "side.1.retransmits", "side.1.tls_header"),
     *("side.1.tls_samples", "side.1.tls_state", "side.1.tls_bits", "side.1.flags"),
     *("born_ns", "established_ns", "rtt_server_us", "rtt_client_us", "rtt_min_us"),
+    "end_sent",
 )
 FLOW_HELLO = members(_flow, "hello", "session_id", "hello_end")
 FLOW_OPENINGS = members(
@@ -515,7 +520,8 @@ FLOW_OPENED = members(_flow, "totals.client", "syn.payload_len", "syn.ip_flags")
 FLOW_BORN = members(_flow, "totals.born_ns")
 FLOW_STATE = members(
     _flow,
-    *("totals.last_ns", "totals.close", "totals.flags", "totals.source_slot", "synack.ip_flags"),
+    *("totals.last_ns", "totals.close", "totals.source_slot", "totals.end_sent"),
+    "synack.ip_flags",
 )
 """The members that a sweep decides by."""
 HALF_OPEN_STATE = members(

@@ -24,6 +24,7 @@ from deckwire.connections.connect_scans import Attempt, ConnectScans, Verdict, t
 from deckwire.connections.connection import Connection
 from deckwire.connections.heads import Heads
 from deckwire.connections.open_connections import Connections
+from deckwire.connections.recent_ends import RecentEnds
 from deckwire.connections.urgent_bytes import UrgentBytes
 from deckwire.deckies import Registry
 from deckwire.events.choices import Choices
@@ -80,6 +81,7 @@ class Pipeline:
         """Connections whose first bytes are being read, as long as no TLS begins."""
         self.fragmented = FragmentedConnections()
         """Connections that came in IP fragments."""
+        self._ends = RecentEnds()
         self._tables = tables
         self._clock = clock
         self._containment = containment
@@ -325,6 +327,12 @@ class Pipeline:
 
     def _end(self, key: bytes, record: FlowRecord, close: str) -> None:
         """Take a connection's end; `close` says how it ended where the record does not."""
+        if self._ends.is_repeated(key, record):
+            self.counts["ends_repeated"] += 1
+        else:
+            self._ended(key, record, close)
+
+    def _ended(self, key: bytes, record: FlowRecord, close: str) -> None:
         if not self._clock.even(record.born_ns, record.last_ns):
             record = record.without_times()
         urgent = self.urgent.ended(key, record.born_ns)

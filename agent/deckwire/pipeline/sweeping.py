@@ -20,8 +20,8 @@ from deckwire.tables.flows import FlowBatch, FlowTables, OpenFlow
 from deckwire.tcp.flow import FlowRecord
 
 _State = tuple[int, int, int, int, int]
-"""One entry of FlowBatch.states: last_ns, close, flags, source_slot, synack_flags."""
-_source_slot = itemgetter(3)
+"""One entry of FlowBatch.states: last_ns, close, source_slot, end_sent, synack_flags."""
+_source_slot = itemgetter(2)
 _Slices = Generator[None, None, None]
 _Ranks = Callable[[Iterable[_State]], list[int]]
 """The rank of each connection. Those of a lower rank are evicted first."""
@@ -142,12 +142,12 @@ class Sweeper:
             states = batch.states()
             over = self._over(states, now_ns)
             sent = [number for number in over if _is_end_sent(states[number])]
-            deleted = self._flows.delete_ended(batch, sent, (states[number][3] for number in sent))
+            deleted = self._flows.delete_ended(batch, sent, (states[number][2] for number in sent))
             # If some were gone, it is unknown which: none is subtracted, the next sweep recounts.
             gone = sent if deleted == len(sent) else []
             if not batch.midstream:
                 sources.update(map(_source_slot, states))
-                sources.subtract(states[number][3] for number in gone)
+                sources.subtract(states[number][2] for number in gone)
             lost = [number for number, state in enumerate(states) if state[4] & _LOST]
             for at, number in enumerate(lost, 1):
                 flow = batch.flow(number)
@@ -200,13 +200,13 @@ class Sweeper:
     def _over(self, states: list[_State], now_ns: int) -> list[int]:
         """Numbers of the entries to end or to delete."""
         settled, lingered, idle = now_ns - _SETTLE_NS, now_ns - _LINGER_NS, now_ns - self.idle_ns
-        open_, sent = abi.CLOSE_NONE, abi.FLOW_END_SENT
+        open_ = abi.CLOSE_NONE
         # One expression, because each sweep looks at thousands of entries that only linger.
         return [
             number
-            for number, (last_ns, close, flags, _, _) in enumerate(states)
+            for number, (last_ns, close, _, sent, _) in enumerate(states)
             if last_ns <= settled
-            and (last_ns <= idle if close == open_ else last_ns <= lingered or not flags & sent)
+            and (last_ns <= idle if close == open_ else last_ns <= lingered or not sent)
         ]
 
     def _evict(self, sources: Counter[int]) -> Generator[None, None, Counter[int]]:
@@ -304,7 +304,7 @@ def _ranks(prefixes: _Prefixes, states: Iterable[_State]) -> list[int]:
     open_ = abi.CLOSE_NONE
     return [
         last_ns + prefixes[slot] + (_OPEN if close == open_ else 0)
-        for last_ns, close, _, slot, _ in states
+        for last_ns, close, slot, _, _ in states
     ]
 
 
@@ -313,10 +313,10 @@ def _ranks_within(slot: int, states: Iterable[_State]) -> list[int]:
     open_ = abi.CLOSE_NONE
     return [
         (_OPEN if close == open_ else 0) + last_ns if other == slot else _NEVER
-        for last_ns, close, _, other, _ in states
+        for last_ns, close, other, _, _ in states
     ]
 
 
 def _is_end_sent(state: _State) -> bool:
-    _, close, flags, _, _ = state
-    return close != abi.CLOSE_NONE and bool(flags & abi.FLOW_END_SENT)
+    _, close, _, sent, _ = state
+    return close != abi.CLOSE_NONE and bool(sent)

@@ -55,9 +55,10 @@ class FlowState(NamedTuple):
     """Kernel time of the last packet."""
     close: int
     """abi.CLOSE_NONE while the connection is open."""
-    flags: int
     source_slot: int
     """Slot in which the kernel counts the connections of this source."""
+    end_sent: int
+    """Not 0 if the sample of the end has reached the ring, or is not needed."""
     synack_flags: int
     """Of the SYN-ACK: abi.HANDSHAKE_LOST among others."""
 
@@ -65,11 +66,6 @@ class FlowState(NamedTuple):
     def closed(self) -> bool:
         """Whether the end of the connection was seen."""
         return self.close != abi.CLOSE_NONE
-
-    @property
-    def end_sent(self) -> bool:
-        """Whether the sample of the end has reached the ring, or is not needed."""
-        return bool(self.flags & abi.FLOW_END_SENT)
 
 
 class FlowBatch(NamedTuple):

@@ -72,6 +72,10 @@ class FlowRecord(NamedTuple):
     """Its handshake was seen, or both ends take part in it: nobody forged it blindly."""
     heads: tuple[int, int] = (0, 0)
     """By end: the signature of first bytes that the kernel suppressed, if more could follow."""
+    isn: tuple[int, int] | None = None
+    """By end: the initial sequence number; None of a mid-stream connection."""
+    resumed: tuple[int, int] = (0, 0)
+    """By end: how often its RST seemed to end the connection and was not taken, modulo 8."""
 
     def without_urgent(self, marks: tuple[Iterable[int], Iterable[int]]) -> FlowRecord:
         """The same without the urgent bytes of each end, in `accepted`."""

@@ -19,7 +19,7 @@ _FLOW_CHANGES = len(_RECORDS)
 _SWEEPS = len(_RECORDS) + 1
 _FLOW = flow_values()[0]
 _HEAD, _TOTALS = abi.SAMPLE_HEAD_BYTES, abi.FLOW_TOTALS_BYTES
-_FLAGS = offset(abi.SCHEMAS["flow_totals"], "flags")
+_END_SENT = offset(abi.SCHEMAS["flow_totals"], "end_sent")
 
 
 def seeds() -> list[bytes]:
@@ -27,7 +27,7 @@ def seeds() -> list[bytes]:
     one_of_each = b"".join(bytes([n]) + bytes(3) for n in range(len(_RECORDS)))
     changed = bytes([2, 0, _HEAD + 43, 5]) + b"\n\x1b[2J" + bytes([3, 0, _HEAD, 0])
     swept = bytes([_FLOW_CHANGES, 0, 10, 8]) + b"\xff" * 8 + bytes([_SWEEPS, 0, 0, 0])
-    end_sent = bytes([_FLOW_CHANGES, 0, _FLAGS, 1, abi.FLOW_END_SENT, _SWEEPS, 0xFF, 0xFF, 0])
+    end_sent = bytes([_FLOW_CHANGES, 0, _END_SENT, 1, 1, _SWEEPS, 0xFF, 0xFF, 0])
     return [one_of_each, one_of_each[::-1], changed, swept, end_sent, one_of_each + swept]
 
 
