@@ -28,10 +28,12 @@ Field = tuple[str, Value]
 class Block:
     """Fields that many events share, with their written form."""
 
-    __slots__ = ("fields", "members", "text", "writer")
+    __slots__ = ("fields", "members", "plain", "text", "writer")
 
-    def __init__(self, fields: Iterable[Field]) -> None:
+    def __init__(self, fields: Iterable[Field], *, plain: bool = False) -> None:
         self.fields = tuple(fields)
+        self.plain = plain
+        """Its values are numbers and ASCII text of ours that no format escapes."""
         self.writer: object = None
         """The format that wrote them last."""
         self.text = ""
