@@ -128,17 +128,23 @@ class Headline(NamedTuple):
     def event(self, parts: Iterable[Part], subject: str) -> Event:
         """Make the event of this headline, its fields and its subject."""
         name, time_ns, host, source, fingerprint, severity, label, sums, proven = self
-        # By position, because names cost half as much again.
-        return Event(
-            name,
-            time_ns,
-            host,
-            tuple(parts),
-            severity,
-            source,
-            fingerprint,
-            label,
-            sums,
-            proven,
-            subject,
+        # As Event() does it, in two thirds of its time.
+        return tuple.__new__(
+            Event,
+            (
+                name,
+                time_ns,
+                host,
+                tuple(parts),
+                severity,
+                source,
+                fingerprint,
+                label,
+                sums,
+                proven,
+                subject,
+                False,
+                "",
+                "",
+            ),
         )
