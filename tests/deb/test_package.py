@@ -118,6 +118,12 @@ def test_without_settings_it_says_what_to_do(host: Container) -> None:
     host.run("systemctl", "reset-failed", UNIT)
 
 
+def test_check_config_finds_that_the_interface_alone_is_missing(host: Container) -> None:
+    done = host.status("deckwire", "check-config")
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, "interface" in line) == (2, True)
+
+
 def test_doctor_finds_all_that_is_needed(host: Container) -> None:
     done = host.status("deckwire", "doctor", seconds=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
