@@ -92,6 +92,8 @@ class CaptureClock:
 
     def wall_ns(self, kernel_ns: int) -> int:
         """The stamp of a frame, nanoseconds since the epoch, that was given this time."""
+        if kernel_ns >= self._starts[-1]:
+            return kernel_ns + self._offsets[-1]
         return kernel_ns + self._offsets[max(self._run(kernel_ns), 0)]
 
     def even(self, start_ns: int, end_ns: int) -> bool:
@@ -99,10 +101,14 @@ class CaptureClock:
 
         Two stamps of 0 are none: some tools write captures without times.
         """
-        run = self._run(start_ns)
-        if run < 0 or run != self._run(end_ns):
-            return False
-        offset_ns = self._offsets[run]
+        latest_ns = self._starts[-1]
+        if start_ns >= latest_ns <= end_ns:
+            offset_ns = self._offsets[-1]
+        else:
+            run = self._run(start_ns)
+            if run < 0 or run != self._run(end_ns):
+                return False
+            offset_ns = self._offsets[run]
         return not self._started or bool(start_ns + offset_ns or end_ns + offset_ns)
 
     def ahead_ns(self, stamp_ns: int) -> int:
@@ -153,6 +159,4 @@ class CaptureClock:
 
     def _run(self, kernel_ns: int) -> int:
         """Which run it is of; -1 of one that is not kept any more."""
-        if kernel_ns >= self._starts[-1]:
-            return len(self._starts) - 1
         return bisect_right(self._starts, kernel_ns) - 1

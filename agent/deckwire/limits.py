@@ -61,6 +61,8 @@ STACKS = 1_024
 """Fields of SYN packets kept by the kernel's signature."""
 SYSTEMS = 1_024
 """Identities of SYN and SYN-ACK packets kept by all traits that a signature uses."""
+SERVED_PAIRS = 1_024
+"""Clients and deckies whose part of the kernel's signature of a service is kept."""
 OPTION_WALKS = 1_024
 """TCP options of SYN and SYN-ACK packets kept in parsed form."""
 LATENCIES = 1_024

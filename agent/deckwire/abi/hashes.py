@@ -5,9 +5,11 @@ Seeds are those in the kernel's settings. All values are unsigned and have 64 bi
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 
 from deckwire.abi.structs import ADDRESSES, ENDS, FLOW_ID, FLOW_KEY_PORTS
+from deckwire.limits import SERVED_PAIRS
 from deckwire.tcp.addresses import MAPPED_PREFIX
 
 HASH_FACTOR = 0x9E3779B97F4A7C15
@@ -72,14 +74,20 @@ def service_signature(key: bytes, client: int, seed: int, event: int) -> int:
     `client` is the end that opened it. `event` is one of abi.structs.SERVICE_*.
     """
     low, high, low_port, high_port = ENDS.unpack(key)
-    client_address, server_address, port = (
-        (high, low, low_port) if client & 1 else (low, high, high_port)
-    )
+    if client & 1:
+        return absorb(_pair_hash(high, low, seed), low_port << 8 | event)
+    return absorb(_pair_hash(low, high, seed), high_port << 8 | event)
+
+
+# Each connection asks at its handshake and at its end, and most clients come again.
+@lru_cache(maxsize=SERVED_PAIRS)
+def _pair_hash(client: bytes, server: bytes, seed: int) -> int:
+    """The addresses' part of a service's signature."""
     value = seed
-    for address in (client_address, server_address):
+    for address in (client, server):
         first, second, third, fourth = _ADDRESS.unpack(address)
         value = absorb(absorb(value, first << 32 | second), third << 32 | fourth)
-    return absorb(value, port << 8 | event)
+    return value
 
 
 def decky_bit(key: bytes, client: int) -> int:

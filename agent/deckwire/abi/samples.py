@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import session_id_hash
+from deckwire.limits import WORDS
 from deckwire.tcp.anomaly import KERNEL_TECHNIQUES, Anomaly, segment_evidence
 from deckwire.tcp.flow import FlowRecord, SideRecord, has_ports
 from deckwire.tcp.handshake import Handshake
@@ -483,11 +485,9 @@ def _half_open(kind: int, data: bytes) -> SynSample | HandshakeSample:
     client &= 1
     syn, syn_retransmits = _syn_packet(data, abi.HALF_OPEN_SAMPLE_SYN)
     if syn is not None and (ipid_samples or isn_samples):
-        syn.sequences = Sequences(
-            _sequence_class(ipid_class), ipid_samples, _sequence_class(isn_class), isn_samples
-        )
+        syn.sequences = _sequences(ipid_class, ipid_samples, isn_class, isn_samples)
     if syn is not None and link:
-        syn.link = Link(link & _MAC_MASK, link >> _MAC_BITS)
+        syn.link = _link(link)
     if kind == abi.SAMPLE_SYN:
         if syn is None:
             raise MalformedSample("syn_missing")
@@ -507,6 +507,21 @@ def _half_open(kind: int, data: bytes) -> SynSample | HandshakeSample:
             syn_retransmits,
             synack_retransmits,
         ),
+    )
+
+
+# Most sources are behind the same router, and most SYNs are the first of their source.
+
+
+@lru_cache(maxsize=WORDS)
+def _link(link: int) -> Link:
+    return Link(link & _MAC_MASK, link >> _MAC_BITS)
+
+
+@lru_cache(maxsize=WORDS)
+def _sequences(ipid_class: int, ipid_samples: int, isn_class: int, isn_samples: int) -> Sequences:
+    return Sequences(
+        _sequence_class(ipid_class), ipid_samples, _sequence_class(isn_class), isn_samples
     )
 
 

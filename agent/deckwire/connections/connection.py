@@ -450,7 +450,7 @@ class Connection:
         self.hello = offer.seen.hello
         self._client_head = offer.head
         self._recalled = self._find_suppressed = None
-        seen.append(offer.seen._replace(reversed=self._is_reversed))
+        seen.append(offer.seen._replace(reversed=True) if self._is_reversed else offer.seen)
 
     def _drop(self, end: int, offer: Offer, seen: _Seen) -> None:
         """Report an offer that led to nothing."""

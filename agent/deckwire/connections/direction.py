@@ -11,6 +11,7 @@ from deckwire.tcp.reassembly import Stream
 from deckwire.tls.code_points import HandshakeType
 from deckwire.tls.records import (
     BEGINNING_BYTES,
+    SPEC_CHANGE,
     HandshakeMessage,
     RecordReader,
     State,
@@ -181,7 +182,11 @@ class Direction:
             self._look_for_packets(start_seq, sample)
         if self._stream is None:
             if sample.seq == start_seq and sample.urgent_seq is None:
-                whole = whole_messages(sample.payload)
+                clear = sample.payload
+                if sample.ends:
+                    # What follows is encrypted, and so this direction is closed next.
+                    clear = clear.removesuffix(SPEC_CHANGE)
+                whole = whole_messages(clear)
                 if whole:
                     # The usual direction ends with its first segment. What puts segments and
                     # records together is made when another one comes, and comes to the same.

@@ -60,10 +60,14 @@ class Uptimes:
         if not self._even(self._latest_ns, time_ns):
             self._sources.clear()
         self._latest_ns = time_ns
-        before = self._sources.get(source) or ()
+        stamp = _Stamp(time_ns, value, destination)
+        before = self._sources.get(source)
+        if before is None:
+            self._sources.put(source, (stamp,))
+            return None
         while before and not 0 <= time_ns - before[0].time_ns <= _MOST_NS:
             before = before[1:]
-        stamps = (*before[1 - UPTIME_STAMPS :], _Stamp(time_ns, value, destination))
+        stamps = (*before[1 - UPTIME_STAMPS :], stamp)
         self._sources.put(source, stamps)
         return _uptime(stamps)
 

@@ -63,7 +63,8 @@ class Context:
                     ("src_port", source_port),
                     ("dst_ip", self.destination),
                     ("dst_port", destination_port),
-                )
+                ),
+                plain=True,
             )
         return self._addresses
 
@@ -86,7 +87,9 @@ class Context:
         if unseen:
             return Block((UNSEEN, *self.tail().fields))
         if self._tail is None:
-            self._tail = Block((("direction", self.direction), ("conn_id", self.conn_id)))
+            self._tail = Block(
+                (("direction", self.direction), ("conn_id", self.conn_id)), plain=True
+            )
         return self._tail
 
 

@@ -28,10 +28,12 @@ Field = tuple[str, Value]
 class Block:
     """Fields that many events share, with their written form."""
 
-    __slots__ = ("fields", "members", "text", "writer")
+    __slots__ = ("fields", "members", "plain", "text", "writer")
 
-    def __init__(self, fields: Iterable[Field]) -> None:
+    def __init__(self, fields: Iterable[Field], *, plain: bool = False) -> None:
         self.fields = tuple(fields)
+        self.plain = plain
+        """Its values are numbers and ASCII text of ours that no format escapes."""
         self.writer: object = None
         """The format that wrote them last."""
         self.text = ""
@@ -126,17 +128,23 @@ class Headline(NamedTuple):
     def event(self, parts: Iterable[Part], subject: str) -> Event:
         """Make the event of this headline, its fields and its subject."""
         name, time_ns, host, source, fingerprint, severity, label, sums, proven = self
-        # By position, because names cost half as much again.
-        return Event(
-            name,
-            time_ns,
-            host,
-            tuple(parts),
-            severity,
-            source,
-            fingerprint,
-            label,
-            sums,
-            proven,
-            subject,
+        # As Event() does it, in two thirds of its time.
+        return tuple.__new__(
+            Event,
+            (
+                name,
+                time_ns,
+                host,
+                tuple(parts),
+                severity,
+                source,
+                fingerprint,
+                label,
+                sums,
+                proven,
+                subject,
+                False,
+                "",
+                "",
+            ),
         )

@@ -86,7 +86,8 @@ def flow_event(
 
 def _times(record: FlowRecord) -> Fields:
     """duration_s and the inter-arrival times, as far as the packets' time stamps show them."""
-    packets = sum(side.packets for side in record.sides)
+    first, second = record.sides
+    packets = first.packets + second.packets
     if packets < 2:
         return [(name, 0.0) for name in ("duration_s", "mean_iat_ms", "min_iat_ms", "max_iat_ms")]
     duration_ns = record.last_ns - record.born_ns

@@ -55,7 +55,7 @@ def describe(identity: Identity, syn: SynPacket, choices: Choices) -> Stack:
     fields += _known(identity)
     fields.append(("ip_version", syn.ip_version))
     after_id: Fields = [("df", syn.df)] if syn.ip_version == 4 else []
-    after_id += [("dscp", syn.tos >> 2), ("ecn", syn.tos & 3)]
+    after_id += [("dscp", syn.tos >> 2), ("ecn", syn.tos & 3), ("tos", syn.tos)]
     tool = identity.tool or ""
     fingerprint = f"{identity.os_guess}|{options_sig}"
     if not choices.decnet:

@@ -7,10 +7,10 @@ from functools import lru_cache
 from deckwire.connections.uptimes import Uptime
 from deckwire.events.choices import Choices
 from deckwire.events.context import Context, Fields, Parts
-from deckwire.events.event import Block, Event, Headline, word
+from deckwire.events.event import Block, Event, Headline
 from deckwire.events.stack import Stack
 from deckwire.limits import WORDS
-from deckwire.tcp.syn_packet import Link, SynPacket
+from deckwire.tcp.syn_packet import Link, Sequences, SynPacket
 
 
 def headline(
@@ -47,21 +47,30 @@ def syn_event(
     parts: Parts = [context.addresses(), stack.before_id]
     if syn.ip_version == 4:
         parts.append(("ip_id", syn.ip_id))
-    parts += [stack.after_id, ("tos", syn.tos)]
-    if (sequences := syn.sequences) is not None:
-        if sequences.ipid_class:
-            parts += [word("ipid_class", sequences.ipid_class)]
-            parts += [("ipid_samples", sequences.ipid_samples)]
-        if sequences.isn_class:
-            parts += [word("isn_class", sequences.isn_class)]
-            parts += [("isn_samples", sequences.isn_samples)]
-    parts += [("total_len", syn.total_len), stack.quirks]
+    parts.append(stack.after_id)
+    if syn.sequences is not None:
+        parts.append(_sequence_fields(syn.sequences))
+    parts += (("total_len", syn.total_len), stack.quirks)
     if uptime is not None:
         parts += [("uptime", uptime.seconds), ("uptime_hz", uptime.rate)]
     if syn.link is not None:
         parts.append(link_fields(syn.link))
     parts.append(context.tail())
     return headline.event(parts, context.conn_id)
+
+
+# Most SYNs are the first of their source.
+@lru_cache(maxsize=WORDS)
+def _sequence_fields(sequences: Sequences) -> Block:
+    """The classes of a source's numbers, as far as they are known."""
+    fields: Fields = []
+    if sequences.ipid_class:
+        fields.append(("ipid_class", sequences.ipid_class))
+        fields.append(("ipid_samples", sequences.ipid_samples))
+    if sequences.isn_class:
+        fields.append(("isn_class", sequences.isn_class))
+        fields.append(("isn_samples", sequences.isn_samples))
+    return Block(fields)
 
 
 # Most sources are behind the same router.

@@ -59,19 +59,23 @@ class Emitter:
 
     def emit(self, event: Event) -> Fate:
         """Emit an event, unless an equal one was emitted within its dedup window."""
-        if not self._dedup.admit(event):
-            return Fate.SUPPRESSED
-        if self.wants is not None and not self.wants(event):
-            return self._not_wanted(event)
-        return self._admitted(event)
+        return self.emit_new(event, lambda: event)
 
-    def emit_new(self, headline: Headline, make: Callable[[], Event]) -> Fate:
+    def emit_new(self, headline: Event | Headline, make: Callable[[], Event]) -> Fate:
         """Emit the event that `make` makes. It is not made if nobody would get it."""
         if not self._dedup.admit(headline):
             return Fate.SUPPRESSED
         if self.wants is not None and not self.wants(headline):
-            return self._not_wanted(headline)
-        return self._admitted(make())
+            # With a window, the kernel side need not send its equals either.
+            self.opened = self._dedup.emitted(headline)
+            self._filtered += 1
+            return Fate.FILTERED
+        if not self._offer(self._stamped(make())):
+            self._dropped += 1
+            return Fate.DROPPED
+        self.opened = self._dedup.emitted(headline)
+        self._emitted += 1
+        return Fate.EMITTED
 
     def window(self, event: Event | Headline) -> tuple[Key, int] | None:
         """The event's dedup window and its end in wall-clock nanoseconds; None if none is open."""
@@ -108,17 +112,3 @@ class Emitter:
         for summary in summaries:
             with self._containment.during(Where.DUE):
                 self.emit(summary.emitted(self.host, now_ns))
-
-    def _not_wanted(self, event: Event | Headline) -> Fate:
-        # With a window, the kernel side need not send its equals either.
-        self.opened = self._dedup.emitted(event)
-        self._filtered += 1
-        return Fate.FILTERED
-
-    def _admitted(self, event: Event) -> Fate:
-        if not self._offer(self._stamped(event)):
-            self._dropped += 1
-            return Fate.DROPPED
-        self.opened = self._dedup.emitted(event)
-        self._emitted += 1
-        return Fate.EMITTED

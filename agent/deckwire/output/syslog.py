@@ -80,6 +80,12 @@ class SyslogFormat:
         return f"{head}{fitting(map(self._param, event.fields), room, _CUT)}{tail}".encode()
 
     def _written(self, block: Block) -> str:
+        block.text, block.writer = self._params(block), self
+        return block.text
+
+    def _params(self, block: Block) -> str:
+        if block.plain:
+            return "".join([f' {name}="{value}"' for name, value in block.fields])
         params = "".join(
             [
                 f' {name}="{value if type(value) in _AS_THEY_STAND else text(value)}"'
@@ -94,7 +100,6 @@ class SyslogFormat:
             or params.encode().translate(None, _PLAIN) != b'"' * (2 * len(block.fields))
         ):
             params = "".join(map(self._param, block.fields))
-        block.text, block.writer = params, self
         return params
 
     def _param(self, field: Field) -> str:

@@ -137,12 +137,12 @@ class Pipeline:
                 self._segment(sample)
             case HandshakeSample():
                 self._handshake(sample)
-            case SackSample():
-                self.connections.prove(sample)
             case SynSample():
                 self._report.syn(sample.key, sample.client, sample.syn, sample.signature)
             case EndSample():
                 self._end(sample.key, self._latest(sample), "")
+            case SackSample():
+                self.connections.prove(sample)
             case AnomalySample():
                 self._report.anomaly(sample)
 
@@ -321,7 +321,7 @@ class Pipeline:
 
         Its packets that came in fragments may have been accounted after the sample of the end.
         """
-        if not self.fragmented.count(sample.key, sample.time_ns):
+        if not self.fragmented.seen or not self.fragmented.count(sample.key, sample.time_ns):
             return sample.record
         return self._tables.flows.record(sample.key, sample.born_ns) or sample.record
 

@@ -151,7 +151,7 @@ class Reporter:
 
     def syn(self, key: bytes, client: int, syn: SynPacket, signature: int) -> None:
         """Report a SYN; `signature` is the kernel's, 0 if it has none."""
-        if not syn.reassembled:
+        if self._fragmented.seen and not syn.reassembled:
             self._fragmented.begins(key, syn.time_ns)
         if syn.options_cut:
             # Most input of a fingerprint is missing.
@@ -254,7 +254,7 @@ class Reporter:
                 has_ports=has_ports(sample.key),
             ),
             table=self._windows.anomalies,
-            signature=sample.signature if self._tables.suppressing else 0,
+            signature=sample.signature,
         )
 
     def observations(self, connection: Connection, seen: list[Observation]) -> None:
@@ -554,7 +554,7 @@ class Reporter:
             # The peer would be the attacker, and it is this host.
             self._counts["outbound_to_own_host"] += 1
             return
-        if table is None:
+        if table is None or not self._tables.suppressing:
             self._emitter.emit_new(headline, make)
         else:
             self._windows.emit(

@@ -71,7 +71,9 @@ class Windows:
             self._emitter.emit_new(headline, make)
             return
         # These come before the dedup window closes, because its summary reports them.
-        suppresses = all(table.suppresses(each, time_ns) for each in (signature, *earlier))
+        suppresses = table.suppresses(signature, time_ns)
+        if earlier and suppresses:
+            suppresses = all(table.suppresses(each, time_ns) for each in earlier)
         if not suppresses:
             self._add(table.close(signature))
         self._add(table.over(time_ns))

@@ -119,7 +119,8 @@ class Tracker:
         """Take what a SYN packet or a connection of a source shows of it."""
         scan = self._find(address)
         if scan is not None:
-            scan.author = scan.author.joined(author)
+            if scan.author != author:
+                scan.author = scan.author.joined(author)
             return
         known = self._authors.get(address)
         # Equal SYN packets have one object.

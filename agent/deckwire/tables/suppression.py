@@ -8,7 +8,7 @@ events.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from mmap import mmap
 from typing import Generic, NamedTuple, TypeVar
@@ -79,8 +79,11 @@ class Suppression(Generic[W]):
     def window(self, signature: int, time_ns: int) -> W | None:
         """The window because of which it does so; None if it does not."""
         for slot in slots_of(signature, self._slots):
-            if self._has(slot, signature) and time_ns < self._ends[slot]:
-                return self._windows[slot]
+            # Not by _has(): each event that may be suppressed asks.
+            if self._signatures[slot] == signature and time_ns < self._ends[slot]:
+                window = self._windows[slot]
+                if window is not None:
+                    return window
         return None
 
     def open(self, signature: int, window: W, until_ns: int) -> Sequence[Suppressed[W]]:
@@ -133,8 +136,14 @@ class Suppression(Generic[W]):
             if window is not None and which(window):
                 yield from self.withdraw(self._signatures[slot])
 
-    def over(self, now_ns: int | None) -> Iterator[Suppressed[W]]:
+    def over(self, now_ns: int | None) -> Iterable[Suppressed[W]]:
         """Close the windows that end by `now_ns`, or all if None; give what they suppressed."""
+        if now_ns is not None and (not self._dues or self._dues[0] > now_ns):
+            # Nearly always, and each event asks.
+            return ()
+        return self._over(now_ns)
+
+    def _over(self, now_ns: int | None) -> Iterator[Suppressed[W]]:
         for slot in self._ended(now_ns):
             yield from self._take(slot)
 

@@ -12,9 +12,12 @@ from struct import Struct
 from deckwire.tcp.addresses import MAPPED_PREFIX
 
 VERSION_PREFIX = "1:"
-SEED = bytes(2)
 TCP = 6
-PORTS = Struct("!HH")
+_TAIL = Struct("!BxHH")
+"""Protocol and ports."""
+_PREFIX_BYTES = len(MAPPED_PREFIX)
+_BEGUN = hashlib.sha1(bytes(2), usedforsecurity=False)
+"""The hash after the seed: to copy it is quicker than to make one."""
 
 
 def community_id(src: bytes, dst: bytes, sport: int, dport: int, protocol: int = TCP) -> str:
@@ -26,10 +29,10 @@ def community_id(src: bytes, dst: bytes, sport: int, dport: int, protocol: int =
     Raises:
         struct.error: a port has more than 16 bits.
     """
-    if src.startswith(MAPPED_PREFIX) and dst.startswith(MAPPED_PREFIX):
-        src, dst = src[len(MAPPED_PREFIX) :], dst[len(MAPPED_PREFIX) :]
+    if src[:_PREFIX_BYTES] == MAPPED_PREFIX == dst[:_PREFIX_BYTES]:
+        src, dst = src[_PREFIX_BYTES:], dst[_PREFIX_BYTES:]
     if src > dst or (src == dst and sport > dport):
         src, dst, sport, dport = dst, src, dport, sport
-    tuple_bytes = SEED + src + dst + bytes((protocol, 0)) + PORTS.pack(sport, dport)
-    digest = hashlib.sha1(tuple_bytes, usedforsecurity=False).digest()
-    return VERSION_PREFIX + b2a_base64(digest, newline=False).decode("ascii")
+    hashed = _BEGUN.copy()
+    hashed.update(src + dst + _TAIL.pack(protocol, sport, dport))
+    return VERSION_PREFIX + b2a_base64(hashed.digest(), newline=False).decode("ascii")

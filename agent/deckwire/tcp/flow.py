@@ -129,9 +129,10 @@ class FlowSums(NamedTuple):
 
 def sums_of(record: FlowRecord) -> FlowSums:
     """The figures of one connection."""
-    total = sum(side.bytes for side in record.sides)
+    first, second = record.sides
+    total = first.bytes + second.bytes
     return FlowSums(
-        sum(side.packets for side in record.sides),
+        first.packets + second.packets,
         total,
         max(record.last_ns - record.born_ns, 0) if record.timed else None,
         total,

@@ -19,6 +19,8 @@ _RECORD_HEADER = Struct(">BBBH")
 """Type, version major and minor, length (RFC 8446, 5.1)."""
 _MESSAGE_HEADER = Struct(">I")
 _BOTH_HEADERS = Struct(">BBBHI")
+SPEC_CHANGE = bytes.fromhex("140303000101")
+"""The usual record of a ChangeCipherSpec."""
 HELLO_PREFIX_BYTES = RECORD_HEADER_BYTES + 1
 """Bytes after which looks_like_hello always returns True or False."""
 BEGINNING_BYTES = 64
@@ -123,7 +125,7 @@ def whole_messages(data: bytes) -> list[HandshakeMessage]:
         kind, major, _, record_length, word = _BOTH_HEADERS.unpack_from(data, at)
         body = at + _BOTH_HEADERS.size
         at += RECORD_HEADER_BYTES + record_length
-        if kind != ContentType.HANDSHAKE or major != 3 or record_length > RECORD_BYTES or at > end:
+        if kind != _HANDSHAKE or major != 3 or record_length > RECORD_BYTES or at > end:
             return []
         if record_length != HANDSHAKE_HEADER_BYTES + (word & 0xFF_FFFF):
             return []
