@@ -33,6 +33,19 @@ def test_the_reply_describes_what_was_loaded(start: Load) -> None:
 
 
 @pytest.mark.root
+def test_headers_of_the_working_directory_are_not_compiled(
+    start: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "programs.c"
+    source.write_text(f'#include "limits.h"\n{PROGRAMS.read_text()}')
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "limits.h").write_text("#error not this one\n")
+    monkeypatch.chdir(other)
+    assert start(source=source).programs
+
+
+@pytest.mark.root
 def test_everything_works_after_the_loader_has_ended(start: Load) -> None:
     before = children()
     loaded = start(programs=("tc_ingress", "submit"), ring_bytes=1 << 17)

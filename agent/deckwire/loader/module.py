@@ -107,7 +107,8 @@ def compile_module(
     if not lines:
         cflags.append(NO_LINES)
     shim = f"{bpf_directory}/shim" if request["headers"] == "shim" else None
-    with Printed() as printed, _kernel_source(shim):
+    # BCC looks for headers in the working directory first, which may be anybody's.
+    with Printed() as printed, _kernel_source(shim), contextlib.chdir(bpf_directory):
         try:
             module = BPF(src_file=source, cflags=cflags)
         except Exception as error:  # bcc raises Exception itself for everything
