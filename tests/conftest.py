@@ -31,11 +31,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not os.geteuid():
-        return
+    is_root, is_compiled = not os.geteuid(), FORM.why_not() is None
     for item in items:
-        if item.get_closest_marker("root") or LIVE in item.path.parents:
+        needs_root = item.get_closest_marker("root") or LIVE in item.path.parents
+        if needs_root and not is_root:
             item.add_marker(pytest.mark.skip(reason="needs root"))
+        if item.get_closest_marker("replaces") and is_compiled:
+            item.add_marker(pytest.mark.skip(reason="compiled modules run: they call directly"))
 
 
 @pytest.fixture(scope="module")

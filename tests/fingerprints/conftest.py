@@ -39,7 +39,9 @@ def client_hello() -> Callable[..., ClientHello]:
     """Make a ClientHello from keyword arguments; `extensions` are types, their bodies are empty."""
 
     def make(extensions=(), **fields) -> ClientHello:
-        return ClientHello(**CLIENT | fields, extensions=tuple((kind, b"") for kind in extensions))
+        fields = CLIENT | fields
+        fields["cipher_suites"] = tuple(fields["cipher_suites"])
+        return ClientHello(**fields, extensions=tuple((kind, b"") for kind in extensions))
 
     return make
 
