@@ -35,6 +35,8 @@ CONFIG = "/etc/deckwire/deckwire.toml"
 PACKAGE = "/usr/lib/python3/dist-packages/deckwire"
 COMPILED = "compiled modules"
 PURE = "pure modules (none are compiled for this Python)"
+CAPTURES = [name for name in captures() if "ml-dsa" not in name]
+"""Debian's cryptography cannot check signatures of ML-DSA."""
 
 pytestmark = pytest.mark.timeout(1_800)
 
@@ -201,25 +203,24 @@ def test_doctor_finds_all_that_is_needed(host: Container) -> None:
 @needs_corpus
 def test_replay_emits_the_events_of_this_checkout(host: Container) -> None:
     """Here its sources run."""
-    servers = {stream["dst"] for name in captures() for stream in expected(name)["streams"]}
+    servers = {stream["dst"] for name in CAPTURES for stream in expected(name)["streams"]}
     options = ["replay", "--dedup-ttl", "0", "--sensor", "host"]
     options += [word for address in sorted(servers) for word in ("--decky", address)]
     here = subprocess.run(
         [
             *(sys.executable, "-m", "deckwire", *options),
-            *(str(CORPUS / "pcap" / name) for name in captures()),
+            *(str(CORPUS / "pcap" / name) for name in CAPTURES),
         ],
         env=os.environ | {compiled.PURE: "1"},
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
     )
     there = host.status(
-        *("deckwire", *options, *(f"/run/corpus/pcap/{name}" for name in captures())),
+        *("deckwire", *options, *(f"/run/corpus/pcap/{name}" for name in CAPTURES)),
         seconds=LONG_S,
     )
-    # Some captures are cut off: one line each, and status 1.
-    assert (there.returncode, emitted(there.stdout)) == (here.returncode, emitted(here.stdout))
+    assert (there.returncode, emitted(there.stdout)) == (0, emitted(here.stdout))
     assert here.stdout.count("\n") > 1_000
 
 
