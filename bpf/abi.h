@@ -514,7 +514,7 @@ struct ring {
 	__u64 half; /* bytes of half of the ring; 0: nothing is deferred */
 };
 
-/* Written once by the loader. */
+/* Written by the loader at the start, and by the agent at a reload. */
 struct settings {
 	__u64 seed;
 	__u64 syn_cost_ns;

@@ -51,7 +51,7 @@ from deckwire.profiles import PROFILES, Profile
 SECONDS_LIMIT = 31_536_000
 """A year: anything longer is a typing error."""
 RATE_LIMIT = 10_000_000
-"""Largest budget, a second."""
+"""Largest value of a budget."""
 KEY_LENGTH = 60
 """Characters of an unknown key that a message repeats."""
 INTERFACE_BYTES = 15
@@ -70,7 +70,7 @@ class ConfigError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Rates beyond which the kernel side emits no samples; what it leaves out is counted."""
+    """Rates beyond which the kernel side submits no samples; it counts those that it leaves out."""
 
     syn_records_per_second: int = 1_000
     syn_burst: int = 2_000

@@ -1,6 +1,6 @@
 """Every bound on what an attacker can make grow. Those of the kernel side are in bpf/limits.h.
 
-No option changes a value here.
+No option changes a value here. RING_BYTES, DEDUP_KEYS and SPOOL_BYTES are defaults of settings.
 """
 
 from __future__ import annotations
@@ -310,7 +310,7 @@ SINK_QUEUE = 8_192
 SINK_UNCONFIRMED = 65_536
 """Lines written to one receiver and not confirmed; more wait in the queue."""
 SPOOL_BYTES = 268_435_456
-"""Default size of one output's spool; when it is full, new lines are dropped and counted."""
+"""Default size of one output's spool; while it is full, new lines wait in the output's queue."""
 SPOOL_BYTES_MIN = 1_048_576
 """Smallest size of a spool."""
 SPOOL_REFUSED_LINES = 10_000

@@ -147,7 +147,7 @@ OPTIONS = (
     Option(
         *("output", "outputs", Section.WRITE),
         "Where lines go: stdout, file:PATH, unix:PATH, udp:HOST:PORT, tcp:HOST:PORT,"
-        " tls:HOST:PORT, relp:HOST:PORT or https://HOST/PATH. Repeat it"
+        " tls:HOST:PORT, relp:HOST:PORT, http://HOST/PATH or https://HOST/PATH. Repeat it"
         " for more. Settings may follow, as in stdout,format=json,events=tls_*: see"
         " docs/outputs.md.",
         metavar="OUTPUT",
@@ -313,7 +313,8 @@ OPTIONS = (
     ),
     Option(
         *("budgets", "budgets", Section.EVENTS),
-        "Table of rates beyond which the kernel side emits less: see docs/configuration.md.",
+        "Table of rates beyond which the kernel side submits fewer samples: see"
+        " docs/configuration.md.",
         metavar="TABLE",
         file_only=True,
     ),

@@ -252,6 +252,15 @@ def test_a_purge_leaves_the_user_alone(host: Container) -> None:
     host.run("getent", "passwd", "deckwire")
 
 
+def test_check_config_finds_that_the_interface_alone_is_missing(host: Container) -> None:
+    """Before the first start of what was just installed."""
+    install(host, "new.deb")
+    done = host.status("deckwire", "check-config")
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, "interface" in line) == (2, True)
+    host.run("apt-get", "-y", "purge", "deckwire", seconds=LONG_S)
+
+
 def test_the_wheel_works_with_the_packages_of_the_system(host: Container) -> None:
     apt = "DEBIAN_FRONTEND=noninteractive apt-get -y install python3-venv"
     host.run("sh", "-c", apt, seconds=LONG_S)

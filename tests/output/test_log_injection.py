@@ -22,6 +22,7 @@ from deckwire.events.event import Event
 from deckwire.events.identity import Identity
 from deckwire.events.tcp_payload import describe, headline, payload_event
 from deckwire.lab.namespaces import PATIENCE_SECONDS
+from deckwire.output.decnet_json import DecnetJsonFormat
 from deckwire.output.ecs import EcsFormat
 from deckwire.output.json_lines import JsonFormat
 from deckwire.output.sinks.fanout import Fanout, Format, to_all
@@ -195,6 +196,19 @@ def test_hostile_names_are_escaped_in_ecs(hostile: bytes) -> None:
     hello = dict(flat(json.loads(EcsFormat().line(found["tls_client_hello"]))))
     assert hello["tls.client.server_name"] == hello["destination.domain"] == wanted
     assert hello["deckwire.alpn"] == [wanted]
+    for event in found.values():
+        check_harmless(EcsFormat().line(event))
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda part: part.hex())
+def test_hostile_names_are_escaped_in_records_for_decnet(hostile: bytes) -> None:
+    syslog = SyslogFormat(sd_id=RELAY_SD_ID)
+    for event in events(hostile).values():
+        line, record = syslog.line(event), DecnetJsonFormat(syslog).line(event).decode()
+        assert record.isprintable()
+        found = json.loads(record)
+        assert found["raw_line"] == line.decode()
+        assert found["fields"] == dict(read_syslog(line).params)
 
 
 @pytest.mark.parametrize("form_name", FORMATS)

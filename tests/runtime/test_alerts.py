@@ -28,6 +28,7 @@ GOOD = {
     f"deckwire_output_relp_spooled{{{HOST}}}": "12+0x60",
 }
 """Series of a host where all is well, a value each minute. Old losses are no alert."""
+OTHER = 'instance="sensor-02"'
 EVENTS = {
     "DeckwireDown": {f"deckwire_status_timestamp_seconds{{{HOST}}}": "0+60x20 1200+0x40"},
     "DeckwireInterfaceMissing": {
@@ -41,13 +42,22 @@ EVENTS = {
     "DeckwireReceiverAway": {f"deckwire_output_relp_spooled{{{HOST}}}": "12+0x15 20000+0x40"},
 }
 """What happens after 20 minutes or so, by the alert that it must raise."""
+ENDED = {
+    f"deckwire_up{{{OTHER}}}": "1+0x20",
+    f"deckwire_status_timestamp_seconds{{{OTHER}}}": "0+60x20",
+}
+"""Series of a second host whose agent ends, and removes its file."""
 MINUTES = 31
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing; `make test` unpacks it")
-@pytest.mark.parametrize("fires", [None, *EVENTS])
-def test_an_alert_fires_when_it_should(fires: str | None, tmp_path: Path) -> None:
-    series = GOOD | (EVENTS[fires] if fires is not None else {})
+@pytest.mark.parametrize(
+    ("fires", "happens"), [(None, {}), *EVENTS.items(), ("DeckwireDown", ENDED)]
+)
+def test_an_alert_fires_when_it_should(
+    fires: str | None, happens: dict[str, str], tmp_path: Path
+) -> None:
+    series = GOOD | happens
     tests = {
         "rule_files": [str(RULES)],
         "tests": [

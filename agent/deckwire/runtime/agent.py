@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
 
-from deckwire.abi import structs as abi
 from deckwire.abi.samples import FragmentSample, Sample
 from deckwire.bus.messages import Announcement, StopRequest
 from deckwire.clock import KernelClock
@@ -29,6 +28,7 @@ from deckwire.resilience.report import report
 from deckwire.runtime.assembly import Parts, dedup_keys, expect_echoes, wanting
 from deckwire.runtime.budgets import BudgetWatch
 from deckwire.runtime.bus import BusService
+from deckwire.runtime.counters import frames
 from deckwire.runtime.health import MISSING, Health
 from deckwire.runtime.losses import LossReport
 from deckwire.runtime.own_host import OwnHostWatch
@@ -284,7 +284,7 @@ class Agent:
         """The figures for DECNET's panel."""
         kernel = self._parts.tables.counters()
         return {
-            "frames": sum(kernel[name] for name in abi.FRAME_COUNTERS),
+            "frames": frames(kernel),
             "lost": sum(self._parts.stats.losses(kernel).values()),
             "deckies": len(self._parts.pipeline.registry),
         }

@@ -50,6 +50,13 @@ class Intake:
             return None
 
 
+def frames(kernel: Mapping[str, int]) -> int:
+    """Number of frames that the programs saw; `kernel` is struct counters by name."""
+    counted = sum(kernel[name] for name in abi.FRAME_COUNTERS)
+    # A packet put together from fragments is no frame of its own.
+    return counted - kernel["packets_reassembled"]
+
+
 class Stats:
     """Reads the counters where they are kept. A test checks that none is left out."""
 
@@ -83,9 +90,7 @@ class Stats:
     def sums(self) -> dict[str, int]:
         """Every counter by its name in capture_stats, from the hook to the outputs."""
         kernel = self._tables.counters()
-        counted = sum(kernel[name] for name in abi.FRAME_COUNTERS)
-        # A packet put together from fragments is no frame of its own.
-        sums = {"frames": counted - kernel["packets_reassembled"]}
+        sums = {"frames": frames(kernel)}
         sums |= kernel
         sums |= self._tables.evictions(kernel)
         sums |= self._samples()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from deckwire.runtime.status import Status
 
-_GAUGES = re.compile(r"output_.*_(queued|spooled)")
+_GAUGES = re.compile(r"output_.*_(queued|spooled)|fragments_waiting")
 """Counters of capture_stats that also fall."""
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_]")
 

@@ -62,7 +62,7 @@ def run_live(read_settings: Callable[[], Settings]) -> int:
             if requests.stopping:
                 return 0
             begin(loader, request)
-            # These imports run while it compiles, because they take a tenth of a second.
+            # These imports run while the loader works, because they take a tenth of a second.
             from deckwire.clock import KernelClock  # noqa: PLC0415
             from deckwire.kernel.heap import give_back  # noqa: PLC0415
             from deckwire.runtime.agent import Agent  # noqa: PLC0415

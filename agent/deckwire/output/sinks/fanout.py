@@ -152,8 +152,8 @@ class _Group:
 class Fanout:
     """Formats each event once in each format, and offers the lines to the outputs that take it.
 
-    It can hold events back and format them together. That takes a third less time than formatting
-    one event after each sample, because both kinds of work evict each other from the CPU's caches.
+    It can hold events back and format them together. That is faster than formatting one event after
+    each sample, because both kinds of work evict each other from the CPU's caches.
     """
 
     def __init__(self, outputs: Sequence[Output]) -> None:
