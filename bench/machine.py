@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from deckwire import __version__
+from deckwire.compiled import FORM
 
 QUIET = 0.5
 """Load average above which other programs disturb the figures."""
@@ -26,7 +27,7 @@ def describe() -> dict[str, object]:
         "python": platform.python_version(),
         "openssl": _first_line(["openssl", "version"]),
         "iperf3": _first_line(["iperf3", "--version"]),
-        "deckwire": __version__,
+        "deckwire": f"{__version__}, {'compiled' if FORM.why_not() is None else 'pure'} modules",
         "mitigations": _mitigations(),
         "load_at_start": round(os.getloadavg()[0], 2),
     }

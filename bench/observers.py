@@ -45,16 +45,16 @@ class Agent:
     """
 
     def __init__(
-        self, lab: Lab, options: Sequence[str] = (), *, package: Path | None = None
+        self, lab: Lab, options: Sequence[str] = (), environment: Sequence[str] = ()
     ) -> None:
-        """`package`: the directory of another copy of the package `deckwire`."""
+        """`environment`: more variables for it, each as ``NAME=value``."""
         self._path = lab.directory / f"events-{time.monotonic_ns()}"
-        other = [] if package is None else ["/usr/bin/env", f"PYTHONPATH={package.parent}"]
+        prefix = ["/usr/bin/env", *environment] if environment else []
         started = time.monotonic()
         self._agent = AgentProcess(
             lab,
             options=["--format", "syslog", "--output", f"file:{self._path}", *options],
-            program=(*other, sys.executable, "-P", "-m", "deckwire"),
+            program=(*prefix, sys.executable, "-P", "-m", "deckwire"),
         )
         self.ready_seconds = time.monotonic() - started
         """Seconds from the start of the process to its message that it is ready."""
@@ -156,8 +156,10 @@ def installed() -> list[str]:
 
 
 @contextlib.contextmanager
-def watching(lab: Lab, name: str, options: Sequence[str] = ()) -> Iterator[Agent | None]:
-    """Run an observer; it is ready on entry. `options` are for the agent."""
+def watching(
+    lab: Lab, name: str, options: Sequence[str] = (), environment: Sequence[str] = ()
+) -> Iterator[Agent | None]:
+    """Run an observer; it is ready on entry. `options` and `environment` are for the agent."""
     if name == NONE:
         yield None
     elif name == NOOP:
@@ -173,7 +175,7 @@ def watching(lab: Lab, name: str, options: Sequence[str] = ()) -> Iterator[Agent
             process.terminate()
             process.wait()
     else:
-        agent = Agent(lab, options)
+        agent = Agent(lab, options, environment)
         try:
             yield agent
         finally:

@@ -33,7 +33,7 @@ def measure(lab: Lab, rounds: int) -> list[Line]:
         agent = Agent(lab)
         ours.append(agent.ready_seconds)
         agent.stop()
-        agent = Agent(lab, package=package)
+        agent = Agent(lab, environment=[f"PYTHONPATH={package.parent}"])
         compiling.append(agent.ready_seconds)
         agent.stop()
         for name in others:

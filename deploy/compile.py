@@ -45,6 +45,9 @@ def main(checkout: Path, folder: Path) -> None:
             opt_level="2",
             target_dir=f"{work}/c",
         )
+        for extension in extensions:
+            # Information for debuggers takes the compiler time, and the package leaves it out.
+            extension.extra_compile_args.append("-g0")
         setup(
             name="deckwire",
             ext_modules=extensions,

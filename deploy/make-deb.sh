@@ -16,7 +16,7 @@ mapfile -t needed < <(
 	sed -n '/^Build-Depends:/,/^$/p' "$checkout/debian/control" | tr ',' '\n' |
 		sed -E 's/^(Build-Depends:)? *//; s/debhelper-compat.*/debhelper/; s/dh-sequence-.*//; /^$/d'
 )
-need_packages dpkg-dev lintian "${needed[@]}" >&2
+need_packages build-essential lintian "${needed[@]}" >&2
 
 version=${2:-$(dpkg-parsechangelog -l "$checkout/debian/changelog" -S Version)}
 date=$(date -uR)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.shared import CORPUS, expected, needs_corpus
+from deckwire import compiled
+from tests.support.shared import CORPUS, captures, expected, needs_corpus
 from tests.systemd.container import Container
 
 DEB = Path(os.environ["DECKWIRE_DEB_TEST"])
@@ -31,7 +32,11 @@ SECONDS = 120
 UNIT = "deckwire.service"
 LOG = "/var/log/deckwire/events.log"
 CONFIG = "/etc/deckwire/deckwire.toml"
-CAPTURES = ("foxio-tls3.pcapng", "foxio-ipv6.pcapng", "arkime-openssl-tls1.pcap")
+PACKAGE = "/usr/lib/python3/dist-packages/deckwire"
+COMPILED = "compiled modules"
+PURE = "pure modules (none are compiled for this Python)"
+CAPTURES = [name for name in captures() if "ml-dsa" not in name]
+"""Debian's cryptography cannot check signatures of ML-DSA."""
 
 pytestmark = pytest.mark.timeout(1_800)
 
@@ -84,6 +89,17 @@ def main_pid(host: Container) -> str:
     return host.run("systemctl", "show", "-P", "MainPID", UNIT).strip()
 
 
+def version(host: Container) -> str:
+    return host.run("deckwire", "--version").rstrip()
+
+
+def form(host: Container) -> str:
+    """What `deckwire --version` must say of the hot modules."""
+    ask = "import sys; print(sys.implementation.cache_tag)"
+    built = subprocess.check_output(["/usr/bin/python3", "-c", ask], text=True)
+    return COMPILED if host.run("python3", "-c", ask) == built else PURE
+
+
 def files(host: Container) -> list[str]:
     """Everything that has the program's name."""
     found = host.run(
@@ -116,52 +132,6 @@ def test_without_settings_it_says_what_to_do(host: Container) -> None:
     (line,) = [line for line in said if line.startswith("deckwire: ")]
     assert "interface" in line
     host.run("systemctl", "reset-failed", UNIT)
-
-
-def test_check_config_finds_that_the_interface_alone_is_missing(host: Container) -> None:
-    done = host.status("deckwire", "check-config")
-    (line,) = done.stderr.splitlines()
-    assert (done.returncode, "interface" in line) == (2, True)
-
-
-def test_doctor_finds_all_that_is_needed(host: Container) -> None:
-    done = host.status("deckwire", "doctor", seconds=SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "missing" not in done.stdout
-
-
-@needs_corpus
-def test_replay_emits_the_events_of_this_checkout(host: Container) -> None:
-    for name in CAPTURES:
-        deckies = {stream["dst"] for stream in expected(name)["streams"]}
-        options = ["--dedup-ttl", "0"]
-        options += [word for address in sorted(deckies) for word in ("--decky", address)]
-        here = subprocess.run(
-            [sys.executable, "-m", "deckwire", "replay", *options, CORPUS / "pcap" / name],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        there = host.status(
-            "deckwire", "replay", *options, f"/run/corpus/pcap/{name}", seconds=SECONDS
-        )
-        assert there.returncode == 0, there.stderr
-        assert here.stdout
-        assert emitted(there.stdout) == emitted(here.stdout)
-
-
-def emitted(printed: str) -> list[str]:
-    """The events. Those of connections that are open at the end come in any order."""
-    return sorted(line for line in printed.splitlines() if " - capture_stats [" not in line)
-
-
-def test_the_demo_shows_every_attack(host: Container) -> None:
-    # The lab sets kernel settings of its own network namespaces.
-    script = "mount -o remount,bind,rw /proc/sys && exec deckwire demo"
-    done = host.status("unshare", "--mount", "sh", "-c", script, seconds=LONG_S)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Scanners recognised by their SYNs alone: nmap." in done.stdout
-    assert "Lost: 0." in done.stdout
 
 
 def test_the_service_watches_the_deckies(host: Container) -> None:
@@ -200,9 +170,71 @@ def test_an_upgrade_restarts_it_and_keeps_the_settings(host: Container) -> None:
     assert main_pid(host) not in (before, "0")
     assert host.run("systemctl", "is-enabled", UNIT).strip() == "enabled"
     assert 'interface = "parent0"' in host.run("cat", CONFIG)
-    version = host.run("dpkg-query", "-W", "-f", "${Version}", "deckwire")
+    installed = host.run("dpkg-query", "-W", "-f", "${Version}", "deckwire")
     built = subprocess.check_output(["dpkg-deb", "-f", DEB, "Version"], text=True).strip()
-    assert version == built
+    assert installed == built
+
+
+def test_the_hot_modules_run_compiled_for_the_python_of_the_build(host: Container) -> None:
+    assert version(host).endswith(f", {form(host)}")
+
+
+def test_the_service_runs_the_compiled_modules(host: Container) -> None:
+    mapped = host.run("cat", f"/proc/{main_pid(host)}/maps")
+    assert (f"{PACKAGE}/extension/" in mapped) == (form(host) == COMPILED)
+
+
+def test_an_edited_source_runs(host: Container) -> None:
+    source = f"{PACKAGE}/tls/wire.py"
+    host.run("cp", "-p", source, "/run/wire.py")
+    host.run("sh", "-c", f"echo '# edited' >>{source}")
+    edited = "pure modules (deckwire.tls.wire is not what was compiled)"
+    assert version(host).endswith(edited if form(host) == COMPILED else PURE)
+    host.run("cp", "-p", "/run/wire.py", source)
+    assert version(host).endswith(form(host))
+
+
+def test_doctor_finds_all_that_is_needed(host: Container) -> None:
+    done = host.status("deckwire", "doctor", seconds=SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "missing" not in done.stdout
+
+
+@needs_corpus
+def test_replay_emits_the_events_of_this_checkout(host: Container) -> None:
+    """Here its sources run."""
+    servers = {stream["dst"] for name in CAPTURES for stream in expected(name)["streams"]}
+    options = ["replay", "--dedup-ttl", "0", "--sensor", "host"]
+    options += [word for address in sorted(servers) for word in ("--decky", address)]
+    here = subprocess.run(
+        [
+            *(sys.executable, "-m", "deckwire", *options),
+            *(str(CORPUS / "pcap" / name) for name in CAPTURES),
+        ],
+        env=os.environ | {compiled.PURE: "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    there = host.status(
+        *("deckwire", *options, *(f"/run/corpus/pcap/{name}" for name in CAPTURES)),
+        seconds=LONG_S,
+    )
+    assert (there.returncode, emitted(there.stdout)) == (0, emitted(here.stdout))
+    assert here.stdout.count("\n") > 1_000
+
+
+def emitted(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if " - capture_stats [" not in line]
+
+
+def test_the_demo_shows_every_attack(host: Container) -> None:
+    # The lab sets kernel settings of its own network namespaces.
+    script = "mount -o remount,bind,rw /proc/sys && exec deckwire demo"
+    done = host.status("unshare", "--mount", "sh", "-c", script, seconds=LONG_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Scanners recognised by their SYNs alone: nmap." in done.stdout
+    assert "Lost: 0." in done.stdout
 
 
 def test_removal_stops_it_and_keeps_settings_and_logs(host: Container) -> None:
@@ -218,6 +250,15 @@ def test_a_purge_leaves_the_user_alone(host: Container) -> None:
     host.run("apt-get", "-y", "purge", "deckwire", seconds=LONG_S)
     assert files(host) == []
     host.run("getent", "passwd", "deckwire")
+
+
+def test_check_config_finds_that_the_interface_alone_is_missing(host: Container) -> None:
+    """Before the first start of what was just installed."""
+    install(host, "new.deb")
+    done = host.status("deckwire", "check-config")
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, "interface" in line) == (2, True)
+    host.run("apt-get", "-y", "purge", "deckwire", seconds=LONG_S)
 
 
 def test_the_wheel_works_with_the_packages_of_the_system(host: Container) -> None:
