@@ -38,6 +38,7 @@ COMMANDS = frozenset(
         *(
             "deckwire",
             "dpkg",
+            "env",
             "git",
             "grep",
             "install",
