@@ -100,7 +100,9 @@ def _interleaved(
                     kernel.append((before[1], agent.map_bytes()))
                     sums = agent.stop()
                     counted.append(sums["frames_syn"])
-                    emitted.append((agent.counted()[_EVENT], sums["frames_syn"] - _without(sums)))
+                    # Of a new source two may be sampled. The agent suppresses the repeated one.
+                    events = agent.counted()[_EVENT] + sums["events_suppressed"]
+                    emitted.append((events, sums["frames_syn"] - _without(sums)))
     return busy, counted, emitted, resident, kernel
 
 
@@ -129,7 +131,7 @@ def _emitted_line(emitted: Sequence[tuple[int, int]], where: str) -> Line:
     due = Spread.of(due for _, due in emitted).median
     return Line(
         SECTION,
-        f"SYN events emitted, {where}",
+        f"SYN events emitted or suppressed, {where}",
         shares,
         "%",
         f"{due:,.0f} SYNs within the budget",
