@@ -158,31 +158,21 @@ def _errors(
 def _lines(errors: Errors, medians: list[float], where: str) -> Iterator[Line]:
     true = Spread.of(medians).median
     for side in ("server", "client"):
-        ours = Spread.of(errors[_OURS, side])
-        theirs = Spread.of(errors[_PACKET_SOCKET, side])
-        yield Line(
-            SECTION,
-            f"rtt_{side}_us, p99, {where}",
-            ours,
-            "µs",
-            f"{_PACKET_SOCKET} {theirs.median:.1f} µs",
-            theirs.median,
-            ratio(ours.median, theirs.median),
-            _GOAL,
-            f"SYN to SYN-ACK takes {true:.0f} µs",
-        )
-        ours = Spread.of(errors[_OURS_AT_ONCE, side])
-        theirs = Spread.of(errors[_SOCKET_AT_ONCE, side])
-        yield Line(
-            SECTION,
-            f"rtt_{side}_us, p99, {where}, both at once",
-            ours,
-            "µs",
-            f"{_SOCKET_AT_ONCE} {theirs.median:.1f} µs",
-            theirs.median,
-            ratio(ours.median, theirs.median),
-            Goal("≤", _AT_ONCE * theirs.median),
-        )
+        what = f"rtt_{side}_us, p99, {where}"
+        note = f"SYN to SYN-ACK takes {true:.0f} µs"
+        yield _line(what, errors, side, _OURS, _PACKET_SOCKET, _GOAL, note)
+        least = Spread.of(errors[_SOCKET_AT_ONCE, side]).median
+        goal = Goal("≤", _AT_ONCE * least)
+        yield _line(f"{what}, both at once", errors, side, _OURS_AT_ONCE, _SOCKET_AT_ONCE, goal)
+
+
+def _line(
+    what: str, errors: Errors, side: str, our: str, other: str, goal: Goal, note: str = ""
+) -> Line:
+    """The errors of one observer, compared with those of another."""
+    ours, theirs = Spread.of(errors[our, side]), Spread.of(errors[other, side]).median
+    against = f"{other} {theirs:.1f} µs"
+    return Line(SECTION, what, ours, "µs", against, theirs, ratio(ours.median, theirs), goal, note)
 
 
 @contextmanager
