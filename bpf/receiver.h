@@ -222,7 +222,8 @@ static __always_inline void restore_sent(struct flow_totals *totals,
 
 /*
  * Takes in the ACK of a segment whose data come after the FIN of its sender.
- * The receiver drops nothing but the data.
+ * The receiver drops nothing but the data. If this ACK ends the connection, the
+ * agent's sweep reports the end.
  */
 static __always_inline void take_ack_alone(struct flow_totals *totals,
 					   __u32 sender, const struct packet *p)
