@@ -67,6 +67,8 @@ class Read:
     """Its own bytes that its peer has acknowledged."""
     received: int = 0
     """Bytes of its peer that it has acknowledged, urgent ones among them."""
+    played: threading.Event = field(default_factory=threading.Event)
+    """Set when its peer sends nothing more."""
     over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -195,6 +197,7 @@ class Stage(contextlib.ExitStack):
         except Exception as error:  # the case is the one that failed
             case.failure = repr(error)
         finally:
+            case.read.played.set()
             os.sched_setaffinity(0, cpus)
 
     def _peer(self, case: Case, here: int, there: tuple[str, int]) -> Peer:
@@ -210,6 +213,7 @@ class Stage(contextlib.ExitStack):
         address = decky.v4 if case.family == 4 else decky.v6
         with self._peer(case, case.port, (address, PORT)) as peer:
             perform(case, peer)
+            case.read.played.set()
             if case.read.accepted:
                 case.read.over.wait(_SECONDS)
 
@@ -227,6 +231,7 @@ class Stage(contextlib.ExitStack):
             thread.start()
             if peer.wait(lambda: peer.opening):
                 perform(case, peer)
+            case.read.played.set()
             thread.join()
 
     def _listen(self, decky: Node) -> None:
@@ -283,7 +288,7 @@ def _read(connection: socket.socket, read: Read, reply: bytes) -> None:
     except OSError as error:
         read.close = type(error).__name__
     if read.close == "fin":
-        _await_acks(connection)
+        _await_acks(connection, read)
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_RECEIVED.size)
     read.acked, read.received = _ACKED_RECEIVED.unpack(info)
     # The kernel counts the FIN too.
@@ -291,10 +296,13 @@ def _read(connection: socket.socket, read: Read, reply: bytes) -> None:
     read.over.set()
 
 
-def _await_acks(connection: socket.socket) -> None:
+def _await_acks(connection: socket.socket, read: Read) -> None:
     """Wait until the peer has acknowledged all that was sent, as far as it does."""
-    deadline = time.monotonic() + _ANSWER_SECONDS
-    while time.monotonic() < deadline:
+    deadline = None
+    while deadline is None or time.monotonic() < deadline:
+        if deadline is None and read.played.is_set():
+            # Its last frame may still wait for a CPU.
+            deadline = time.monotonic() + _ANSWER_SECONDS
         (waiting,) = unpack_from("=i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
         if not waiting:
             return

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from deckwire.kernel.namespaces import inside
 from deckwire.kernel.syscalls import bpf
+from deckwire.lab.namespaces import wait_until
 
 T = TypeVar("T")
 
@@ -50,9 +51,11 @@ class Namespace:
         self.add_veth()
 
     def add_veth(self) -> None:
+        """Return when both ends are up: the kernel reports a carrier a moment later."""
         self.ip("link", "add", "dw0", "type", "veth", "peer", "name", "dw1", "netns", self.peer)
         self.ip("link", "set", "dw0", "up")
         ip("-n", self.peer, "link", "set", "dw1", "up")
+        wait_until(lambda: " state UP " in self.ip("link", "show", "dw0"), "a carrier of dw0")
 
     def add_pairs(self, count: int) -> None:
         """Add veth pairs ``a0`` and ``b0``, ``a1`` and ``b1`` and so on, all in this namespace."""
