@@ -7,9 +7,9 @@
  *   decky_packet            TCP of a known connection
  *   decky_check             would the decky accept this segment?
  *   decky_anomaly           a frame that is not what it seems
- *   decky_syn, decky_synack a connection becomes half-open
  *   decky_probe             who has sent this to which decky, and its answer
  *   decky_begun             a datagram that a decky sends on its own
+ *   decky_syn, decky_synack a connection becomes half-open
  *   decky_handshake         its final ACK, or a mid-stream connection begins
  *   decky_options           options that few systems send, for decky_handshake
  *   decky_hello             a ClientHello: was an equal one emitted?
@@ -1048,7 +1048,10 @@ static __always_inline int needs_check(const struct step *s,
 	       is_forged(&flow->totals, w->sender, w->ingress);
 }
 
-/* A frame that may involve a decky. Those of a known connection end here. */
+/*
+ * A frame that may involve a decky. One of a known connection is accounted
+ * here, perhaps after another program has looked at it.
+ */
 int decky_packet(struct __sk_buff *skb)
 {
 	struct packet *p;
