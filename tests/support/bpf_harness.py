@@ -106,6 +106,7 @@ class Kernel:
         self.received = 0
         """Samples read since the reset."""
         self._frames: dict[int, list[bytes]] = {}
+        self._older_frames: dict[int, list[bytes]] = {}
         self.half_open = HalfOpenTable(loaded.maps["half_open"])
 
     def reset(self, **settings: int) -> None:
@@ -125,6 +126,7 @@ class Kernel:
         self.loaded.rings.read = dict.fromkeys(self.loaded.rings.cpus, 0)
         self.now_ns, self.run, self.received = START_NS, 0, 0
         self._frames.clear()
+        self._older_frames.clear()
 
     def settings(self, **changes: int) -> None:
         self.loaded.maps["settings"].update(ZERO, abi.SETTINGS.build({**SETTINGS, **changes}))
@@ -231,12 +233,19 @@ class Kernel:
             marks.update(abi.SLOT.pack(number), (1).to_bytes(8, "little"))
 
     def drop_frames(self) -> None:
-        """Drops the frames that are kept for comparison with later samples."""
-        self._frames.clear()
+        """Drop the frames kept for comparison with samples, but for those since the last call.
+
+        A SYN that comes after its SYN-ACK has the time of that one.
+        """
+        self._older_frames, self._frames = self._frames, {}
 
     def _check_sample(self, sample: Sample, data: bytes) -> None:
         head = SAMPLE_HEAD.parse(data)
-        frames = self._frames[head.time_ns]
+        frames = [
+            *self._older_frames.get(head.time_ns, []),
+            *self._frames.get(head.time_ns, []),
+        ]
+        assert frames
         assert head.sender in (0, 1)
         assert head.client in (0, 1, abi.CLIENT_UNKNOWN)
         if isinstance(sample, FragmentSample):
