@@ -62,7 +62,7 @@ class Sweeper:
         containment: Containment,
         in_order: bool = False,
     ) -> None:
-        """Sweeps nothing yet.
+        """Take the tables, and who handles what a sweep finds.
 
         Args:
             flows: the kernel's tables of connections.
