@@ -118,7 +118,10 @@ def test_the_version_is_printed() -> None:
         (["run", "--fly"], "--fly"),
         (["run"], "-i"),
         (["run", "more"], "(more); see python -m deckwire run --help"),
-        (["run", "-i", "lo", *WATCH, "--ring-kb", "big"], "whole number from 128 to 65536"),
+        (
+            ["run", "-i", "lo", *WATCH, "--ring-kb", "big"],
+            "no whole number; use a whole number from 128",
+        ),
         (["check-config", "/"], "/: Is a directory"),
         (["status", "--runtime-dir", __file__], "Not a directory; name"),
         (["run", "-i", "lo"], "--decky"),
