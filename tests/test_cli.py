@@ -114,9 +114,16 @@ def test_the_version_is_printed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["fly"], "fly"),
+        (["fly"], "No such command 'fly'; see python -m deckwire --help"),
         (["run", "--fly"], "--fly"),
         (["run"], "-i"),
+        (["run", "more"], "(more); see python -m deckwire run --help"),
+        (
+            ["run", "-i", "lo", *WATCH, "--ring-kb", "big"],
+            "no whole number; use a whole number from 128",
+        ),
+        (["check-config", "/"], "/: Is a directory"),
+        (["status", "--runtime-dir", __file__], "Not a directory; name"),
         (["run", "-i", "lo"], "--decky"),
         (["run", "-i", "a/b", *WATCH], "'a/b'"),
         (["run", "-i", "", *WATCH], "''"),
@@ -146,7 +153,7 @@ def test_the_version_is_printed() -> None:
         (["replay", *WATCH, "--app-name", "", "x.pcap"], "''"),
         (["replay", *WATCH, "--compat", "zeek", "x.pcap"], "'zeek'"),
         (["replay", *WATCH, "--dedup-ttl", "-1", "x.pcap"], "-1"),
-        (["replay", *WATCH, "--dedup-ttl", "soon", "x.pcap"], "soon"),
+        (["replay", *WATCH, "--dedup-ttl", "soon", "x.pcap"], "'soon' is no number; use seconds"),
         (["replay", *WATCH, "--p0f-db", "no-such.fp", __file__], "no-such.fp"),
         (["replay", "--decky"], "--decky"),
         (["doctor", "--fly"], "--fly"),
@@ -184,7 +191,11 @@ def test_a_fault_in_the_signature_file_has_its_line(tmp_path: Path) -> None:
     [
         (["-i", "nosuch0"], "nosuch0"),
         (["-i", "lo", "--netns", "nosuch"], "nosuch"),
-        (["-i", "lo", "--output", "file:/no/such/folder/x"], "/no/such/folder/x"),
+        (
+            ["-i", "lo", "--output", "file:/no/such/folder/x"],
+            "output 'file:/no/such/folder/x': /no/such/folder/x: No such file",
+        ),
+        (["-i", "lo", "--output", "tls:host:1,ca=/no/such"], "output 'tls:host:1': /no/such: "),
         (
             ["-i", "lo", "--format", "json", "--output", "file:/no/such/folder/decnet.json"],
             "decnet.json is read by DECNET",
@@ -273,7 +284,7 @@ def test_a_truncated_capture_is_replayed_up_to_its_end(capture: Path, tmp_path: 
     cut = tmp_path / "cut.pcap"
     cut.write_bytes(capture.read_bytes()[:-10])
     done = deckwire("replay", *WATCH, "--dedup-ttl", "0", "--format", "json", cut)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(f"deckwire: {cut}: at byte ")
     assert done.stderr.count("\n") == 1
     assert events(done).count("tls_client_hello") == 3
@@ -286,7 +297,7 @@ def test_the_capture_after_a_bad_one_is_replayed(capture: Path, tmp_path: Path) 
     bad = tmp_path / "bad.pcap"
     bad.write_text("no capture")
     done = deckwire("replay", *WATCH, "--format", "json", bad, capture)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == f"deckwire: {bad}: at byte 0: neither pcap nor pcapng\n"
     assert "tls_client_hello" in events(done)
 

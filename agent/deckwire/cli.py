@@ -79,6 +79,22 @@ def _options_of(*, live: bool) -> Callable[[_Function], _Function]:
     return add
 
 
+def _seconds(text: str) -> float | str:
+    """The number. Any other text stays as it is: its check names the allowed values."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _count(text: str) -> int | str:
+    """The same of a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def _as_click(option: Option) -> Callable[[_Function], _Function]:
     names = [option.short, option.flag] if option.short else [option.flag]
     text = f"{option.help}  [default: {option.default}]" if option.default else option.help
@@ -91,7 +107,7 @@ def _as_click(option: Option) -> Callable[[_Function], _Function]:
         option.key,
         metavar=option.metavar,
         multiple=option.repeats,
-        type=float if option.is_seconds else int if option.is_count else None,
+        type=_seconds if option.is_seconds else _count if option.is_count else None,
         help=text,
     )
 
@@ -235,7 +251,8 @@ def discover(
     looks every 10 s and when namespaces change, until SIGTERM or SIGINT, and replaces the file as a
     whole. `deckwire run --deckies FILE` reads it again when it changes.
 
-    It needs root, or CAP_SYS_ADMIN and CAP_SYS_PTRACE.
+    It needs root, or CAP_SYS_ADMIN and CAP_SYS_PTRACE. Without them it may not find all. Then it
+    prints what it found, one line on stderr says so, and the exit status is 2.
     """
     from deckwire.runtime.discovery import discover as find  # noqa: PLC0415 - run needs none of it
 
@@ -333,6 +350,8 @@ def main() -> NoReturn:
             sys.stdout.flush()
     except click.exceptions.Abort:
         sys.exit(130)
+    except click.UsageError as error:
+        _fail(_with_advice(error))
     except click.ClickException as error:
         _fail(error.format_message())
     except UsageError as error:
@@ -367,6 +386,14 @@ def _guarded(stdout: TextIO | None) -> TextIO:
         errors=stdout.errors,
         line_buffering=stdout.isatty(),
     )
+
+
+def _with_advice(error: click.UsageError) -> str:
+    """The line about a wrong command line, and which help shows the right ones."""
+    text = error.format_message()
+    if error.ctx is None or "Did you mean" in text:
+        return text
+    return f"{text.removesuffix('.')}; see {error.ctx.command_path} --help"
 
 
 def _fail(message: str, status: int = UsageError.status) -> NoReturn:

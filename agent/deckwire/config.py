@@ -365,10 +365,11 @@ def _seconds(least: float) -> Check:
 
 def _count(most: int, *, least: int = 0) -> Check:
     def check(value: object, _base: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError(
-                f"{shown(value)} is out of range; use a whole number from {least} to {most}"
-            )
+        allowed = f"use a whole number from {least} to {most}"
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{shown(value)} is no whole number; {allowed}")
+        if not least <= value <= most:
+            raise ValueError(f"{shown(value)} is out of range; {allowed}")
         return value
 
     return check
@@ -395,11 +396,10 @@ def _budgets(value: object, _base: str) -> Budgets:
     for key, number in value.items():
         if key not in names:
             raise ValueError(f"unknown key {shown(key)}; use {', '.join(names)}")
-        whole = isinstance(number, int) and not isinstance(number, bool)
-        if not (whole and 1 <= number <= RATE_LIMIT):
-            raise ValueError(
-                f"{key}: {shown(number)} is out of range; use whole numbers from 1 to {RATE_LIMIT}"
-            )
+        try:
+            _count(RATE_LIMIT, least=1)(number, "")
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
     return Budgets(**value)
 
 

@@ -113,13 +113,13 @@ OPTIONS = (
     ),
     Option(
         *("deckies", "deckies_file", Section.WATCH),
-        "File of deckies: lines of ADDR NAME [OS], or JSON. It is read again when it changes.",
+        "File of deckies: lines of ADDR NAME [OS], or JSON. `run` reads it again when it changes.",
         metavar="FILE",
     ),
     Option(
         *("decnet_state", "decnet_state", Section.WATCH),
-        "The deckies file is DECNET's state: watch those of its deckies that are right, wait for"
-        " the file, and take the interface from it.",
+        "The deckies file is DECNET's state: watch those of its deckies that are right. `run` waits"
+        " for the file and takes the interface from it.",
         default="any fault refuses the file",
         can_negate=True,
     ),

@@ -135,7 +135,7 @@ def test_a_wrong_field_is_reported(signature: str, what: str) -> None:
 
 
 def test_a_file_must_be_utf_8() -> None:
-    with pytest.raises(SignatureError, match=r"^f:2: not UTF-8$"):
+    with pytest.raises(SignatureError, match=r"^f:2: not UTF-8; save the file as UTF-8$"):
         parse(b"classes = unix\nlabel = \xff\n", "f")
 
 

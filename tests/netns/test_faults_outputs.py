@@ -14,6 +14,7 @@ from typing import Self
 
 import pytest
 
+from deckwire.errors import shown
 from deckwire.lab import Lab, Node
 from deckwire.lab.namespaces import PATIENCE_SECONDS, wait_until
 from deckwire.lab.network import PARENT
@@ -229,4 +230,6 @@ def test_an_output_that_cannot_be_opened_refuses_the_start(lab: Lab) -> None:
     ]
     done = lab.run(None, argv)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"deckwire: {lab.directory}/missing/log: No such file or directory\n"
+    path = f"{lab.directory}/missing/log"
+    line = f"deckwire: output {shown(f'file:{path}')}: {path}: No such file or directory\n"
+    assert done.stderr == line

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deckwire.errors import shown
 from deckwire.kernel.capabilities import FILES
 from deckwire.lab import Lab, Node
 from deckwire.lab.agent import AgentProcess
@@ -171,9 +172,11 @@ def test_a_file_that_the_user_cannot_open_is_one_line(lab: Lab, logs: Path) -> N
     log, ours = logs / "events.log", lab.directory / "ours.log"
     log.touch(mode=0o600)
     advice = f"Permission denied for user {USER}; let {USER} open it, or set another user"
-    assert refused(lab, [*decky, "--output", f"file:{log}"]) == f"{log}: {advice}"
+    output = f"file:{log}"
+    assert refused(lab, [*decky, "--output", output]) == f"output {shown(output)}: {log}: {advice}"
     # One that it could not make again.
-    assert refused(lab, [*decky, "--output", f"file:{ours}"]) == f"{ours}: {advice}"
+    output = f"file:{ours}"
+    assert refused(lab, [*decky, "--output", output]) == f"output {shown(output)}: {ours}: {advice}"
     assert not ours.exists()
     deckies = lab.deckies_file()
     deckies.chmod(0o600)

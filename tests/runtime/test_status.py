@@ -113,6 +113,12 @@ def test_no_agent_is_one_line_and_status_1(tmp_path: Path) -> None:
     assert caught.value.status == 1
 
 
+def test_a_directory_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="Not a directory; name the agent's runtime directory"):
+        read_status(str(tmp_path / "file"))
+
+
 def test_control_characters_do_not_reach_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +143,13 @@ def test_a_full_disk_replaces_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         write_atomically(str(path), b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_what_cannot_be_replaced_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        write_atomically(str(tmp_path / "folder"), b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
 def test_growth_is_what_has_risen() -> None:

@@ -98,7 +98,8 @@ def parse(content: bytes, path: str) -> SignatureFile:
             if line and not line.startswith(";"):
                 reader.read(line, number)
         except ValueError as error:
-            what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            is_text = not isinstance(error, UnicodeDecodeError)
+            what = str(error) if is_text else "not UTF-8; save the file as UTF-8"
             raise SignatureError(f"{path}:{number}: {what}") from error
     return SignatureFile(signatures=tuple(reader.signatures), links=reader.links)
 

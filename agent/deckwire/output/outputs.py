@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -192,13 +193,13 @@ def output_faults(
             _refuse_decnet_file(output, output.format or form)
             if output.path is None:
                 _opened(output.opener(), output, state_dir).close(0)
-            for path in output.files:
-                _look_at(path)
+            with _naming(output):
+                for path in output.files:
+                    _look_at(path)
         except ValueError as error:
             yield str(error)
         except OSError as error:
-            where = f"{plain(os.fsdecode(error.filename))}: " if error.filename else ""
-            yield f"output {shown(output.to)}: {where}{error.strerror or error}"
+            yield f"{error.filename}: {error.strerror}"
 
 
 def _look_at(path: str) -> None:
@@ -217,10 +218,21 @@ def discard(outputs: Iterable[Output], keep: Collection[Sink] = ()) -> None:
 
 
 def _opened(opener: Opener, output: OutputSettings, state_dir: str | None) -> Sink:
-    try:
+    with _naming(output):
         return opener(state_dir)
+
+
+@contextmanager
+def _naming(output: OutputSettings) -> Iterator[None]:
+    """Have an error name the output: a ValueError in its text, an OSError as its file."""
+    name = f"output {shown(output.to)}"
+    try:
+        yield
     except ValueError as error:
-        raise ValueError(f"output {shown(output.to)}: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
+    except OSError as error:
+        where = f"{plain(os.fsdecode(error.filename))}: " if error.filename else ""
+        raise OSError(error.errno, f"{where}{error.strerror or error}", name) from error
 
 
 def need_distinct(outputs: Iterable[OutputSettings]) -> None:

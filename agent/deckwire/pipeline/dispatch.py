@@ -255,13 +255,15 @@ class Pipeline:
             self._segment(data)
 
     def _suppress_handshake(self, flow: OpenFlow, without_syn: bool) -> bool:
-        """Count a handshake without a sample, if an equal one was emitted lately.
+        """Suppress a handshake whose sample was lost, if an equal one was emitted lately.
 
-        A flood has thousands of them. The kernel would have suppressed their samples too. If its
-        SYN may be a new one, that stays over its budget, if `without_syn` allows that.
+        Returns True if it was suppressed, so that its window counts it and nothing else is due.
+        A flood has thousands of such handshakes, and the kernel would have suppressed their
+        samples. A handshake also reports its SYN if the event of that may be due still. Then it is
+        suppressed only with `without_syn`, and its SYN gets no event.
         """
         client, syn_data, flags = abi.FLOW_OPENED.unpack_from(flow.value)
-        # The report of a handshake also reads data of its SYN.
+        # Data of a SYN are read only when the handshake is reported.
         if syn_data or not (without_syn or flags & abi.SYN_KNOWN):
             return False
         return self._windows.suppress(

@@ -55,19 +55,28 @@ class Sweeper:
         flows: FlowTables,
         end: End,
         handshake: Callable[[HandshakeSample], None],
-        suppress: Callable[[OpenFlow, bool], bool] = lambda _flow, _all: False,
+        suppress: Callable[[OpenFlow, bool], bool] = lambda _flow, _without_syn: False,
         *,
         idle_ns: int,
         counts: Counter[str],
         containment: Containment,
         in_order: bool = False,
     ) -> None:
-        """`suppress` counts a handshake and returns True if an equal one was emitted lately. Only
-        if its second argument is true, it does so if the SYN may be a new one.
+        """Take the tables, and who handles what a sweep finds.
 
-        `in_order` ends connections by time, so that the same packets give the same events.
-        Otherwise they end in the order of the kernel's tables, which differs from run to run: to
-        sort a full table takes much memory.
+        Args:
+            flows: the kernel's tables of connections.
+            end: takes each connection that ends.
+            handshake: takes each handshake whose sample was lost.
+            suppress: is asked before that. It returns True if an equal handshake was emitted
+                lately, and then counts this one as suppressed. Its second argument says whether it
+                may do so if the event of the SYN may be due still.
+            idle_ns: nanoseconds without a packet after which a connection ends.
+            counts: counts of what was lost, made good or evicted.
+            containment: keeps an exception in one connection from ending the sweep.
+            in_order: end connections by time, so that the same packets give the same events.
+                Otherwise they end in the order of the kernel's tables, which differs from run to
+                run. To sort a full table takes much memory, so only `replay` does it.
         """
         self._flows = flows
         self._end = end

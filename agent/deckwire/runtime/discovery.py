@@ -40,6 +40,8 @@ _NO_NAME = re.compile(r"[^!-~]")
 def discover(interfaces: tuple[str, ...], netns: str | None, output: str | None) -> int:
     """Print the deckies once, or keep the file `output` up to date until a signal.
 
+    Returns the exit status: 2 if what was printed may lack deckies.
+
     Args:
         interfaces: parents of macvlans, or macvlans whose parents are meant.
         netns: the network namespace that has them; None is the caller's.
@@ -60,7 +62,7 @@ def discover(interfaces: tuple[str, ...], netns: str | None, output: str | None)
         except OSError as error:
             raise UsageError(f"discover: {error.strerror or error}") from error
         sys.stdout.write(found.decode())
-        return 0
+        return 0 if discovery.is_whole else UsageError.status
     with suppress(_Ended):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)
@@ -83,6 +85,8 @@ class Discovery:
         """What was wrong at the last look. Each thing is reported when it begins."""
         self.found = 0
         """Addresses found by the last look."""
+        self.is_whole = True
+        """The last look searched all network namespaces."""
 
     def look(self) -> bytes:
         """The content of the deckies file now. Faults that spare the rest are reported.
@@ -102,6 +106,7 @@ class Discovery:
             else:
                 deckies[str(decky.address)] = decky.name
         self.found = len(deckies)
+        self.is_whole = not addresses.missed
         for packed, other in addresses.rivals.items():
             faults.append(
                 f"{_address(packed)} is in {plain(addresses.names[packed])} and in {plain(other)};"
@@ -176,7 +181,12 @@ def _keep(discovery: Discovery, output: str) -> None:
                 if content:
                     _replace(output, content)
             except OSError as error:
-                line = f"{plain(output)}: {error.strerror}; make its directory writable"
+                advice = (
+                    "make its directory writable"
+                    if isinstance(error, PermissionError | FileNotFoundError)
+                    else "name a file in a writable directory"
+                )
+                line = f"{plain(output)}: {error.strerror}; {advice}"
                 if is_first:
                     raise UsageError(line) from error
                 sentence = line

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from deckwire.captures import CaptureError, CaptureFile
 from deckwire.clock import CaptureClock
 from deckwire.config import Settings
-from deckwire.errors import UsageError, plain
+from deckwire.errors import PassingError, UsageError, plain
 from deckwire.events.capture import stats_events
 from deckwire.events.event import Event
 from deckwire.kernel.loading import LoadRequest, load
@@ -73,7 +73,7 @@ class PatientFanout(Fanout):
 
 
 def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
-    """Replay captures one after another; return 0, or 1 if one was broken or anything was lost.
+    """Replay captures one after another; return 0, 1 if anything was lost, or 2 if one is broken.
 
     Raises:
         UsageError: the settings cannot work on this host, or a file cannot be read.
@@ -108,17 +108,17 @@ def replay_files(settings: Settings, paths: tuple[str, ...]) -> int:
         status = _replay_all(paths, replay, parts, outputs, clock)
         outputs.wait(0)
     except ReaderGoneError:
-        status = 1
+        status = PassingError.status
     with parts.containment.during(Where.OUTPUT):
         outputs.close(_FLUSH_S)
     loaded.close()
     if parts.containment.counts:
-        status = 1
+        status = max(status, PassingError.status)
     for cause, lines in sorted(outputs.losses().items()):
         # A reader that stops early, as `head` does, is no loss.
         if cause not in ("stdout_closed", "stdout_in_doubt"):
             report(f"lost at the outputs: {lines} lines, {cause}")
-            status = 1
+            status = max(status, PassingError.status)
     return status
 
 
@@ -131,7 +131,7 @@ def _replay_all(
 ) -> int:
     status = 0
     for path in paths:
-        status |= _replay_one(replay, path)
+        status = max(status, _replay_one(replay, path))
     contained = parts.containment.during
     with contained(Where.SHUTDOWN):
         parts.pipeline.finish("open")
@@ -156,7 +156,7 @@ def _replay_one(replay: Replay, path: str) -> int:
             replay.run(capture, progress)
     except CaptureError as error:
         report(str(error))
-        status = 1
+        status = UsageError.status
     if replay.first_jump is not None:
         report(_jump_warning(path, replay.first_jump, _jumps(replay) - jumps_before))
     return status

@@ -54,10 +54,15 @@ def write_atomically(path: str, content: bytes) -> None:
     """Replace a file as a whole, so that no reader sees a part. Raises OSError."""
     new = f"{path}.new"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
-    # A full disk may take a part of it: then nothing is replaced.
-    with open(fd, "wb") as file:
-        file.write(content)
-    os.replace(new, path)
+    try:
+        # A full disk may take a part of it: then nothing is replaced.
+        with open(fd, "wb") as file:
+            file.write(content)
+        os.replace(new, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
 
 
 def write_status(folder: str, status: Status) -> None:
@@ -81,8 +86,11 @@ def read_status(folder: str) -> Status:
         return _checked(Status(**found))
     except FileNotFoundError:
         raise NotRunningError(f"{plain(path)}: no agent runs with this directory") from None
-    except OSError as error:
+    except PermissionError as error:
         raise UsageError(f"{plain(path)}: {error.strerror}; run it as root") from error
+    except OSError as error:
+        advice = "name the agent's runtime directory"
+        raise UsageError(f"{plain(path)}: {error.strerror}; {advice}") from error
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         raise UsageError(f"{plain(path)}: no status of this version of Deckwire") from None
 
