@@ -2173,14 +2173,12 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	return record;
 }
 
-/* A copy of the attempt of this key in half_open, or 0. */
-static __always_inline struct half_open_copy *
-half_open_find(__u32 *scratch, const struct flow_key *key,
-	       const struct flow_id *id, __u64 seed,
+/* Looks where the 4-tuple of this id is in half_open, without the lock. */
+static __always_inline struct half_open_group *
+half_open_look(const struct flow_id *id, __u64 seed,
 	       struct half_open_place *place)
 {
 	struct half_open_group *group;
-	struct half_open_copy *copy;
 
 	half_open_place(place, id, seed);
 	group = half_open.lookup(&place->slot);
@@ -2188,16 +2186,28 @@ half_open_find(__u32 *scratch, const struct flow_key *key,
 		return 0;
 	/* before the tags: what comes later raises it */
 	place->inserts = *(volatile __u32 *)&group->inserts;
-	place->looked = half_open_index(group, place) == HALF_OPEN_ENTRIES;
+	place->index = half_open_index(group, place);
+	return group;
+}
+
+/* A copy of the attempt of this key where half_open_look() found it, or 0. */
+static __always_inline struct half_open_copy *
+half_open_copy(__u32 *scratch, struct half_open_group *group,
+	       const struct half_open_place *place, const struct flow_key *key)
+{
+	struct half_open_copy *copy;
+
 	/* most are new, which needs no lock */
-	if (place->looked)
+	if (place->index >= HALF_OPEN_ENTRIES)
 		return 0;
 	copy = half_open_copies.lookup(scratch);
 	if (!copy)
 		return 0;
-	bpf_spin_lock(&group->lock);
 	copy->slot = place->slot;
-	copy->index = half_open_index(group, place);
+	copy->index = place->index;
+	bpf_spin_lock(&group->lock);
+	if (half_open_tag(group, copy->index) != place->tag)
+		copy->index = half_open_index(group, place);
 	/* if it has gone, of any entry: the key decides */
 	__builtin_memcpy(&copy->entry, entry_of(group, copy->index),
 			 sizeof(copy->entry));
@@ -2211,14 +2221,17 @@ half_open_find(__u32 *scratch, const struct flow_key *key,
 static __always_inline struct half_open_copy *
 half_open_of(const struct step *s, struct half_open_place *place)
 {
+	struct half_open_group *group;
 	struct work *w = s->work;
 
-	return half_open_find(scratch_slot(s), &w->key, &w->id,
-			      s->settings->seed, place);
+	group = half_open_look(&w->id, s->settings->seed, place);
+	if (!group)
+		return 0;
+	return half_open_copy(scratch_slot(s), group, place, &w->key);
 }
 
 /*
- * Puts a new attempt into half_open, where half_open_find() has not found it.
+ * Puts a new attempt into half_open, where half_open_look() has not found it.
  * 0: another CPU was first, counted.
  */
 static __always_inline int half_open_insert(struct counters *c,
@@ -2236,7 +2249,8 @@ static __always_inline int half_open_insert(struct counters *c,
 	if (!group)
 		return 0;
 	bpf_spin_lock(&group->lock);
-	if (!place->looked || group->inserts != place->inserts)
+	if (place->index < HALF_OPEN_ENTRIES ||
+	    group->inserts != place->inserts)
 		index = half_open_index(group, place);
 	known = index < HALF_OPEN_ENTRIES;
 	if (!known)
@@ -2249,7 +2263,7 @@ static __always_inline int half_open_insert(struct counters *c,
 		half_open_write(entry, key, half);
 		half_open_mark(group, index, place->tag,
 			       half_open_time(half, now));
-		/* behind the tag: see half_open_find() */
+		/* behind the tag: see half_open_look() */
 		barrier();
 		group->inserts++;
 	}
@@ -2402,9 +2416,12 @@ static __always_inline void record_attempt(const struct step *s,
 		s->counters->half_open_failed++;
 }
 
-/* What is learned of an end by its SYN or SYN-ACK, for struct half_open. */
+/*
+ * What is learned of an end by its SYN or SYN-ACK, for struct half_open. It is
+ * not summed again if it repeats one whose checksum was right.
+ */
 static __always_inline __u8 opening_rules(struct __sk_buff *skb,
-					  const struct step *s)
+					  const struct step *s, int summed)
 {
 	volatile struct segment_walk *walk;
 	const struct work *w = s->work;
@@ -2412,7 +2429,7 @@ static __always_inline __u8 opening_rules(struct __sk_buff *skb,
 
 	if (!w->ingress)
 		return rules | RULES_LOCAL;
-	if (!s->settings->checksums || skb->gso_size)
+	if (summed || !s->settings->checksums || skb->gso_size)
 		return rules;
 	walk = segment_walks.lookup(scratch_slot(s));
 	if (!walk || !ip_checksum_right(skb, walk, &w->packet) ||
@@ -2484,18 +2501,55 @@ static __always_inline void begin_syn_sample(const struct step *s,
 	classify_sequences(s, &sample->head);
 }
 
+/*
+ * Counts a SYN that repeats the one of an entry, where the entry is: all of it
+ * that changes is a few words. 0: another CPU has changed the entry meanwhile.
+ */
+static __always_inline int
+half_open_repeat(const struct step *s, struct half_open_group *group,
+		 const struct half_open_place *place,
+		 struct half_open_entry *entry, __u32 generation, __u8 rules)
+{
+	volatile __u32 *current = &entry->generation;
+	struct half_open *half = &entry->half;
+	struct work *w = s->work;
+	int same;
+
+	bpf_spin_lock(&group->lock);
+	same = *current == generation &&
+	       half_open_tag(group, place->index) == place->tag;
+	if (same) {
+		*current = generation + 1;
+		barrier();
+		note_opening_rules(half, w->sender, rules);
+		if (half->syn.retransmits < 255)
+			half->syn.retransmits++;
+		note_packet(&w->packet, w->now, &half->last_ns,
+			    &half->min_iat_ns, &half->max_iat_ns);
+		half_open_mark(group, place->index, place->tag,
+			       half_open_time(half, w->now));
+		barrier();
+		*current = generation + 2;
+	}
+	bpf_spin_unlock(&group->lock);
+	return same;
+}
+
 /* A SYN: a retransmission, or the first packet of a connection. */
 int decky_syn(struct __sk_buff *skb)
 {
 	volatile struct option_walk *walk;
 	struct half_open_sample *sample;
+	struct half_open_group *group;
+	struct half_open_entry *entry;
 	struct half_open_place place;
 	struct half_open_copy *copy;
 	struct half_open *half;
 	struct packet *p;
 	struct work *w;
 	struct step s;
-	int known, swapped;
+	int known, swapped, summed = 0;
+	__u32 generation;
 	__u8 rules;
 
 	if (!step_begin(skb, &s))
@@ -2508,19 +2562,31 @@ int decky_syn(struct __sk_buff *skb)
 	}
 	if (!w->restarts)
 		s.counters->frames_syn++;
-	rules = opening_rules(skb, &s);
-	copy = half_open_of(&s, &place);
+	group = half_open_look(&w->id, s.settings->seed, &place);
+	if (!group)
+		return TC_NEXT;
+	entry = half_open_peek(group, &place, &w->key, &generation);
+	if (entry && (!repeats_syn(&entry->half, p, w->sender, w->now) ||
+		      entry->half.noted))
+		entry = 0;
+	if (entry)
+		summed = rules_of(&entry->half, w->sender) & RULES_SUMMED;
+	rules = opening_rules(skb, &s, summed);
+	if (entry) {
+		if (!half_open_repeat(&s, group, &place, entry, generation,
+				      rules))
+			restart(skb, &s, JUMP_SYN);
+		s.counters->syn_retransmits++;
+		return TC_NEXT;
+	}
+	copy = half_open_copy(&s.slot, group, &place, &w->key);
 	half = copy ? &copy->entry.half : 0;
 	known = half && repeats_syn(half, p, w->sender, w->now);
 	if (known)
 		note_opening_rules(half, w->sender, rules);
 	if (known && !half->noted) {
-		if (half->syn.retransmits < 255)
-			half->syn.retransmits++;
-		note_packet(p, w->now, &half->last_ns, &half->min_iat_ns,
-			    &half->max_iat_ns);
-		if (!half_open_store(copy, w->now))
-			restart(skb, &s, JUMP_SYN);
+		/* another CPU has just written it */
+		restart(skb, &s, JUMP_SYN);
 		s.counters->syn_retransmits++;
 		return TC_NEXT;
 	}
@@ -2698,7 +2764,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	__u8 rules, answered;
 	int recorded = 1, first;
 
-	rules = opening_rules(skb, s);
+	rules = opening_rules(skb, s, 0);
 	/* of the other end: it sends to a decky, even if its SYN was not seen
 	 */
 	answered = is_from_decky(p) ? RULES_JUDGED : 0;
@@ -2851,8 +2917,8 @@ static __always_inline struct flow *flow_of(const struct step *s,
 		flow_begin(fresh, half);
 	}
 	fresh->key = w->key;
-	fresh->totals.rules[0] = half->rules & 0xf;
-	fresh->totals.rules[1] = half->rules >> 4;
+	fresh->totals.rules[0] = rules_of(half, 0);
+	fresh->totals.rules[1] = rules_of(half, 1);
 	/* of a server to a decky, the decky's SYN shows the window */
 	if (!half->syn.ip_version)
 		fresh->totals.rules[!(half->client & 1)] &= ~RULES_JUDGED;
@@ -3502,6 +3568,24 @@ int decky_search(struct __sk_buff *skb)
 /* --- xdp_ingress ---------------------------------------------------------- */
 
 #ifdef DECKWIRE_XDP
+/* Has this key an attempt that may still go on? 0: look under the lock. */
+static __always_inline int half_open_knows(struct half_open_group *group,
+					   const struct half_open_place *place,
+					   const struct flow_key *key,
+					   __u64 now)
+{
+	struct half_open_entry *entry;
+	__u32 generation;
+	int fresh;
+
+	entry = half_open_peek(group, place, key, &generation);
+	if (!entry)
+		return 0;
+	fresh = half_open_fresh(&entry->half, now);
+	barrier();
+	return fresh && *(volatile __u32 *)&entry->generation == generation;
+}
+
 /*
  * Notes the time and the options of a SYN as early as there is a frame. TC
  * counts and samples it. All but bare SYNs to a decky are left to TC.
@@ -3509,6 +3593,7 @@ int decky_search(struct __sk_buff *skb)
 int xdp_ingress(struct xdp_md *xdp)
 {
 	struct half_open_sample *scratch;
+	struct half_open_group *group;
 	const struct tcp_header *tcp;
 	struct half_open_place place;
 	struct half_open_copy *copy;
@@ -3550,8 +3635,13 @@ int xdp_ingress(struct xdp_md *xdp)
 	if (!set)
 		return XDP_PASS;
 	make_id(&id, &key, p.ip_version, set->seed);
-	copy = half_open_find(&zero, &key, &id, set->seed, &place);
+	group = half_open_look(&id, set->seed, &place);
+	if (!group)
+		return XDP_PASS;
 	/* of several attempts, decky_syn keeps each */
+	if (half_open_knows(group, &place, &key, now))
+		return XDP_PASS;
+	copy = half_open_copy(&zero, group, &place, &key);
 	if (copy && half_open_fresh(&copy->entry.half, now))
 		return XDP_PASS;
 	half_open_begin(&scratch->half_open, sender, now);
