@@ -1879,6 +1879,21 @@ static __always_inline int touch_of(struct __sk_buff *skb, const struct step *s,
 }
 
 /*
+ * Fetches what decky_syn looks at first. Most SYNs of a flood have none of it
+ * in the caches, and here it comes together with what is known of their source.
+ */
+static __always_inline void fetch_half_open(const struct step *s)
+{
+	struct half_open_group *group;
+	struct work *w = s->work;
+
+	half_open_place(&w->place, &w->id, s->settings->seed);
+	group = half_open.lookup(&w->place.slot);
+	if (group)
+		half_open_touch(group, &w->place);
+}
+
+/*
  * Records who has touched which decky, and what the decky answered. Then the
  * step that the frame was on its way to.
  */
@@ -1898,6 +1913,8 @@ int decky_probe(struct __sk_buff *skb)
 	w->begun = 0;
 	if (!w->now)
 		w->now = coarse_time(skb, w);
+	if (w->cause == TOUCH_SYN)
+		fetch_half_open(&s);
 	if (touch_of(skb, &s, touch) &&
 	    !is_own_host(skb, &s, !touch->of_decky)) {
 		/* it is read again from here: the verifier has fewer states */
@@ -2173,14 +2190,12 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	return record;
 }
 
-/* Looks where the 4-tuple of this id is in half_open, without the lock. */
+/* Looks where a 4-tuple is in half_open, without the lock. */
 static __always_inline struct half_open_group *
-half_open_look(const struct flow_id *id, __u64 seed,
-	       struct half_open_place *place)
+half_open_look(struct half_open_place *place)
 {
 	struct half_open_group *group;
 
-	half_open_place(place, id, seed);
 	group = half_open.lookup(&place->slot);
 	if (!group)
 		return 0;
@@ -2224,7 +2239,8 @@ half_open_of(const struct step *s, struct half_open_place *place)
 	struct half_open_group *group;
 	struct work *w = s->work;
 
-	group = half_open_look(&w->id, s->settings->seed, place);
+	half_open_place(place, &w->id, s->settings->seed);
+	group = half_open_look(place);
 	if (!group)
 		return 0;
 	return half_open_copy(scratch_slot(s), group, place, &w->key);
@@ -2562,7 +2578,8 @@ int decky_syn(struct __sk_buff *skb)
 	}
 	if (!w->restarts)
 		s.counters->frames_syn++;
-	group = half_open_look(&w->id, s.settings->seed, &place);
+	place = w->place;
+	group = half_open_look(&place);
 	if (!group)
 		return TC_NEXT;
 	entry = half_open_peek(group, &place, &w->key, &generation);
@@ -3635,7 +3652,8 @@ int xdp_ingress(struct xdp_md *xdp)
 	if (!set)
 		return XDP_PASS;
 	make_id(&id, &key, p.ip_version, set->seed);
-	group = half_open_look(&id, set->seed, &place);
+	half_open_place(&place, &id, set->seed);
+	group = half_open_look(&place);
 	if (!group)
 		return XDP_PASS;
 	/* of several attempts, decky_syn keeps each */

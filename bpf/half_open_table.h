@@ -210,6 +210,23 @@ static __always_inline void half_open_write(struct half_open_entry *entry,
 }
 
 /*
+ * Reads a word of each cache line that the search for a place needs. They are
+ * fetched at the same time then, and with what comes after this.
+ */
+static __always_inline void half_open_touch(struct half_open_group *group,
+					    const struct half_open_place *place)
+{
+	volatile struct half_open_set *first = set_of(group, place->first);
+	volatile struct half_open_set *second = set_of(group, place->second);
+
+	(void)*(volatile __u32 *)&group->inserts;
+	(void)first->tag[0];
+	(void)second->tag[0];
+	(void)first->time[0];
+	(void)second->time[0];
+}
+
+/*
  * The entry where a 4-tuple was found, if it is its key's, or 0. It is read
  * without the lock: what it says holds if it still has the generation.
  */
