@@ -1503,6 +1503,20 @@ static __always_inline void note_mac(struct __sk_buff *skb,
 	*(__u16 *)&source->mac[4] = *(const __u16 *)&eth->src[4];
 }
 
+/*
+ * Fetches the first slot of a set, together with the set: the slots of a set
+ * follow each other, and most sources of a flood are new.
+ */
+static __always_inline void fetch_source(__u32 number)
+{
+	__u32 slot = number * PROBE_SOURCE_WAYS;
+	struct probe_source *first;
+
+	first = probe_sources.lookup(&slot);
+	if (first)
+		(void)*(volatile __u32 *)&first->generation;
+}
+
 /* Takes in the touch of the frame in the work. */
 static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 				   const struct touch *touch)
@@ -1529,6 +1543,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 	hash = probe_hash(s->settings->seed, addr, p->ip_version);
 	number = (hash >> 32) & (PROBE_SOURCE_SETS - 1);
 	tag = (__u32)hash | 1;
+	fetch_source(number);
 	set = source_sets.lookup(&number);
 	if (!set)
 		return;
