@@ -2536,10 +2536,11 @@ static __always_inline void begin_syn_sample(const struct step *s,
  * Counts a SYN that repeats the one of an entry, where the entry is: all of it
  * that changes is a few words. 0: another CPU has changed the entry meanwhile.
  */
-static __always_inline int
-half_open_repeat(const struct step *s, struct half_open_group *group,
-		 const struct half_open_place *place,
-		 struct half_open_entry *entry, __u32 generation, __u8 rules)
+static __always_inline int half_open_repeat(const struct step *s,
+					    struct half_open_group *group,
+					    const struct half_open_place *place,
+					    struct half_open_entry *entry,
+					    __u32 generation, __u8 rules)
 {
 	volatile __u32 *current = &entry->generation;
 	struct half_open *half = &entry->half;

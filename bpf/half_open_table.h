@@ -123,8 +123,7 @@ static __always_inline __u64 half_open_way(const struct half_open_set *set,
 
 #pragma unroll
 	for (int i = 0; i < HALF_OPEN_WAYS; i++)
-		way -= (HALF_OPEN_WAYS - i) *
-		       negative((set->tag[i] ^ tag) - 1);
+		way -= (HALF_OPEN_WAYS - i) * negative((set->tag[i] ^ tag) - 1);
 	return way;
 }
 
