@@ -92,6 +92,18 @@ static __always_inline int is_ours(const struct packet *p)
 	return is_to_decky(p) || is_from_decky(p);
 }
 
+/*
+ * Goes on in another program: comes back only if there is none. The assembly
+ * keeps each call apart. Clang would make one of all calls in a program, and
+ * one that goes to several programs is an indirect jump, which takes 10 ns more
+ * where the kernel guards those.
+ */
+static __always_inline void jump(struct __sk_buff *skb, enum jump program)
+{
+	jumps.call(skb, program);
+	asm volatile("" : : "i"(program));
+}
+
 /* --- tc_ingress, tc_egress ----------------------------------------------- */
 
 /* Foreign frames do not look up the settings. */
@@ -232,7 +244,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 		return TC_NEXT;
 	work_begin(w, now, ingress);
 	w->reassembled = 0;
-	jumps.call(skb, JUMP_PACKET);
+	jump(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -266,7 +278,7 @@ int reassembled(struct __sk_buff *skb)
 	c->packets_reassembled++;
 	work_begin(w, skb->tstamp, skb->cb[0] & REASSEMBLED_INGRESS);
 	w->reassembled = 1;
-	jumps.call(skb, JUMP_PACKET);
+	jump(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -524,7 +536,7 @@ static __always_inline void refused(struct __sk_buff *skb, const struct step *s,
 	if (rule == REFUSED_RST_LATE || rule == REFUSED_ACK_EARLY)
 		return;
 	s->work->technique = technique_of(rule);
-	jumps.call(skb, JUMP_ANOMALY);
+	jump(skb, JUMP_ANOMALY);
 }
 
 /* A frame without valid TCP, or one that the Bloom filter let through. */
@@ -582,7 +594,7 @@ static __always_inline int parse_frame(struct __sk_buff *skb,
 	} else {
 		ethertype = parse_vlan_tags(&cur, parse_ethernet(&cur));
 		if (is_vlan(ethertype)) {
-			jumps.call(skb, JUMP_TAGS);
+			jump(skb, JUMP_TAGS);
 			return 0;
 		}
 	}
@@ -1065,11 +1077,11 @@ int decky_packet(struct __sk_buff *skb)
 		s.work->proto = PARSE_NOT_IP;
 		if (!parse_frame(skb, &s)) {
 			if (is_fragment(s.work->proto))
-				jumps.call(skb, JUMP_FRAGMENT);
+				jump(skb, JUMP_FRAGMENT);
 			else if (s.work->cause)
-				jumps.call(skb, JUMP_PROBE);
+				jump(skb, JUMP_PROBE);
 			else if (s.work->technique)
-				jumps.call(skb, JUMP_ANOMALY);
+				jump(skb, JUMP_ANOMALY);
 			return TC_NEXT;
 		}
 		if ((p->flags & (TCP_SYN | TCP_RST)) == TCP_SYN) {
@@ -1079,14 +1091,14 @@ int decky_packet(struct __sk_buff *skb)
 			if (!s.work->to_decky && !is_from_decky(p))
 				s.counters->foreign_no_decky++;
 			else if (s.work->to_decky && p->flags & TCP_ACK)
-				jumps.call(skb, JUMP_SYNACK);
+				jump(skb, JUMP_SYNACK);
 			else if (p->flags & TCP_ACK)
 				/* first, because its time is read last */
-				jumps.call(skb, JUMP_PROBE);
+				jump(skb, JUMP_PROBE);
 			else if (may_search_syn(skb, p, &s.work->found))
-				jumps.call(skb, JUMP_SEARCH);
+				jump(skb, JUMP_SEARCH);
 			else
-				jumps.call(skb, JUMP_PROBE);
+				jump(skb, JUMP_PROBE);
 			return TC_NEXT;
 		}
 	}
@@ -1106,21 +1118,21 @@ int decky_packet(struct __sk_buff *skb)
 			}
 		}
 		s.work->unknown = !flow;
-		jumps.call(skb, JUMP_HANDSHAKE);
+		jump(skb, JUMP_HANDSHAKE);
 		return TC_NEXT;
 	}
 	if (!flow) {
 		s.counters->frames_unattached++;
 		s.work->cause = TOUCH_SEGMENT;
-		jumps.call(skb, JUMP_PROBE);
+		jump(skb, JUMP_PROBE);
 		return TC_NEXT;
 	}
 	if (s.work->checked == JUDGED_NOT && needs_check(&s, flow)) {
-		jumps.call(skb, JUMP_CHECK);
+		jump(skb, JUMP_CHECK);
 		return TC_NEXT;
 	}
 	if (wants_hash(&s, flow)) {
-		jumps.call(skb, JUMP_HELLO);
+		jump(skb, JUMP_HELLO);
 		return TC_NEXT;
 	}
 	/* decky_check sees no mid-stream connections */
@@ -1129,18 +1141,18 @@ int decky_packet(struct __sk_buff *skb)
 		return TC_NEXT;
 	}
 	if (wants_chain(skb, &s, flow)) {
-		jumps.call(skb, JUMP_HEAD);
+		jump(skb, JUMP_HEAD);
 		return TC_NEXT;
 	}
 	if (!s.work->searched && s.work->checked != JUDGED_OLD &&
 	    may_search(skb, flow, p, s.work->sender, &s.work->found)) {
-		jumps.call(skb, JUMP_SEARCH);
+		jump(skb, JUMP_SEARCH);
 		return TC_NEXT;
 	}
 	barrier();
 	flow_segment(skb, &s, flow);
 	if (s.work->technique)
-		jumps.call(skb, JUMP_ANOMALY);
+		jump(skb, JUMP_ANOMALY);
 	return TC_NEXT;
 }
 
@@ -1206,9 +1218,9 @@ int decky_check(struct __sk_buff *skb)
 	}
 	s.work->checked = verdict;
 	if (wants_hash(&s, flow))
-		jumps.call(skb, JUMP_HELLO);
+		jump(skb, JUMP_HELLO);
 	else
-		jumps.call(skb, JUMP_PACKET);
+		jump(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -1494,6 +1506,20 @@ static __always_inline void note_mac(struct __sk_buff *skb,
 	*(__u16 *)&source->mac[4] = *(const __u16 *)&eth->src[4];
 }
 
+/*
+ * Fetches the first slot of a set, together with the set: the slots of a set
+ * follow each other, and most sources of a flood are new.
+ */
+static __always_inline void fetch_source(__u32 number)
+{
+	__u32 slot = number * PROBE_SOURCE_WAYS;
+	struct probe_source *first;
+
+	first = probe_sources.lookup(&slot);
+	if (first)
+		(void)*(volatile __u32 *)&first->generation;
+}
+
 /* Takes in the touch of the frame in the work. */
 static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 				   const struct touch *touch)
@@ -1520,6 +1546,7 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 	hash = probe_hash(s->settings->seed, addr, p->ip_version);
 	number = (hash >> 32) & (PROBE_SOURCE_SETS - 1);
 	tag = (__u32)hash | 1;
+	fetch_source(number);
 	set = source_sets.lookup(&number);
 	if (!set)
 		return;
@@ -1870,6 +1897,21 @@ static __always_inline int touch_of(struct __sk_buff *skb, const struct step *s,
 }
 
 /*
+ * Fetches what decky_syn looks at first. Most SYNs of a flood have none of it
+ * in the caches, and here it comes together with what is known of their source.
+ */
+static __always_inline void fetch_half_open(const struct step *s)
+{
+	struct half_open_group *group;
+	struct work *w = s->work;
+
+	half_open_place(&w->place, &w->id, s->settings->seed);
+	group = half_open.lookup(&w->place.slot);
+	if (group)
+		half_open_touch(group, &w->place);
+}
+
+/*
  * Records who has touched which decky, and what the decky answered. Then the
  * step that the frame was on its way to.
  */
@@ -1889,6 +1931,8 @@ int decky_probe(struct __sk_buff *skb)
 	w->begun = 0;
 	if (!w->now)
 		w->now = coarse_time(skb, w);
+	if (w->cause == TOUCH_SYN)
+		fetch_half_open(&s);
 	if (touch_of(skb, &s, touch) &&
 	    !is_own_host(skb, &s, !touch->of_decky)) {
 		/* it is read again from here: the verifier has fewer states */
@@ -1896,16 +1940,16 @@ int decky_probe(struct __sk_buff *skb)
 		record(skb, &s, touch);
 	}
 	if (w->cause == TOUCH_SYN) {
-		jumps.call(skb, JUMP_SYN);
+		jump(skb, JUMP_SYN);
 	} else if (w->cause == TOUCH_SYNACK && !w->to_decky) {
-		jumps.call(skb, JUMP_SYNACK);
+		jump(skb, JUMP_SYNACK);
 	} else if (w->cause == TOUCH_HANDSHAKE) {
 		w->cause = TOUCH_NOTHING;
-		jumps.call(skb, JUMP_PACKET);
+		jump(skb, JUMP_PACKET);
 	} else if (w->technique) {
-		jumps.call(skb, JUMP_ANOMALY);
+		jump(skb, JUMP_ANOMALY);
 	} else if (w->begun) {
-		jumps.call(skb, JUMP_BEGUN);
+		jump(skb, JUMP_BEGUN);
 	}
 	return TC_NEXT;
 }
@@ -2164,31 +2208,39 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	return record;
 }
 
-/* A copy of the attempt of this key in half_open, or 0. */
-static __always_inline struct half_open_copy *
-half_open_find(__u32 *scratch, const struct flow_key *key,
-	       const struct flow_id *id, __u64 seed,
-	       struct half_open_place *place)
+/* Looks where a 4-tuple is in half_open, without the lock. */
+static __always_inline struct half_open_group *
+half_open_look(struct half_open_place *place)
 {
 	struct half_open_group *group;
-	struct half_open_copy *copy;
 
-	half_open_place(place, id, seed);
 	group = half_open.lookup(&place->slot);
 	if (!group)
 		return 0;
 	/* before the tags: what comes later raises it */
 	place->inserts = *(volatile __u32 *)&group->inserts;
-	place->looked = half_open_index(group, place) == HALF_OPEN_ENTRIES;
+	place->index = half_open_index(group, place);
+	return group;
+}
+
+/* A copy of the attempt of this key where half_open_look() found it, or 0. */
+static __always_inline struct half_open_copy *
+half_open_copy(__u32 *scratch, struct half_open_group *group,
+	       const struct half_open_place *place, const struct flow_key *key)
+{
+	struct half_open_copy *copy;
+
 	/* most are new, which needs no lock */
-	if (place->looked)
+	if (place->index >= HALF_OPEN_ENTRIES)
 		return 0;
 	copy = half_open_copies.lookup(scratch);
 	if (!copy)
 		return 0;
-	bpf_spin_lock(&group->lock);
 	copy->slot = place->slot;
-	copy->index = half_open_index(group, place);
+	copy->index = place->index;
+	bpf_spin_lock(&group->lock);
+	if (half_open_tag(group, copy->index) != place->tag)
+		copy->index = half_open_index(group, place);
 	/* if it has gone, of any entry: the key decides */
 	__builtin_memcpy(&copy->entry, entry_of(group, copy->index),
 			 sizeof(copy->entry));
@@ -2202,14 +2254,18 @@ half_open_find(__u32 *scratch, const struct flow_key *key,
 static __always_inline struct half_open_copy *
 half_open_of(const struct step *s, struct half_open_place *place)
 {
+	struct half_open_group *group;
 	struct work *w = s->work;
 
-	return half_open_find(scratch_slot(s), &w->key, &w->id,
-			      s->settings->seed, place);
+	half_open_place(place, &w->id, s->settings->seed);
+	group = half_open_look(place);
+	if (!group)
+		return 0;
+	return half_open_copy(scratch_slot(s), group, place, &w->key);
 }
 
 /*
- * Puts a new attempt into half_open, where half_open_find() has not found it.
+ * Puts a new attempt into half_open, where half_open_look() has not found it.
  * 0: another CPU was first, counted.
  */
 static __always_inline int half_open_insert(struct counters *c,
@@ -2227,7 +2283,8 @@ static __always_inline int half_open_insert(struct counters *c,
 	if (!group)
 		return 0;
 	bpf_spin_lock(&group->lock);
-	if (!place->looked || group->inserts != place->inserts)
+	if (place->index < HALF_OPEN_ENTRIES ||
+	    group->inserts != place->inserts)
 		index = half_open_index(group, place);
 	known = index < HALF_OPEN_ENTRIES;
 	if (!known)
@@ -2240,7 +2297,7 @@ static __always_inline int half_open_insert(struct counters *c,
 		half_open_write(entry, key, half);
 		half_open_mark(group, index, place->tag,
 			       half_open_time(half, now));
-		/* behind the tag: see half_open_find() */
+		/* behind the tag: see half_open_look() */
 		barrier();
 		group->inserts++;
 	}
@@ -2393,9 +2450,12 @@ static __always_inline void record_attempt(const struct step *s,
 		s->counters->half_open_failed++;
 }
 
-/* What is learned of an end by its SYN or SYN-ACK, for struct half_open. */
+/*
+ * What is learned of an end by its SYN or SYN-ACK, for struct half_open. It is
+ * not summed again if it repeats one whose checksum was right.
+ */
 static __always_inline __u8 opening_rules(struct __sk_buff *skb,
-					  const struct step *s)
+					  const struct step *s, int summed)
 {
 	volatile struct segment_walk *walk;
 	const struct work *w = s->work;
@@ -2403,7 +2463,7 @@ static __always_inline __u8 opening_rules(struct __sk_buff *skb,
 
 	if (!w->ingress)
 		return rules | RULES_LOCAL;
-	if (!s->settings->checksums || skb->gso_size)
+	if (summed || !s->settings->checksums || skb->gso_size)
 		return rules;
 	walk = segment_walks.lookup(scratch_slot(s));
 	if (!walk || !ip_checksum_right(skb, walk, &w->packet) ||
@@ -2456,7 +2516,7 @@ static __always_inline void restart(struct __sk_buff *skb, const struct step *s,
 {
 	if (s->work->restarts < HALF_OPEN_RESTARTS) {
 		s->work->restarts++;
-		jumps.call(skb, program);
+		jump(skb, program);
 	}
 	s->counters->half_open_failed++;
 }
@@ -2475,18 +2535,56 @@ static __always_inline void begin_syn_sample(const struct step *s,
 	classify_sequences(s, &sample->head);
 }
 
+/*
+ * Counts a SYN that repeats the one of an entry, where the entry is: all of it
+ * that changes is a few words. 0: another CPU has changed the entry meanwhile.
+ */
+static __always_inline int half_open_repeat(const struct step *s,
+					    struct half_open_group *group,
+					    const struct half_open_place *place,
+					    struct half_open_entry *entry,
+					    __u32 generation, __u8 rules)
+{
+	volatile __u32 *current = &entry->generation;
+	struct half_open *half = &entry->half;
+	struct work *w = s->work;
+	int same;
+
+	bpf_spin_lock(&group->lock);
+	same = *current == generation &&
+	       half_open_tag(group, place->index) == place->tag;
+	if (same) {
+		*current = generation + 1;
+		barrier();
+		note_opening_rules(half, w->sender, rules);
+		if (half->syn.retransmits < 255)
+			half->syn.retransmits++;
+		note_packet(&w->packet, w->now, &half->last_ns,
+			    &half->min_iat_ns, &half->max_iat_ns);
+		half_open_mark(group, place->index, place->tag,
+			       half_open_time(half, w->now));
+		barrier();
+		*current = generation + 2;
+	}
+	bpf_spin_unlock(&group->lock);
+	return same;
+}
+
 /* A SYN: a retransmission, or the first packet of a connection. */
 int decky_syn(struct __sk_buff *skb)
 {
 	volatile struct option_walk *walk;
 	struct half_open_sample *sample;
+	struct half_open_group *group;
+	struct half_open_entry *entry;
 	struct half_open_place place;
 	struct half_open_copy *copy;
 	struct half_open *half;
 	struct packet *p;
 	struct work *w;
 	struct step s;
-	int known, swapped;
+	int known, swapped, summed = 0;
+	__u32 generation;
 	__u8 rules;
 
 	if (!step_begin(skb, &s))
@@ -2499,19 +2597,32 @@ int decky_syn(struct __sk_buff *skb)
 	}
 	if (!w->restarts)
 		s.counters->frames_syn++;
-	rules = opening_rules(skb, &s);
-	copy = half_open_of(&s, &place);
+	place = w->place;
+	group = half_open_look(&place);
+	if (!group)
+		return TC_NEXT;
+	entry = half_open_peek(group, &place, &w->key, &generation);
+	if (entry && (!repeats_syn(&entry->half, p, w->sender, w->now) ||
+		      entry->half.noted))
+		entry = 0;
+	if (entry)
+		summed = rules_of(&entry->half, w->sender) & RULES_SUMMED;
+	rules = opening_rules(skb, &s, summed);
+	if (entry) {
+		if (!half_open_repeat(&s, group, &place, entry, generation,
+				      rules))
+			restart(skb, &s, JUMP_SYN);
+		s.counters->syn_retransmits++;
+		return TC_NEXT;
+	}
+	copy = half_open_copy(&s.slot, group, &place, &w->key);
 	half = copy ? &copy->entry.half : 0;
 	known = half && repeats_syn(half, p, w->sender, w->now);
 	if (known)
 		note_opening_rules(half, w->sender, rules);
 	if (known && !half->noted) {
-		if (half->syn.retransmits < 255)
-			half->syn.retransmits++;
-		note_packet(p, w->now, &half->last_ns, &half->min_iat_ns,
-			    &half->max_iat_ns);
-		if (!half_open_store(copy, w->now))
-			restart(skb, &s, JUMP_SYN);
+		/* another CPU has just written it */
+		restart(skb, &s, JUMP_SYN);
 		s.counters->syn_retransmits++;
 		return TC_NEXT;
 	}
@@ -2689,7 +2800,7 @@ static __always_inline int record_synack(struct __sk_buff *skb,
 	__u8 rules, answered;
 	int recorded = 1, first;
 
-	rules = opening_rules(skb, s);
+	rules = opening_rules(skb, s, 0);
 	/* of the other end: it sends to a decky, even if its SYN was not seen
 	 */
 	answered = is_from_decky(p) ? RULES_JUDGED : 0;
@@ -2798,7 +2909,7 @@ int decky_synack(struct __sk_buff *skb)
 		flow->totals.flags |= FLOW_PENDING;
 	/* of a decky's own, decky_probe has been before */
 	if (s.work->to_decky)
-		jumps.call(skb, JUMP_PROBE);
+		jump(skb, JUMP_PROBE);
 	return TC_NEXT;
 }
 
@@ -2842,8 +2953,8 @@ static __always_inline struct flow *flow_of(const struct step *s,
 		flow_begin(fresh, half);
 	}
 	fresh->key = w->key;
-	fresh->totals.rules[0] = half->rules & 0xf;
-	fresh->totals.rules[1] = half->rules >> 4;
+	fresh->totals.rules[0] = rules_of(half, 0);
+	fresh->totals.rules[1] = rules_of(half, 1);
 	/* of a server to a decky, the decky's SYN shows the window */
 	if (!half->syn.ip_version)
 		fresh->totals.rules[!(half->client & 1)] &= ~RULES_JUDGED;
@@ -3151,7 +3262,7 @@ int decky_handshake(struct __sk_buff *skb)
 			s.work->cause = TOUCH_HANDSHAKE;
 		if (!s.work->options_read &&
 		    !read_attempt(skb, walk, half, &s.work->packet, 0)) {
-			jumps.call(skb, JUMP_OPTIONS);
+			jump(skb, JUMP_OPTIONS);
 			return TC_NEXT;
 		}
 		fresh = flow_of(&s, half, midstream, walk);
@@ -3179,7 +3290,7 @@ int decky_handshake(struct __sk_buff *skb)
 			/* decky_packet would find nothing either */
 			s.counters->frames_unattached++;
 			s.work->cause = TOUCH_SEGMENT;
-			jumps.call(skb, JUMP_PROBE);
+			jump(skb, JUMP_PROBE);
 			return TC_NEXT;
 		}
 	}
@@ -3189,8 +3300,8 @@ int decky_handshake(struct __sk_buff *skb)
 	    !(s.work->packet.flags & TCP_FIN))
 		s.work->checked = JUDGED_GOOD;
 	if (s.work->cause)
-		jumps.call(skb, JUMP_PROBE);
-	jumps.call(skb, JUMP_PACKET);
+		jump(skb, JUMP_PROBE);
+	jump(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -3217,7 +3328,7 @@ int decky_options(struct __sk_buff *skb)
 	if (copy)
 		read_attempt(skb, walk, &copy->entry.half, &s.work->packet, 1);
 	s.work->options_read = 1;
-	jumps.call(skb, JUMP_HANDSHAKE);
+	jump(skb, JUMP_HANDSHAKE);
 	return TC_NEXT;
 }
 
@@ -3281,7 +3392,7 @@ int decky_hello(struct __sk_buff *skb)
 	if (flow->totals.flags & FLOW_HELLO_SUPPRESSED) {
 		w->repeats = signature == flow->hello;
 		w->hashed = 1;
-		jumps.call(skb, JUMP_PACKET);
+		jump(skb, JUMP_PACKET);
 		return TC_NEXT;
 	}
 	flow->hello = signature;
@@ -3294,7 +3405,7 @@ int decky_hello(struct __sk_buff *skb)
 		}
 	}
 	w->hashed = 1;
-	jumps.call(skb, JUMP_PACKET);
+	jump(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -3367,7 +3478,7 @@ int decky_head(struct __sk_buff *skb)
 			w->head_known =
 				(w->chain & SSH_STATE) == SSH_FINISHED ? 2 : 1;
 	}
-	jumps.call(skb, JUMP_PACKET);
+	jump(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -3408,7 +3519,7 @@ int decky_tags(struct __sk_buff *skb)
 	}
 	linear = s.work->l3_off + sizeof(struct ipv6_header);
 	bpf_skb_pull_data(skb, skb->len < linear ? skb->len : linear);
-	jumps.call(skb, JUMP_PACKET);
+	jump(skb, JUMP_PACKET);
 	return TC_NEXT;
 }
 
@@ -3480,19 +3591,37 @@ int decky_search(struct __sk_buff *skb)
 	if (!found && at < w->packet.payload_len &&
 	    w->searched < TLS_SEARCHES) {
 		w->found = at;
-		jumps.call(skb, JUMP_SEARCH);
+		jump(skb, JUMP_SEARCH);
 	}
 	w->found = found ? at : NOT_FOUND;
 	if (!(w->packet.flags & TCP_SYN))
-		jumps.call(skb, JUMP_PACKET);
+		jump(skb, JUMP_PACKET);
 	else
-		jumps.call(skb, JUMP_PROBE);
+		jump(skb, JUMP_PROBE);
 	return TC_NEXT;
 }
 
 /* --- xdp_ingress ---------------------------------------------------------- */
 
 #ifdef DECKWIRE_XDP
+/* Has this key an attempt that may still go on? 0: look under the lock. */
+static __always_inline int half_open_knows(struct half_open_group *group,
+					   const struct half_open_place *place,
+					   const struct flow_key *key,
+					   __u64 now)
+{
+	struct half_open_entry *entry;
+	__u32 generation;
+	int fresh;
+
+	entry = half_open_peek(group, place, key, &generation);
+	if (!entry)
+		return 0;
+	fresh = half_open_fresh(&entry->half, now);
+	barrier();
+	return fresh && *(volatile __u32 *)&entry->generation == generation;
+}
+
 /*
  * Notes the time and the options of a SYN as early as there is a frame. TC
  * counts and samples it. All but bare SYNs to a decky are left to TC.
@@ -3500,6 +3629,7 @@ int decky_search(struct __sk_buff *skb)
 int xdp_ingress(struct xdp_md *xdp)
 {
 	struct half_open_sample *scratch;
+	struct half_open_group *group;
 	const struct tcp_header *tcp;
 	struct half_open_place place;
 	struct half_open_copy *copy;
@@ -3541,8 +3671,14 @@ int xdp_ingress(struct xdp_md *xdp)
 	if (!set)
 		return XDP_PASS;
 	make_id(&id, &key, p.ip_version, set->seed);
-	copy = half_open_find(&zero, &key, &id, set->seed, &place);
+	half_open_place(&place, &id, set->seed);
+	group = half_open_look(&place);
+	if (!group)
+		return XDP_PASS;
 	/* of several attempts, decky_syn keeps each */
+	if (half_open_knows(group, &place, &key, now))
+		return XDP_PASS;
+	copy = half_open_copy(&zero, group, &place, &key);
 	if (copy && half_open_fresh(&copy->entry.half, now))
 		return XDP_PASS;
 	half_open_begin(&scratch->half_open, sender, now);

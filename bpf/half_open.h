@@ -38,13 +38,17 @@ static __always_inline void note_opening_rules(struct half_open *half,
 	half->rules |= sender & 1 ? rules << 4 : rules;
 }
 
+/* RULES_* of an end. */
+static __always_inline __u8 rules_of(const struct half_open *half, __u32 sender)
+{
+	return sender & 1 ? half->rules >> 4 : half->rules & 0xf;
+}
+
 /* Did this end open the connection, and to a decky? */
 static __always_inline int opened_to_decky(const struct half_open *half,
 					   __u32 sender)
 {
-	__u8 rules = sender & 1 ? half->rules >> 4 : half->rules;
-
-	return half->client == sender && rules & RULES_JUDGED;
+	return half->client == sender && rules_of(half, sender) & RULES_JUDGED;
 }
 
 /* Is this SYN a retransmission of the recorded one? */

@@ -5,10 +5,11 @@
  * attempt in both. So a full table evicts by age, as long as a list of all
  * would, and needs none.
  *
- * All that is read or written of an entry is read or written under the lock of
- * its group, but for tags that are looked at first. Programs work on a copy.
- * They write it back only if the entry is still at the generation of the copy:
- * an attempt never gets a part of another.
+ * All that is written of an entry is written under the lock of its group, and
+ * raises its generation. Programs look without the lock first. Then they work
+ * on a copy that they made under the lock, and write it back only if the entry
+ * is still at the generation of the copy: an attempt never gets a part of
+ * another. What they read without the lock counts by the same rule.
  */
 #ifndef DECKWIRE_HALF_OPEN_TABLE_H
 #define DECKWIRE_HALF_OPEN_TABLE_H
@@ -37,8 +38,8 @@ struct half_open_place {
 	__u32 first;
 	__u32 second;
 	__u32 tag;
-	__u32 looked; /* it is not there, if the group has no more than: */
-	__u32 inserts;
+	__u32 index;   /* of its entry, or HALF_OPEN_ENTRIES: it has none, */
+	__u32 inserts; /* as long as the group has no more than these */
 };
 
 static __always_inline void half_open_place(struct half_open_place *place,
@@ -54,7 +55,7 @@ static __always_inline void half_open_place(struct half_open_place *place,
 	place->second = place->first ^
 			(1 + ((hash >> 32 & 0xff) * (HALF_OPEN_SETS - 1) >> 8));
 	place->tag = (__u32)hash | 1;
-	place->looked = 0;
+	place->index = HALF_OPEN_ENTRIES;
 	place->inserts = 0;
 }
 
@@ -113,14 +114,16 @@ static __always_inline void half_open_mark(struct half_open_group *group,
 
 /* The way of this tag in a set, or HALF_OPEN_WAYS. */
 static __always_inline __u64 half_open_way(const struct half_open_set *set,
-					   __u32 tag)
+					   __u64 tag)
 {
 	__u64 way = HALF_OPEN_WAYS;
 
+	/* 64 bits: else clang clears the upper half in each step */
+	asm volatile("" : "+r"(tag));
+
 #pragma unroll
 	for (int i = 0; i < HALF_OPEN_WAYS; i++)
-		way -= (HALF_OPEN_WAYS - i) *
-		       negative((__u64)(set->tag[i] ^ tag) - 1);
+		way -= (HALF_OPEN_WAYS - i) * negative((set->tag[i] ^ tag) - 1);
 	return way;
 }
 
@@ -203,6 +206,43 @@ static __always_inline void half_open_write(struct half_open_entry *entry,
 	__builtin_memcpy(&entry->key, key, sizeof(*key));
 	asm volatile("" : : : "memory");
 	*generation += 1;
+}
+
+/*
+ * Reads a word of each cache line that the search for a place needs. They are
+ * fetched at the same time then, and with what comes after this.
+ */
+static __always_inline void half_open_touch(struct half_open_group *group,
+					    const struct half_open_place *place)
+{
+	volatile struct half_open_set *first = set_of(group, place->first);
+	volatile struct half_open_set *second = set_of(group, place->second);
+
+	(void)*(volatile __u32 *)&group->inserts;
+	(void)first->tag[0];
+	(void)second->tag[0];
+	(void)first->time[0];
+	(void)second->time[0];
+}
+
+/*
+ * The entry where a 4-tuple was found, if it is its key's, or 0. It is read
+ * without the lock: what it says holds if it still has the generation.
+ */
+static __always_inline struct half_open_entry *
+half_open_peek(struct half_open_group *group,
+	       const struct half_open_place *place, const struct flow_key *key,
+	       __u32 *generation)
+{
+	struct half_open_entry *entry = entry_of(group, place->index);
+
+	if (place->index >= HALF_OPEN_ENTRIES)
+		return 0;
+	*generation = *(volatile __u32 *)&entry->generation;
+	asm volatile("" : : : "memory");
+	if (*generation & 1 || !same_key(&entry->key, key))
+		return 0;
+	return entry;
 }
 
 /* Is this the attempt of the copy, whatever else has changed of it? */

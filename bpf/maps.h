@@ -173,7 +173,8 @@ struct work {
 	__u32 source_generation;
 	__u64 tick; /* of time_ns: see coarse_time() */
 	__u64 time_ns;
-	struct touch touch; /* by decky_probe */
+	struct touch touch;	      /* by decky_probe */
+	struct half_open_place place; /* of a SYN, by decky_probe */
 };
 BPF_TABLE("percpu_array", __u32, struct work, works, SCRATCHES);
 

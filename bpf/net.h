@@ -446,12 +446,13 @@ static __always_inline int load_l4(struct __sk_buff *skb,
 				   const struct packet *p, void *to)
 {
 	struct cursor c = frame_cursor(skb);
-	__u64 off = p->l4_off;
+	__u64 off = p->l4_off, first;
 
 	if (off <= MAX_LINEAR_OFFSET) {
 		c.pos += off;
-		if (c.pos + 8 <= c.end) {
-			__builtin_memcpy(to, c.pos, 8);
+		if (c.pos + sizeof(first) <= c.end) {
+			first = word_at(c.pos);
+			__builtin_memcpy(to, &first, sizeof(first));
 			return 0;
 		}
 	}

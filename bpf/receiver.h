@@ -380,7 +380,10 @@ read_opening(volatile struct segment_walk *walk,
 {
 	__builtin_memcpy((void *)walk->bytes, opening->options,
 			 MAX_TCP_OPTIONS);
-	if (!walk_aligned_opening(walk, opening->options_len)) {
+	if (!opening->options_len) {
+		walk->offers = 0;
+		walk->scaled = 0;
+	} else if (!walk_aligned_opening(walk, opening->options_len)) {
 		if (!may_walk)
 			return 0;
 		walk_options(walk, opening->options_len);

@@ -183,8 +183,9 @@ def test_handshakes_during_a_flood_are_whole_or_counted(racing: Kernel) -> None:
     assert counters["half_open_inserts"] == held + gone
 
 
-def test_a_rival_syn_on_the_other_cpu_changes_no_handshake(kernel: Kernel) -> None:
-    """Another SYN of the same 4-tuple, again and again, while the handshake is made."""
+@pytest.mark.parametrize("change", [0x55, 0], ids=["another SYN", "the same SYN"])
+def test_a_rival_syn_on_the_other_cpu_changes_no_handshake(kernel: Kernel, change: int) -> None:
+    """A SYN of the same 4-tuple, again and again, while the handshake is made."""
     if len(_cpus()) < 2:
         pytest.skip("one CPU")
     kernel.settings(dedup=0, syn_cost_ns=SECOND, syn_burst_ns=0, flows_per_source=2**31)
@@ -196,7 +197,7 @@ def test_a_rival_syn_on_the_other_cpu_changes_no_handshake(kernel: Kernel) -> No
     ):
         for first in range(0, HANDSHAKES // 10, ROUND):
             made = [handshakes.make(number, now_ns) for number in range(first, first + ROUND)]
-            rival = Rival(program)
+            rival = Rival(program, change)
             for begun_ns, frames, _ in made:
                 rival.turn_to(frames[0], begun_ns)
                 for step, frame in enumerate(frames):
@@ -208,10 +209,11 @@ def test_a_rival_syn_on_the_other_cpu_changes_no_handshake(kernel: Kernel) -> No
 
 
 class Rival:
-    """Sends another SYN of one 4-tuple at a time, in a thread on the second CPU."""
+    """Sends a changed SYN of one 4-tuple at a time, in a thread on the second CPU."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, change: int) -> None:
         self._program = program
+        self._change = change
         self._turn: tuple[bytes, int] | None = None
         self._stopped = False
         self._sent = 0
@@ -222,7 +224,7 @@ class Rival:
         """Send the rival of this SYN from now on."""
         rival = bytearray(syn)
         for at in (SEQ, _WINDOW, _STAMP):
-            rival[at] ^= 0x55
+            rival[at] ^= self._change
         self._turn = (bytes(rival), now_ns)
 
     def stop(self) -> int:
