@@ -112,3 +112,13 @@ def test_the_decky_of_a_forged_one_is_its_own(kernel: Kernel) -> None:
     kernel.feed(Talk(server=DECKY).c("PA", 1, 1, CLIENT_HELLO))
     (sample,) = segments(kernel.samples())
     assert sample.hello == 0, "the kernel hashes no hello of it: no window may open"
+
+
+@TALKS
+@pytest.mark.parametrize("acked", [0, 5, 70_000])
+def test_a_syn_with_data_conceals_only_what_may_answer_it(
+    kernel: Kernel, talk: Talk, acked: int
+) -> None:
+    """An attacker sends it on the 4-tuple of a connection that is older than the capture."""
+    kernel.feed(talk.c("S", 0, None, b"data"), talk.s("PA", 500, 1 + acked, b"x"))
+    assert kernel.raised().get("midstream_inserts", 0) == (acked > 4)
