@@ -944,7 +944,8 @@ static __always_inline int resume(const struct step *s, struct flow *flow)
 	struct flow_totals *totals = &flow->totals;
 	const struct work *w = s->work;
 
-	if (!resumes(totals, w->sender, &w->packet, w->now))
+	/* a decky that sends a SYN-ACK has left the connection before */
+	if (!resumes(totals, w->sender, &w->packet, w->now) || is_pending(flow))
 		return 0;
 	totals->close = CLOSE_NONE;
 	totals->rules[!(w->sender & 1)] += RULES_RESUMED - RULES_RESET;
@@ -1005,7 +1006,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	if (p->flags & TCP_RST) {
 		if (w->checked == JUDGED_GOOD ||
 		    rst_acceptable(&flow->totals, w->sender, p->seq)) {
-			flow->totals.close = CLOSE_RST;
+			close_flow(&flow->totals, CLOSE_RST);
 			flow->totals.rules[w->sender & 1] |= RULES_RESET;
 		}
 	} else {
@@ -1024,10 +1025,10 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		if (p->payload_len)
 			note_run(&flow->totals, p, w->sender);
 		if (p->flags & TCP_FIN)
-			flow->totals.fin = 1;
+			flow->totals.no_bulk = 1;
 		if (side_close(side, peer, &flow->totals.end[!(w->sender & 1)],
 			       p))
-			flow->totals.close = CLOSE_FIN;
+			close_flow(&flow->totals, CLOSE_FIN);
 	}
 	/* of an end in doubt the agent's sweep learns, if it is one by then */
 	if (!w->closed && flow->totals.close != CLOSE_NONE &&
@@ -1097,7 +1098,8 @@ int decky_packet(struct __sk_buff *skb)
 		flow = midstream_flows.lookup(&s.work->key);
 	/* a handshake may complete, even where an older connection is */
 	if (!s.work->handshake_tried &&
-	    (!flow || flow->totals.flags & (FLOW_PENDING | FLOW_MIDSTREAM))) {
+	    (!flow || flow->totals.flags & FLOW_MIDSTREAM ||
+	     is_pending(flow))) {
 		if (!flow) {
 			s.work->to_decky = is_to_decky(p);
 			if (!s.work->to_decky && !is_from_decky(p)) {
@@ -2795,7 +2797,7 @@ int decky_synack(struct __sk_buff *skb)
 	if (recorded < 0)
 		restart(skb, &s, JUMP_SYNACK);
 	if (recorded > 0 && flow)
-		flow->totals.flags |= FLOW_PENDING;
+		note_pending(flow);
 	/* of a decky's own, decky_probe has been before */
 	if (s.work->to_decky)
 		jumps.call(skb, JUMP_PROBE);
@@ -2886,7 +2888,8 @@ enter_flow(struct __sk_buff *skb, const struct step *s,
 	/* both only if two CPUs race: see begin_midstream() */
 	if (!older && !goes_on(midstream, half))
 		older = midstream;
-	if (older && !older->totals.end_sent) {
+	/* of an open one, what was sent is an end before it was open again */
+	if (older && !(older->totals.close && older->totals.end_sent)) {
 		older->totals.close = close_of_replaced(&older->totals);
 		/* no sweep finds it later, so it is not claimed */
 		if (send_end(skb, s, older, 0))
@@ -3271,8 +3274,10 @@ int decky_hello(struct __sk_buff *skb)
 		return TC_NEXT;
 	w = s.work;
 	flow = flows.lookup(&w->id);
-	if (!flow)
+	if (!flow) {
+		s.counters->frames_unattached++;
 		return TC_NEXT;
+	}
 	p = &w->packet;
 	signature = 0;
 	if (hello_hash(skb, walk, p->l4_off + p->tcp_len, p->payload_len - 1,

@@ -221,6 +221,18 @@ static __always_inline void restore_sent(struct flow_totals *totals,
 }
 
 /*
+ * The connection ends. While one CPU sampled an earlier end, another one may
+ * have opened the connection again: then end_sent is of the earlier one.
+ */
+static __always_inline void close_flow(struct flow_totals *totals,
+				       enum flow_close close)
+{
+	if (totals->close == CLOSE_NONE)
+		totals->end_sent = 0;
+	totals->close = close;
+}
+
+/*
  * Takes in the ACK of a segment whose data come after the FIN of its sender.
  * The receiver drops nothing but the data. If this ACK ends the connection, the
  * agent's sweep reports the end.
@@ -707,9 +719,8 @@ static __always_inline int resumes(const struct flow_totals *totals,
 
 	__u32 rules = totals->rules[!(sender & 1)];
 
-	/* a decky that sends a SYN-ACK has left the connection before */
 	if (totals->close != CLOSE_RST || !(rules & RULES_RESET) ||
-	    !(rules & RULES_JUDGED) || totals->flags & FLOW_PENDING ||
+	    !(rules & RULES_JUDGED) ||
 	    (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
 		return 0;
 	if (seq_diff(p->ack, peer->sent) > 0)
