@@ -1178,7 +1178,7 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 		return verdict;
 	note_stamp(totals, sender, p, walk);
 	if (data == REFUSED_AFTER_FIN)
-		take_ack_alone(totals, sender, p);
+		take_ack_alone(totals, sender, p, s->work->now);
 	return data;
 }
 
