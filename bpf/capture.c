@@ -1111,10 +1111,9 @@ int decky_packet(struct __sk_buff *skb)
 		jumps.call(skb, JUMP_HANDSHAKE);
 		return TC_NEXT;
 	}
+	/* it has gone, or no table has room for it: the segment is no probe */
 	if (!flow) {
 		s.counters->frames_unattached++;
-		s.work->cause = TOUCH_SEGMENT;
-		jumps.call(skb, JUMP_PROBE);
 		return TC_NEXT;
 	}
 	if (s.work->checked == JUDGED_NOT && needs_check(&s, flow)) {
@@ -3150,7 +3149,9 @@ int decky_handshake(struct __sk_buff *skb)
 		complete = completed(&s, copy, midstream);
 	}
 	if (copy && complete) {
-		if (opened_to_decky(half, s.work->sender))
+		/* without room in flows, each segment completes it again */
+		if (opened_to_decky(half, s.work->sender) &&
+		    !(half->flags & HALF_REPORTED))
 			s.work->cause = TOUCH_HANDSHAKE;
 		if (!s.work->options_read &&
 		    !read_attempt(skb, walk, half, &s.work->packet, 0)) {
