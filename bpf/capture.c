@@ -804,6 +804,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		return;
 	if (is_head_alone(walk) && is_ring_crowded(s)) {
 		side->head = 0;
+		/* nor does the chain of SSH go on: the agent has none of it */
+		side->tls_header = 0;
 		s->counters->heads_left_out++;
 		return;
 	}
