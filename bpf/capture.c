@@ -949,6 +949,9 @@ static __always_inline int resume(const struct step *s, struct flow *flow)
 	/* a decky that sends a SYN-ACK has left the connection before */
 	if (!resumes(totals, w->sender, &w->packet, w->now) || is_pending(flow))
 		return 0;
+	/* in mid-stream no rule shows that the sender is a decky */
+	if (totals->flags & FLOW_MIDSTREAM && !is_from_decky(&w->packet))
+		return 0;
 	totals->close = CLOSE_NONE;
 	totals->rules[!(w->sender & 1)] += RULES_RESUMED - RULES_RESET;
 	totals->ends = 0;

@@ -724,7 +724,7 @@ static __always_inline int resumes(const struct flow_totals *totals,
 	__u32 rules = totals->rules[!(sender & 1)];
 
 	if (totals->close != CLOSE_RST || !(rules & RULES_RESET) ||
-	    !(rules & RULES_JUDGED) ||
+	    !(rules & RULES_JUDGED || totals->flags & FLOW_MIDSTREAM) ||
 	    (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
 		return 0;
 	if (seq_diff(p->ack, peer->sent) > 0)
