@@ -41,6 +41,9 @@ struct flow_id {
 #define IP_FLAG_REASSEMBLED 0x8 /* from fragments: never used for intervals */
 #define SYN_KNOWN 0x10		/* with HANDSHAKE_LOST: the SYN has its event */
 #define HANDSHAKE_LOST 0x20 /* of a SYN-ACK: the ring had no room for both */
+/* of a connection's SYN: a SYN-ACK of another attempt on its 4-tuple was seen
+ */
+#define HANDSHAKE_PENDING 0x40
 #define MAX_TCP_OPTIONS 40
 
 /* The fields of one SYN or SYN-ACK. ip_version is 0 if none was seen. */
@@ -183,13 +186,11 @@ enum flow_close {
 /*
  * Flags of a connection. Two CPUs that write them at once may lose a bit, so
  * none is here that both write for one reason. What is left:
- * PENDING is set by a SYN-ACK, while no end sends handshake bytes of the older
- * connection, with which the others are set. ADMITTED costs or spares a token.
- * TLS_CUT needs a lost sample too: the agent then holds what it has up to its
- * bounds. HELLO_SUPPRESSED is set before the server has sent anything. PROVEN
- * is set again by the next segment that proves as much.
+ * ADMITTED costs or spares a token. TLS_CUT needs a lost sample too: the agent
+ * then holds what it has up to its bounds. HELLO_SUPPRESSED is set before the
+ * server has sent anything. PROVEN is set again by the next segment that proves
+ * as much. A lost HANDSHAKE_PENDING would not heal, so it is not here.
  */
-#define FLOW_PENDING 0x1   /* a SYN-ACK on the same 4-tuple was seen */
 #define FLOW_ADMITTED 0x2  /* its source had budget for its samples */
 #define FLOW_MIDSTREAM 0x4 /* its SYN was not seen */
 #define FLOW_TLS_CUT 0x10  /* handshake bytes are missing in the samples */
@@ -216,7 +217,7 @@ struct flow_totals {
 	__u8 client;
 	__u8 close;	  /* enum flow_close */
 	__u8 flags;	  /* FLOW_* */
-	__u8 fin;	  /* either end sent one; stored alone, not ORed */
+	__u8 no_bulk;	  /* a FIN, HANDSHAKE_PENDING: stored, not ORed */
 	__u8 last_sender; /* the end that sent payload last */
 	__u8 timed;	  /* a segment of the server waits for its ACK */
 	__u8 rules[2];	  /* RULES_* of each end */

@@ -816,6 +816,8 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 		return;
 	if (is_head_alone(walk) && is_ring_crowded(s)) {
 		side->head = 0;
+		/* nor does the chain of SSH go on: the agent has none of it */
+		side->tls_header = 0;
 		s->counters->heads_left_out++;
 		return;
 	}
@@ -956,7 +958,11 @@ static __always_inline int resume(const struct step *s, struct flow *flow)
 	struct flow_totals *totals = &flow->totals;
 	const struct work *w = s->work;
 
-	if (!resumes(totals, w->sender, &w->packet, w->now))
+	/* a decky that sends a SYN-ACK has left the connection before */
+	if (!resumes(totals, w->sender, &w->packet, w->now) || is_pending(flow))
+		return 0;
+	/* in mid-stream no rule shows that the sender is a decky */
+	if (totals->flags & FLOW_MIDSTREAM && !is_from_decky(&w->packet))
 		return 0;
 	totals->close = CLOSE_NONE;
 	totals->rules[!(w->sender & 1)] += RULES_RESUMED - RULES_RESET;
@@ -1017,7 +1023,7 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	if (p->flags & TCP_RST) {
 		if (w->checked == JUDGED_GOOD ||
 		    rst_acceptable(&flow->totals, w->sender, p->seq)) {
-			flow->totals.close = CLOSE_RST;
+			close_flow(&flow->totals, CLOSE_RST);
 			flow->totals.rules[w->sender & 1] |= RULES_RESET;
 		}
 	} else {
@@ -1036,10 +1042,10 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		if (p->payload_len)
 			note_run(&flow->totals, p, w->sender);
 		if (p->flags & TCP_FIN)
-			flow->totals.fin = 1;
+			flow->totals.no_bulk = 1;
 		if (side_close(side, peer, &flow->totals.end[!(w->sender & 1)],
 			       p))
-			flow->totals.close = CLOSE_FIN;
+			close_flow(&flow->totals, CLOSE_FIN);
 	}
 	/* of an end in doubt the agent's sweep learns, if it is one by then */
 	if (!w->closed && flow->totals.close != CLOSE_NONE &&
@@ -1109,7 +1115,8 @@ int decky_packet(struct __sk_buff *skb)
 		flow = midstream_flows.lookup(&s.work->key);
 	/* a handshake may complete, even where an older connection is */
 	if (!s.work->handshake_tried &&
-	    (!flow || flow->totals.flags & (FLOW_PENDING | FLOW_MIDSTREAM))) {
+	    (!flow || flow->totals.flags & FLOW_MIDSTREAM ||
+	     is_pending(flow))) {
 		if (!flow) {
 			s.work->to_decky = is_to_decky(p);
 			if (!s.work->to_decky && !is_from_decky(p)) {
@@ -1121,10 +1128,9 @@ int decky_packet(struct __sk_buff *skb)
 		jump(skb, JUMP_HANDSHAKE);
 		return TC_NEXT;
 	}
+	/* it has gone, or no table has room for it: the segment is no probe */
 	if (!flow) {
 		s.counters->frames_unattached++;
-		s.work->cause = TOUCH_SEGMENT;
-		jump(skb, JUMP_PROBE);
 		return TC_NEXT;
 	}
 	if (s.work->checked == JUDGED_NOT && needs_check(&s, flow)) {
@@ -1188,7 +1194,7 @@ static __always_inline enum judgement judge(struct __sk_buff *skb,
 		return verdict;
 	note_stamp(totals, sender, p, walk);
 	if (data == REFUSED_AFTER_FIN)
-		take_ack_alone(totals, sender, p);
+		take_ack_alone(totals, sender, p, s->work->now);
 	return data;
 }
 
@@ -2906,7 +2912,7 @@ int decky_synack(struct __sk_buff *skb)
 	if (recorded < 0)
 		restart(skb, &s, JUMP_SYNACK);
 	if (recorded > 0 && flow)
-		flow->totals.flags |= FLOW_PENDING;
+		note_pending(flow);
 	/* of a decky's own, decky_probe has been before */
 	if (s.work->to_decky)
 		jump(skb, JUMP_PROBE);
@@ -2997,7 +3003,8 @@ enter_flow(struct __sk_buff *skb, const struct step *s,
 	/* both only if two CPUs race: see begin_midstream() */
 	if (!older && !goes_on(midstream, half))
 		older = midstream;
-	if (older && !older->totals.end_sent) {
+	/* of an open one, what was sent is an end before it was open again */
+	if (older && !(older->totals.close && older->totals.end_sent)) {
 		older->totals.close = close_of_replaced(&older->totals);
 		/* no sweep finds it later, so it is not claimed */
 		if (send_end(skb, s, older, 0))
@@ -3258,7 +3265,9 @@ int decky_handshake(struct __sk_buff *skb)
 		complete = completed(&s, copy, midstream);
 	}
 	if (copy && complete) {
-		if (opened_to_decky(half, s.work->sender))
+		/* without room in flows, each segment completes it again */
+		if (opened_to_decky(half, s.work->sender) &&
+		    !(half->flags & HALF_REPORTED))
 			s.work->cause = TOUCH_HANDSHAKE;
 		if (!s.work->options_read &&
 		    !read_attempt(skb, walk, half, &s.work->packet, 0)) {
@@ -3382,8 +3391,10 @@ int decky_hello(struct __sk_buff *skb)
 		return TC_NEXT;
 	w = s.work;
 	flow = flows.lookup(&w->id);
-	if (!flow)
+	if (!flow) {
+		s.counters->frames_unattached++;
 		return TC_NEXT;
+	}
 	p = &w->packet;
 	signature = 0;
 	if (hello_hash(skb, walk, p->l4_off + p->tcp_len, p->payload_len - 1,

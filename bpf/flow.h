@@ -262,8 +262,7 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	const struct flow_side *peer = &flow->totals.side[!(sender & 1)];
 	struct flow_end *own = &flow->totals.end[sender & 1];
 
-	if (flow->totals.close | flow->totals.fin | flow->totals.timed |
-	    flow->totals.flags & FLOW_PENDING)
+	if (flow->totals.close | flow->totals.no_bulk | flow->totals.timed)
 		return 0;
 	if (!plainly_good(&flow->totals, p, sender, ingress))
 		return 0;
@@ -348,6 +347,24 @@ static __always_inline int may_be_scan(const struct flow_totals *totals)
 		       PROBE_PACKETS &&
 	       !(totals->side[0].retransmits | totals->side[1].retransmits) &&
 	       totals->last_ns - totals->born_ns < PROBE_NS;
+}
+
+/*
+ * Notes that another attempt on the 4-tuple of this connection has a SYN-ACK.
+ * Only note_lost_handshake() writes this byte too, when the connection begins.
+ * So no other CPU overwrites the bit, which nothing would set again.
+ */
+static __always_inline void note_pending(struct flow *flow)
+{
+	flow->syn.ip_flags |= HANDSHAKE_PENDING;
+	flow->totals.no_bulk = 1;
+}
+
+/* May another connection take the place of this one? */
+static __always_inline int is_pending(const struct flow *flow)
+{
+	/* no_bulk first: it is in a cache line that is read anyway */
+	return flow->totals.no_bulk && flow->syn.ip_flags & HANDSHAKE_PENDING;
 }
 
 /* The initial sequence number of an end, by what opened the connection. */

@@ -194,14 +194,15 @@ static __always_inline int refuses(const struct half_open *half,
 /*
  * Does the server answer data of the SYN before its SYN-ACK has come? With TCP
  * Fast Open it may, if the SYN-ACK was lost on its way to us. A client takes
- * nothing before the SYN-ACK, so the same bytes come again.
+ * nothing before the SYN-ACK, so the same bytes come again. Else a SYN with
+ * data would conceal what is sent in an older connection on its 4-tuple.
  */
 static __always_inline int precedes_its_synack(const struct half_open *half,
 					       const struct packet *p,
 					       __u8 sender, __u64 now)
 {
 	return half->syn.ip_version && half->syn.payload_len &&
-	       !half->synack.ip_version && half->client != sender &&
+	       !half->synack.ip_version && answers_syn(half, p, sender) &&
 	       half_open_fresh(half, now);
 }
 

@@ -221,12 +221,25 @@ static __always_inline void restore_sent(struct flow_totals *totals,
 }
 
 /*
+ * The connection ends. While one CPU sampled an earlier end, another one may
+ * have opened the connection again: then end_sent is of the earlier one.
+ */
+static __always_inline void close_flow(struct flow_totals *totals,
+				       enum flow_close close)
+{
+	if (totals->close == CLOSE_NONE)
+		totals->end_sent = 0;
+	totals->close = close;
+}
+
+/*
  * Takes in the ACK of a segment whose data come after the FIN of its sender.
  * The receiver drops nothing but the data. If this ACK ends the connection, the
- * agent's sweep reports the end.
+ * agent's sweep reports the end, with the time of the ACK.
  */
 static __always_inline void take_ack_alone(struct flow_totals *totals,
-					   __u32 sender, const struct packet *p)
+					   __u32 sender, const struct packet *p,
+					   __u64 now)
 {
 	struct flow_side *side = &totals->side[sender & 1];
 	struct flow_side *peer = &totals->side[!(sender & 1)];
@@ -235,8 +248,11 @@ static __always_inline void take_ack_alone(struct flow_totals *totals,
 	if (!(peer->flags & SIDE_FIN) || seq_diff(p->ack, peer->fin_seq) <= 0)
 		return;
 	peer->flags |= SIDE_FIN_ACKED;
-	if (side->flags & SIDE_FIN_ACKED)
-		totals->close = CLOSE_FIN;
+	if (!(side->flags & SIDE_FIN_ACKED))
+		return;
+	close_flow(totals, CLOSE_FIN);
+	if ((__s64)(now - totals->last_ns) > 0)
+		totals->last_ns = now;
 }
 
 /* --- options --- */
@@ -710,9 +726,8 @@ static __always_inline int resumes(const struct flow_totals *totals,
 
 	__u32 rules = totals->rules[!(sender & 1)];
 
-	/* a decky that sends a SYN-ACK has left the connection before */
 	if (totals->close != CLOSE_RST || !(rules & RULES_RESET) ||
-	    !(rules & RULES_JUDGED) || totals->flags & FLOW_PENDING ||
+	    !(rules & RULES_JUDGED || totals->flags & FLOW_MIDSTREAM) ||
 	    (p->flags & (TCP_ACK | TCP_RST)) != TCP_ACK)
 		return 0;
 	if (seq_diff(p->ack, peer->sent) > 0)

@@ -112,3 +112,47 @@ def test_the_decky_of_a_forged_one_is_its_own(kernel: Kernel) -> None:
     kernel.feed(Talk(server=DECKY).c("PA", 1, 1, CLIENT_HELLO))
     (sample,) = segments(kernel.samples())
     assert sample.hello == 0, "the kernel hashes no hello of it: no window may open"
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+def test_a_decky_that_goes_on_did_not_take_the_reset(kernel: Kernel, talk: Talk) -> None:
+    """The RST has a wrong checksum, perhaps, which nobody compares here."""
+    kernel.feed(talk.c("PA", 1, 1, b"one"), talk.s("PA", 1, 4, b"two"), talk.c("R", 4))
+    kernel.feed(talk.c("PA", 4, 4, b"three"), talk.s("A", 4, 9))
+    kernel.samples()
+    kernel.feed(talk.c("PA", 9, 4, CLIENT_HELLO))
+    assert [sample.payload for sample in segments(kernel.samples())] == [CLIENT_HELLO]
+    raised = kernel.raised()
+    assert (raised["frames_late"], raised["flows_resumed"]) == (1, 1)
+    kernel.feed(talk.s("R", 4))
+    (end,) = kernel.samples()
+    assert isinstance(end, EndSample)
+    assert sum(end.record.resumed) == 1
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+def test_a_reset_before_the_final_ack_conceals_no_handshake(kernel: Kernel, talk: Talk) -> None:
+    """With Fast Open, the server has answered already. The decky drops the RST."""
+    kernel.feed(talk.c("S", 0, None, b"x" * 10), talk.s("SA", 0, 11))
+    kernel.feed(talk.s("PA", 1, 11, b"answer"), talk.c("R", 11))
+    kernel.feed(talk.c("PA", 11, 7, b"more"), talk.s("A", 7, 15), talk.c("PA", 15, 7, CLIENT_HELLO))
+    raised = kernel.raised()
+    assert (raised["flows_resumed"], raised["handshakes"]) == (1, 1)
+    assert [one.payload for one in segments(kernel.samples())][-1:] == [CLIENT_HELLO]
+
+
+def test_the_peer_opens_nothing_again_that_a_decky_has_reset(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(talk.c("PA", 1, 1, b"one"), talk.s("PA", 1, 4, b"two"), talk.s("R", 4))
+    kernel.feed(Wait(SECOND), talk.c("PA", 4, 9, b"three"))
+    assert "flows_resumed" not in kernel.raised()
+
+
+@TALKS
+@pytest.mark.parametrize("acked", [0, 5, 70_000])
+def test_a_syn_with_data_conceals_only_what_may_answer_it(
+    kernel: Kernel, talk: Talk, acked: int
+) -> None:
+    """An attacker sends it on the 4-tuple of a connection that is older than the capture."""
+    kernel.feed(talk.c("S", 0, None, b"data"), talk.s("PA", 500, 1 + acked, b"x"))
+    assert kernel.raised().get("midstream_inserts", 0) == (acked > 4)

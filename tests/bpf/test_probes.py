@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from struct import pack
 from threading import Barrier, Thread
 from typing import NamedTuple
@@ -610,6 +611,21 @@ def test_a_source_that_lost_its_slot_begins_again(kernel: Kernel) -> None:
     assert again.first_ns > first.first_ns
     assert [one.port for one in again.targets] == list(range(200, 300))
     assert again.targets_lost == 0
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("payload", [b"x", b""], ids=["data", "no data"])
+def test_a_connection_that_flows_has_no_room_for_is_one_probe(
+    kernel: Kernel, talk: Talk, payload: bytes
+) -> None:
+    """Each segment completes its handshake again."""
+    kernel.settings(flows_per_source=1)
+    other = replace(talk, client_port=41_000)
+    kernel.feed(*talk.opened(), *other.opened())
+    sent = [other.c("PA", 1 + n * len(payload), 1, payload) for n in range(10)]
+    kernel.feed(*sent, other.c("FA", 1 + 10 * len(payload), 1))
+    (source,) = kernel.sources().values()
+    assert source.probes == {ProbeKind.SYN: 2, ProbeKind.CONNECT: 2}
 
 
 def test_two_cpus_that_record_at_once_lose_nothing_silently(kernel: Kernel) -> None:

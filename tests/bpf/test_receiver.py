@@ -635,6 +635,7 @@ def test_the_ack_of_data_after_a_fin_counts(kernel: Kernel, end: Ends) -> None:
     totals = kernel.flow().totals
     assert totals.close == abi.CLOSES.index("fin")
     assert not totals.end_sent  # the sweep reports it
+    assert totals.last_ns == kernel.now_ns, "its time is that of the ACK"
 
 
 @EACH

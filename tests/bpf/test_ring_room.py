@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deckwire.abi import structs as abi
+from deckwire.abi.samples import EndSample
 from deckwire.tables.ring_room import RingRoom
 from tests.support.bpf_frames import CLIENT_HELLO, TALK6, Talk, ethernet, ipv4, tcp
 from tests.support.bpf_harness import Kernel
@@ -74,6 +75,21 @@ def test_first_bytes_are_left_out_and_tls_behind_them_is_not(
     tiny.feed(talk.c("PA", said + len(head), said, CLIENT_HELLO))
     assert tiny.submitted() == f"segment:{len(CLIENT_HELLO)}"
     assert tiny.counters()["heads_left_out"] == 2
+
+
+@TALKS
+def test_a_banner_that_was_left_out_was_not_suppressed(tiny: Kernel, talk: Talk) -> None:
+    """The agent would look for it, and take it for evicted."""
+    room = take_half(tiny)
+    tiny.settings(heads=ALL_HEADS)
+    tiny.feed(*talk.opened(), talk.c("PA", 1, 1, b"SSH-2.0-x\r\n"))
+    assert tiny.counters()["heads_left_out"] == 1
+    tiny.samples()
+    room.note(tiny.loaded.rings)
+    tiny.feed(*talk.closed(12, 1))
+    (end,) = tiny.samples()
+    assert isinstance(end, EndSample)
+    assert end.record.heads == (0, 0)
 
 
 def test_without_room_in_the_table_the_next_segment_tries_again(tiny: Kernel) -> None:

@@ -13,14 +13,16 @@ import pytest
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import EndSample
+from deckwire.kernel.names import JUMPS, JUMPS_MAP
 from deckwire.kernel.programs import Program
-from tests.support.bpf_frames import Talk
+from tests.support.bpf_frames import CLIENT_HELLO, TALK6, Talk
 from tests.support.bpf_harness import FLOW, Kernel
+from tests.support.hooks import program_by_id
 
 pytestmark = pytest.mark.root
 
-PENDING = 0x1
-"""FLOW_PENDING: a SYN-ACK on the 4-tuple of a connection was seen."""
+PENDING = 0x40
+"""HANDSHAKE_PENDING: a SYN-ACK on the 4-tuple of a connection was seen."""
 ROUNDS = 40
 """Connections; in about half of the rounds both CPUs do the same at once."""
 OFTEN = 2_000
@@ -110,7 +112,8 @@ def test_a_handshake_that_another_cpu_has_completed_is_not_entered_again(kernel:
     assert kernel.submitted() == "syn handshake"
     ((key, value),) = flows.items()
     flow = FLOW.parse(value)
-    flow.totals.flags |= PENDING
+    flow.syn.ip_flags |= PENDING
+    flow.totals.no_bulk = 1
     flows.update(key, FLOW.build(flow))
     for slot, attempt in attempts.items():
         if attempt != before[slot]:
@@ -140,3 +143,58 @@ def test_what_another_cpu_has_overwritten_is_acknowledged_all_the_same(
     assert kernel.counters().get("refused_ack_unsent", 0) == (not known)
     assert kernel.client_side().bytes == (len(data) if known else 0)
     assert kernel.sent_by(client=False) == 5_000_000 + (201 if known else 101)
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+def test_a_new_connection_is_found_whatever_another_cpu_writes(kernel: Kernel, talk: Talk) -> None:
+    """It stores flags of the older connection that it read before the SYN-ACK came."""
+    kernel.feed(*talk.opened())
+    before = kernel.flow().totals.flags
+    later = replace(talk, client_iss=talk.client_iss + 70_000, server_iss=77)
+    kernel.feed(later.c("S"), later.s("SA", 0, 1))
+    ((key, value),) = kernel.loaded.maps["flows"].items()
+    flow = FLOW.parse(value)
+    flow.totals.flags = before
+    kernel.loaded.maps["flows"].update(key, FLOW.build(flow))
+    kernel.feed(later.c("A", 1, 1))
+    assert kernel.counters()["flow_reopened"] == 1
+    assert kernel.flow().synack.seq == 77
+
+
+@pytest.mark.parametrize("how", ["closed", "replaced"])
+def test_an_end_that_was_sent_before_the_connection_was_open_again_is_not_the_last(
+    kernel: Kernel, how: str
+) -> None:
+    """One CPU sends the end. Before it notes that, another one opens the connection again."""
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, b"hello"))
+    ((key, value),) = kernel.loaded.maps["flows"].items()
+    flow = FLOW.parse(value)
+    flow.totals.end_sent = 1
+    # Of the true end another CPU has been first, and its sample was lost.
+    flow.totals.ends = 1 if how == "closed" else 0
+    kernel.loaded.maps["flows"].update(key, FLOW.build(flow))
+    kernel.submitted()
+    if how == "closed":
+        kernel.feed(talk.c("R", 6))
+        assert kernel.flow().totals.end_sent == 0, "the sweep emits it"
+    else:
+        later = replace(talk, client_iss=talk.client_iss + 70_000, server_iss=77)
+        kernel.feed(*later.opened())
+        assert "end:idle" in kernel.submitted()
+
+
+def test_a_frame_whose_connection_goes_while_its_hello_is_hashed_is_counted(kernel: Kernel) -> None:
+    talk = Talk()
+    hello = talk.c("PA", 1, 1, CLIENT_HELLO)
+    kernel.feed(*talk.opened(), hello)
+    ((key, _),) = kernel.loaded.maps["flows"].items()
+    kernel.loaded.maps["flows"].delete(key)
+    number = kernel.loaded.maps[JUMPS_MAP].lookup(abi.SLOT.pack(JUMPS.index("decky_hello")))
+    assert number is not None
+    program = Program("decky_hello", program_by_id(*abi.SLOT.unpack(number)))
+    # What decky_packet has noted of the frame is still there.
+    program.test_run(hello, tstamp=kernel.now_ns)
+    program.close()
+    kernel.run += 1
+    assert kernel.counters()["frames_unattached"] == 1

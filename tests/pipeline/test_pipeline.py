@@ -313,6 +313,37 @@ def test_connections_end_in_the_order_of_their_times(
     assert flow["src_port"] == min(port for offset_ns, port in order if not offset_ns)
 
 
+@pytest.mark.parametrize(("client", "server"), [(CLIENT, DECKY), (CLIENT6, DECKY6)])
+def test_an_ack_with_refused_data_ends_a_connection_when_it_comes(
+    lab: ReplayLab, client: str, server: str
+) -> None:
+    """The data are behind a FIN. A sweep finds the end."""
+    talk = Conversation(client, server).open().send(b"hello")
+    talk.add(0, "FA", 6, 1).add(1, "FA", 1, 7).wait(2).add(0, "PA", 7, 2, b"late")
+    events = lab.frames(in_time(talk, later(10)), [DECKY, DECKY6])
+    flow = one(events, "tcp_flow_timing")
+    expected = {"close": "fin", "duration_s": 2.006, "packets": 6, "bytes": 5}
+    expected |= {"bytes_accepted_client": 5, "bytes_accepted_server": 0, "retransmits": 0}
+    assert {name: flow[name] for name in expected} == expected
+    assert flow["time_ns"] == talk.frames[-1].time_ns
+    assert one(events, "tcp_anomaly")["technique"] == "data_after_fin"
+
+
+@pytest.mark.parametrize(("client", "server"), [(CLIENT, DECKY), (CLIENT6, DECKY6)])
+def test_a_doubted_reset_ends_a_connection_when_it_comes(
+    lab: ReplayLab, client: str, server: str
+) -> None:
+    """The decky may have taken the data with the old ACK, and it does not go on."""
+    talk = Conversation(client, server).open().send(b"hello").ack(1).wait(2)
+    talk.add(0, "PA", 6, -5, b"late").add(0, "R", 6, None)
+    events = lab.frames(in_time(talk, later(10)), [DECKY, DECKY6])
+    flow = one(events, "tcp_flow_timing")
+    expected = {"close": "rst", "duration_s": 2.006, "packets": 6, "bytes": 5}
+    expected |= {"bytes_accepted_client": 5, "bytes_accepted_server": 0, "retransmits": 0}
+    assert {name: flow[name] for name in expected} == expected
+    assert flow["time_ns"] == talk.frames[-1].time_ns
+
+
 def test_119_seconds_are_not_idle(lab: ReplayLab) -> None:
     quiet = Conversation().open().send(b"hello").wait(119).send(b"again").close()
     flow = one(lab.frames(quiet.frames, [DECKY]), "tcp_flow_timing")

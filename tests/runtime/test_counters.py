@@ -280,6 +280,14 @@ def test_a_loss_becomes_a_cause_of_capture_loss(start: Start, counter: str, caus
 
 
 @pytest.mark.root
+def test_handshakes_that_no_sweep_emits_are_a_loss(start: Start) -> None:
+    capture = start()
+    assert "handshakes_lost" not in capture.sums()
+    capture.parts.pipeline.counts["handshakes_lost"] += 7
+    assert capture.losses()["handshakes_lost"] == 7
+
+
+@pytest.mark.root
 def test_bytes_too_far_ahead_of_a_hello_are_counted(start: Start) -> None:
     capture = start()
     far = 1_000 + STREAM_BYTES

@@ -146,7 +146,7 @@ _flow_totals = Struct(
     "client" / Int8ul,
     "close" / Int8ul,
     "flags" / Int8ul,
-    "fin" / Int8ul,
+    "no_bulk" / Int8ul,
     "last_sender" / Int8ul,
     "timed" / Int8ul,
     "rules" / Bytes(2),
