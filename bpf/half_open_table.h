@@ -145,7 +145,7 @@ static __always_inline __u32 half_open_index(
 
 /*
  * The greater of `best` and the score of the oldest way of a set, with the
- * index of its entry in the lowest bits. A free one has the time 0.
+ * index of its entry in the lowest bits. A free one comes before any.
  */
 static __always_inline __u64 half_open_oldest(const struct half_open_set *set,
 					      __u32 number, __u32 clock,
@@ -156,6 +156,8 @@ static __always_inline __u64 half_open_oldest(const struct half_open_set *set,
 #pragma unroll
 	for (int i = 0; i < HALF_OPEN_WAYS; i++) {
 		score = (__u32)(clock + HALF_OPEN_AHEAD - set->time[i]);
+		/* not by its time: the clock begins anew after 52 days */
+		score |= negative((__u64)set->tag[i] - 1) << 32;
 		score = score * HALF_OPEN_ENTRIES + number * HALF_OPEN_WAYS + i;
 		behind = best - score;
 		best -= behind * negative(behind);

@@ -1048,3 +1048,20 @@ def test_between_deckies_one_conversation_is_one_connection(kernel: Kernel) -> N
     talk = Talk(DECKY, "198.51.100.8")
     kernel.feed(*talk.opened(), *talk.closed())
     assert kernel.submitted() == "syn handshake end:fin"
+
+
+CLOCK_WRAPS_NS = 2**32 << 20
+"""When half_open_clock() begins anew: after 52 days."""
+
+
+@pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("offset_s", [-30, 20], ids=["before", "after"])
+def test_a_new_attempt_takes_a_free_way_at_any_time(
+    kernel: Kernel, talk: Talk, offset_s: int
+) -> None:
+    kernel.settings(dedup=0, syn_cost_ns=1)
+    kernel.now_ns = CLOCK_WRAPS_NS + offset_s * SECOND
+    for n in range(200):
+        kernel.feed(replace(talk, client_port=20_000 + n).c("S"))
+    assert "half_open_evicted" not in kernel.raised()
+    assert kernel.sizes()[0] == 200
