@@ -156,7 +156,7 @@ def _check_seen(seen: list[HeadSeen], streams: Streams, opener: int, wanted: lis
                 assert sent.data == stream[:PAYLOAD_BYTES]
                 assert not sent.is_cut or len(stream) > PAYLOAD_BYTES
         elif isinstance(one, SshSeen):
-            assert one.banner is None or one.banner in streams[one.sender]
+            assert one.banner in streams[one.sender]
             assert one.reversed == (one.is_client != (one.sender == opener))
         else:
             assert one.request.line.target in _blanked(streams[one.sender])
