@@ -1,9 +1,8 @@
-"""ja4_stable of first, resumed and 0-RTT handshakes of real clients, and of shared captures."""
+"""ja4_stable of first, resumed and 0-RTT handshakes of real clients."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import socket
 import ssl
@@ -19,9 +18,6 @@ from deckwire.fingerprints.ja4 import ja4, ja4_stable
 from deckwire.lab.namespaces import wait_until
 from deckwire.tls.messages import ClientHello, parse_client_hello
 from tests.support.flights import identity
-from tests.support.shared import SHARED
-
-EXPECTED = SHARED / "protocols/expected/stable.json"
 
 
 def first_hello(client: bytes) -> ClientHello:
@@ -146,9 +142,3 @@ def test_python(tmp_path: Path, version: ssl.TLSVersion) -> None:
     first, resumed = relay.hellos
     assert resumed.has_session_ticket or resumed.has_pre_shared_key
     assert ja4_stable(first) == ja4_stable(resumed)
-
-
-@pytest.mark.skipif(not EXPECTED.is_file(), reason=f"no {EXPECTED}")
-def test_the_extensions_left_out_are_those_of_the_shared_captures() -> None:
-    for entry in json.loads(EXPECTED.read_text()):
-        assert entry["drop"] == "0015 0023 0029 002a"

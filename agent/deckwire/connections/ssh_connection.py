@@ -21,7 +21,7 @@ class SshSeen(NamedTuple):
     """It is the SSH client."""
     reversed: bool
     """The SSH client did not open the connection."""
-    banner: bytes | None
+    banner: bytes
     kexinit: KexInit | None
 
 
@@ -102,7 +102,7 @@ class SshConnection:
                 continue
             direction.reported = True
             reader = direction.reader
-            if reader.banner is None and reader.kexinit is None:
+            if reader.banner is None:
                 continue
             seen.append(
                 SshSeen(

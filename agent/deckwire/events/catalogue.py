@@ -464,7 +464,7 @@ _SSH_OFFER = (
     _UNSEEN,
     *_TAIL,
 )
-_SSH_VERSION = _maybe(
+_SSH_VERSION = _field(
     "ssh_version",
     TEXT,
     "the banner as it was sent, without the line's end; 255 bytes at most",

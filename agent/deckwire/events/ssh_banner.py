@@ -18,13 +18,13 @@ def headline(
     time_ns: int,
     *,
     is_client: bool,
-    banner: bytes | None,
+    banner: bytes,
     kexinit: KexInit | None,
     choices: Choices,
     proven: bool = True,
 ) -> Headline:
     """Everything that deduplication needs of the event. What anybody can forge is no warning."""
-    shown = "" if banner is None else wire_text(banner)
+    shown = wire_text(banner)
     digest = ""
     if kexinit is not None:
         digest = hassh.hassh(hassh.algorithms(kexinit, of_client=is_client))
@@ -42,17 +42,15 @@ def ssh_event(
     *,
     is_client: bool,
     is_reversed: bool,
-    banner: bytes | None,
+    banner: bytes,
     kexinit: KexInit | None,
     unseen: bool = False,
 ) -> Event:
-    """Make the event of one end. What is None was not seen.
+    """Make the event of one end. A KEXINIT that is None was not seen.
 
     `is_reversed` says that the SSH client did not open the connection.
     """
-    parts: Parts = [context.addresses()]
-    if banner is not None:
-        parts.append(("ssh_version", wire_text(banner)))
+    parts: Parts = [context.addresses(), ("ssh_version", wire_text(banner))]
     if kexinit is not None:
         parts += _offer(kexinit, is_client=is_client)
     if is_reversed:

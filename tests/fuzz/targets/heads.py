@@ -21,13 +21,15 @@ _ISS = (0xFFFF_FF00, 5_000)
 """Sequence number of the first byte of each end; that of the first one wraps around."""
 _SERVER, _LATE, _AGAIN = 1, 2, 4
 """What a segment is: of which end, sent after all others, sent with bytes before it."""
-_OPENER, _UNSEEN, _NO_SSH, _NO_HTTP, _NO_PAYLOAD = 1, 2, 4, 8, 16
+_OPENER, _UNSEEN, _NO_SSH, _NO_HTTP, _NO_PAYLOAD, _TLS = 1, 2, 4, 8, 16, 32
 _BACK = 24
 _SEGMENTS = 24
 """So many may wait without reaching a bound of the stream."""
 
 Streams = tuple[bytes, bytes]
 """What each end sends."""
+Place = tuple[int, int]
+"""An end, and a number of bytes that it has sent."""
 
 
 def seeds() -> list[bytes]:
@@ -54,10 +56,11 @@ def seeds() -> list[bytes]:
         b"".join(
             [
                 *(bytes([flags, len(order) // 2]), order),
+                bytes([1, 0, 12]) if flags & _TLS else b"",
                 *(len(streams[0]).to_bytes(2), streams[0], streams[1]),
             ]
         )
-        for flags in (0, _OPENER, _UNSEEN | _NO_HTTP)
+        for flags in (0, _OPENER, _UNSEEN | _NO_HTTP, _TLS)
         for order in orders
         for streams in talks
     ]
@@ -67,15 +70,16 @@ def check(data: bytes) -> None:
     feed = Feed(data)
     flags = feed.number(1)
     order = [(feed.number(1), feed.number(1) + 1) for _ in range(feed.number(1) % _SEGMENTS)]
+    tls = (feed.number(1) & _SERVER, feed.number(2)) if flags & _TLS else None
     streams = feed.counted(2)[:HEAD_BYTES], feed.rest()[:HEAD_BYTES]
     wanted = [
         name
         for name, left_out in zip(HEADS, (_NO_SSH, _NO_HTTP, _NO_PAYLOAD), strict=True)
         if not flags & left_out
     ]
-    pieces = _seen(_samples(flags, streams, order), wanted)
-    _check_seen(pieces, streams, flags & _OPENER, wanted)
-    whole = _seen(_samples(flags, streams, []), wanted)
+    pieces = _seen(_samples(flags, streams, order), wanted, tls)
+    _check_seen(pieces, streams, flags & _OPENER, wanted, tls)
+    whole = _seen(_samples(flags, streams, []), wanted, tls)
     assert _facts(pieces) == _facts(whole)
 
 
@@ -115,7 +119,8 @@ def _samples(flags: int, streams: Streams, order: list[tuple[int, int]]) -> list
     return now + late
 
 
-def _seen(samples: list[SegmentSample], wanted: list[str]) -> list[HeadSeen]:
+def _seen(samples: list[SegmentSample], wanted: list[str], tls: Place | None) -> list[HeadSeen]:
+    """What the segments show, and then the end of the connection, or TLS that begins there."""
     heads = Heads()
     heads.wanted = wanted
     seen: list[HeadSeen] = []
@@ -127,17 +132,24 @@ def _seen(samples: list[SegmentSample], wanted: list[str]) -> list[HeadSeen]:
             continue
         connection, more = found
         seen += more
-        assert heads.held == (0 if connection.done else connection.held)
         assert len(heads) == (not connection.done)
-    ended = heads.end(KEY, _BORN_NS)
+    if tls is None:
+        ended = heads.end(KEY, _BORN_NS)
+    else:
+        end, place = tls
+        ended = heads.tls_begins(KEY, _BORN_NS, end, (_ISS[end] + place) & 0xFFFF_FFFF)
+        assert not samples or heads.add(samples[0]) is None
     if ended is not None:
         seen += ended[1]
     assert heads.end_any() is None
+    # It is added up from differences, so any mistake on the way shows here.
     assert heads.held == 0
     return seen
 
 
-def _check_seen(seen: list[HeadSeen], streams: Streams, opener: int, wanted: list[str]) -> None:
+def _check_seen(
+    seen: list[HeadSeen], streams: Streams, opener: int, wanted: list[str], tls: Place | None
+) -> None:
     kinds = {type(one) for one in seen}
     assert "ssh" in wanted or SshSeen not in kinds
     assert "http" in wanted or HttpSeen not in kinds
@@ -145,18 +157,20 @@ def _check_seen(seen: list[HeadSeen], streams: Streams, opener: int, wanted: lis
     assert PayloadSeen not in kinds or len(seen) == 1
     if not seen:
         # Something is reported of whatever was sent.
-        assert "payload" not in wanted or not any(streams) or _is_ssh(streams)
+        assert "payload" not in wanted or not any(streams) or _is_ssh(streams) or tls is not None
     for end in (0, 1):
         assert sum(isinstance(one, SshSeen) and one.sender == end for one in seen) <= 1
         numbers = [one.number for one in seen if isinstance(one, HttpSeen) and one.sender == end]
         assert numbers == list(range(len(numbers)))
     for one in seen:
         if isinstance(one, PayloadSeen):
-            for sent, stream in ((one.client, streams[opener]), (one.server, streams[1 - opener])):
-                assert sent.data == stream[:PAYLOAD_BYTES]
+            for sent, end in ((one.client, opener), (one.server, 1 - opener)):
+                stream = streams[end]
+                before_tls = stream[: tls[1]] if tls is not None and tls[0] == end else stream
+                assert sent.data in (stream[:PAYLOAD_BYTES], before_tls[:PAYLOAD_BYTES])
                 assert not sent.is_cut or len(stream) > PAYLOAD_BYTES
         elif isinstance(one, SshSeen):
-            assert one.banner is None or one.banner in streams[one.sender]
+            assert one.banner in streams[one.sender]
             assert one.reversed == (one.is_client != (one.sender == opener))
         else:
             assert one.request.line.target in _blanked(streams[one.sender])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from deckwire.connections.payload import Sent
 from deckwire.events.redaction import Redactor
-from deckwire.events.tcp_payload import FIELDS, describe
+from deckwire.events.tcp_payload import FIELDS, Payload, describe
 from deckwire.limits import PAYLOAD_BYTES
-from deckwire.payloads.finding import CREDENTIAL_FIELDS
+from deckwire.payloads.finding import CREDENTIAL_FIELDS, Secret, Value
+from deckwire.payloads.http_secrets import read_http
 from deckwire.payloads.table import ROWS, recognise
 from tests.fuzz.feed import Feed
 from tests.support import payload_wire as wire
@@ -14,6 +17,7 @@ from tests.support import payload_wire as wire
 _REDACTOR = Redactor(bytes(32), ("outbound",))
 _PROTOCOLS = {row.protocol for row in ROWS}
 _SHORT = 4
+_HTTP = b"HTTP/1."
 
 
 def seeds() -> list[bytes]:
@@ -56,26 +60,47 @@ def check(data: bytes) -> None:
     feed = Feed(data)
     server = feed.counted(2)[:PAYLOAD_BYTES]
     client = feed.rest()[:PAYLOAD_BYTES]
-    found = recognise(client, server)
     plain = describe(Sent(client), Sent(server))
     assert plain.lengths == (len(client), len(server))
-    if found is None:
-        assert not plain.protocol
+    secrets: tuple[Secret, ...] = ()
+    if plain.protocol:
+        found = recognise(client, server)
+        assert found is not None
+        assert found.protocol == plain.protocol
+        assert found.protocol in _PROTOCOLS
+        names = [name for name, _ in plain.fields]
+        assert names == [name for name in FIELDS if name in names]
+        secrets = found.secrets
+    if plain.protocol != "http" and (_HTTP in client or _HTTP in server):
+        secrets += read_http(client, server).secrets
+    if not secrets:
+        # Then nothing is replaced, so there may be no field of a credential.
+        assert not _credentials(plain)
         return
-    assert found.protocol in _PROTOCOLS
-    names = [name for name, _ in plain.fields]
-    assert names == [name for name in FIELDS if name in names]
     sides = client, server
-    for side, start, end in found.secrets:
+    for side, start, end in secrets:
         assert 0 <= start <= end <= len(sides[side])
     redacted = describe(Sent(client), Sent(server), _REDACTOR)
-    for side, start, end in found.secrets:
-        secret = sides[side][start:end]
+    texts = [redacted.client.data, redacted.server.data, *_texts(redacted)]
+    values = [sides[side][start:end] for side, start, end in secrets]
+    # Those that were sent in Base64 or in pieces, too.
+    values += [str(value).encode("utf-8", "surrogateescape") for value in _credentials(plain)]
+    for secret in values:
         # A shorter one may be in a hash by chance.
         if len(secret) >= 2 * _SHORT and not secret.startswith(b"hmac"):
-            assert secret not in redacted.client.data
-            assert secret not in redacted.server.data
-    for name, value in redacted.fields:
-        if name in CREDENTIAL_FIELDS:
-            assert isinstance(value, str)
-            assert value.startswith("hmac-sha256:")
+            assert not any(secret in text for text in texts)
+    for value in _credentials(redacted):
+        assert isinstance(value, str)
+        assert value.startswith("hmac-sha256:")
+
+
+def _credentials(payload: Payload) -> list[Value]:
+    return [value for name, value in payload.fields if name in CREDENTIAL_FIELDS]
+
+
+def _texts(payload: Payload) -> Iterator[bytes]:
+    """The texts of its fields, each one of a list too."""
+    for _, value in payload.fields:
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, str):
+                yield one.encode("utf-8", "surrogateescape")
