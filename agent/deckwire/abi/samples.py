@@ -20,6 +20,7 @@ _MAC_BITS = 48
 _MAC_MASK = (1 << _MAC_BITS) - 1
 _SEQ_MASK = 0xFFFF_FFFF
 _SEQ_HALF = 0x8000_0000
+_HALF_OPEN = (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE)
 
 
 class MalformedSample(Exception):
@@ -185,7 +186,7 @@ def decode(data: bytes) -> Sample:
     kind = data[abi.SAMPLE_KIND]
     if kind == abi.SAMPLE_SEGMENT:
         return _segment(data)
-    if kind in (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE):
+    if kind in _HALF_OPEN:
         return _half_open(kind, data)
     if kind == abi.SAMPLE_END:
         return _end(data)

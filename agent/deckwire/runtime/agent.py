@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
 
-from deckwire.abi.samples import FragmentSample, Sample
+from deckwire.abi.samples import FragmentSample
 from deckwire.bus.messages import Announcement, StopRequest
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
@@ -180,10 +180,15 @@ class Agent:
         start_ns = self._clock.now_ns()
         self._drain()
         samples = self._ordering.release(start_ns)
+        take = self._parts.pipeline.take
         for at in range(0, len(samples), _TOGETHER):
             self._parts.outputs.hold()
             for sample in samples[at : at + _TOGETHER]:
-                self._take(sample)
+                try:
+                    take(sample)
+                except Exception as error:
+                    # A mistake that one peer provokes must not end the capture of all others.
+                    self._parts.containment.failed(Where.SAMPLE, error)
             self._flush()
 
     def _flush(self) -> None:
@@ -197,27 +202,21 @@ class Agent:
             else:
                 return
 
-    def _take(self, sample: Sample) -> None:
-        try:
-            self._parts.pipeline.take(sample)
-        except Exception as error:
-            # A mistake that one peer provokes must not end the capture of all others.
-            self._parts.containment.failed(Where.SAMPLE, error)
-
     def _drain(self) -> None:
         fragments: list[FragmentSample] = []
+        decode, add = self._parts.intake.decode, self._ordering.add
         records = self._loaded.rings.drain()
         self._parts.tables.ring_room.note(self._loaded.rings)
         for _, data in records:
             try:
-                sample = self._parts.intake.decode(data)
+                sample = decode(data)
             except Exception as error:
                 self._parts.containment.failed(Where.SAMPLE, error)
                 continue
             if isinstance(sample, FragmentSample):
                 fragments.append(sample)
             elif sample is not None:
-                self._ordering.add(sample.time_ns, sample)
+                add(sample.time_ns, sample)
         # At once: the samples of the packets that they make are then in time for the next pass.
         for fragment in sorted(fragments, key=attrgetter("time_ns")):
             self._take_fragment(fragment)
