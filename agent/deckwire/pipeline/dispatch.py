@@ -354,6 +354,21 @@ class Pipeline:
                     self._report.observations(*ended)
         except Exception as error:
             self._containment.failed(Where.END, error)
+        self._end_head(key, record)
+        if is_probe(record):
+            self.counts["flow_probes"] += 1
+            return
+        if client == abi.CLIENT_UNKNOWN:
+            client = self._likely_client(key)
+        # Nearly all connections end otherwise, and are no touch.
+        found = touch(key, client, ends(key, client), record) if record.close == "rst" else None
+        if found is not None:
+            self._judged(self._connect_scans.take(found))
+        else:
+            self._report.flow(key, client, record, record.close or close)
+
+    def _end_head(self, key: bytes, record: FlowRecord) -> None:
+        """End the reading of a connection's first bytes."""
         if record.heads != _NO_HEADS:
             with self._containment.during(Where.END):
                 head = self.heads.recall(key, record)
@@ -366,17 +381,6 @@ class Pipeline:
                 self._report.heads(*head)
         except Exception as error:
             self._containment.failed(Where.END, error)
-        if is_probe(record):
-            self.counts["flow_probes"] += 1
-            return
-        if client == abi.CLIENT_UNKNOWN:
-            client = self._likely_client(key)
-        # Nearly all connections end otherwise, and are no touch.
-        found = touch(key, client, ends(key, client), record) if record.close == "rst" else None
-        if found is not None:
-            self._judged(self._connect_scans.take(found))
-        else:
-            self._report.flow(key, client, record, record.close or close)
 
     def _end_removed(self, registry: Registry) -> None:
         """End the connections that have no end in the new registry, under their old names."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
 
-from deckwire.abi.samples import FragmentSample
+from deckwire.abi.samples import FragmentSample, Sample
 from deckwire.bus.messages import Announcement, StopRequest
 from deckwire.clock import KernelClock
 from deckwire.config import Settings
@@ -184,15 +184,9 @@ class Agent:
         start_ns = self._clock.now_ns()
         self._drain()
         samples = self._ordering.release(start_ns)
-        take = self._parts.pipeline.take
         for at in range(0, len(samples), _TOGETHER):
             self._parts.outputs.hold()
-            for sample in samples[at : at + _TOGETHER]:
-                try:
-                    take(sample)
-                except Exception as error:
-                    # A mistake that one peer provokes must not end the capture of all others.
-                    self._parts.containment.failed(Where.SAMPLE, error)
+            self._take(samples[at : at + _TOGETHER])
             self._flush()
 
     def _flush(self) -> None:
@@ -205,6 +199,15 @@ class Agent:
                 self._parts.containment.failed(Where.OUTPUT, error)
             else:
                 return
+
+    def _take(self, samples: Iterable[Sample]) -> None:
+        take = self._parts.pipeline.take
+        for sample in samples:
+            try:
+                take(sample)
+            except Exception as error:
+                # A mistake that one peer provokes must not end the capture of all others.
+                self._parts.containment.failed(Where.SAMPLE, error)
 
     def _drain(self) -> None:
         fragments: list[FragmentSample] = []
@@ -543,8 +546,7 @@ class Agent:
             self._drain()
             # Fragments in the rings have made samples.
             self._drain()
-        for sample in self._ordering.flush():
-            self._take(sample)
+        self._take(self._ordering.flush())
         with self._contained(Where.SCANS):
             if self._scan_state is not None:
                 self._scan_state.suspend()

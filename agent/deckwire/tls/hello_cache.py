@@ -86,7 +86,6 @@ class HelloCache:
         """Return a whole ServerHello; raises Malformed like parse_server_hello."""
         return _cached(self._servers, self._server_keys.value, parse_server_hello, body)
 
-
     def chain(self, body: bytes) -> CertificateMessage:
         """Return a whole Certificate message; raises Malformed like parse_certificate."""
         if self._last_chain is not None and self._last_chain[0] == body:
