@@ -291,7 +291,7 @@ class Pipeline:
         if sample.urgent_seq is not None:
             self.urgent.note(sample)
         found = self.connections.add(sample)
-        if found is not None:
+        if found is not None and found[1]:
             self._report.observations(*found)
         while (evicted := self.connections.over_bounds()) is not None:
             self._report.observations(*evicted)
