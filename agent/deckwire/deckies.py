@@ -110,7 +110,7 @@ class Registry:
 
     def claims(self, packed: bytes) -> Decky | None:
         """The decky with this address if it has a system or services; None for all others."""
-        return self._table.claiming(self._table.find(packed))
+        return self._table.claiming(packed)
 
     @property
     def addresses(self) -> Addresses:
@@ -204,9 +204,10 @@ class RegistryBuilder:
         """The name of a decky."""
         return self._names[self._ends[number] : self._ends[number + 1]].decode("ascii")
 
-    def claiming(self, number: int) -> Decky | None:
-        """A decky that has more than a name; None for all others."""
-        return self._others.get(number)
+    def claiming(self, packed: bytes) -> Decky | None:
+        """The decky with this address if it has more than a name; None for all others."""
+        # Each SYN-ACK asks, and few registries have such deckies.
+        return self._others.get(self.find(packed)) if self._others else None
 
     def decky(self, number: int) -> Decky:
         """A decky."""

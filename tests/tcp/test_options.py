@@ -8,6 +8,7 @@ from deckwire.tcp.options import (
     SACK,
     alike,
     duplicate_block,
+    mss,
     options_sig,
     read,
     sack_blocks,
@@ -73,6 +74,17 @@ def test_a_timestamp_is_that_of_the_walk(raw):
     options = walk(raw)
     if options.layout.count(8) < 2:
         assert stamp(raw) == (options.timestamp or (0, 0))[0]
+
+
+@given(st.binary(max_size=40), st.booleans())
+def test_the_mss_is_that_of_the_walk(raw, begins_with_it):
+    options = bytes.fromhex("020405b4") + raw if begins_with_it else raw
+    assert mss(options) == walk(options).mss
+
+
+@pytest.mark.parametrize("options", [LINUX, MACOS, LINUX + bytes.fromhex("02040200"), b"\2\4\5"])
+def test_the_last_mss_counts(options):
+    assert mss(options) == walk(options).mss
 
 
 def test_wscale_zero_differs_from_none():

@@ -25,7 +25,12 @@ from deckwire.tls.hello_cache import (
     server_key,
     session_id,
 )
-from deckwire.tls.messages import HELLO_RETRY_REQUEST, parse_client_hello, parse_server_hello
+from deckwire.tls.messages import (
+    HELLO_RETRY_REQUEST,
+    parse_certificate,
+    parse_client_hello,
+    parse_server_hello,
+)
 from tests.support.flights import client_hello, handshake, server_hello, u16, vector
 
 CHOICES = Choices(raw_fingerprints=True)
@@ -329,3 +334,23 @@ def test_long_hellos_are_not_kept() -> None:
     wire = client_hello((21, bytes(HELLO_CACHED_BYTES)))
     assert cache.client(wire) == parse_client_hello(wire)
     assert len(cache) == 0
+
+
+def test_a_chain_that_comes_again_is_the_same_object() -> None:
+    cache = HelloCache()
+    first = vector(3, vector(3, b"leaf") + vector(3, b"authority"))
+    other = vector(3, vector(3, b"fake") + vector(3, b"authority"))
+    chain = cache.chain(first)
+    assert chain == parse_certificate(first)
+    assert cache.chain(bytes(bytearray(first))) is chain
+    assert cache.chain(other) == parse_certificate(other)
+    assert cache.chain(first) == chain
+
+
+@pytest.mark.parametrize("malformed", [b"", vector(3, vector(3, b"")), b"\0\0\4\0\0\1"])
+def test_a_malformed_chain_is_refused_each_time(malformed: bytes) -> None:
+    cache = HelloCache()
+    for _ in range(2):
+        with pytest.raises(Malformed):
+            cache.chain(malformed)
+        cache.chain(vector(3, vector(3, b"leaf")))

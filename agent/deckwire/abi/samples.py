@@ -20,6 +20,7 @@ _MAC_BITS = 48
 _MAC_MASK = (1 << _MAC_BITS) - 1
 _SEQ_MASK = 0xFFFF_FFFF
 _SEQ_HALF = 0x8000_0000
+_HALF_OPEN = (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE)
 
 
 class MalformedSample(Exception):
@@ -185,7 +186,7 @@ def decode(data: bytes) -> Sample:
     kind = data[abi.SAMPLE_KIND]
     if kind == abi.SAMPLE_SEGMENT:
         return _segment(data)
-    if kind in (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE):
+    if kind in _HALF_OPEN:
         return _half_open(kind, data)
     if kind == abi.SAMPLE_END:
         return _end(data)
@@ -308,6 +309,7 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
             accepted_0 = _accepted(acked_1 - isn[0], side_flags_0, bytes_0)
         if side_flags_0 & abi.SIDE_ACKED:
             accepted_1 = _accepted(acked_0 - isn[1], side_flags_1, bytes_1)
+    # By position, because names cost half as much again.
     return FlowRecord(
         born_ns,
         last_ns,
@@ -324,20 +326,21 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         None if rtt_client_us == abi.RTT_UNKNOWN else rtt_client_us,
         None if rtt_server_us == abi.RTT_UNKNOWN else rtt_server_us,
         None if rtt_min_us == abi.RTT_UNKNOWN else rtt_min_us,
-        unseen=midstream and not established_ns,
-        proven=not midstream or flags & abi.FLOW_PROVEN != 0,
-        heads=(
-            _unfinished_head(header_0, samples_0, state_0, bits_0),
-            _unfinished_head(header_1, samples_1, state_1, bits_1),
+        True,
+        midstream and not established_ns,
+        not midstream or flags & abi.FLOW_PROVEN != 0,
+        (
+            0 if samples_0 else _unfinished_head(header_0, state_0, bits_0),
+            0 if samples_1 else _unfinished_head(header_1, state_1, bits_1),
         ),
-        isn=None if midstream else isn,
-        resumed=(rules[0] // abi.RULES_RESUMED, rules[1] // abi.RULES_RESUMED),
+        None if midstream else isn,
+        (rules[0] // abi.RULES_RESUMED, rules[1] // abi.RULES_RESUMED),
     )
 
 
-def _unfinished_head(chain: int, samples: int, state: int, bits: int) -> int:
-    """FlowRecord.heads of one end: head_unfinished() of bpf/ssh_head.h."""
-    if samples or state != abi.TLS_WATCH or bits >> abi.BITS_HEAD != abi.HEAD_SSH:
+def _unfinished_head(chain: int, state: int, bits: int) -> int:
+    """FlowRecord.heads of an end without samples: head_unfinished() of bpf/ssh_head.h."""
+    if state != abi.TLS_WATCH or bits >> abi.BITS_HEAD != abi.HEAD_SSH:
         return 0
     if chain & abi.SSH_STATE == abi.SSH_FINISHED:
         return 0

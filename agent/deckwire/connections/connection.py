@@ -396,7 +396,10 @@ class Connection:
         """Report the certificates of a message, after the session that they belong to."""
         cut = quality in _CUT
         try:
-            message = messages.parse_certificate(body, cut=cut)
+            if cut:
+                message = messages.parse_certificate(body, cut=True)
+            else:
+                message = self._hellos.chain(body)
         except Malformed:
             self.malformed += not cut
             return

@@ -192,6 +192,9 @@ class Direction:
                     # records together is made when another one comes, and comes to the same.
                     self._first = sample
                     self._given = True
+                    if self._other is None and self.other_hello is None:
+                        self.held = len(sample.payload)
+                        return [(each, "complete") for each in whole]
                     self.held = len(sample.payload) + self._other_held
                     return [
                         (each, "contested" if self._is_contested(each) else "complete")

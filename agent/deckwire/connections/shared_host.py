@@ -6,7 +6,7 @@ older and other systems), a counter of IP identifications, or one of initial seq
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -208,8 +208,9 @@ class _Numbers:
         self._what = what
         self._mask = mask
         self._most = most
+        self._last_range = mask // most
         self._answers: deque[_Answer] = deque()
-        self._ranges: Counter[int] = Counter()
+        self._ranges: dict[int, int] = {}
         """The answers in each range of `most` numbers: most have none near them."""
 
     def __len__(self) -> int:
@@ -219,14 +220,16 @@ class _Numbers:
         """The deckies that count together, as this answer shows, if there are any."""
         answers, ranges = self._answers, self._ranges
         number = answer.value // self._most
-        is_near = number in ranges or (number - 1) & (self._mask // self._most) in ranges
+        is_near = number in ranges or (number - 1) & self._last_range in ranges
         found = self._shared(answer) if is_near else None
         answers.append(answer)
-        ranges[number] += 1
+        ranges[number] = ranges.get(number, 0) + 1
         if len(answers) > ANSWERS_COMPARED:
             oldest = answers.popleft().value // self._most
-            ranges[oldest] -= 1
-            if not ranges[oldest]:
+            left = ranges[oldest] - 1
+            if left:
+                ranges[oldest] = left
+            else:
                 del ranges[oldest]
         return found
 

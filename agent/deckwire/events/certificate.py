@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from deckwire.events.choices import Choices
 from deckwire.events.context import REVERSED, Context, Fields, Parts
-from deckwire.events.event import Block, Event, Headline, word
+from deckwire.events.event import INFORMATIONAL, Block, Event, Headline, word
 from deckwire.fingerprints import ja4plus
 from deckwire.x509.certificate import Certificate
 
@@ -53,8 +53,10 @@ def headline(
         context.host,
         context.source,
         f"{leaf.subject_cn}|{leaf.issuer}" if choices.decnet else leaf.sha256,
-        label=leaf.subject_cn,
-        proven=proven,
+        INFORMATIONAL,
+        leaf.subject_cn,
+        None,
+        proven,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deckwire.events.context import Context, Fields, Parts
-from deckwire.events.event import Event, Headline, word
+from deckwire.events.event import INFORMATIONAL, Event, Headline, word
 from deckwire.events.latency import rtt_fields
 from deckwire.fingerprints.scanners import Tool
 from deckwire.tcp.flow import FlowRecord, sums_of
@@ -31,9 +31,10 @@ def headline(context: Context, time_ns: int, record: FlowRecord) -> Headline:
         context.host,
         context.source,
         f"{context.destination}|{context.ends.server_port}",
-        label=context.service,
-        sums=sums_of(record),
-        proven=record.proven,
+        INFORMATIONAL,
+        context.service,
+        sums_of(record),
+        record.proven,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deckwire.events.choices import Choices
 from deckwire.events.context import Context, Parts
-from deckwire.events.event import Event, Headline
+from deckwire.events.event import INFORMATIONAL, Event, Headline
 from deckwire.events.latency import ja4l_fields, rtt_fields
 from deckwire.events.server_stack import ServerStack
 from deckwire.tcp.handshake import Handshake
@@ -18,7 +18,8 @@ def headline(context: Context, time_ns: int) -> Headline:
         context.host,
         context.source,
         f"{context.destination}|{context.ends.server_port}",
-        label=context.service,
+        INFORMATIONAL,
+        context.service,
     )
 
 

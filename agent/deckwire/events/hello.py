@@ -5,7 +5,7 @@ from __future__ import annotations
 from deckwire.events.choices import Choices
 from deckwire.events.client import Client
 from deckwire.events.context import REVERSED, Context, Parts
-from deckwire.events.event import Event, Headline, word
+from deckwire.events.event import INFORMATIONAL, Event, Headline, word
 from deckwire.events.latency import ja4l_fields, kept_fields, rtt_fields
 from deckwire.tcp.handshake import Handshake
 
@@ -20,8 +20,10 @@ def headline(
         context.host,
         context.source,
         context.fingerprint(client.fingerprint, choices),
-        label=client.sni,
-        proven=proven,
+        INFORMATIONAL,
+        client.sni,
+        None,
+        proven,
     )
 
 

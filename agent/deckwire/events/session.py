@@ -35,7 +35,8 @@ def headline(
         context.fingerprint(fingerprint, choices),
         WARNING if proven else INFORMATIONAL,
         sni,
-        proven=proven,
+        None,
+        proven,
     )
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from deckwire.connections.uptimes import Uptime
 from deckwire.events.choices import Choices
 from deckwire.events.context import Context, Fields, Parts
-from deckwire.events.event import Block, Event, Headline
+from deckwire.events.event import INFORMATIONAL, Block, Event, Headline
 from deckwire.events.stack import Stack
 from deckwire.limits import WORDS
 from deckwire.tcp.syn_packet import Link, Sequences, SynPacket
@@ -29,7 +29,8 @@ def headline(
         context.host,
         context.source,
         context.fingerprint(key, choices),
-        label=stack.tool or context.service,
+        INFORMATIONAL,
+        stack.tool or context.service,
     )
 
 

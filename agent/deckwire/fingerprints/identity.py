@@ -90,7 +90,7 @@ class Identifier:
         Some systems choose their window as a multiple of the MSS of the SYN. SYN-ACK packets that
         get the same object have equal values in all fields of their event.
         """
-        syn_mss = tcp_options.read(syn.options).mss if syn is not None else None
+        syn_mss = tcp_options.mss(syn.options) if syn is not None else None
         return self._recognise(synack, syn_mss).server
 
     def _recognise(self, syn_packet: SynPacket, syn_mss: int | None) -> _Recognised:

@@ -48,6 +48,8 @@ from deckwire.tcp.flow import FlowRecord, is_refused
 from deckwire.tcp.handshake import Handshake
 
 _AS_OPENED = Attribution()
+_NO_HEADS = (0, 0)
+"""FlowRecord.heads of nearly all connections."""
 
 
 class Pipeline:
@@ -284,11 +286,14 @@ class Pipeline:
             sample = sample._replace(start_seq=None)
             if sample.head == "ssh":
                 sample = sample._replace(hello=0)
-        elif sample.start_seq is not None:
-            self._tls_begins(sample, sample.start_seq)
-        self.urgent.note(sample)
+        elif (start_seq := sample.start_seq) is not None and (
+            start_seq != sample.seq or len(self.heads)
+        ):
+            self._tls_begins(sample, start_seq)
+        if sample.urgent_seq is not None:
+            self.urgent.note(sample)
         found = self.connections.add(sample)
-        if found is not None:
+        if found is not None and found[1]:
             self._report.observations(*found)
         while (evicted := self.connections.over_bounds()) is not None:
             self._report.observations(*evicted)
@@ -341,33 +346,43 @@ class Pipeline:
         if urgent is not None:
             record = record.without_urgent(urgent)
         client = record.client
-        with self._containment.during(Where.END):
+        # Not `during`, which takes three calls: each connection ends here.
+        try:
             ended = self.connections.end(key, record.born_ns)
             if ended is not None:
                 if client == abi.CLIENT_UNKNOWN:
                     client = ended[0].client
                 if not is_refused(record):
                     self._report.observations(*ended)
-        if any(record.heads):
-            with self._containment.during(Where.END):
-                head = self.heads.recall(key, record)
-                if head is not None:
-                    self._report.heads(*head)
-        with self._containment.during(Where.END):
-            first, second = record.sides
-            head = self.heads.end(key, record.born_ns, (first.accepted, second.accepted))
-            if head is not None:
-                self._report.heads(*head)
+        except Exception as error:
+            self._containment.failed(Where.END, error)
+        self._end_head(key, record)
         if is_probe(record):
             self.counts["flow_probes"] += 1
             return
         if client == abi.CLIENT_UNKNOWN:
             client = self._likely_client(key)
-        found = touch(key, client, ends(key, client), record)
+        # Nearly all connections end otherwise, and are no touch.
+        found = touch(key, client, ends(key, client), record) if record.close == "rst" else None
         if found is not None:
             self._judged(self._connect_scans.take(found))
         else:
             self._report.flow(key, client, record, record.close or close)
+
+    def _end_head(self, key: bytes, record: FlowRecord) -> None:
+        """End the reading of a connection's first bytes."""
+        if record.heads != _NO_HEADS:
+            with self._containment.during(Where.END):
+                head = self.heads.recall(key, record)
+                if head is not None:
+                    self._report.heads(*head)
+        try:
+            first, second = record.sides
+            head = self.heads.end(key, record.born_ns, (first.accepted, second.accepted))
+            if head is not None:
+                self._report.heads(*head)
+        except Exception as error:
+            self._containment.failed(Where.END, error)
 
     def _end_removed(self, registry: Registry) -> None:
         """End the connections that have no end in the new registry, under their old names."""

@@ -89,9 +89,7 @@ class Giveaways:
         syn: SynPacket | None,
         stack: Stack | None,
     ) -> None:
-        """A decky has opened a connection, if it is not inbound."""
-        if context.direction == "inbound":
-            return
+        """A decky has opened a connection."""
         decky = self.registry.name_of(context.ends.client)
         if decky is None:
             return

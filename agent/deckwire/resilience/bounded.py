@@ -61,9 +61,11 @@ class Bounded(Generic[K, V]):
     def put(self, key: K, value: V) -> tuple[K, V] | None:
         """Store a value as the newest; the entry that was evicted for it, or None."""
         entries = self._entries
+        before = len(entries)
         entries[key] = value
-        entries.move_to_end(key)
-        if len(entries) > self.limit:
+        if len(entries) == before:
+            entries.move_to_end(key)
+        elif before >= self.limit:
             self.evicted += 1
             return entries.popitem(last=False)
         return None

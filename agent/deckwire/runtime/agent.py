@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
 
@@ -50,6 +50,9 @@ _SLICE_MOST_S = 0.2
 """The most that it gets: no ring of the default size fills meanwhile."""
 _TOGETHER = 128
 """Samples taken between two writings of their events."""
+_YOUNG_OBJECTS = 10_000
+"""New objects after which the collector looks for cycles among them. Python's 700 is for programs
+that leave cycles: here nearly all objects end by their reference counts."""
 _FLUSH_S = 5.0
 """Seconds that outputs have at most to write their lines at the end."""
 _LEAVE_S = 1.0
@@ -127,6 +130,7 @@ class Agent:
         # Objects made so far stay alive, so the collector need not scan them again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_YOUNG_OBJECTS)
         try:
             self._loop()
         finally:
@@ -182,8 +186,7 @@ class Agent:
         samples = self._ordering.release(start_ns)
         for at in range(0, len(samples), _TOGETHER):
             self._parts.outputs.hold()
-            for sample in samples[at : at + _TOGETHER]:
-                self._take(sample)
+            self._take(samples[at : at + _TOGETHER])
             self._flush()
 
     def _flush(self) -> None:
@@ -197,27 +200,30 @@ class Agent:
             else:
                 return
 
-    def _take(self, sample: Sample) -> None:
-        try:
-            self._parts.pipeline.take(sample)
-        except Exception as error:
-            # A mistake that one peer provokes must not end the capture of all others.
-            self._parts.containment.failed(Where.SAMPLE, error)
+    def _take(self, samples: Iterable[Sample]) -> None:
+        take = self._parts.pipeline.take
+        for sample in samples:
+            try:
+                take(sample)
+            except Exception as error:
+                # A mistake that one peer provokes must not end the capture of all others.
+                self._parts.containment.failed(Where.SAMPLE, error)
 
     def _drain(self) -> None:
         fragments: list[FragmentSample] = []
+        decode, add = self._parts.intake.decode, self._ordering.add
         records = self._loaded.rings.drain()
         self._parts.tables.ring_room.note(self._loaded.rings)
         for _, data in records:
             try:
-                sample = self._parts.intake.decode(data)
+                sample = decode(data)
             except Exception as error:
                 self._parts.containment.failed(Where.SAMPLE, error)
                 continue
             if isinstance(sample, FragmentSample):
                 fragments.append(sample)
             elif sample is not None:
-                self._ordering.add(sample.time_ns, sample)
+                add(sample.time_ns, sample)
         # At once: the samples of the packets that they make are then in time for the next pass.
         for fragment in sorted(fragments, key=attrgetter("time_ns")):
             self._take_fragment(fragment)
@@ -540,8 +546,7 @@ class Agent:
             self._drain()
             # Fragments in the rings have made samples.
             self._drain()
-        for sample in self._ordering.flush():
-            self._take(sample)
+        self._take(self._ordering.flush())
         with self._contained(Where.SCANS):
             if self._scan_state is not None:
                 self._scan_state.suspend()

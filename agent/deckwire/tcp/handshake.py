@@ -28,17 +28,16 @@ class Handshake:
     """From the SYN-ACK to the ACK, in whole microseconds: from the tap to the client and back."""
 
     def __post_init__(self) -> None:
-        if self.synack is None or self.synack.reassembled:
+        syn, synack, established_ns = self.syn, self.synack, self.established_ns
+        if synack is None or synack.reassembled:
             return
-        if (
-            self.syn is not None
-            and not self.syn.reassembled
-            and self.syn.time_ns <= self.synack.time_ns
-        ):
-            self.rtt_server_ns = self.synack.time_ns - self.syn.time_ns
-            self.rtt_server_us = _microseconds(self.syn.time_ns, self.synack.time_ns)
-        if self.established_ns is not None and self.synack.time_ns <= self.established_ns:
-            self.rtt_client_us = _microseconds(self.synack.time_ns, self.established_ns)
+        # Intervals are between times cut to whole microseconds, as JA4L tools count them.
+        answered_ns = synack.time_ns
+        if syn is not None and not syn.reassembled and syn.time_ns <= answered_ns:
+            self.rtt_server_ns = answered_ns - syn.time_ns
+            self.rtt_server_us = answered_ns // 1_000 - syn.time_ns // 1_000
+        if established_ns is not None and answered_ns <= established_ns:
+            self.rtt_client_us = established_ns // 1_000 - answered_ns // 1_000
 
     @property
     def syn_data_taken(self) -> int:
@@ -72,8 +71,3 @@ class Handshake:
         if self.established_ns is not None and not even(self.synack.time_ns, self.established_ns):
             self.rtt_client_us = None
         return self
-
-
-def _microseconds(start_ns: int, end_ns: int) -> int:
-    """The interval between times cut to whole microseconds, as JA4L tools count it."""
-    return end_ns // 1_000 - start_ns // 1_000

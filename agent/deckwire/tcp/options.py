@@ -16,6 +16,8 @@ USER_TIMEOUT = 28
 
 _TIMESTAMPS_BYTES = 10
 _TIMESTAMPS_HEADER = bytes((TIMESTAMPS, _TIMESTAMPS_BYTES))
+_MSS_BYTES = 4
+_MSS_HEADER = bytes((MSS, _MSS_BYTES))
 _TIMES = Struct(">II")
 _BLOCK = Struct(">II")
 _SEQ_MASK = 0xFFFF_FFFF
@@ -100,6 +102,16 @@ def stamp(raw: bytes) -> int:
         return int(_TIMES.unpack_from(raw, at + 2)[0])
     timestamp = walk(raw).timestamp
     return 0 if timestamp is None else timestamp[0]
+
+
+def mss(raw: bytes) -> int | None:
+    """The MSS, the last one if it is repeated; None without one.
+
+    Nearly all segments begin with it. A walk is needed only if another option looks like it.
+    """
+    if raw[:2] != _MSS_HEADER or len(raw) < _MSS_BYTES or raw.find(_MSS_HEADER, 2) >= 0:
+        return read(raw).mss
+    return raw[2] << 8 | raw[3]
 
 
 # Cached, because each event of a connection reads the options of its SYN and SYN-ACK again.

@@ -17,10 +17,12 @@ from deckwire.tls.code_points import GREASE, ExtensionType
 from deckwire.tls.messages import (
     HELLO_RETRY_REQUEST,
     SESSION_ID_BYTES,
+    CertificateMessage,
     ClientHello,
     Hello,
     ServerHello,
     is_early_draft,
+    parse_certificate,
     parse_client_hello,
     parse_server_hello,
 )
@@ -59,6 +61,8 @@ def is_short(hello: Hello) -> bool:
 class HelloCache:
     """Parses hellos and keeps those used last: HELLO_CACHE and HELLO_CACHE_BYTES for each side.
 
+    It keeps the last Certificate message too, because a server sends the same one each time.
+
     The value returned may be an earlier hello with the same key. Its random value, session id and
     keys are those of the earlier hello; `session_id(body)` reads the session id of `body` itself.
     """
@@ -69,6 +73,7 @@ class HelloCache:
         self._servers = SizedCache[bytes, ServerHello](entries, held)
         self._client_keys = RepeatedKeys(client_key)
         self._server_keys = RepeatedKeys(server_key)
+        self._last_chain: tuple[bytes, CertificateMessage] | None = None
 
     def __len__(self) -> int:
         return len(self._clients) + len(self._servers)
@@ -80,6 +85,14 @@ class HelloCache:
     def server(self, body: bytes) -> ServerHello:
         """Return a whole ServerHello; raises Malformed like parse_server_hello."""
         return _cached(self._servers, self._server_keys.value, parse_server_hello, body)
+
+    def chain(self, body: bytes) -> CertificateMessage:
+        """Return a whole Certificate message; raises Malformed like parse_certificate."""
+        if self._last_chain is not None and self._last_chain[0] == body:
+            return self._last_chain[1]
+        chain = parse_certificate(body)
+        self._last_chain = body, chain
+        return chain
 
 
 def _cached(

@@ -38,15 +38,20 @@ class CertificateCache:
         self, entries: int = CERTIFICATE_CACHE, held: int = CERTIFICATE_CACHE_BYTES
     ) -> None:
         self._known: SizedCache[bytes, Certificate] = SizedCache(entries, held)
+        self._last: tuple[bytes, Certificate] | None = None
+        """The certificate found last, whose SHA-256 is not computed again."""
 
     def __len__(self) -> int:
         return len(self._known)
 
     def describe(self, certificate: bytes) -> Certificate:
         """Describe one certificate, as the function `describe` does."""
+        if self._last is not None and self._last[0] == certificate:
+            return self._last[1]
         digest = hashlib.sha256(certificate).digest()
         known = self._known.get(digest)
         if known is not None:
+            self._last = certificate, known
             return known
         described = describe(certificate)
         size = memory(described)
