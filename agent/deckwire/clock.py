@@ -41,7 +41,7 @@ class KernelClock:
 
     def measure(self) -> None:
         """Take the offset: read the wall clock between two readings of the other one."""
-        best = None
+        best: int | None = None
         # The process may lose the CPU between two readings, so the quickest of three counts.
         for _ in range(3):
             before = time.monotonic_ns()

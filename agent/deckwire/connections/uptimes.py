@@ -41,13 +41,17 @@ class _Stamp(NamedTuple):
     destination: bytes
 
 
+def _always(_start_ns: int, _end_ns: int) -> bool:
+    return True
+
+
 class Uptimes:
     """Keeps the last stamps of each source. For one thread.
 
     `even` says whether the samples' clock ran evenly between two of its times.
     """
 
-    def __init__(self, even: Callable[[int, int], bool] = lambda *_: True) -> None:
+    def __init__(self, even: Callable[[int, int], bool] = _always) -> None:
         self._even = even
         self._latest_ns = 0
         self._sources: Bounded[bytes, tuple[_Stamp, ...]] = Bounded(UPTIME_SOURCES)
