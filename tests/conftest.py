@@ -36,8 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs_root = item.get_closest_marker("root") or LIVE in item.path.parents
         if needs_root and not is_root:
             item.add_marker(pytest.mark.skip(reason="needs root"))
-        if item.get_closest_marker("replaces") and is_compiled:
-            item.add_marker(pytest.mark.skip(reason="compiled modules run: they call directly"))
+        if item.get_closest_marker("interpreted") and is_compiled:
+            item.add_marker(pytest.mark.skip(reason="compiled modules run"))
 
 
 @pytest.fixture(scope="module")

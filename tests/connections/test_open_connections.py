@@ -114,7 +114,7 @@ def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-@pytest.mark.replaces
+@pytest.mark.interpreted
 def test_a_mistake_leaves_the_sum_of_bytes_right(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +138,7 @@ def test_a_mistake_leaves_the_sum_of_bytes_right(
     assert (len(connections), connections.held) == (0, 0)
 
 
-@pytest.mark.replaces
+@pytest.mark.interpreted
 def test_one_that_cannot_be_finished_is_not_met_again(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:

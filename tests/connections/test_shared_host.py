@@ -62,7 +62,7 @@ def test_a_clock_of_thousands_of_deckies_costs_a_bounded_time() -> None:
         assert f"d{decky}" in found or decky < 2
 
 
-@pytest.mark.replaces
+@pytest.mark.interpreted
 def test_a_flood_of_clients_costs_no_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of one decky, nor of two whose shared clock is reported already."""
     compared: list[int] = []
@@ -124,7 +124,7 @@ def test_numbers_that_are_near_each_other_are_found(most: int) -> None:
     assert found
 
 
-@pytest.mark.replaces
+@pytest.mark.interpreted
 def test_a_client_that_comes_again_is_compared_once_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1265,7 +1265,7 @@ def survived(lab: ReplayLab) -> Iterator[list[str]]:
     lab.containment = before
 
 
-@pytest.mark.replaces
+@pytest.mark.interpreted
 def test_a_connection_that_cannot_be_ended_costs_no_other_its_events(
     lab: ReplayLab, survived: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1304,7 +1304,7 @@ def test_a_connection_that_cannot_be_ended_costs_no_other_its_events(
     assert len(survived) == 3
 
 
-@pytest.mark.replaces
+@pytest.mark.interpreted
 def test_a_step_that_fails_ends_no_replay(
     lab: ReplayLab, survived: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

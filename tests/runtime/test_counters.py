@@ -37,6 +37,8 @@ from tests.support.counting import INCREMENTS, KEYS, Found, find_added_to, find_
 from tests.support.flights import handshake
 from tests.support.replaying import ReplayLab
 
+pytestmark = pytest.mark.interpreted
+
 FLIGHT = handshake(ssl.TLSVersion.TLSv1_2)
 DOCS = Path(__file__).parents[2] / "docs" / "events.md"
 MANY = 1 << 40
