@@ -51,7 +51,6 @@ NO_COUNTERS = {
     "connections.connection.Connection._hellos_held": "how much is held now",
     "connections.direction.Direction.held": "how much is held now",
     "connections.heads.Heads._held": "how much is held now",
-    "connections.shared_host._Numbers._ranges": "how many are compared now",
     "connections.direction.Direction._unproven": "segments since the last SACK",
     "connections.open_connections.Connections._held": "how much is held now",
     "connections.open_connections.Connections._midstream_held": "how much is held now",
