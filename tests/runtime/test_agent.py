@@ -35,6 +35,7 @@ class Loop:
         parts: Any = SimpleNamespace(
             pipeline=SimpleNamespace(sweeper=sweeper, scanning=nothing, registry=()),
             containment=Uncontained(),
+            intake=SimpleNamespace(decode=lambda _: None),
             ordering=Ordering[Any](),
             outputs=outputs,
             host="sensor",
