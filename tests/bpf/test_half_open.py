@@ -39,6 +39,9 @@ pytestmark = pytest.mark.root
 
 Steps = Sequence[bytes | Wait]
 
+CLOCK_WRAPS_NS = 2**32 << 20
+"""When half_open_clock() begins anew: after 52 days."""
+
 TALKS = {
     "IPv4": Talk(),
     "IPv6": TALK6,
@@ -1048,10 +1051,6 @@ def test_between_deckies_one_conversation_is_one_connection(kernel: Kernel) -> N
     talk = Talk(DECKY, "198.51.100.8")
     kernel.feed(*talk.opened(), *talk.closed())
     assert kernel.submitted() == "syn handshake end:fin"
-
-
-CLOCK_WRAPS_NS = 2**32 << 20
-"""When half_open_clock() begins anew: after 52 days."""
 
 
 @pytest.mark.parametrize("talk", [Talk(), TALK6], ids=["IPv4", "IPv6"])

@@ -197,7 +197,6 @@ class Stage(contextlib.ExitStack):
         except Exception as error:  # the case is the one that failed
             case.failure = repr(error)
         finally:
-            case.read.played.set()
             os.sched_setaffinity(0, cpus)
 
     def _peer(self, case: Case, here: int, there: tuple[str, int]) -> Peer:
@@ -213,7 +212,6 @@ class Stage(contextlib.ExitStack):
         address = decky.v4 if case.family == 4 else decky.v6
         with self._peer(case, case.port, (address, PORT)) as peer:
             perform(case, peer)
-            case.read.played.set()
             if case.read.accepted:
                 case.read.over.wait(_SECONDS)
 
@@ -231,7 +229,6 @@ class Stage(contextlib.ExitStack):
             thread.start()
             if peer.wait(lambda: peer.opening):
                 perform(case, peer)
-            case.read.played.set()
             thread.join()
 
     def _listen(self, decky: Node) -> None:
@@ -320,6 +317,14 @@ def is_whole(data: bytes, kind: int) -> bool:
 
 
 def perform(case: Case, peer: Peer) -> None:
+    """Be the peer of a case, from the opening to the end."""
+    try:
+        _perform(case, peer)
+    finally:
+        case.read.played.set()
+
+
+def _perform(case: Case, peer: Peer) -> None:
     """The life of the peer: opening, steps within the message, delivery, end."""
     play = Play(peer, case.message(), case.message(decoy=True), random.Random(case.number))
     by_kind: dict[Kind, list[Technique]] = {kind: [] for kind in Kind}

@@ -313,6 +313,13 @@ def test_connections_end_in_the_order_of_their_times(
     assert flow["src_port"] == min(port for offset_ns, port in order if not offset_ns)
 
 
+def assert_ends(flow: dict[str, object], close: str, time_ns: int) -> None:
+    """It ends at that time, 2 s after the client's five bytes."""
+    expected = {"close": close, "time_ns": time_ns, "duration_s": 2.006, "packets": 6, "bytes": 5}
+    expected |= {"bytes_accepted_client": 5, "bytes_accepted_server": 0, "retransmits": 0}
+    assert {name: flow[name] for name in expected} == expected
+
+
 @pytest.mark.parametrize(("client", "server"), [(CLIENT, DECKY), (CLIENT6, DECKY6)])
 def test_an_ack_with_refused_data_ends_a_connection_when_it_comes(
     lab: ReplayLab, client: str, server: str
@@ -321,11 +328,7 @@ def test_an_ack_with_refused_data_ends_a_connection_when_it_comes(
     talk = Conversation(client, server).open().send(b"hello")
     talk.add(0, "FA", 6, 1).add(1, "FA", 1, 7).wait(2).add(0, "PA", 7, 2, b"late")
     events = lab.frames(in_time(talk, later(10)), [DECKY, DECKY6])
-    flow = one(events, "tcp_flow_timing")
-    expected = {"close": "fin", "duration_s": 2.006, "packets": 6, "bytes": 5}
-    expected |= {"bytes_accepted_client": 5, "bytes_accepted_server": 0, "retransmits": 0}
-    assert {name: flow[name] for name in expected} == expected
-    assert flow["time_ns"] == talk.frames[-1].time_ns
+    assert_ends(one(events, "tcp_flow_timing"), "fin", talk.frames[-1].time_ns)
     assert one(events, "tcp_anomaly")["technique"] == "data_after_fin"
 
 
@@ -337,11 +340,7 @@ def test_a_doubted_reset_ends_a_connection_when_it_comes(
     talk = Conversation(client, server).open().send(b"hello").ack(1).wait(2)
     talk.add(0, "PA", 6, -5, b"late").add(0, "R", 6, None)
     events = lab.frames(in_time(talk, later(10)), [DECKY, DECKY6])
-    flow = one(events, "tcp_flow_timing")
-    expected = {"close": "rst", "duration_s": 2.006, "packets": 6, "bytes": 5}
-    expected |= {"bytes_accepted_client": 5, "bytes_accepted_server": 0, "retransmits": 0}
-    assert {name: flow[name] for name in expected} == expected
-    assert flow["time_ns"] == talk.frames[-1].time_ns
+    assert_ends(one(events, "tcp_flow_timing"), "rst", talk.frames[-1].time_ns)
 
 
 def test_119_seconds_are_not_idle(lab: ReplayLab) -> None:
