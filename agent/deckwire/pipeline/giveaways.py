@@ -89,7 +89,9 @@ class Giveaways:
         syn: SynPacket | None,
         stack: Stack | None,
     ) -> None:
-        """A decky has opened a connection."""
+        """A decky has opened a connection, if it is not inbound."""
+        if context.direction == "inbound":
+            return
         decky = self.registry.name_of(context.ends.client)
         if decky is None:
             return

@@ -162,8 +162,7 @@ class Reporter:
         stack = None if syn.options_cut else self._describe.stack(context, syn, signature)
         if stack is not None and not self._is_own(context):
             self._syn(key, context, syn, stack, signature)
-        if context.direction != "inbound":
-            self._giveaways.initiated(key, context, syn.time_ns, syn, stack)
+        self._giveaways.initiated(key, context, syn.time_ns, syn, stack)
 
     def _syn(
         self, key: bytes, context: Context, syn: SynPacket, stack: Stack, signature: int
@@ -196,7 +195,7 @@ class Reporter:
         context = self._context(key, client)
         if context is None:
             return
-        if handshake.syn is None and context.direction != "inbound":
+        if handshake.syn is None:
             self._giveaways.initiated(key, context, time_ns, None, None)
         self._giveaways.answered(context, handshake)
         headline = handshake_headline(context, self._clock.wall_ns(time_ns))
