@@ -41,8 +41,7 @@ struct flow_id {
 #define IP_FLAG_REASSEMBLED 0x8 /* from fragments: never used for intervals */
 #define SYN_KNOWN 0x10		/* with HANDSHAKE_LOST: the SYN has its event */
 #define HANDSHAKE_LOST 0x20 /* of a SYN-ACK: the ring had no room for both */
-/* of a connection's SYN: a SYN-ACK of another attempt on its 4-tuple was seen
- */
+/* of a connection's SYN: another attempt on its 4-tuple has a SYN-ACK */
 #define HANDSHAKE_PENDING 0x40
 #define MAX_TCP_OPTIONS 40
 

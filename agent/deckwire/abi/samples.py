@@ -326,7 +326,7 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
         None if rtt_client_us == abi.RTT_UNKNOWN else rtt_client_us,
         None if rtt_server_us == abi.RTT_UNKNOWN else rtt_server_us,
         None if rtt_min_us == abi.RTT_UNKNOWN else rtt_min_us,
-        True,
+        True,  # timed
         midstream and not established_ns,
         not midstream or flags & abi.FLOW_PROVEN != 0,
         (

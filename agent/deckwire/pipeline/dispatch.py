@@ -376,6 +376,7 @@ class Pipeline:
                 head = self.heads.recall(key, record)
                 if head is not None:
                     self._report.heads(*head)
+        # As in _end: each connection comes here.
         try:
             first, second = record.sides
             head = self.heads.end(key, record.born_ns, (first.accepted, second.accepted))

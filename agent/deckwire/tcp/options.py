@@ -107,7 +107,7 @@ def stamp(raw: bytes) -> int:
 def mss(raw: bytes) -> int | None:
     """The MSS, the last one if it is repeated; None without one.
 
-    Nearly all segments begin with it. A walk is needed only if another option looks like it.
+    Nearly all SYNs begin with it. A walk is needed only if another option looks like it.
     """
     if raw[:2] != _MSS_HEADER or len(raw) < _MSS_BYTES or raw.find(_MSS_HEADER, 2) >= 0:
         return read(raw).mss
