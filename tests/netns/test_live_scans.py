@@ -17,6 +17,7 @@ from deckwire.lab.agent import AgentProcess
 from deckwire.lab.certificates import make_certificate
 from deckwire.lab.namespaces import LabError
 from deckwire.lab.servers import http_server, serve, tls_server
+from tests.support.live_wire import resolve
 from tests.support.watching import EVERYTHING, LARGE_RINGS, assert_nothing_lost
 
 pytestmark = pytest.mark.root
@@ -94,8 +95,8 @@ def test_a_connect_scan_is_recognised(
         return ports <= {event["fields"]["dst_port"] for event in found}
 
     # Use one CPU, because with two a veth pair may swap the ACK and the reset after it. They may
-    # still be swapped on a busy machine, and where the address is not resolved: the reply of ARP
-    # then sends the SYN from another CPU. So the scan is repeated soon, while it is resolved.
+    # still be swapped on a busy machine, so the scan is repeated.
+    resolve(lab, lab.client, target)
     scan = ["taskset", "-c", "0", *user, "nmap", "-n", "-Pn", "-sT", *options, address]
     for _ in range(SCANS):
         done = lab.run(lab.client, scan)

@@ -12,7 +12,7 @@ from deckwire.lab import Lab
 from deckwire.lab.agent import AgentProcess
 from tests.support import bpf_frames as frames
 from tests.support.fingerprint_frames import sent_packets
-from tests.support.live_wire import Tap, link_socket
+from tests.support.live_wire import Tap, link_socket, resolve
 from tests.support.sequences import Four, sequence_fields, shown
 from tests.support.watching import EVERYTHING, assert_nothing_lost
 
@@ -76,6 +76,7 @@ def test_classes_are_those_of_the_packets_on_the_wire() -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
     with Lab(clients=4) as lab:
         decky = lab.deckies[0]
+        resolve(lab, lab.client, decky)
         agent = AgentProcess(lab, options=EVERYTHING)
         with Tap(lab) as tap:
             for _, command in tools(lab):
@@ -84,17 +85,15 @@ def test_classes_are_those_of_the_packets_on_the_wire() -> None:
                 connect_all(lab, address, source)
             for source, (number, _) in COUNTERS.items():
                 count_up(lab, source, number)
-        sources = [lab.client.v4, lab.client.v6, *COUNTERS, *(source for source, _ in tools(lab))]
+        # Of those that came: floods of other tests share the queue of the CPU with this one.
+        expected = sequence_fields(sent for sent in sent_packets(tap.path) if sent.is_syn)
         agent.wait(
-            lambda: all(
-                len(agent.find("tcp_syn_fingerprint", src_ip=source)) >= SYNS for source in sources
-            ),
+            lambda: len(agent.find("tcp_syn_fingerprint")) >= sum(map(len, expected.values())),
             "all SYNs are reported",
             60,
         )
         assert agent.stop() == 0
         assert_nothing_lost(agent)
-        expected = sequence_fields(sent for sent in sent_packets(tap.path) if sent.is_syn)
 
     found: dict[Four, list[dict[str, object]]] = defaultdict(list)
     last: dict[str, dict[str, object]] = {}
@@ -104,6 +103,7 @@ def test_classes_are_those_of_the_packets_on_the_wire() -> None:
         found[four].append(shown(fields))
         last[fields["src_ip"]] = shown(fields)
     assert found == expected
+    sources = [lab.client.v4, lab.client.v6, *COUNTERS, *(source for source, _ in tools(lab))]
     for source, (_, classes) in COUNTERS.items():
         assert (last[source]["ipid_class"], last[source]["isn_class"]) == classes
     assert last[lab.client.ipv4[3]]["ipid_class"] == "constant"

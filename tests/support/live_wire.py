@@ -203,11 +203,32 @@ def link_socket(lab: Lab, server: Node, address: str) -> tuple[socket.socket, by
         made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     made.bind((lab.client.interface, 3))
     mac: bytes = made.getsockname()[4]
-    shown = ":".join(f"{byte:02x}" for byte in mac)
-    neighbour = ["neigh", "replace", address, "lladdr", shown, "dev", server.interface]
-    assert lab.run(server, ["ip", *neighbour]).returncode == 0
-    (link,) = json.loads(lab.run(server, ["ip", "-j", "link", "show", server.interface]).stdout)
-    return made, mac, bytes.fromhex(link["address"].replace(":", ""))
+    _note_neighbour(lab, server, address, mac.hex(":"))
+    return made, mac, bytes.fromhex(_link_address(lab, server).replace(":", ""))
+
+
+def resolve(lab: Lab, *nodes: Node) -> None:
+    """Gives these nodes the link addresses of each other, for good.
+
+    Else the kernel keeps the first packets until ARP or neighbour discovery has an answer, and may
+    then send them from another CPU than those that come next.
+    """
+    for node in nodes:
+        link = _link_address(lab, node)
+        for other in nodes:
+            if other is not node:
+                for address in (*node.ipv4, *node.ipv6):
+                    _note_neighbour(lab, other, address, link)
+
+
+def _link_address(lab: Lab, node: Node) -> str:
+    (link,) = json.loads(lab.run(node, ["ip", "-j", "link", "show", node.interface]).stdout)
+    return str(link["address"])
+
+
+def _note_neighbour(lab: Lab, node: Node, address: str, link: str) -> None:
+    entry = ["neigh", "replace", address, "lladdr", link, "dev", node.interface, "nud", "permanent"]
+    assert lab.run(node, ["ip", *entry]).returncode == 0
 
 
 class HandMade:
