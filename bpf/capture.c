@@ -1902,19 +1902,28 @@ static __always_inline int touch_of(struct __sk_buff *skb, const struct step *s,
 	return 0;
 }
 
+/* The parts of a group. 0: never, but the verifier asks. */
+static __always_inline int half_open_group(struct half_open_group *group,
+					   __u32 *slot)
+{
+	group->lock = half_open_locks.lookup(slot);
+	group->sets = half_open_sets.lookup(slot);
+	group->entries = half_open.lookup(slot);
+	return group->lock && group->sets && group->entries;
+}
+
 /*
  * Fetches what decky_syn looks at first. Most SYNs of a flood have none of it
  * in the caches, and here it comes together with what is known of their source.
  */
 static __always_inline void fetch_half_open(const struct step *s)
 {
-	struct half_open_group *group;
+	struct half_open_group group;
 	struct work *w = s->work;
 
 	half_open_place(&w->place, &w->id, s->settings->seed);
-	group = half_open.lookup(&w->place.slot);
-	if (group)
-		half_open_touch(group, &w->place);
+	if (half_open_group(&group, &w->place.slot))
+		half_open_touch(&group, &w->place);
 }
 
 /*
@@ -2215,23 +2224,20 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 }
 
 /* Looks where a 4-tuple is in half_open, without the lock. */
-static __always_inline struct half_open_group *
-half_open_look(struct half_open_place *place)
+static __always_inline int half_open_look(struct half_open_group *group,
+					  struct half_open_place *place)
 {
-	struct half_open_group *group;
-
-	group = half_open.lookup(&place->slot);
-	if (!group)
+	if (!half_open_group(group, &place->slot))
 		return 0;
 	/* before the tags: what comes later raises it */
-	place->inserts = *(volatile __u32 *)&group->inserts;
+	place->inserts = *(volatile __u32 *)&group->lock->inserts;
 	place->index = half_open_index(group, place);
-	return group;
+	return 1;
 }
 
 /* A copy of the attempt of this key where half_open_look() found it, or 0. */
 static __always_inline struct half_open_copy *
-half_open_copy(__u32 *scratch, struct half_open_group *group,
+half_open_copy(__u32 *scratch, const struct half_open_group *group,
 	       const struct half_open_place *place, const struct flow_key *key)
 {
 	struct half_open_copy *copy;
@@ -2244,13 +2250,13 @@ half_open_copy(__u32 *scratch, struct half_open_group *group,
 		return 0;
 	copy->slot = place->slot;
 	copy->index = place->index;
-	bpf_spin_lock(&group->lock);
+	bpf_spin_lock(&group->lock->lock);
 	if (half_open_tag(group, copy->index) != place->tag)
 		copy->index = half_open_index(group, place);
 	/* if it has gone, of any entry: the key decides */
 	__builtin_memcpy(&copy->entry, entry_of(group, copy->index),
 			 sizeof(copy->entry));
-	bpf_spin_unlock(&group->lock);
+	bpf_spin_unlock(&group->lock->lock);
 	return copy->index < HALF_OPEN_ENTRIES &&
 			       same_key(&copy->entry.key, key)
 		       ? copy
@@ -2260,14 +2266,13 @@ half_open_copy(__u32 *scratch, struct half_open_group *group,
 static __always_inline struct half_open_copy *
 half_open_of(const struct step *s, struct half_open_place *place)
 {
-	struct half_open_group *group;
+	struct half_open_group group;
 	struct work *w = s->work;
 
 	half_open_place(place, &w->id, s->settings->seed);
-	group = half_open_look(place);
-	if (!group)
+	if (!half_open_look(&group, place))
 		return 0;
-	return half_open_copy(scratch_slot(s), group, place, &w->key);
+	return half_open_copy(scratch_slot(s), &group, place, &w->key);
 }
 
 /*
@@ -2282,32 +2287,31 @@ static __always_inline int half_open_insert(struct counters *c,
 {
 	__u32 index = HALF_OPEN_ENTRIES, evicted = 0;
 	struct half_open_entry *entry;
-	struct half_open_group *group;
+	struct half_open_group group;
 	int known;
 
-	group = half_open.lookup(&place->slot);
-	if (!group)
+	if (!half_open_group(&group, &place->slot))
 		return 0;
-	bpf_spin_lock(&group->lock);
+	bpf_spin_lock(&group.lock->lock);
 	if (place->index < HALF_OPEN_ENTRIES ||
-	    group->inserts != place->inserts)
-		index = half_open_index(group, place);
+	    group.lock->inserts != place->inserts)
+		index = half_open_index(&group, place);
 	known = index < HALF_OPEN_ENTRIES;
 	if (!known)
-		index = half_open_victim(group, place, half_open_clock(now));
-	entry = entry_of(group, index);
+		index = half_open_victim(&group, place, half_open_clock(now));
+	entry = entry_of(&group, index);
 	/* else another 4-tuple of the same hash */
 	known = known && same_key(&entry->key, key);
 	if (!known) {
-		evicted = half_open_tag(group, index) != 0;
+		evicted = half_open_tag(&group, index) != 0;
 		half_open_write(entry, key, half);
-		half_open_mark(group, index, place->tag,
+		half_open_mark(&group, index, place->tag,
 			       half_open_time(half, now));
 		/* behind the tag: see half_open_look() */
 		barrier();
-		group->inserts++;
+		group.lock->inserts++;
 	}
-	bpf_spin_unlock(&group->lock);
+	bpf_spin_unlock(&group.lock->lock);
 	if (known) {
 		c->half_open_failed++;
 		return 0;
@@ -2322,23 +2326,22 @@ static __always_inline int half_open_store(struct half_open_copy *copy,
 					   __u64 now)
 {
 	struct half_open_entry *entry;
-	struct half_open_group *group;
+	struct half_open_group group;
 	int same;
 
-	group = half_open.lookup(&copy->slot);
-	if (!group)
+	if (!half_open_group(&group, &copy->slot))
 		return 0;
-	bpf_spin_lock(&group->lock);
-	entry = entry_of(group, copy->index);
+	bpf_spin_lock(&group.lock->lock);
+	entry = entry_of(&group, copy->index);
 	same = entry->generation == copy->entry.generation;
 	if (same) {
 		half_open_write(entry, &copy->entry.key, &copy->entry.half);
 		copy->entry.generation = entry->generation;
-		half_open_mark(group, copy->index,
-			       half_open_tag(group, copy->index),
+		half_open_mark(&group, copy->index,
+			       half_open_tag(&group, copy->index),
 			       half_open_time(&entry->half, now));
 	}
-	bpf_spin_unlock(&group->lock);
+	bpf_spin_unlock(&group.lock->lock);
 	return same;
 }
 
@@ -2346,23 +2349,22 @@ static __always_inline int half_open_store(struct half_open_copy *copy,
 static __always_inline int half_open_remove(const struct half_open_copy *copy)
 {
 	struct half_open_entry *entry;
-	struct half_open_group *group;
+	struct half_open_group group;
 	__u32 slot = copy->slot;
 	int same;
 
-	group = half_open.lookup(&slot);
-	if (!group)
+	if (!half_open_group(&group, &slot))
 		return 0;
-	bpf_spin_lock(&group->lock);
-	entry = entry_of(group, copy->index);
-	same = half_open_tag(group, copy->index) &&
+	bpf_spin_lock(&group.lock->lock);
+	entry = entry_of(&group, copy->index);
+	same = half_open_tag(&group, copy->index) &&
 	       half_open_same(entry, &copy->entry);
 	if (same) {
 		/* no copy of it may be written back */
 		entry->generation += 2;
-		half_open_mark(group, copy->index, 0, 0);
+		half_open_mark(&group, copy->index, 0, 0);
 	}
-	bpf_spin_unlock(&group->lock);
+	bpf_spin_unlock(&group.lock->lock);
 	return same;
 }
 
@@ -2546,7 +2548,7 @@ static __always_inline void begin_syn_sample(const struct step *s,
  * that changes is a few words. 0: another CPU has changed the entry meanwhile.
  */
 static __always_inline int half_open_repeat(const struct step *s,
-					    struct half_open_group *group,
+					    const struct half_open_group *group,
 					    const struct half_open_place *place,
 					    struct half_open_entry *entry,
 					    __u32 generation, __u8 rules)
@@ -2556,7 +2558,7 @@ static __always_inline int half_open_repeat(const struct step *s,
 	struct work *w = s->work;
 	int same;
 
-	bpf_spin_lock(&group->lock);
+	bpf_spin_lock(&group->lock->lock);
 	same = *current == generation &&
 	       half_open_tag(group, place->index) == place->tag;
 	if (same) {
@@ -2572,7 +2574,7 @@ static __always_inline int half_open_repeat(const struct step *s,
 		barrier();
 		*current = generation + 2;
 	}
-	bpf_spin_unlock(&group->lock);
+	bpf_spin_unlock(&group->lock->lock);
 	return same;
 }
 
@@ -2581,7 +2583,7 @@ int decky_syn(struct __sk_buff *skb)
 {
 	volatile struct option_walk *walk;
 	struct half_open_sample *sample;
-	struct half_open_group *group;
+	struct half_open_group group;
 	struct half_open_entry *entry;
 	struct half_open_place place;
 	struct half_open_copy *copy;
@@ -2604,10 +2606,9 @@ int decky_syn(struct __sk_buff *skb)
 	if (!w->restarts)
 		s.counters->frames_syn++;
 	place = w->place;
-	group = half_open_look(&place);
-	if (!group)
+	if (!half_open_look(&group, &place))
 		return TC_NEXT;
-	entry = half_open_peek(group, &place, &w->key, &generation);
+	entry = half_open_peek(&group, &place, &w->key, &generation);
 	if (entry && (!repeats_syn(&entry->half, p, w->sender, w->now) ||
 		      entry->half.noted))
 		entry = 0;
@@ -2615,13 +2616,13 @@ int decky_syn(struct __sk_buff *skb)
 		summed = rules_of(&entry->half, w->sender) & RULES_SUMMED;
 	rules = opening_rules(skb, &s, summed);
 	if (entry) {
-		if (!half_open_repeat(&s, group, &place, entry, generation,
+		if (!half_open_repeat(&s, &group, &place, entry, generation,
 				      rules))
 			restart(skb, &s, JUMP_SYN);
 		s.counters->syn_retransmits++;
 		return TC_NEXT;
 	}
-	copy = half_open_copy(&s.slot, group, &place, &w->key);
+	copy = half_open_copy(&s.slot, &group, &place, &w->key);
 	half = copy ? &copy->entry.half : 0;
 	known = half && repeats_syn(half, p, w->sender, w->now);
 	if (known)
@@ -3616,7 +3617,7 @@ int decky_search(struct __sk_buff *skb)
 
 #ifdef DECKWIRE_XDP
 /* Has this key an attempt that may still go on? 0: look under the lock. */
-static __always_inline int half_open_knows(struct half_open_group *group,
+static __always_inline int half_open_knows(const struct half_open_group *group,
 					   const struct half_open_place *place,
 					   const struct flow_key *key,
 					   __u64 now)
@@ -3640,7 +3641,7 @@ static __always_inline int half_open_knows(struct half_open_group *group,
 int xdp_ingress(struct xdp_md *xdp)
 {
 	struct half_open_sample *scratch;
-	struct half_open_group *group;
+	struct half_open_group group;
 	const struct tcp_header *tcp;
 	struct half_open_place place;
 	struct half_open_copy *copy;
@@ -3683,13 +3684,12 @@ int xdp_ingress(struct xdp_md *xdp)
 		return XDP_PASS;
 	make_id(&id, &key, p.ip_version, set->seed);
 	half_open_place(&place, &id, set->seed);
-	group = half_open_look(&place);
-	if (!group)
+	if (!half_open_look(&group, &place))
 		return XDP_PASS;
 	/* of several attempts, decky_syn keeps each */
-	if (half_open_knows(group, &place, &key, now))
+	if (half_open_knows(&group, &place, &key, now))
 		return XDP_PASS;
-	copy = half_open_copy(&zero, group, &place, &key);
+	copy = half_open_copy(&zero, &group, &place, &key);
 	if (copy && half_open_fresh(&copy->entry.half, now))
 		return XDP_PASS;
 	half_open_begin(&scratch->half_open, sender, now);

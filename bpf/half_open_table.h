@@ -22,14 +22,29 @@
 #define HALF_OPEN_ENTRIES (HALF_OPEN_SETS * HALF_OPEN_WAYS)
 #define HALF_OPEN_GROUPS (MAX_HALF_OPEN / HALF_OPEN_ENTRIES)
 
-/* The entries of one lock. */
-struct half_open_group {
+/* What one lock is for. Each has a cache line of its own. */
+struct half_open_lock {
 	struct bpf_spin_lock lock;
 	__u32 inserts;
-	__u32 pad[10]; /* values of an array begin 16 bytes into a cache line */
+	__u32 pad[14];
+};
+
+struct half_open_sets {
 	struct half_open_set set[HALF_OPEN_SETS];
-	struct half_open_entry entry[HALF_OPEN_SETS * HALF_OPEN_WAYS];
-	__u32 pad_after[4];
+};
+
+struct half_open_entries {
+	struct half_open_entry entry[HALF_OPEN_ENTRIES];
+};
+
+/*
+ * A group. Its parts are in maps of their own: a search reads locks and sets
+ * only, and theirs are so few pages that the CPU knows where they are.
+ */
+struct half_open_group {
+	struct half_open_lock *lock;
+	struct half_open_sets *sets;
+	struct half_open_entries *entries;
 };
 
 /* Where a 4-tuple may be. */
@@ -79,20 +94,20 @@ static __always_inline __u32 half_open_time(const struct half_open *half,
 /* A set, an entry: for the verifier, whatever it has forgotten of the number.
  */
 static __always_inline struct half_open_set *
-set_of(struct half_open_group *group, __u32 number)
+set_of(const struct half_open_group *group, __u32 number)
 {
 	asm volatile("" : "+r"(number));
-	return &group->set[number & (HALF_OPEN_SETS - 1)];
+	return &group->sets->set[number & (HALF_OPEN_SETS - 1)];
 }
 
 static __always_inline struct half_open_entry *
-entry_of(struct half_open_group *group, __u32 index)
+entry_of(const struct half_open_group *group, __u32 index)
 {
 	asm volatile("" : "+r"(index));
-	return &group->entry[index & (HALF_OPEN_ENTRIES - 1)];
+	return &group->entries->entry[index & (HALF_OPEN_ENTRIES - 1)];
 }
 
-static __always_inline __u32 half_open_tag(struct half_open_group *group,
+static __always_inline __u32 half_open_tag(const struct half_open_group *group,
 					   __u32 index)
 {
 	struct half_open_set *set = set_of(group, index / HALF_OPEN_WAYS);
@@ -101,7 +116,7 @@ static __always_inline __u32 half_open_tag(struct half_open_group *group,
 	return set->tag[index & (HALF_OPEN_WAYS - 1)];
 }
 
-static __always_inline void half_open_mark(struct half_open_group *group,
+static __always_inline void half_open_mark(const struct half_open_group *group,
 					   __u32 index, __u32 tag, __u32 time)
 {
 	struct half_open_set *set = set_of(group, index / HALF_OPEN_WAYS);
@@ -129,7 +144,7 @@ static __always_inline __u64 half_open_way(const struct half_open_set *set,
 
 /* The index of the entry with the tag of a place, or HALF_OPEN_ENTRIES. */
 static __always_inline __u32 half_open_index(
-	struct half_open_group *group, const struct half_open_place *place)
+	const struct half_open_group *group, const struct half_open_place *place)
 {
 	__u64 way, missed, index;
 
@@ -167,7 +182,7 @@ static __always_inline __u64 half_open_oldest(const struct half_open_set *set,
 
 /* The index of the entry that a new 4-tuple gets. */
 static __always_inline __u32
-half_open_victim(struct half_open_group *group,
+half_open_victim(const struct half_open_group *group,
 		 const struct half_open_place *place, __u32 clock)
 {
 	__u64 best;
@@ -214,13 +229,13 @@ static __always_inline void half_open_write(struct half_open_entry *entry,
  * Reads a word of each cache line that the search for a place needs. They are
  * fetched at the same time then, and with what comes after this.
  */
-static __always_inline void half_open_touch(struct half_open_group *group,
+static __always_inline void half_open_touch(const struct half_open_group *group,
 					    const struct half_open_place *place)
 {
 	volatile struct half_open_set *first = set_of(group, place->first);
 	volatile struct half_open_set *second = set_of(group, place->second);
 
-	(void)*(volatile __u32 *)&group->inserts;
+	(void)*(volatile __u32 *)&group->lock->inserts;
 	(void)first->tag[0];
 	(void)second->tag[0];
 	(void)first->time[0];
@@ -232,7 +247,7 @@ static __always_inline void half_open_touch(struct half_open_group *group,
  * without the lock: what it says holds if it still has the generation.
  */
 static __always_inline struct half_open_entry *
-half_open_peek(struct half_open_group *group,
+half_open_peek(const struct half_open_group *group,
 	       const struct half_open_place *place, const struct flow_key *key,
 	       __u32 *generation)
 {

@@ -38,7 +38,13 @@ BPF_TABLE("hash", struct decky6, __u8, own_addresses, MAX_OWN_ADDRESSES);
 BPF_TABLE("hash", struct own_mac, __u8, own_macs, MAX_OWN_MACS);
 
 /* Spoofed SYNs stay in half_open. Only a real handshake moves to flows. */
-BPF_TABLE("array", __u32, struct half_open_group, half_open, HALF_OPEN_GROUPS);
+BPF_TABLE("array", __u32, struct half_open_lock, half_open_locks,
+	  HALF_OPEN_GROUPS);
+/* BPF_F_MMAPABLE, here and below: values begin with a cache line */
+BPF_F_TABLE("array", __u32, struct half_open_sets, half_open_sets,
+	    HALF_OPEN_GROUPS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct half_open_entries, half_open,
+	    HALF_OPEN_GROUPS, BPF_F_MMAPABLE);
 /*
  * Attempts on a 4-tuple of which half_open has another: the one that is
  * acknowledged becomes the connection. Keyed by the number that the next packet
@@ -80,7 +86,8 @@ BPF_TABLE("array", __u32, struct token_bucket, anomaly_sources, SOURCE_SLOTS);
  * Probes by source. Each change of a source or of its targets sets the mark of
  * its set. The agent clears a mark before it reads the set.
  */
-BPF_TABLE("array", __u32, struct source_set, source_sets, PROBE_SOURCE_SETS);
+BPF_F_TABLE("array", __u32, struct source_set, source_sets, PROBE_SOURCE_SETS,
+	    BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct probe_source, probe_sources,
 	    PROBE_SOURCE_SETS *PROBE_SOURCE_WAYS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct target_set, probe_targets, PROBE_TARGET_SETS,

@@ -12,7 +12,7 @@ from struct import Struct, pack
 from deckwire.kernel.maps import MapShape
 from deckwire.kernel.syscalls import Command, bpf
 
-LOCKED = ("half_open",)
+LOCKED = ("half_open_locks",)
 """The maps with a lock."""
 
 _KEY, _VALUE = 1, 5
