@@ -1512,18 +1512,31 @@ static __always_inline void note_mac(struct __sk_buff *skb,
 	*(__u16 *)&source->mac[4] = *(const __u16 *)&eth->src[4];
 }
 
-/*
- * Fetches the first slot of a set, together with the set: the slots of a set
- * follow each other, and most sources of a flood are new.
- */
-static __always_inline void fetch_source(__u32 number)
+/* Fetches the set of a SYN's source, and all that the source may have in it. */
+static __always_inline void fetch_source(const struct step *s)
 {
-	__u32 slot = number * PROBE_SOURCE_WAYS;
-	struct probe_source *first;
+	const struct packet *p = &s->work->packet;
+	struct probe_source *source;
+	struct source_set *set;
+	__u32 number, slot;
+	__u64 hash;
 
-	first = probe_sources.lookup(&slot);
-	if (first)
-		(void)*(volatile __u32 *)&first->generation;
+	hash = probe_hash(s->settings->seed,
+			  s->work->to_decky ? p->saddr : p->daddr,
+			  p->ip_version);
+	number = (hash >> 32) & (PROBE_SOURCE_SETS - 1);
+	set = source_sets.lookup(&number);
+	if (set)
+		(void)*(volatile __u32 *)&set->tag[0];
+#pragma unroll
+	for (int i = 0; i < PROBE_SOURCE_WAYS; i++) {
+		slot = number * PROBE_SOURCE_WAYS + i;
+		source = probe_sources.lookup(&slot);
+		if (source) {
+			(void)*(volatile __u32 *)&source->generation;
+			(void)*(volatile __u32 *)&source->seq[0];
+		}
+	}
 }
 
 /* Takes in the touch of the frame in the work. */
@@ -1552,7 +1565,6 @@ static __always_inline void record(struct __sk_buff *skb, const struct step *s,
 	hash = probe_hash(s->settings->seed, addr, p->ip_version);
 	number = (hash >> 32) & (PROBE_SOURCE_SETS - 1);
 	tag = (__u32)hash | 1;
-	fetch_source(number);
 	set = source_sets.lookup(&number);
 	if (!set)
 		return;
@@ -1913,17 +1925,21 @@ static __always_inline int half_open_group(struct half_open_group *group,
 }
 
 /*
- * Fetches what decky_syn looks at first. Most SYNs of a flood have none of it
- * in the caches, and here it comes together with what is known of their source.
+ * Finds the place of a SYN for decky_syn, and fetches what it and record() look
+ * at. Most SYNs of a flood have none of it in the caches. Here it is fetched at
+ * the same time, and first of all what the rest depends on.
  */
-static __always_inline void fetch_half_open(const struct step *s)
+static __always_inline void find_half_open(const struct step *s)
 {
 	struct half_open_group group;
 	struct work *w = s->work;
 
 	half_open_place(&w->place, &w->id, s->settings->seed);
-	if (half_open_group(&group, &w->place.slot))
-		half_open_touch(&group, &w->place);
+	if (!half_open_group(&group, &w->place.slot))
+		return;
+	half_open_touch(&group, &w->place);
+	fetch_source(s);
+	half_open_find(&group, &w->place, half_open_clock(w->now));
 }
 
 /*
@@ -1947,7 +1963,7 @@ int decky_probe(struct __sk_buff *skb)
 	if (!w->now)
 		w->now = coarse_time(skb, w);
 	if (w->cause == TOUCH_SYN)
-		fetch_half_open(&s);
+		find_half_open(&s);
 	if (touch_of(skb, &s, touch) &&
 	    !is_own_host(skb, &s, !touch->of_decky)) {
 		/* it is read again from here: the verifier has fewer states */
@@ -2223,19 +2239,7 @@ static __always_inline __u16 sample_syn_data(struct __sk_buff *skb,
 	return record;
 }
 
-/* Looks where a 4-tuple is in half_open, without the lock. */
-static __always_inline int half_open_look(struct half_open_group *group,
-					  struct half_open_place *place)
-{
-	if (!half_open_group(group, &place->slot))
-		return 0;
-	/* before the tags: what comes later raises it */
-	place->inserts = *(volatile __u32 *)&group->lock->inserts;
-	place->index = half_open_index(group, place);
-	return 1;
-}
-
-/* A copy of the attempt of this key where half_open_look() found it, or 0. */
+/* A copy of the attempt of this key where half_open_search() found it, or 0. */
 static __always_inline struct half_open_copy *
 half_open_copy(__u32 *scratch, const struct half_open_group *group,
 	       const struct half_open_place *place, const struct flow_key *key)
@@ -2270,13 +2274,14 @@ half_open_of(const struct step *s, struct half_open_place *place)
 	struct work *w = s->work;
 
 	half_open_place(place, &w->id, s->settings->seed);
-	if (!half_open_look(&group, place))
+	if (!half_open_group(&group, &place->slot))
 		return 0;
+	half_open_search(&group, place);
 	return half_open_copy(scratch_slot(s), &group, place, &w->key);
 }
 
 /*
- * Puts a new attempt into half_open, where half_open_look() has not found it.
+ * Puts a new attempt into half_open, where half_open_search() has not found it.
  * 0: another CPU was first, counted.
  */
 static __always_inline int half_open_insert(struct counters *c,
@@ -2285,20 +2290,24 @@ static __always_inline int half_open_insert(struct counters *c,
 					    const struct half_open *half,
 					    __u64 now)
 {
-	__u32 index = HALF_OPEN_ENTRIES, evicted = 0;
+	__u32 index = place->victim, evicted = 0;
 	struct half_open_entry *entry;
 	struct half_open_group group;
-	int known;
+	int known = 0;
 
 	if (!half_open_group(&group, &place->slot))
 		return 0;
 	bpf_spin_lock(&group.lock->lock);
 	if (place->index < HALF_OPEN_ENTRIES ||
-	    group.lock->inserts != place->inserts)
+	    group.lock->inserts != place->inserts ||
+	    index >= HALF_OPEN_ENTRIES ||
+	    half_open_changed(&group, index) != place->changed) {
 		index = half_open_index(&group, place);
-	known = index < HALF_OPEN_ENTRIES;
-	if (!known)
-		index = half_open_victim(&group, place, half_open_clock(now));
+		known = index < HALF_OPEN_ENTRIES;
+		if (!known)
+			index = half_open_victim(&group, place,
+						 half_open_clock(now));
+	}
 	entry = entry_of(&group, index);
 	/* else another 4-tuple of the same hash */
 	known = known && same_key(&entry->key, key);
@@ -2307,7 +2316,7 @@ static __always_inline int half_open_insert(struct counters *c,
 		half_open_write(entry, key, half);
 		half_open_mark(&group, index, place->tag,
 			       half_open_time(half, now));
-		/* behind the tag: see half_open_look() */
+		/* behind the tag: see half_open_search() */
 		barrier();
 		group.lock->inserts++;
 	}
@@ -2606,8 +2615,10 @@ int decky_syn(struct __sk_buff *skb)
 	if (!w->restarts)
 		s.counters->frames_syn++;
 	place = w->place;
-	if (!half_open_look(&group, &place))
+	if (!half_open_group(&group, &place.slot))
 		return TC_NEXT;
+	if (w->restarts)
+		half_open_find(&group, &place, half_open_clock(w->now));
 	entry = half_open_peek(&group, &place, &w->key, &generation);
 	if (entry && (!repeats_syn(&entry->half, p, w->sender, w->now) ||
 		      entry->half.noted))
@@ -3684,8 +3695,10 @@ int xdp_ingress(struct xdp_md *xdp)
 		return XDP_PASS;
 	make_id(&id, &key, p.ip_version, set->seed);
 	half_open_place(&place, &id, set->seed);
-	if (!half_open_look(&group, &place))
+	if (!half_open_group(&group, &place.slot))
 		return XDP_PASS;
+	half_open_touch(&group, &place);
+	half_open_find(&group, &place, half_open_clock(now));
 	/* of several attempts, decky_syn keeps each */
 	if (half_open_knows(&group, &place, &key, now))
 		return XDP_PASS;

@@ -55,6 +55,8 @@ struct half_open_place {
 	__u32 tag;
 	__u32 index;   /* of its entry, or HALF_OPEN_ENTRIES: it has none, */
 	__u32 inserts; /* as long as the group has no more than these */
+	__u32 victim; /* what it gets then, or HALF_OPEN_ENTRIES: not chosen, */
+	__u32 changed; /* as long as this is the time of that entry */
 };
 
 static __always_inline void half_open_place(struct half_open_place *place,
@@ -72,6 +74,8 @@ static __always_inline void half_open_place(struct half_open_place *place,
 	place->tag = (__u32)hash | 1;
 	place->index = HALF_OPEN_ENTRIES;
 	place->inserts = 0;
+	place->victim = HALF_OPEN_ENTRIES;
+	place->changed = 0;
 }
 
 /* Time in units of 1.05 ms. */
@@ -116,6 +120,15 @@ static __always_inline __u32 half_open_tag(const struct half_open_group *group,
 	return set->tag[index & (HALF_OPEN_WAYS - 1)];
 }
 
+static __always_inline __u32
+half_open_changed(const struct half_open_group *group, __u32 index)
+{
+	struct half_open_set *set = set_of(group, index / HALF_OPEN_WAYS);
+
+	asm volatile("" : "+r"(index));
+	return set->time[index & (HALF_OPEN_WAYS - 1)];
+}
+
 static __always_inline void half_open_mark(const struct half_open_group *group,
 					   __u32 index, __u32 tag, __u32 time)
 {
@@ -143,8 +156,9 @@ static __always_inline __u64 half_open_way(const struct half_open_set *set,
 }
 
 /* The index of the entry with the tag of a place, or HALF_OPEN_ENTRIES. */
-static __always_inline __u32 half_open_index(
-	const struct half_open_group *group, const struct half_open_place *place)
+static __always_inline __u32
+half_open_index(const struct half_open_group *group,
+		const struct half_open_place *place)
 {
 	__u64 way, missed, index;
 
@@ -192,6 +206,46 @@ half_open_victim(const struct half_open_group *group,
 	best = half_open_oldest(set_of(group, place->second), place->second,
 				clock, best);
 	return best & (HALF_OPEN_ENTRIES - 1);
+}
+
+/* Fetches the cache lines of an entry. */
+static __always_inline void half_open_fetch(const struct half_open_group *group,
+					    __u32 index)
+{
+	volatile struct half_open_entry *entry = entry_of(group, index);
+
+	(void)entry->half.signature;
+	(void)entry->half.syn.options[0];
+	(void)entry->half.synack.seq;
+	(void)entry->half.synack.options[0];
+	(void)entry->generation;
+}
+
+/* Looks where a 4-tuple is, without the lock. */
+static __always_inline void
+half_open_search(const struct half_open_group *group,
+		 struct half_open_place *place)
+{
+	/* before the tags: what comes later raises it */
+	place->inserts = *(volatile __u32 *)&group->lock->inserts;
+	place->index = half_open_index(group, place);
+}
+
+/* The same. If it has no entry, this chooses the one that it gets. */
+static __always_inline void half_open_find(const struct half_open_group *group,
+					   struct half_open_place *place,
+					   __u32 clock)
+{
+	__u32 index;
+
+	half_open_search(group, place);
+	index = place->index;
+	if (index >= HALF_OPEN_ENTRIES) {
+		index = half_open_victim(group, place, clock);
+		place->victim = index;
+		place->changed = half_open_changed(group, index);
+	}
+	half_open_fetch(group, index);
 }
 
 static __always_inline int same_key(const struct flow_key *a,

@@ -151,7 +151,8 @@ SIZES = {
     "syn_packet": abi.SYN_PACKET_BYTES,
     "half_open": abi.HALF_OPEN_BYTES,
     "half_open_entry": abi.HALF_OPEN_ENTRY_BYTES,
-    "half_open_group": abi.HALF_OPEN_GROUP_BYTES,
+    "half_open_sets": abi.HALF_OPEN_SETS_BYTES,
+    "half_open_entries": abi.HALF_OPEN_ENTRIES_BYTES,
     "flow_totals": abi.FLOW_TOTALS_BYTES,
     "flow": abi.FLOW_BYTES,
     "sample_head": abi.SAMPLE_HEAD_BYTES,
@@ -171,8 +172,6 @@ SIZES = {
 OFFSETS = {
     ("half_open_sample", "half_open.syn"): abi.HALF_OPEN_SAMPLE_SYN,
     ("half_open_sample", "half_open.synack"): abi.HALF_OPEN_SAMPLE_SYNACK,
-    ("half_open_group", "set"): abi.HALF_OPEN_GROUP_SETS,
-    ("half_open_group", "entry"): abi.HALF_OPEN_GROUP_ENTRIES,
     ("end_sample", "totals"): abi.SAMPLE_HEAD_BYTES,
     ("sample_head", "kind"): abi.SAMPLE_KIND,
     ("flow", "totals"): 0,

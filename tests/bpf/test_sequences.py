@@ -74,7 +74,7 @@ def test_classes_are_those_of_the_reference(kernel: Kernel) -> None:
         )
         assert samples[-1] == expected, (ip_ids, seqs)
         found[ipid_class, isn_class] += 1
-        zero(kernel.loaded.maps["half_open"])
+        zero(kernel.loaded.maps["half_open_sets"])
     assert len(found) > 15
 
 

@@ -52,7 +52,7 @@ def signatures(kernel: Kernel, *frames: bytes) -> list[int]:
     kernel.settings(dedup=0)
     for frame in frames:
         kernel.feed(frame)
-        zero(kernel.loaded.maps["half_open"])
+        zero(kernel.loaded.maps["half_open_sets"])
     found = [sample for sample in kernel.samples() if isinstance(sample, SynSample)]
     assert len(found) == len(frames)
     return [sample.signature for sample in found]

@@ -106,8 +106,9 @@ def test_a_handshake_that_another_cpu_has_completed_is_not_entered_again(kernel:
     """The first data have completed it there; here comes the final ACK, of the same attempt."""
     talk = Talk()
     kernel.feed(talk.c("S"), talk.s("SA", 0, 1))
-    attempts, flows = (kernel.loaded.maps[name] for name in ("half_open", "flows"))
-    before = dict(attempts.items())
+    flows = kernel.loaded.maps["flows"]
+    attempts = [kernel.loaded.maps[name] for name in ("half_open", "half_open_sets")]
+    before = [dict(table.items()) for table in attempts]
     kernel.feed(talk.c("PA", 1, 1, b"data"))
     assert kernel.submitted() == "syn handshake"
     ((key, value),) = flows.items()
@@ -115,9 +116,10 @@ def test_a_handshake_that_another_cpu_has_completed_is_not_entered_again(kernel:
     flow.syn.ip_flags |= PENDING
     flow.totals.no_bulk = 1
     flows.update(key, FLOW.build(flow))
-    for slot, attempt in attempts.items():
-        if attempt != before[slot]:
-            attempts.update(slot, before[slot])
+    for table, values in zip(attempts, before, strict=True):
+        for slot, value in table.items():
+            if value != values[slot]:
+                table.update(slot, values[slot])
     kernel.feed(talk.c("A", 1, 1))
     assert kernel.submitted() == ""
     assert kernel.counters()["handshakes"] == 1

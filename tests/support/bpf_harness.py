@@ -76,7 +76,7 @@ CLEARED = (
     *("other_half_open", "flows", "midstream_flows"),
 )
 ZEROED = (
-    "half_open",
+    *("half_open", "half_open_sets"),
     *("syn_seen", "service_seen", "service_sums", "hello_seen", "anomaly_seen"),
     *("sources", "syn_budget", "midstream_budget", "anomaly_budget", "anomaly_sources"),
     *("fragment_sources", "fragment_budget"),
@@ -107,7 +107,7 @@ class Kernel:
         """Samples read since the reset."""
         self._frames: dict[int, list[bytes]] = {}
         self._older_frames: dict[int, list[bytes]] = {}
-        self.half_open = HalfOpenTable(loaded.maps["half_open"])
+        self.half_open = HalfOpenTable(loaded.maps)
 
     def reset(self, **settings: int) -> None:
         """Empty tables, zero counters, two deckies of each family."""

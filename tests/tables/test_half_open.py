@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from deckwire.abi import structs as abi
@@ -24,26 +26,32 @@ def half_open(*, client: int = 0, syn_ns: int = 7, answered: bool = False) -> by
     return data
 
 
-def put(table: Map, index: int, key: bytes, value: bytes, generation: int = 2) -> None:
+def put(
+    maps: Mapping[str, Map], index: int, key: bytes, value: bytes, generation: int = 2
+) -> None:
     """Write an entry of the first group, with a tag."""
-    group = bytearray(table.lookup(ZERO) or b"")
     number, way = divmod(index, abi.HALF_OPEN_WAYS)
-    tag = abi.HALF_OPEN_GROUP_SETS + number * abi.HALF_OPEN_WAYS * 8 + way * 4
-    group[tag : tag + 4] = abi.SLOT.pack(1)
+    tag = number * abi.HALF_OPEN_WAYS * 8 + way * 4
+    overwrite(maps["half_open_sets"], tag, abi.SLOT.pack(1))
     entry = value + key + abi.SLOT.pack(generation)
-    at = abi.HALF_OPEN_GROUP_ENTRIES + index * abi.HALF_OPEN_ENTRY_BYTES
-    group[at : at + len(entry)] = entry
+    overwrite(maps["half_open"], index * abi.HALF_OPEN_ENTRY_BYTES, entry)
+
+
+def overwrite(table: Map, at: int, data: bytes) -> None:
+    """Write a part of the first value."""
+    group = bytearray(table.lookup(ZERO) or b"")
+    group[at : at + len(data)] = data
     table.update(ZERO, bytes(group))
 
 
 @pytest.mark.root
 def test_unanswered_gives_half_open_connections_without_a_synack(lab: ReplayLab) -> None:
     lab.frames([], [])
-    table = lab.loaded.maps["half_open"]
-    half_opens = HalfOpenTable(table)
-    put(table, 0, KEY, half_open(client=1, syn_ns=1 << 40))
-    put(table, 127, KEY[::-1], half_open(answered=True))
-    put(table, 9, KEY, half_open(client=1, syn_ns=1 << 40), generation=3)  # being written
+    maps = lab.loaded.maps
+    half_opens = HalfOpenTable(maps)
+    put(maps, 0, KEY, half_open(client=1, syn_ns=1 << 40))
+    put(maps, 127, KEY[::-1], half_open(answered=True))
+    put(maps, 9, KEY, half_open(client=1, syn_ns=1 << 40), generation=3)  # being written
     assert half_opens.size() == 3
     assert [key for key, _ in half_opens.entries()] == [KEY, KEY, KEY[::-1]]
     found = [(KEY, 1, 1 << 40)]
@@ -69,14 +77,15 @@ class Changing:
 @pytest.mark.root
 def test_an_entry_that_changes_while_it_is_read_is_left_out(lab: ReplayLab) -> None:
     lab.frames([], [])
-    table = lab.loaded.maps["half_open"]
-    put(table, 5, KEY, half_open(client=1), generation=2)
-    before = table.lookup(ZERO)
-    put(table, 5, KEY, half_open(client=1), generation=4)
-    after = table.lookup(ZERO)
+    maps = lab.loaded.maps
+    put(maps, 5, KEY, half_open(client=1), generation=2)
+    before = maps["half_open"].lookup(ZERO)
+    put(maps, 5, KEY, half_open(client=1), generation=4)
+    after = maps["half_open"].lookup(ZERO)
     assert before is not None
     assert after is not None
     for groups, expected in (((before, after), 0), ((before, before), 1)):
         changing: Map = Changing(*groups)  # type: ignore[assignment]
-        assert len(list(HalfOpenTable(changing).unanswered({KEY[16:32]}, 0))) == expected
+        table = HalfOpenTable({**maps, "half_open": changing})
+        assert len(list(table.unanswered({KEY[16:32]}, 0))) == expected
     lab.frames([], [])

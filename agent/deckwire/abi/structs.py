@@ -456,6 +456,10 @@ SETTINGS = _settings.compile()
 SYN_PACKET_BYTES: int = _syn_packet.sizeof()
 HALF_OPEN_BYTES: int = _half_open.sizeof()
 HALF_OPEN_ENTRY_BYTES: int = _half_open_entry.sizeof()
+HALF_OPEN_SETS_BYTES: int = HALF_OPEN_SETS * _half_open_set.sizeof()
+"""Of the sets of a group."""
+HALF_OPEN_ENTRIES_BYTES: int = HALF_OPEN_SETS * HALF_OPEN_WAYS * HALF_OPEN_ENTRY_BYTES
+"""Of the entries of a group."""
 FLOW_TOTALS_BYTES: int = _flow_totals.sizeof()
 FLOW_BYTES: int = _flow.sizeof()
 SAMPLE_HEAD_BYTES: int = _sample_head.sizeof()
@@ -577,12 +581,6 @@ network byte order."""
 
 # Offsets of members.
 SAMPLE_KIND = offset(_sample_head, "kind")
-HALF_OPEN_GROUP_SETS = 48
-"""Of the sets in struct half_open_group, whose entries follow."""
-HALF_OPEN_GROUP_ENTRIES: int = HALF_OPEN_GROUP_SETS + HALF_OPEN_SETS * _half_open_set.sizeof()
-HALF_OPEN_GROUP_BYTES: int = (
-    HALF_OPEN_GROUP_ENTRIES + HALF_OPEN_SETS * HALF_OPEN_WAYS * HALF_OPEN_ENTRY_BYTES + 16
-)
 HALF_OPEN_SAMPLE_SYN = offset(_half_open_sample, "half_open.syn")
 HALF_OPEN_SAMPLE_SYNACK = offset(_half_open_sample, "half_open.synack")
 FLOW_SYN = offset(_flow, "syn")

@@ -32,7 +32,7 @@ class Tables:
         """Whether the kernel suppresses samples at all."""
         self.deckies = DeckyTables(maps)
         self.own_host = OwnHostTables(maps)
-        self.half_open = HalfOpenTable(maps["half_open"])
+        self.half_open = HalfOpenTable(maps)
         self.flows = FlowTables(maps, self.seed, settings.flows_per_source)
         self.syns: Suppression[Any] = Suppression(maps["syn_seen"])
         """By the kernel's signature of a SYN."""
