@@ -26,9 +26,7 @@ def half_open(*, client: int = 0, syn_ns: int = 7, answered: bool = False) -> by
     return data
 
 
-def put(
-    maps: Mapping[str, Map], index: int, key: bytes, value: bytes, generation: int = 2
-) -> None:
+def put(maps: Mapping[str, Map], index: int, key: bytes, value: bytes, generation: int = 2) -> None:
     """Write an entry of the first group, with a tag."""
     number, way = divmod(index, abi.HALF_OPEN_WAYS)
     tag = number * abi.HALF_OPEN_WAYS * 8 + way * 4
