@@ -281,11 +281,12 @@ def test_a_loss_becomes_a_cause_of_capture_loss(start: Start, counter: str, caus
 
 
 @pytest.mark.root
-def test_handshakes_that_no_sweep_emits_are_a_loss(start: Start) -> None:
+@pytest.mark.parametrize("name", ["handshakes_lost", "ssh_heads_evicted"])
+def test_what_the_agent_cannot_emit_is_a_loss(start: Start, name: str) -> None:
     capture = start()
-    assert "handshakes_lost" not in capture.sums()
-    capture.parts.pipeline.counts["handshakes_lost"] += 7
-    assert capture.losses()["handshakes_lost"] == 7
+    assert name not in capture.sums()
+    capture.parts.pipeline.counts[name] += 7
+    assert capture.losses()[name] == 7
 
 
 @pytest.mark.root

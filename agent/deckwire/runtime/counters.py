@@ -112,7 +112,8 @@ class Stats:
         lost |= {f"sample_{cause}": count for cause, count in self._intake.rejected.items()}
         lost |= self._fragments.losses()
         lost |= self._containment.counts
-        lost["handshakes_lost"] = self._pipeline.counts["handshakes_lost"]
+        for name in ("handshakes_lost", "ssh_heads_evicted"):
+            lost[name] = self._pipeline.counts[name]
         lost["tls_evicted"] = self._pipeline.connections.counters.evicted
         lost["heads_evicted"] = self._pipeline.heads.counters.evicted
         lost["dedup_summaries_lost"] = self._dedup.counters.summaries_lost
