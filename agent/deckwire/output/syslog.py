@@ -8,7 +8,7 @@ from functools import lru_cache
 from deckwire.errors import shown
 from deckwire.events.event import SCHEMA, Block, Event, Field
 from deckwire.events.timestamp import timestamp
-from deckwire.limits import HEADERS, LINE_BYTES, VALUE_BYTES
+from deckwire.limits import HEADERS, LINE_BYTES, SHAPES, VALUE_BYTES
 from deckwire.output.escape import Escape, fitting, text
 
 APP_NAME = "sniffer"
@@ -85,7 +85,8 @@ class SyslogFormat:
 
     def _params(self, block: Block) -> str:
         if block.plain:
-            return "".join([f' {name}="{value}"' for name, value in block.fields])
+            names, values = zip(*block.fields, strict=True)
+            return _template(names) % values
         params = "".join(
             [
                 f' {name}="{value if type(value) in _AS_THEY_STAND else text(value)}"'
@@ -117,6 +118,12 @@ class SyslogFormat:
         hostname, msgid = _field(host, _HOSTNAME_LENGTH), _field(name, _MSGID_LENGTH)
         before = f"<{_LOCAL0 * 8 + severity}>1 "
         return before, f" {hostname} {self._app_name} {self._procid} {msgid} [{self._sd_id}"
+
+
+@lru_cache(maxsize=SHAPES)
+def _template(names: tuple[str, ...]) -> str:
+    """Fields of these names, for the operator that writes all values in one go."""
+    return "".join([f' {name}="%s"' for name in names])
 
 
 def check_app_name(name: str) -> str:
