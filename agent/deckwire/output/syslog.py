@@ -62,17 +62,20 @@ class SyslogFormat:
 
         A longer event loses whole fields from its end, and `cut` says so. The stamp stays.
         """
-        before, after = self._header(event.severity, event.host, event.name)
-        head = f"{before}{timestamp(event.time_ns)}{after}"
+        # One slice takes less time than five look-ups of a name.
+        name, time_ns, host, parts, severity = event[:5]
+        before, after = self._header(severity, host, name)
+        head = f"{before}{timestamp(time_ns)}{after}"
         params = [
             (part.text if part.writer is self else self._written(part))
             if type(part) is Block
             else f' {part[0]}="{part[1]}"'
             if type(part[1]) in _NUMBERS
             else self._param(part)
-            for part in event.parts
+            for part in parts
         ]
-        tail = f"{self._stamp(event.sensor)}{event.event_id}{_TAIL}" if event.event_id else "]"
+        event_id = event.event_id
+        tail = f"{self._stamp(event.sensor)}{event_id}{_TAIL}" if event_id else "]"
         line = f"{head}{''.join(params)}{tail}".encode()
         if len(line) <= LINE_BYTES:
             return line
