@@ -18,7 +18,7 @@ def timestamp(time_ns: int) -> str:
     second, rest = divmod(time_ns, _NS)
     if not 0 <= second <= _LAST_SECOND:
         second, rest = (0, 0) if second < 0 else (_LAST_SECOND, _NS - 1)
-    return f"{_second(second)}.{rest // 1000:06}+00:00"
+    return f"{_second(second)}.{str(rest // 1000).zfill(6)}+00:00"
 
 
 @lru_cache(maxsize=64)
