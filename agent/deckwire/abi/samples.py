@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -54,7 +55,9 @@ class HandshakeSample(NamedTuple):
     handshake: Handshake
 
 
-class SegmentSample(NamedTuple):
+# No NamedTuple, because it is asked for its members again and again. Not frozen, for its creation.
+@dataclass(slots=True)
+class SegmentSample:
     """The payload of a segment that may carry TLS handshake bytes."""
 
     time_ns: int
