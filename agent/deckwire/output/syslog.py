@@ -83,13 +83,15 @@ class SyslogFormat:
         return f"{head}{fitting(map(self._param, event.fields), room, _CUT)}{tail}".encode()
 
     def _written(self, block: Block) -> str:
-        block.text, block.writer = self._params(block), self
-        return block.text
-
-    def _params(self, block: Block) -> str:
         if block.plain:
             names, values = zip(*block.fields, strict=True)
-            return _template(names) % values
+            written = _template(names) % values
+        else:
+            written = self._params(block)
+        block.text, block.writer = written, self
+        return written
+
+    def _params(self, block: Block) -> str:
         params = "".join(
             [
                 f' {name}="{value if type(value) in _AS_THEY_STAND else text(value)}"'
