@@ -283,8 +283,8 @@ STATS_BYTES = 7_000
 """Longest text of the counters in one capture_stats event; more of them make another event."""
 RECENT_EVENTS = 512
 """Events whose ids are kept at least, so that an equal one gets another id."""
-ECS_SHAPES = 128
-"""Sets of names that events have in the ECS format, whose nesting is cached."""
+SHAPES = 128
+"""Sets of names that fields have together, whose template is cached, for each format."""
 HEADERS = 4_096
 """Headers of syslog lines that are cached, by severity, decky and event."""
 ESCAPE_CACHE = 4_096

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -385,7 +386,7 @@ def test_other_bytes_after_the_syn_do_not_keep_a_later_hello_from_being_read() -
     seen = [each for part in [*line, hello[0]] for each in watched.add(first.sample(part))]
     assert seen == []
     start = second.sample(hello[0]).start_seq
-    assert watched.add(first.sample(hello[1])._replace(start_seq=start)) == []
+    assert watched.add(replace(first.sample(hello[1]), start_seq=start)) == []
     (found,) = watched.finish()
     assert isinstance(found, HelloSeen)
     assert (found.quality, found.offset(SYN_PACKET)) == ("reassembled", 21)
@@ -397,7 +398,7 @@ def test_an_urgent_byte_is_no_part_of_the_hello() -> None:
         feed = Feed()
         sample = feed.sample(Part(CLIENT, 0, HELLO[:at] + b"!" + HELLO[at:]))
         watched = connection()
-        seen = watched.add(sample._replace(urgent_seq=(sample.seq + at) & 0xFFFF_FFFF))
+        seen = watched.add(replace(sample, urgent_seq=(sample.seq + at) & 0xFFFF_FFFF))
         seen += watched.add(feed.sample(Part(CLIENT, len(HELLO) + 1, b"")))
         seen += watched.finish()
         # Only in the middle is what an application reads with SO_OOBINLINE another hello.
@@ -465,7 +466,7 @@ def test_the_session_waits_for_a_hello_under_way() -> None:
     seen = run([pieces[0], *pieces[2:], Part(SERVER, 0, ANSWER)], watched, finish=False)
     assert seen == []
     feed = Feed({})
-    seen = watched.add(feed.sample(pieces[1])._replace(time_ns=99_000))
+    seen = watched.add(replace(feed.sample(pieces[1]), time_ns=99_000))
     assert kinds(seen) == ["HelloSeen", "SessionSeen", "CertificatesSeen"]
     hello, session, certificates = seen
     assert isinstance(session, SessionSeen)
@@ -526,7 +527,7 @@ def segments(*turns: tuple[int, int, bytes, int | None]) -> list[Observation]:
     for sender, offset, data, start in turns:
         sample = Feed({}).sample(Part(sender, offset, data))
         if start is not None:
-            sample = sample._replace(start_seq=ISS[sender] + 1 + start & 0xFFFF_FFFF)
+            sample = replace(sample, start_seq=ISS[sender] + 1 + start & 0xFFFF_FFFF)
         seen += watched.add(sample)
     return seen + watched.finish()
 
@@ -833,7 +834,7 @@ def test_no_bytes_raise_or_hold_more_than_the_bound(data: st.DataObject) -> None
         )
         sample = feed.sample(part)
         if data.draw(st.booleans()):
-            sample = sample._replace(start_seq=sample.seq)
+            sample = replace(sample, start_seq=sample.seq)
         watched.add(sample)
         pieces = PIECE_BYTES * STREAM_PIECES
         assert 0 <= watched.held <= 2 * (STREAM_BYTES + pieces + HANDSHAKE_BYTES)
@@ -862,7 +863,8 @@ def test_messages_that_come_whole_are_as_if_put_together(data: st.DataObject) ->
         sample = feed.sample(
             Part(data.draw(st.sampled_from([CLIENT, SERVER])), start, bytes(source[start:end]))
         )
-        sample = sample._replace(
+        sample = replace(
+            sample,
             start_seq=sample.seq - start & 0xFFFF_FFFF if data.draw(st.booleans()) else None,
             claimed=sample.claimed + data.draw(st.sampled_from([0, 0, 50])),
             ends=data.draw(st.booleans()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -233,7 +234,7 @@ def test_which_copy_is_believed_depends_on_the_buffers(
     watched = connection()
     for part in [*parts[:1], parts[1]._replace(data=parts[1].data[:4]), parts[2], LAST, FIRST]:
         sample = segment(part.offset, part.data)
-        watched.add(sample._replace(headers=headers, fragmented=fragmented))
+        watched.add(replace(sample, headers=headers, fragmented=fragmented))
     seen = watched.finish()
     ((found, quality),) = hellos(seen)
     assert (found, quality) == (name, "contested")
@@ -325,7 +326,7 @@ def add(watched: Connection, *parts: tuple[int, bytes]) -> list[Observation]:
 
 
 def replace_flags(sample: SegmentSample) -> SegmentSample:
-    return sample._replace(start_seq=None, hello=5, hello_suppressed=True)
+    return replace(sample, start_seq=None, hello=5, hello_suppressed=True)
 
 
 @pytest.mark.parametrize("size", [len(B), 100, 7, 1])

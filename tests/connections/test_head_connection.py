@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deckwire.abi.samples import SegmentSample
 from deckwire.connections.head_connection import HeadConnection, HeadSeen
 from deckwire.connections.http_connection import HttpSeen
@@ -100,7 +102,7 @@ def test_bytes_beyond_the_bound_are_not_read() -> None:
 
 
 def of_ssh(offset: int, payload: bytes, *, hello: int = 0, before: int = 0) -> SegmentSample:
-    return segment(OPENER, offset, payload)._replace(head="ssh", hello=hello, before=before)
+    return replace(segment(OPENER, offset, payload), head="ssh", hello=hello, before=before)
 
 
 LINE, OFFER = CLIENT_BANNER + b"\r\n", packet(kexinit())

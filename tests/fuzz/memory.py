@@ -34,6 +34,10 @@ class MemoryMap:
         size = len(next(iter(self.entries), keys)) or 1
         return sum(self.delete(keys[at : at + size]) for at in range(0, len(keys), size))
 
+    def lookup_cpus(self, key: bytes) -> list[bytes]:
+        """As of a per-CPU map, which has no entries here."""
+        return []
+
     def unmap(self) -> None:
         pass
 

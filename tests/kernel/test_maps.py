@@ -241,6 +241,16 @@ def test_a_mapped_array_has_the_values_of_the_kernel(mapped: Map, by_calls: Map)
     assert dict(mapped.items()) == dict(by_calls.items())
 
 
+def test_a_mapped_array_is_written_by_index(mapped: Map, by_calls: Map) -> None:
+    for index in (0, ENTRIES - 1):
+        mapped.write_mapped(index, b"\7" * VALUE_BYTES)
+        assert by_calls.lookup(U32.pack(index)) == b"\7" * VALUE_BYTES
+    for index, value in ((ENTRIES, bytes(VALUE_BYTES)), (1, b""), (1, bytes(VALUE_BYTES + 1))):
+        with pytest.raises(IndexError):
+            mapped.write_mapped(index, value)
+    assert by_calls.lookup(U32.pack(1)) == bytes(VALUE_BYTES)
+
+
 def test_a_mapped_array_has_the_same_bounds(mapped: Map, by_calls: Map) -> None:
     for table in (mapped, by_calls):
         beyond = U32.pack(ENTRIES)

@@ -309,5 +309,5 @@ def test_samples_that_come_too_late_are_counted(start: Start) -> None:
     ordering = capture.parts.ordering
     for pass_ns in (10**9, 2 * 10**9, 3 * 10**9):
         ordering.release(pass_ns)
-    ordering.add(1, cast(Any, None))
+    ordering.add([(1, cast(Any, None))])
     assert capture.sums()["samples_late"] == 1

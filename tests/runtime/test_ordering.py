@@ -11,10 +11,10 @@ from deckwire.runtime.ordering import Ordering
 
 def test_a_pass_releases_what_the_pass_before_it_saw_complete() -> None:
     ordering: Ordering[str] = Ordering(margin_ns=0)
-    ordering.add(30, "c")
-    ordering.add(10, "a")
+    ordering.add([(30, "c")])
+    ordering.add([(10, "a")])
     assert ordering.release(20) == []
-    ordering.add(15, "b")
+    ordering.add([(15, "b")])
     assert ordering.release(40) == ["a", "b"]
     assert ordering.release(50) == ["c"]
     assert ordering.late == 0
@@ -22,8 +22,8 @@ def test_a_pass_releases_what_the_pass_before_it_saw_complete() -> None:
 
 def test_the_margin_holds_back() -> None:
     ordering: Ordering[str] = Ordering(margin_ns=5)
-    ordering.add(14, "a")
-    ordering.add(15, "b")
+    ordering.add([(14, "a")])
+    ordering.add([(15, "b")])
     ordering.release(20)
     assert ordering.release(30) == ["a"]
     assert ordering.release(40) == ["b"]
@@ -32,20 +32,20 @@ def test_the_margin_holds_back() -> None:
 def test_equal_times_keep_the_order_of_adding() -> None:
     ordering: Ordering[int] = Ordering(margin_ns=0)
     for n in range(5):
-        ordering.add(10, n)
+        ordering.add([(10, n)])
     ordering.release(10)
     assert ordering.release(11) == []
-    ordering.add(10, 5)
+    ordering.add([(10, 5)])
     assert ordering.release(12) == [0, 1, 2, 3, 4, 5]
 
 
 def test_late_items_are_released_and_counted() -> None:
     ordering: Ordering[str] = Ordering(margin_ns=0)
-    ordering.add(90, "new")
+    ordering.add([(90, "new")])
     ordering.release(100)
     ordering.release(110)
-    ordering.add(50, "late")
-    ordering.add(100, "in time")
+    ordering.add([(50, "late")])
+    ordering.add([(100, "in time")])
     assert ordering.late == 1
     assert ordering.release(120) == ["late", "in time"]
 
@@ -53,11 +53,11 @@ def test_late_items_are_released_and_counted() -> None:
 def test_flush_gives_everything() -> None:
     ordering: Ordering[int] = Ordering()
     for time in (3, 1, 2):
-        ordering.add(time, time)
+        ordering.add([(time, time)])
     assert len(ordering) == 3
     assert ordering.flush() == [1, 2, 3]
     assert (len(ordering), ordering.flush()) == (0, [])
-    ordering.add(2, 2)
+    ordering.add([(2, 2)])
     assert ordering.late == 1
 
 
@@ -66,7 +66,7 @@ def test_a_clock_that_stands_or_falls_back_loses_nothing(starts: tuple[int, ...]
     ordering: Ordering[int] = Ordering(margin_ns=0)
     released = []
     for start in starts:
-        ordering.add(start, start)
+        ordering.add([(start, start)])
         released += ordering.release(start)
     assert sorted(released + ordering.flush()) == sorted(starts)
 
@@ -96,7 +96,7 @@ def test_samples_of_all_cpus_are_sorted_by_time(
         for ring in rings:
             while ring and ring[0][0] <= start:
                 _, time, number = ring.popleft()
-                ordering.add(time, (time, number))
+                ordering.add([(time, (time, number))])
 
     for action, cpu, delay in actions:
         now += 3

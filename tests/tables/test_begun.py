@@ -52,6 +52,19 @@ def test_a_slot_that_is_written_just_now_is_read_later(lab: ReplayLab, table: Be
     assert read(table) == [(53, 1, 5 * S)]
 
 
+def test_a_slot_that_is_written_after_the_count_is_read_next(
+    lab: ReplayLab, table: BegunTable
+) -> None:
+    slots = lab.loaded.maps["begun_by_deckies"]
+    assert read(table) == []
+    send(lab, 53, 5 * S)
+    ((key, value),) = [(key, value) for key, value in slots.items() if any(value)]
+    slots.update(key, bytes(len(value)))
+    assert read(table) == []
+    slots.update(key, value)
+    assert read(table) == [(53, 1, 5 * S)]
+
+
 def test_entries_that_were_replaced_unread_are_counted(lab: ReplayLab, table: BegunTable) -> None:
     slots = lab.loaded.maps["begun_by_deckies"]
     send(lab, 53, 5 * S)

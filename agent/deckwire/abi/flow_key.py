@@ -22,6 +22,6 @@ def flow_key(source: bytes, source_port: int, destination: bytes, destination_po
 def ends(key: bytes, client: int) -> Ends:
     """The ends of a flow key; `client`, 0 or 1, is the end that opened the connection."""
     low, high, low_port, high_port = ENDS.unpack(key)
-    if client:
-        return Ends(high, ntohs(high_port), low, ntohs(low_port))
-    return Ends(low, ntohs(low_port), high, ntohs(high_port))
+    first, second = (low, ntohs(low_port)), (high, ntohs(high_port))
+    # What a call of Ends does, in half the time: each connection has some.
+    return tuple.__new__(Ends, second + first if client else first + second)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from deckwire.abi.samples import SackSample, SegmentSample
@@ -113,8 +113,11 @@ class Connections:
         sample = self._syn_data.pop((key, born_ns))
         if sample is None or not (taken := handshake.syn_data_taken):
             return None
-        return sample._replace(
-            payload=sample.payload[:taken], claimed=min(sample.claimed, taken), syn_data=False
+        return replace(
+            sample,
+            payload=sample.payload[:taken],
+            claimed=min(sample.claimed, taken),
+            syn_data=False,
         )
 
     def add(self, sample: SegmentSample) -> tuple[Connection, list[Observation]] | None:

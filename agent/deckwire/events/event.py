@@ -128,8 +128,9 @@ class Headline(NamedTuple):
     def event(self, parts: Iterable[Part], subject: str) -> Event:
         """Make the event of this headline, its fields and its subject."""
         name, time_ns, host, source, fingerprint, severity, label, sums, proven = self
-        # A call with fourteen arguments takes a third longer.
-        return Event._make(
+        # What a call of Event does after it has sorted its arguments, in half the time.
+        return tuple.__new__(
+            Event,
             (
                 name,
                 time_ns,
@@ -145,5 +146,5 @@ class Headline(NamedTuple):
                 False,
                 "",
                 "",
-            )
+            ),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deckwire.events.context import Context, Fields, Parts
-from deckwire.events.event import INFORMATIONAL, Event, Headline, word
+from deckwire.events.event import INFORMATIONAL, Block, Event, Headline, word
 from deckwire.events.latency import rtt_fields
 from deckwire.fingerprints.scanners import Tool
 from deckwire.tcp.flow import FlowRecord, sums_of
@@ -51,29 +51,10 @@ def flow_event(
     `headline` has the wall-clock time of its last packet. `tool` is the scanner that made it, if
     the connection belongs to a known scan.
     """
-    sent, answered = record.sides[client], record.sides[1 - client]
     parts: Parts = [
         context.addresses(),
-        ("packets", sent.packets + answered.packets),
-        ("bytes", sent.bytes + answered.bytes),
-        *_times(record),
-    ]
-    # If no packet of an end was seen, it is unknown what that end sent.
-    if sent.packets:
-        parts.append(("retransmits", sent.retransmits))
-    if answered.packets:
-        parts.append(("retransmits_server", answered.retransmits))
-    if sent.packets:
-        parts.append(("bytes_client", sent.bytes))
-    if answered.packets:
-        parts.append(("bytes_server", answered.bytes))
-    if sent.accepted is not None:
-        parts.append(("bytes_accepted_client", sent.accepted))
-    if answered.accepted is not None:
-        parts.append(("bytes_accepted_server", answered.accepted))
-    parts += [
-        ("packets_client", sent.packets),
-        ("packets_server", answered.packets),
+        # A block of numbers is written in half the time of so many fields.
+        Block(_figures(record, client), plain=True),
         word("close", close),
         rtt_fields(record.rtt_client_us, record.rtt_server_us),
     ]
@@ -83,6 +64,32 @@ def flow_event(
         parts += [("tool", tool.name), ("tool_evidence", tool.evidence)]
     parts.append(context.tail(unseen=record.unseen))
     return headline.event(parts, context.conn_id)
+
+
+def _figures(record: FlowRecord, client: int) -> Fields:
+    """What was counted and timed, as far as it is known."""
+    packets, size, retransmits, accepted, _ = record.sides[client]
+    packets_back, size_back, retransmits_back, accepted_back, _ = record.sides[1 - client]
+    figures: Fields = [
+        ("packets", packets + packets_back),
+        ("bytes", size + size_back),
+        *_times(record),
+    ]
+    # If no packet of an end was seen, it is unknown what that end sent.
+    if packets:
+        figures.append(("retransmits", retransmits))
+    if packets_back:
+        figures.append(("retransmits_server", retransmits_back))
+    if packets:
+        figures.append(("bytes_client", size))
+    if packets_back:
+        figures.append(("bytes_server", size_back))
+    if accepted is not None:
+        figures.append(("bytes_accepted_client", accepted))
+    if accepted_back is not None:
+        figures.append(("bytes_accepted_server", accepted_back))
+    figures += (("packets_client", packets), ("packets_server", packets_back))
+    return figures
 
 
 def _times(record: FlowRecord) -> Fields:

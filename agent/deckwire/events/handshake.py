@@ -5,7 +5,7 @@ from __future__ import annotations
 from deckwire.events.choices import Choices
 from deckwire.events.context import Context, Parts
 from deckwire.events.event import INFORMATIONAL, Event, Headline
-from deckwire.events.latency import ja4l_fields, rtt_fields
+from deckwire.events.latency import handshake_fields
 from deckwire.events.server_stack import ServerStack
 from deckwire.tcp.handshake import Handshake
 
@@ -38,17 +38,7 @@ def handshake_event(
     parts: Parts = [context.addresses()]
     if server_stack is not None:
         parts.append(server_stack.ja4ts)
-    parts += reversed(rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us).fields)
-    if choices.ja4plus:
-        parts += reversed(ja4l_fields(handshake).fields)
-    if handshake.syn is not None:
-        parts.append(("client_ttl", handshake.syn.ttl))
-    if handshake.synack is not None:
-        parts.append(("server_ttl", handshake.synack.ttl))
-    if handshake.syn is not None:
-        parts.append(("syn_retransmits", handshake.syn_retransmits))
-    if handshake.synack is not None:
-        parts.append(("synack_retransmits", handshake.synack_retransmits))
+    parts.append(handshake_fields(handshake, ja4plus=choices.ja4plus))
     if server_stack is not None:
         parts.append(server_stack.system)
     parts.append(context.tail())

@@ -17,7 +17,7 @@ ID_BYTES = 16
 _SENSOR_LENGTH = 64
 """Linux's longest host name (HOST_NAME_MAX)."""
 _SENSOR = re.compile(r"[!-~]+")
-_STAMP = Event._fields.index("sensor")
+_NAME, _TIME, _SUBJECT, _STAMP = map(Event._fields.index, ("name", "time_ns", "subject", "sensor"))
 
 
 class Identity:
@@ -37,7 +37,9 @@ class Identity:
         That is so in captures whose stamps are coarse: then the ids of equal events depend on what
         came between them, within the last RECENT_EVENTS.
         """
-        event_id = self._hash(f"{event.name} {event.time_ns} {event.subject}")
+        # By position: a plain tuple finds its items ten times as fast as an event by their names.
+        own = event[:_STAMP]
+        event_id = self._hash(f"{own[_NAME]} {own[_TIME]} {own[_SUBJECT]}")
         recent = self._recent
         if event_id in recent or event_id in self._before:
             event_id = self._again(event_id)
@@ -46,7 +48,7 @@ class Identity:
             if len(recent) >= RECENT_EVENTS:
                 self._make_room()
         # As _replace does it, in a quarter of its time.
-        return tuple.__new__(Event, (*event[:_STAMP], self._sensor, event_id))
+        return tuple.__new__(Event, (*own, self._sensor, event_id))
 
     def _again(self, first: str) -> str:
         """The id of an event that is equal to the one with the id `first`."""

@@ -36,6 +36,27 @@ def rtt_fields(client_us: int | None, server_us: int | None) -> Block:
     return Block([(name, rtt_us) for name, rtt_us in named if rtt_us is not None])
 
 
+def handshake_fields(handshake: Handshake, *, ja4plus: bool) -> Block:
+    """Round-trip times, TTLs and retransmissions of tcp_handshake, each if it is known.
+
+    The server's round-trip time comes first. `ja4plus` is whether JA4+ methods are on.
+    """
+    syn, synack = handshake.syn, handshake.synack
+    rtts = rtt_fields(handshake.rtt_client_us, handshake.rtt_server_us)
+    fields = [*reversed(rtts.fields)]
+    if ja4plus:
+        fields += reversed(ja4l_fields(handshake).fields)
+    if syn is not None:
+        fields.append(("client_ttl", syn.ttl))
+    if synack is not None:
+        fields.append(("server_ttl", synack.ttl))
+    if syn is not None:
+        fields.append(("syn_retransmits", handshake.syn_retransmits))
+    if synack is not None:
+        fields.append(("synack_retransmits", handshake.synack_retransmits))
+    return Block(fields, plain=True)
+
+
 def ja4l_fields(handshake: Handshake) -> Block:
     """ja4l_c and ja4l_s, each if it is known (a JA4+ method)."""
     return _ja4l(

@@ -15,10 +15,10 @@ def timestamp(time_ns: int) -> str:
     `time_ns` counts from the epoch. A capture file can claim any time. A time before the epoch
     becomes the epoch, and one after the year 9999 becomes the last second of that year.
     """
-    second, rest = time_ns // _NS, time_ns % _NS
+    second, rest = divmod(time_ns, _NS)
     if not 0 <= second <= _LAST_SECOND:
         second, rest = (0, 0) if second < 0 else (_LAST_SECOND, _NS - 1)
-    return f"{_second(second)}.{rest // 1000:06}+00:00"
+    return f"{_second(second)}.{str(rest // 1000).zfill(6)}+00:00"
 
 
 @lru_cache(maxsize=64)

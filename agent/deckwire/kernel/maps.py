@@ -195,6 +195,18 @@ class Map:
         values = self._values or self._map()
         return values[first * self._step : (first + count) * self._step]
 
+    def write_mapped(self, index: int, value: bytes) -> None:
+        """Overwrites one value of such an array, without the cost of a key.
+
+        Raises:
+            ValueError: the map cannot be mapped into memory.
+            IndexError: the array has no such index, or the value has another size than its own.
+        """
+        values, at = self._values or self._map(), index * self._step
+        if index >= self.max_entries:
+            raise IndexError(f"map {self.name}: index {index}")
+        values[at : at + self.value_size] = value
+
     def unmap(self) -> None:
         """Unmaps the values of such an array until `mapped` needs them again.
 

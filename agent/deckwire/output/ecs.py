@@ -22,7 +22,7 @@ from deckwire.events.catalogue import CATALOGUE
 from deckwire.events.declaration import DeclaredEvent
 from deckwire.events.event import SCHEMA, Block, Event, Part, Value
 from deckwire.events.timestamp import timestamp
-from deckwire.limits import ECS_SHAPES, LINE_BYTES
+from deckwire.limits import LINE_BYTES, SHAPES
 from deckwire.output.json_lines import value_text
 
 ECS_VERSION = "8.11.0"
@@ -54,7 +54,7 @@ class EcsFormat:
     def __init__(self) -> None:
         self._heads = {name: _head(event) for name, event in CATALOGUE.items()}
         self._writers = {name: _writers(event) for name, event in CATALOGUE.items()}
-        self._shape = lru_cache(maxsize=ECS_SHAPES)(_shape)
+        self._shape = lru_cache(maxsize=SHAPES)(_shape)
 
     def line(self, event: Event) -> bytes:
         """The event in at most LINE_BYTES bytes of UTF-8, without control characters or newline.

@@ -211,7 +211,8 @@ class Agent:
 
     def _drain(self) -> None:
         fragments: list[FragmentSample] = []
-        decode, add = self._parts.intake.decode, self._ordering.add
+        samples: list[tuple[int, Sample]] = []
+        decode = self._parts.intake.decode
         records = self._loaded.rings.drain()
         self._parts.tables.ring_room.note(self._loaded.rings)
         for _, data in records:
@@ -223,7 +224,8 @@ class Agent:
             if isinstance(sample, FragmentSample):
                 fragments.append(sample)
             elif sample is not None:
-                add(sample.time_ns, sample)
+                samples.append((sample.time_ns, sample))
+        self._ordering.add(samples)
         # At once: the samples of the packets that they make are then in time for the next pass.
         for fragment in sorted(fragments, key=attrgetter("time_ns")):
             self._take_fragment(fragment)

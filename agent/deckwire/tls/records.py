@@ -19,6 +19,7 @@ _RECORD_HEADER = Struct(">BBBH")
 """Type, version major and minor, length (RFC 8446, 5.1)."""
 _MESSAGE_HEADER = Struct(">I")
 _BOTH_HEADERS = Struct(">BBBHI")
+_BOTH_HEADERS_BYTES = _BOTH_HEADERS.size
 SPEC_CHANGE = bytes.fromhex("140303000101")
 """The usual record of a ChangeCipherSpec."""
 HELLO_PREFIX_BYTES = RECORD_HEADER_BYTES + 1
@@ -121,15 +122,16 @@ def whole_messages(data: bytes) -> list[HandshakeMessage]:
     """
     messages: list[HandshakeMessage] = []
     at, end = 0, len(data)
-    while at + _BOTH_HEADERS.size <= end and len(messages) < HANDSHAKE_MESSAGES:
+    while at + _BOTH_HEADERS_BYTES <= end and len(messages) < HANDSHAKE_MESSAGES:
         kind, major, _, record_length, word = _BOTH_HEADERS.unpack_from(data, at)
-        body = at + _BOTH_HEADERS.size
+        body = at + _BOTH_HEADERS_BYTES
         at += RECORD_HEADER_BYTES + record_length
         if kind != _HANDSHAKE or major != 3 or record_length > RECORD_BYTES or at > end:
             return []
         if record_length != HANDSHAKE_HEADER_BYTES + (word & 0xFF_FFFF):
             return []
-        messages.append(HandshakeMessage(word >> 24, data[body:at], 1))
+        # What a call does, in half the time.
+        messages.append(tuple.__new__(HandshakeMessage, (word >> 24, data[body:at], 1)))
     return messages if at == end else []
 
 
