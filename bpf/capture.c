@@ -1926,8 +1926,8 @@ static __always_inline int half_open_group(struct half_open_group *group,
 
 /*
  * Finds the place of a SYN for decky_syn, and fetches what it and record() look
- * at. Most SYNs of a flood have none of it in the caches. Here it is fetched at
- * the same time, and first of all what the rest depends on.
+ * at. Most SYNs of a flood have none of it in the caches, and here it is
+ * fetched at the same time.
  */
 static __always_inline void find_half_open(const struct step *s)
 {
@@ -1938,8 +1938,11 @@ static __always_inline void find_half_open(const struct step *s)
 	if (!half_open_group(&group, &w->place.slot))
 		return;
 	half_open_touch(&group, &w->place);
+	half_open_search(&group, &w->place);
+	if (w->place.index < HALF_OPEN_ENTRIES)
+		return;
 	fetch_source(s);
-	half_open_find(&group, &w->place, half_open_clock(w->now));
+	half_open_choose(&group, &w->place, half_open_clock(w->now));
 }
 
 /*
@@ -2618,7 +2621,7 @@ int decky_syn(struct __sk_buff *skb)
 	if (!half_open_group(&group, &place.slot))
 		return TC_NEXT;
 	if (w->restarts)
-		half_open_find(&group, &place, half_open_clock(w->now));
+		half_open_search(&group, &place);
 	entry = half_open_peek(&group, &place, &w->key, &generation);
 	if (entry && (!repeats_syn(&entry->half, p, w->sender, w->now) ||
 		      entry->half.noted))
@@ -3697,8 +3700,7 @@ int xdp_ingress(struct xdp_md *xdp)
 	half_open_place(&place, &id, set->seed);
 	if (!half_open_group(&group, &place.slot))
 		return XDP_PASS;
-	half_open_touch(&group, &place);
-	half_open_find(&group, &place, half_open_clock(now));
+	half_open_search(&group, &place);
 	/* of several attempts, decky_syn keeps each */
 	if (half_open_knows(&group, &place, &key, now))
 		return XDP_PASS;

@@ -208,19 +208,6 @@ half_open_victim(const struct half_open_group *group,
 	return best & (HALF_OPEN_ENTRIES - 1);
 }
 
-/* Fetches the cache lines of an entry. */
-static __always_inline void half_open_fetch(const struct half_open_group *group,
-					    __u32 index)
-{
-	volatile struct half_open_entry *entry = entry_of(group, index);
-
-	(void)entry->half.signature;
-	(void)entry->half.syn.options[0];
-	(void)entry->half.synack.seq;
-	(void)entry->half.synack.options[0];
-	(void)entry->generation;
-}
-
 /* Looks where a 4-tuple is, without the lock. */
 static __always_inline void
 half_open_search(const struct half_open_group *group,
@@ -231,21 +218,24 @@ half_open_search(const struct half_open_group *group,
 	place->index = half_open_index(group, place);
 }
 
-/* The same. If it has no entry, this chooses the one that it gets. */
-static __always_inline void half_open_find(const struct half_open_group *group,
-					   struct half_open_place *place,
-					   __u32 clock)
+/*
+ * Chooses the entry that a new 4-tuple gets, without the lock, and fetches its
+ * cache lines.
+ */
+static __always_inline void
+half_open_choose(const struct half_open_group *group,
+		 struct half_open_place *place, __u32 clock)
 {
-	__u32 index;
+	volatile struct half_open_entry *entry;
 
-	half_open_search(group, place);
-	index = place->index;
-	if (index >= HALF_OPEN_ENTRIES) {
-		index = half_open_victim(group, place, clock);
-		place->victim = index;
-		place->changed = half_open_changed(group, index);
-	}
-	half_open_fetch(group, index);
+	place->victim = half_open_victim(group, place, clock);
+	place->changed = half_open_changed(group, place->victim);
+	entry = entry_of(group, place->victim);
+	(void)entry->half.signature;
+	(void)entry->half.syn.options[0];
+	(void)entry->half.synack.seq;
+	(void)entry->half.synack.options[0];
+	(void)entry->generation;
 }
 
 static __always_inline int same_key(const struct flow_key *a,
