@@ -45,7 +45,8 @@ import sys
 from pathlib import Path
 from deckwire import cli, clock, deckies
 from deckwire.runtime import agent
-from deckwire.pipeline import reporting, sweeping
+from deckwire.pipeline import sweeping
+from deckwire.scans.tracker import Tracker
 from deckwire.abi.flow_key import ends
 from deckwire.tables import flows
 from deckwire.runtime.losses import LossReport
@@ -77,7 +78,7 @@ def begin(self):
     deckies.DeckiesFile.changed = fail
     Fanout.reopen = fail
     agent.Agent._watch_interfaces = fail
-    reporting.Reporter.syn = fail
+    Tracker.note = fail  # of each SYN, also by compiled modules
     agent.detach = fail_after(agent.detach)
     sweeping.flow_record = flow_record
     announce(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from tests.support.shared import SHARED
@@ -18,3 +19,10 @@ def expected(group: str) -> dict[str, list[dict[str, Any]]]:
     for entry in json.loads(path.read_text()) if path.exists() else ():
         found[entry["pcap"]].append(entry)
     return found
+
+
+def every_stream() -> Iterator[dict[str, Any]]:
+    """The streams of all groups, a stream once for each value of it."""
+    for path in sorted((PROTOCOLS / "expected").glob("*.json")):
+        for entry in json.loads(path.read_text()):
+            yield entry["stream"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from deckwire.abi import structs as abi
 from deckwire.abi.hashes import session_id_hash
@@ -15,13 +15,13 @@ from deckwire.tcp.handshake import Handshake
 from deckwire.tcp.options import sack_blocks
 from deckwire.tcp.syn_packet import URG, Link, Sequences, SynPacket
 
-_ENDS = (0, 1)
-_ETHERNET_BYTES = 14
-_MAC_BITS = 48
-_MAC_MASK = (1 << _MAC_BITS) - 1
-_SEQ_MASK = 0xFFFF_FFFF
-_SEQ_HALF = 0x8000_0000
-_HALF_OPEN = (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE)
+_ENDS: Final = (0, 1)
+_ETHERNET_BYTES: Final = 14
+_MAC_BITS: Final = 48
+_MAC_MASK: Final = (1 << _MAC_BITS) - 1
+_SEQ_MASK: Final = 0xFFFF_FFFF
+_SEQ_HALF: Final = 0x8000_0000
+_HALF_OPEN: Final = (abi.SAMPLE_SYN, abi.SAMPLE_HANDSHAKE)
 
 
 class MalformedSample(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from deckwire.abi import structs as abi
 from deckwire.abi.samples import SegmentSample, SuppressedHello
@@ -38,14 +39,14 @@ from deckwire.tls.messages import SESSION_ID_BYTES, ClientHello, ServerHello
 from deckwire.tls.records import HandshakeMessage, State, whole_messages
 from deckwire.tls.resumption import is_resumed
 
-_TLS13 = 0x0304
-_SEQ_MASK = 0xFFFF_FFFF
+_TLS13: Final = 0x0304
+_SEQ_MASK: Final = 0xFFFF_FFFF
 _CLOSED, _MALFORMED = State.CLOSED, State.MALFORMED
-_RANDOM = slice(2, 34)
-_CUT = ("truncated", "gap")
+_RANDOM: Final = slice(2, 34)
+_CUT: Final = ("truncated", "gap")
 """Qualities of messages that lack their end."""
 _Seen = list[Observation]
-_REPORTED_CUT = (CLIENT_HELLO, CERTIFICATE)
+_REPORTED_CUT: Final = (CLIENT_HELLO, CERTIFICATE)
 """Messages that are reported although their end is missing."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 from deckwire.errors import shown
 from deckwire.events.event import SCHEMA, Block, Event, Field
@@ -11,33 +12,33 @@ from deckwire.events.timestamp import timestamp
 from deckwire.limits import HEADERS, LINE_BYTES, SHAPES, VALUE_BYTES
 from deckwire.output.escape import Escape, fitting, text
 
-APP_NAME = "sniffer"
-SD_ID = "decnet@55555"
-RELAY_SD_ID = "relay@55555"
-PROCID = "-"
+APP_NAME: Final = "sniffer"
+SD_ID: Final = "decnet@55555"
+RELAY_SD_ID: Final = "relay@55555"
+PROCID: Final = "-"
 
-_LOCAL0 = 16
-_CUT = ' cut="true"'
-_TAIL = f'" schema="{SCHEMA}"]'
+_LOCAL0: Final = 16
+_CUT: Final = ' cut="true"'
+_TAIL: Final = f'" schema="{SCHEMA}"]'
 """What follows the event's id."""
-_SPECIAL = {'"': '\\"', "\\": "\\\\", "]": "\\]"}
+_SPECIAL: Final = {'"': '\\"', "\\": "\\\\", "]": "\\]"}
 # The collector of DECNET's relay ends structured data at any bracket, escaped or not.
-_RELAY_SPECIAL = _SPECIAL | {"]": "\\\\x5d"}
+_RELAY_SPECIAL: Final = _SPECIAL | {"]": "\\\\x5d"}
 
-_NUMBERS = frozenset((int, float))
+_NUMBERS: Final = frozenset((int, float))
 """Types whose text is what str() makes, and needs no escaping."""
-_AS_THEY_STAND = _NUMBERS | {str}
+_AS_THEY_STAND: Final = _NUMBERS | {str}
 """Types whose text is what str() makes."""
 
-_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\]'))
+_PLAIN: Final = bytes(set(range(0x20, 0x7F)) - set(b'"\\]'))
 """Printable ASCII without the characters that are escaped."""
 
 _HOSTNAME_LENGTH, _APP_NAME_LENGTH, _PROCID_LENGTH = 255, 48, 128
 _MSGID_LENGTH, _SD_ID_LENGTH = 32, 32
 """Longest header fields and SD-ID (RFC 5424, 6)."""
-_PRINTABLE = re.compile(r"[!-~]+")
-_NOT_PRINTABLE = re.compile(r"[^!-~]")
-_SD_ID = re.compile(r"[!#-<>-?A-\\^-~]+@[0-9]+(\.[0-9]+)*")
+_PRINTABLE: Final = re.compile(r"[!-~]+")
+_NOT_PRINTABLE: Final = re.compile(r"[^!-~]")
+_SD_ID: Final = re.compile(r"[!#-<>-?A-\\^-~]+@[0-9]+(\.[0-9]+)*")
 """RFC 5424, 6.3.2: names without ``@`` belong to IANA, others end in an enterprise number."""
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 from binascii import b2a_base64
 from struct import Struct
+from typing import Final
 
 from deckwire.tcp.addresses import MAPPED_PREFIX
 
-VERSION_PREFIX = "1:"
-TCP = 6
-_TAIL = Struct("!BxHH")
+VERSION_PREFIX: Final = "1:"
+TCP: Final = 6
+_TAIL: Final = Struct("!BxHH")
 """Protocol and ports."""
-_PREFIX_BYTES = len(MAPPED_PREFIX)
-_BEGUN = hashlib.sha1(bytes(2), usedforsecurity=False)
+_PREFIX_BYTES: Final = len(MAPPED_PREFIX)
+_BEGUN: Final = hashlib.sha1(bytes(2), usedforsecurity=False)
 """The hash after the seed: to copy it is quicker than to make one."""
 
 

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from functools import lru_cache
 from struct import Struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from deckwire.limits import OPTION_WALKS
 
 # Option kinds (IANA "TCP Option Kind Numbers").
 EOL, NOP, MSS, WSCALE, SACK_PERMITTED, SACK = 0, 1, 2, 3, 4, 5
-TIMESTAMPS = 8
+TIMESTAMPS: Final = 8
 ALTERNATE_CHECKSUM_REQUEST, ALTERNATE_CHECKSUM_DATA = 14, 15
-USER_TIMEOUT = 28
+USER_TIMEOUT: Final = 28
 
-_TIMESTAMPS_BYTES = 10
-_TIMESTAMPS_HEADER = bytes((TIMESTAMPS, _TIMESTAMPS_BYTES))
-_MSS_BYTES = 4
-_MSS_HEADER = bytes((MSS, _MSS_BYTES))
-_TIMES = Struct(">II")
-_BLOCK = Struct(">II")
-_SEQ_MASK = 0xFFFF_FFFF
-_SEQ_HALF = 0x8000_0000
-_MASKED_TIMES = {
+_TIMESTAMPS_BYTES: Final = 10
+_TIMESTAMPS_HEADER: Final = bytes((TIMESTAMPS, _TIMESTAMPS_BYTES))
+_MSS_BYTES: Final = 4
+_MSS_HEADER: Final = bytes((MSS, _MSS_BYTES))
+_TIMES: Final = Struct(">II")
+_BLOCK: Final = Struct(">II")
+_SEQ_MASK: Final = 0xFFFF_FFFF
+_SEQ_HALF: Final = 0x8000_0000
+_MASKED_TIMES: Final = {
     (own, echoed): _TIMESTAMPS_HEADER + _TIMES.pack(own, echoed)
     for own in (False, True)
     for echoed in (False, True)
 }
-_FIXED_LENGTH = {MSS: 4, WSCALE: 3, SACK_PERMITTED: 2, TIMESTAMPS: 10}
-_SACK_LENGTHS = range(10, 35, 8)  # one to four blocks (RFC 2018, 3)
+_FIXED_LENGTH: Final = {MSS: 4, WSCALE: 3, SACK_PERMITTED: 2, TIMESTAMPS: 10}
+_SACK_LENGTHS: Final = range(10, 35, 8)  # one to four blocks (RFC 2018, 3)
 
-_LETTERS = {
+_LETTERS: Final = {
     EOL: "E",
     NOP: "N",
     MSS: "M",

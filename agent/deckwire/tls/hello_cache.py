@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct, error
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from deckwire.limits import HELLO_CACHE, HELLO_CACHE_BYTES, HELLO_CACHED_BYTES, HELLO_LAYOUTS
 from deckwire.resilience.bounded import Bounded
@@ -29,10 +29,10 @@ from deckwire.tls.messages import (
 
 _T = TypeVar("_T", bound=Hello)
 
-_HEADER = Struct(">HH")
-_HEADER_BYTES = _HEADER.size
-_U16 = Struct(">H")
-_RANDOM_END = 34
+_HEADER: Final = Struct(">HH")
+_HEADER_BYTES: Final = _HEADER.size
+_U16: Final = Struct(">H")
+_RANDOM_END: Final = 34
 """Two bytes of version and the random value."""
 
 _Range = tuple[int, int]

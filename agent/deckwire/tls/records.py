@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from struct import Struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from deckwire.limits import HANDSHAKE_BYTES, HANDSHAKE_MESSAGES, RECORD_BYTES, RECORDS
 from deckwire.tls.code_points import ContentType, HandshakeType
@@ -12,8 +12,8 @@ from deckwire.tls.errors import Malformed
 from deckwire.tls.messages import HELLO_RETRY_REQUEST
 from deckwire.tls.ssl2 import SSL2_HEADER_BYTES, begins_ssl2, ssl2_length
 
-RECORD_HEADER_BYTES = 5
-HANDSHAKE_HEADER_BYTES = 4
+RECORD_HEADER_BYTES: Final = 5
+HANDSHAKE_HEADER_BYTES: Final = 4
 
 _RECORD_HEADER = Struct(">BBBH")
 """Type, version major and minor, length (RFC 8446, 5.1)."""
@@ -33,10 +33,10 @@ _BEFORE_HELLO = {
     int(ContentType.CHANGE_CIPHER_SPEC): (0, 1),
 }
 """Lengths of records that may come before the first hello, by their type."""
-_HELLOS = frozenset((HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO))
-_CHOOSING = frozenset((HandshakeType.SERVER_HELLO, HandshakeType.CLIENT_KEY_EXCHANGE))
+_HELLOS: Final = frozenset((HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO))
+_CHOOSING: Final = frozenset((HandshakeType.SERVER_HELLO, HandshakeType.CLIENT_KEY_EXCHANGE))
 """Messages after which a ChangeCipherSpec of their sender begins encryption."""
-_HANDSHAKE = int(ContentType.HANDSHAKE)
+_HANDSHAKE: Final = int(ContentType.HANDSHAKE)
 """To compare with: a member of an IntEnum costs as much as the rest of the comparison."""
 
 
