@@ -43,8 +43,9 @@ BPF_TABLE("array", __u32, struct half_open_lock, half_open_locks,
 /* BPF_F_MMAPABLE, here and below: values begin with a cache line */
 BPF_F_TABLE("array", __u32, struct half_open_sets, half_open_sets,
 	    HALF_OPEN_GROUPS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", __u32, struct half_open_entries, half_open,
-	    HALF_OPEN_GROUPS, BPF_F_MMAPABLE);
+/* without it: the agent would have these 19 MB in its memory */
+BPF_TABLE("array", __u32, struct half_open_entries, half_open,
+	  HALF_OPEN_GROUPS);
 /*
  * Attempts on a 4-tuple of which half_open has another: the one that is
  * acknowledged becomes the connection. Keyed by the number that the next packet
