@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from deckwire.captures import CaptureError, CaptureFile, ethernet
 from deckwire.tables.tables import Tables
 from tests.support.fingerprint_frames import syns_of
 from tests.support.live_wire import Segment, parse_frame
-from tests.support.protocols import PROTOCOLS, expected
+from tests.support.protocols import PROTOCOLS, expected, plain
 from tests.support.replaying import ReplayLab
 from tests.support.sequences import Four, sequence_fields
 
@@ -96,15 +95,6 @@ def offset(path: Path, entry: dict[str, Any]) -> int:
         if at < 0:
             return BUDGET
     return at
-
-
-def plain(path: Path, directory: Path) -> Path:
-    """The capture, decompressed if it is compressed."""
-    if path.suffix != ".gz":
-        return path
-    unpacked = directory / path.stem
-    unpacked.write_bytes(gzip.decompress(path.read_bytes()))
-    return unpacked
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.support.shared import SHARED
@@ -19,6 +21,15 @@ def expected(group: str) -> dict[str, list[dict[str, Any]]]:
     for entry in json.loads(path.read_text()) if path.exists() else ():
         found[entry["pcap"]].append(entry)
     return found
+
+
+def plain(path: Path, directory: Path) -> Path:
+    """The capture, decompressed if it is compressed."""
+    if path.suffix != ".gz":
+        return path
+    unpacked = directory / path.stem
+    unpacked.write_bytes(gzip.decompress(path.read_bytes()))
+    return unpacked
 
 
 def every_stream() -> Iterator[dict[str, Any]]:
