@@ -1512,7 +1512,7 @@ static __always_inline void note_mac(struct __sk_buff *skb,
 	*(__u16 *)&source->mac[4] = *(const __u16 *)&eth->src[4];
 }
 
-/* Fetches the set of a SYN's source, and all that the source may have in it. */
+/* Fetches the set of a SYN's source, and each slot that the source may have. */
 static __always_inline void fetch_source(const struct step *s)
 {
 	const struct packet *p = &s->work->packet;

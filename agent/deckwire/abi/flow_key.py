@@ -23,5 +23,5 @@ def ends(key: bytes, client: int) -> Ends:
     """The ends of a flow key; `client`, 0 or 1, is the end that opened the connection."""
     low, high, low_port, high_port = ENDS.unpack(key)
     first, second = (low, ntohs(low_port)), (high, ntohs(high_port))
-    # What a call of Ends does, in half the time: each connection has some.
+    # This makes an Ends in half the time of a call. Each connection has some.
     return tuple.__new__(Ends, second + first if client else first + second)

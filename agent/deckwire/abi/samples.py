@@ -55,7 +55,7 @@ class HandshakeSample(NamedTuple):
     handshake: Handshake
 
 
-# No NamedTuple, because it is asked for its members again and again. Not frozen, for its creation.
+# It is no NamedTuple, because its members are read again and again. If frozen, it is made slower.
 @dataclass(slots=True)
 class SegmentSample:
     """The payload of a segment that may carry TLS handshake bytes."""
@@ -312,8 +312,8 @@ def _record(value: bytes, at: int, isn: tuple[int, int]) -> FlowRecord:
             accepted_0 = _accepted(acked_1 - isn[0], side_flags_0, bytes_0)
         if side_flags_0 & abi.SIDE_ACKED:
             accepted_1 = _accepted(acked_0 - isn[1], side_flags_1, bytes_1)
-    # What a call of FlowRecord does, in half the time. So are the others made that each connection
-    # has.
+    # This makes a FlowRecord in half the time of a call. So are the other tuples made that each
+    # connection has.
     return tuple.__new__(
         FlowRecord,
         (

@@ -128,7 +128,7 @@ class Headline(NamedTuple):
     def event(self, parts: Iterable[Part], subject: str) -> Event:
         """Make the event of this headline, its fields and its subject."""
         name, time_ns, host, source, fingerprint, severity, label, sums, proven = self
-        # What a call of Event does after it has sorted its arguments, in half the time.
+        # This makes an Event in half the time of a call, which sorts its arguments first.
         return tuple.__new__(
             Event,
             (

@@ -130,7 +130,7 @@ def whole_messages(data: bytes) -> list[HandshakeMessage]:
             return []
         if record_length != HANDSHAKE_HEADER_BYTES + (word & 0xFF_FFFF):
             return []
-        # What a call does, in half the time.
+        # This makes a HandshakeMessage in half the time of a call.
         messages.append(tuple.__new__(HandshakeMessage, (word >> 24, data[body:at], 1)))
     return messages if at == end else []
 
