@@ -1,6 +1,6 @@
 """The time of the programs for one frame of a flood, as the kernel accounts it.
 
-All frames have sources and ports of their own, so no table knows them, and the tables are full.
+No table knows the frames, except where a row says so. The tables are full.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ def _floods(lab: Lab, count: int) -> Iterator[_Flood]:
         return list(itertools.islice(frames_of(lab, make, decky.v4, decky.v6), count))
 
     yield _Flood("SYN of a new source", "frames_syn", spoofed_syns(lab, decky, count))
-    yield _Flood("SYN of a known source", "frames_syn", spoofed_syns(lab, decky, count, 1))
+    # Enough sources that no 4-tuple repeats in a burst: each of them has 60,000 ports.
+    yield _Flood("SYN of a known source", "frames_syn", spoofed_syns(lab, decky, count, 4))
+    again = spoofed_syns(lab, decky, count, 1)
+    yield _Flood("SYN on a 4-tuple that has another", "frames_syn", again)
     yield _Flood("ACK of no connection", "frames_unattached", segments(ack))
     yield _Flood("payload of no connection", "frames_midstream", segments(payload))
 

@@ -5,6 +5,9 @@ the mean. If a frame changes them (a new SYN, a hello), thousands of different f
 The no-op program runs over the same frames. These figures include cold caches and the granularity
 of the clock, and their rows say so.
 
+SYNs of a flood are made in the kernel, one behind the other, while all tables are full. Their rows
+are the ones to compare: tables that were just made give out their memory in order.
+
 Every path names the counter that its frames raise. The counter is checked, because a frame on
 another path would give a wrong figure.
 """
@@ -52,6 +55,7 @@ from tests.support.bpf_frames import (
     tcp,
 )
 from tests.support.flights import handshake
+from tests.support.syn_driver import flood_frame, syn_driver
 
 SECTION = "ns a packet (test runs)"
 
@@ -88,6 +92,10 @@ _BULK4, _BULK6 = Goal("≤", 75), Goal("≤", 79)
 docs/performance.md it is 71 ns: parsing 7, clock 30, look-up 22, account 12. IPv6 has a hash of 4
 more."""
 _MIDSTREAM_BEFORE = 50
+_FULL = 200_000
+"""SYNs that fill all tables."""
+_RING_SYNS = 500
+"""SYNs whose samples have room in a ring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,7 @@ def measure(rounds: int, repeat: int) -> list[Line]:
             for path in _paths()
         ]
         lines += _varied(side, noop, rounds)
+        lines += _floods(side, noop, rounds, repeat)
         return lines
     finally:
         cpu.pin(0, cpu.ALL)
@@ -379,6 +388,55 @@ def _once_each(
     quarter = len(figures) // 4
     middle = sorted(figures)[quarter : len(figures) - quarter]
     return _line(what, middle, baselines, note="different frames, each run once; middle half")
+
+
+# --- floods ---------------------------------------------------------------------------------
+
+
+def _floods(side: _Side, noop: Program, rounds: int, repeat: int) -> Iterator[Line]:
+    """SYNs of which each has a source of its own, or all have the same.
+
+    One source has so few ports that each 4-tuple has an attempt already: both attempts are kept.
+    """
+    target = side.loaded.programs["tc_ingress"]
+    frame = flood_frame(DECKY)
+    for one_source, sources in (
+        (False, "each of a new source"),
+        (True, "of one source, on 4-tuples that have another"),
+    ):
+        with (
+            syn_driver(target, frame, one_source=one_source) as driver,
+            syn_driver(noop, frame, one_source=one_source) as baseline,
+            _settings(side.loaded, syn_cost_ns=1_000_000_000_000, dedup=0),
+        ):
+            _flood(driver, _FULL, 0)
+            figures, baselines = [], []
+            with _raises(side.tables, "syn_over_budget", rounds * repeat):
+                for number in range(1, rounds + 1):
+                    baselines.append(_flood(baseline, repeat, number))
+                    figures.append(_flood(driver, repeat, number) - baselines[-1])
+            what = f"flood of SYNs over the budget, {sources}, tables full"
+            yield _line(what, figures, baselines)
+    with (
+        syn_driver(target, frame) as driver,
+        syn_driver(noop, frame) as baseline,
+        _settings(side.loaded, syn_cost_ns=0),
+    ):
+        figures, baselines = [], []
+        runs = max(repeat // 40, _RING_SYNS) // _RING_SYNS
+        with _raises(side.tables, "samples_wanted", rounds * runs * _RING_SYNS):
+            for number in range(rounds):
+                baselines.append(_flood(baseline, _RING_SYNS, number))
+                taken = []
+                for run in range(runs):
+                    taken.append(_flood(driver, _RING_SYNS, -1 - number * runs - run))
+                    side.loaded.rings.drain()
+                figures.append(round(statistics.median(taken)) - baselines[-1])
+        yield _line("SYNs that are sampled, each of a new source, tables full", figures, baselines)
+
+
+def _flood(driver: Program, syns: int, number: int) -> int:
+    return driver.test_run(flood_frame(DECKY, number), repeat=syns).duration_ns
 
 
 @contextmanager
