@@ -96,6 +96,8 @@ _FULL = 200_000
 """SYNs that fill all tables."""
 _RING_SYNS = 500
 """SYNs whose samples have room in a ring."""
+_SAMPLED = 0.99
+"""The least share of SYNs from random sources that are sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +242,14 @@ def _clock(noop: Program, rounds: int, repeat: int) -> Line:
 
 
 @contextmanager
-def _raises(tables: Tables, counter: str, runs: int) -> Iterator[None]:
-    """Check that all runs inside raise `counter`, so that they take the intended path."""
+def _raises(tables: Tables, counter: str, runs: int, share: float = 1) -> Iterator[None]:
+    """Check that this share of the runs inside raises `counter`: they take the intended path."""
     before = tables.counters()
     yield
     after = tables.counters()
     raised = {name: after[name] - count for name, count in before.items() if after[name] != count}
-    assert raised.get(counter, 0) == (runs if counter else 0), (counter, runs, raised)
+    due = range(round(share * runs), runs + 1) if counter else (0,)
+    assert raised.get(counter, 0) in due, (counter, runs, raised)
 
 
 def _repeated(side: _Side, noop: Program, path: Path, rounds: int, repeat: int) -> Line:
@@ -424,7 +427,8 @@ def _floods(side: _Side, noop: Program, rounds: int, repeat: int) -> Iterator[Li
     ):
         figures, baselines = [], []
         runs = max(repeat // 40, _RING_SYNS) // _RING_SYNS
-        with _raises(side.tables, "samples_wanted", rounds * runs * _RING_SYNS):
+        # Two of them may have the same source by chance: its second SYN is suppressed.
+        with _raises(side.tables, "samples_wanted", rounds * runs * _RING_SYNS, _SAMPLED):
             for number in range(rounds):
                 baselines.append(_flood(baseline, _RING_SYNS, number))
                 taken = []
