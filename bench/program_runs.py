@@ -96,6 +96,8 @@ _FULL = 200_000
 """SYNs that fill all tables."""
 _RING_SYNS = 500
 """SYNs whose samples have room in a ring."""
+_SAMPLED_RUNS = 10
+"""Runs of so many SYNs in one round."""
 _SAMPLED = 0.99
 """The least share of SYNs from random sources that are sampled."""
 
@@ -426,14 +428,13 @@ def _floods(side: _Side, noop: Program, rounds: int, repeat: int) -> Iterator[Li
         _settings(side.loaded, syn_cost_ns=0),
     ):
         figures, baselines = [], []
-        runs = max(repeat // 40, _RING_SYNS) // _RING_SYNS
         # Two of them may have the same source by chance: its second SYN is suppressed.
-        with _raises(side.tables, "samples_wanted", rounds * runs * _RING_SYNS, _SAMPLED):
+        with _raises(side.tables, "samples_wanted", rounds * _SAMPLED_RUNS * _RING_SYNS, _SAMPLED):
             for number in range(rounds):
                 baselines.append(_flood(baseline, _RING_SYNS, number))
                 taken = []
-                for run in range(runs):
-                    taken.append(_flood(driver, _RING_SYNS, -1 - number * runs - run))
+                for run in range(_SAMPLED_RUNS):
+                    taken.append(_flood(driver, _RING_SYNS, -1 - number * _SAMPLED_RUNS - run))
                     side.loaded.rings.drain()
                 figures.append(round(statistics.median(taken)) - baselines[-1])
         yield _line("SYNs that are sampled, each of a new source, tables full", figures, baselines)
