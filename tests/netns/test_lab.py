@@ -180,7 +180,10 @@ def holder() -> Iterator[Holder]:
         )
         started.append(process)
         assert process.stdout is not None
-        return process, stem_of(process.stdout.readline().strip())
+        stem = stem_of(process.stdout.readline().strip())
+        # A process has no environment for a moment while execve() replaces its memory.
+        wait_until(lambda: len(leftovers(stem)) == 5 + 1 + 2, f"namespaces and processes of {stem}")
+        return process, stem
 
     yield start
     for process in started:
@@ -203,7 +206,6 @@ def test_nothing_is_left_after_a_signal(
     holder: Holder, number: signal.Signals, status: int
 ) -> None:
     process, stem = holder()
-    assert len(leftovers(stem)) == 5 + 1 + 2
     process.send_signal(number)
     assert process.wait(PATIENCE_SECONDS) == status
     assert not leftovers(stem)

@@ -96,15 +96,19 @@ def _started(pid: int | str) -> str:
 
 
 def _end_processes(stem: str) -> None:
-    """Kills the processes that have the lab's mark, until none is left."""
+    """Kills the processes that have the lab's mark, until none is left.
+
+    A process has no mark for a moment while execve() replaces its memory, so none is left only
+    where two searches have found none.
+    """
     deadline = time.monotonic() + _ENDING_SECONDS
-    while time.monotonic() < deadline:
+    without = 0
+    while without < 2 and time.monotonic() < deadline:
         ended = 0
         for entry in os.listdir("/proc"):
             if entry.isdigit() and int(entry) != os.getpid():
                 ended += _end_if_marked(int(entry), f"{MARK}={stem}".encode())
-        if not ended:
-            return
+        without = 0 if ended else without + 1
 
 
 def _end_if_marked(pid: int, mark: bytes) -> bool:
