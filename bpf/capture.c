@@ -138,6 +138,7 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->ingress = ingress;
 	w->parsed = 0;
 	w->handshake_tried = 0;
+	w->search_tried = 0;
 	w->hashed = 0;
 	w->l3_off = 0;
 	w->repeats = 0;
@@ -952,6 +953,19 @@ static __always_inline int wants_chain(struct __sk_buff *skb,
 		may_begin_with(skb, p->l4_off + p->tcp_len, 'S'));
 }
 
+/* Does this segment need decky_search first? It is asked once. */
+static __always_inline int wants_search(struct __sk_buff *skb,
+					const struct step *s,
+					const struct flow *flow)
+{
+	struct work *w = s->work;
+
+	if (w->search_tried || w->checked == JUDGED_OLD)
+		return 0;
+	w->search_tried = 1;
+	return may_search(skb, flow, &w->packet, w->sender, &w->found);
+}
+
 /* Opens a connection again that a RST seemed to have ended. */
 static __always_inline int resume(const struct step *s, struct flow *flow)
 {
@@ -1150,8 +1164,7 @@ int decky_packet(struct __sk_buff *skb)
 		jump(skb, JUMP_HEAD);
 		return TC_NEXT;
 	}
-	if (!s.work->searched && s.work->checked != JUDGED_OLD &&
-	    may_search(skb, flow, p, s.work->sender, &s.work->found)) {
+	if (wants_search(skb, &s, flow)) {
 		jump(skb, JUMP_SEARCH);
 		return TC_NEXT;
 	}
@@ -1225,6 +1238,8 @@ int decky_check(struct __sk_buff *skb)
 	s.work->checked = verdict;
 	if (wants_hash(&s, flow))
 		jump(skb, JUMP_HELLO);
+	else if (wants_search(skb, &s, flow))
+		jump(skb, JUMP_SEARCH);
 	else
 		jump(skb, JUMP_PACKET);
 	return TC_NEXT;

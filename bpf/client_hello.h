@@ -26,7 +26,10 @@
 #define EXTENSION_KEY_SHARE 51
 #define EXTENSION_ENCRYPTED_CLIENT_HELLO 0xfe0d
 
-/* The state of the walk over a hello, and the hello. */
+/* The longest bytes, and those that a load of several words may touch. */
+#define HELLO_WALK_BYTES (TLS_SEARCH_BYTES + TLS_SEARCH_STEP)
+
+/* The state of the walk over a hello, and the hello. Also those of a search. */
 struct hello_walk {
 	__u64 hash;
 	__u64 session_id; /* its hash, or 0 if it is empty */
@@ -34,7 +37,7 @@ struct hello_walk {
 	__u32 content;	  /* bytes from there on that are hashed whole */
 	__u32 keys_end;	  /* one past the key_share extension, or 0 */
 	__u32 end;	  /* one past the hello */
-	__u8 bytes[HELLO_BYTES + 8];
+	__u8 bytes[HELLO_WALK_BYTES];
 };
 
 static __always_inline __u64 hello_word(const struct hello_walk *walk, __u32 at)

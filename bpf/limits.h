@@ -127,10 +127,12 @@
 #define TLS_RUN_BYTES 65536
 
 /*
- * Segments up to this length are searched for a hello behind other bytes at any
- * time. Steps of the search in HELLO_BYTES, which is done TLS_SEARCHES times.
+ * Segments up to this length, a power of two, are searched for a hello behind
+ * other bytes at any time. A search takes TLS_SEARCH_STEPS steps of
+ * TLS_SEARCH_STEP bytes or less, and is done TLS_SEARCHES times.
  */
 #define TLS_SEARCH_BYTES 2048
+#define TLS_SEARCH_STEP 32
 #define TLS_SEARCH_STEPS 192
 #define TLS_SEARCHES 4
 

@@ -161,6 +161,7 @@ struct work {
 	__u8 checked;	      /* enum judgement, by decky_check */
 	__u8 unknown;	      /* decky_packet has found no connection of it */
 	__u8 to_decky;	      /* where it was looked up: the receiver is one */
+	__u8 search_tried;    /* it was asked whether to search */
 	__u8 searched;	      /* by decky_search */
 	__u8 technique;	      /* enum technique, for decky_anomaly */
 	__u8 cause;	      /* enum touch_cause, for decky_probe */

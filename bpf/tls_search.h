@@ -14,11 +14,19 @@
 
 #define EACH_BYTE 0x0101010101010101ULL
 
-/* Does one of eight bytes begin a handshake record? May be wrong about yes. */
-static __always_inline int may_hold_type(__u64 word)
+/*
+ * Not 0 if one of eight bytes begins a handshake record, and sometimes also if
+ * none does, in the highest bit of a byte. The other bits mean nothing.
+ */
+static __always_inline __u64 type_bits(__u64 word)
 {
 	word ^= EACH_BYTE * TLS_HANDSHAKE;
-	return ((word - EACH_BYTE) & ~word & (EACH_BYTE << 7)) != 0;
+	return (word - EACH_BYTE) & ~word;
+}
+
+static __always_inline int may_hold_type(__u64 bits)
+{
+	return (bits & EACH_BYTE << 7) != 0;
 }
 
 /* Does a record of TLS begin with this byte? */
@@ -126,7 +134,23 @@ static __always_inline int may_search(struct __sk_buff *skb,
 }
 
 /*
- * Looks for a hello's record from *at on, in HELLO_BYTES at most. 1 if *at is
+ * The bytes from the cursor on that begin no record. Most words of bulk data
+ * hold no such byte, so four are looked at in one step.
+ */
+static __always_inline __u32 bytes_without_type(const __u8 *at, __u64 first)
+{
+	__u64 bits = type_bits(first), all = bits;
+
+	all |= type_bits(word_at(at + 8));
+	all |= type_bits(word_at(at + 16));
+	all |= type_bits(word_at(at + 24));
+	if (!may_hold_type(all))
+		return TLS_SEARCH_STEP;
+	return may_hold_type(bits) ? 1 : sizeof(first);
+}
+
+/*
+ * Looks for a hello's record from *at on, in TLS_SEARCH_BYTES at most. 1 if *at is
  * its offset, else *at is where to look on: behind what was searched, or at a
  * byte that the end of these bytes cut off from those that decide. The cursor
  * is in a map value, so that the states at the head of the loop stay equal.
@@ -137,16 +161,17 @@ static __always_inline int find_record(struct __sk_buff *skb,
 {
 	volatile __u32 *cursor = &chunk->at;
 	__u32 from = *at, here, left;
+	const __u8 *bytes;
 	__u64 last, word;
 
 	if (from >= p->payload_len)
 		return 0;
 	last = p->payload_len - from;
-	if (last > HELLO_BYTES)
-		last = HELLO_BYTES;
+	if (last > TLS_SEARCH_BYTES)
+		last = TLS_SEARCH_BYTES;
 	last--;
 	asm volatile("" : "+r"(last));
-	if (last >= HELLO_BYTES ||
+	if (last >= TLS_SEARCH_BYTES ||
 	    bpf_skb_load_bytes(skb, p->l4_off + p->tcp_len + from, chunk->bytes,
 			       last + 1))
 		return 0;
@@ -156,18 +181,23 @@ static __always_inline int find_record(struct __sk_buff *skb,
 		here = *cursor;
 		if (here > last)
 			break;
-		word = hello_word(chunk, here);
+		bytes = chunk->bytes + (here & (TLS_SEARCH_BYTES - 1));
+		word = word_at(bytes);
 		left = last + 1 - here;
 		if (prefix_byte(word, 0) == TLS_HANDSHAKE &&
 		    prefix_plausible(word, left, 0)) {
 			*at = from + here;
 			return left >= TLS_PREFIX_LEN ||
-			       last < HELLO_BYTES - 1 ||
-			       from + HELLO_BYTES >= p->payload_len;
+			       last < TLS_SEARCH_BYTES - 1 ||
+			       from + TLS_SEARCH_BYTES >= p->payload_len;
 		}
-		*cursor = here + (may_hold_type(word) ? 1 : 8);
+		*cursor = here + bytes_without_type(bytes, word);
 	}
-	*at = from + *cursor;
+	/* a step goes beyond these bytes, and what is there was not read */
+	here = *cursor;
+	if (here > last)
+		here = last + 1;
+	*at = from + here;
 	return 0;
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from random import Random
 from typing import NamedTuple
 
 import pytest
@@ -249,8 +250,8 @@ CASES = [
             ("bytes that begin like a record", b"\x16\x16\x03\x16\x03\x01\xff\xff"),
             ("the header of a TDS packet", b"\x12\x01\0\xd0\0\0\0\0"),
             ("2,000 other bytes", bytes(2_000)),
-            ("a byte that is cut off where a search pauses", bytes(1_023) + b"\x16" + bytes(50)),
-            ("two of them", bytes(1_023) + b"\x16" + bytes(1_022) + b"\x16\3"),
+            ("a byte that is cut off where a search pauses", bytes(2_047) + b"\x16" + bytes(50)),
+            ("as many bytes as are searched at once, in odd steps", b"\x16" + bytes(2_047)),
             ("two records of ChangeCipherSpec", CHANGE_CIPHER_SPEC * 2),
         )
     ],
@@ -665,6 +666,21 @@ def test_a_hello_of_a_version_that_is_not_read_is_counted(
     talk = Talk()
     kernel.feed(*talk.opened(), *client(talk, data, MSS), *server(talk, data, MSS))
     assert kernel.raised().get("tls_unread", 0) == 2 * unread
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hello_is_found_at_any_offset(kernel: Kernel, seed: int) -> None:
+    """Behind bytes of which some begin like a record, so that the steps have all lengths."""
+    random = Random(seed)
+    offsets = random.sample(range(1, 3_000), 400)
+    for number, offset in enumerate(offsets):
+        talk = Talk(client=f"198.51.100.{1 + number % 250}", client_port=20_000 + number)
+        before = bytearray(random.choices(b"\0\x15\x17\x80\x96", k=offset))
+        for _ in range(random.randrange(8)):
+            before[random.randrange(offset)] = 0x16
+        kernel.feed(*talk.opened(), talk.c("PA", 1, 1, bytes(before) + CLIENT_HELLO))
+    starts = [sample.start_seq - sample.seq for sample in segments(kernel.samples())]
+    assert starts == offsets
 
 
 def test_a_sample_names_its_connection(kernel: Kernel) -> None:
