@@ -128,7 +128,7 @@ static __always_inline int known_bulk(struct __sk_buff *skb, struct counters *c,
 	struct flow *flow;
 
 	flow = flows.lookup(id);
-	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress);
+	return flow && flow_bulk(skb, c, p, flow, sender, now, ingress, 0);
 }
 
 /* What no later step has found out of this packet yet. */
@@ -234,9 +234,7 @@ static __always_inline int enter(struct __sk_buff *skb, int ingress)
 	if (tcp)
 		now = frame_time(skb);
 	/* the echo of a VEPA switch needs decky_packet */
-	if (tcp && fill_tcp(&p, tcp) == 0 &&
-	    (p.flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST | TCP_URG)) ==
-		    TCP_ACK &&
+	if (tcp && fill_tcp(&p, tcp) == 0 && is_plain(&p) &&
 	    !(ingress && in_vepa()) &&
 	    known_bulk(skb, c, &p, &id, sender, now, ingress))
 		return TC_NEXT;
@@ -3611,6 +3609,7 @@ int decky_fragment(struct __sk_buff *skb)
 int decky_search(struct __sk_buff *skb)
 {
 	struct hello_walk *chunk;
+	struct flow *flow;
 	struct work *w;
 	struct step s;
 	__u32 at;
@@ -3635,6 +3634,13 @@ int decky_search(struct __sk_buff *skb)
 		jump(skb, JUMP_SEARCH);
 	}
 	w->found = found ? at : NOT_FOUND;
+	/* the first segment of each write of bulk data comes here */
+	if (!found && is_plain(&w->packet) && !w->reassembled) {
+		flow = flows.lookup(&w->id);
+		if (flow && flow_bulk(skb, s.counters, &w->packet, flow,
+				      w->sender, w->now, w->ingress, 1))
+			return TC_NEXT;
+	}
 	if (!(w->packet.flags & TCP_SYN))
 		jump(skb, JUMP_PACKET);
 	else

@@ -250,13 +250,22 @@ static __always_inline void flow_repeat_handshake(struct flow *flow,
 		flow->synack.retransmits++;
 }
 
+/* Flags of the segments that flow_bulk() takes. */
+static __always_inline int is_plain(const struct packet *p)
+{
+	return (p->flags &
+		(TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST | TCP_URG)) == TCP_ACK;
+}
+
 /*
  * Accounts a segment of a known connection that needs nothing else. Most
- * segments are such. 0 if it may need more: nothing has changed then.
+ * segments are such. 0 if it may need more: nothing has changed then. One that
+ * was searched begins and holds no hello.
  */
 static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 				     const struct packet *p, struct flow *flow,
-				     __u32 sender, __u64 now, int ingress)
+				     __u32 sender, __u64 now, int ingress,
+				     int searched)
 {
 	struct flow_side *side = &flow->totals.side[sender & 1];
 	const struct flow_side *peer = &flow->totals.side[!(sender & 1)];
@@ -276,7 +285,7 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	if (side->tls_state != TLS_DONE && p->payload_len &&
 	    (side->tls_state != TLS_WATCH || is_wanted(side) ||
 	     seq_diff(p->seq, own->sent) > 0 ||
-	     (!continues_run(&flow->totals, p, sender) &&
+	     (!searched && !continues_run(&flow->totals, p, sender) &&
 	      (is_searchable(side, p) ||
 	       may_begin_record(skb, p->l4_off + p->tcp_len)))))
 		return 0;
