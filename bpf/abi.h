@@ -633,7 +633,8 @@ struct counters {
 	/* handshake bytes */
 	__u64 tls_not_admitted;
 	__u64 tls_over_budget;
-	__u64 tls_unread; /* looks like a handshake of another version */
+	__u64 tls_unread;     /* looks like a handshake of another version */
+	__u64 tls_search_cut; /* too much in it resembles a hello */
 
 	/* ignored_fragment_* = these + fragment samples wanted */
 	__u64 fragments_over_budget;

@@ -3628,10 +3628,14 @@ int decky_search(struct __sk_buff *skb)
 	    w->packet.payload_len >= TLS_HEADER_LEN + 2)
 		s.counters->tls_unread++;
 	w->searched++;
-	if (!found && at < w->packet.payload_len &&
-	    w->searched < TLS_SEARCHES) {
-		w->found = at;
-		jump(skb, JUMP_SEARCH);
+	if (!found && at < w->packet.payload_len) {
+		if (w->searched < TLS_SEARCHES) {
+			w->found = at;
+			jump(skb, JUMP_SEARCH);
+		}
+		/* the steps were too few, not the bytes of a search */
+		if (at - w->found < TLS_SEARCH_BYTES - TLS_PREFIX_LEN)
+			s.counters->tls_search_cut++;
 	}
 	w->found = found ? at : NOT_FOUND;
 	/* the first segment of each write of bulk data comes here */

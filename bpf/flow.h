@@ -253,8 +253,8 @@ static __always_inline void flow_repeat_handshake(struct flow *flow,
 /* Flags of the segments that flow_bulk() takes. */
 static __always_inline int is_plain(const struct packet *p)
 {
-	return (p->flags &
-		(TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST | TCP_URG)) == TCP_ACK;
+	return (p->flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST | TCP_URG)) ==
+	       TCP_ACK;
 }
 
 /*

@@ -129,12 +129,13 @@
 /*
  * Segments up to this length, a power of two, are searched for a hello behind
  * other bytes at any time. A search takes TLS_SEARCH_STEPS steps of
- * TLS_SEARCH_STEP bytes or less, and is done TLS_SEARCHES times.
+ * TLS_SEARCH_STEP bytes or less, and is done TLS_SEARCHES times. Bytes that
+ * resemble a record cost a step each two.
  */
 #define TLS_SEARCH_BYTES 2048
 #define TLS_SEARCH_STEP 32
 #define TLS_SEARCH_STEPS 192
-#define TLS_SEARCHES 4
+#define TLS_SEARCHES 2
 
 /* ACKs with SACK blocks sampled of one decky in one connection. */
 #define TLS_SACKS 1024

@@ -13,20 +13,26 @@
 #include "tls_records.h"
 
 #define EACH_BYTE 0x0101010101010101ULL
+#define HIGHEST_BITS (EACH_BYTE << 7)
 
 /*
- * Not 0 if one of eight bytes begins a handshake record, and sometimes also if
- * none does, in the highest bit of a byte. The other bits mean nothing.
+ * The highest bit of a byte is 1 if the byte is `value`, and sometimes also if
+ * a lower byte is. The other bits mean nothing.
  */
-static __always_inline __u64 type_bits(__u64 word)
+static __always_inline __u64 equal_bits(__u64 word, __u8 value)
 {
-	word ^= EACH_BYTE * TLS_HANDSHAKE;
+	word ^= EACH_BYTE * value;
 	return (word - EACH_BYTE) & ~word;
 }
 
-static __always_inline int may_hold_type(__u64 bits)
+/*
+ * The index of the lowest byte whose highest bit is 1. BPF counts no zeros: the
+ * product moves the right byte of a table to the top.
+ */
+static __always_inline __u32 lowest_byte(__u64 bits)
 {
-	return (bits & EACH_BYTE << 7) != 0;
+	bits &= -bits;
+	return (bits >> 7) * 0x0001020304050607ULL >> 56;
 }
 
 /* Does a record of TLS begin with this byte? */
@@ -134,25 +140,31 @@ static __always_inline int may_search(struct __sk_buff *skb,
 }
 
 /*
- * The bytes from the cursor on that begin no record. Most words of bulk data
- * hold no such byte, so four are looked at in one step.
+ * How far to go: no record begins at the cursor, nor before the place that this
+ * returns. Few bytes of bulk data could begin one, so four words are looked at
+ * in one step. What is behind the bytes that are left was not read.
  */
-static __always_inline __u32 bytes_without_type(const __u8 *at, __u64 first)
+static __always_inline __u32 step_over(const __u8 *at, __u64 first, __u32 left)
 {
-	__u64 bits = type_bits(first), all = bits;
+	__u64 here = equal_bits(first, TLS_HANDSHAKE) & HIGHEST_BITS & ~0x80ULL;
+	__u64 behind;
 
-	all |= type_bits(word_at(at + 8));
-	all |= type_bits(word_at(at + 16));
-	all |= type_bits(word_at(at + 24));
-	if (!may_hold_type(all))
-		return TLS_SEARCH_STEP;
-	return may_hold_type(bits) ? 1 : sizeof(first);
+	if (here) {
+		/* the version of 3 follows, perhaps in the next word */
+		if (left >= sizeof(first))
+			here &= equal_bits(first, 3) >> 8 | 0x80ULL << 56;
+		return here ? lowest_byte(here) : sizeof(first);
+	}
+	behind = equal_bits(word_at(at + 8), TLS_HANDSHAKE);
+	behind |= equal_bits(word_at(at + 16), TLS_HANDSHAKE);
+	behind |= equal_bits(word_at(at + 24), TLS_HANDSHAKE);
+	return behind & HIGHEST_BITS ? sizeof(first) : TLS_SEARCH_STEP;
 }
 
 /*
- * Looks for a hello's record from *at on, in TLS_SEARCH_BYTES at most. 1 if *at is
- * its offset, else *at is where to look on: behind what was searched, or at a
- * byte that the end of these bytes cut off from those that decide. The cursor
+ * Looks for a hello's record from *at on, in TLS_SEARCH_BYTES at most. 1 if *at
+ * is its offset, else *at is where to look on: behind what was searched, or at
+ * a byte that the end of these bytes cut off from those that decide. The cursor
  * is in a map value, so that the states at the head of the loop stay equal.
  */
 static __always_inline int find_record(struct __sk_buff *skb,
@@ -191,7 +203,7 @@ static __always_inline int find_record(struct __sk_buff *skb,
 			       last < TLS_SEARCH_BYTES - 1 ||
 			       from + TLS_SEARCH_BYTES >= p->payload_len;
 		}
-		*cursor = here + bytes_without_type(bytes, word);
+		*cursor = here + step_over(bytes, word, left);
 	}
 	/* a step goes beyond these bytes, and what is there was not read */
 	here = *cursor;

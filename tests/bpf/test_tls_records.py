@@ -668,6 +668,26 @@ def test_a_hello_of_a_version_that_is_not_read_is_counted(
     assert kernel.raised().get("tls_unread", 0) == 2 * unread
 
 
+@pytest.mark.parametrize(
+    ("before", "cut"),
+    [
+        (b"\x16" * 2_000, 0),
+        (b"\x16\3" * 300, 0),
+        (b"\x16\3" * 1_000, 1),
+        (b"\x16\3\0" * 600, 1),
+        (bytes(2_048) + b"\x16\3" * 300, 1),
+    ],
+)
+def test_a_search_that_is_not_done_to_the_end_is_counted(
+    kernel: Kernel, before: bytes, cut: int
+) -> None:
+    """So many bytes that resemble a record cost too much."""
+    talk = Talk()
+    kernel.feed(*talk.opened(), *client(talk, PLAIN + before + CLIENT_HELLO, 9_999))
+    assert kernel.raised().get("tls_search_cut", 0) == cut
+    assert len(segments(kernel.samples())) == 1 - cut
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_hello_is_found_at_any_offset(kernel: Kernel, seed: int) -> None:
     """Behind bytes of which some begin like a record, so that the steps have all lengths."""

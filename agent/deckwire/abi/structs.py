@@ -344,6 +344,7 @@ COUNTERS = (
     "tls_not_admitted",
     "tls_over_budget",
     "tls_unread",
+    "tls_search_cut",
     "fragments_over_budget",
     "fragments_too_long",
     "midstream_over_budget",
