@@ -134,8 +134,8 @@
  */
 #define TLS_SEARCH_BYTES 2048
 #define TLS_SEARCH_STEP 32
-#define TLS_SEARCH_STEPS 192
-#define TLS_SEARCHES 2
+#define TLS_SEARCH_STEPS 128
+#define TLS_SEARCHES 3
 
 /* ACKs with SACK blocks sampled of one decky in one connection. */
 #define TLS_SACKS 1024
