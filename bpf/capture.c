@@ -898,9 +898,7 @@ static __always_inline void sample_sack(struct __sk_buff *skb,
 	int error;
 
 	if (!(flow->totals.rules[!(w->sender & 1)] & RULES_JUDGED) ||
-	    !(flow->totals.flags & FLOW_ADMITTED) ||
-	    !(peer->flags & SIDE_HOLE) || !peer->tls_samples ||
-	    peer->tls_state == TLS_DONE || side->tls_samples >= TLS_SACKS)
+	    !(flow->totals.flags & FLOW_ADMITTED) || !wants_sack(side, peer))
 		return;
 	side->tls_samples++;
 	sample_begin(&head, SAMPLE_SACK, p, &w->key, w->sender, w->now);

@@ -276,15 +276,14 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	if (!plainly_good(&flow->totals, p, sender, ingress))
 		return 0;
 	/* see sample_sack() */
-	if (has_sack(side, p) && peer->flags & SIDE_HOLE &&
-	    peer->tls_state != TLS_DONE)
+	if (has_sack(side, p) && wants_sack(side, peer))
 		return 0;
 	if (!(side->flags & SIDE_SEEN) ||
 	    (__s64)(now - flow->totals.last_ns) > (__s64)RTT_PAUSE_NS)
 		return 0;
 	if (side->tls_state != TLS_DONE && p->payload_len &&
 	    (side->tls_state != TLS_WATCH || is_wanted(side) ||
-	     seq_diff(p->seq, own->sent) > 0 ||
+	     (seq_diff(p->seq, own->sent) > 0 && wants_after_hole(side)) ||
 	     (!searched && !continues_run(&flow->totals, p, sender) &&
 	      (is_searchable(side, p) ||
 	       may_begin_record(skb, p->l4_off + p->tcp_len)))))

@@ -160,6 +160,20 @@ static __always_inline __u16 is_wanted(const struct flow_side *side)
 	return both;
 }
 
+/* Are segments wanted after the next hole of this side? */
+static __always_inline int wants_after_hole(const struct flow_side *side)
+{
+	return (side->tls_bits & BITS_HOLES) < TLS_HOLES * BITS_HOLE;
+}
+
+/* Which handshake bytes of its peer does this side hold out of order? */
+static __always_inline int wants_sack(const struct flow_side *side,
+				      const struct flow_side *peer)
+{
+	return peer->flags & SIDE_HOLE && peer->tls_samples &&
+	       peer->tls_state != TLS_DONE && side->tls_samples < TLS_SACKS;
+}
+
 /* What the first bytes of this end look like: enum head_kind. */
 static __always_inline __u32 head_kind(const struct flow_side *side)
 {
@@ -272,7 +286,8 @@ static __always_inline int may_hold_record(struct __sk_buff *skb,
 		return skb->len >= payload_off;
 	if (skb->len <= payload_off)
 		return 0;
-	if (side->tls_state != TLS_WATCH || ahead > 0 || is_wanted(side))
+	if (side->tls_state != TLS_WATCH || is_wanted(side) ||
+	    (ahead > 0 && wants_after_hole(side)))
 		return 1;
 	return !continues &&
 	       (is_searchable(side, p) || may_begin_record(skb, payload_off));
@@ -545,8 +560,7 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	if (side->tls_state == TLS_WATCH) {
 		set_matched(side, 0);
 		side->tls_header = 0;
-		if (walk->ahead > 0 &&
-		    (side->tls_bits & BITS_HOLES) < TLS_HOLES * BITS_HOLE) {
+		if (walk->ahead > 0 && wants_after_hole(side)) {
 			side->tls_bits += BITS_HOLE;
 			side->tls_orphans = TLS_ORPHANS;
 		}
