@@ -252,22 +252,23 @@ static __always_inline int is_searchable(const struct flow_side *side,
 }
 
 /*
- * Could this byte be here? One linear byte shows it: a hello's record begins no
- * bulk data.
+ * Could this byte be here? A hello's record begins no bulk data. Super-packets
+ * have no payload among their linear bytes, and others have it all there.
  */
 static __always_inline int may_begin_with(struct __sk_buff *skb, __u64 off,
 					  __u8 byte)
 {
-	__u8 *first;
+	__u8 *first, copy;
 
 	if (off > MAX_LINEAR_OFFSET)
 		return 1;
 	/* Linux 5.10 loses the bound of a scalar that was on the stack */
 	asm volatile("%0 &= 0xfff" : "+r"(off));
 	first = (void *)(long)skb->data + off;
-	if ((void *)(first + 1) > (void *)(long)skb->data_end)
-		return 1;
-	return *first == byte;
+	if ((void *)(first + 1) <= (void *)(long)skb->data_end)
+		return *first == byte;
+	return bpf_skb_load_bytes(skb, off, &copy, sizeof(copy)) ||
+	       copy == byte;
 }
 
 static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
