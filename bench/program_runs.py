@@ -91,6 +91,8 @@ _BULK4, _BULK6 = Goal("≤", 75), Goal("≤", 79)
 """The floor of a program that accounts a bulk segment, and 5 % more. On the faster machine of
 docs/performance.md it is 71 ns: parsing 7, clock 30, look-up 22, account 12. IPv6 has a hash of 4
 more."""
+_SAMPLED_WRITES = 4
+"""Writes of a client of which all payload is sampled."""
 _MIDSTREAM_BEFORE = 50
 _FULL = 200_000
 """SYNs that fill all tables."""
@@ -185,6 +187,17 @@ def _paths() -> Iterator[Path]:
             hook="tc_egress",
             note=again,
         )
+    talk = Talk(client_port=40_004)
+    writes = [
+        talk.c("PA", 1 + n * _MSS4, 1, _DATA[:_MSS4], _OPTIONS) for n in range(_SAMPLED_WRITES + 1)
+    ]
+    yield Path(
+        "first segment of a write without TLS, v4: searched for a hello",
+        "frames_flow",
+        writes.pop(),
+        [*talk.opened(), *writes],
+        note=again,
+    )
     yield Path(
         "ACK of no connection",
         "frames_unattached",

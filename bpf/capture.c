@@ -14,7 +14,8 @@
  *   decky_options           options that few systems send, for decky_handshake
  *   decky_hello             a ClientHello: was an equal one emitted?
  *   decky_head              the beginning of SSH: the same question
- *   decky_search            is there a hello behind other bytes?
+ *   decky_search            is there a hello behind other bytes? If not, bulk
+ *                           data is accounted
  *   decky_tags              a frame with many VLAN tags
  *   decky_fragment          an IP fragment: the agent gets it
  *   reassembled             the packet that the agent made of fragments
@@ -3603,7 +3604,10 @@ int decky_fragment(struct __sk_buff *skb)
 
 /* --- decky_search --------------------------------------------------------- */
 
-/* Finds the hello that begins behind other bytes of this segment or SYN. */
+/*
+ * Finds the hello that begins behind other bytes of this segment or SYN. The
+ * first segment of each write of bulk data has none, and is accounted here.
+ */
 int decky_search(struct __sk_buff *skb)
 {
 	struct hello_walk *chunk;
@@ -3636,7 +3640,6 @@ int decky_search(struct __sk_buff *skb)
 			s.counters->tls_search_cut++;
 	}
 	w->found = found ? at : NOT_FOUND;
-	/* the first segment of each write of bulk data comes here */
 	if (!found && is_plain(&w->packet) && !w->reassembled) {
 		flow = flows.lookup(&w->id);
 		if (flow && flow_bulk(skb, s.counters, &w->packet, flow,
