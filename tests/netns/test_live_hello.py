@@ -1,8 +1,9 @@
-"""A post-quantum ClientHello of 1.8 KB in one super-packet or two segments, in either order."""
+"""A long ClientHello: in one super-packet or several segments, in any order, after other data."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 from pathlib import Path
 
@@ -29,6 +30,8 @@ requests.get(url, impersonate="chrome131", verify=False, timeout=120, proxies={}
 NAME = "www.example.test"
 MSS = 1_448
 """MSS of IPv4 with timestamps for an MTU of 1,500."""
+BULK = 300_000
+"""Bytes after which long segments are not searched."""
 
 
 def browse(lab: Lab, decky: Node, port: int = 443) -> int:
@@ -71,6 +74,41 @@ def test_a_post_quantum_hello_is_read_whole(offloads: bool) -> None:
         assert hello["fields"]["quality"] == "reassembled"
     assert_whole(hello)
     assert len(agent.find("tls_session", alpn=["h2", "http/1.1"])) == 1
+
+
+@pytest.mark.parametrize("offloads", [True, False], ids=["offloads", "plain"])
+def test_a_long_hello_after_bulk_data_is_found(offloads: bool) -> None:
+    """Of a super-packet, no byte of the payload is linear. It is too long to be searched."""
+    with Lab(offloads=offloads) as lab:
+        decky = lab.deckies[0]
+        made = make_certificate(lab.directory, NAME, key="ec")
+        accepting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        accepting.load_cert_chain(made.certificate, made.key)
+
+        def talk(connection: socket.socket) -> None:
+            left = BULK
+            while left:
+                left -= len(connection.recv(min(left, 65_536)))
+            connection.sendall(b"go ahead")
+            accepting.wrap_socket(connection, server_side=True).close()
+
+        serve(lab, decky, 4_433, talk)
+        agent = AgentProcess(lab, options=EVERYTHING)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols([f"protocol-{n:04}" for n in range(200)])
+        with Tap(lab) as tap, lab.client.connect(decky.v4, 4_433) as connection:
+            connection.sendall(bytes(BULK))
+            assert connection.recv(8) == b"go ahead"
+            context.wrap_socket(connection, server_hostname=NAME).close()
+        agent.stop()
+    assert_nothing_lost(agent)
+    (segments,) = tap.flows.values()
+    first = next(s for s in segments if s.start[:2] == b"\x16\3" and s.dst == decky.v4)
+    assert (first.payload_len > 2_800) == offloads
+    (hello,) = agent.find("tls_client_hello")
+    assert hello["fields"]["sni"] == NAME
+    assert len(agent.find("tls_session", sni=NAME)) == 1
 
 
 FAST_OPEN = """
