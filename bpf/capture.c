@@ -3630,7 +3630,8 @@ int decky_search(struct __sk_buff *skb)
 	    w->packet.payload_len >= TLS_HEADER_LEN + 2)
 		s.counters->tls_unread++;
 	w->searched++;
-	if (!found && at < w->packet.payload_len) {
+	/* of a frame that the capture cut off, nothing was read */
+	if (!found && at != w->found && at < w->packet.payload_len) {
 		if (w->searched < TLS_SEARCHES) {
 			w->found = at;
 			jump(skb, JUMP_SEARCH);

@@ -26,10 +26,10 @@
 #define EXTENSION_KEY_SHARE 51
 #define EXTENSION_ENCRYPTED_CLIENT_HELLO 0xfe0d
 
-/* The longest bytes, and those that a load of several words may touch. */
+/* What is searched at once, and what its last step may look at after that. */
 #define HELLO_WALK_BYTES (TLS_SEARCH_BYTES + TLS_SEARCH_STEP)
 
-/* The state of the walk over a hello, and the hello. Also those of a search. */
+/* The state of the walk over a hello, and the hello. A search uses it too. */
 struct hello_walk {
 	__u64 hash;
 	__u64 session_id; /* its hash, or 0 if it is empty */

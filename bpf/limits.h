@@ -130,7 +130,7 @@
  * Segments up to this length, a power of two, are searched for a hello behind
  * other bytes at any time. A search takes TLS_SEARCH_STEPS steps of
  * TLS_SEARCH_STEP bytes or less, and is done TLS_SEARCHES times. Bytes that
- * resemble a record cost a step each two.
+ * resemble a record take one step for two of them.
  */
 #define TLS_SEARCH_BYTES 2048
 #define TLS_SEARCH_STEP 32

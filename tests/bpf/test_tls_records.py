@@ -688,6 +688,12 @@ def test_a_search_that_is_not_done_to_the_end_is_counted(
     assert len(segments(kernel.samples())) == 1 - cut
 
 
+def test_a_search_of_a_frame_that_was_cut_off_is_not_counted(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, PLAIN * 100)[:300])
+    assert "tls_search_cut" not in kernel.raised()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_hello_is_found_at_any_offset(kernel: Kernel, seed: int) -> None:
     """Behind bytes of which some begin like a record, so that the steps have all lengths."""
