@@ -166,7 +166,10 @@ static __always_inline int wants_after_hole(const struct flow_side *side)
 	return (side->tls_bits & BITS_HOLES) < TLS_HOLES * BITS_HOLE;
 }
 
-/* Which handshake bytes of its peer does this side hold out of order? */
+/*
+ * Is an ACK of this side with SACK blocks wanted? It shows which handshake
+ * bytes of its peer are held out of order.
+ */
 static __always_inline int wants_sack(const struct flow_side *side,
 				      const struct flow_side *peer)
 {
@@ -252,8 +255,8 @@ static __always_inline int is_searchable(const struct flow_side *side,
 }
 
 /*
- * Could this byte be here? A hello's record begins no bulk data. Super-packets
- * have no payload among their linear bytes, and others have it all there.
+ * Could this byte be here? A hello's record begins no bulk data. The payload
+ * of a super-packet is often not linear.
  */
 static __always_inline int may_begin_with(struct __sk_buff *skb, __u64 off,
 					  __u8 byte)
