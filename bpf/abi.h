@@ -634,7 +634,7 @@ struct counters {
 	__u64 tls_not_admitted;
 	__u64 tls_over_budget;
 	__u64 tls_unread;     /* looks like a handshake of another version */
-	__u64 tls_search_cut; /* too much in it resembles a hello */
+	__u64 tls_search_cut; /* too much resembles a hello, or is too early */
 
 	/* ignored_fragment_* = these + fragment samples wanted */
 	__u64 fragments_over_budget;

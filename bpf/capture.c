@@ -16,6 +16,7 @@
  *   decky_head              the beginning of SSH: the same question
  *   decky_search            is there a hello behind other bytes? If not, bulk
  *                           data is accounted
+ *   decky_rest              behind many tiny records, or behind what seemed TLS
  *   decky_tags              a frame with many VLAN tags
  *   decky_fragment          an IP fragment: the agent gets it
  *   reassembled             the packet that the agent made of fragments
@@ -146,6 +147,7 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->checked = JUDGED_NOT;
 	w->unknown = 0;
 	w->searched = 0;
+	w->again = 0;
 	w->technique = TECHNIQUE_NONE;
 	w->cause = TOUCH_NOTHING;
 	w->to_decky = 0;
@@ -156,6 +158,7 @@ static __always_inline void work_begin(struct work *w, __u64 now, int ingress)
 	w->head_known = 0;
 	w->chain = 0;
 	w->found = NOT_FOUND;
+	w->rest = NOT_FOUND;
 }
 
 /*
@@ -779,29 +782,41 @@ static __always_inline int admit(const struct step *s, struct flow *flow)
 	return 1;
 }
 
+/* More than a handshake has: the rest of this direction is not read. */
+static __always_inline void
+stop_reading(const struct step *s, struct flow *flow, struct flow_side *side)
+{
+	side->tls_state = TLS_DONE;
+	flow->totals.flags |= FLOW_TLS_CUT;
+	s->counters->tls_over_budget++;
+	s->work->technique = TECHNIQUE_EXCESS_HANDSHAKE;
+}
+
 /* Samples the handshake bytes of this segment, if it may hold any. */
 static __always_inline void
 sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	   struct flow *flow, struct flow_side *side, struct flow_side *peer)
 {
 	__u32 payload_off = p->l4_off + p->tcp_len, cut, fresh, limit;
-	__u32 frame_len;
+	__u32 frame_len, at;
 	volatile struct record_walk *walk;
 	struct work *w = s->work;
 	struct sample_head head;
-	__u64 first = 0;
+	__u64 first;
 	int error;
 
-	if (!may_hold_record(skb, p, side, payload_off, w->ahead, w->continues))
+	if (w->found == NOT_FOUND &&
+	    !may_hold_record(skb, p, side, payload_off, w->ahead, w->early,
+			     w->continues))
 		return;
 	walk = record_walks.lookup(scratch_slot(s));
 	if (!walk)
 		return;
-	record_walk_begin(walk, skb, side, p, payload_off, w->ahead);
+	record_walk_begin(walk, skb, side, p, payload_off, w->ahead, w->early);
 	walk->known = w->head_known;
 	/* what was found is not what this end begins with */
 	if (w->found != NOT_FOUND && walk->at_start) {
-		walk->decided = load_prefix(skb, p, 0, &first);
+		walk->decided = load_header(skb, side, p, &at, &first);
 		walk->first = first;
 	}
 	tls_scan(skb, walk, flow, side, peer, p, w->sender, payload_off,
@@ -810,9 +825,17 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	if (s->settings->heads)
 		head_scan(walk, flow, side, peer, s->settings->heads);
 	head_keep(walk, side, w->head_read, w->chain, w->packet_end);
+	w->rest = walk->rest;
 	cut = walk->cut;
 	/* an urgent pointer is sampled without bytes too: it marks one */
-	if (!cut && !(p->flags & TCP_URG))
+	if (!cut && !(p->flags & TCP_URG)) {
+		/* a hello may be in it */
+		if (w->early == EARLY_WANTED || w->early == EARLY_FAR)
+			s->counters->tls_search_cut++;
+		return;
+	}
+	/* a second sample of the same bytes is for what is new in it */
+	if (w->again && w->found == NOT_FOUND && !walk->flags)
 		return;
 	if (is_head_alone(walk) && is_ring_crowded(s)) {
 		side->head = 0;
@@ -833,10 +856,7 @@ sample_tls(struct __sk_buff *skb, const struct step *s, const struct packet *p,
 	    side->tls_samples >= TLS_DIRECTION_SAMPLES) {
 		if (side->tls_state == TLS_DONE)
 			return;
-		side->tls_state = TLS_DONE;
-		flow->totals.flags |= FLOW_TLS_CUT;
-		s->counters->tls_over_budget++;
-		w->technique = TECHNIQUE_EXCESS_HANDSHAKE;
+		stop_reading(s, flow, side);
 		return;
 	}
 	if (limit == TLS_CLIENT_BYTES &&
@@ -1017,6 +1037,9 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 		note_packet(p, w->now, &flow->totals.last_ns,
 			    &flow->totals.min_iat_ns, &flow->totals.max_iat_ns);
 	w->continues = continues_run(&flow->totals, p, w->sender);
+	w->early = earliness(&flow->totals, p, w->sender);
+	if (w->early == EARLY_WANTED)
+		begin_turn(&flow->totals, w->sender);
 	barrier();
 	side->packets += packets_of(skb, p);
 	side->bytes += p->payload_len;
@@ -1063,6 +1086,37 @@ flow_segment(struct __sk_buff *skb, const struct step *s, struct flow *flow)
 	    !is_end_doubted(&flow->totals, w->sender) &&
 	    claim_end(&flow->totals) && send_end(skb, s, flow, 1))
 		flow->totals.end_sent = 1;
+}
+
+/*
+ * The last step of a segment, unless a part of it is to be read yet: behind
+ * more headers than are read at once, or behind bytes that go on with no record
+ * and have an unanswered hello or nothing of TLS before them.
+ */
+static __always_inline void segment_end(struct __sk_buff *skb,
+					const struct step *s,
+					const struct flow *flow)
+{
+	struct work *w = s->work;
+	__u8 state = flow->totals.side[w->sender & 1].tls_state;
+
+	if (w->technique) {
+		jump(skb, JUMP_ANOMALY);
+		return;
+	}
+	/* nothing was found in what was searched before */
+	if (w->rest == NOT_FOUND || state == TLS_DONE ||
+	    (state != TLS_OPEN && w->searched && w->found == NOT_FOUND))
+		return;
+	w->again++;
+	if (state == TLS_OPEN) {
+		w->found = NOT_FOUND;
+		jump(skb, JUMP_REST);
+	} else if (w->searched < TLS_SEARCHES) {
+		w->found = w->rest;
+		jump(skb, JUMP_SEARCH);
+	}
+	s->counters->tls_search_cut++;
 }
 
 /* Does this segment need decky_check first? */
@@ -1167,8 +1221,7 @@ int decky_packet(struct __sk_buff *skb)
 	}
 	barrier();
 	flow_segment(skb, &s, flow);
-	if (s.work->technique)
-		jump(skb, JUMP_ANOMALY);
+	segment_end(skb, &s, flow);
 	return TC_NEXT;
 }
 
@@ -3641,6 +3694,11 @@ int decky_search(struct __sk_buff *skb)
 			s.counters->tls_search_cut++;
 	}
 	w->found = found ? at : NOT_FOUND;
+	if (w->again) {
+		if (found)
+			jump(skb, JUMP_REST);
+		return TC_NEXT;
+	}
 	if (!found && is_plain(&w->packet) && !w->reassembled) {
 		flow = flows.lookup(&w->id);
 		if (flow && flow_bulk(skb, s.counters, &w->packet, flow,
@@ -3651,6 +3709,53 @@ int decky_search(struct __sk_buff *skb)
 		jump(skb, JUMP_PACKET);
 	else
 		jump(skb, JUMP_PROBE);
+	return TC_NEXT;
+}
+
+/* --- decky_rest ----------------------------------------------------------- */
+
+/*
+ * Goes on in a segment that decky_packet has accounted: behind records of clear
+ * text, or with the hello that decky_search has found.
+ */
+int decky_rest(struct __sk_buff *skb)
+{
+	volatile struct record_walk *walk;
+	struct flow_side *side, *peer;
+	struct packet *p;
+	struct flow *flow;
+	struct work *w;
+	struct step s;
+
+	if (!step_begin(skb, &s))
+		return TC_NEXT;
+	walk = record_walks.lookup(&s.slot);
+	if (!walk)
+		return TC_NEXT;
+	w = s.work;
+	flow = flows.lookup(&w->id);
+	if (!flow)
+		flow = midstream_flows.lookup(&w->key);
+	if (!flow)
+		return TC_NEXT;
+	p = &w->packet;
+	side = &flow->totals.side[w->sender & 1];
+	peer = &flow->totals.side[!(w->sender & 1)];
+	if (w->found == NOT_FOUND) {
+		walk->pos = w->rest;
+		if (!pass_records(skb, walk, p->l4_off + p->tcp_len)) {
+			w->rest = walk->pos;
+			if (w->again >= TLS_PASSES)
+				stop_reading(&s, flow, side);
+			segment_end(skb, &s, flow);
+			return TC_NEXT;
+		}
+		side->tls_seq = p->seq + walk->pos;
+	}
+	w->ahead = AHEAD_REPEATED;
+	barrier();
+	sample_tls(skb, &s, p, flow, side, peer);
+	segment_end(skb, &s, flow);
 	return TC_NEXT;
 }
 

@@ -284,6 +284,9 @@ static __always_inline int flow_bulk(struct __sk_buff *skb, struct counters *c,
 	if (side->tls_state != TLS_DONE && p->payload_len &&
 	    (side->tls_state != TLS_WATCH || is_wanted(side) ||
 	     (seq_diff(p->seq, own->sent) > 0 && wants_after_hole(side)) ||
+	     ((seq_diff(p->seq, own->sent) > 0 ||
+	       has_hole(side, &flow->totals.end[!(sender & 1)])) &&
+	      !in_run(&flow->totals, sender)) ||
 	     (!searched && !continues_run(&flow->totals, p, sender) &&
 	      (is_searchable(side, p) ||
 	       may_begin_record(skb, p->l4_off + p->tcp_len)))))

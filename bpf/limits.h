@@ -113,8 +113,14 @@
 /* How far ahead of a hole in clear-text records a segment is sampled. */
 #define TLS_AHEAD_BYTES 65536
 
-/* Bytes sampled in one direction while no TLS record is known to have begun. */
+/*
+ * Bytes sampled in one direction while no TLS record is known to have begun,
+ * and how far ahead of its beginning they may be. The second number is of those
+ * among which the agent finds the beginning, since the other end said something
+ * last: they may be TLS_AHEAD_BYTES ahead.
+ */
 #define TLS_UNDECIDED_BYTES 16384
+#define TLS_SCATTERED_BYTES 65536
 
 /* Samples of one direction, and payload bytes in one sample. */
 #define TLS_DIRECTION_SAMPLES 4096
@@ -140,8 +146,16 @@
 /* ACKs with SACK blocks sampled of one decky in one connection. */
 #define TLS_SACKS 1024
 
-/* Clear-text record headers read in one segment. */
+/*
+ * Record headers of any kind that are read at once in a segment, and behind
+ * them those of clear text, in TLS_PASSES passes. A hello of OpenSSL in records
+ * of one byte has 243 of them in a segment of 1,460 bytes.
+ */
 #define TLS_HEADERS 8
+#define TLS_PASSED_HEADERS 128
+#ifndef TLS_PASSES
+#define TLS_PASSES 16
+#endif
 
 /*
  * The longest ClientHello, with its record header, that is hashed: a power of
@@ -154,8 +168,11 @@
 #define TLS_ORPHANS 2
 #define TLS_HOLES 4
 
-/* Segments sampled after an urgent pointer, where no TLS has begun so far. */
-#define TLS_URGENT_ORPHANS 64
+/*
+ * Segments sampled where the agent finds the beginning of TLS: after an urgent
+ * pointer, and where a hello may have come before what is in front of it.
+ */
+#define TLS_AGENT_ORPHANS 64
 
 /*
  * The first bytes sampled in one direction, in units: of SSH, of HTTP, and of

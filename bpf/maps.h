@@ -163,6 +163,7 @@ struct work {
 	__u8 to_decky;	      /* where it was looked up: the receiver is one */
 	__u8 search_tried;    /* it was asked whether to search */
 	__u8 searched;	      /* by decky_search */
+	__u8 again;	      /* how often its rest was gone on with */
 	__u8 technique;	      /* enum technique, for decky_anomaly */
 	__u8 cause;	      /* enum touch_cause, for decky_probe */
 	__u8 half_open;	      /* by decky_handshake: of an attempt to connect */
@@ -173,11 +174,13 @@ struct work {
 	__u64 chain;	      /* of its end, with this segment: ssh_head.h */
 	__u8 closed;	      /* the connection had ended before */
 	__u8 continues;	      /* the segment continues a long write */
+	__u8 early;	      /* enum earliness */
 	__u8 begun;	      /* by decky_probe: a decky sends it on its own */
 	__u8 new_source;      /* by decky_probe: it has no record before */
 	__u8 restarts;	      /* of decky_syn or decky_synack */
 	__s32 ahead;	      /* its distance from sent, or AHEAD_REPEATED */
 	__u32 found;  /* offset of a hello in the payload, or NOT_FOUND */
+	__u32 rest;   /* the same of what was not read so far */
 	__u32 source; /* by decky_probe: the source's slot, or NO_SOURCE */
 	__u32 source_generation;
 	__u64 tick; /* of time_ns: see coarse_time() */
@@ -202,6 +205,7 @@ enum jump {
 	JUMP_OPTIONS,
 	JUMP_BEGUN,
 	JUMP_HEAD,
+	JUMP_REST,
 	JUMPS,
 };
 BPF_PROG_ARRAY(jumps, JUMPS);

@@ -100,11 +100,32 @@ static __always_inline __u32 expected_seq(const struct flow_totals *totals,
 	const struct flow_end *peer = &totals->end[!(sender & 1)];
 	__u32 next = totals->end[sender & 1].sent;
 
-	if (side->flags & SIDE_HOLE)
+	if (has_hole(side, peer))
 		next = side->hole_start;
 	if (seq_diff(peer->acked, next) > 0 || peer->edge == peer->acked)
 		return peer->acked;
 	return next;
+}
+
+/*
+ * Does the receiver of this segment of a judged end wait for bytes before it?
+ * They show what it is, and the agent puts them in order. Nobody begins TLS in
+ * the middle of a long write.
+ */
+static __always_inline enum earliness
+earliness(const struct flow_totals *totals, const struct packet *p,
+	  __u32 sender)
+{
+	__u32 acked = totals->end[!(sender & 1)].acked;
+
+	if (!is_judged(totals, sender) ||
+	    seq_diff(p->seq, expected_seq(totals, sender)) <= 0)
+		return EARLY_NOT;
+	if (in_run(totals, sender))
+		return EARLY_IN_RUN;
+	if (seq_diff(p->seq, acked) > TLS_AHEAD_BYTES)
+		return EARLY_FAR;
+	return EARLY_WANTED;
 }
 
 /*
@@ -126,7 +147,7 @@ judge_rst(const struct flow *flow, __u32 sender, const struct packet *p)
 
 	if (p->seq == next)
 		return JUDGED_GOOD;
-	if (side->flags & SIDE_HOLE && side->offers & OFFER_SACK &&
+	if (has_hole(side, peer) && side->offers & OFFER_SACK &&
 	    p->seq == totals->end[sender & 1].sent)
 		return JUDGED_GOOD;
 	if (side->flags & SIDE_FIN && p->seq == next - 1 &&

@@ -31,6 +31,17 @@ static __always_inline __s32 seq_diff(__u32 a, __u32 b)
 	return (__s32)(a - b);
 }
 
+/*
+ * Does the receiver wait for bytes before others? It has all up to its ACK,
+ * although holes that are filled piece by piece leave a range in the account.
+ */
+static __always_inline int has_hole(const struct flow_side *side,
+				    const struct flow_end *peer)
+{
+	return side->flags & SIDE_HOLE &&
+	       seq_diff(side->hole_end, peer->acked) > 0;
+}
+
 /* The distance from sent of a segment in which every byte is repeated. */
 #define AHEAD_REPEATED (-0x7fffffff - 1)
 

@@ -104,12 +104,30 @@ static __always_inline int prefix_is(__u64 prefix, __u8 message)
 }
 
 /*
- * A ServerHelloDone (RFC 5246, 7.4.5) that fills its record, by the first eight
- * of nine bytes. Nothing in the clear that a server sends after it is used.
+ * All 0 in a ServerHelloDone (RFC 5246, 7.4.5) that fills its record, by the
+ * first eight of nine bytes. Nothing in the clear that a server sends after it
+ * is used.
  */
+static __always_inline __u64 server_hello_done_bits(__u64 bytes)
+{
+	return (bytes & 0xffffffffff00ffffULL) ^ 0x00000e0400000316ULL;
+}
+
 static __always_inline int is_server_hello_done(__u64 bytes)
 {
-	return (bytes & 0xffffffffff00ffffULL) == 0x00000e0400000316ULL;
+	return !server_hello_done_bits(bytes);
+}
+
+/* Could the first n bytes of a header be those of a record? */
+static __always_inline int may_be_record(__u64 header, __u32 n)
+{
+	if (prefix_byte(header, 0) < TLS_CHANGE_CIPHER_SPEC ||
+	    prefix_byte(header, 0) > TLS_HEARTBEAT)
+		return 0;
+	if (n > 1 && prefix_byte(header, 1) != 3)
+		return 0;
+	return n < TLS_HEADER_LEN ||
+	       prefix_record_len(header) <= TLS_MAX_RECORD;
 }
 
 enum record_verdict {
@@ -123,16 +141,13 @@ static __always_inline enum record_verdict judge_header(__u64 header)
 {
 	__u8 type = prefix_byte(header, 0);
 
-	if (prefix_byte(header, 1) != 3 ||
-	    prefix_record_len(header) > TLS_MAX_RECORD)
+	if (!may_be_record(header, TLS_HEADER_LEN))
 		return RECORD_NONE;
 	if (type == TLS_HANDSHAKE || type == TLS_ALERT)
 		return RECORD_CLEAR;
 	if (type == TLS_CHANGE_CIPHER_SPEC && prefix_record_len(header) <= 1)
 		return RECORD_CHANGE;
-	if (type >= TLS_CHANGE_CIPHER_SPEC && type <= TLS_HEARTBEAT)
-		return RECORD_ENCRYPTED;
-	return RECORD_NONE;
+	return RECORD_ENCRYPTED;
 }
 
 /* The state of one direction. */
@@ -141,7 +156,6 @@ enum tls_state {
 	TLS_WATCH,  /* not TLS so far: a record may still begin */
 	TLS_PREFIX, /* some bytes of a hello's prefix matched */
 	TLS_OPEN,   /* clear-text records: tls_seq is that of the next header */
-	TLS_DENSE,  /* tiny records: all is sampled until the peer responds */
 	TLS_DONE,   /* encrypted, over budget or not admitted */
 };
 
@@ -197,8 +211,20 @@ static __always_inline __u64 head_chain(const struct flow_side *side)
 /* Has this end sent a record of TLS in response to the other one's hello? */
 static __always_inline int has_answered(const struct flow_side *side)
 {
-	return side->tls_state == TLS_DONE || side->tls_state == TLS_DENSE ||
+	return side->tls_state == TLS_DONE ||
 	       (side->tls_state == TLS_OPEN && !(side->flags & SIDE_TLS_FRESH));
+}
+
+/*
+ * Has TLS begun, as far as this end can have ended its clear text? Its peer has
+ * answered its hello, or it answers the peer's. Anybody can send a line of
+ * another protocol that looks like the records of a whole handshake.
+ */
+static __always_inline int has_begun(const struct flow_side *side,
+				     const struct flow_side *peer)
+{
+	return side->offers & OFFER_HELLO ? has_answered(peer)
+					  : peer->offers & OFFER_HELLO;
 }
 
 /* After the client's hello, the next byte of the server begins a record. */
@@ -216,26 +242,35 @@ static __always_inline void open_peer(struct flow_side *peer,
 }
 
 /*
- * Does this segment continue a long write? Nobody begins TLS in the middle of a
- * write, or after 64 KB to which the other end has said nothing. A search would
- * read each segment of bulk data, which lies in fragments.
+ * Is this end in the middle of a long write? Nobody begins TLS there, or after
+ * 64 KB to which the other end has said nothing. A search would read each
+ * segment of bulk data, which lies in fragments.
  */
-static __always_inline int continues_run(const struct flow_totals *totals,
-					 const struct packet *p, __u32 sender)
+static __always_inline int in_run(const struct flow_totals *totals,
+				  __u32 sender)
 {
 	const struct flow_side *side = &totals->side[sender & 1];
 
 	return side->bytes >= TLS_RUN_BYTES && !(side->flags & SIDE_PUSHED) &&
-	       totals->last_sender == (sender & 1) &&
-	       p->seq == totals->end[sender & 1].sent;
+	       totals->last_sender == (sender & 1);
 }
 
-/* Notes a segment with payload for continues_run(). */
+/* Does this segment continue such a write? */
+static __always_inline int continues_run(const struct flow_totals *totals,
+					 const struct packet *p, __u32 sender)
+{
+	return in_run(totals, sender) && p->seq == totals->end[sender & 1].sent;
+}
+
+/* Notes a segment with payload for in_run(): the last one that was in order. */
 static __always_inline void note_run(struct flow_totals *totals,
 				     const struct packet *p, __u32 sender)
 {
 	struct flow_side *side = &totals->side[sender & 1];
 
+	if (totals->rules[sender & 1] & RULES_JUDGED &&
+	    has_hole(side, &totals->end[!(sender & 1)]))
+		return;
 	if (p->flags & TCP_PSH)
 		side->flags |= SIDE_PUSHED;
 	else
@@ -279,18 +314,42 @@ static __always_inline int may_begin_record(struct __sk_buff *skb, __u64 off)
 	return may_begin_with(skb, off, TLS_HANDSHAKE);
 }
 
+/* Of a segment: see earliness(). */
+enum earliness {
+	EARLY_NOT,
+	EARLY_WANTED,
+	EARLY_IN_RUN, /* nobody begins TLS there */
+	EARLY_FAR,    /* no room for what is between */
+};
+
+/*
+ * An early segment after the peer has said something: it may have asked for
+ * TLS. So the budget begins anew.
+ */
+static __always_inline void begin_turn(struct flow_totals *totals, __u32 sender)
+{
+	struct flow_side *side = &totals->side[sender & 1];
+
+	if (totals->last_sender == (sender & 1) || side->tls_state != TLS_WATCH)
+		return;
+	totals->last_sender = sender & 1;
+	side->flags |= SIDE_PUSHED;
+	side->tls_bytes = 0;
+}
+
 /* Is this segment worth a walk? ahead is its distance from sent. */
 static __always_inline int may_hold_record(struct __sk_buff *skb,
 					   const struct packet *p,
 					   const struct flow_side *side,
 					   __u32 payload_off, __s32 ahead,
-					   int continues)
+					   __u32 early, int continues)
 {
 	if (p->flags & TCP_URG)
 		return skb->len >= payload_off;
 	if (skb->len <= payload_off)
 		return 0;
 	if (side->tls_state != TLS_WATCH || is_wanted(side) ||
+	    early == EARLY_WANTED || early == EARLY_FAR ||
 	    (ahead > 0 && wants_after_hole(side)))
 		return 1;
 	return !continues &&
@@ -314,18 +373,32 @@ struct record_walk {
 	__u32 head;	/* enum head_kind, HEAD_SHARED */
 	__s32 ahead;	/* distance from sent, or AHEAD_REPEATED */
 	__u32 known;	/* of SSH, and suppressed: 1, or 2 if all was said */
+	__u32 rest;	/* offset of what the walk did not read, or NOT_FOUND */
+	__u32 early;	/* enum earliness */
 	__u32 pad;
 };
+
+/*
+ * What this end sends is no TLS, or was none to its peer. Segments that came
+ * before they were next may hold a hello that has begun: the agent finds it,
+ * and needs what follows.
+ */
+static __always_inline void watch(volatile struct record_walk *walk,
+				  struct flow_side *side)
+{
+	side->tls_state = TLS_WATCH;
+	if (walk->ahead < 0 && walk->ahead != AHEAD_REPEATED)
+		side->tls_orphans = TLS_AGENT_ORPHANS;
+}
 
 #define NOT_CHANGED 0xffffffff
 #define NOT_FOUND 0xffffffff
 
 /* Begins a walk. The frame must be longer than payload_off. */
-static __always_inline void record_walk_begin(volatile struct record_walk *walk,
-					      struct __sk_buff *skb,
-					      const struct flow_side *side,
-					      const struct packet *p,
-					      __u32 payload_off, __s32 ahead)
+static __always_inline void
+record_walk_begin(volatile struct record_walk *walk, struct __sk_buff *skb,
+		  const struct flow_side *side, const struct packet *p,
+		  __u32 payload_off, __s32 ahead, __u32 early)
 {
 	__u32 avail = skb->len - payload_off;
 
@@ -337,6 +410,7 @@ static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 	walk->start_seq = 0;
 	walk->restarted = 0;
 	walk->changed = NOT_CHANGED;
+	walk->rest = NOT_FOUND;
 	walk->keep = 0;
 	walk->first = 0;
 	walk->at_start = side->tls_state == TLS_START ||
@@ -344,12 +418,14 @@ static __always_inline void record_walk_begin(volatile struct record_walk *walk,
 	walk->decided = 0;
 	walk->head = 0;
 	walk->ahead = ahead;
+	walk->early = early;
 	walk->chain = head_chain(side);
 }
 
 /*
  * Walks over the record headers that begin in this segment, from the byte at
- * pos, and sets walk->cut. The walk is in a map value and is read back in each
+ * pos, and sets walk->cut. Behind TLS_HEADERS of them, or where no record goes
+ * on, is the rest. The walk is in a map value and is read back in each
  * step: the states that the verifier compares at the head of the loop stay
  * equal.
  */
@@ -361,7 +437,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 	__u32 want, got, matched, start, pos;
 	__u64 header, bytes, last;
 	enum record_verdict verdict;
-	int open, done;
+	int open, known, done;
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < TLS_HEADERS; i++) {
@@ -370,7 +446,9 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			return;
 		open = side->tls_state == TLS_OPEN;
 		matched = side->tls_bits & BITS_MATCHED;
-		want = (open ? TLS_HEADER_LEN : TLS_PREFIX_LEN) - matched;
+		/* while no end has begun a hello, any record may begin one */
+		known = open && (side->offers | peer->offers) & OFFER_HELLO;
+		want = (known ? TLS_HEADER_LEN : TLS_PREFIX_LEN) - matched;
 		last = walk->avail - pos;
 		if (last > sizeof(bytes) - matched)
 			last = sizeof(bytes) - matched;
@@ -385,7 +463,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		header = side->tls_header | bytes << (8 * matched);
 		if (!open && !prefix_plausible(header, matched + got,
 					       side->tls_state != TLS_WATCH)) {
-			side->tls_state = TLS_WATCH;
+			watch(walk, side);
 			set_matched(side, 0);
 			side->tls_header = 0;
 			walk->cut = 0;
@@ -401,7 +479,7 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			continue;
 		}
 		/* an empty record has no message type after its header */
-		if (!open && matched + got >= TLS_HEADER_LEN &&
+		if (!known && matched + got >= TLS_HEADER_LEN &&
 		    !prefix_record_len(header))
 			want = TLS_HEADER_LEN - matched;
 		walk->cut = walk->avail;
@@ -425,23 +503,23 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		    has_answered(peer))
 			verdict = RECORD_ENCRYPTED;
 		if (done || verdict == RECORD_ENCRYPTED) {
-			/* an unanswered hello was perhaps none to the peer */
-			side->tls_state = (side->offers & OFFER_HELLO) &&
-							  !has_answered(peer)
-						  ? TLS_WATCH
-						  : TLS_DONE;
 			side->flags &= ~SIDE_TLS_FRESH;
-			if (side->tls_state == TLS_DONE)
+			if (has_begun(side, peer)) {
+				side->tls_state = TLS_DONE;
 				walk->flags |= SAMPLE_TLS_ENDS;
+			} else {
+				watch(walk, side);
+				walk->rest = (__s32)start > 0 ? start : 0;
+			}
 			if (walk->changed != NOT_CHANGED)
 				start = walk->changed;
 			walk->cut = (__s32)start > 0 ? start : 0;
 			return;
 		}
 		if (verdict == RECORD_NONE) {
-			side->tls_state = TLS_WATCH;
+			watch(walk, side);
 			side->flags &= ~SIDE_TLS_FRESH;
-			walk->pos = (__s32)start > 0 ? start : 0;
+			walk->rest = (__s32)start > 0 ? start : 0;
 			walk->keep = 1;
 			return;
 		}
@@ -451,18 +529,18 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 			walk->changed = (__s32)start > 0 ? start : 0;
 		if (!open) {
 			side->tls_state = TLS_OPEN;
+			side->tls_orphans = 0;
 			side->flags |= SIDE_TLS_FRESH;
-			if (is_ssl2(header) ||
-			    prefix_is(header, TLS_CLIENT_HELLO)) {
-				side->offers |= OFFER_HELLO;
-				if (flow->totals.client == CLIENT_UNKNOWN)
-					flow->totals.client = sender;
-				open_peer(peer,
-					  &flow->totals.end[!(sender & 1)], p);
-			} else if (prefix_is(header, TLS_SERVER_HELLO) &&
-				   flow->totals.client == CLIENT_UNKNOWN) {
+			if (prefix_is(header, TLS_SERVER_HELLO) &&
+			    flow->totals.client == CLIENT_UNKNOWN)
 				flow->totals.client = !sender;
-			}
+		}
+		if ((!open && is_ssl2(header)) ||
+		    (!known && prefix_is(header, TLS_CLIENT_HELLO))) {
+			side->offers |= OFFER_HELLO;
+			if (flow->totals.client == CLIENT_UNKNOWN)
+				flow->totals.client = sender;
+			open_peer(peer, &flow->totals.end[!(sender & 1)], p);
 		}
 		if (side->flags & SIDE_TLS_FRESH) {
 			side->flags &= ~SIDE_TLS_FRESH;
@@ -474,7 +552,44 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
 		walk->pos = pos;
 	}
 	if (walk->pos < walk->avail && side->tls_state == TLS_OPEN)
-		side->tls_state = TLS_DENSE;
+		walk->rest = walk->pos;
+}
+
+/* 1 if this is 0, without a jump. */
+static __always_inline __u64 is_zero(__u64 x)
+{
+	return (~x & (x - 1)) >> 63;
+}
+
+/*
+ * Passes over whole records of clear text, from the header at pos on. 0 if more
+ * of them may follow than are read at once. One jump ends it, because the
+ * verifier follows each. Of the last seven bytes walk_records() reads the
+ * headers.
+ */
+static __always_inline int pass_records(struct __sk_buff *skb,
+					volatile struct record_walk *walk,
+					__u32 payload_off)
+{
+	__u64 header, pos, len, wrong;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TLS_PASSED_HEADERS; i++) {
+		pos = walk->pos;
+		wrong = bpf_skb_load_bytes(skb, payload_off + pos, &header,
+					   sizeof(header));
+		len = prefix_record_len(header);
+		wrong |= (walk->avail - pos - sizeof(header)) >> 63;
+		wrong |= (TLS_MAX_RECORD - len) >> 63;
+		wrong |= (prefix_byte(header, 0) - TLS_ALERT) >> 1;
+		wrong |= prefix_byte(header, 1) ^ 3;
+		wrong |= is_zero(server_hello_done_bits(header));
+		asm volatile("" : "+r"(wrong));
+		if (wrong)
+			return 1;
+		walk->pos = pos + TLS_HEADER_LEN + len;
+	}
+	return 0;
 }
 
 /*
@@ -483,12 +598,12 @@ walk_records(struct __sk_buff *skb, volatile struct record_walk *walk,
  * handshake.
  */
 static __always_inline __u32 undecided_cut(const struct flow_side *side,
-					   __u32 avail)
+					   __u32 avail, __u32 limit)
 {
-	if (side->tls_bytes >= TLS_UNDECIDED_BYTES)
+	if (side->tls_bytes >= limit)
 		return 0;
-	if (avail > TLS_UNDECIDED_BYTES - side->tls_bytes)
-		return TLS_UNDECIDED_BYTES - side->tls_bytes;
+	if (avail > limit - side->tls_bytes)
+		return limit - side->tls_bytes;
 	return avail;
 }
 
@@ -526,7 +641,7 @@ static __always_inline void urgent_scan(volatile struct record_walk *walk,
 		walk->cut = walk->avail;
 		return;
 	}
-	walk->cut = undecided_cut(side, walk->avail);
+	walk->cut = undecided_cut(side, walk->avail, TLS_UNDECIDED_BYTES);
 	if (walk->avail && !walk->cut) {
 		side->flags &= ~SIDE_URGENT;
 		side->tls_state = TLS_WATCH;
@@ -547,7 +662,7 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 		if (side->tls_state != TLS_WATCH)
 			side->flags |= SIDE_URGENT;
 		else
-			side->tls_orphans = TLS_URGENT_ORPHANS;
+			side->tls_orphans = TLS_AGENT_ORPHANS;
 	}
 	if (side->flags & SIDE_URGENT) {
 		urgent_scan(walk, side);
@@ -562,30 +677,32 @@ tls_scan(struct __sk_buff *skb, volatile struct record_walk *walk,
 	}
 
 	if (side->tls_state == TLS_WATCH) {
+		/* what comes before it shows what it is */
+		if (walk->early)
+			return;
 		set_matched(side, 0);
 		side->tls_header = 0;
 		if (walk->ahead > 0 && wants_after_hole(side)) {
 			side->tls_bits += BITS_HOLE;
-			side->tls_orphans = TLS_ORPHANS;
+			if (side->tls_orphans < TLS_ORPHANS)
+				side->tls_orphans = TLS_ORPHANS;
 		}
 		pos = found != NOT_FOUND ? found : 0;
 	}
-	if (side->tls_state == TLS_DENSE) {
-		if (has_answered(peer))
-			side->tls_state = TLS_DONE;
-		else
-			walk->cut = walk->avail;
-		return;
-	}
 	if (pos < 0) {
 		/* after a hole: keep it while it can still be a hello */
-		if (-pos <= (side->tls_state == TLS_OPEN ? TLS_AHEAD_BYTES
-							 : TLS_UNDECIDED_BYTES))
-			walk->cut = side->tls_state == TLS_OPEN
-					    ? walk->avail
-					    : undecided_cut(side, walk->avail);
+		if (side->tls_state == TLS_OPEN && -pos <= TLS_AHEAD_BYTES)
+			walk->cut = walk->avail;
+		else if (walk->early == EARLY_WANTED)
+			walk->cut = undecided_cut(side, walk->avail,
+						  TLS_SCATTERED_BYTES);
+		else if (side->tls_state != TLS_OPEN &&
+			 -pos <= TLS_UNDECIDED_BYTES)
+			walk->cut = undecided_cut(side, walk->avail,
+						  TLS_UNDECIDED_BYTES);
 		else if (missed_bytes(flow, side, sender))
-			side->tls_state = side->tls_state == TLS_OPEN
+			side->tls_state = side->tls_state == TLS_OPEN &&
+							  has_begun(side, peer)
 						  ? TLS_DONE
 						  : TLS_WATCH;
 		return;
@@ -605,9 +722,15 @@ static __always_inline void tls_keep(volatile struct record_walk *walk,
 {
 	if (walk->keep)
 		walk->cut = walk->avail;
-	if (!walk->cut && side->tls_state == TLS_WATCH && side->tls_orphans) {
+	if (walk->cut || side->tls_state != TLS_WATCH)
+		return;
+	/* what follows may go on with a hello that began before its turn */
+	if (walk->early == EARLY_WANTED)
+		side->tls_orphans = TLS_AGENT_ORPHANS;
+	if (side->tls_orphans) {
 		side->tls_orphans--;
-		walk->cut = undecided_cut(side, walk->avail);
+		walk->cut =
+			undecided_cut(side, walk->avail, TLS_SCATTERED_BYTES);
 	}
 }
 

@@ -35,13 +35,6 @@ static __always_inline __u32 lowest_byte(__u64 bits)
 	return (bits >> 7) * 0x0001020304050607ULL >> 56;
 }
 
-/* Does a record of TLS begin with this byte? */
-static __always_inline int may_be_record(__u64 prefix)
-{
-	return prefix_byte(prefix, 0) >= TLS_CHANGE_CIPHER_SPEC &&
-	       prefix_byte(prefix, 0) <= TLS_HEARTBEAT;
-}
-
 /*
  * Is this a hello in a record of another protocol version than SSL 3.0 and
  * TLS? TLCP is 1.1.
@@ -60,7 +53,7 @@ static __always_inline int is_unread_hello(__u64 prefix)
 static __always_inline int expects_start(const struct flow_side *side,
 					 const struct flow_side *peer)
 {
-	if (side->tls_state == TLS_START || side->tls_state == TLS_WATCH)
+	if (side->tls_state <= TLS_PREFIX)
 		return 1;
 	return side->tls_state == TLS_OPEN &&
 	       (side->flags & SIDE_TLS_FRESH ||
@@ -91,6 +84,33 @@ static __always_inline __u32 load_prefix(struct __sk_buff *skb,
 	return last + 1;
 }
 
+/*
+ * The header that this segment begins or goes on with, as a little-endian word:
+ * its bytes in earlier segments too. *at is where this segment's are in the
+ * payload. Returns the number of bytes, 0 if this segment has none.
+ */
+static __always_inline __u32 load_header(struct __sk_buff *skb,
+					 const struct flow_side *side,
+					 const struct packet *p, __u32 *at,
+					 __u64 *header)
+{
+	__u32 matched = 0, got;
+	__u64 bytes = 0;
+
+	*at = 0;
+	*header = 0;
+	if (side->tls_state != TLS_WATCH) {
+		*at = side->tls_seq - p->seq;
+		*header = side->tls_header;
+		matched = side->tls_bits & BITS_MATCHED;
+	}
+	got = load_prefix(skb, p, *at, &bytes);
+	if (!got)
+		return 0;
+	*header |= bytes << (8 * matched);
+	return matched + got;
+}
+
 /* Is the data of this SYN worth a search? If not, a hello may begin it. */
 static __always_inline int may_search_syn(struct __sk_buff *skb,
 					  const struct packet *p, __u32 *from)
@@ -105,8 +125,8 @@ static __always_inline int may_search_syn(struct __sk_buff *skb,
 }
 
 /*
- * Is this segment worth a search? The byte where a record is expected decides.
- * Then *from is its offset in the payload.
+ * Is this segment worth a search? The header of the record that is expected
+ * decides. Then *from is where it begins or goes on in the payload.
  */
 static __always_inline int may_search(struct __sk_buff *skb,
 				      const struct flow *flow,
@@ -115,25 +135,21 @@ static __always_inline int may_search(struct __sk_buff *skb,
 {
 	const struct flow_side *side = &flow->totals.side[sender & 1];
 	const struct flow_side *peer = &flow->totals.side[!(sender & 1)];
-	__u64 prefix = 0;
-	__u32 at = 0, got;
+	__u64 header;
+	__u32 at, n;
 
 	if (!p->payload_len || p->flags & TCP_RST || !is_searchable(side, p) ||
 	    !expects_start(side, peer) ||
+	    (side->tls_state == TLS_WATCH &&
+	     earliness(&flow->totals, p, sender)) ||
 	    continues_run(&flow->totals, p, sender))
 		return 0;
-	if (side->tls_state == TLS_OPEN)
-		at = side->tls_seq - p->seq;
-	/* the first bytes of a direction decide, and these are behind them */
-	if (side->tls_state == TLS_START && seq_diff(p->seq, side->tls_seq) > 0)
-		return 0;
-	got = load_prefix(skb, p, at, &prefix);
-	if (!got)
+	n = load_header(skb, side, p, &at, &header);
+	if (!n)
 		return 0;
 	if (side->tls_state == TLS_OPEN
-		    ? may_be_record(prefix)
-		    : prefix_plausible(prefix, got,
-				       side->tls_state == TLS_START))
+		    ? may_be_record(header, n)
+		    : prefix_plausible(header, n, side->tls_state != TLS_WATCH))
 		return 0;
 	*from = at;
 	return 1;

@@ -181,6 +181,8 @@ RECORDS = 262_144
 """Records read in one direction. The kernel samples fewer of a client, even if all are empty."""
 OFFERED_HELLOS = 4
 """ClientHellos of one end that may still be answered. An older one counts as unanswered."""
+SEARCHED_HELLOS = 16
+"""Places at which a search looks for a hello, of those that look like the beginning of one."""
 HANDSHAKE_MESSAGES = 64
 """Handshake messages read in one direction; a full handshake has fewer than ten."""
 CERTIFICATES = 16

@@ -198,7 +198,7 @@ def test_bytes_that_come_before_the_first_ones_are_for_both_readers(opened: Kern
     samples = [one for one in opened.samples() if isinstance(one, SegmentSample)]
     assert [(one.head, one.shared, one.payload) for one in samples] == [
         ("undecided", True, GET[5:]),
-        ("http", False, GET[:5]),
+        ("http", True, GET[:5]),
     ]
     assert samples[0].start_seq == samples[1].seq
 

@@ -155,6 +155,19 @@ CASES = [
     Case("RST at a hole", lambda e: [e.r("A", 11, 1, bytes(10)), e.r("R", 1)]),
     Case("RST within what waits", lambda e: [e.r("A", 11, 1, bytes(10)), e.r("R", 15)], "rst"),
     Case("RST at its right edge", lambda e: [e.r("A", 11, 1, bytes(10)), e.r("R", 21)]),
+    *[
+        Case(
+            f"RST {about} a byte that came after holes, which were filled one by one",
+            lambda e, seq=seq: [
+                *[e.r("PA", at, 1, bytes(10)) for at in (11, 31, 51, 1, 21, 41)],
+                e.d("A", 1, 61),
+                e.r("PA", 61, 1, b"x"),
+                e.r("R", seq),
+            ],
+            rule,
+        )
+        for about, seq, rule in (("in front of", 61, "rst"), ("behind", 62, ""))
+    ],
     Case(
         "RST of a FIN that was acknowledged",
         lambda e: [e.r("FA", 1, 1), e.d("A", 1, 2), e.r("R", 1)],
@@ -162,7 +175,10 @@ CASES = [
     Case("RST of a FIN that was not", lambda e: [e.r("FA", 1, 1), e.r("R", 1)], "rst"),
     Case(
         "RST at a closed window, after a probe",
-        lambda e: [e.d("A", 1, 11, window=0), e.r("A", 11, 1, b"x"), e.r("R", 11)],
+        lambda e: [
+            *(e.d("A", 1, 1 + WINDOW, window=0), e.r("A", 1 + WINDOW, 1, b"x")),
+            e.r("R", 1 + WINDOW),
+        ],
     ),
     Case(
         "RST behind bytes that only the decky saw",

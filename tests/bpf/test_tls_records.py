@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from deckwire.abi import structs as abi
-from deckwire.abi.samples import SackSample
+from deckwire.abi.samples import AnomalySample, SackSample
+from deckwire.tcp.anomaly import Technique
 from tests.support.bpf_frames import (
     ALERT,
     APPLICATION_DATA,
@@ -36,6 +37,10 @@ CLIENT_BYTES, SERVER_BYTES = 1_048_576, 524_288
 ADMIT_BYTES = 65_536
 """Bytes of a client that cost its source as much as a handshake."""
 ORPHANS, HOLES = 2, 4
+SCATTERED = 65_536
+"""Bytes before their turn: TLS_SCATTERED_BYTES."""
+PREFIX = 6
+"""Bytes that show a hello."""
 PLAIN = b"EHLO example\r\n"
 MSS = 1_400
 
@@ -71,8 +76,13 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
+def one_by_one(data: bytes) -> bytes:
+    """The content of a record, in records of one byte."""
+    return b"".join(record(22, data[at : at + 1]) for at in range(5, len(data)))
+
+
 BIG = hello(1, 2_000)
-DENSE = b"".join(record(22, bytes([byte])) for byte in hello(1, 20_000)[5:])
+DENSE = one_by_one(hello(1, 20_000))
 CHAIN = SERVER_HELLO + record(22, b"\x0b" + bytes(3_000))
 
 EMPTY = record(22, b"")
@@ -154,11 +164,9 @@ CASES = [
         [1],
     ),
     Case(
-        "in records of one byte: no more than eight headers are walked, all is taken",
-        lambda t: client(
-            t, b"".join(record(22, CLIENT_HELLO[n : n + 1]) for n in range(5, 45)), MSS
-        ),
-        [b"".join(record(22, CLIENT_HELLO[n : n + 1]) for n in range(5, 45))],
+        "in records of one byte",
+        lambda t: client(t, one_by_one(CLIENT_HELLO), MSS),
+        [one_by_one(CLIENT_HELLO)],
         [1],
     ),
     Case(
@@ -204,7 +212,7 @@ CASES = [
     ),
     Case(
         "after a long write whose last segment is missing",
-        lambda t: [*run(t, 22), *after_run(t, 23)],
+        lambda t: [*run(t, 22), t.s("A", 1, 1 + 23 * len(RUN)), *after_run(t, 23)],
         [CLIENT_HELLO],
     ),
     Case(
@@ -278,6 +286,53 @@ CASES = [
         [CLIENT_HELLO, PLAIN, PLAIN + CLIENT_HELLO, PLAIN + SERVER_HELLO],
         [1, None, 215, 29],
     ),
+    *[
+        Case(
+            f"behind a line that bytes of {about} came before",
+            lambda t, part=part: [
+                t.c("A", 1, 1, part),
+                *client(t, PLAIN + BIG, MSS, 1 + len(part)),
+            ],
+            [part, *cut(PLAIN + BIG, MSS)],
+            [None, 1 + len(part) + len(PLAIN), None],
+        )
+        for about, part in (
+            ("a record", b"\x16"),
+            ("its version", b"\x16\x03"),
+            ("its length", b"\x16\x03\x01\x02"),
+            ("an alert", b"\x15\x03\x03"),
+            ("SSL 2.0", b"\x80\x2e\x01"),
+        )
+    ],
+    Case(
+        "behind a line, and a byte of a record that ended the line before",
+        lambda t: [
+            *client(t, PLAIN + b"\x16", MSS),
+            *client(t, PLAIN + BIG, MSS, 2 + len(PLAIN)),
+        ],
+        [PLAIN + b"\x16", *cut(PLAIN + BIG, MSS)],
+        [None, 2 + 2 * len(PLAIN), None],
+    ),
+    *[
+        Case(
+            f"behind a line, {about}, after a hello that the server did not take",
+            lambda t, parts=parts: [
+                *client(t, CLIENT_HELLO, MSS),
+                *server(t, PLAIN, MSS, 1, 201),
+                *[
+                    t.c("A", 201 + sum(map(len, parts[:n])), 15, part)
+                    for n, part in enumerate(parts)
+                ],
+            ],
+            [CLIENT_HELLO, PLAIN, *parts],
+            [1, None, *[None] * (len(parts) - 2), 201 + len(b"".join(parts)) - len(BIG), None],
+        )
+        for about, parts in (
+            ("with a byte of a record before it", [b"\x16", PLAIN + BIG[:900], BIG[900:]]),
+            ("which begins like a record", [b"\x16" + PLAIN + BIG[:900], BIG[900:]]),
+            ("which has a record's version", [b"\x17\3\3\xff" + PLAIN + BIG[:900], BIG[900:]]),
+        )
+    ],
     Case(
         "after much, in a long segment: that is not searched",
         lambda t: [
@@ -290,6 +345,62 @@ CASES = [
         "after much, in a short segment",
         lambda t: [*run(t, 30, "PA"), *client(t, PLAIN + CLIENT_HELLO, MSS, 1 + 30 * len(RUN))],
         [PLAIN + CLIENT_HELLO],
+    ),
+    *[
+        Case(
+            f"behind a line, in the segment of {about}",
+            lambda t, before=before: client(t, before + PLAIN + BIG, 1_000),
+            [
+                *[(before + PLAIN + BIG)[:1_000]] * 2,
+                *cut((before + PLAIN + BIG)[1_000:], 1_000),
+            ],
+            [1, 1 + len(before) + len(PLAIN), None, None],
+        )
+        for about, before in (
+            ("a hello that was not answered", CLIENT_HELLO),
+            ("one and a ChangeCipherSpec", CLIENT_HELLO + CHANGE_CIPHER_SPEC),
+            ("one in tiny records", one_by_one(CLIENT_HELLO[:120])),
+            ("an alert", ALERT * 9),
+        )
+    ],
+    Case(
+        "behind a line, in the segment of application data that nothing answered",
+        lambda t: client(t, CLIENT_HELLO + APPLICATION_DATA + PLAIN + BIG, 1_000),
+        [
+            CLIENT_HELLO,
+            (CLIENT_HELLO + APPLICATION_DATA + PLAIN + BIG)[:1_000],
+            *cut((CLIENT_HELLO + APPLICATION_DATA + PLAIN + BIG)[1_000:], 1_000),
+        ],
+        [1, 1 + len(CLIENT_HELLO + APPLICATION_DATA + PLAIN), None, None],
+    ),
+    *[
+        Case(
+            f"after {about} that no end has begun TLS with",
+            lambda t, before=before: [
+                *client(t, before, MSS),
+                *client(t, BIG, MSS, 1 + len(before)),
+            ],
+            [taken, *cut(BIG, MSS)],
+            [1, 1 + len(before), None],
+        )
+        for about, before, taken in (
+            ("an alert and data", ALERT + APPLICATION_DATA, ALERT),
+            ("a ServerHello and data", SERVER_HELLO + APPLICATION_DATA, SERVER_HELLO),
+            ("a ServerHello and its end", SERVER_HELLO + HELLO_DONE, SERVER_HELLO),
+            (
+                "a ServerHello and a ChangeCipherSpec before data",
+                SERVER_HELLO + CHANGE_CIPHER_SPEC + APPLICATION_DATA,
+                SERVER_HELLO,
+            ),
+        )
+    ],
+    Case(
+        "after an alert in segments of one byte: it begins a hello too",
+        lambda t: [
+            *client(t, ALERT + CLIENT_HELLO, 1),
+            *server(t, b"500 what?", MSS),
+        ],
+        [*cut(ALERT + CLIENT_HELLO, 1), b"500 what?"],
     ),
     # --- other forms ---
     Case("of SSL 2.0", lambda t: client(t, SSL2, MSS), [SSL2], [1]),
@@ -569,9 +680,9 @@ CASES = [
         [PLAIN],
     ),
     Case(
-        "one byte beyond the window: nothing is decided by it",
+        "one byte beyond it: nothing is decided by it, and the decky waits for what is before",
         lambda t: [t.c("A", 2 + WINDOW, 1, PLAIN), t.c("A", 16, 1, PLAIN), *client(t, BIG, MSS)],
-        [PLAIN, *cut(BIG, MSS)],
+        [PLAIN, PLAIN, *cut(BIG, MSS)],
     ),
     Case(
         "beyond the window, and the bytes before it are acknowledged: then all is plain",
@@ -694,6 +805,44 @@ def test_a_search_of_a_frame_that_was_cut_off_is_not_counted(kernel: Kernel) -> 
     assert "tls_search_cut" not in kernel.raised()
 
 
+@pytest.mark.parametrize("records", [8, 9, 135, 136, 137, 264, 265, 550])
+def test_the_end_of_many_tiny_records_is_found(kernel: Kernel, records: int) -> None:
+    """A line and another hello are behind them."""
+    talk = Talk()
+    kernel.feed(*talk.opened())
+    begun = one_by_one(hello(1, 9_000))[: 6 * records]
+    kernel.feed(talk.c("PA", 1, 1, begun + PLAIN + CLIENT_HELLO[:100]))
+    found = segments(kernel.samples())
+    assert [sample.start_seq - sample.seq for sample in found] == [0, len(begun) + len(PLAIN)]
+    kernel.feed(talk.c("PA", 101 + len(begun) + len(PLAIN), 1, CLIENT_HELLO[100:]))
+    (rest,) = segments(kernel.samples())
+    assert rest.payload == CLIENT_HELLO[100:]
+    assert not {"tls_over_budget", "tls_search_cut"} & set(kernel.raised())
+
+
+def test_more_tiny_records_than_are_read_are_reported(tiny: Kernel) -> None:
+    """Two passes are made here."""
+    talk = Talk()
+    tiny.feed(*talk.opened(), talk.c("PA", 1, 1, one_by_one(hello(1, 9_000))[: 6 * 600]))
+    assert tiny.raised()["tls_over_budget"] == 1
+    (anomaly,) = [each for each in tiny.samples() if isinstance(each, AnomalySample)]
+    assert anomaly.anomaly.technique is Technique.EXCESS_HANDSHAKE
+
+
+@pytest.mark.parametrize("by", [client, server])
+@pytest.mark.parametrize("size", range(1, 9))
+@pytest.mark.parametrize("before", range(6))
+def test_a_header_is_judged_by_its_bytes_of_all_segments(
+    kernel: Kernel, before: int, size: int, by: Callable[[Talk, bytes, int], Steps]
+) -> None:
+    """In segments that end in a byte like a record's first, wherever the header is split."""
+    talk = Talk()
+    first = b"\x16" * (40 + before)
+    data = record(22, b"\1\0\1\2" + first) + record(22, b"\x16" * 25) + record(22, b"\x16" * 22)
+    kernel.feed(*talk.opened(), *by(talk, data, size))
+    assert b"".join(sample.payload for sample in segments(kernel.samples())) == data
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_hello_is_found_at_any_offset(kernel: Kernel, seed: int) -> None:
     """Behind bytes of which some begin like a record, so that the steps have all lengths."""
@@ -782,14 +931,10 @@ def test_a_hello_of_a_client_seen_alone(kernel: Kernel) -> None:
     assert found[0].midstream
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["from its SYN", "mid-stream"])
-def test_few_segments_after_holes_are_sampled(kernel: Kernel, known: bool) -> None:
+def test_few_segments_after_holes_of_a_midstream_connection_are_sampled(kernel: Kernel) -> None:
     """A hello may follow missed bytes: two segments are sampled, after four holes."""
     talk = Talk()
     seq = 1
-    if known:
-        kernel.feed(*talk.opened(), talk.c("A", 1, 1, PLAIN))
-        seq += len(PLAIN)
     found = []
     for _ in range(HOLES + 3):
         seq += 10_000
@@ -800,9 +945,9 @@ def test_few_segments_after_holes_are_sampled(kernel: Kernel, known: bool) -> No
     assert found == [ORPHANS] * HOLES + [0] * 3
 
 
-def test_a_hello_after_many_holes_is_still_found(kernel: Kernel) -> None:
+def test_a_midstream_hello_after_many_holes_is_still_found(kernel: Kernel) -> None:
     talk = Talk()
-    kernel.feed(*talk.opened(), talk.c("A", 1, 1, PLAIN))
+    kernel.feed(talk.c("A", 1, 1, PLAIN))
     for n in range(10):
         kernel.feed(talk.c("A", 1_000 * (n + 1), 1, PLAIN))
     kernel.samples()
@@ -810,6 +955,56 @@ def test_a_hello_after_many_holes_is_still_found(kernel: Kernel) -> None:
     (sample,) = segments(kernel.samples())
     assert sample.payload == CLIENT_HELLO
     assert sample.start_seq == sample.seq
+
+
+AHEAD = 65_536
+"""Bytes that the decky has not acknowledged, and that the agent may put in order."""
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_all_that_comes_before_its_turn_is_sampled(kernel: Kernel, size: int) -> None:
+    """The decky waits for the bytes before it. No other than these shows where TLS begins."""
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, PLAIN), talk.s("PA", 1, 15, b"220 ready\r\n"))
+    kernel.samples()
+    parts = client(talk, CLIENT_HELLO, size, 15)
+    kernel.feed(*reversed(parts))
+    found = segments(kernel.samples())
+    assert [sample.payload for sample in found] == list(reversed(cut(CLIENT_HELLO, size)))
+    assert [sample.start_seq for sample in found[:-1]] == [None] * (len(found) - 1)
+    begins = talk.client_iss + 15 & 0xFFFF_FFFF
+    assert found[-1].start_seq == (begins if size >= PREFIX else None)
+
+
+def test_what_comes_before_its_turn_begins_no_tls(kernel: Kernel) -> None:
+    """What comes in front of it may show that it is the middle of a hello."""
+    talk = Talk()
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, PLAIN), talk.c("PA", 300, 1, CLIENT_HELLO))
+    (early,) = segments(kernel.samples())
+    assert (early.payload, early.start_seq) == (CLIENT_HELLO, None)
+    kernel.feed(*client(talk, hello(1, 485), 100, 15)[:4])
+    first, *more = segments(kernel.samples())
+    assert first.start_seq == first.seq
+    assert [sample.start_seq for sample in more] == [None] * 3
+
+
+def test_what_comes_too_far_before_its_turn_is_not_sampled(kernel: Kernel) -> None:
+    talk, scaled = Talk(), {"options": LINUX_OPTIONS}
+    kernel.feed(talk.c("S", **scaled), talk.s("SA", 0, 1, **scaled), talk.c("A", 1, 1))
+    kernel.feed(talk.c("PA", 1, 1, PLAIN), talk.s("A", 1, 15, window=1_000))
+    kernel.feed(talk.c("A", 16 + AHEAD, 1, CLIENT_HELLO))
+    assert segments(kernel.samples()) == []
+    assert kernel.raised()["tls_search_cut"] == 1
+    kernel.feed(talk.c("A", 15 + AHEAD, 1, b"x"))
+    assert [sample.payload for sample in segments(kernel.samples())] == [b"x"]
+
+
+def test_nor_in_the_middle_of_a_long_write(kernel: Kernel) -> None:
+    talk = Talk()
+    kernel.feed(*talk.opened(), *run(talk, 22))
+    kernel.feed(talk.c("A", 11 + 22 * len(RUN), 1, PLAIN))
+    assert segments(kernel.samples()) == []
+    assert "tls_over_budget" not in kernel.raised()
 
 
 # --- bounds ---
@@ -827,21 +1022,33 @@ def test_a_client_has_its_budget_of_bytes(kernel: Kernel) -> None:
     assert kernel.raised()["tls_over_budget"] == 1
 
 
-def test_bytes_before_tls_leave_the_handshake_its_budget(kernel: Kernel) -> None:
-    """Undecided bytes have a bound of their own, however many holes there are."""
+def scattered(kernel: Kernel, talk: Talk, seq: int, ack: int) -> tuple[int, int]:
+    """Bytes before their turn, until one is not sampled; the next number, and those sampled."""
+    total = 0
+    while not kernel.raised().get("tls_search_cut"):
+        kernel.feed(
+            *(talk.c("PA", seq + 10, ack, bytes(3_000)), talk.c("PA", seq, ack, bytes(10))),
+            talk.s("A", ack, seq + 3_010),
+        )
+        seq += 3_010
+        found = segments(kernel.samples())
+        total += sum(len(sample.payload) for sample in found if len(sample.payload) > 10)
+    return seq, total
+
+
+def test_bytes_before_their_turn_have_a_budget_that_the_peer_renews(kernel: Kernel) -> None:
     talk = Talk()
-    kernel.feed(*talk.opened(), talk.c("A", 1, 1, PLAIN))
-    seq, total = 1_000, 0
-    for _ in range(HOLES):
-        for _ in range(ORPHANS):
-            kernel.feed(talk.c("A", seq, 1, bytes(3_000)))
-            seq += 3_000
-        seq += 1_000
-        total += sum(len(sample.payload) for sample in segments(kernel.samples()))
-    assert total == WINDOW
-    kernel.feed(talk.c("A", seq, 1, CLIENT_HELLO))
+    kernel.feed(*talk.opened(), talk.c("PA", 1, 1, PLAIN))
+    kernel.samples()
+    seq, total = scattered(kernel, talk, 15, 1)
+    assert total == SCATTERED
+    kernel.feed(talk.s("PA", 1, seq, b"220 ready\r\n"))
+    kernel.feed(talk.c("PA", seq + 100, 12, CLIENT_HELLO[100:]))
     (sample,) = segments(kernel.samples())
-    assert sample.payload == CLIENT_HELLO
+    assert sample.payload == CLIENT_HELLO[100:]
+    kernel.feed(talk.c("PA", seq, 12, CLIENT_HELLO[:100]))
+    (sample,) = segments(kernel.samples())
+    assert sample.start_seq == sample.seq
     assert "tls_over_budget" not in kernel.raised()
 
 

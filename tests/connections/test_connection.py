@@ -523,6 +523,7 @@ def test_the_offset_of_a_reversed_hello_counts_from_the_syn_ack() -> None:
 def segments(*turns: tuple[int, int, bytes, int | None]) -> list[Observation]:
     """What segments show: (sender, offset, bytes, offset at which the kernel marks a start)."""
     watched = connection()
+    watched.handshake = Handshake(SYN_PACKET.syn, syn(seq=ISS[SERVER]))
     seen: list[Observation] = []
     for sender, offset, data, start in turns:
         sample = Feed({}).sample(Part(sender, offset, data))
@@ -571,16 +572,81 @@ def test_a_line_inside_a_hello_makes_the_next_record_the_answered_one() -> None:
 
 def test_of_hellos_in_one_run_of_records_the_first_is_answered() -> None:
     seen = segments((CLIENT, 0, HELLO + OTHER, 0), (SERVER, 0, ANSWER, 0))
-    assert shown(seen) == [("HelloSeen", b"decoy.example")]
+    assert shown(seen) == [("HelloSeen", b"decoy.example"), ("AnomalySeen", b"bogus.example")]
+
+
+MUTUAL = handshake(TLS12, mutual=True)
+
+
+def test_a_certificate_before_the_answer_is_no_clients() -> None:
+    """Lines of another protocol may look like a whole flight."""
+    line, ready = b"\r\nSTARTTLS\r\n", b"500 what?\r\n220 go ahead\r\n"
+    second = len(MUTUAL.client) + len(line)
+    seen = segments(
+        (CLIENT, 0, MUTUAL.client + line, 0),
+        (SERVER, 0, ready, None),
+        (CLIENT, second, HELLO, second),
+        (SERVER, len(ready), ANSWER, len(ready)),
+    )
+    chains = [each for each in seen if isinstance(each, CertificatesSeen)]
+    assert [each.from_client for each in chains] == [False]
+
+
+def test_the_certificate_of_a_client_whose_hello_was_not_seen_is_reported() -> None:
+    at = MUTUAL.client.index(b"\x16\3\3", 9)
+    seen = segments((CLIENT, at, MUTUAL.client[at:], at))
+    chains = [each for each in seen if isinstance(each, CertificatesSeen)]
+    assert [each.from_client for each in chains] == [True]
 
 
 def test_hellos_after_an_encrypted_record_count_until_one_is_answered() -> None:
     end = record(b"\1", 20) + record(bytes(40), 23)
     second = len(OTHER) + len(end)
     seen = segments(
-        (CLIENT, 0, OTHER + end, 0), (CLIENT, second, HELLO, second), (SERVER, 0, ANSWER, 0)
+        (CLIENT, 0, OTHER + end, 0),
+        (SERVER, 0, b"500 what?\r\n", None),
+        (CLIENT, second, HELLO, second),
+        (SERVER, 11, ANSWER, 11),
     )
     assert shown(seen) == [("HelloSeen", b"decoy.example"), ("AnomalySeen", b"bogus.example")]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [record(b"\1", 20) + record(bytes(40), 23), b"\r\nSTARTTLS\r\n"],
+    ids=["records", "a line"],
+)
+def test_a_hello_that_comes_after_the_answered_one_does_not_replace_it(between: bytes) -> None:
+    """The server says nothing else, and its ServerHello is the first that it says at all."""
+    second = len(HELLO) + len(between)
+    seen = segments(
+        (CLIENT, 0, HELLO + between, 0),
+        (CLIENT, second, OTHER, second),
+        (SERVER, 0, ANSWER, 0),
+    )
+    assert shown(seen) == [("HelloSeen", b"decoy.example"), ("AnomalySeen", b"bogus.example")]
+    (hello, anomaly, *_) = seen
+    assert isinstance(hello, HelloSeen)
+    assert isinstance(anomaly, AnomalySeen)
+    assert hello.quality == "complete"
+    assert anomaly.anomaly.technique is Technique.UNANSWERED_HELLO
+
+
+def test_if_the_server_said_something_before_no_rule_decides_between_two_hellos() -> None:
+    """A server of MySQL says nothing between its greeting and its ServerHello."""
+    second = len(HELLO) + 5
+    seen = segments(
+        (SERVER, 0, b"\x4a\0\0\0\x0a8.0.36\0", None),
+        (CLIENT, 0, HELLO + b"bytes", 0),
+        (CLIENT, second, OTHER, second),
+        (SERVER, 13, ANSWER, 13),
+    )
+    assert shown(seen) == [("HelloSeen", b"decoy.example"), ("AnomalySeen", b"bogus.example")]
+    (hello, anomaly, *_) = seen
+    assert isinstance(hello, HelloSeen)
+    assert isinstance(anomaly, AnomalySeen)
+    assert hello.quality == "contested"
+    assert anomaly.anomaly.technique is Technique.CONTESTED_HELLO
 
 
 def test_unanswered_hellos_are_bounded() -> None:

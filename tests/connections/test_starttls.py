@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ssl
 from base64 import b64decode
+from dataclasses import replace
+from random import Random
 from struct import pack
 
 import pytest
 
+from tests.support.bpf_frames import record
 from tests.support.conversation import DECKY, Conversation
-from tests.support.emitted import names, one
+from tests.support.emitted import names, of, one
 from tests.support.flights import handshake
 from tests.support.replaying import ReplayLab
 
@@ -184,3 +187,159 @@ def test_a_line_that_looks_like_tls_does_not_keep_the_hello_from_being_read(
     hello = one(events, "tls_client_hello")
     assert (hello["sni"], hello["starttls"]) == ("decoy.example", True)
     assert one(events, "tls_session")["ja3"] == hello["ja3"]
+
+
+LINE = b"\r\nSTARTTLS\r\n"
+REAL = VERSIONS["tls12"].client
+OTHER = REAL.replace(b"decoy.example", b"other.example")
+"""A whole flight, with a hello of another name."""
+HELLO = OTHER[: 5 + int.from_bytes(OTHER[3:5], "big")]
+ANSWER = VERSIONS["tls12"].server[: 5 + int.from_bytes(VERSIONS["tls12"].server[3:5], "big")]
+REFUSED, READY = (S, b"500 5.5.2 Error: bad syntax\r\n"), (S, b"220 go ahead\r\n")
+BOTH = (S, REFUSED[1] + READY[1])
+
+
+def as_line(*records: bytes) -> Lines:
+    """Records as a line, which the server refuses, and then TLS."""
+    return [(C, b"".join(records) + b"\r\n"), REFUSED, (C, LINE), READY, (C, REAL)]
+
+
+def at_once(*segments: bytes) -> Lines:
+    """Segments that the client sends before the server says anything."""
+    return [*((C, each) for each in segments), BOTH]
+
+
+def tiny(data: bytes) -> bytes:
+    """The handshake messages of a record, in records of one byte."""
+    return b"".join(record(22, data[at : at + 1]) for at in range(5, len(data)))
+
+
+DONE, ALERT, DATA = record(22, b"\x0e\0\0\0"), record(21, b"\2\0"), record(23, bytes(32))
+HEARTBEAT, SPEC_CHANGE = record(24, bytes(20)), record(20, b"\1")
+
+ANSWERED_AMONG_OTHERS: dict[str, Lines] = {
+    "a line and another one behind it": [(C, REAL), (C, LINE + OTHER)],
+    "the same in one segment": [(C, REAL + LINE + OTHER)],
+    "a flight as a line": as_line(OTHER),
+    "one that has only begun": at_once(OTHER, LINE + REAL),
+    "in one segment": at_once(OTHER + LINE + REAL),
+    "a hello as a line": at_once(HELLO + LINE + REAL),
+    "and data": as_line(HELLO, DATA),
+    "and data, at once": at_once(HELLO + DATA[:5] + LINE + REAL),
+    "and data in the next segment": at_once(HELLO, DATA[:5] + LINE + REAL),
+    "and a ChangeCipherSpec": at_once(HELLO, SPEC_CHANGE + LINE + REAL),
+    "in tiny records": as_line(tiny(HELLO)),
+    "in tiny records, with data": as_line(tiny(HELLO), DATA),
+    "both in tiny records": [*as_line(tiny(OTHER))[:-1], (C, tiny(REAL))],
+    "in tiny records, at once": at_once(tiny(OTHER), LINE + REAL),
+    "in tiny records of one segment": at_once(tiny(OTHER) + LINE + REAL),
+    "a byte of a record": at_once(b"\x16", LINE + REAL),
+    "an alert and data": as_line(ALERT, DATA),
+    "a ServerHello and data": as_line(ANSWER, DATA),
+    "a ServerHello, a ChangeCipherSpec and data": as_line(ANSWER, SPEC_CHANGE, DATA),
+    "a ServerHello and a heartbeat": as_line(ANSWER, HEARTBEAT),
+    "a server's flight": as_line(ANSWER, DONE),
+    "a ServerHello and a hello": as_line(ANSWER, HELLO, DATA),
+    "a hello and a ServerHello": as_line(HELLO, ANSWER, DATA),
+    "a server's flight, later": [(C, b"NOOP\r\n"), (S, b"250 OK\r\n"), *as_line(ANSWER, DONE)],
+}
+
+
+@pytest.mark.parametrize("size", [1_400, 100, 7, 1])
+@pytest.mark.parametrize("turns", ANSWERED_AMONG_OTHERS.values(), ids=ANSWERED_AMONG_OTHERS)
+def test_of_several_hellos_the_answered_one_is_reported(
+    lab: ReplayLab, turns: Lines, size: int
+) -> None:
+    """Whatever the client sends before or behind it, and however that is cut into segments."""
+    conversation = Conversation().open()
+    for sender, data in turns:
+        if sender == C:
+            conversation.send(data, size)
+        else:
+            conversation.answer(data)
+    conversation.answer(VERSIONS["tls12"].server).close()
+    events = lab.frames(conversation.frames, [DECKY])
+    hello = one(events, "tls_client_hello")
+    assert hello["sni"] == "decoy.example"
+    assert hello["quality"] in {"complete", "reassembled"}
+    assert one(events, "tls_session")["sni"] == "decoy.example"
+    sent = b"".join(data for sender, data in turns if sender == C)
+    others = [event["sni"] for event in of(events, "tcp_anomaly") if "sni" in event]
+    assert others == ["other.example"] * (HELLO in sent or tiny(HELLO) in sent)
+
+
+# --- segments out of order ---
+
+
+def shuffled(conversation: Conversation, pieces: list[bytes], order: list[int]) -> Conversation:
+    """The client's pieces, sent in this order."""
+    first = len(conversation.frames)
+    for piece in pieces:
+        conversation.send(piece)
+    sent = conversation.frames[first:]
+    for frame, index in zip(sent, order, strict=True):
+        conversation.frames[first] = replace(sent[index], time_ns=frame.time_ns)
+        first += 1
+    return conversation
+
+
+EARLY = {
+    "its beginning": ([LINE, REAL[:100], REAL[100:]], [1, 0, 2]),
+    "all of it": ([HELLO, LINE, REAL], [0, 2, 1]),
+    "its beginning, after another one": ([HELLO, LINE, REAL[:100], REAL[100:]], [0, 2, 1, 3]),
+    "both its parts": ([HELLO, LINE, REAL[:100], REAL[100:]], [0, 2, 3, 1]),
+    "the end of a line": ([HELLO, LINE[:5], LINE[5:] + REAL[:100], REAL[100:]], [0, 2, 1, 3]),
+    "what follows three bytes": ([LINE, REAL[:3], REAL[3:100], REAL[100:]], [0, 2, 1, 3]),
+    "every part": ([LINE, REAL[:3], REAL[3:100], REAL[100:]], [3, 2, 1, 0]),
+    "every part, after another one": ([HELLO, LINE, REAL[:3], REAL[3:]], [0, 3, 2, 1]),
+    "every part, and of another one": (
+        [HELLO[:50], HELLO[50:], LINE, REAL[:3], REAL[3:]],
+        [4, 3, 2, 1, 0],
+    ),
+}
+
+
+@pytest.mark.parametrize(("pieces", "order"), EARLY.values(), ids=EARLY)
+def test_a_hello_that_comes_before_the_line_in_front_of_it(
+    lab: ReplayLab, pieces: list[bytes], order: list[int]
+) -> None:
+    conversation = shuffled(Conversation().open(), pieces, order).answer(BOTH[1])
+    conversation.answer(VERSIONS["tls12"].server).close()
+    events = lab.frames(conversation.frames, [DECKY])
+    hello = one(events, "tls_client_hello")
+    assert (hello["sni"], hello["quality"]) == ("decoy.example", "reassembled")
+    assert one(events, "tls_session")["sni"] == "decoy.example"
+    others = [event["sni"] for event in of(events, "tcp_anomaly") if "sni" in event]
+    assert others == ["other.example"] * (HELLO in b"".join(pieces))
+
+
+@pytest.mark.parametrize("before", ["nothing", "lines", "another hello"])
+@pytest.mark.parametrize("size", [1, 3, 7, 50, 100])
+@pytest.mark.parametrize("order", ["backwards", "even, odd", "odd, even", "any", "any other"])
+def test_a_hello_in_any_order_of_its_segments(
+    lab: ReplayLab, before: str, size: int, order: str
+) -> None:
+    """Only the segments before one show whether it is the beginning of TLS."""
+    conversation = Conversation().open()
+    turns = {
+        "nothing": [],
+        "lines": [(C, b"EHLO x\r\n"), (S, b"250 OK\r\n"), (C, LINE), READY],
+        "another hello": as_line(HELLO)[:-1],
+    }
+    for sender, data in turns[before]:
+        (conversation.send, conversation.answer)[sender](data)
+    pieces = [REAL[at : at + size] for at in range(0, len(REAL), size)]
+    numbers = list(range(len(pieces)))
+    if order == "backwards":
+        numbers.reverse()
+    elif order == "even, odd":
+        numbers = numbers[::2] + numbers[1::2]
+    elif order == "odd, even":
+        numbers = numbers[1::2] + numbers[::2]
+    else:
+        Random(order).shuffle(numbers)
+    shuffled(conversation, pieces, numbers).answer(VERSIONS["tls12"].server).close()
+    events = lab.frames(conversation.frames, [DECKY])
+    hello = one(events, "tls_client_hello")
+    assert (hello["sni"], hello["quality"]) == ("decoy.example", "reassembled")
+    assert one(events, "tls_session")["sni"] == "decoy.example"

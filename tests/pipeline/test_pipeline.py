@@ -706,6 +706,44 @@ def test_suppressed_hellos_change_no_event(
     assert sorted(map(repr, events)) == sorted(map(repr, plain))
 
 
+KNOWN = TLS12.client[: 5 + int.from_bytes(TLS12.client[3:5], "big")]
+OTHER = KNOWN.replace(b"decoy.example", b"other.example")
+STARTTLS = b"\r\nSTARTTLS\r\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "reported"),
+    [
+        ([(0, KNOWN), (0, STARTTLS + OTHER)], False),
+        ([(0, KNOWN), (0, OTHER)], False),
+        ([(0, KNOWN), (1, b"500 what?\r\n"), (0, STARTTLS), (1, b"220 now\r\n"), (0, OTHER)], True),
+        ([(0, KNOWN), (0, STARTTLS + OTHER), (1, b"500 what?\r\n220 now\r\n")], True),
+    ],
+    ids=["answered", "answered, in one run of records", "as a line", "as a line, at once"],
+)
+def test_a_known_hello_conceals_no_other_and_is_replaced_by_none(
+    lab: ReplayLab, lines: list[tuple[int, bytes]], reported: bool
+) -> None:
+    """Of two hellos the kernel suppresses the first, which may be the answered one."""
+    before = apart(Conversation(), TLS12.client, TLS12.server, again=False)
+    talk = Conversation(client_port=40_001, start_ns=START_NS + SECOND).open()
+    for sender, data in lines:
+        (talk.send, talk.answer)[sender](data)
+    frames = in_time(before, talk.answer(TLS12.server).close())
+    plain = lab.frames(frames, [DECKY], DEDUP)
+    with kernel(lab, DEDUP):
+        events = lab.frames(frames, [DECKY], DEDUP)
+    assert lab.last is not None
+    assert lab.last.tables.counters()["hellos_suppressed"] == 1
+    hellos = [event["sni"] for event in of(events, "tls_client_hello")]
+    assert hellos == ["decoy.example"] + ["other.example"] * reported
+    sessions = [event["sni"] for event in of(events, "tls_session")]
+    assert sessions == hellos
+    if reported:
+        return
+    assert sorted(map(repr, events)) == sorted(map(repr, plain))
+
+
 def test_the_tenth_hello_of_a_client_costs_no_sample(lab: ReplayLab) -> None:
     talks = [
         apart(

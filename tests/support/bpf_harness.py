@@ -65,7 +65,13 @@ SMALL_TABLES = {
     "ASKED_SLOTS": 64,
 }
 """Small enough to be cleared for every test."""
-TINY_TABLES = {**SMALL_TABLES, "MAX_HALF_OPEN": 1_024, "MAX_FLOWS": 4, "MAX_MIDSTREAM": 256}
+TINY_TABLES = {
+    **SMALL_TABLES,
+    "MAX_HALF_OPEN": 1_024,
+    "MAX_FLOWS": 4,
+    "MAX_MIDSTREAM": 256,
+    "TLS_PASSES": 2,
+}
 """Small enough to be filled."""
 
 ZERO = bytes(4)

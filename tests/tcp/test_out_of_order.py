@@ -73,6 +73,14 @@ def test_taking_can_stop_before_an_offset() -> None:
     assert queue.take(4) == b"de"
 
 
+def test_pieces_that_adjoin_or_overlap_are_one_run() -> None:
+    queue = OutOfOrderQueue()
+    assert list(queue.runs()) == []
+    for start, data in ((30, b"ghi"), (10, b"abc"), (13, b"def"), (12, b"XYZ"), (34, b"k")):
+        queue.insert(start, data)
+    assert list(queue.runs()) == [(10, b"abcdef"), (30, b"ghi"), (34, b"k")]
+
+
 def test_the_lowest_piece_can_be_dropped_and_what_it_gave_is_missing() -> None:
     queue = filled([(1, b"abc"), (3, b"cde"), (10, b"k")])
     assert queue.drop_lowest() == 3

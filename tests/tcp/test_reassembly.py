@@ -183,6 +183,19 @@ def test_a_stream_whose_beginning_is_unknown_waits_for_it() -> None:
     assert stream.read() == b"def"
 
 
+def test_what_was_read_last_may_wait_for_another_beginning() -> None:
+    stream = Stream(0xFFFF_FFFE)
+    stream.add(0xFFFF_FFFE, b"abcdef")
+    stream.add(10, b"later")
+    assert stream.read() == b"abcdef"
+    stream.lose_beginning(4)
+    assert list(stream.waiting()) == [(0, b"cdef"), (10, b"later")]
+    stream.add(4, b"ghijkl")
+    assert list(stream.waiting()) == [(0, b"cdefghijkllater")]
+    stream.begin(2)
+    assert stream.read() == b"efghijkllater"
+
+
 def test_the_segment_that_shows_the_beginning_counts_before_those_that_wait() -> None:
     stream = Stream(0, begun=False)
     stream.add(2, b"XXXX")

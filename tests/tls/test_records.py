@@ -202,6 +202,29 @@ def test_every_prefix_of_a_hello_needs_more(hello: bytes) -> None:
         assert (reader.state, reader.reason) == (State.NEED_MORE, "")
 
 
+@pytest.mark.parametrize("size", [1, 3, 1_000])
+@pytest.mark.parametrize(
+    ("rest", "state"),
+    [
+        (b"\x16\x03\x01", State.NEED_MORE),
+        (b"\r\nSTARTTLS\r\n", State.MALFORMED),
+        (b"\x17\x03\x03\0\x05hello", State.CLOSED),
+        (b"", State.NEED_MORE),
+    ],
+)
+def test_what_belongs_to_no_record_is_counted(rest: bytes, state: State, size: int) -> None:
+    """Of bytes that come after the reader has ended, those of the same segment."""
+    reader = RecordReader()
+    data = record(message(1, client_hello())) + rest
+    fed = 0
+    for at in range(0, len(data), size):
+        if reader.state is State.NEED_MORE:
+            reader.feed(data[at : at + size])
+            fed = min(at + size, len(data))
+    assert reader.state is state
+    assert data[fed - reader.unread : fed] == rest[: len(rest) - (len(data) - fed)]
+
+
 def test_an_unfinished_message_is_available() -> None:
     text = record(message(1, HELLO))
     for length in range(len(text)):

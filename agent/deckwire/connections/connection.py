@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from deckwire.abi import structs as abi
@@ -15,7 +16,7 @@ from deckwire.connections.observations import (
     Observation,
     SessionSeen,
 )
-from deckwire.connections.offers import Offer, Offers, contested
+from deckwire.connections.offers import Offer, Offers, contested, is_plain
 from deckwire.connections.transitions import (
     CERTIFICATE,
     CLIENT,
@@ -69,8 +70,8 @@ class Connection:
     """The end whose ClientHello was answered."""
     _offers: Offers | None = None
     """The ClientHellos that may still be answered."""
-    _pipelined = False
-    """As in Offer, of the sample that is being taken."""
+    _pipelined = 0
+    """Ends, as bits, whose run of records began behind other bytes: as in Offer."""
     _client_chain_due = False
     """The server has asked for the client's certificate."""
     _hellos_held = 0
@@ -93,6 +94,8 @@ class Connection:
     """The ClientHello of which there was no sample, or an equal one."""
     _find_suppressed: Callable[[], SuppressedHello | None] | None = None
     """Reads what the kernel keeps of the ClientHello, if there was no sample of it."""
+    _suppressed_refused = False
+    """The peer of that ClientHello has said something else than TLS."""
 
     def __init__(
         self,
@@ -172,19 +175,17 @@ class Connection:
         self._signature = 0 if sample.hello_suppressed else sample.hello
         if self.client == abi.CLIENT_UNKNOWN:
             self.client = sample.client
-        sender, start_seq = sample.sender, sample.start_seq
+        sender = sample.sender
         side = self.sides[sender]
         seen: list[Observation] = []
         if self._find_suppressed is not None and sender == self.client:
             self._take_copy(sample, seen)
-        if not side.last_ns and (start_seq is None or self._find_suppressed is not None):
+        if not side.last_ns and (sample.start_seq is None or self._find_suppressed is not None):
             self._orient(side, sample)
-        if start_seq is not None and side.start_seq not in (None, start_seq):
-            # The kernel has seen that what began before was no TLS.
-            self._give_up(sender)
-        if self._offers is not None:
-            self._offers.note_plain(side, sample)
-        self._pipelined = start_seq not in (None, sample.seq)
+        if sample.start_seq is not None:
+            self._begin_run(side, sample, sample.start_seq, seen)
+        if is_plain(side, sample):
+            self._note_plain(sender)
         for message, quality in side.add(sample):
             self._take(sender, message, quality, seen)
         if side.overlapped is not None and not self._overlap_seen:
@@ -228,6 +229,22 @@ class Connection:
         return seen
 
     # --- where a direction begins ---
+
+    def _begin_run(
+        self, side: Direction, sample: SegmentSample, start_seq: int, seen: _Seen
+    ) -> None:
+        """Before a segment in which a run of records begins."""
+        sender = sample.sender
+        if side.start_seq not in (None, start_seq):
+            # The kernel has seen that what began before was no TLS, or ends in this segment.
+            before = (start_seq - sample.seq) & _SEQ_MASK
+            if 0 < before < len(sample.payload):
+                part = replace(sample, payload=sample.payload[:before], claimed=before)
+                seen += self.add(replace(part, start_seq=None, ends=False))
+            if side.start_seq is not None:
+                self._give_up(sender)
+        self._pipelined &= ~(1 << sender)
+        self._pipelined |= (start_seq != sample.seq) << sender
 
     def _orient(self, side: Direction, sample: SegmentSample) -> None:
         """Before the first segment of a direction: find where its TLS may begin, if asked."""
@@ -301,7 +318,7 @@ class Connection:
         offer = Offer(
             HelloSeen(side.last_ns, hello, quality, side.start_seq, self._signature),
             b"" if hello.ssl2 else head(message.body),
-            self._pipelined,
+            bool(self._pipelined >> sender & 1),
         )
         if self._tls_client is not None:
             # Bytes of it came after the answer.
@@ -328,8 +345,11 @@ class Connection:
         if server is None:
             return False
         if self._tls_client is None:
-            answered = None if self._offers is None else self._offers.answered(1 - sender)
-            self._decide(1 - sender, answered, seen)
+            # A client has no certificate to send before: those were lines of another protocol.
+            self.misplaced += len(self._later)
+            self._later = ()
+            self._search(1 - sender, seen)
+            self._decide(1 - sender, *self._answered(1 - sender), seen)
         self._server_head = head(message.body)
         self._session = side.last_ns, server, None
         if (server.selected_version or server.legacy_version) >= _TLS13 and (
@@ -378,7 +398,7 @@ class Connection:
         self, sender: int, message: HandshakeMessage, quality: str, seen: _Seen
     ) -> bool:
         self._take_chain(sender, message.body, quality, True, seen)
-        self.sides[sender].close()
+        self._end_clear_text(self.sides[sender])
         return True
 
     def _expect_client_chain(
@@ -388,7 +408,7 @@ class Connection:
         return True
 
     def _close(self, sender: int, _message: HandshakeMessage, _quality: str, _seen: _Seen) -> bool:
-        self.sides[sender].close()
+        self._end_clear_text(self.sides[sender])
         return True
 
     def _take_chain(
@@ -416,7 +436,9 @@ class Connection:
                 None,
             ),
         )
-        if self._session is None and (self._tls_client is not None or self._offers is None):
+        if self._session is None and (
+            self._tls_client is not None or (self._offers is None and not from_client)
+        ):
             seen += self._certificates()
 
     def _is_offered_id(self, own_id: bytes) -> bool:
@@ -427,39 +449,83 @@ class Connection:
 
     # --- which hello was answered ---
 
-    def _decide(self, tls_client: int, answered: Offer | None, seen: _Seen) -> None:
+    def _note_plain(self, sender: int) -> None:
+        """Note that an end sends other bytes than TLS, which is no answer to a ClientHello."""
+        if self._offers is not None:
+            self._offers.note_plain(sender)
+        if self._find_suppressed is not None and sender != self.client:
+            self._suppressed_refused = True
+
+    def _search(self, tls_client: int, seen: _Seen) -> None:
+        """Before an answer: find the ClientHello, if none is known that it can be meant for."""
+        if self._offers is not None and self._offers.left(tls_client):
+            return
+        if self._find_suppressed is not None and not self._suppressed_refused:
+            return
+        for message, quality in self.sides[tls_client].search():
+            self._pipelined |= 1 << tls_client
+            self._take(tls_client, message, quality, seen)
+
+    def _answered(self, tls_client: int) -> tuple[Offer | None, bool]:
+        """The ClientHello that is answered now, and if it may as well be another one.
+
+        None if there was no sample of it.
+        """
+        offers = self._offers
+        if offers is None:
+            return None, False
+        first_seq, at_once = None, False
+        is_suppressed = (
+            self._find_suppressed is not None
+            and tls_client == self.client
+            and not self._suppressed_refused
+        )
+        if offers.several or is_suppressed:
+            is_client = tls_client == self.client
+            first_seq = self.handshake.first_seq(of_client=is_client)
+            answer_seq = self.handshake.first_seq(of_client=not is_client)
+            at_once = answer_seq is not None and self.sides[1 - tls_client].start_seq == answer_seq
+        if is_suppressed:
+            return None, not at_once and bool(offers.of(tls_client))
+        return offers.answered(tls_client, first_seq, at_once=at_once)
+
+    def _decide(
+        self, tls_client: int, answered: Offer | None, is_doubted: bool, seen: _Seen
+    ) -> None:
         """Fix who the TLS client is, and report its ClientHello and those that went nowhere."""
         self._tls_client = tls_client
         if answered is not None:
-            self._believe(answered, seen)
+            self._believe(answered, seen, "contested" if is_doubted else None)
         elif tls_client == self.client:
             self.hello = self._recalled
         offers, self._offers = self._offers, None
         if offers is None or (answered is not None and not offers.several):
             return
-        unanswered, misplaced = offers.others(tls_client, answered)
-        for end, offer in unanswered:
-            self._drop(end, offer, seen)
-        self.misplaced += len(misplaced)
-        self._hellos_held -= sum(offer.seen.hello.memory for offer in misplaced)
+        for end, offer in offers.others(tls_client, answered):
+            self._drop(end, offer, seen, is_doubted=is_doubted and end == tls_client)
 
     def _decide_unanswered(self, seen: _Seen) -> None:
         """At the end: of ClientHellos without an answer, report the one that was due for it."""
         client, due = self.client & 1, None
         if self._offers is not None:
             client, due = self._offers.due(client)
-        self._decide(client, due, seen)
+        self._decide(client, due, False, seen)
 
-    def _believe(self, offer: Offer, seen: _Seen) -> None:
+    def _believe(self, offer: Offer, seen: _Seen, quality: str | None = None) -> None:
+        """Report the ClientHello that was answered, with this quality if not with its own."""
         self.hello = offer.seen.hello
         self._client_head = offer.head
         self._recalled = self._find_suppressed = None
-        seen.append(offer.seen._replace(reversed=True) if self._is_reversed else offer.seen)
+        hello = offer.seen if quality is None else offer.seen._replace(quality=quality)
+        seen.append(hello._replace(reversed=True) if self._is_reversed else hello)
 
-    def _drop(self, end: int, offer: Offer, seen: _Seen) -> None:
-        """Report an offer that led to nothing."""
+    def _drop(self, end: int, offer: Offer, seen: _Seen, *, is_doubted: bool = False) -> None:
+        """Report an offer that led to nothing, or that may have been the answered one."""
         self._hellos_held -= offer.seen.hello.memory
-        seen.append(offer.unanswered(end))
+        if is_doubted:
+            seen.append(contested(offer.seen.time_ns, end, offer.seen.hello))
+        else:
+            seen.append(offer.unanswered(end))
 
     # --- what is not believed ---
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from copy import deepcopy
 
 from deckwire.abi.samples import SackSample, SegmentSample
+from deckwire.limits import SEARCHED_HELLOS
 from deckwire.tcp.options import duplicate_block
 from deckwire.tcp.out_of_order import room_behind
 from deckwire.tcp.reassembly import Stream
 from deckwire.tls.code_points import HandshakeType
 from deckwire.tls.records import (
     BEGINNING_BYTES,
+    HELLO_PREFIX_BYTES,
     SPEC_CHANGE,
     HandshakeMessage,
     RecordReader,
@@ -21,6 +23,9 @@ from deckwire.tls.records import (
 )
 from deckwire.tls.tds import HEADER_BYTES, TdsPackets, tds_payload
 
+_SEQ_MASK = 0xFFFF_FFFF
+_RECORD = b"\x16\x03"
+"""With which a handshake record begins, in every version."""
 QualityMessage = tuple[HandshakeMessage, str]
 """A message, and how it came: complete, reassembled, overlap, contested, truncated or gap."""
 
@@ -29,6 +34,19 @@ def _segment(sample: SegmentSample) -> tuple[int, bytes, int, int | None, int]:
     """What a Stream needs of a sample. A packet from fragments has no room behind it."""
     room = 0 if sample.fragmented else room_behind(sample.headers + sample.claimed)
     return sample.seq, sample.payload, sample.claimed, sample.urgent_seq, room
+
+
+def _find_hello(data: bytes) -> int | None:
+    """Where the first record is that begins with a ClientHello which `data` has all of."""
+    at, tried = data.find(_RECORD), 0
+    while at >= 0 and tried < SEARCHED_HELLOS:
+        if looks_like_hello(data[at : at + HELLO_PREFIX_BYTES], (HandshakeType.CLIENT_HELLO,)):
+            tried += 1
+            messages = RecordReader().feed(data[at:])
+            if messages and messages[0].type == HandshakeType.CLIENT_HELLO:
+                return at
+        at = data.find(_RECORD, at + 1)
+    return None
 
 
 class Direction:
@@ -120,17 +138,23 @@ class Direction:
         return self._wait(sample)
 
     def restart(self) -> None:
-        """Drop what was read because it is not TLS; a later start in this direction counts."""
+        """Drop what was read because it is not TLS; a later start in this direction counts.
+
+        It may be in bytes that were there already, behind the records that were read.
+        """
+        if self._first is not None and self.start_seq is not None:
+            self._open(self.start_seq)
         if self._stream is not None:
-            self.dropped += self._stream.dropped
+            self._stream.lose_beginning(0 if self._reader is None else self._reader.unread)
+            self._stream.overlap = False
         self.start_seq = self._anchor = self._hello = None
         self._first = self.overlapped = None
-        self._stream = self._other = None
+        self._other = None
         self._reader = self._other_reader = None
         self._packets = self._other_packets = None
         self.closed = self._pending = self._given = self._doubted = False
         self._unproven = 0
-        self.held = self._other_held
+        self.held = self._other_held + (0 if self._stream is None else self._stream.held)
 
     def close(self) -> None:
         """Want nothing more of this direction, and free what it holds."""
@@ -147,6 +171,23 @@ class Direction:
         body, self.other_hello = self.other_hello, None
         self.held -= 0 if body is None else len(body)
         return body
+
+    def search(self) -> list[QualityMessage]:
+        """When the peer answers: messages from the first whole ClientHello in what waits.
+
+        The kernel marks none that came before the bytes in front of it did.
+        """
+        if self.start_seq is not None or self._stream is None or self.closed:
+            return []
+        for seq, data in self._stream.waiting():
+            at = _find_hello(data)
+            if at is not None:
+                self.start_seq = (seq + at) & _SEQ_MASK
+                self._anchor = None
+                self._stream.begin(self.start_seq)
+                self._reader = RecordReader()
+                return self._read(self._stream, self._reader, joined=True)
+        return []
 
     def unfinished(self) -> QualityMessage | None:
         """At the end: the message that has begun but not ended."""
@@ -212,7 +253,7 @@ class Direction:
 
     def _look_for_packets(self, start_seq: int, sample: SegmentSample) -> None:
         """Note whether the bytes before the start are the header of a TDS packet."""
-        at = (start_seq - sample.seq) & 0xFFFF_FFFF
+        at = (start_seq - sample.seq) & _SEQ_MASK
         if HEADER_BYTES <= at < len(sample.payload):
             left = tds_payload(sample.payload[at - HEADER_BYTES : at])
             if left is not None:

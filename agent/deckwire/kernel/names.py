@@ -8,7 +8,7 @@ PROGRAMS = (INGRESS, EGRESS)
 JUMPS = (
     *("decky_packet", "decky_syn", "decky_synack", "decky_handshake", "decky_hello"),
     *("decky_check", "decky_fragment", "decky_tags", "decky_search", "decky_anomaly"),
-    *("decky_probe", "decky_options", "decky_begun", "decky_head"),
+    *("decky_probe", "decky_options", "decky_begun", "decky_head", "decky_rest"),
 )
 """The programs that these jump to by tail call, in the order of enum jump in bpf/maps.h."""
 XDP_PROGRAM = "xdp_ingress"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 
 PIECE_BYTES = 96
 """Memory that a piece needs in addition to its bytes: an object, its slot, three numbers."""
@@ -127,6 +128,20 @@ class OutOfOrderQueue:
             if piece[low - piece_start : high - piece_start] != data[low - start : high - start]:
                 return True
         return False
+
+    def runs(self) -> Iterator[tuple[int, bytes]]:
+        """The bytes kept, as runs without a hole, each after its offset."""
+        run, at = bytearray(), 0
+        for end, piece in zip(self._ends, self._pieces, strict=True):
+            start = end - len(piece)
+            if run and start != at + len(run):
+                yield at, bytes(run)
+                run.clear()
+            if not run:
+                at = start
+            run += piece
+        if run:
+            yield at, bytes(run)
 
     def take(self, offset: int, before: int | None = None) -> bytearray:
         """Remove what is in order from `offset` on, and what is older; the bytes in order.

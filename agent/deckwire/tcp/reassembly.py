@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 
 from deckwire.limits import STREAM_BYTES, STREAM_CUTS, STREAM_PIECES
@@ -188,6 +189,11 @@ class Stream:
             self._join(start, data)
         self._trim()
 
+    def waiting(self) -> Iterator[tuple[int, bytes]]:
+        """What waits, as runs of adjoining bytes, each after its first sequence number."""
+        for start, data in self._queue.runs():
+            yield (self._first_seq + start) & _SEQ_MASK, data
+
     def begin(self, seq: int, known_until: int | None = None) -> None:
         """Go on at this sequence number: what comes before it is of no interest.
 
@@ -205,14 +211,18 @@ class Stream:
         self._urgent_unread = [urgent for urgent in self._urgent_unread if urgent >= offset]
         self._pass_urgent()
 
-    def lose_beginning(self) -> None:
-        """What is in order is not what was expected: all that is unread waits for `begin`."""
-        unread = bytes(memoryview(self._data)[self._read - self._base :])
+    def lose_beginning(self, again: int = 0) -> None:
+        """What is in order is not what was expected: all that is unread waits for `begin`.
+
+        So do the last `again` bytes that were read, as far as they are here.
+        """
+        at = max(self._base, self._read - again)
+        unread = bytes(memoryview(self._data)[at - self._base :])
         self._begun = False
-        self._near = self._read
+        self._near = at
         self._data.clear()
         if unread:
-            self._wait(self._read, unread)
+            self._wait(at, unread)
         if self._urgent is None and self._urgent_unread:
             self._urgent = self._urgent_unread[-1]
         self._urgent_unread.clear()

@@ -159,11 +159,14 @@ class RecordReader:
         "_type",
         "reason",
         "state",
+        "unread",
     )
 
     state: State
     reason: str
     """Why the state is MALFORMED, else ""."""
+    unread: int
+    """Bytes at the end of those it was fed with that belong to no record it has read."""
 
     def __init__(self) -> None:
         self._partial = bytearray()  # the first bytes of a record header
@@ -177,6 +180,7 @@ class RecordReader:
         self._spec_changed = False  # one was skipped, and nothing has come after it
         self.state = State.NEED_MORE
         self.reason = ""
+        self.unread = 0
 
     def feed(self, data: bytes) -> list[HandshakeMessage]:
         """Take the next bytes and return the messages that they complete.
@@ -192,8 +196,10 @@ class RecordReader:
                     chunk = data[at : at + self._left]
                     at += len(chunk)
                     self._left -= len(chunk)
+                    self.unread = len(data) - at
                     self._take_content(chunk, messages)
                     continue
+                self.unread = len(self._partial) + len(data) - at
                 wanted = RECORD_HEADER_BYTES - len(self._partial)
                 if wanted == RECORD_HEADER_BYTES <= len(data) - at:
                     # Nearly every header arrives in one piece.
@@ -208,6 +214,8 @@ class RecordReader:
         except Malformed as error:
             self.state = State.MALFORMED
             self.reason = error.reason
+        if self.state is State.NEED_MORE:
+            self.unread = len(self._partial)
         return messages
 
     @property
