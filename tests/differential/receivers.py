@@ -40,6 +40,15 @@ def tcp(folder: Path, seeds: list[int], count: int, least: float = 100) -> list[
     ]
 
 
+def connection(folder: Path, seed: int, index: int) -> list[str]:
+    """The command that makes one connection of a seed, and compares all that is known of it."""
+    return [
+        *(sys.executable, str(SHARED / "differential/tcp_differential.py"), "run", "--strict"),
+        *(f"--seed={seed}", f"--only={index}", f"--out={folder}", f"--deckwire={DECKWIRE}"),
+        *("--count=1000", "--min=100", "--wrong=1"),
+    ]
+
+
 def cases() -> list[str]:
     """The command that checks the captures of reported faults."""
     return [sys.executable, str(SHARED / "cases/check.py"), str(SHARED / "cases")]
