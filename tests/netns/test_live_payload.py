@@ -45,6 +45,9 @@ def login_prompts(connection: socket.socket) -> None:
         for prompt in (b"login: ", b"Password: "):
             connection.sendall(prompt)
             client.readline()
+        # To close with bytes that were not read would drop a prompt that waits for its turn.
+        connection.shutdown(socket.SHUT_WR)
+        client.read()
 
 
 @dataclass(frozen=True)
