@@ -541,6 +541,14 @@ def shown(seen: list[Observation]) -> list[tuple[str, bytes | None]]:
     ]
 
 
+def believed(seen: list[Observation]) -> tuple[str, Technique]:
+    """The quality of the hello that is reported, and what is said of the other one."""
+    (hello, anomaly, *_) = seen
+    assert isinstance(hello, HelloSeen)
+    assert isinstance(anomaly, AnomalySeen)
+    return hello.quality, anomaly.anomaly.technique
+
+
 def test_of_two_hellos_the_answered_one_is_reported() -> None:
     """The first is a line to a mail server, which says so before STARTTLS."""
     line = b"\r\nSTARTTLS\r\n"
@@ -625,11 +633,7 @@ def test_a_hello_that_comes_after_the_answered_one_does_not_replace_it(between: 
         (SERVER, 0, ANSWER, 0),
     )
     assert shown(seen) == [("HelloSeen", b"decoy.example"), ("AnomalySeen", b"bogus.example")]
-    (hello, anomaly, *_) = seen
-    assert isinstance(hello, HelloSeen)
-    assert isinstance(anomaly, AnomalySeen)
-    assert hello.quality == "complete"
-    assert anomaly.anomaly.technique is Technique.UNANSWERED_HELLO
+    assert believed(seen) == ("complete", Technique.UNANSWERED_HELLO)
 
 
 def test_if_the_server_said_something_before_no_rule_decides_between_two_hellos() -> None:
@@ -642,11 +646,7 @@ def test_if_the_server_said_something_before_no_rule_decides_between_two_hellos(
         (SERVER, 13, ANSWER, 13),
     )
     assert shown(seen) == [("HelloSeen", b"decoy.example"), ("AnomalySeen", b"bogus.example")]
-    (hello, anomaly, *_) = seen
-    assert isinstance(hello, HelloSeen)
-    assert isinstance(anomaly, AnomalySeen)
-    assert hello.quality == "contested"
-    assert anomaly.anomaly.technique is Technique.CONTESTED_HELLO
+    assert believed(seen) == ("contested", Technique.CONTESTED_HELLO)
 
 
 def test_unanswered_hellos_are_bounded() -> None:

@@ -343,3 +343,21 @@ def test_a_hello_in_any_order_of_its_segments(
     hello = one(events, "tls_client_hello")
     assert (hello["sni"], hello["quality"]) == ("decoy.example", "reassembled")
     assert one(events, "tls_session")["sni"] == "decoy.example"
+
+
+def test_a_hello_in_the_middle_of_a_long_write_leaves_a_session_without_a_client(
+    lab: ReplayLab,
+) -> None:
+    """Nobody looks for it there: segments of more than 64 KB without PSH."""
+    conversation = Conversation().open()
+    written = b"NOOP\r\n" * 12_000 + LINE + REAL
+    for at in range(0, len(written), 1_400):
+        conversation.add(C, "A", 1 + at, 1, written[at : at + 1_400])
+        if at % 28_000 == 0:
+            conversation.add(S, "A", 1, 1 + min(at + 1_400, len(written)))
+    conversation.add(S, "PA", 1, 1 + len(written), VERSIONS["tls12"].server)
+    events = lab.frames(conversation.frames, [DECKY])
+    assert of(events, "tls_client_hello") == []
+    session = one(events, "tls_session")
+    assert "ja3s" in session
+    assert "ja3" not in session

@@ -456,11 +456,19 @@ class Connection:
         if self._find_suppressed is not None and sender != self.client:
             self._suppressed_refused = True
 
+    def _awaits_answer(self, tls_client: int) -> bool:
+        """Whether a ClientHello of which there was no sample may be answered now."""
+        return (
+            self._find_suppressed is not None
+            and tls_client == self.client
+            and not self._suppressed_refused
+        )
+
     def _search(self, tls_client: int, seen: _Seen) -> None:
         """Before an answer: find the ClientHello, if none is known that it can be meant for."""
         if self._offers is not None and self._offers.left(tls_client):
             return
-        if self._find_suppressed is not None and not self._suppressed_refused:
+        if self._awaits_answer(tls_client):
             return
         for message, quality in self.sides[tls_client].search():
             self._pipelined |= 1 << tls_client
@@ -475,11 +483,7 @@ class Connection:
         if offers is None:
             return None, False
         first_seq, at_once = None, False
-        is_suppressed = (
-            self._find_suppressed is not None
-            and tls_client == self.client
-            and not self._suppressed_refused
-        )
+        is_suppressed = self._awaits_answer(tls_client)
         if offers.several or is_suppressed:
             is_client = tls_client == self.client
             first_seq = self.handshake.first_seq(of_client=is_client)
